@@ -1,0 +1,60 @@
+"""Files that are whole or absent, and paths that stay inside their folder."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path` and rename it onto `path` once the block succeeds.
+
+    A reader therefore sees the old file or the new one, never half of one. The temporary name
+    keeps the suffix, because many writers choose the format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write `value` as indented JSON, atomically; the file ends with a newline."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read JSON; a missing or broken file is refused in one sentence (`ValueError`)."""
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist: run the step that writes it.") from None
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is not valid JSON ({error}): delete it and run its step again."
+        ) from None
+
+
+def inside(root: Path | str, relative: str) -> Path:
+    """Return `root / relative`, refusing any path that leaves `root` (`ValueError`)."""
+    root = Path(root)
+    path = root / relative
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{relative!r} points outside {root}: paths must stay in the data folder.")
+    return path
+
+
+def checksum(*chunks: bytes) -> str:
+    """SHA-256 over `chunks`, first 16 hexadecimal digits: names a data set or split in records."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()[:16]
