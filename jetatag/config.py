@@ -1,0 +1,206 @@
+"""What a run is: frozen settings that refuse nonsense, and the presets smoke, demo and paper."""
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+
+import yaml
+
+Method = Literal["je", "no_je", "no_je_linear"]
+PairLoss = Literal["none", "cosine", "cosine_as_coded", "margin_as_coded", "subset_query"]
+Extractor = Literal["harmonic_cnn", "sample_cnn"]
+
+
+def refuse_unknown(names: Iterable[str], valid: Iterable[str], what: str) -> None:
+    """Raise one sentence (`ValueError`) for the first of `names` that `valid` does not hold."""
+    valid = list(valid)
+    for name in names:
+        if name not in valid:
+            near = difflib.get_close_matches(str(name), valid, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ValueError(f"unknown {what} {name!r}{hint}: choose from {', '.join(valid)}.")
+
+
+def checked(value: Any, annotation: Any, name: str) -> Any:
+    """Return `value` as `annotation` wants it, or raise one sentence (`ValueError`).
+
+    Whole numbers pass for floats and lists for tuples; text never passes for a number (`1e-3`
+    is text in YAML, `1.0e-3` a number) and true/false never for an integer.
+    """
+    if get_origin(annotation) is Literal:
+        refuse_unknown([value], get_args(annotation), name)
+        return value
+    if get_origin(annotation) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name} must be a list, not {value!r}.")
+        return tuple(checked(item, get_args(annotation)[0], name) for item in value)
+    if dataclasses.is_dataclass(annotation) and isinstance(value, Mapping):
+        return annotation.from_dict(value)
+    if annotation is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, annotation) or (annotation is int and isinstance(value, bool)):
+        hint = " (in YAML write 1.0e-3, not 1e-3)" if annotation is float else ""
+        raise ValueError(f"{name} must be of type {annotation.__name__}, not {value!r}{hint}.")
+    return value
+
+
+class Settings:
+    """Base of the frozen settings below: every field is checked against its annotation."""
+
+    def __post_init__(self) -> None:
+        for name, annotation in get_type_hints(type(self)).items():
+            object.__setattr__(self, name, checked(getattr(self, name), annotation, name))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build from plain values; unknown names are refused with the list of the valid ones."""
+        refuse_unknown(values, [f.name for f in dataclasses.fields(cls)], f"{cls.__name__} setting")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some settings changed, checked like any other."""
+        return type(self).from_dict({**self.to_dict(), **changes})
+
+
+@dataclass(frozen=True)
+class Phase(Settings):
+    """One stretch of training with one optimizer at one learning rate."""
+
+    optimizer: Literal["adam", "sgd"]
+    """adam, or sgd with Nesterov momentum 0.9."""
+    learning_rate: float
+    """Step size; constant within the phase."""
+    epochs: int
+    """Passes over the training clips, one random crop a clip each."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.learning_rate <= 0 or self.epochs < 1:
+            raise ValueError(
+                f"a phase needs a positive learning rate and at least one epoch, not {self}."
+            )
+
+
+PAPER_STAGE1 = (Phase("adam", 1e-4, 60), Phase("sgd", 1e-3, 20), Phase("sgd", 1e-4, 20))
+PAPER_STAGE2 = (*PAPER_STAGE1, Phase("sgd", 1e-5, 100))
+
+
+@dataclass(frozen=True)
+class RunConfig(Settings):
+    """Everything that decides a run's numbers; the defaults are the paper's (Lee & Cho 2021)."""
+
+    method: Method = "je"
+    """je: stage 1 jointly, stage 2 on the frozen extractor; no_je: end to end with the paper's
+    classifier; no_je_linear: end to end with one linear layer."""
+    pair_loss: PairLoss = "cosine"
+    """What ties music to tags in stage 1 (see jetatag.losses); none for methods without stage 1."""
+    extractor: Extractor = "harmonic_cnn"
+    """Which network turns a waveform into features."""
+    form: Literal["as_published", "as_coded"] = "as_published"
+    """Where an extractor's paper and code differ, which one to follow."""
+    width: int = 128
+    """Channels of the first convolution; features = 8 × width, 1024 in the paper."""
+    embedding_dim: int = 128
+    """Dimensions of the shared space (paper: 128 MTAT, 50 DCASE, 64 Speech Commands)."""
+    sample_rate: int = 16_000
+    """Hz; the store must have been prepared at this rate."""
+    crop_samples: int = 80_000
+    """Samples an extractor sees at once, in training (crop) and evaluation (window)."""
+    batch_size: int = 16
+    """Crops a training step."""
+    shuffle: bool = True
+    """New clip order each epoch; the original code kept one order (false)."""
+    stage1: tuple[Phase, ...] = PAPER_STAGE1
+    """Phases of joint training."""
+    stage2: tuple[Phase, ...] = PAPER_STAGE2
+    """Phases of classifier training, and of end-to-end training without joint embedding."""
+    stage2_crops: int = 0
+    """Different crops a clip in stage 2, whose frozen features are kept and reused after that
+    many epochs; 0 takes fresh crops in every epoch, as the paper does."""
+    n_windows: int = 16
+    """Windows a clip in evaluation."""
+    windows: Literal["even", "as_coded"] = "even"
+    """even: the last window ends with the clip; as_coded: hop (length − window) // n_windows,
+    which never reaches the end."""
+    seed: int = 0
+    """Start of all chance: weights, crops, order, dropout, queries."""
+    device: str = "auto"
+    """auto (GPU where there is one), cpu, cuda, cuda:1, …"""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """bf16-mixed runs convolutions and matrix products in bfloat16."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes = ("width", "embedding_dim", "sample_rate", "crop_samples", "batch_size", "n_windows")
+        for name in sizes:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if self.stage2_crops < 0 or self.seed < 0:
+            raise ValueError("stage2_crops and seed must not be negative.")
+        if (self.method == "je") != (self.pair_loss != "none"):
+            raise ValueError(
+                f"method {self.method!r} does not go with pair_loss {self.pair_loss!r}: "
+                "je needs a pair loss, methods without stage 1 take pair_loss 'none'."
+            )
+        if not (self.stage1 and self.stage2):
+            raise ValueError("stage1 and stage2 need at least one phase each.")
+
+    @property
+    def name(self) -> str:
+        """The run folder's name: method, pair loss, extractor and seed."""
+        method = self.method if self.pair_loss == "none" else f"{self.method}-{self.pair_loss}"
+        return f"{method}-{self.extractor}-seed{self.seed}"
+
+
+PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
+    {
+        "smoke": RunConfig(
+            width=4,
+            embedding_dim=16,
+            crop_samples=73_728,
+            stage1=(Phase("adam", 1e-3, 2), Phase("sgd", 1e-3, 1)),
+            stage2=(Phase("adam", 1e-3, 3), Phase("sgd", 1e-3, 1)),
+            stage2_crops=2,
+            n_windows=4,
+            device="cpu",
+        ),
+        "demo": RunConfig(
+            width=16,
+            crop_samples=73_728,
+            stage1=(Phase("adam", 1e-3, 16), Phase("sgd", 1e-3, 2)),
+            stage2=(Phase("adam", 1e-3, 14), Phase("sgd", 1e-3, 2)),
+            stage2_crops=4,
+        ),
+        "paper": RunConfig(),
+    }
+)
+"""Each preset runs the same code; the smaller ones shorten epochs, width and crop."""
+
+
+def preset(name: str, **changes: Any) -> RunConfig:
+    """The preset `name` with some settings changed; unknown names are refused (`ValueError`)."""
+    refuse_unknown([name], PRESETS, "preset")
+    return PRESETS[name].replace(**changes)
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """Read a YAML mapping; a missing file or anything else in it is refused in one sentence."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: give the path of a YAML file.")
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise ValueError(f"{path} is not valid YAML: {problem}.") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold `name: value` lines.")
+    return values

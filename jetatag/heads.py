@@ -1,0 +1,116 @@
+"""Tag encoder E, tag decoder D, projection head P, classifier C, and the model they make.
+
+Layers and initial values as in the authors' code (Keras: Glorot uniform, zero biases); the unit
+norm at the end of E, P and inside C stands where the paper names layer normalisation.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from jetatag.config import RunConfig
+from jetatag.datasets import Vocabulary
+from jetatag.extractors import build_extractor
+
+SLOPE = 0.3
+SHORTEST_VECTOR = 1e-12
+CLASSIFIER_SIZE = 256
+
+
+class UnitNorm(nn.Module):
+    """Scale (…, n) to length one; a zero vector stays zero instead of becoming NaN.
+
+    Its divisor is then 1 and not a tiny number, which would blow its gradient up instead.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = x.norm(dim=-1, keepdim=True)
+        return x / torch.where(norm > SHORTEST_VECTOR, norm, 1.0)
+
+
+def dense(n_in: int, n_out: int) -> nn.Linear:
+    """A fully connected layer with Keras' initial values."""
+    layer = nn.Linear(n_in, n_out)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _two_layers(n_in: int, n: int) -> list[nn.Module]:
+    return [dense(n_in, n), nn.LeakyReLU(SLOPE), dense(n, n), nn.LeakyReLU(SLOPE)]
+
+
+def tag_encoder(n_tags: int, dim: int) -> nn.Sequential:
+    """E: multi-hot tags (clip, tag) → z_tag (clip, dim), unit vectors."""
+    return nn.Sequential(*_two_layers(n_tags, dim), UnitNorm())
+
+
+def projection_head(n_features: int, dim: int) -> nn.Sequential:
+    """P: features h (clip, n_features) → z_audio (clip, dim), unit vectors."""
+    return nn.Sequential(*_two_layers(n_features, dim), UnitNorm())
+
+
+def tag_decoder(dim: int, n_tags: int) -> nn.Sequential:
+    """D: z_tag (clip, dim) → logits (clip, tag)."""
+    return nn.Sequential(dense(dim, dim), nn.LeakyReLU(SLOPE), dense(dim, n_tags))
+
+
+def classifier(n_features: int, n_tags: int) -> nn.Sequential:
+    """C: features h (clip, n_features) → logits (clip, tag), the paper's two layers of 256."""
+    n = CLASSIFIER_SIZE
+    return nn.Sequential(*_two_layers(n_features, n), UnitNorm(), nn.Dropout(0.5), dense(n, n_tags))
+
+
+class QueryScale(nn.Module):
+    """Learned scale and offset from a cosine to a logit, for `losses.subset_query`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(1.6))
+        self.offset = nn.Parameter(torch.tensor(-2.0))
+
+
+CLASSIFIERS = {"paper": classifier, "linear": dense}
+
+
+class JointModel(nn.Module):
+    """All parts of one run; a method decides which of them learn and when.
+
+    Audio is (clip, sample) float32 in [-1, 1], labels (clip, tag) float 0/1.
+    """
+
+    def __init__(
+        self, extractor: nn.Module, vocabulary: Vocabulary, dim: int, head: str = "paper"
+    ) -> None:
+        super().__init__()
+        n_tags, self.task = len(vocabulary.tags), vocabulary.task
+        self.extractor = extractor
+        self.projection = projection_head(extractor.n_features, dim)
+        self.tag_encoder = tag_encoder(n_tags, dim)
+        self.tag_decoder = tag_decoder(dim, n_tags)
+        self.query_scale = QueryScale()
+        self.classifier = CLASSIFIERS[head](extractor.n_features, n_tags)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Logits (…, tag) → probabilities: each tag for itself, or one of all (multiclass)."""
+        return logits.softmax(-1) if self.task == "multiclass" else logits.sigmoid()
+
+    def embed_audio(self, audio: Tensor) -> Tensor:
+        """z_audio = P(F(x)), (clip, dim)."""
+        return self.projection(self.extractor(audio))
+
+    def tag_audio(self, audio: Tensor) -> Tensor:
+        """Tag probabilities C(F(x)), (clip, tag)."""
+        return self.probabilities(self.classifier(self.extractor(audio)))
+
+    def reconstruct(self, z_tag: Tensor) -> Tensor:
+        """Tag probabilities D(z_tag), (clip, tag)."""
+        return self.probabilities(self.tag_decoder(z_tag))
+
+
+def build_model(config: RunConfig, vocabulary: Vocabulary, head: str = "paper") -> JointModel:
+    """The model of a run on the CPU; its initial weights depend on `config.seed` alone."""
+    options = {} if config.form == "as_published" else {"form": config.form}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        extractor = build_extractor(config.extractor, width=config.width, **options)
+        return JointModel(extractor, vocabulary, config.embedding_dim, head)

@@ -1,0 +1,123 @@
+"""A run and a store → window scores and embeddings of a split, written into the run folder."""
+
+import contextlib
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from jetatag.config import RunConfig
+from jetatag.crops import window_starts
+from jetatag.heads import JointModel
+from jetatag.losses import PAIR_LOSSES
+from jetatag.runs import Run
+from jetatag.store import AudioStore
+
+AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16}
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto" → the GPU where there is one; an unusable device is refused (`ValueError`)."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError):
+        raise ValueError(f"device {name!r} cannot be used here: choose cpu or auto.") from None
+
+
+def extract(model: JointModel, audio: Tensor, precision: str = "32-true") -> Tensor:
+    """h (clip, n_features) float32 of audio (clip, sample), at the run's precision.
+
+    Only the extractor runs in bfloat16: nearly all the work is there, and losses and norms keep
+    their digits.
+    """
+    device = next(model.parameters()).device
+    dtype = AUTOCAST[precision]
+    casting = torch.autocast(device.type, dtype) if dtype else contextlib.nullcontext()
+    with casting:
+        return model.extractor(audio.to(device, non_blocking=True)).float()
+
+
+@torch.no_grad()
+def frozen_features(
+    model: JointModel, store: AudioStore, rows: np.ndarray, starts: np.ndarray, config: RunConfig
+) -> Tensor:
+    """h of one window a clip by the extractor in inference mode, (n_clips, n_features)."""
+    model.extractor.eval()
+    size = config.batch_size
+    return torch.cat(
+        [
+            extract(
+                model,
+                torch.from_numpy(
+                    store.read(rows[i : i + size], starts[i : i + size], config.crop_samples)
+                ),
+                config.precision,
+            )
+            for i in range(0, len(rows), size)
+        ]
+    )
+
+
+@torch.no_grad()
+def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test") -> None:
+    """Write `scores.npz` and `embeddings.npz` of `split` into the run folder.
+
+    scores: probs (clip, window, tag) float32 with labels, clip_ids, groups and tags.
+    embeddings: h (clip, n_features) of each clip's middle window; with joint embedding also its
+    z_audio (clip, dim), its tags' z_tag (clip, dim) and z_query (tag, dim), one vector a tag
+    (`tag_queries`). A clip's windows go through the model together and alone, so that no score
+    depends on a batch size or on other clips.
+    """
+    config, rows = run.config, store.rows(split)
+    model.to(pick_device(config.device)).eval()
+    probs, middle = [], []
+    for row in tqdm(rows, desc=f"{config.name} {split}", unit="clip"):
+        starts = window_starts(
+            store.lengths[row], config.crop_samples, config.n_windows, config.windows
+        )
+        audio = torch.from_numpy(store.read([row] * len(starts), starts, config.crop_samples))
+        h = extract(model, audio, config.precision)
+        probs.append(model.probabilities(model.classifier(h)).cpu().numpy())
+        middle.append(h[len(h) // 2].cpu())
+    about = {
+        "labels": store.labels[rows],
+        "clip_ids": store.table.clip_id.iloc[rows].to_numpy(np.str_),
+        "groups": store.table.group.iloc[rows].to_numpy(np.str_),
+        "tags": np.array(store.vocabulary.tags),
+    }
+    embeddings = {"h": torch.stack(middle).numpy()}
+    if config.pair_loss != "none":
+        embeddings |= shared_space(model, store, torch.stack(middle), store.labels[rows], config)
+    run.write_arrays("embeddings.npz", {**about, **embeddings})
+    run.write_arrays("scores.npz", {**about, "probs": np.stack(probs)})
+
+
+def shared_space(
+    model: JointModel, store: AudioStore, h: Tensor, labels: np.ndarray, config: RunConfig
+) -> dict[str, np.ndarray]:
+    """z_audio (clip, dim), z_tag (clip, dim), z_query (tag, dim) as float32 arrays."""
+    device = next(model.parameters()).device
+    parts = {
+        "z_audio": model.projection(h.to(device)),
+        "z_tag": model.tag_encoder(torch.from_numpy(labels).float().to(device)),
+        "z_query": tag_queries(model, store, config),
+    }
+    return {name: z.cpu().numpy() for name, z in parts.items()}
+
+
+def tag_queries(model: JointModel, store: AudioStore, config: RunConfig) -> Tensor:
+    """One vector a tag to search the space with, (tag, dim).
+
+    An encoder trained on queries embeds the single tag. For any other a single tag is a set it
+    never saw: there the tag's vector is the mean z_tag of the training clips that carry it.
+    """
+    device = next(model.parameters()).device
+    n_tags = len(store.vocabulary.tags)
+    if PAIR_LOSSES[config.pair_loss].against == "queries":
+        return model.tag_encoder(torch.eye(n_tags, device=device))
+    labels = torch.from_numpy(store.labels[store.rows("train")]).float().to(device)
+    carrying = labels.sum(0).clamp(min=1).unsqueeze(1)
+    return labels.T @ model.tag_encoder(labels) / carrying

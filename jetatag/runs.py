@@ -1,0 +1,204 @@
+"""The run folder: what one trained model was told, did and became.
+
+`config.json` the settings, `record.json` data, versions, machine, time and memory, `history.csv`
+one row an epoch, `checkpoint.safetensors` where training stands, `<stage>.safetensors` the
+weights after each stage, `scores.npz` and `embeddings.npz` what the model says of the test split.
+Weights are safetensors and the rest JSON, CSV and plain arrays: opening a run executes nothing.
+"""
+
+import importlib.metadata
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from jetatag.config import RunConfig
+from jetatag.datasets import Vocabulary
+from jetatag.files import atomic, read_json, write_json
+from jetatag.store import AudioStore
+
+PLACE_SETTINGS = ("device", "precision")
+"""Settings that say where a run computes; they may change when it goes on."""
+LIBRARIES = ("jetatag", "torch", "torchaudio", "numpy", "scikit-learn", "librosa", "soundfile")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One trained model's folder and settings."""
+
+    folder: Path
+    config: RunConfig
+
+    @classmethod
+    def start(cls, parent: Path | str, config: RunConfig, store: AudioStore) -> "Run":
+        """Open the run of this config under `parent`, or begin it.
+
+        A folder of the same name that was begun with other settings or other data is refused
+        (`ValueError`), naming the difference.
+        """
+        folder = Path(parent) / config.name
+        data = {
+            "name": store.name,
+            "checksum": store.checksum,
+            "clips_by_split": store.table.split.value_counts().to_dict(),
+            "tags": list(store.vocabulary.tags),
+            "task": store.vocabulary.task,
+        }
+        if (folder / "config.json").is_file():
+            begun = cls.open(folder)
+            _refuse_difference(folder, begun.config, config)
+            if begun.record["data"]["checksum"] != store.checksum:
+                raise ValueError(f"{folder} was begun on other data: choose another runs folder.")
+            return cls(folder, config)
+        write_json(folder / "record.json", {"data": data, "made_by": provenance(), "stages": {}})
+        write_json(folder / "config.json", config.to_dict())
+        return cls(folder, config)
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "Run":
+        """Open an existing run; a folder without one is refused in one sentence."""
+        folder = Path(folder)
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(
+                f"{folder} is no run folder: train one with notebooks 02 and 03."
+            )
+        return cls(folder, RunConfig.from_dict(read_json(folder / "config.json")))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Data, versions, commit, machine, and each finished stage's time and memory."""
+        return read_json(self.folder / "record.json")
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The tags this run was trained on, in score order."""
+        data = self.record["data"]
+        return Vocabulary(tuple(data["tags"]), data["task"])
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row an epoch: stage, epoch, learning_rate, losses, validation scores."""
+        path = self.folder / "history.csv"
+        return pd.read_csv(path) if path.is_file() else pd.DataFrame({"stage": [], "epoch": []})
+
+    def write_history(self, history: pd.DataFrame) -> None:
+        """Replace the history."""
+        with atomic(self.folder / "history.csv") as temporary:
+            history.to_csv(temporary, index=False)
+
+    def finish_stage(self, stage: str, weights: Mapping[str, Tensor], wall_time_s: float) -> None:
+        """Keep a stage's weights, note its time and memory, and drop the checkpoint."""
+        record = self.record
+        record["stages"][stage] = {
+            "wall_time_s": round(wall_time_s, 1),
+            "peak_memory_mb": round(peak_memory_mb()),
+            "device": self.config.device,
+            "precision": self.config.precision,
+        }
+        write_json(self.folder / "record.json", record)
+        self.write_tensors(f"{stage}.safetensors", weights)
+        (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+    def has(self, file: str) -> bool:
+        """Whether the run already holds `file`."""
+        return (self.folder / file).is_file()
+
+    def write_tensors(
+        self, file: str, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None
+    ) -> None:
+        """Write tensors and text notes as safetensors, atomically."""
+        with atomic(self.folder / file) as temporary:
+            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, notes)
+
+    def read_tensors(self, file: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Tensors (on the CPU) and notes; a torn or foreign file is refused (`ValueError`)."""
+        try:
+            with safe_open(self.folder / file, "pt") as opened:
+                names = opened.keys()
+                return {name: opened.get_tensor(name) for name in names}, opened.metadata() or {}
+        except SafetensorError as error:
+            raise ValueError(
+                f"{self.folder / file} is damaged ({error}): delete it and train again."
+            ) from None
+
+    def load_weights(self, stage: str, model: torch.nn.Module) -> None:
+        """Copy the weights after `stage` into `model`; refuses weights of another shape."""
+        try:
+            model.load_state_dict(self.read_tensors(f"{stage}.safetensors")[0])
+        except RuntimeError:
+            raise ValueError(
+                f"{self.folder}/{stage}.safetensors does not fit the model of its config.json: "
+                "delete the run and train again."
+            ) from None
+
+    def write_arrays(self, file: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write named arrays as a compressed npz, atomically."""
+        with atomic(self.folder / file) as temporary:
+            np.savez_compressed(temporary, allow_pickle=False, **arrays)
+
+    def read_arrays(self, file: str) -> dict[str, np.ndarray]:
+        """Named arrays of an npz; a missing one is refused in one sentence."""
+        if not self.has(file):
+            raise FileNotFoundError(f"{self.folder / file} does not exist: run notebook 03 first.")
+        with np.load(self.folder / file, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+
+def finished(parent: Path | str) -> list[Run]:
+    """Every run under `parent` that has scores, by name; none is refused in one sentence."""
+    folders = sorted(path.parent for path in Path(parent).glob("*/scores.npz"))
+    runs = [Run.open(folder) for folder in folders if (folder / "config.json").is_file()]
+    if not runs:
+        raise FileNotFoundError(f"no finished run under {parent}: run notebooks 02 and 03 first.")
+    return runs
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, commit and machine, for the record."""
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in LIBRARIES},
+        "commit": commit(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }
+
+
+def commit() -> str:
+    """The package's git commit, with + when files differ from it; unknown outside a checkout."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    here = Path(__file__).parent
+    try:
+        told = subprocess.run(command, cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return told.stdout.strip()
+
+
+def peak_memory_mb() -> float:
+    """Largest memory of this process so far: of the GPU where one was used, else resident."""
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _refuse_difference(folder: Path, begun: RunConfig, wanted: RunConfig) -> None:
+    for name, value in begun.to_dict().items():
+        if name not in PLACE_SETTINGS and value != wanted.to_dict()[name]:
+            raise ValueError(
+                f"{folder} was begun with {name} = {value!r}, not {wanted.to_dict()[name]!r}: "
+                "delete it or choose another runs folder."
+            )

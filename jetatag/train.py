@@ -1,0 +1,350 @@
+"""Training: methods as data, one loop.
+
+A method is a list of stages; a stage says which parts learn, by which loss, on which schedule
+(Lee & Cho 2021, §3–4). Every epoch's chance comes from (seed, stage, epoch) alone, so a run that
+was interrupted goes on from its last whole epoch to the same weights.
+"""
+
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, Optimizer
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from jetatag import losses, metrics
+from jetatag.config import Phase, RunConfig
+from jetatag.crops import Crops, batches, crop_starts, middle_starts
+from jetatag.heads import JointModel, build_model
+from jetatag.predict import extract, frozen_features, pick_device
+from jetatag.runs import Run
+from jetatag.store import AudioStore
+
+
+def joint_loss(
+    model: JointModel, h: Tensor, labels: Tensor, config: RunConfig, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Stage 1: L_AE + weight · L_pair, of h (clip, n_features) and labels (clip, tag)."""
+    z_audio, z_tag = model.projection(h), model.tag_encoder(labels)
+    pair_loss = losses.PAIR_LOSSES[config.pair_loss]
+    if pair_loss.against == "queries":
+        queries = losses.subset_queries(labels, generator)
+        scale = model.query_scale
+        pair = pair_loss.function(
+            z_audio,
+            model.tag_encoder(queries),
+            losses.answers(labels, queries),
+            scale.log_scale,
+            scale.offset,
+        )
+    else:
+        pair = pair_loss.function(z_audio, z_tag)
+    reconstruction = losses.reconstruction(labels, model.reconstruct(z_tag))
+    total = reconstruction + pair_loss.weight * pair
+    return {"loss": total, "reconstruction": reconstruction, "pair": pair}
+
+
+def classification_loss(
+    model: JointModel, h: Tensor, labels: Tensor, config: RunConfig, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Stage 2 and end-to-end training: L_C from features h (clip, n_features)."""
+    return {"loss": losses.classification(model.classifier(h), labels, model.task)}
+
+
+def joint_scores(model: JointModel, h: Tensor, labels: Tensor) -> dict[str, float]:
+    """What to watch in stage 1: does a clip lie near its own tags, and does the autoencoder
+    still know them?"""
+    z_tag = model.tag_encoder(labels)
+    truth = labels.cpu().numpy()
+    space = metrics.gap(model.projection(h).cpu().numpy(), z_tag.cpu().numpy(), truth)
+    decoded = _mean_over_tags(truth, model.reconstruct(z_tag).cpu().numpy())
+    return {
+        "valid_gap": space["gap"],
+        "valid_matched_cosine": space["matched"],
+        "valid_autoencoder_ap": decoded["average_precision"],
+    }
+
+
+def classification_scores(model: JointModel, h: Tensor, labels: Tensor) -> dict[str, float]:
+    """Macro scores of one window a clip."""
+    probs = model.probabilities(model.classifier(h)).cpu().numpy()
+    scores = _mean_over_tags(labels.cpu().numpy(), probs)
+    return {f"valid_{name}": value for name, value in scores.items()}
+
+
+def _mean_over_tags(labels: np.ndarray, probs: np.ndarray) -> dict[str, float]:
+    """Macro areas without `metrics.macro_clip`'s warning at every epoch that a small validation
+    split lacks some tags."""
+    table = metrics.per_tag(labels, probs, range(labels.shape[1]))
+    return table[["roc_auc", "average_precision"]].mean().to_dict()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What learns, by which loss, watched by which scores, on which of the config's schedules."""
+
+    name: str
+    loss: Callable[..., dict[str, Tensor]]
+    scores: Callable[..., dict[str, float]]
+    learns: tuple[str, ...]
+    schedule: str
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the extractor stays as it is, in inference mode."""
+        return "extractor" not in self.learns
+
+
+@dataclass(frozen=True)
+class Method:
+    """The stages in order, and which classifier head the model carries."""
+
+    stages: tuple[Stage, ...]
+    head: str = "paper"
+
+
+JOINT = ("extractor", "projection", "tag_encoder", "tag_decoder", "query_scale")
+STAGE1 = Stage("stage1", joint_loss, joint_scores, JOINT, "stage1")
+STAGE2 = Stage("stage2", classification_loss, classification_scores, ("classifier",), "stage2")
+END_TO_END = Stage(
+    "end_to_end",
+    classification_loss,
+    classification_scores,
+    ("extractor", "classifier"),
+    "stage2",
+)
+METHODS = {
+    "je": Method((STAGE1, STAGE2)),
+    "no_je": Method((END_TO_END,)),
+    "no_je_linear": Method((END_TO_END,), head="linear"),
+}
+
+
+def train(
+    run: Run,
+    store: AudioStore,
+    until: str | None = None,
+    on_epoch: Callable[[pd.DataFrame], None] | None = None,
+) -> JointModel:
+    """Train `run` through its method's stages, or as far as stage `until`; returns the model.
+
+    Finished stages are loaded, an interrupted one goes on. `on_epoch` is called with the whole
+    history after each epoch. Raises `ValueError` where run and store do not fit.
+    """
+    config = run.config
+    _refuse_mismatch(run, store, until)
+    method = METHODS[config.method]
+    model = build_model(config, run.vocabulary, method.head).to(pick_device(config.device))
+    for stage in method.stages:
+        if run.has(f"{stage.name}.safetensors"):
+            run.load_weights(stage.name, model)
+        else:
+            begun = time.perf_counter()
+            train_stage(model, stage, run, store, on_epoch or (lambda history: None))
+            run.finish_stage(stage.name, model.state_dict(), time.perf_counter() - begun)
+        if stage.name == until:
+            break
+    return model
+
+
+def train_stage(
+    model: JointModel,
+    stage: Stage,
+    run: Run,
+    store: AudioStore,
+    on_epoch: Callable[[pd.DataFrame], None],
+) -> None:
+    """The loop: for every epoch of the schedule take each clip once, step, score, checkpoint."""
+    config = run.config
+    data = StageData(model, stage, store, config)
+    parameters = [p for part in stage.learns for p in getattr(model, part).parameters()]
+    schedule = [phase for phase in getattr(config, stage.schedule) for _ in range(phase.epochs)]
+    first, optimizer = resume(run, stage, model, parameters, schedule)
+    history = run.history
+    history = history[(history.stage != stage.name) | (history.epoch <= first)]
+    bar = tqdm(desc=f"{config.name} {stage.name}", total=len(schedule), initial=first, unit="epoch")
+    for epoch in range(first, len(schedule)):
+        if epoch == 0 or schedule[epoch] is not schedule[epoch - 1]:
+            optimizer = build_optimizer(schedule[epoch], parameters)
+        means = train_epoch(model, stage, data, optimizer, epoch)
+        row = {
+            "stage": stage.name,
+            "epoch": epoch + 1,
+            "learning_rate": schedule[epoch].learning_rate,
+        }
+        history = pd.concat([history, pd.DataFrame([{**row, **means, **data.validate()}])])
+        run.write_history(history)
+        save_checkpoint(run, stage, model, optimizer, epoch + 1)
+        on_epoch(history)
+        bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()}, refresh=False)
+        bar.update()
+    bar.close()
+
+
+def train_epoch(
+    model: JointModel, stage: Stage, data: "StageData", optimizer: Optimizer, epoch: int
+) -> dict[str, float]:
+    """One pass over the training clips; returns the mean of every loss over the clips."""
+    config, device = data.config, data.device
+    model.eval()
+    for part in stage.learns:
+        getattr(model, part).train()
+    sums: dict[str, Tensor] = {}
+    with torch.random.fork_rng():
+        torch.manual_seed(chance(config.seed, stage.name, epoch))
+        generator = torch.Generator().manual_seed(chance(config.seed, stage.name, epoch))
+        for inputs, labels in data.steps(epoch):
+            h = inputs.to(device) if stage.frozen else extract(model, inputs, config.precision)
+            terms = stage.loss(model, h, labels.to(device), config, generator)
+            optimizer.zero_grad()
+            terms["loss"].backward()
+            optimizer.step()
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0) + value.detach() * len(labels)
+    return {name: float(total) / data.n_clips for name, total in sums.items()}
+
+
+def chance(seed: int, stage: str, epoch: int) -> int:
+    """Where an epoch's dropout and queries start from."""
+    return zlib.crc32(f"{seed} {stage} {epoch}".encode())
+
+
+@dataclass
+class StageData:
+    """What a stage reads: crops of audio, or the frozen extractor's features of those crops."""
+
+    model: JointModel
+    stage: Stage
+    store: AudioStore
+    config: RunConfig
+    kept: dict[int, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.device = next(self.model.parameters()).device
+        self.rows = self.store.rows("train")
+        self.n_clips = len(self.rows)
+        self.valid_rows = self.store.rows("valid")
+        self.valid_h: Tensor | None = None
+
+    def steps(self, epoch: int):
+        """(inputs, labels) of every training step of `epoch`."""
+        config = self.config
+        order = batches(self.n_clips, config.batch_size, config.seed, epoch, config.shuffle)
+        inputs = self.features(epoch) if self.stage.frozen else self.crops(epoch)
+        loader = DataLoader(inputs, batch_sampler=order, collate_fn=_as_is)
+        for positions, batch in zip(order, loader, strict=True):
+            yield batch, torch.from_numpy(self.store.labels[self.rows[positions]]).float()
+
+    def crops(self, epoch: int) -> Dataset:
+        """The epoch's crop of every training clip."""
+        config = self.config
+        return Crops(self.store, self.rows, config.crop_samples, config.seed, epoch)
+
+    def features(self, epoch: int) -> "Features":
+        """The epoch's crops through the frozen extractor. With `stage2_crops` = K the features
+        of the first K epochs are kept, and epoch e takes those of epoch e mod K."""
+        config = self.config
+        n_kept = config.stage2_crops
+        epoch = epoch % n_kept if n_kept else epoch
+        if epoch not in self.kept:
+            ids = self.store.table.clip_id.iloc[self.rows]
+            lengths = self.store.lengths[self.rows]
+            starts = crop_starts(lengths, config.crop_samples, config.seed, epoch, ids)
+            if not n_kept:
+                self.kept.clear()
+            self.kept[epoch] = frozen_features(self.model, self.store, self.rows, starts, config)
+        return Features(self.kept[epoch])
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """The stage's scores on the middle window of every validation clip."""
+        if not len(self.valid_rows):
+            return {}
+        self.model.eval()
+        if self.valid_h is None or not self.stage.frozen:
+            starts = middle_starts(self.store.lengths[self.valid_rows], self.config.crop_samples)
+            self.valid_h = frozen_features(
+                self.model, self.store, self.valid_rows, starts, self.config
+            )
+        labels = torch.from_numpy(self.store.labels[self.valid_rows]).float().to(self.device)
+        return self.stage.scores(self.model, self.valid_h, labels)
+
+
+@dataclass(frozen=True)
+class Features(Dataset):
+    """Kept features (clip, n_features) as a dataset of whole batches."""
+
+    h: Tensor
+
+    def __len__(self) -> int:
+        return len(self.h)
+
+    def __getitems__(self, positions: list[int]) -> Tensor:
+        return self.h[positions]
+
+
+def _as_is(batch: Tensor) -> Tensor:
+    return batch
+
+
+def build_optimizer(phase: Phase, parameters: list[Tensor]) -> Optimizer:
+    """A fresh optimizer for a phase (Lee & Cho 2021, §4)."""
+    if phase.optimizer == "adam":
+        return Adam(parameters, lr=phase.learning_rate)
+    return SGD(parameters, lr=phase.learning_rate, momentum=0.9, nesterov=True)
+
+
+def save_checkpoint(
+    run: Run, stage: Stage, model: JointModel, optimizer: Optimizer, epochs_done: int
+) -> None:
+    """Keep everything that the rest of a stage depends on, in one safetensors file."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{key}": v for key, v in state.items() if v is not None}
+    notes = {"stage": stage.name, "epochs_done": str(epochs_done)}
+    run.write_tensors("checkpoint.safetensors", tensors, notes)
+
+
+def resume(
+    run: Run, stage: Stage, model: JointModel, parameters: list[Tensor], schedule: list[Phase]
+) -> tuple[int, Optimizer | None]:
+    """Load the stage's checkpoint, if any; returns epochs done and the optimizer to go on with."""
+    if not run.has("checkpoint.safetensors"):
+        return 0, None
+    tensors, notes = run.read_tensors("checkpoint.safetensors")
+    if notes.get("stage") != stage.name:
+        return 0, None
+    epochs_done = int(notes["epochs_done"])
+    model.load_state_dict(
+        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    )
+    optimizer = build_optimizer(schedule[epochs_done - 1], parameters)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, i, key = name.split(".", 2)
+            state.setdefault(int(i), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return epochs_done, optimizer
+
+
+def _refuse_mismatch(run: Run, store: AudioStore, until: str | None) -> None:
+    config = run.config
+    stages = [stage.name for stage in METHODS[config.method].stages]
+    if until is not None and until not in stages:
+        raise ValueError(
+            f"method {config.method!r} has no stage {until!r}: its stages are {', '.join(stages)}."
+        )
+    if store.sample_rate != config.sample_rate:
+        raise ValueError(
+            f"the store is at {store.sample_rate} Hz and the run wants {config.sample_rate}: "
+            "prepare a store at that rate."
+        )
+    if not len(store.rows("train")):
+        raise ValueError("the store has no training clips: check the split at preparing.")
