@@ -2,10 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 @contextmanager
@@ -41,6 +44,25 @@ def read_json(path: Path | str) -> Any:
         raise ValueError(
             f"{path} is not valid JSON ({error}): delete it and run its step again."
         ) from None
+
+
+def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write named arrays as a compressed npz, atomically."""
+    with atomic(path) as temporary:
+        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+
+
+def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
+    """Read the named arrays of an npz; a missing or broken one is refused (`ValueError`)."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path} does not exist: run the notebook that writes it."
+        ) from None
+    except (ValueError, OSError, zipfile.BadZipFile):
+        raise ValueError(f"{path} is damaged: delete it and run its notebook again.") from None
 
 
 def inside(root: Path | str, relative: str) -> Path:

@@ -24,9 +24,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from jetatag import metrics
 from jetatag.config import RunConfig
 from jetatag.datasets import Vocabulary
-from jetatag.files import atomic, read_json, write_json
+from jetatag.files import atomic, read_arrays, read_json, write_arrays, write_json
 from jetatag.store import AudioStore
 
 PLACE_SETTINGS = ("device", "precision")
@@ -144,16 +145,12 @@ class Run:
             ) from None
 
     def write_arrays(self, file: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write named arrays as a compressed npz, atomically."""
-        with atomic(self.folder / file) as temporary:
-            np.savez_compressed(temporary, allow_pickle=False, **arrays)
+        """Write named arrays into the run's folder, as a compressed npz."""
+        write_arrays(self.folder / file, arrays)
 
     def read_arrays(self, file: str) -> dict[str, np.ndarray]:
-        """Named arrays of an npz; a missing one is refused in one sentence."""
-        if not self.has(file):
-            raise FileNotFoundError(f"{self.folder / file} does not exist: run notebook 03 first.")
-        with np.load(self.folder / file, allow_pickle=False) as arrays:
-            return dict(arrays)
+        """Read the named arrays of one of the run's npz files."""
+        return read_arrays(self.folder / file)
 
 
 def finished(parent: Path | str) -> list[Run]:
@@ -202,3 +199,62 @@ def _refuse_difference(folder: Path, begun: RunConfig, wanted: RunConfig) -> Non
                 f"{folder} was begun with {name} = {value!r}, not {wanted.to_dict()[name]!r}: "
                 "delete it or choose another runs folder."
             )
+
+
+def results(runs: list[Run], n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """The long results table: one row a run, protocol and metric, with 95 % clip-bootstrap
+    intervals (low, high) from the saved window scores; nothing needs the models again."""
+    tables = []
+    for run in runs:
+        scores, config = run.read_arrays("scores.npz"), run.config
+        table = metrics.score_table(scores["labels"], scores["probs"], n_resamples, seed)
+        about = {
+            "dataset": run.record["data"]["name"],
+            "extractor": config.extractor,
+            "width": config.width,
+            "method": config.method,
+            "pair_loss": config.pair_loss,
+            "seed": config.seed,
+        }
+        tables.append(pd.DataFrame([about] * len(table)).join(table))
+    return pd.concat(tables, ignore_index=True)
+
+
+def clip_scores(runs: list[Run]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Mean probability over windows by run name, each (clip, tag), with the labels and tags.
+
+    Runs of different test clips or tags cannot be compared and are refused (`ValueError`).
+    """
+    arrays = {run.config.name: run.read_arrays("scores.npz") for run in runs}
+    first = next(iter(arrays.values()))
+    for name, own in arrays.items():
+        if any(not np.array_equal(own[key], first[key]) for key in ("clip_ids", "labels", "tags")):
+            raise ValueError(f"{name} was tested on other clips or tags than the runs beside it.")
+    return (
+        {name: own["probs"].mean(1) for name, own in arrays.items()},
+        first["labels"],
+        first["tags"],
+    )
+
+
+def differences(
+    scores: Mapping[str, np.ndarray], labels: np.ndarray, pairs: list[tuple[str, str]]
+) -> pd.DataFrame:
+    """Paired macro_clip differences first − second of each pair of names, with 95 % intervals."""
+    return pd.concat(
+        [
+            metrics.paired_difference(labels, scores[a], scores[b]).assign(first=a, second=b)
+            for a, b in pairs
+        ],
+        ignore_index=True,
+    )[["first", "second", "metric", "difference", "low", "high"]]
+
+
+def banner(config: RunConfig) -> str:
+    """One line for the head of a notebook: what runs, where, from which commit."""
+    where = "cuda" if config.device == "auto" and torch.cuda.is_available() else config.device
+    return (
+        f"{config.name} · width {config.width} · {config.crop_samples:,} samples a crop · "
+        f"{where} {config.precision} · jetatag {importlib.metadata.version('jetatag')} "
+        f"commit {commit()}"
+    )

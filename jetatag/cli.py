@@ -1,0 +1,139 @@
+"""The command `jetatag`: short verbs over the same functions that the notebooks call."""
+
+import argparse
+import contextlib
+import io
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+from jetatag.config import PRESETS, read_yaml, refuse_unknown
+from jetatag.datasets import rendered
+
+GRID_PARAMETERS = ["trained"]
+"""What the Snakefile itself takes, beside the notebooks' parameters: the runs to train."""
+
+
+def parameters(notebook: Path | str) -> list[str]:
+    """Names in the notebook's `parameters` cell, as papermill reads them."""
+    from papermill import inspect_notebook  # takes a second to import
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        return list(inspect_notebook(str(notebook)))
+
+
+def check_parameters(values: Mapping[str, Any], notebooks: list[Path]) -> None:
+    """Refuse (`ValueError`) any name that no notebook and not the Snakefile knows, listing the
+    valid ones: papermill itself only warns."""
+    valid = {name for notebook in notebooks for name in parameters(notebook)}
+    refuse_unknown(values, sorted(valid | set(GRID_PARAMETERS)), "parameter")
+
+
+def parameter_yaml(values: Mapping[str, Any], notebook: Path) -> str:
+    """Those of `values` that the notebook takes, as one line of YAML for papermill."""
+    known = {name: values[name] for name in parameters(notebook) if name in values}
+    return yaml.safe_dump(known, default_flow_style=True, width=10**6).strip()
+
+
+def reproduce(preset: str, changes: list[str], cores: str, data: str | None) -> int:
+    """Run the six notebooks of `preset` by Snakemake, then print the results table.
+
+    `changes` are name=value pairs over `notebooks/params/<preset>.yaml`. Only what is missing
+    runs. Returns the exit status.
+    """
+    notebooks = find_notebooks()
+    params = notebooks / "params" / f"{preset}.yaml"
+    values = read_yaml(params) | yaml.safe_load("\n".join(_yaml_line(c) for c in changes) or "{}")
+    if data is not None:
+        values |= {"data": data, "store": f"{data.rstrip('/')}.store", "dataset": "mtat"}
+        changes = [*changes, *(f"{name}={values[name]}" for name in ("data", "store", "dataset"))]
+    check_parameters(values, sorted(notebooks.glob("0*.ipynb")))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(notebooks / "Snakefile")]
+    command += ["--configfile", str(params), "--cores", cores, "--rerun-incomplete", "--keep-going"]
+    command += ["--config", *changes] if changes else []
+    if torch.cuda.is_available():
+        command += ["--resources", f"gpu={torch.cuda.device_count()}"]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    status = subprocess.run(command, env={**os.environ, "PATH": path}).returncode
+    if status == 0:
+        show_results(Path(values["runs"]))
+    return status
+
+
+def find_notebooks() -> Path:
+    """The folder `notebooks` of a checkout, here or beside the package."""
+    for place in (Path("notebooks"), Path(__file__).parent.parent / "notebooks"):
+        if (place / "Snakefile").is_file():
+            return place
+    raise FileNotFoundError(
+        "no folder notebooks/ here: run `jetatag reproduce` at the top of a jetatag checkout."
+    )
+
+
+def show_results(folder: Path) -> None:
+    """Print the results and comparisons tables of `folder` and where everything lies."""
+    table = pd.read_csv(folder / "results.csv", keep_default_na=False)
+    table["score"] = [
+        f"{v:.3f} [{a:.3f}, {b:.3f}]" for v, a, b in table[["value", "low", "high"]].to_numpy()
+    ]
+    wide = table.pivot(
+        index=["method", "pair_loss"], columns=["protocol", "metric"], values="score"
+    )
+    comparisons = pd.read_csv(folder / "comparisons.csv")
+    print(f"\nScores on the test split, 95 % clip-bootstrap interval\n{wide.to_string()}")
+    print(f"\nPaired differences, macro_clip\n{comparisons.round(3).to_string(index=False)}")
+    print(f"\ntables     {folder}/results.csv, {folder}/comparisons.csv")
+    print(f"figures    {folder}/figures/*.png\nnotebooks  {folder}/notebooks/*.ipynb")
+
+
+def _yaml_line(change: str) -> str:
+    name, equals, value = change.partition("=")
+    if not equals:
+        raise ValueError(f"{change!r} is no name=value pair: write for example seed=1.")
+    return f"{name}: {value}"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The verbs and their options."""
+    parser = argparse.ArgumentParser("jetatag", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser("reproduce", help="run the six notebooks of a preset")
+    verb.add_argument("--preset", default="demo", choices=list(PRESETS))
+    verb.add_argument(
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="changes",
+        help="change parameters of notebooks/params/<preset>.yaml",
+    )
+    verb.add_argument("--data", help="a MagnaTagATune folder, instead of the preset's data")
+    verb.add_argument("--cores", default="all", help="processor cores to use (default: all)")
+    verb = verbs.add_parser("render", help="write the built-in data set in MagnaTagATune's layout")
+    verb.add_argument("folder", type=Path)
+    verb.add_argument("--clips", type=int, default=rendered.SIZES["demo"][0])
+    verb.add_argument("--seconds", type=float, default=rendered.SIZES["demo"][1])
+    verb.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; a user's mistake is one sentence on standard error and exit status 2."""
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    given = build_parser().parse_args(arguments)
+    try:
+        if given.verb == "reproduce":
+            return reproduce(given.preset, given.changes, given.cores, given.data)
+        rendered.write(given.folder, given.clips, given.seconds, given.seed)
+        return 0
+    except (ValueError, FileNotFoundError) as error:
+        print(f"jetatag: {error}", file=sys.stderr)
+        return 2

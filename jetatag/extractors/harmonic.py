@@ -1,0 +1,185 @@
+"""Harmonic-CNN: a spectrogram folded along its harmonics, read by a small 2-D CNN.
+
+Won, Chun, Nieto, Serra, "Data-driven harmonic filters for audio representation learning",
+ICASSP 2020, in the variant with 1024 features of Lee & Cho 2021.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from jetatag.config import refuse_unknown
+from jetatag.extractors.waveform import check_waveform, check_width
+
+N_FFT = 512  # samples
+HOP_LENGTH = 256  # samples
+N_HARMONICS = 6
+LOWEST_NOTE = 24  # MIDI number of C1, the centre of the first level
+LEVELS_PER_SEMITONE = 2
+BANDWIDTH_SLOPE, BANDWIDTH_OFFSET_HZ = 0.1079, 24.7  # bandwidth = (slope · f + offset) / Q
+SMALLEST_ENERGY = 1e-5  # keeps the logarithm finite: -50 dB
+DYNAMIC_RANGE_DB = 80.0
+BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}  # Keras' defaults in torch's terms
+
+FORMS = ("as_published", "as_coded")
+
+
+def level_frequencies(sample_rate: int) -> torch.Tensor:
+    """Fundamental frequency of every level, (level,) float64 in Hz, two levels a semitone from C1.
+
+    The last level lies below the note whose highest harmonic reaches half of `sample_rate` (Hz):
+    128 levels at 16 kHz (Won et al., ICASSP 2020).
+    """
+    highest_note = round(69 + 12 * math.log2(sample_rate / (2 * N_HARMONICS) / 440))
+    n_levels = max(0, highest_note - LOWEST_NOTE) * LEVELS_PER_SEMITONE
+    notes = LOWEST_NOTE + torch.arange(n_levels, dtype=torch.float64) / LEVELS_PER_SEMITONE
+    return 440 * 2 ** ((notes - 69) / 12)
+
+
+def filter_centres(sample_rate: int, form: str = "as_published") -> torch.Tensor:
+    """Centre frequency of every filter, (harmonic, level) float64 in Hz.
+
+    `as_published`, row h is harmonic h + 1 of all levels (Won et al., ICASSP 2020). `as_coded`
+    (Lee & Cho's TensorFlow code), the same numbers in the same order are read as
+    (level, harmonic), which scatters the harmonics over the channels.
+    Raises `ValueError` for another `form`.
+    """
+    refuse_unknown([form], FORMS, "form of harmonic_cnn")
+    levels = level_frequencies(sample_rate)
+    centres = torch.outer(torch.arange(1, N_HARMONICS + 1, dtype=torch.float64), levels)
+    return centres if form == "as_published" else centres.reshape(-1, N_HARMONICS).T
+
+
+class HarmonicSTFT(nn.Module):
+    """Loudness in dB at the harmonics of every level.
+
+    (batch, sample) → (batch, harmonic, level, frame), float32, one frame every 256 samples.
+    Triangular filters around the harmonics weigh the magnitude spectrogram; their common quality
+    factor Q is learned (Won et al., ICASSP 2020). A filter whose triangle falls between two bins
+    stays empty, as in the original.
+    """
+
+    def __init__(self, sample_rate: int, form: str):
+        super().__init__()
+        self.quality = nn.Parameter(torch.ones(1))
+        centres = filter_centres(sample_rate, form)
+        bins = torch.linspace(0, sample_rate / 2, N_FFT // 2 + 1, dtype=torch.float64)
+        bandwidths = BANDWIDTH_SLOPE * centres + BANDWIDTH_OFFSET_HZ  # at Q = 1
+        distances = 2 * (bins - centres[..., None]).abs() / bandwidths[..., None]
+        self.register_buffer("distances", distances.float(), persistent=False)
+        self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
+
+    def magnitude(self, waveform: torch.Tensor) -> torch.Tensor:
+        """Magnitude spectrogram, (batch, bin, frame): zeros before the start, none at the end."""
+        padded = F.pad(waveform, (N_FFT - HOP_LENGTH, 0))
+        return torch.stft(
+            padded, N_FFT, HOP_LENGTH, window=self.window, center=False, return_complex=True
+        ).abs()
+
+    def filter_bank(self) -> torch.Tensor:
+        """The filters at the present Q, (harmonic, level, bin)."""
+        return (1 - self.quality * self.distances).clamp(min=0)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        # Autocast's bfloat16 would keep two to three digits of the magnitudes: stay in float32.
+        with torch.autocast(waveform.device.type, enabled=False):
+            filters = self.filter_bank()
+            energy = self.magnitude(waveform).mT @ filters.flatten(0, 1).T
+            peak = energy.flatten(1).max(1).values[:, None, None]
+            floor = (peak * 10 ** (-DYNAMIC_RANGE_DB / 10)).clamp(min=SMALLEST_ENERGY)
+            level_db = 10 * torch.where(energy > floor, energy, floor).log10()
+            return level_db.mT.unflatten(1, filters.shape[:2])
+
+
+class ConvBlock(nn.Module):
+    """3×3 convolution, batch normalisation, ReLU, max pool of `pool` = (levels, frames)."""
+
+    def __init__(self, n_in: int, n_out: int, pool: tuple[int, int]):
+        super().__init__()
+        self.conv = nn.Conv2d(n_in, n_out, 3, padding=1)
+        self.norm = nn.BatchNorm2d(n_out, **BATCH_NORM)
+        self.pool = nn.MaxPool2d(pool)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # ReLU is monotone: after the pool it gives the same values on fewer cells.
+        return self.pool(self.norm(self.conv(x))).relu_()
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions with batch normalisation, added to the input; ReLU, max pool."""
+
+    def __init__(self, n_channels: int, pool: tuple[int, int]):
+        super().__init__()
+        self.conv_1 = nn.Conv2d(n_channels, n_channels, 3, padding=1)
+        self.norm_1 = nn.BatchNorm2d(n_channels, **BATCH_NORM)
+        self.conv_2 = nn.Conv2d(n_channels, n_channels, 3, padding=1)
+        self.norm_2 = nn.BatchNorm2d(n_channels, **BATCH_NORM)
+        self.pool = nn.MaxPool2d(pool)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        residual = self.norm_1(self.conv_1(x)).relu_()
+        residual = self.norm_2(self.conv_2(residual))
+        return self.pool(residual.add_(x)).relu_()
+
+
+class HarmonicCNN(nn.Module):
+    """Harmonic-CNN: waveform (batch, sample) in [-1, 1] → features (batch, 8 · `width`).
+
+    `sample_rate` (Hz) places the filters; `form` is the order of the harmonic axis, see
+    `filter_centres`. Weights are Glorot uniform, drawn from `generator` (None: torch's global
+    one), biases zero. Raises `ValueError` for an unknown `form`, a `sample_rate` too low for seven
+    poolings, and, when called, for a waveform of the wrong shape or under `min_samples`.
+    Source: Won et al., ICASSP 2020; Lee & Cho 2021, whose features are the maxima of the last
+    three blocks.
+    """
+
+    min_samples = 288 * HOP_LENGTH  # the poolings divide the frames by 2^5 · 3^2
+
+    def __init__(
+        self,
+        width: int = 128,
+        form: str = "as_published",
+        sample_rate: int = 16_000,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        check_width(width)
+        self.n_features = 8 * width
+        self.front_end = HarmonicSTFT(sample_rate, form)
+        n_levels = self.front_end.distances.shape[1]
+        if n_levels < 128:
+            raise ValueError(
+                f"harmonic_cnn needs 128 levels, {sample_rate:,} Hz give {n_levels}: "
+                "resample the audio to 16,000 Hz or more."
+            )
+        self.front_norm = nn.BatchNorm2d(N_HARMONICS, **BATCH_NORM)
+        self.blocks = nn.ModuleList(
+            [
+                ConvBlock(N_HARMONICS, width, (2, 2)),
+                ResidualBlock(width, (2, 2)),
+                ResidualBlock(width, (2, 2)),
+                ConvBlock(width, 2 * width, (2, 2)),
+                ResidualBlock(2 * width, (2, 2)),
+                ResidualBlock(2 * width, (2, 3)),
+                ConvBlock(2 * width, 4 * width, (2, 3)),
+            ]
+        )
+        self._initialise(generator)
+
+    def _initialise(self, generator: torch.Generator | None) -> None:
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.xavier_uniform_(layer.weight, generator=generator)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        check_waveform(waveform, self.min_samples, "harmonic_cnn")
+        # Convolution, normalisation and pooling all run faster with the channels innermost.
+        x = self.front_norm(self.front_end(waveform)).contiguous(memory_format=torch.channels_last)
+        stages = []
+        for block in self.blocks:
+            x = block(x)
+            stages.append(x.amax((2, 3)))
+        return torch.cat(stages[-3:], dim=1)

@@ -1,0 +1,146 @@
+"""Extractors: the shape of the contract, and what they refuse."""
+
+import pytest
+import torch
+
+from jetatag.extractors import EXTRACTORS, build_extractor
+from jetatag.extractors.harmonic import HarmonicSTFT, filter_centres
+
+WIDTH = 2
+MIN_SAMPLES = {"harmonic_cnn": 73_728, "sample_cnn": 59_049}
+
+every_extractor = pytest.mark.parametrize("name", EXTRACTORS)
+
+
+def noise(batch: int, n_samples: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(batch, n_samples, generator=generator) * 2 - 1
+
+
+def small(name: str, **options) -> torch.nn.Module:
+    return build_extractor(name, width=WIDTH, generator=torch.Generator().manual_seed(1), **options)
+
+
+@every_extractor
+def test_shortest_and_longer_waveforms_give_eight_features_a_channel(name):
+    extractor = small(name)
+    assert extractor.min_samples == MIN_SAMPLES[name]
+    assert extractor.n_features == 8 * WIDTH
+    for n_samples in (MIN_SAMPLES[name], 80_000, 3 * MIN_SAMPLES[name] + 17):
+        assert extractor(noise(2, n_samples)).shape == (2, 8 * WIDTH)
+
+
+@every_extractor
+def test_one_sample_less_than_the_minimum_is_refused(name):
+    minimum = f"at least {MIN_SAMPLES[name]:,} samples, not {MIN_SAMPLES[name] - 1:,}.*silence"
+    with pytest.raises(ValueError, match=minimum):
+        small(name)(noise(2, MIN_SAMPLES[name] - 1))
+
+
+@every_extractor
+@pytest.mark.parametrize(
+    "waveform", [torch.zeros(80_000), torch.zeros(1, 1, 80_000), torch.zeros(1, 80_000).short()]
+)
+def test_other_shapes_and_integers_are_refused(name, waveform):
+    with pytest.raises(ValueError, match=r"shape \(batch, sample\).*one row per crop"):
+        small(name)(waveform)
+
+
+@every_extractor
+def test_features_of_a_clip_do_not_depend_on_the_batch(name):
+    extractor = small(name).eval()
+    waveform = noise(3, 80_000)
+    together = extractor(waveform)
+    alone = torch.cat([extractor(row[None]) for row in waveform])
+    torch.testing.assert_close(alone, together, rtol=1e-5, atol=1e-5 * together.abs().max().item())
+
+
+@every_extractor
+def test_gradient_reaches_every_parameter(name):
+    extractor = small(name)
+    extractor(noise(4, 80_000)).square().sum().backward()
+    untouched = [n for n, p in extractor.named_parameters() if p.grad is None or not p.grad.any()]
+    # A bias in front of batch normalisation is taken out again with the mean: rounding is all
+    # that reaches it, so only its gradient's presence is certain.
+    assert [name for name in untouched if not name.endswith("bias")] == []
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in extractor.parameters())
+
+
+@every_extractor
+def test_the_generator_alone_decides_the_weights(name):
+    torch.manual_seed(2)
+    first = small(name).state_dict()
+    second = small(name).state_dict()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@every_extractor
+def test_bfloat16_autocast_trains_near_float32(name):
+    extractor, waveform = small(name).eval(), noise(2, 80_000)
+    exact = extractor(waveform)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = extractor(waveform)
+    rough.float().sum().backward()
+    assert (rough - exact).abs().max() < 0.05 * exact.abs().max()
+    assert all(p.grad.isfinite().all() for p in extractor.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("harmonic_cnn", 4_437_901), ("sample_cnn", 2_632_192)]
+)
+def test_paper_width_has_the_published_number_of_parameters(name, count):
+    extractor = build_extractor(name)
+    assert extractor.n_features == 1024
+    assert sum(p.numel() for p in extractor.parameters()) == count
+
+
+def test_initial_weights_follow_the_original():
+    sample_cnn, harmonic_cnn = build_extractor("sample_cnn"), build_extractor("harmonic_cnn")
+    drawn = [
+        (sample_cnn.blocks[4].conv, 6 / (3 * 256)),  # He
+        (sample_cnn.dense, 6 / (1024 + 1024)),  # Glorot
+        (harmonic_cnn.blocks[3].conv, 6 / (9 * (128 + 256))),  # Glorot
+    ]
+    for layer, squared_limit in drawn:
+        assert layer.weight.abs().max().item() == pytest.approx(squared_limit**0.5, rel=1e-3)
+        assert not layer.bias.any()
+
+
+def test_as_coded_scatters_the_harmonic_axis_and_changes_nothing_else():
+    published, coded = (HarmonicSTFT(16_000, form) for form in ("as_published", "as_coded"))
+    waveform = noise(1, 8_192)
+    by_harmonic = published(waveform)  # (batch, harmonic, level, frame)
+    read_as_coded = by_harmonic.flatten(1, 2).unflatten(1, (128, 6)).transpose(1, 2)
+    torch.testing.assert_close(coded(waveform), read_as_coded)
+    assert not torch.equal(by_harmonic, read_as_coded)
+
+
+def test_every_published_channel_is_one_harmonic():
+    centres = filter_centres(16_000)
+    assert centres.shape == (6, 128)
+    assert centres[0, 0].item() == pytest.approx(32.703, abs=1e-3)  # C1
+    torch.testing.assert_close(centres, torch.arange(1, 7)[:, None] * centres[:1])
+    assert centres.max() < 8_000
+
+
+def test_front_end_is_floored_80_db_below_each_examples_peak():
+    tone = torch.sin(2 * torch.pi * 440 * torch.arange(16_000) / 16_000)[None]
+    level_db = HarmonicSTFT(16_000, "as_published")(torch.cat([1e4 * tone, 1e-4 * tone]))
+    assert level_db[0].min().item() == pytest.approx(level_db[0].max().item() - 80, abs=1e-3)
+    assert level_db[1].min().item() == pytest.approx(-50)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("harmonic", {}, "unknown extractor 'harmonic'.*harmonic_cnn, sample_cnn"),
+        ("sample_cnn", {"form": "as_coded"}, "unknown option of sample_cnn 'form'.*width"),
+        ("harmonic_cnn", {"form": "coded"}, "'coded'.*as_published, as_coded"),
+        ("harmonic_cnn", {"sample_rate": 8_000}, "128 levels, 8,000 Hz give 104"),
+        ("sample_cnn", {"width": 0}, "width.*at least 1, not 0"),
+        ("harmonic_cnn", {"width": 1.5}, "width.*at least 1, not 1.5"),
+    ],
+)
+def test_unknown_names_and_options_are_refused(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        build_extractor(name, **options)
