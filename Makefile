@@ -1,0 +1,46 @@
+# make reproduce | test | lab do all the set-up they need in a new clone.
+PYTHON ?= python3
+BIN := .venv/bin
+# A width-16 network moves 40 MB blocks; returning them to the system at every step costs a third.
+export MALLOC_MMAP_THRESHOLD_ := 4000000000
+export MALLOC_TRIM_THRESHOLD_ := 8000000000
+
+.PHONY: install reproduce test lab bench notebooks lock clean
+install: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("jetatag needs Python 3.11 or newer: make PYTHON=python3.11 …" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+reproduce: install
+	$(BIN)/jetatag reproduce --preset demo
+
+test: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
+
+lab: install
+	$(BIN)/jupyter lab notebooks
+
+bench: install
+	$(BIN)/python -m tests.bench
+
+notebooks: install # run the committed notebooks from top to bottom, in place
+	$(BIN)/jupyter execute --inplace notebooks/0*.ipynb
+
+lock: # resolve pyproject.toml anew and write the versions down
+	rm -rf .venv && $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --editable '.[test]'
+	echo '# Every version the package is tested with; written by `make lock`.' > requirements.lock
+	$(BIN)/python -m pip freeze --exclude-editable | sed -E \
+	  '/^(nvidia-|cuda-|triton==)/s/$$/ ; sys_platform == "linux" and platform_machine == "x86_64"/' \
+	  >> requirements.lock
+	touch .venv/installed
+
+clean:
+	rm -rf .venv data runs .snakemake

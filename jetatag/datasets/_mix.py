@@ -1,0 +1,108 @@
+"""From MIDI to a recording: SoundFont, room, tone, noise and level, as one artist mixes them."""
+
+import io
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import midirenderer
+import numpy as np
+import pretty_midi
+import soundfile
+from numpy.random import Generator
+from scipy import fft
+
+RENDER_RATE = 48_000  # Hz, midirenderer's own
+BANDS_HZ = np.array([60.0, 150.0, 400.0, 1000.0, 2500.0, 6000.0])
+LEAD_IN_S = 0.5  # rendered and cut off, so that a clip starts amid the music
+DRIVE = {-1: 0.1, 0: 0.4, 1: 1.6}  # saturation of quiet, ordinary and loud pieces
+
+
+@dataclass(frozen=True)
+class Mix:
+    """An artist's sound: sample rate, room, tone and noise."""
+
+    sample_rate: int  # Hz
+    reverb_s: float  # time to decay by 60 dB
+    wet: float  # level of the room against the direct sound
+    tone_db: tuple[float, ...]  # gain at the centres of BANDS_HZ
+    noise_tilt_db: float  # per octave
+    snr_db: float
+
+
+def choose_mix(rng: Generator) -> Mix:
+    """Draw an artist's mix."""
+    tilt = rng.uniform(-3, 3) * np.arange(-2.5, 3.0)
+    return Mix(
+        sample_rate=int(rng.choice([16_000, 16_000, 16_000, 22_050])),
+        reverb_s=float(rng.uniform(0.2, 2.0)),
+        wet=float(rng.uniform(0.0, 0.6)),
+        tone_db=tuple((tilt + rng.normal(0, 3, size=len(BANDS_HZ))).tolist()),
+        noise_tilt_db=float(rng.uniform(-6, 1)),
+        snr_db=float(rng.uniform(8, 27)),
+    )
+
+
+def record(midi: bytes, mix: Mix, duration_s: float, dynamic: int, rng: Generator) -> np.ndarray:
+    """Render MIDI bytes to `duration_s` seconds of mono float32 at `mix.sample_rate`, peak below 1.
+
+    `dynamic` is -1 for quiet, 1 for loud pieces, else 0. `rng` varies tone, noise (5-30 dB below
+    the music) and level within the artist's mix.
+    """
+    n_samples = round(duration_s * mix.sample_rate)
+    dry = _render(midi, duration_s + LEAD_IN_S)
+    music = _room_and_tone(dry, mix, rng)[round(LEAD_IN_S * mix.sample_rate) :][:n_samples]
+    music /= np.sqrt(np.mean(music**2)) + 1e-9
+    music = np.tanh(DRIVE[dynamic] * music)
+    snr_db = np.clip(mix.snr_db + rng.uniform(-4, 4), 5, 30)
+    noise = _noise(n_samples, mix, rng)
+    noise *= np.sqrt(np.mean(music**2)) * 10 ** (-snr_db / 20)
+    mixed = music + noise
+    peak_db = rng.uniform(-16, -6) + min(0, 6 * dynamic)
+    return (mixed * 10 ** (peak_db / 20) / np.abs(mixed).max()).astype(np.float32)
+
+
+@cache
+def _soundfont() -> bytes:
+    return Path(pretty_midi.__file__).with_name("TimGM6mb.sf2").read_bytes()
+
+
+def _render(midi: bytes, duration_s: float) -> np.ndarray:
+    """Render to mono at the renderer's 48 kHz, padded with silence to `duration_s`."""
+    wav = midirenderer.render_wave_from(_soundfont(), midi)
+    stereo, sample_rate = soundfile.read(io.BytesIO(wav), dtype="float32")
+    if sample_rate != RENDER_RATE:
+        raise RuntimeError(f"midirenderer gave {sample_rate} Hz, not 48000: install version 0.1.3.")
+    mono = stereo.mean(axis=1)[: round(duration_s * RENDER_RATE)]
+    return np.pad(mono, (0, round(duration_s * RENDER_RATE) - len(mono)))
+
+
+def _room_and_tone(dry: np.ndarray, mix: Mix, rng: Generator) -> np.ndarray:
+    """Resample, reverberate and equalise: three products of one spectrum."""
+    step = RENDER_RATE // 50  # a block of 20 ms is a whole number of samples at every rate
+    n_blocks = -(-len(dry) // step) + int(50 * mix.reverb_s)
+    n_blocks = fft.next_fast_len(n_blocks, real=True)
+    n_out = n_blocks * mix.sample_rate // 50
+    spectrum = fft.rfft(dry, n_blocks * step)[: n_out // 2 + 1] * (mix.sample_rate / RENDER_RATE)
+    tone_db = np.array(mix.tone_db) + rng.normal(0, 2, size=len(BANDS_HZ))
+    hz = fft.rfftfreq(n_out, 1 / mix.sample_rate)
+    gain = 10 ** (np.interp(np.log(hz + 1), np.log(BANDS_HZ), tone_db) / 20)
+    room = fft.rfft(_impulse_response(mix, rng), n_out)
+    return fft.irfft(spectrum * gain * room, n_out)
+
+
+def _impulse_response(mix: Mix, rng: Generator) -> np.ndarray:
+    """Direct sound and exponentially decaying noise of relative energy `wet` squared."""
+    time_s = np.arange(int(mix.reverb_s * mix.sample_rate)) / mix.sample_rate
+    tail = rng.standard_normal(len(time_s)) * 10 ** (-3 * time_s / mix.reverb_s)
+    response = mix.wet * tail / np.sqrt(np.sum(tail**2))
+    response[0] += 1.0
+    return response
+
+
+def _noise(n_samples: int, mix: Mix, rng: Generator) -> np.ndarray:
+    """Gaussian noise of unit power whose spectrum falls by `noise_tilt_db` an octave."""
+    spectrum = fft.rfft(rng.standard_normal(n_samples))
+    octaves = np.log2(np.maximum(fft.rfftfreq(n_samples, 1 / mix.sample_rate), 30) / 1000)
+    noise = fft.irfft(spectrum * 10 ** (mix.noise_tilt_db * octaves / 20), n_samples)
+    return noise / np.sqrt(np.mean(noise**2))

@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from jetatag import heads
+from jetatag.datasets import Vocabulary
+
+
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("n_tags", "dim", "projector", "encoder", "decoder", "classifier"),
+    [
+        (50, 128, 147_712, 23_040, 22_962, 341_042),
+        (17, 50, 53_800, 3_450, 3_417, 332_561),
+        (35, 64, 69_760, 6_464, 6_435, 337_187),
+    ],
+)
+def test_parameter_counts_are_the_originals(n_tags, dim, projector, encoder, decoder, classifier):
+    assert count(heads.projection_head(1024, dim)) == projector
+    assert count(heads.tag_encoder(n_tags, dim)) == encoder
+    assert count(heads.tag_decoder(dim, n_tags)) == decoder
+    assert count(heads.classifier(1024, n_tags)) == classifier
+
+
+def test_unit_norm_survives_the_zero_vector():
+    x = torch.zeros(2, 4, requires_grad=True)
+    unit = heads.UnitNorm()(torch.cat([x[:1], x[1:] + 3]))
+    unit.sum().backward()
+    torch.testing.assert_close(unit.norm(dim=1), torch.tensor([0.0, 1.0]))
+    assert x.grad.abs().max() <= 1
+
+
+def test_weights_depend_on_the_seed_alone(tiny_config):
+    vocabulary = Vocabulary(("a", "b"))
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    first = heads.build_model(tiny_config, vocabulary).state_dict()
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(3)
+    again = heads.build_model(tiny_config, vocabulary).state_dict()
+    other = heads.build_model(tiny_config.replace(seed=1), vocabulary).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_task_decides_what_probabilities_are(tiny_config):
+    for task, total in (("multilabel", 1.0), ("multiclass", 1.0)):
+        model = heads.build_model(tiny_config, Vocabulary(("a", "b"), task))
+        probs = model.probabilities(torch.tensor([[0.3, -0.3]]))
+        assert probs.sum().item() == pytest.approx(total)
+    logits = torch.tensor([[3.0, 3.0]])
+    one_of_all = heads.build_model(tiny_config, Vocabulary(("a", "b"), "multiclass"))
+    assert one_of_all.probabilities(logits).max().item() == pytest.approx(0.5)
+
+
+def test_as_coded_is_refused_where_there_is_no_such_form(tiny_config):
+    with pytest.raises(ValueError, match="form"):
+        heads.build_model(tiny_config.replace(form="as_coded"), Vocabulary(("a", "b")))

@@ -1,0 +1,242 @@
+"""The built-in data set: tag statistics, layout, identical bytes, resumption, refusals."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from jetatag.datasets import _pieces, _tag_sets, rendered
+
+COUNTS = Path(__file__).parents[2] / "shared" / "mtat" / "tag_cooccurrence.csv"
+N_COUNTED = 7154  # clips behind the counts
+TINY = {"n_clips": 6, "duration_s": 2.0, "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def counts():
+    if not COUNTS.exists():
+        pytest.skip("MagnaTagATune's co-occurrence counts are not beside the repository")
+    table = pd.read_csv(COUNTS, index_col="tag")
+    return table.loc[list(rendered.TAGS), list(rendered.TAGS)].to_numpy()
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return rendered.write(tmp_path_factory.mktemp("tiny"), **TINY, workers=1)
+
+
+def digests(root: Path) -> dict[str, str]:
+    files = [path for path in root.rglob("*") if path.is_file()]
+    return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def phi(labels):
+    labels = labels.astype(np.float64)
+    return _tag_sets.phi_coefficients(labels.T @ labels, len(labels))
+
+
+def pairs(matrix):
+    return matrix[np.triu_indices(len(matrix), k=1)]
+
+
+def test_tags_are_the_columns_of_the_counts():
+    if not COUNTS.exists():
+        pytest.skip("MagnaTagATune's co-occurrence counts are not beside the repository")
+    assert list(pd.read_csv(COUNTS)["tag"]) == list(rendered.TAGS)
+
+
+def test_labels_keep_the_shipped_prevalence_and_correlation():
+    labels = rendered.sample_labels(20_000, seed=0)
+    _, prevalence, latent = _tag_sets.tag_table()
+    assert labels.shape == (20_000, 50) and labels.dtype == np.uint8
+    common = prevalence > 0.02
+    np.testing.assert_allclose(labels.mean(axis=0)[common], prevalence[common], rtol=0.2)
+    expected, _ = _tag_sets._phi_of_latent(latent, prevalence)
+    assert np.abs(pairs(phi(labels) - expected)).mean() < 0.01
+
+
+def test_labels_match_magnatagatune(counts):
+    labels = rendered.sample_labels(20_000, seed=1)
+    prevalence = np.diag(counts) / N_COUNTED
+    common = prevalence > 0.02
+    np.testing.assert_allclose(labels.mean(axis=0)[common], prevalence[common], rtol=0.2)
+    difference = phi(labels) - _tag_sets.phi_coefficients(counts, N_COUNTED)
+    assert np.abs(pairs(difference)).mean() < 0.015
+    assert 0.16 < (labels.sum(axis=1) == 0).mean() < 0.20  # 0.181 in MagnaTagATune
+
+
+def test_the_shipped_table_is_what_fitting_gives(counts):
+    prevalence, correlation = rendered.fit_labels(counts, N_COUNTED)
+    _, shipped_prevalence, shipped_correlation = _tag_sets.tag_table()
+    np.testing.assert_allclose(prevalence, shipped_prevalence, atol=1e-4)
+    assert np.abs(correlation - shipped_correlation).mean() < 0.01
+
+
+def test_fitting_recovers_a_known_correlation():
+    latent = np.array([[1.0, 0.6, -0.3], [0.6, 1.0, 0.0], [-0.3, 0.0, 1.0]])
+    rng = np.random.default_rng(0)
+    normal = rng.standard_normal((200_000, 3)) @ np.linalg.cholesky(latent).T
+    labels = (normal > [1.0, 0.5, 1.2]).astype(float)
+    _, fitted = rendered.fit_labels(labels.T @ labels, len(labels))
+    np.testing.assert_allclose(fitted, latent, atol=0.03)
+
+
+def test_a_gradient_step_agrees_with_differences():
+    rng = np.random.default_rng(0)
+    prevalence, matrix = np.array([0.1, 0.3, 0.05]), rng.standard_normal((3, 3))
+    target = np.full((3, 3), 0.1)
+    _, gradient = _tag_sets._misfit(matrix.ravel(), target, prevalence)
+    for k, step in enumerate(1e-6 * np.eye(9)):
+        up = _tag_sets._misfit(matrix.ravel() + step, target, prevalence)[0]
+        down = _tag_sets._misfit(matrix.ravel() - step, target, prevalence)[0]
+        assert gradient[k] == pytest.approx((up - down) / 2e-6, rel=1e-4, abs=1e-8)
+
+
+def test_a_tag_without_clips_cannot_be_fitted():
+    with pytest.raises(ValueError, match="leave it out"):
+        rendered.fit_labels(np.diag([10, 0]), 100)
+
+
+def test_first_label_rows_do_not_depend_on_the_number():
+    few, many = rendered.sample_labels(5, seed=7), rendered.sample_labels(50, seed=7)
+    np.testing.assert_array_equal(few, many[:5])
+    assert not np.array_equal(many, rendered.sample_labels(50, seed=8))
+
+
+@pytest.mark.parametrize(("n_clips", "duration_s"), rendered.SIZES.values())
+def test_folders_share_the_clips_and_artists_cross_them(n_clips, duration_s):
+    clips = rendered.plan(n_clips, duration_s, seed=0)
+    assert [clip.clip_id for clip in clips] == list(range(1, n_clips + 1))
+    in_folder = [sum(clip.folder == folder for clip in clips) for folder in "0123456789abcdef"]
+    assert max(in_folder) - min(in_folder) <= 1 + n_clips // 400
+    folders_of_album, folders_of_artist = {}, {}
+    for clip in clips:
+        folders_of_album.setdefault((clip.artist, clip.album), set()).add(clip.folder)
+        folders_of_artist.setdefault(clip.artist, set()).add(clip.folder)
+    assert all(len(folders) == 1 for folders in folders_of_album.values())
+    assert sum(len(folders) > 1 for folders in folders_of_artist.values()) > 2
+
+
+def test_layout_is_magnatagatunes(tiny):
+    annotations = pd.read_csv(tiny / "annotations_final.csv", sep="\t")
+    information = pd.read_csv(tiny / "clip_info_final.csv", sep="\t")
+    assert list(annotations) == ["clip_id", *rendered.TAGS, "mp3_path"]
+    assert list(information) == [
+        *("clip_id", "track_number", "title", "artist", "album", "url"),
+        *("segmentStart", "segmentEnd", "original_url", "mp3_path"),
+    ]
+    assert (tiny / "annotations_final.csv").read_text().startswith('"clip_id"\t"guitar"\t')
+    labels = rendered.sample_labels(6, seed=3)
+    np.testing.assert_array_equal(annotations[list(rendered.TAGS)].to_numpy(), labels)
+    for row in information.itertuples():
+        stem = f"{row.artist}-{row.album}-{row.track_number:02d}-{row.title}-0-2"
+        folder, name = row.mp3_path.split("/")
+        assert folder in set("0123456789abcdef") and name == f"{stem}.mp3"
+    written = {str(path.relative_to(tiny / "mp3")) for path in tiny.rglob("*.mp3")}
+    assert written == set(annotations["mp3_path"]) == set(information["mp3_path"])
+
+
+def test_audio_is_mono_mp3_neither_silent_nor_clipped(tiny):
+    for path in tiny.rglob("*.mp3"):
+        header = soundfile.info(path)
+        assert (header.format, header.channels) == ("MP3", 1)
+        assert header.samplerate in (16_000, 22_050)
+        audio, sample_rate = soundfile.read(path)
+        assert len(audio) == 2 * sample_rate
+        assert 0.03 < np.abs(audio).max() <= 1.0
+        quarters = np.sqrt(np.mean(audio.reshape(4, -1) ** 2, axis=1))
+        assert quarters.min() > 0.1 * quarters.max()  # music from beginning to end
+
+
+def test_bytes_do_not_depend_on_the_number_of_processes(tiny, tmp_path):
+    assert digests(rendered.write(tmp_path, **TINY, workers=2)) == digests(tiny)
+
+
+def test_only_a_missing_file_is_made_again(tiny):
+    before, paths = digests(tiny), sorted(tiny.rglob("*.mp3"))
+    times = {path: path.stat().st_mtime_ns for path in paths}
+    paths[2].unlink()
+    rendered.write(tiny, **TINY, workers=1)
+    assert digests(tiny) == before
+    remade = [path for path in paths if path.stat().st_mtime_ns != times[path]]
+    assert remade == [paths[2]]
+
+
+def test_a_complete_set_is_left_alone(tiny, monkeypatch):
+    monkeypatch.setattr(rendered, "render", lambda *_: pytest.fail("rendered again"))
+    before = (tiny / "annotations_final.csv").stat().st_mtime_ns
+    assert rendered.write(tiny, **TINY) == tiny
+    assert (tiny / "annotations_final.csv").stat().st_mtime_ns == before
+
+
+def test_an_interrupted_set_has_no_annotations(tmp_path, monkeypatch):
+    def interrupted(clip, seed):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rendered, "render", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rendered.write(tmp_path, **TINY, workers=1)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["rendered.json"]
+
+
+def test_other_arguments_are_refused(tiny):
+    with pytest.raises(ValueError, match="choose another folder or delete"):
+        rendered.write(tiny, **TINY | {"seed": 4})
+    assert json.loads((tiny / "rendered.json").read_text())["seed"] == 3
+
+
+def test_someone_elses_data_are_refused(tmp_path):
+    (tmp_path / "annotations_final.csv").write_text("clip_id\n")
+    with pytest.raises(ValueError, match="not rendered"):
+        rendered.write(tmp_path, **TINY)
+
+
+@pytest.mark.parametrize("size", [{"n_clips": 0}, {"duration_s": 0.5}])
+def test_too_small_a_set_is_refused(tmp_path, size):
+    with pytest.raises(ValueError, match="at least 1 clip of 1 second"):
+        rendered.write(tmp_path / "none", **TINY | size)
+
+
+def score_of(*tags, seed=0):
+    return _pieces.arrange(tags, np.random.default_rng(seed))
+
+
+def test_every_tag_is_a_sound():
+    known = {*_pieces.STYLES, *_pieces.INSTRUMENTS, *_pieces.MANNERS, *_pieces.SYNONYMS}
+    assert set(rendered.TAGS) <= known
+
+
+@pytest.mark.parametrize(
+    ("tag", "synonym"),
+    [("vocal", "singing"), ("female", "woman"), ("beat", "beats"), ("classical", "classic")],
+)
+def test_synonyms_sound_the_same(tag, synonym):
+    for seed in range(5):
+        assert score_of("guitar", tag, seed=seed) == score_of("guitar", synonym, seed=seed)
+
+
+def test_tagged_parts_play_and_lead():
+    score = score_of("rock", "piano", "male vocal", "flute")
+    tagged = {"overdriven guitar", "piano", "man", "flute"}
+    assert tagged <= set(score.parts)
+    softest = min(score.parts[name] for name in tagged)
+    assert all(level < softest for name, level in score.parts.items() if name not in tagged)
+
+
+def test_tags_of_manner_are_respected():
+    for seed in range(20):
+        assert set(score_of("solo", "violin", seed=seed).parts) == {"violin"}
+        assert not set(score_of("no vocals", "pop", seed=seed).parts) & set(_pieces.VOICES)
+        assert score_of("drums", "classical", seed=seed).drums
+        fast, slow = score_of("rock", "fast", seed=seed), score_of("rock", "slow", seed=seed)
+        assert fast.beats_per_minute > 2 * slow.beats_per_minute
+    assert (score_of("loud").dynamic, score_of("soft").dynamic, score_of().dynamic) == (1, -1, 0)
+
+
+def test_an_unknown_tag_is_refused():
+    with pytest.raises(ValueError, match="'theremin'"):
+        score_of("guitar", "theremin")

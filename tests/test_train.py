@@ -1,0 +1,173 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from jetatag import runs, train
+from jetatag.config import Phase
+from jetatag.predict import predict
+from jetatag.runs import Run
+
+CELLS = [("je", "subset_query"), ("je", "cosine"), ("no_je", "none"), ("no_je_linear", "none")]
+
+
+def state_of(run, stage):
+    return run.read_tensors(f"{stage}.safetensors")[0]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(("method", "pair_loss"), CELLS)
+def test_every_method_goes_all_the_way(tiny_store, tiny_config, tmp_path, method, pair_loss):
+    config = tiny_config.replace(method=method, pair_loss=pair_loss)
+    run = Run.start(tmp_path, config, tiny_store)
+    model = train.train(run, tiny_store)
+    predict(run, model, tiny_store)
+    scores, embeddings = run.read_arrays("scores.npz"), run.read_arrays("embeddings.npz")
+    n_test = len(tiny_store.rows("test"))
+    assert scores["probs"].shape == (n_test, 3, 4) and scores["probs"].dtype == np.float32
+    assert ((scores["probs"] > 0) & (scores["probs"] < 1)).all()
+    assert embeddings["h"].shape == (n_test, 32)
+    assert ("z_audio" in embeddings) == (method == "je")
+    stages = [stage.name for stage in train.METHODS[method].stages]
+    assert run.history.groupby("stage").size().to_dict() == dict.fromkeys(stages, 3)
+    assert list(run.record["stages"]) == stages
+    assert not run.has("checkpoint.safetensors")
+    assert np.isfinite(run.history.loss).all()
+
+
+def test_stage_2_leaves_the_extractor_as_it_is(tiny_store, tiny_config, tmp_path):
+    run = Run.start(tmp_path, tiny_config, tiny_store)
+    train.train(run, tiny_store)
+    one, two = state_of(run, "stage1"), state_of(run, "stage2")
+    moved = {name.split(".")[0] for name in one if not torch.equal(one[name], two[name])}
+    assert moved == {"classifier"}
+
+
+def test_stage_1_moves_every_part_but_the_classifier(tiny_store, tiny_config, tmp_path):
+    run = Run.start(tmp_path, tiny_config, tiny_store)
+    model = train.train(run, tiny_store, until="stage1")
+    fresh = train.build_model(tiny_config, tiny_store.vocabulary).state_dict()
+    moved = {n.split(".")[0] for n, v in model.state_dict().items() if not torch.equal(v, fresh[n])}
+    assert moved == set(train.JOINT)
+    assert not run.has("stage2.safetensors")
+
+
+def test_the_loss_falls(tiny_store, tiny_config, tmp_path):
+    phases = (Phase("adam", 3e-3, 12),)
+    config = tiny_config.replace(method="no_je_linear", pair_loss="none", stage2=phases)
+    run = Run.start(tmp_path, config, tiny_store)
+    train.train(run, tiny_store)
+    loss = run.history.loss
+    assert loss.iloc[-1] < 0.6 * loss.iloc[0]
+
+
+def test_same_seed_same_bytes_and_an_interruption_changes_nothing(
+    tiny_store, tiny_config, tmp_path
+):
+    whole = Run.start(tmp_path / "whole", tiny_config, tiny_store)
+    train.train(whole, tiny_store)
+
+    class Interrupted(Exception):
+        pass
+
+    def stop(history):
+        if len(history) in (2, 4, 5):  # within a phase, at a phase's start, in stage 2
+            raise Interrupted
+
+    broken = Run.start(tmp_path / "broken", tiny_config, tiny_store)
+    for _ in range(3):
+        with pytest.raises(Interrupted):
+            train.train(broken, tiny_store, on_epoch=stop)
+        broken = Run.start(tmp_path / "broken", tiny_config, tiny_store)
+    train.train(broken, tiny_store)
+    for stage in ("stage1", "stage2"):
+        assert same(state_of(whole, stage), state_of(broken, stage))
+    pd.testing.assert_frame_equal(whole.history, broken.history)
+
+
+def test_kept_features_equal_fresh_ones_while_the_crops_are_the_same(
+    tiny_store, tiny_config, tmp_path
+):
+    ends = {}
+    for n_kept in (0, 3):  # three epochs: with three kept crops nothing is reused
+        config = tiny_config.replace(stage2_crops=n_kept)
+        run = Run.start(tmp_path / str(n_kept), config, tiny_store)
+        train.train(run, tiny_store)
+        ends[n_kept] = state_of(run, "stage2")
+    assert same(ends[0], ends[3])
+
+
+def test_scores_do_not_depend_on_the_batch_size(tiny_store, tiny_config, tmp_path):
+    probs = []
+    for batch_size in (1, 8):
+        run = Run.start(tmp_path / str(batch_size), tiny_config, tiny_store)
+        config = tiny_config.replace(batch_size=batch_size)
+        model = train.build_model(config, tiny_store.vocabulary)
+        predict(Run(run.folder, config), model, tiny_store)
+        probs.append(run.read_arrays("scores.npz")["probs"])
+    np.testing.assert_array_equal(*probs)
+
+
+def test_bfloat16_runs(tiny_store, tiny_config, tmp_path):
+    config = tiny_config.replace(
+        precision="bf16-mixed", extractor="harmonic_cnn", crop_samples=73_728
+    )
+    config = config.replace(stage1=[Phase("adam", 1e-3, 1)], stage2=[Phase("adam", 1e-3, 1)])
+    run = Run.start(tmp_path, config, tiny_store)
+    predict(run, train.train(run, tiny_store), tiny_store)
+    assert np.isfinite(run.history.loss).all()
+
+
+def test_misfits_are_refused(tiny_store, tiny_config, tmp_path):
+    run = Run.start(tmp_path, tiny_config, tiny_store)
+    with pytest.raises(ValueError, match="has no stage 'stage3'"):
+        train.train(run, tiny_store, until="stage3")
+    with pytest.raises(ValueError, match="width = 4, not 8"):
+        Run.start(tmp_path, tiny_config.replace(width=8), tiny_store)
+    slow = Run.start(tmp_path / "slow", tiny_config.replace(sample_rate=8_000), tiny_store)
+    with pytest.raises(ValueError, match="prepare a store at that rate"):
+        train.train(slow, tiny_store)
+    with pytest.raises(ValueError, match="device 'tpu' cannot be used"):
+        short = tiny_config.replace(device="tpu")
+        train.train(Run.start(tmp_path / "tpu", short, tiny_store), tiny_store)
+    short = tiny_config.replace(crop_samples=59_048)
+    with pytest.raises(ValueError, match="needs at least 59,049 samples"):
+        train.train(Run.start(tmp_path / "short", short, tiny_store), tiny_store)
+
+
+def test_damaged_runs_give_one_sentence(tiny_store, tiny_config, tmp_path):
+    run = Run.start(tmp_path, tiny_config, tiny_store)
+    with pytest.raises(FileNotFoundError, match="is no run folder"):
+        Run.open(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no finished run"):
+        runs.finished(tmp_path)
+    (run.folder / "stage1.safetensors").write_bytes(b"torn")
+    with pytest.raises(ValueError, match="damaged"):
+        train.train(run, tiny_store)
+    run.write_tensors("stage1.safetensors", {"foreign": torch.zeros(2)})
+    with pytest.raises(ValueError, match="does not fit the model"):
+        train.train(run, tiny_store)
+    (run.folder / "config.json").write_text(json.dumps({"widht": 4}))
+    with pytest.raises(ValueError, match="unknown RunConfig setting"):
+        Run.open(run.folder)
+
+
+def test_results_and_differences(tiny_store, tiny_config, tmp_path):
+    for method, pair_loss in CELLS[2:]:
+        config = tiny_config.replace(method=method, pair_loss=pair_loss)
+        run = Run.start(tmp_path, config, tiny_store)
+        predict(run, train.build_model(config, tiny_store.vocabulary, "paper"), tiny_store)
+    found = runs.finished(tmp_path)
+    table = runs.results(found, n_resamples=20)
+    assert set(table.method) == {"no_je", "no_je_linear"}
+    assert set(table.protocol) == {"micro_window", "macro_clip"}
+    assert ((table.low <= table.value) & (table.value <= table.high)).mean() > 0.5
+    scores, labels, tags = runs.clip_scores(found)
+    name = found[0].config.name
+    against_itself = runs.differences(scores, labels, [(name, name)])
+    assert (against_itself.difference == 0).all() and list(tags) == list(tiny_store.vocabulary.tags)
