@@ -13,7 +13,6 @@ from jetatag.store import AudioStore
 
 NAMES = ("log_mel_logistic", "tag_frequency")
 N_MELS = 96
-INVERSE_PENALTY = 0.1  # scikit-learn's C, fixed beforehand: some 200 features, few clips a tag
 
 
 def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]:
@@ -74,8 +73,9 @@ def logistic_regression(train_x: np.ndarray, train_y: np.ndarray, test_x: np.nda
     """Fit one logistic regression a tag on standardised features: (test row, tag) float32.
 
     `train_x` (clip, feature), `train_y` (clip, tag) of 0/1, `test_x` (row, feature). The penalty
-    is fixed (C = 0.1), nothing is tuned. A tag that no training clip or every training clip has
-    gets that share as its score everywhere. Raises ValueError where the rows do not pair up.
+    is scikit-learn's default, C = 1; nothing is tuned. A tag that no training clip or every
+    training clip has gets that share as its score everywhere. Raises ValueError where the rows
+    do not pair up.
     """
     train_x, train_y, test_x = np.asarray(train_x), np.asarray(train_y), np.asarray(test_x)
     if len(train_x) != len(train_y):
@@ -86,7 +86,7 @@ def logistic_regression(train_x: np.ndarray, train_y: np.ndarray, test_x: np.nda
     train_x, test_x = scale.transform(train_x), scale.transform(test_x)
     scores = tag_frequency(train_y, len(test_x))
     for tag in np.flatnonzero(train_y.any(axis=0) & ~train_y.all(axis=0)):
-        model = LogisticRegression(C=INVERSE_PENALTY, max_iter=1000)
+        model = LogisticRegression(max_iter=1000)
         scores[:, tag] = model.fit(train_x, train_y[:, tag]).predict_proba(test_x)[:, 1]
     return scores
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import soundfile
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from jetatag.datasets import _mix, _pieces
 from jetatag.datasets._tag_sets import fit_labels, sample_labels, tag_table
