@@ -17,6 +17,7 @@ import yaml
 
 from jetatag.config import PRESETS, read_yaml, refuse_unknown
 from jetatag.datasets import rendered
+from jetatag.files import atomic
 
 GRID_PARAMETERS = ["trained"]
 """What the Snakefile itself takes, beside the notebooks' parameters: the runs to train."""
@@ -50,15 +51,16 @@ def reproduce(preset: str, changes: list[str], cores: str, data: str | None) -> 
     runs. Returns the exit status.
     """
     notebooks = find_notebooks()
-    params = notebooks / "params" / f"{preset}.yaml"
-    values = read_yaml(params) | yaml.safe_load("\n".join(_yaml_line(c) for c in changes) or "{}")
+    values = read_yaml(notebooks / "params" / f"{preset}.yaml")
+    values |= yaml.safe_load("\n".join(_yaml_line(change) for change in changes) or "{}")
     if data is not None:
         values |= {"data": data, "store": f"{data.rstrip('/')}.store", "dataset": "mtat"}
-        changes = [*changes, *(f"{name}={values[name]}" for name in ("data", "store", "dataset"))]
     check_parameters(values, sorted(notebooks.glob("0*.ipynb")))
+    params = Path(values["runs"]) / "params.yaml"  # stays beside the results as their record
+    with atomic(params) as temporary:
+        temporary.write_text(yaml.safe_dump(values, sort_keys=False))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(notebooks / "Snakefile")]
     command += ["--configfile", str(params), "--cores", cores, "--rerun-incomplete", "--keep-going"]
-    command += ["--config", *changes] if changes else []
     if torch.cuda.is_available():
         command += ["--resources", f"gpu={torch.cuda.device_count()}"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
