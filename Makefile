@@ -22,13 +22,14 @@ test: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+	rm -rf runs/smoke # where the notebooks train by default
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
 
 lab: install
 	$(BIN)/jupyter lab notebooks
 
 bench: install
-	$(BIN)/python -m tests.bench
+	$(BIN)/python tests/bench.py
 
 notebooks: install # run the committed notebooks from top to bottom, in place
 	$(BIN)/jupyter execute --inplace notebooks/0*.ipynb

@@ -1,4 +1,8 @@
-"""The command `jetatag`: short verbs over the same functions that the notebooks call."""
+"""The command `jetatag`: short verbs over the same functions that the notebooks call.
+
+Large libraries are imported where they are used: `reproduce` waits for the notebooks for minutes
+and should not hold their memory meanwhile.
+"""
 
 import argparse
 import contextlib
@@ -11,12 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import torch
 import yaml
 
 from jetatag.config import PRESETS, read_yaml, refuse_unknown
-from jetatag.datasets import rendered
 from jetatag.files import atomic
 
 GRID_PARAMETERS = ["trained"]
@@ -25,7 +26,7 @@ GRID_PARAMETERS = ["trained"]
 
 def parameters(notebook: Path | str) -> list[str]:
     """Names in the notebook's `parameters` cell, as papermill reads them."""
-    from papermill import inspect_notebook  # takes a second to import
+    from papermill import inspect_notebook
 
     with contextlib.redirect_stdout(io.StringIO()):
         return list(inspect_notebook(str(notebook)))
@@ -61,13 +62,23 @@ def reproduce(preset: str, changes: list[str], cores: str, data: str | None) -> 
         temporary.write_text(yaml.safe_dump(values, sort_keys=False))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(notebooks / "Snakefile")]
     command += ["--configfile", str(params), "--cores", cores, "--rerun-incomplete", "--keep-going"]
-    if torch.cuda.is_available():
-        command += ["--resources", f"gpu={torch.cuda.device_count()}"]
+    n_gpus = count_gpus()
+    command += ["--resources", f"gpu={n_gpus}"] if n_gpus else []
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     status = subprocess.run(command, env={**os.environ, "PATH": path}).returncode
     if status == 0:
         show_results(Path(values["runs"]))
     return status
+
+
+def count_gpus() -> int:
+    """CUDA devices here, asked of a process of its own so that torch's memory is freed again."""
+    told = subprocess.run(
+        [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"],
+        capture_output=True,
+        text=True,
+    )
+    return int(told.stdout) if told.returncode == 0 else 0
 
 
 def find_notebooks() -> Path:
@@ -82,6 +93,8 @@ def find_notebooks() -> Path:
 
 def show_results(folder: Path) -> None:
     """Print the results and comparisons tables of `folder` and where everything lies."""
+    import pandas as pd
+
     table = pd.read_csv(folder / "results.csv", keep_default_na=False)
     table["score"] = [
         f"{v:.3f} [{a:.3f}, {b:.3f}]" for v, a, b in table[["value", "low", "high"]].to_numpy()
@@ -121,8 +134,8 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--cores", default="all", help="processor cores to use (default: all)")
     verb = verbs.add_parser("render", help="write the built-in data set in MagnaTagATune's layout")
     verb.add_argument("folder", type=Path)
-    verb.add_argument("--clips", type=int, default=rendered.SIZES["demo"][0])
-    verb.add_argument("--seconds", type=float, default=rendered.SIZES["demo"][1])
+    verb.add_argument("--clips", type=int, default=1200)
+    verb.add_argument("--seconds", type=float, default=10.0, help="length of a clip")
     verb.add_argument("--seed", type=int, default=0)
     return parser
 
@@ -134,6 +147,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.verb == "reproduce":
             return reproduce(given.preset, given.changes, given.cores, given.data)
+        from jetatag.datasets import rendered
+
         rendered.write(given.folder, given.clips, given.seconds, given.seed)
         return 0
     except (ValueError, FileNotFoundError) as error:

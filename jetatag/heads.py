@@ -4,12 +4,14 @@ Layers and initial values as in the authors' code (Keras: Glorot uniform, zero b
 norm at the end of E, P and inside C stands where the paper names layer normalisation.
 """
 
+from inspect import signature
+
 import torch
 from torch import Tensor, nn
 
 from jetatag.config import RunConfig
 from jetatag.datasets import Vocabulary
-from jetatag.extractors import build_extractor
+from jetatag.extractors import EXTRACTORS, build_extractor
 
 SLOPE = 0.3
 SHORTEST_VECTOR = 1e-12
@@ -109,7 +111,9 @@ class JointModel(nn.Module):
 
 def build_model(config: RunConfig, vocabulary: Vocabulary, head: str = "paper") -> JointModel:
     """The model of a run on the CPU; its initial weights depend on `config.seed` alone."""
-    options = {} if config.form == "as_published" else {"form": config.form}
+    options: dict = {} if config.form == "as_published" else {"form": config.form}
+    if "sample_rate" in signature(EXTRACTORS[config.extractor]).parameters:
+        options["sample_rate"] = config.sample_rate  # of the two, only filters in Hz must know it
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         extractor = build_extractor(config.extractor, width=config.width, **options)

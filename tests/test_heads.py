@@ -58,3 +58,14 @@ def test_task_decides_what_probabilities_are(tiny_config):
 def test_as_coded_is_refused_where_there_is_no_such_form(tiny_config):
     with pytest.raises(ValueError, match="form"):
         heads.build_model(tiny_config.replace(form="as_coded"), Vocabulary(("a", "b")))
+
+
+def test_filters_in_hertz_follow_the_sample_rate(tiny_config):
+    vocabulary = Vocabulary(("a", "b"))
+    tables = [
+        heads.build_model(
+            tiny_config.replace(extractor="harmonic_cnn", sample_rate=rate), vocabulary
+        ).extractor.front_end.distances
+        for rate in (16_000, 22_050)
+    ]
+    assert tables[0].shape != tables[1].shape or not torch.equal(*tables)

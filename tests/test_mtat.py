@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from jetatag import datasets
 from jetatag.datasets import mtat
 
 REAL = Path(__file__).parents[2] / "shared" / "mtat" / "labels.npz"
@@ -61,6 +62,12 @@ def test_unknown_names_are_refused(mtat_folder, tmp_path):
         mtat.load(mtat_folder, tags=["lou"])
     with pytest.raises(ValueError, match=r"unknown tag 'hihg' .did you mean 'high'"):
         mtat.load(mtat_folder).vocabulary.columns(["hihg"])
+
+
+def test_data_sets_go_by_name(mtat_folder):
+    assert datasets.load("rendered", mtat_folder).name == "rendered"
+    with pytest.raises(ValueError, match=r"unknown data set 'mtta' \(did you mean 'mtat'\?\)"):
+        datasets.load("mtta", mtat_folder)
 
 
 def test_missing_clip_info_is_a_warning(mtat_folder):

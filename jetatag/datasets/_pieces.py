@@ -8,8 +8,8 @@ import numpy as np
 import pretty_midi
 from numpy.random import Generator
 
-from jetatag.datasets import _figures as figures
-from jetatag.datasets._figures import SCALES, Figure, Note, Song
+from jetatag.datasets import _patterns as patterns
+from jetatag.datasets._patterns import SCALES, Note, Pattern, Song
 
 SYNONYMS = {
     **dict.fromkeys(["vocals", "singing", "voice"], "vocal"),
@@ -25,10 +25,10 @@ SYNONYMS = {
 
 @dataclass(frozen=True)
 class Part:
-    """One line of the score: General-MIDI programs to choose from, figures, register, manner."""
+    """One line of the score: General-MIDI programs to choose from, patterns, register, manner."""
 
     programs: tuple[int, ...]
-    figures: tuple[Figure, ...]
+    patterns: tuple[Pattern, ...]
     centre: int  # MIDI pitch about which the part moves
     level: int  # MIDI volume at which all parts are about equally loud
     vibrato: int = 0  # MIDI modulation
@@ -37,41 +37,41 @@ class Part:
 
 PARTS = {
     # one for each instrument tag
-    "guitar": Part((24, 25, 26), (figures.strummed, figures.picked), 52, 90),
-    "strings": Part((48, 44, 50, 51), (figures.held, figures.sung_chords), 60, 101),
-    "piano": Part((0, 1, 2), (figures.alberti, figures.strummed, figures.rolled), 57, 123),
-    "violin": Part((40, 110), (figures.bowed, figures.melody), 76, 90, vibrato=50),
-    "synth": Part((80, 81, 90, 62), (figures.sequenced, figures.melody), 67, 87),
-    "harpsichord": Part((6,), (figures.running, figures.sequenced), 67, 124),
-    "flute": Part((73, 72, 74), (figures.melody, figures.phrase), 79, 87, vibrato=20),
-    "sitar": Part((104,), (figures.melody, figures.phrase), 60, 122, slide=-2.0),
-    "harp": Part((46,), (figures.rolled,), 55, 70),
-    "cello": Part((42,), (figures.bowed,), 48, 97, vibrato=40),
+    "guitar": Part((24, 25, 26), (patterns.strummed, patterns.picked), 52, 90),
+    "strings": Part((48, 44, 50, 51), (patterns.held, patterns.sung_chords), 60, 101),
+    "piano": Part((0, 1, 2), (patterns.alberti, patterns.strummed, patterns.rolled), 57, 123),
+    "violin": Part((40, 110), (patterns.bowed, patterns.melody), 76, 90, vibrato=50),
+    "synth": Part((80, 81, 90, 62), (patterns.sequenced, patterns.melody), 67, 87),
+    "harpsichord": Part((6,), (patterns.running, patterns.sequenced), 67, 124),
+    "flute": Part((73, 72, 74), (patterns.melody, patterns.phrase), 79, 87, vibrato=20),
+    "sitar": Part((104,), (patterns.melody, patterns.phrase), 60, 122, slide=-2.0),
+    "harp": Part((46,), (patterns.rolled,), 55, 70),
+    "cello": Part((42,), (patterns.bowed,), 48, 97, vibrato=40),
     # voices
-    "woman": Part((53, 85, 54), (figures.phrase,), 70, 116, vibrato=35),
-    "man": Part((53, 85, 54), (figures.phrase,), 50, 127, vibrato=35),
-    "soprano": Part((85, 53), (figures.aria,), 77, 116, vibrato=127),
-    "tenor": Part((85, 53), (figures.aria,), 57, 116, vibrato=127),
-    "choir": Part((52,), (figures.sung_chords,), 62, 107),
+    "woman": Part((53, 85, 54), (patterns.phrase,), 70, 116, vibrato=35),
+    "man": Part((53, 85, 54), (patterns.phrase,), 50, 127, vibrato=35),
+    "soprano": Part((85, 53), (patterns.aria,), 77, 116, vibrato=127),
+    "tenor": Part((85, 53), (patterns.aria,), 57, 116, vibrato=127),
+    "choir": Part((52,), (patterns.sung_chords,), 62, 107),
     # one for each style: what makes it recognisable
-    "distorted guitar": Part((30,), (figures.chugged,), 40, 105),
-    "overdriven guitar": Part((29, 30), (figures.chugged, figures.strummed), 47, 110),
-    "banjo": Part((105, 25), (figures.sequenced,), 62, 98),
-    "fiddle": Part((110, 22), (figures.melody,), 72, 100, slide=-1.0),
-    "electric piano": Part((4, 5, 27), (figures.strummed, figures.alberti), 60, 105),
-    "acid": Part((81, 87, 38), (figures.sequenced,), 48, 72),
-    "stabs": Part((81, 63, 90), (figures.stabbed,), 62, 105),
-    "bleeps": Part((80, 82, 98), (figures.sequenced,), 79, 73),
-    "pad": Part((89, 95, 94, 92), (figures.held,), 57, 97),
-    "bells": Part((10, 8, 11), (figures.alberti,), 72, 105),
-    "tanpura": Part((104, 15), (figures.drone,), 45, 127),
-    "shenai": Part((111, 77), (figures.phrase,), 69, 89, slide=-2.0),
-    "tremolo strings": Part((44,), (figures.held,), 57, 95),
-    "chamber group": Part((45, 71, 68), (figures.sung_chords, figures.alberti), 62, 93),
-    "effects": Part((103, 96, 99), (figures.scattered,), 64, 110, slide=-2.0),
-    "electric bass": Part((33, 34, 36), (figures.rock_bass, figures.bass), 33, 87),
-    "acoustic bass": Part((32,), (figures.country_bass,), 33, 113),
-    "synth bass": Part((38, 39), (figures.offbeat_bass, figures.rock_bass), 33, 104),
+    "distorted guitar": Part((30,), (patterns.chugged,), 40, 105),
+    "overdriven guitar": Part((29, 30), (patterns.chugged, patterns.strummed), 47, 110),
+    "banjo": Part((105, 25), (patterns.sequenced,), 62, 98),
+    "fiddle": Part((110, 22), (patterns.melody,), 72, 100, slide=-1.0),
+    "electric piano": Part((4, 5, 27), (patterns.strummed, patterns.alberti), 60, 105),
+    "acid": Part((81, 87, 38), (patterns.sequenced,), 48, 72),
+    "stabs": Part((81, 63, 90), (patterns.stabbed,), 62, 105),
+    "bleeps": Part((80, 82, 98), (patterns.sequenced,), 79, 73),
+    "pad": Part((89, 95, 94, 92), (patterns.held,), 57, 97),
+    "bells": Part((10, 8, 11), (patterns.alberti,), 72, 105),
+    "tanpura": Part((104, 15), (patterns.drone,), 45, 127),
+    "shenai": Part((111, 77), (patterns.phrase,), 69, 89, slide=-2.0),
+    "tremolo strings": Part((44,), (patterns.held,), 57, 95),
+    "chamber group": Part((45, 71, 68), (patterns.sung_chords, patterns.alberti), 62, 93),
+    "effects": Part((103, 96, 99), (patterns.scattered,), 64, 110, slide=-2.0),
+    "electric bass": Part((33, 34, 36), (patterns.rock_bass, patterns.bass), 33, 87),
+    "acoustic bass": Part((32,), (patterns.country_bass,), 33, 113),
+    "synth bass": Part((38, 39), (patterns.offbeat_bass, patterns.rock_bass), 33, 104),
 }
 
 DRUMS = {  # General-MIDI drum -> hits in sixteenths of a bar ("X" is accented)
@@ -154,7 +154,7 @@ def compose(score: Score, programs: dict[str, int], duration_s: float, rng: Gene
 
     `programs` names the General-MIDI program of every part and the kit of every drum pattern.
     """
-    n_bars = int(np.ceil(duration_s * score.beats_per_minute / 60 / figures.BAR))
+    n_bars = int(np.ceil(duration_s * score.beats_per_minute / 60 / patterns.BAR))
     scale = SCALES[score.scale]
     turn = [0, *rng.integers(1, len(scale), size=3)]
     chords = tuple(int(turn[bar % 4]) for bar in range(n_bars))
@@ -244,13 +244,13 @@ def _play(
     name: str, program: int, level_db: float, song: Song, dynamic: int, rng: Generator
 ) -> pretty_midi.Instrument:
     part = PARTS[name]
-    figure = part.figures[int(rng.integers(len(part.figures)))]
+    pattern = part.patterns[int(rng.integers(len(part.patterns)))]
     instrument = pretty_midi.Instrument(program, name=name)
     instrument.control_changes += [
         pretty_midi.ControlChange(7, _volume(part.level, level_db), 0.0),
         pretty_midi.ControlChange(1, part.vibrato, 0.0),
     ]
-    for note in figure(song, part.centre, rng):
+    for note in pattern(song, part.centre, rng):
         sounding = _timed(note, song, VELOCITY[dynamic], rng)
         instrument.notes.append(sounding)
         if part.slide:
@@ -268,7 +268,7 @@ def _drum(
             for step, mark in enumerate(pattern):
                 if mark != ".":
                     strength = 1.0 if mark == "X" else 0.7
-                    note = Note(bar * figures.BAR + step / 4, 0.25, pitch, strength)
+                    note = Note(bar * patterns.BAR + step / 4, 0.25, pitch, strength)
                     drums.notes.append(_timed(note, song, VELOCITY[dynamic], rng))
     return drums
 

@@ -1,4 +1,4 @@
-"""Figures: how a part moves. Each turns a song's harmony into notes, in beats."""
+"""Patterns: how a part moves. Each turns a song's harmony into notes, in beats."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Song:
             yield bar * BAR, [self.pitch(low + third, centre) for third in (0, 2, 4)]
 
 
-Figure = Callable[[Song, int, np.random.Generator], list[Note]]
+Pattern = Callable[[Song, int, np.random.Generator], list[Note]]
 
 
 def held(song: Song, centre: int, rng: np.random.Generator) -> list[Note]:
@@ -162,7 +162,7 @@ def _hits(pattern: str) -> list[int]:
 
 
 def _broken_order(octaves: int, rng: np.random.Generator) -> list[int]:
-    """Up and down when the figure spans octaves, otherwise any order of the four strings."""
+    """Up and down when the pattern spans octaves, otherwise any order of the four strings."""
     if octaves == 1:
         return [int(k) for k in rng.permutation(4)]
     top = 3 * octaves

@@ -1,0 +1,66 @@
+"""The six notebooks through Snakemake and papermill, as `make reproduce` runs them."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from jetatag import cli
+
+ROOT = Path(__file__).parents[1]
+TRAINED = "[{method: je, pair_loss: subset_query}, {method: no_je, pair_loss: none}, "
+TRAINED += "{method: no_je_linear, pair_loss: none}]"
+
+
+def reproduce(folder: Path, *changes: str) -> int:
+    places = [f"{name}={folder / name}" for name in ("data", "store", "runs")]
+    settings = ["extractor=sample_cnn", f"trained={TRAINED}", f"out={folder / 'runs'}"]
+    return cli.main(["reproduce", "--preset", "smoke", "--set", *places, *settings, *changes])
+
+
+@pytest.fixture(autouse=True)
+def at_the_top(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def test_from_nothing_to_results_and_maps(tmp_path, capfd):
+    assert reproduce(tmp_path) == 0
+    told = capfd.readouterr()
+    assert "Paired differences" in told.out and "results.csv" in told.out
+    assert "epoch/s" in told.err + told.out or "s/epoch" in told.err + told.out  # progress
+    runs = tmp_path / "runs"
+    table = pd.read_csv(runs / "results.csv", keep_default_na=False)
+    assert set(table.method) == {"je", "no_je", "no_je_linear"}
+    assert set(table.protocol) == {"micro_window", "macro_clip"}
+    assert len(table) == 3 * 4 and table.value.between(0, 1).all()
+    executed = sorted((runs / "notebooks").glob("*.ipynb"))
+    assert len(executed) == 1 + 1 + 3 + 3
+    for path in executed:
+        cells = json.loads(path.read_text())["cells"]
+        assert all(c["execution_count"] for c in cells if c["cell_type"] == "code")
+    figures = {path.stem for path in (runs / "figures").glob("*.png")}
+    assert {"shared_space", "figure2_umap", "figure2_tsne", "table1", "scores"} <= figures
+    store = json.loads((tmp_path / "store" / "store.json").read_text())
+    left_out = pd.read_csv(tmp_path / "store" / "report.csv")
+    assert store["annotated_clips"] == 96 == store["stored_clips"] + len(left_out)
+
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.*") if path.is_file()}
+    assert reproduce(tmp_path) == 0  # everything is there: nothing runs again
+    after = {path: path.stat().st_mtime_ns for path in runs.rglob("*.*") if path.is_file()}
+    assert {p for p in after if before.get(p) != after[p]} == {runs / "params.yaml"}
+
+
+def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd):
+    assert reproduce(tmp_path, "sed=1") == 2
+    assert capfd.readouterr().err.count("\n") == 1
+    assert cli.main(["reproduce", "--set", "seed"]) == 2
+    assert "is no name=value pair" in capfd.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_render_writes_a_data_set(tmp_path):
+    folder = str(tmp_path / "music")
+    assert cli.main(["render", folder, "--clips", "2", "--seconds", "1"]) == 0
+    assert (tmp_path / "music" / "annotations_final.csv").is_file()
+    assert cli.main(["render", folder, "--clips", "3", "--seconds", "1"]) == 2
