@@ -20,7 +20,8 @@ def load(path: Path | str, sample_rate: int) -> np.ndarray:
 
     Returns (n_samples,) float32 at `sample_rate` (Hz), nominally within [-1, 1]. soundfile
     decodes (WAV, FLAC, OGG, MP3), torchaudio resamples. Raises `AudioError` for a file that is
-    missing, empty, not audio, truncated, or that holds values which are not numbers.
+    missing, empty, not audio, truncated, or that holds values which are not numbers. Truncation
+    shows where the file itself states its length, as WAV, FLAC and MP3 with an Info header do.
     """
     path = Path(path)
     if not path.is_file():

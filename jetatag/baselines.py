@@ -22,6 +22,8 @@ def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]
     tags beside them, in the store's order.
     """
     train, rows = store.rows("train"), store.rows(split)
+    if not (len(train) and len(rows)):
+        raise ValueError(f"train or {split} has no clips to compare: check the split at preparing.")
     statistics = {
         row: log_mel_statistics(store.read([row], [0], store.lengths[row])[0], store.sample_rate)
         for row in tqdm([*train, *rows], desc="log-mel statistics", unit="clip")

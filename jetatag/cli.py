@@ -17,11 +17,14 @@ from typing import Any
 
 import yaml
 
-from jetatag.config import PRESETS, read_yaml, refuse_unknown
-from jetatag.files import atomic
+from jetatag.config import PRESETS, RunConfig, preset, read_yaml, refuse_unknown
+from jetatag.files import alone, atomic
 
 GRID_PARAMETERS = ["trained"]
 """What the Snakefile itself takes, beside the notebooks' parameters: the runs to train."""
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
+"""Training on a CPU moves blocks of tens of megabytes; without this glibc returns them to the
+system and faults them in again at every step."""
 
 
 def parameters(notebook: Path | str) -> list[str]:
@@ -33,10 +36,25 @@ def parameters(notebook: Path | str) -> list[str]:
 
 
 def check_parameters(values: Mapping[str, Any], notebooks: list[Path]) -> None:
-    """Refuse (`ValueError`) any name that no notebook and not the Snakefile knows, listing the
-    valid ones: papermill itself only warns."""
+    """Refuse (`ValueError`) nonsense before anything runs: a name that no notebook and not the
+    Snakefile knows (papermill itself only warns), a data set or run that cannot be."""
     valid = {name for notebook in notebooks for name in parameters(notebook)}
     refuse_unknown(values, sorted(valid | set(GRID_PARAMETERS)), "parameter")
+    for name in ("data", "store", "runs", "out", "tag", "dataset"):
+        if not isinstance(values[name], str):
+            raise ValueError(f"{name} must be text, not {values[name]!r}.")
+    from jetatag.datasets import DATASETS
+
+    refuse_unknown([values["dataset"]], DATASETS, "data set")
+    for cell in values["trained"]:
+        run_config(values, cell)
+
+
+def run_config(values: Mapping[str, Any], cell: Mapping[str, Any]) -> RunConfig:
+    """The settings of one run of the grid: the preset, the shared parameters, the cell's own."""
+    shared = ("extractor", "seed", "device", "precision")
+    given = {name: values[name] for name in shared} | dict(cell) | dict(values["settings"])
+    return preset(values["preset"], **given)
 
 
 def parameter_yaml(values: Mapping[str, Any], notebook: Path) -> str:
@@ -45,50 +63,51 @@ def parameter_yaml(values: Mapping[str, Any], notebook: Path) -> str:
     return yaml.safe_dump(known, default_flow_style=True, width=10**6).strip()
 
 
-def reproduce(preset: str, changes: list[str], cores: str, data: str | None) -> int:
-    """Run the six notebooks of `preset` by Snakemake, then print the results table.
+def reproduce(name: str, changes: list[str], cores: str, data: str | None) -> int:
+    """Run the six notebooks of preset `name` by Snakemake, then print the results table.
 
-    `changes` are name=value pairs over `notebooks/params/<preset>.yaml`. Only what is missing
+    `changes` are name=value pairs over `notebooks/params/<name>.yaml`. Only what is missing
     runs. Returns the exit status.
     """
     notebooks = find_notebooks()
-    values = read_yaml(notebooks / "params" / f"{preset}.yaml")
-    values |= yaml.safe_load("\n".join(_yaml_line(change) for change in changes) or "{}")
+    values = read_yaml(notebooks / "params" / f"{name}.yaml")
     if data is not None:
         values |= {"data": data, "store": f"{data.rstrip('/')}.store", "dataset": "mtat"}
+    values |= dict(_change(text) for text in changes)
     check_parameters(values, sorted(notebooks.glob("0*.ipynb")))
-    params = Path(values["runs"]) / "params.yaml"  # stays beside the results as their record
-    with atomic(params) as temporary:
-        temporary.write_text(yaml.safe_dump(values, sort_keys=False))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(notebooks / "Snakefile")]
-    command += ["--configfile", str(params), "--cores", cores, "--rerun-incomplete", "--keep-going"]
-    n_gpus = count_gpus()
-    command += ["--resources", f"gpu={n_gpus}"] if n_gpus else []
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    status = subprocess.run(command, env={**os.environ, "PATH": path}).returncode
+    with alone(values["runs"]):
+        params = Path(values["runs"]) / "params.yaml"  # stays beside the results as their record
+        with atomic(params) as temporary:
+            temporary.write_text(yaml.safe_dump(values, sort_keys=False))
+        status = run_snakemake(notebooks, params, cores)
     if status == 0:
         show_results(Path(values["runs"]))
     return status
 
 
-def count_gpus() -> int:
-    """CUDA devices here, asked of a process of its own so that torch's memory is freed again."""
-    told = subprocess.run(
-        [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"],
-        capture_output=True,
-        text=True,
-    )
-    return int(told.stdout) if told.returncode == 0 else 0
+def run_snakemake(notebooks: Path, params: Path, cores: str) -> int:
+    """Run the Snakefile with the parameters of `params`; returns the exit status."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(notebooks / "Snakefile")]
+    command += ["--configfile", str(params), "--cores", cores, "--rerun-incomplete", "--keep-going"]
+    command += ["--nolock"]  # `alone` holds the folder, and a killed process lets go of it
+    command += ["--resources", "gpu=1"] if has_gpu() else []
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(command, env={**os.environ, **KEEP_MEMORY, "PATH": path}).returncode
+
+
+def has_gpu() -> bool:
+    """Whether torch sees a GPU, asked of a process of its own, so that its memory is freed."""
+    question = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", question], capture_output=True).returncode == 0
 
 
 def find_notebooks() -> Path:
-    """The folder `notebooks` of a checkout, here or beside the package."""
-    for place in (Path("notebooks"), Path(__file__).parent.parent / "notebooks"):
-        if (place / "Snakefile").is_file():
-            return place
-    raise FileNotFoundError(
-        "no folder notebooks/ here: run `jetatag reproduce` at the top of a jetatag checkout."
-    )
+    """The folder `notebooks` of the checkout we are in."""
+    if not Path("notebooks/Snakefile").is_file():
+        raise FileNotFoundError(
+            "no folder notebooks/ here: run `jetatag reproduce` at the top of a jetatag checkout."
+        )
+    return Path("notebooks")
 
 
 def show_results(folder: Path) -> None:
@@ -100,7 +119,9 @@ def show_results(folder: Path) -> None:
         f"{v:.3f} [{a:.3f}, {b:.3f}]" for v, a, b in table[["value", "low", "high"]].to_numpy()
     ]
     wide = table.pivot(
-        index=["method", "pair_loss"], columns=["protocol", "metric"], values="score"
+        index=["method", "pair_loss", "extractor", "seed"],
+        columns=["protocol", "metric"],
+        values="score",
     )
     comparisons = pd.read_csv(folder / "comparisons.csv")
     print(f"\nScores on the test split, 95 % clip-bootstrap interval\n{wide.to_string()}")
@@ -109,11 +130,15 @@ def show_results(folder: Path) -> None:
     print(f"figures    {folder}/figures/*.png\nnotebooks  {folder}/notebooks/*.ipynb")
 
 
-def _yaml_line(change: str) -> str:
-    name, equals, value = change.partition("=")
+def _change(text: str) -> tuple[str, Any]:
+    """The name and the value, read as YAML, of one name=value."""
+    name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"{change!r} is no name=value pair: write for example seed=1.")
-    return f"{name}: {value}"
+        raise ValueError(f"{text!r} is no name=value pair: write for example seed=1.")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ValueError(f"{text!r}: the value is not valid YAML; put quotes around it.") from None
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -151,6 +176,9 @@ def main(arguments: list[str] | None = None) -> int:
 
         rendered.write(given.folder, given.clips, given.seconds, given.seed)
         return 0
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(f"jetatag: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("jetatag: stopped; the same command goes on from here.", file=sys.stderr)
+        return 130

@@ -58,7 +58,11 @@ class Settings:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build from plain values; unknown names are refused with the list of the valid ones."""
-        refuse_unknown(values, [f.name for f in dataclasses.fields(cls)], f"{cls.__name__} setting")
+        fields = dataclasses.fields(cls)
+        refuse_unknown(values, [field.name for field in fields], f"{cls.__name__} setting")
+        for field in fields:
+            if field.default is dataclasses.MISSING and field.name not in values:
+                raise ValueError(f"{cls.__name__} needs {field.name!r}: {dict(values)} lacks it.")
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -184,7 +188,9 @@ PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
         "paper": RunConfig(),
     }
 )
-"""Each preset runs the same code; the smaller ones shorten epochs, width and crop."""
+"""Each preset runs the same code. The smaller ones have fewer epochs, less width and shorter
+crops; to learn from few clips in few epochs they also step faster, and they reuse the features of
+a few crops in stage 2 (`stage2_crops`)."""
 
 
 def preset(name: str, **changes: Any) -> RunConfig:

@@ -1,8 +1,10 @@
 """Files that are whole or absent, and paths that stay inside their folder."""
 
+import fcntl
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,7 +63,7 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
         raise FileNotFoundError(
             f"{path} does not exist: run the notebook that writes it."
         ) from None
-    except (ValueError, OSError, zipfile.BadZipFile):
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
         raise ValueError(f"{path} is damaged: delete it and run its notebook again.") from None
 
 
@@ -72,6 +74,23 @@ def inside(root: Path | str, relative: str) -> Path:
     if not path.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"{relative!r} points outside {root}: paths must stay in the data folder.")
     return path
+
+
+@contextmanager
+def alone(folder: Path | str) -> Iterator[None]:
+    """Hold `folder` for this process, refusing (`ValueError`) while another one holds it.
+
+    The operating system lets go when the process ends, however it ends.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with (Path(folder) / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another process is at work on {folder}: wait for it or stop it."
+            ) from None
+        yield
 
 
 def checksum(*chunks: bytes) -> str:

@@ -96,25 +96,25 @@ class JointModel(nn.Module):
         """Logits (…, tag) → probabilities: each tag for itself, or one of all (multiclass)."""
         return logits.softmax(-1) if self.task == "multiclass" else logits.sigmoid()
 
-    def embed_audio(self, audio: Tensor) -> Tensor:
-        """z_audio = P(F(x)), (clip, dim)."""
-        return self.projection(self.extractor(audio))
-
-    def tag_audio(self, audio: Tensor) -> Tensor:
-        """Tag probabilities C(F(x)), (clip, tag)."""
-        return self.probabilities(self.classifier(self.extractor(audio)))
-
     def reconstruct(self, z_tag: Tensor) -> Tensor:
         """Tag probabilities D(z_tag), (clip, tag)."""
         return self.probabilities(self.tag_decoder(z_tag))
 
 
 def build_model(config: RunConfig, vocabulary: Vocabulary, head: str = "paper") -> JointModel:
-    """The model of a run on the CPU; its initial weights depend on `config.seed` alone."""
+    """The model of a run on the CPU; its initial weights depend on `config.seed` alone.
+
+    Raises `ValueError` where the extractor refuses an option or needs longer crops.
+    """
     options: dict = {} if config.form == "as_published" else {"form": config.form}
     if "sample_rate" in signature(EXTRACTORS[config.extractor]).parameters:
         options["sample_rate"] = config.sample_rate  # of the two, only filters in Hz must know it
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         extractor = build_extractor(config.extractor, width=config.width, **options)
+        if config.crop_samples < extractor.min_samples:
+            raise ValueError(
+                f"{config.extractor} needs at least {extractor.min_samples:,} samples, and "
+                f"crop_samples is {config.crop_samples:,}: raise it."
+            )
         return JointModel(extractor, vocabulary, config.embedding_dim, head)

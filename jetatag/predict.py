@@ -37,7 +37,7 @@ def extract(model: JointModel, audio: Tensor, precision: str = "32-true") -> Ten
     dtype = AUTOCAST[precision]
     casting = torch.autocast(device.type, dtype) if dtype else contextlib.nullcontext()
     with casting:
-        return model.extractor(audio.to(device, non_blocking=True)).float()
+        return model.extractor(audio.to(device)).float()
 
 
 @torch.no_grad()
@@ -67,11 +67,14 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
 
     scores: probs (clip, window, tag) float32 with labels, clip_ids, groups and tags.
     embeddings: h (clip, n_features) of each clip's middle window; with joint embedding also its
-    z_audio (clip, dim), its tags' z_tag (clip, dim) and z_query (tag, dim), one vector a tag
-    (`tag_queries`). A clip's windows go through the model together and alone, so that no score
-    depends on a batch size or on other clips.
+    z_audio (clip, dim), its tags' z_tag (clip, dim), z_query (tag, dim), one vector a tag, and
+    z_centre (dim,), what to subtract before searching (`tag_queries`). A clip's windows go
+    through the model together and alone, so that no score depends on a batch size or on other
+    clips. Raises `ValueError` for a split without clips.
     """
     config, rows = run.config, store.rows(split)
+    if not len(rows):
+        raise ValueError(f"the store has no {split} clips to score: check the split at preparing.")
     model.to(pick_device(config.device)).eval()
     probs, middle = [], []
     for row in tqdm(rows, desc=f"{config.name} {split}", unit="clip"):
@@ -98,26 +101,30 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
 def shared_space(
     model: JointModel, store: AudioStore, h: Tensor, labels: np.ndarray, config: RunConfig
 ) -> dict[str, np.ndarray]:
-    """z_audio (clip, dim), z_tag (clip, dim), z_query (tag, dim) as float32 arrays."""
+    """z_audio and z_tag (clip, dim), z_query (tag, dim), z_centre (dim,) as float32 arrays."""
     device = next(model.parameters()).device
+    queries, centre = tag_queries(model, store, config)
     parts = {
         "z_audio": model.projection(h.to(device)),
         "z_tag": model.tag_encoder(torch.from_numpy(labels).float().to(device)),
-        "z_query": tag_queries(model, store, config),
+        "z_query": queries,
+        "z_centre": centre,
     }
     return {name: z.cpu().numpy() for name, z in parts.items()}
 
 
-def tag_queries(model: JointModel, store: AudioStore, config: RunConfig) -> Tensor:
-    """One vector a tag to search the space with, (tag, dim).
+def tag_queries(model: JointModel, store: AudioStore, config: RunConfig) -> tuple[Tensor, Tensor]:
+    """One vector a tag to search the space with, (tag, dim), and the centre to subtract, (dim,).
 
-    An encoder trained on queries embeds the single tag. For any other a single tag is a set it
-    never saw: there the tag's vector is the mean z_tag of the training clips that carry it.
+    An encoder trained on queries embeds the single tag, about the origin. For any other a single
+    tag is a set it never saw: there the tag's vector is the mean z_tag of the training clips that
+    carry it, and the mean of all of them, which most of z_tag consists of, is the centre.
     """
     device = next(model.parameters()).device
     n_tags = len(store.vocabulary.tags)
     if PAIR_LOSSES[config.pair_loss].against == "queries":
-        return model.tag_encoder(torch.eye(n_tags, device=device))
+        queries = model.tag_encoder(torch.eye(n_tags, device=device))
+        return queries, torch.zeros_like(queries[0])
     labels = torch.from_numpy(store.labels[store.rows("train")]).float().to(device)
-    carrying = labels.sum(0).clamp(min=1).unsqueeze(1)
-    return labels.T @ model.tag_encoder(labels) / carrying
+    z_tag = model.tag_encoder(labels)
+    return labels.T @ z_tag / labels.sum(0).clamp(min=1).unsqueeze(1), z_tag.mean(0)

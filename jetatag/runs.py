@@ -32,6 +32,7 @@ from jetatag.store import AudioStore
 
 PLACE_SETTINGS = ("device", "precision")
 """Settings that say where a run computes; they may change when it goes on."""
+PREDICTIONS = ["scores.npz", "embeddings.npz"]
 LIBRARIES = ("jetatag", "torch", "torchaudio", "numpy", "scikit-learn", "librosa", "soundfile")
 
 
@@ -99,18 +100,28 @@ class Run:
         with atomic(self.folder / "history.csv") as temporary:
             history.to_csv(temporary, index=False)
 
-    def finish_stage(self, stage: str, weights: Mapping[str, Tensor], wall_time_s: float) -> None:
-        """Keep a stage's weights, note its time and memory, and drop the checkpoint."""
+    def finish_stage(
+        self, stage: str, weights: Mapping[str, Tensor], wall_time_s: float, device: torch.device
+    ) -> None:
+        """Note a stage's time, memory and place, keep its weights, and drop the checkpoint."""
         record = self.record
         record["stages"][stage] = {
             "wall_time_s": round(wall_time_s, 1),
-            "peak_memory_mb": round(peak_memory_mb()),
-            "device": self.config.device,
+            "peak_memory_mib": round(peak_memory_mib()),
+            "device": str(device),
             "precision": self.config.precision,
+            "commit": commit(),
         }
         write_json(self.folder / "record.json", record)
         self.write_tensors(f"{stage}.safetensors", weights)
         (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+    def forget(self, stages: list[str]) -> None:
+        """Drop what was made of `stages` (weights, history, scores): they must be trained anew."""
+        for file in [f"{stage}.safetensors" for stage in stages] + PREDICTIONS:
+            (self.folder / file).unlink(missing_ok=True)
+        history = self.history
+        self.write_history(history[~history.stage.isin(stages)])
 
     def has(self, file: str) -> bool:
         """Whether the run already holds `file`."""
@@ -162,6 +173,15 @@ def finished(parent: Path | str) -> list[Run]:
     return runs
 
 
+def pick(runs: list[Run], **settings: Any) -> Run:
+    """The last of `runs` whose config has `settings`; none is refused in one sentence."""
+    for run in reversed(runs):
+        if all(getattr(run.config, name) == value for name, value in settings.items()):
+            return run
+    wanted = ", ".join(f"{name} = {value}" for name, value in settings.items())
+    raise ValueError(f"no run with {wanted} among {len(runs)}: train one with notebooks 02 and 03.")
+
+
 def provenance() -> dict[str, Any]:
     """Versions, commit and machine, for the record."""
     return {
@@ -184,8 +204,8 @@ def commit() -> str:
     return told.stdout.strip()
 
 
-def peak_memory_mb() -> float:
-    """Largest memory of this process so far: of the GPU where one was used, else resident."""
+def peak_memory_mib() -> float:
+    """Largest memory of this process so far, in MiB: the GPU's where one is used."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated() / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere

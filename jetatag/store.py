@@ -51,15 +51,28 @@ class AudioStore:
                 f"{folder} holds no prepared store: run notebook 01_prepare_data (or "
                 "jetatag.store.build) first."
             )
+        try:
+            return cls._open(folder)
+        except (OSError, ValueError, KeyError, EOFError) as error:
+            problem = str(error).strip("'\"").rstrip(".")
+            raise ValueError(
+                f"the store {folder} is damaged ({problem}): delete it and prepare it again."
+            ) from None
+
+    @classmethod
+    def _open(cls, folder: Path) -> "AudioStore":
         facts = read_json(folder / "store.json")
         text = {"clip_id": str, "path": str, "split": str, "group": str, "title": str}
         table = pd.read_csv(folder / "clips.csv", dtype=text, keep_default_na=False)
+        labels = np.load(folder / "labels.npy")
+        report = pd.read_csv(folder / "report.csv", dtype=str, keep_default_na=False)
         size = (folder / "audio.i16").stat().st_size
         if size != 2 * int(table.n_samples.sum()):
-            raise ValueError(
-                f"{folder}/audio.i16 has {size:,} bytes where {2 * table.n_samples.sum():,} "
-                "belong: delete the store and prepare it again."
-            )
+            belong = 2 * int(table.n_samples.sum())
+            raise ValueError(f"audio.i16 has {size:,} bytes where {belong:,} belong")
+        left_out = int((report.clip_id != "").sum())
+        if not len(table) == len(labels) == facts["annotated_clips"] - left_out:
+            raise ValueError("its tables do not have the same clips")
         return cls(
             folder=folder,
             name=facts["name"],
@@ -67,8 +80,8 @@ class AudioStore:
             sample_rate=facts["sample_rate"],
             checksum=facts["checksum"],
             table=table,
-            labels=np.load(folder / "labels.npy"),
-            report=pd.read_csv(folder / "report.csv", dtype=str, keep_default_na=False),
+            labels=labels,
+            report=report,
         )
 
     def __len__(self) -> int:
@@ -134,6 +147,8 @@ def build(
                 "another folder."
             )
         return AudioStore.open(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} holds something that is no store: choose another folder.")
     if not index.audio_root.is_dir():
         raise FileNotFoundError(
             f"{index.audio_root} does not exist: put the audio there or correct the data folder."
@@ -194,7 +209,7 @@ def decode(path: Path, sample_rate: int, peak_normalise: bool) -> tuple[np.ndarr
         raise AudioError(f"shorter than {SHORTEST_S} s ({len(audio)} samples)")
     peak = float(np.abs(audio).max())
     if peak < 1 / FULL_SCALE:
-        raise AudioError("silent: every sample is zero")
+        raise AudioError("silent: no sample reaches one 16-bit step")
     scale = FULL_SCALE / peak if peak_normalise else FULL_SCALE
     return np.clip(np.round(audio * scale), -FULL_SCALE, FULL_SCALE).astype("<i2"), peak
 
@@ -260,8 +275,10 @@ def _resume(folder: Path, identity: str) -> list[dict[str, Any]]:
         except ValueError:
             break  # the last line of a killed process may be torn
     audio = folder / "audio.i16"
-    if audio.is_file():
-        os.truncate(audio, 2 * sum(outcome["n_samples"] for outcome in outcomes))
+    audio.touch()
+    while outcomes and 2 * sum(o["n_samples"] for o in outcomes) > audio.stat().st_size:
+        outcomes.pop()  # its samples never reached the disk
+    os.truncate(audio, 2 * sum(outcome["n_samples"] for outcome in outcomes))
     with (folder / "progress.jsonl").open("w") as progress:
         progress.writelines(json.dumps(outcome) + "\n" for outcome in outcomes)
     return outcomes

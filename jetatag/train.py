@@ -1,8 +1,9 @@
 """Training: methods as data, one loop.
 
 A method is a list of stages; a stage says which parts learn, by which loss, on which schedule
-(Lee & Cho 2021, §3–4). Every epoch's chance comes from (seed, stage, epoch) alone, so a run that
-was interrupted goes on from its last whole epoch to the same weights.
+(Lee & Cho 2021, §3–4). Crops and order come from (seed, epoch), dropout and queries from (seed,
+stage, epoch), so a run that was interrupted goes on from its last whole epoch, on a CPU to the
+same weights bit by bit.
 """
 
 import time
@@ -140,14 +141,15 @@ def train(
     config = run.config
     _refuse_mismatch(run, store, until)
     method = METHODS[config.method]
-    model = build_model(config, run.vocabulary, method.head).to(pick_device(config.device))
-    for stage in method.stages:
+    device = pick_device(config.device)
+    model = build_model(config, run.vocabulary, method.head).to(device)
+    for number, stage in enumerate(method.stages):
         if run.has(f"{stage.name}.safetensors"):
             run.load_weights(stage.name, model)
         else:
-            begun = time.perf_counter()
-            train_stage(model, stage, run, store, on_epoch or (lambda history: None))
-            run.finish_stage(stage.name, model.state_dict(), time.perf_counter() - begun)
+            run.forget([later.name for later in method.stages[number + 1 :]])
+            seconds = train_stage(model, stage, run, store, on_epoch or (lambda history: None))
+            run.finish_stage(stage.name, model.state_dict(), seconds, device)
         if stage.name == until:
             break
     return model
@@ -159,13 +161,17 @@ def train_stage(
     run: Run,
     store: AudioStore,
     on_epoch: Callable[[pd.DataFrame], None],
-) -> None:
-    """The loop: for every epoch of the schedule take each clip once, step, score, checkpoint."""
+) -> float:
+    """The loop: for every epoch of the schedule take each clip once, step, score, checkpoint.
+
+    Returns the seconds it took, those before an interruption included.
+    """
     config = run.config
     data = StageData(model, stage, store, config)
     parameters = [p for part in stage.learns for p in getattr(model, part).parameters()]
     schedule = [phase for phase in getattr(config, stage.schedule) for _ in range(phase.epochs)]
-    first, optimizer = resume(run, stage, model, parameters, schedule)
+    first, seconds, optimizer = resume(run, stage, model, parameters, schedule)
+    begun = time.perf_counter() - seconds
     history = run.history
     history = history[(history.stage != stage.name) | (history.epoch <= first)]
     bar = tqdm(desc=f"{config.name} {stage.name}", total=len(schedule), initial=first, unit="epoch")
@@ -180,11 +186,13 @@ def train_stage(
         }
         history = pd.concat([history, pd.DataFrame([{**row, **means, **data.validate()}])])
         run.write_history(history)
-        save_checkpoint(run, stage, model, optimizer, epoch + 1)
+        seconds = time.perf_counter() - begun
+        save_checkpoint(run, stage, model, optimizer, epoch + 1, seconds)
         on_epoch(history)
         bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()}, refresh=False)
         bar.update()
     bar.close()
+    return seconds
 
 
 def train_epoch(
@@ -196,7 +204,7 @@ def train_epoch(
     for part in stage.learns:
         getattr(model, part).train()
     sums: dict[str, Tensor] = {}
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(chance(config.seed, stage.name, epoch))
         generator = torch.Generator().manual_seed(chance(config.seed, stage.name, epoch))
         for inputs, labels in data.steps(epoch):
@@ -264,8 +272,8 @@ class StageData:
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """The stage's scores on the middle window of every validation clip."""
-        if not len(self.valid_rows):
-            return {}
+        if len(np.unique(self.store.labels[self.valid_rows], axis=0)) < 2:
+            return {}  # clips that all have the same tags show nothing
         self.model.eval()
         if self.valid_h is None or not self.stage.frozen:
             starts = middle_starts(self.store.lengths[self.valid_rows], self.config.crop_samples)
@@ -273,7 +281,8 @@ class StageData:
                 self.model, self.store, self.valid_rows, starts, self.config
             )
         labels = torch.from_numpy(self.store.labels[self.valid_rows]).float().to(self.device)
-        return self.stage.scores(self.model, self.valid_h, labels)
+        scores = self.stage.scores(self.model, self.valid_h, labels)
+        return {name: value for name, value in scores.items() if np.isfinite(value)}
 
 
 @dataclass(frozen=True)
@@ -301,25 +310,31 @@ def build_optimizer(phase: Phase, parameters: list[Tensor]) -> Optimizer:
 
 
 def save_checkpoint(
-    run: Run, stage: Stage, model: JointModel, optimizer: Optimizer, epochs_done: int
+    run: Run,
+    stage: Stage,
+    model: JointModel,
+    optimizer: Optimizer,
+    epochs_done: int,
+    seconds: float,
 ) -> None:
     """Keep everything that the rest of a stage depends on, in one safetensors file."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{key}": v for key, v in state.items() if v is not None}
-    notes = {"stage": stage.name, "epochs_done": str(epochs_done)}
+    notes = {"stage": stage.name, "epochs_done": str(epochs_done), "seconds": str(seconds)}
     run.write_tensors("checkpoint.safetensors", tensors, notes)
 
 
 def resume(
     run: Run, stage: Stage, model: JointModel, parameters: list[Tensor], schedule: list[Phase]
-) -> tuple[int, Optimizer | None]:
-    """Load the stage's checkpoint, if any; returns epochs done and the optimizer to go on with."""
+) -> tuple[int, float, Optimizer | None]:
+    """Load the stage's checkpoint, if any; returns epochs done, seconds spent, and the optimizer
+    to go on with."""
     if not run.has("checkpoint.safetensors"):
-        return 0, None
+        return 0, 0.0, None
     tensors, notes = run.read_tensors("checkpoint.safetensors")
     if notes.get("stage") != stage.name:
-        return 0, None
+        return 0, 0.0, None
     epochs_done = int(notes["epochs_done"])
     model.load_state_dict(
         {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
@@ -331,7 +346,7 @@ def resume(
             _, i, key = name.split(".", 2)
             state.setdefault(int(i), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    return epochs_done, optimizer
+    return epochs_done, float(notes["seconds"]), optimizer
 
 
 def _refuse_mismatch(run: Run, store: AudioStore, until: str | None) -> None:

@@ -42,6 +42,7 @@ def test_names_in_the_config_are_the_names_of_the_rooms():
         ({"stage1": 3}, "stage1 must be a list"),
         ({"stage2": [{"optimizer": "adam", "learning_rate": "1e-3", "epochs": 1}]}, "1.0e-3"),
         ({"stage2": [{"optimizer": "adam", "learning_rate": 1e-3, "epochs": 0}]}, "one epoch"),
+        ({"stage2": [{"optimizer": "adam", "epochs": 3}]}, "Phase needs 'learning_rate'"),
     ],
 )
 def test_nonsense_is_refused_in_one_sentence(changes, sentence):
@@ -51,7 +52,7 @@ def test_nonsense_is_refused_in_one_sentence(changes, sentence):
 
 
 def test_plain_values_and_back():
-    run = config.preset("demo", method="no_je", pair_loss="none", seed=3)
+    run = config.preset("smoke", method="no_je", pair_loss="none", seed=3)
     assert RunConfig.from_dict(run.to_dict()) == run
     assert run.name == "no_je-harmonic_cnn-seed3"
     assert (

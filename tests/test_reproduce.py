@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from jetatag import cli
+from jetatag.files import alone
 
 ROOT = Path(__file__).parents[1]
 TRAINED = "[{method: je, pair_loss: subset_query}, {method: no_je, pair_loss: none}, "
@@ -48,7 +49,11 @@ def test_from_nothing_to_results_and_maps(tmp_path, capfd):
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.*") if path.is_file()}
     assert reproduce(tmp_path) == 0  # everything is there: nothing runs again
     after = {path: path.stat().st_mtime_ns for path in runs.rglob("*.*") if path.is_file()}
-    assert {p for p in after if before.get(p) != after[p]} == {runs / "params.yaml"}
+    assert {p for p in after if before.get(p) != after[p]} <= {runs / "params.yaml"}
+
+    with alone(runs):
+        assert reproduce(tmp_path) == 2
+    assert "another process is at work" in capfd.readouterr().err
 
 
 def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd):
@@ -56,6 +61,9 @@ def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd):
     assert capfd.readouterr().err.count("\n") == 1
     assert cli.main(["reproduce", "--set", "seed"]) == 2
     assert "is no name=value pair" in capfd.readouterr().err
+    for change in ("tag=[", "runs=3", "dataset=mtta", "extractor=foo", "settings={seed: x}"):
+        assert reproduce(tmp_path, change) == 2, change
+        assert capfd.readouterr().err.count("\n") == 1, change
     assert not (tmp_path / "runs").exists()
 
 

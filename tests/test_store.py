@@ -1,5 +1,4 @@
 import json
-import os
 
 import numpy as np
 import pytest
@@ -65,7 +64,8 @@ def test_a_finished_store_is_opened_and_another_is_refused(mtat_folder):
         build(mtat_folder, sample_rate=8_000)
 
 
-def test_an_interrupted_build_goes_on_to_the_same_bytes(mtat_folder, monkeypatch):
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_interrupted_build_goes_on_to_the_same_bytes(mtat_folder, monkeypatch, lost):
     whole = build(mtat_folder)
     expected = (whole.folder / "audio.i16").read_bytes()
     whole.folder.rename(mtat_folder / "whole")
@@ -85,8 +85,9 @@ def test_an_interrupted_build_goes_on_to_the_same_bytes(mtat_folder, monkeypatch
     done = len((partial / "progress.jsonl").read_text().splitlines())
     with (partial / "progress.jsonl").open("a") as progress:
         progress.write('{"n_sam')  # the line a killed process was writing
-    with (partial / "audio.i16").open("ab") as torn:
-        torn.write(b"torn")
+    samples = (partial / "audio.i16").read_bytes()
+    (partial / "audio.i16").write_bytes(samples[:-4] if lost else samples + b"torn")
+    done -= lost  # the last clip's samples never reached the disk
     monkeypatch.setattr(store, "decode", lambda p, **s: (decoded.append(p), original(p, **s))[1])
     decoded.clear()
     again = build(mtat_folder)
@@ -98,9 +99,23 @@ def test_missing_or_damaged_stores_give_one_sentence(mtat_folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="run notebook 01"):
         store.AudioStore.open(tmp_path)
     audio = build(mtat_folder)
-    os.truncate(audio.folder / "audio.i16", 1000)
-    with pytest.raises(ValueError, match="prepare it again"):
+    files = {name: (audio.folder / name).read_bytes() for name in ("audio.i16", "labels.npy")}
+    for name, content in files.items():
+        for broken in (content[: len(content) // 2], None):
+            if broken is None:
+                (audio.folder / name).unlink()
+            else:
+                (audio.folder / name).write_bytes(broken)
+            with pytest.raises(ValueError, match=r"is damaged .* prepare it again") as refusal:
+                store.AudioStore.open(audio.folder)
+            assert "\n" not in str(refusal.value)
+        (audio.folder / name).write_bytes(content)
+    report = audio.folder / "report.csv"
+    report.write_text("\n".join(report.read_text().splitlines()[:3]))
+    with pytest.raises(ValueError, match="tables do not have the same clips"):
         store.AudioStore.open(audio.folder)
+    with pytest.raises(ValueError, match="something that is no store"):
+        store.build(mtat.load(mtat_folder), mtat_folder / "mp3")
 
 
 def test_nothing_readable_and_no_folder_are_refused(mtat_folder):

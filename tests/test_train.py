@@ -33,6 +33,9 @@ def test_every_method_goes_all_the_way(tiny_store, tiny_config, tmp_path, method
     assert ((scores["probs"] > 0) & (scores["probs"] < 1)).all()
     assert embeddings["h"].shape == (n_test, 32)
     assert ("z_audio" in embeddings) == (method == "je")
+    if method == "je":
+        assert embeddings["z_query"].shape == (4, 8)
+        assert embeddings["z_centre"].any() == (pair_loss == "cosine")
     stages = [stage.name for stage in train.METHODS[method].stages]
     assert run.history.groupby("stage").size().to_dict() == dict.fromkeys(stages, 3)
     assert list(run.record["stages"]) == stages
@@ -90,6 +93,18 @@ def test_same_seed_same_bytes_and_an_interruption_changes_nothing(
     pd.testing.assert_frame_equal(whole.history, broken.history)
 
 
+def test_training_stage_1_anew_forgets_what_came_of_it(tiny_store, tiny_config, tmp_path):
+    run = Run.start(tmp_path, tiny_config, tiny_store)
+    predict(run, train.train(run, tiny_store), tiny_store)
+    before = state_of(run, "stage2")
+    (run.folder / "stage1.safetensors").unlink()
+    train.train(run, tiny_store, until="stage1")
+    assert not run.has("stage2.safetensors") and not run.has("scores.npz")
+    train.train(run, tiny_store)
+    assert same(before, state_of(run, "stage2"))
+    assert run.history.stage.tolist() == ["stage1"] * 3 + ["stage2"] * 3
+
+
 def test_kept_features_equal_fresh_ones_while_the_crops_are_the_same(
     tiny_store, tiny_config, tmp_path
 ):
@@ -136,7 +151,7 @@ def test_misfits_are_refused(tiny_store, tiny_config, tmp_path):
         short = tiny_config.replace(device="tpu")
         train.train(Run.start(tmp_path / "tpu", short, tiny_store), tiny_store)
     short = tiny_config.replace(crop_samples=59_048)
-    with pytest.raises(ValueError, match="needs at least 59,049 samples"):
+    with pytest.raises(ValueError, match="needs at least 59,049 samples, and crop_samples is"):
         train.train(Run.start(tmp_path / "short", short, tiny_store), tiny_store)
 
 
@@ -167,6 +182,9 @@ def test_results_and_differences(tiny_store, tiny_config, tmp_path):
     assert set(table.method) == {"no_je", "no_je_linear"}
     assert set(table.protocol) == {"micro_window", "macro_clip"}
     assert ((table.low <= table.value) & (table.value <= table.high)).mean() > 0.5
+    assert runs.pick(found, method="no_je").config.method == "no_je"
+    with pytest.raises(ValueError, match="no run with method = je among 2"):
+        runs.pick(found, method="je")
     scores, labels, tags = runs.clip_scores(found)
     name = found[0].config.name
     against_itself = runs.differences(scores, labels, [(name, name)])
