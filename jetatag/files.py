@@ -83,7 +83,7 @@ def alone(folder: Path | str) -> Iterator[None]:
     The operating system lets go when the process ends, however it ends.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    with (Path(folder) / ".lock").open("w") as lock:
+    with (Path(folder) / ".lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
