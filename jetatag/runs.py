@@ -55,6 +55,7 @@ class Run:
             "name": store.name,
             "checksum": store.checksum,
             "clips_by_split": store.table.split.value_counts().to_dict(),
+            "padded_clips": store.table.clip_id[store.lengths < config.crop_samples].tolist(),
             "tags": list(store.vocabulary.tags),
             "task": store.vocabulary.task,
         }

@@ -39,6 +39,7 @@ def test_every_method_goes_all_the_way(tiny_store, tiny_config, tmp_path, method
     stages = [stage.name for stage in train.METHODS[method].stages]
     assert run.history.groupby("stage").size().to_dict() == dict.fromkeys(stages, 3)
     assert list(run.record["stages"]) == stages
+    assert len(run.record["data"]["padded_clips"]) == 40  # clips of 2 s, crops of 3.7 s
     assert not run.has("checkpoint.safetensors")
     assert np.isfinite(run.history.loss).all()
 
