@@ -12,7 +12,15 @@ import yaml
 
 Method = Literal["je", "no_je", "no_je_linear"]
 PairLoss = Literal["none", "cosine", "cosine_as_coded", "margin_as_coded", "subset_query"]
-Extractor = Literal["harmonic_cnn", "sample_cnn"]
+Extractor = Literal[
+    "harmonic_cnn",
+    "music_sincnet",
+    "sample_cnn",
+    "sample_cnn_se",
+    "sample_cnn_res",
+    "sample_cnn_res_se",
+    "own",
+]
 
 
 def refuse_unknown(names: Iterable[str], valid: Iterable[str], what: str) -> None:

@@ -16,11 +16,21 @@ from torch import nn
 
 from jetatag.config import refuse_unknown
 from jetatag.extractors.harmonic import HarmonicCNN
-from jetatag.extractors.sample_cnn import SampleCNN
+from jetatag.extractors.sample_cnn import (
+    SampleCNN,
+    SampleCNNRes,
+    SampleCNNResSE,
+    SampleCNNSE,
+)
+from jetatag.extractors.sinc import MusicSincNet
 
 EXTRACTORS: dict[str, type[nn.Module]] = {
     "harmonic_cnn": HarmonicCNN,
+    "music_sincnet": MusicSincNet,
     "sample_cnn": SampleCNN,
+    "sample_cnn_se": SampleCNNSE,
+    "sample_cnn_res": SampleCNNRes,
+    "sample_cnn_res_se": SampleCNNResSE,
 }
 
 
@@ -28,8 +38,8 @@ def build_extractor(name: str, **options: Any) -> nn.Module:
     """Build the extractor called `name`, freshly initialised.
 
     `options` are the keyword arguments of its class: `width` (channels of the first block) and
-    `generator` (`torch.Generator` that draws the weights) for all of them, `form` and
-    `sample_rate` (Hz) for `harmonic_cnn`. Raises `ValueError` for an unknown name, option or value.
+    `generator` (`torch.Generator` that draws the weights) for all of them; `form` and
+    `sample_rate` (Hz) for `harmonic_cnn` and `music_sincnet`, and the filters of the latter. Raises `ValueError` for an unknown name, option or value.
     """
     refuse_unknown([name], EXTRACTORS, "extractor")
     valid_options = inspect.signature(EXTRACTORS[name]).parameters

@@ -11,7 +11,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from jetatag.config import refuse_unknown
-from jetatag.extractors.waveform import check_waveform, check_width
+from jetatag.extractors.layers import (
+    EPSILON,
+    MOMENTUM,
+    check_waveform,
+    check_width,
+    conv_norm_2d,
+)
 
 N_FFT = 512  # samples
 HOP_LENGTH = 256  # samples
@@ -21,7 +27,6 @@ LEVELS_PER_SEMITONE = 2
 BANDWIDTH_SLOPE, BANDWIDTH_OFFSET_HZ = 0.1079, 24.7  # bandwidth = (slope · f + offset) / Q
 SMALLEST_ENERGY = 1e-5  # keeps the logarithm finite: -50 dB
 DYNAMIC_RANGE_DB = 80.0
-BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}  # Keras' defaults in torch's terms
 
 FORMS = ("as_published", "as_coded")
 
@@ -82,6 +87,7 @@ class HarmonicSTFT(nn.Module):
         """The filters at the present Q, (harmonic, level, bin)."""
         return (1 - self.quality * self.distances).clamp(min=0)
 
+    @torch.compiler.disable  # complex numbers are not for its code generator
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         # Autocast's bfloat16 would keep two to three digits of the magnitudes: stay in float32.
         with torch.autocast(waveform.device.type, enabled=False):
@@ -98,13 +104,12 @@ class ConvBlock(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, pool: tuple[int, int]):
         super().__init__()
-        self.conv = nn.Conv2d(n_in, n_out, 3, padding=1)
-        self.norm = nn.BatchNorm2d(n_out, **BATCH_NORM)
+        self.conv = conv_norm_2d(n_in, n_out)
         self.pool = nn.MaxPool2d(pool)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # ReLU is monotone: after the pool it gives the same values on fewer cells.
-        return self.pool(self.norm(self.conv(x))).relu_()
+        return self.pool(self.conv(x)).relu_()
 
 
 class ResidualBlock(nn.Module):
@@ -112,15 +117,12 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, n_channels: int, pool: tuple[int, int]):
         super().__init__()
-        self.conv_1 = nn.Conv2d(n_channels, n_channels, 3, padding=1)
-        self.norm_1 = nn.BatchNorm2d(n_channels, **BATCH_NORM)
-        self.conv_2 = nn.Conv2d(n_channels, n_channels, 3, padding=1)
-        self.norm_2 = nn.BatchNorm2d(n_channels, **BATCH_NORM)
+        self.conv_1 = conv_norm_2d(n_channels, n_channels)
+        self.conv_2 = conv_norm_2d(n_channels, n_channels)
         self.pool = nn.MaxPool2d(pool)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        residual = self.norm_1(self.conv_1(x)).relu_()
-        residual = self.norm_2(self.conv_2(residual))
+        residual = self.conv_2(self.conv_1(x).relu_())
         return self.pool(residual.add_(x)).relu_()
 
 
@@ -154,7 +156,7 @@ class HarmonicCNN(nn.Module):
                 f"harmonic_cnn needs 128 levels, {sample_rate:,} Hz give {n_levels}: "
                 "resample the audio to 16,000 Hz or more."
             )
-        self.front_norm = nn.BatchNorm2d(N_HARMONICS, **BATCH_NORM)
+        self.front_norm = nn.BatchNorm2d(N_HARMONICS, eps=EPSILON, momentum=MOMENTUM)
         self.blocks = nn.ModuleList(
             [
                 ConvBlock(N_HARMONICS, width, (2, 2)),
@@ -176,8 +178,11 @@ class HarmonicCNN(nn.Module):
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         check_waveform(waveform, self.min_samples, "harmonic_cnn")
-        # Convolution, normalisation and pooling all run faster with the channels innermost.
-        x = self.front_norm(self.front_end(waveform)).contiguous(memory_format=torch.channels_last)
+        x = self.front_norm(self.front_end(waveform))
+        # Convolutions are faster with the channels innermost, except where a CPU trains: there
+        # their weight gradients take three times as long.
+        if x.is_cuda or not self.training:
+            x = x.contiguous(memory_format=torch.channels_last)
         stages = []
         for block in self.blocks:
             x = block(x)

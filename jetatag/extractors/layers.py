@@ -1,0 +1,90 @@
+"""What the extractors have in common: the check at their door and their repeated layers."""
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+EPSILON, MOMENTUM = 1e-3, 0.01  # batch normalisation: Keras' defaults in torch's terms
+
+
+def check_width(width: int) -> None:
+    """Refuse a number of channels that is not a whole number of at least 1 (`ValueError`)."""
+    if not isinstance(width, int) or width < 1:
+        raise ValueError(
+            f"The width of an extractor is a whole number of at least 1, not {width!r}: "
+            "the paper's is 128."
+        )
+
+
+def check_waveform(waveform: torch.Tensor, min_samples: int, extractor: str) -> None:
+    """Refuse anything but a float (batch, sample) tensor of at least `min_samples` samples.
+
+    Raises `ValueError` with one sentence that names `extractor`, what it got and the remedy.
+    """
+    if waveform.ndim != 2 or not waveform.is_floating_point():
+        raise ValueError(
+            f"{extractor} takes a float waveform of shape (batch, sample), not "
+            f"{waveform.dtype} of shape {tuple(waveform.shape)}: mix down to mono, scale to "
+            "[-1, 1] and give one row per crop."
+        )
+    if waveform.shape[1] < min_samples:
+        raise ValueError(
+            f"{extractor} needs at least {min_samples:,} samples, not {waveform.shape[1]:,}: "
+            "take longer crops or pad them with silence."
+        )
+
+
+class BatchNorm1d(nn.BatchNorm1d):
+    """Batch normalisation whose moving variance keeps the biased batch variance, as Keras' does.
+
+    torch keeps the unbiased one, larger by n / (n - 1); the outputs in training are the same.
+    Keras' 2-D layers keep the unbiased one too: there `nn.BatchNorm2d` serves as it is.
+    """
+
+    def __init__(self, n_channels: int):
+        super().__init__(n_channels, eps=EPSILON, momentum=MOMENTUM)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return super().forward(x)
+        # With a momentum of 1 the two scratch tensors receive this batch's own statistics.
+        mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
+        out = F.batch_norm(x, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
+        n = x.numel() // self.num_features
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * ((n - 1) / n), self.momentum)
+        return out
+
+
+class ConvNorm(nn.Module):
+    """A convolution and its batch normalisation; in inference both are one convolution.
+
+    There the normalisation is a fixed scale and offset a channel, which move into the kernel and
+    the bias: one pass over the activations less.
+    """
+
+    def __init__(self, conv: nn.Module, norm: nn.Module):
+        super().__init__()
+        self.conv, self.norm = conv, norm
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            return self.norm(self.conv(x))
+        scale = self.norm.weight * (self.norm.running_var + self.norm.eps).rsqrt()
+        folded = {
+            "weight": self.conv.weight * scale.reshape(-1, *[1] * (self.conv.weight.ndim - 1)),
+            "bias": (self.conv.bias - self.norm.running_mean) * scale + self.norm.bias,
+        }
+        return functional_call(self.conv, folded, x)
+
+
+def conv_norm_1d(n_in: int, n_out: int, size: int = 3) -> ConvNorm:
+    """A 1-D convolution over `size` samples that keeps the length, and its normalisation."""
+    return ConvNorm(nn.Conv1d(n_in, n_out, size, padding=size // 2), BatchNorm1d(n_out))
+
+
+def conv_norm_2d(n_in: int, n_out: int) -> ConvNorm:
+    """A 3×3 convolution that keeps the size, and its normalisation."""
+    norm = nn.BatchNorm2d(n_out, eps=EPSILON, momentum=MOMENTUM)
+    return ConvNorm(nn.Conv2d(n_in, n_out, 3, padding=1), norm)
