@@ -22,9 +22,6 @@ from jetatag.files import alone, atomic
 
 GRID_PARAMETERS = ["trained"]
 """What the Snakefile itself takes, beside the notebooks' parameters: the runs to train."""
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
-"""Training on a CPU moves blocks of tens of megabytes; without this glibc returns them to the
-system and faults them in again at every step."""
 
 
 def parameters(notebook: Path | str) -> list[str]:
@@ -92,7 +89,7 @@ def run_snakemake(notebooks: Path, params: Path, cores: str) -> int:
     command += ["--nolock"]  # `alone` holds the folder, and a killed process lets go of it
     command += ["--resources", "gpu=1"] if has_gpu() else []
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(command, env={**os.environ, **KEEP_MEMORY, "PATH": path}).returncode
+    return subprocess.run(command, env={**os.environ, "PATH": path}).returncode
 
 
 def has_gpu() -> bool:
@@ -141,12 +138,38 @@ def _change(text: str) -> tuple[str, Any]:
         raise ValueError(f"{text!r}: the value is not valid YAML; put quotes around it.") from None
 
 
+def render(folder: Path, clips: int, seconds: float, seed: int) -> int:
+    """Write the built-in data set; returns the exit status."""
+    from jetatag.datasets import rendered
+
+    rendered.write(folder, clips, seconds, seed)
+    return 0
+
+
+def import_original(
+    folder: Path, tags: Path, store: Path | None, runs: Path, pair_loss: str
+) -> int:
+    """Make a run of the authors' SavedModels and say what it is; returns the exit status."""
+    from jetatag import original
+    from jetatag.store import AudioStore
+
+    names = original.read_tags(tags)
+    prepared = AudioStore.open(store) if store else None
+    run = original.import_original(folder, runs, names, prepared, pair_loss)
+    config, imported = run.config, run.record["imported"]
+    difference = max(imported["largest_difference"].values())
+    print(f"{run.folder}: {config.method}, {config.extractor}, {len(names)} tags")
+    print(f"answers as {imported['from']} does, to within {difference:.0e} of the largest output")
+    return 0
+
+
 def build_parser() -> argparse.ArgumentParser:
-    """The verbs and their options."""
+    """The verbs and their options; `run` is what to call with them."""
     parser = argparse.ArgumentParser("jetatag", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs = parser.add_subparsers(required=True)
     verb = verbs.add_parser("reproduce", help="run the six notebooks of a preset")
-    verb.add_argument("--preset", default="demo", choices=list(PRESETS))
+    verb.set_defaults(run=reproduce)
+    verb.add_argument("--preset", default="demo", choices=list(PRESETS), dest="name")
     verb.add_argument(
         "--set",
         nargs="*",
@@ -158,25 +181,38 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--data", help="a MagnaTagATune folder, instead of the preset's data")
     verb.add_argument("--cores", default="all", help="processor cores to use (default: all)")
     verb = verbs.add_parser("render", help="write the built-in data set in MagnaTagATune's layout")
+    verb.set_defaults(run=render)
     verb.add_argument("folder", type=Path)
     verb.add_argument("--clips", type=int, default=1200)
     verb.add_argument("--seconds", type=float, default=10.0, help="length of a clip")
     verb.add_argument("--seed", type=int, default=0)
+    verb = verbs.add_parser("import-original", help="make a run of the authors' SavedModels")
+    verb.set_defaults(run=import_original)
+    verb.add_argument("folder", type=Path, help="holds encoder/, classifier/ and what goes with it")
+    verb.add_argument(
+        "--tags",
+        type=Path,
+        required=True,
+        help="the model's tags in its order: one a line, or tags.npy",
+    )
+    verb.add_argument("--store", type=Path, help="prepared data of the same tags, to belong to")
+    verb.add_argument("--runs", type=Path, default=Path("runs/original"), help="where to put it")
+    verb.add_argument(
+        "--pair-loss",
+        default="margin_as_coded",
+        choices=["margin_as_coded", "cosine_as_coded"],
+        help="what a joint embedding was trained with (default: %(default)s)",
+    )
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; a user's mistake is one sentence on standard error and exit status 2."""
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    given = build_parser().parse_args(arguments)
+    given = vars(build_parser().parse_args(arguments))
     try:
-        if given.verb == "reproduce":
-            return reproduce(given.preset, given.changes, given.cores, given.data)
-        from jetatag.datasets import rendered
-
-        rendered.write(given.folder, given.clips, given.seconds, given.seed)
-        return 0
-    except (ValueError, OSError) as error:
+        return given.pop("run")(**given)
+    except (ValueError, OSError, ImportError) as error:
         print(f"jetatag: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What a run is: frozen settings that refuse nonsense, and the presets smoke, demo and paper."""
+"""What a run is: frozen settings that refuse nonsense, and the presets."""
 
 import dataclasses
 import difflib
@@ -115,7 +115,7 @@ class RunConfig(Settings):
     pair_loss: PairLoss = "cosine"
     """What ties music to tags in stage 1 (see jetatag.losses); none for methods without stage 1."""
     extractor: Extractor = "harmonic_cnn"
-    """Which network turns a waveform into features."""
+    """Which network turns a waveform into features; own: the module given to `train`."""
     form: Literal["as_published", "as_coded"] = "as_published"
     """Where an extractor's paper and code differ, which one to follow."""
     width: int = 128
@@ -130,6 +130,8 @@ class RunConfig(Settings):
     """Crops a training step."""
     shuffle: bool = True
     """New clip order each epoch; the original code kept one order (false)."""
+    optimizer_form: Literal["as_published", "as_coded"] = "as_published"
+    """as_coded: Keras' update rules, and optimizers that go on from phase to phase."""
     stage1: tuple[Phase, ...] = PAPER_STAGE1
     """Phases of joint training."""
     stage2: tuple[Phase, ...] = PAPER_STAGE2
@@ -147,7 +149,8 @@ class RunConfig(Settings):
     device: str = "auto"
     """auto (GPU where there is one), cpu, cuda, cuda:1, …"""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """bf16-mixed runs convolutions and matrix products in bfloat16."""
+    """bf16-mixed runs the extractor's convolutions and matrix products in bfloat16, compiled and
+    with the channels innermost: what a GPU wants."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -191,14 +194,15 @@ PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
             batch_size=8,
             stage1=(Phase("adam", 2e-3, 16), Phase("adam", 2e-4, 4)),
             stage2=(Phase("adam", 2e-3, 16), Phase("adam", 2e-4, 4)),
-            stage2_crops=4,
+            stage2_crops=16,
         ),
+        "fast": RunConfig(stage2_crops=16),
         "paper": RunConfig(),
     }
 )
-"""Each preset runs the same code. The smaller ones have fewer epochs, less width and shorter
-crops; to learn from few clips in few epochs they also step faster, and they reuse the features of
-a few crops in stage 2 (`stage2_crops`)."""
+"""Each preset runs the same code. `smoke` and `demo` have fewer epochs, less width and shorter
+crops, and to learn from few clips in few epochs they also step faster. `fast` is `paper` but for
+stage 2, which like theirs reuses the features of a few crops (`stage2_crops`)."""
 
 
 def preset(name: str, **changes: Any) -> RunConfig:

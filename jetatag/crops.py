@@ -6,6 +6,7 @@ Chance is a pure function of (seed, epoch, clip id): never of workers, batch siz
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -85,12 +86,12 @@ class Crops(Dataset):
         return self.__getitems__([position])[0]
 
     def __getitems__(self, positions: Sequence[int]) -> torch.Tensor:
-        rows = self.rows[np.asarray(positions)]
-        starts = crop_starts(
-            self.store.lengths[rows],
-            self.crop_samples,
-            self.seed,
-            self.epoch,
-            self.store.table.clip_id.iloc[rows],
-        )
+        rows, starts = self.rows[positions], self.starts[positions]
         return torch.from_numpy(self.store.read(rows, starts, self.crop_samples))
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Where each clip's crop begins, (n_clips,) int64 samples."""
+        ids = self.store.table.clip_id.iloc[self.rows]
+        lengths = self.store.lengths[self.rows]
+        return crop_starts(lengths, self.crop_samples, self.seed, self.epoch, ids)

@@ -101,20 +101,42 @@ class JointModel(nn.Module):
         return self.probabilities(self.tag_decoder(z_tag))
 
 
-def build_model(config: RunConfig, vocabulary: Vocabulary, head: str = "paper") -> JointModel:
+def build_model(
+    config: RunConfig,
+    vocabulary: Vocabulary,
+    head: str = "paper",
+    own_extractor: nn.Module | None = None,
+) -> JointModel:
     """The model of a run on the CPU; its initial weights depend on `config.seed` alone.
 
-    Raises `ValueError` where the extractor refuses an option or needs longer crops.
+    With extractor "own" the module given is taken as it is. Raises `ValueError` where the
+    extractor refuses an option, needs longer crops, or does not keep the extractors' contract.
     """
-    options: dict = {} if config.form == "as_published" else {"form": config.form}
-    if "sample_rate" in signature(EXTRACTORS[config.extractor]).parameters:
-        options["sample_rate"] = config.sample_rate  # of the two, only filters in Hz must know it
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        extractor = build_extractor(config.extractor, width=config.width, **options)
+        extractor = _extractor(config, own_extractor)
         if config.crop_samples < extractor.min_samples:
             raise ValueError(
                 f"{config.extractor} needs at least {extractor.min_samples:,} samples, and "
                 f"crop_samples is {config.crop_samples:,}: raise it."
             )
         return JointModel(extractor, vocabulary, config.embedding_dim, head)
+
+
+def _extractor(config: RunConfig, own: nn.Module | None) -> nn.Module:
+    if (config.extractor == "own") != (own is not None):
+        raise ValueError(
+            "an extractor of your own needs both: extractor 'own' in the settings and the module "
+            f"itself; extractor is {config.extractor!r}, and {'a' if own else 'no'} module came."
+        )
+    if own is not None:
+        if not all(isinstance(getattr(own, n, None), int) for n in ("n_features", "min_samples")):
+            raise ValueError(
+                f"{type(own).__name__} must carry n_features and min_samples as whole numbers: "
+                "set them in its __init__."
+            )
+        return own
+    options: dict = {} if config.form == "as_published" else {"form": config.form}
+    if "sample_rate" in signature(EXTRACTORS[config.extractor]).parameters:
+        options["sample_rate"] = config.sample_rate  # only filters in Hz must know it
+    return build_extractor(config.extractor, width=config.width, **options)

@@ -102,15 +102,22 @@ class Run:
             history.to_csv(temporary, index=False)
 
     def finish_stage(
-        self, stage: str, weights: Mapping[str, Tensor], wall_time_s: float, device: torch.device
+        self,
+        stage: str,
+        weights: Mapping[str, Tensor],
+        wall_time_s: float,
+        device: torch.device,
+        crops_a_clip: int,
     ) -> None:
-        """Note a stage's time, memory and place, keep its weights, and drop the checkpoint."""
+        """Note a stage's time, memory, place and how many different crops of each clip it saw,
+        keep its weights, and drop the checkpoint."""
         record = self.record
         record["stages"][stage] = {
             "wall_time_s": round(wall_time_s, 1),
             "peak_memory_mib": round(peak_memory_mib()),
             "device": str(device),
             "precision": self.config.precision,
+            "crops_a_clip": crops_a_clip,
             "commit": commit(),
         }
         write_json(self.folder / "record.json", record)

@@ -93,7 +93,7 @@ class AudioStore:
 
     @cached_property
     def _samples(self) -> np.ndarray:
-        return np.memmap(self.folder / "audio.i16", dtype="<i2", mode="r")
+        return np.asarray(np.memmap(self.folder / "audio.i16", dtype="<i2", mode="r"))
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -110,16 +110,13 @@ class AudioStore:
         Returns (len(rows), n_samples) float32 in [-1, 1]; past a clip's end there is silence.
         """
         rows = np.asarray(rows)
-        batch = np.zeros((len(rows), n_samples), np.float32)
+        batch = np.empty((len(rows), n_samples), np.float32)
         for waveform, row, start in zip(batch, rows, starts, strict=True):
             begin = self._offsets[row] + start
             end = min(begin + n_samples, self._offsets[row] + self.lengths[row])
-            np.multiply(
-                self._samples[begin:end],
-                np.float32(1 / FULL_SCALE),
-                out=waveform[: end - begin],
-                casting="unsafe",
-            )
+            waveform[: end - begin] = self._samples[begin:end]
+            waveform[end - begin :] = 0
+        batch *= np.float32(1 / FULL_SCALE)
         return batch
 
 

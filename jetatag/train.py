@@ -14,16 +14,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
-from torch.optim import SGD, Adam, Optimizer
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from jetatag import losses, metrics
 from jetatag.config import Phase, RunConfig
-from jetatag.crops import Crops, batches, crop_starts, middle_starts
+from jetatag.crops import Crops, batches, middle_starts
 from jetatag.heads import JointModel, build_model
-from jetatag.predict import extract, frozen_features, pick_device
+from jetatag.optimizers import build_optimizer
+from jetatag.predict import extract, frozen_features, place
 from jetatag.runs import Run
 from jetatag.store import AudioStore
 
@@ -132,24 +133,27 @@ def train(
     store: AudioStore,
     until: str | None = None,
     on_epoch: Callable[[pd.DataFrame], None] | None = None,
+    extractor: nn.Module | None = None,
 ) -> JointModel:
     """Train `run` through its method's stages, or as far as stage `until`; returns the model.
 
     Finished stages are loaded, an interrupted one goes on. `on_epoch` is called with the whole
-    history after each epoch. Raises `ValueError` where run and store do not fit.
+    history after each epoch. `extractor` is the module of a run whose extractor is "own", see
+    `jetatag.extractors`. Raises `ValueError` where run and store do not fit.
     """
     config = run.config
     _refuse_mismatch(run, store, until)
     method = METHODS[config.method]
-    device = pick_device(config.device)
-    model = build_model(config, run.vocabulary, method.head).to(device)
+    model = build_model(config, run.vocabulary, method.head, extractor)
+    device = place(model, config)
     for number, stage in enumerate(method.stages):
         if run.has(f"{stage.name}.safetensors"):
             run.load_weights(stage.name, model)
         else:
             run.forget([later.name for later in method.stages[number + 1 :]])
             seconds = train_stage(model, stage, run, store, on_epoch or (lambda history: None))
-            run.finish_stage(stage.name, model.state_dict(), seconds, device)
+            crops_a_clip = len(set(kept_epochs(stage, config)))
+            run.finish_stage(stage.name, model.state_dict(), seconds, device, crops_a_clip)
         if stage.name == until:
             break
     return model
@@ -169,15 +173,16 @@ def train_stage(
     config = run.config
     data = StageData(model, stage, store, config)
     parameters = [p for part in stage.learns for p in getattr(model, part).parameters()]
-    schedule = [phase for phase in getattr(config, stage.schedule) for _ in range(phase.epochs)]
-    first, seconds, optimizer = resume(run, stage, model, parameters, schedule)
+    schedule = phases_by_epoch(stage, config)
+    adam_steps = data.n_steps * adam_epochs_before(stage, config)
+    first, seconds, optimizer = resume(run, stage, model, parameters, adam_steps)
     begun = time.perf_counter() - seconds
     history = run.history
     history = history[(history.stage != stage.name) | (history.epoch <= first)]
     bar = tqdm(desc=f"{config.name} {stage.name}", total=len(schedule), initial=first, unit="epoch")
     for epoch in range(first, len(schedule)):
         if epoch == 0 or schedule[epoch] is not schedule[epoch - 1]:
-            optimizer = build_optimizer(schedule[epoch], parameters)
+            optimizer = build_optimizer(config, schedule[epoch], parameters, optimizer, adam_steps)
         means = train_epoch(model, stage, data, optimizer, epoch)
         row = {
             "stage": stage.name,
@@ -193,6 +198,26 @@ def train_stage(
         bar.update()
     bar.close()
     return seconds
+
+
+def phases_by_epoch(stage: Stage, config: RunConfig) -> list[Phase]:
+    """The phase that every epoch of the stage belongs to."""
+    return [phase for phase in getattr(config, stage.schedule) for _ in range(phase.epochs)]
+
+
+def adam_epochs_before(stage: Stage, config: RunConfig) -> int:
+    """How many epochs Adam has seen in earlier stages; as coded it goes on counting."""
+    stages = METHODS[config.method].stages
+    earlier = [p for s in stages[: stages.index(stage)] for p in phases_by_epoch(s, config)]
+    return sum(phase.optimizer == "adam" for phase in earlier)
+
+
+def kept_epochs(stage: Stage, config: RunConfig) -> list[int]:
+    """Which epoch's crops each epoch takes: its own, or with `stage2_crops` = K those of one of
+    the first K, whose frozen features are kept."""
+    n_epochs = len(phases_by_epoch(stage, config))
+    n_kept = (stage.frozen and config.stage2_crops) or n_epochs
+    return [epoch % n_kept for epoch in range(n_epochs)]
 
 
 def train_epoch(
@@ -237,6 +262,8 @@ class StageData:
         self.device = next(self.model.parameters()).device
         self.rows = self.store.rows("train")
         self.n_clips = len(self.rows)
+        self.n_steps = -(-self.n_clips // self.config.batch_size)
+        self.crops_of = kept_epochs(self.stage, self.config)
         self.valid_rows = self.store.rows("valid")
         self.valid_h: Tensor | None = None
 
@@ -249,22 +276,18 @@ class StageData:
         for positions, batch in zip(order, loader, strict=True):
             yield batch, torch.from_numpy(self.store.labels[self.rows[positions]]).float()
 
-    def crops(self, epoch: int) -> Dataset:
+    def crops(self, epoch: int) -> Crops:
         """The epoch's crop of every training clip."""
         config = self.config
         return Crops(self.store, self.rows, config.crop_samples, config.seed, epoch)
 
     def features(self, epoch: int) -> "Features":
-        """The epoch's crops through the frozen extractor. With `stage2_crops` = K the features
-        of the first K epochs are kept, and epoch e takes those of epoch e mod K."""
+        """The epoch's crops through the frozen extractor, once for each crop that is kept."""
         config = self.config
-        n_kept = config.stage2_crops
-        epoch = epoch % n_kept if n_kept else epoch
+        epoch = self.crops_of[epoch]
         if epoch not in self.kept:
-            ids = self.store.table.clip_id.iloc[self.rows]
-            lengths = self.store.lengths[self.rows]
-            starts = crop_starts(lengths, config.crop_samples, config.seed, epoch, ids)
-            if not n_kept:
+            starts = self.crops(epoch).starts
+            if not config.stage2_crops:
                 self.kept.clear()
             self.kept[epoch] = frozen_features(self.model, self.store, self.rows, starts, config)
         return Features(self.kept[epoch])
@@ -302,13 +325,6 @@ def _as_is(batch: Tensor) -> Tensor:
     return batch
 
 
-def build_optimizer(phase: Phase, parameters: list[Tensor]) -> Optimizer:
-    """A fresh optimizer for a phase (Lee & Cho 2021, §4)."""
-    if phase.optimizer == "adam":
-        return Adam(parameters, lr=phase.learning_rate)
-    return SGD(parameters, lr=phase.learning_rate, momentum=0.9, nesterov=True)
-
-
 def save_checkpoint(
     run: Run,
     stage: Stage,
@@ -326,7 +342,7 @@ def save_checkpoint(
 
 
 def resume(
-    run: Run, stage: Stage, model: JointModel, parameters: list[Tensor], schedule: list[Phase]
+    run: Run, stage: Stage, model: JointModel, parameters: list[Tensor], adam_steps: int
 ) -> tuple[int, float, Optimizer | None]:
     """Load the stage's checkpoint, if any; returns epochs done, seconds spent, and the optimizer
     to go on with."""
@@ -339,7 +355,8 @@ def resume(
     model.load_state_dict(
         {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
     )
-    optimizer = build_optimizer(schedule[epochs_done - 1], parameters)
+    phase = phases_by_epoch(stage, run.config)[epochs_done - 1]
+    optimizer = build_optimizer(run.config, phase, parameters, steps_done=adam_steps)
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith("optimizer."):

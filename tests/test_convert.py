@@ -216,9 +216,7 @@ def test_sinc_front_end(sinc):
     filtered = F.conv1d(padded, filters[:3].unsqueeze(1)).mT
     assert filtered.shape[1] == recorded["sinc_shape"][1]
     assert_close(filtered[:, ::16], recorded["sinc_ch3_t16"])
-    assert_close(
-        torch.cat([filtered[:, :64], filtered[:, -64:]], dim=1), recorded["sinc_edge_ch3"]
-    )
+    assert_close(torch.cat([filtered[:, :64], filtered[:, -64:]], dim=1), recorded["sinc_edge_ch3"])
     assert_close(filtered.square().mean(1).sqrt(), recorded["sinc_rms"][:, :3])
     assert_first_convolution(sinc, conv(sinc.waveform.unsqueeze(1)))
 

@@ -11,8 +11,8 @@ import yaml
 from jetatag import cli
 
 ROOT = Path(__file__).parents[1]
-FLOW = """config files audio datasets store crops extractors heads losses metrics baselines
-runs predict train figures convert cli"""
+FLOW = """config files audio datasets store crops extractors heads losses optimizers metrics
+baselines runs predict train figures convert cli"""
 ROOMS = FLOW.split()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

@@ -1,13 +1,18 @@
 """Extractors: the shape of the contract, and what they refuse."""
 
+import copy
+
 import pytest
 import torch
+from torch.nn import functional as F
 
 from jetatag.extractors import EXTRACTORS, build_extractor
 from jetatag.extractors.harmonic import HarmonicSTFT, filter_centres
+from jetatag.extractors.layers import ConvNorm
+from jetatag.extractors.sinc import SincConv, SincFilters, band_edges
 
 WIDTH = 2
-MIN_SAMPLES = {"harmonic_cnn": 73_728, "sample_cnn": 59_049}
+MIN_SAMPLES = dict.fromkeys(EXTRACTORS, 59_049) | {"harmonic_cnn": 73_728}
 
 every_extractor = pytest.mark.parametrize("name", EXTRACTORS)
 
@@ -85,21 +90,70 @@ def test_bfloat16_autocast_trains_near_float32(name):
     assert all(p.grad.isfinite().all() for p in extractor.parameters())
 
 
+@every_extractor
+def test_folding_the_normalisation_changes_neither_features_nor_gradients(name, monkeypatch):
+    extractor, waveform = small(name).double(), noise(2, 80_000).double()
+    extractor(waveform)  # moves the statistics away from 0 and 1
+    extractor.eval()
+
+    def features_and_gradients():
+        extractor.zero_grad()
+        features = extractor(waveform)
+        features.square().sum().backward()
+        return features, {n: p.grad.clone() for n, p in extractor.named_parameters()}
+
+    folded, folded_gradients = features_and_gradients()
+    monkeypatch.setattr(ConvNorm, "forward", lambda self, x: self.norm(self.conv(x)))
+    features, gradients = features_and_gradients()
+    torch.testing.assert_close(folded, features)
+    torch.testing.assert_close(folded_gradients, gradients, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["harmonic_cnn", "music_sincnet"])  # all layers, in half a minute
+def test_extractors_compile(name):
+    extractor, waveform = small(name), noise(2, 80_000)
+    plain = copy.deepcopy(extractor)
+    torch.compiler.reset()
+    extractor.compile(backend="aot_eager")  # all of compiling but for the machine code
+    for module in (extractor, plain):
+        torch.manual_seed(3)  # dropout
+        module.train()(waveform).sum().backward()
+        module.eval()
+    torch.testing.assert_close(extractor(waveform), plain(waveform))
+    ours, theirs = extractor.named_parameters(), plain.named_parameters()
+    for (_, one), (_, other) in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.parametrize(
-    ("name", "count"), [("harmonic_cnn", 4_437_901), ("sample_cnn", 2_632_192)]
+    ("name", "trainable", "moving"),
+    [
+        ("harmonic_cnn", 4_437_901, 4_876),
+        ("sample_cnn", 2_632_192, 6_912),
+        ("sample_cnn_se", 24_691_456, 6_912),
+        ("sample_cnn_res", 4_869_632, 13_056),
+        ("sample_cnn_res_se", 26_928_896, 13_056),
+        ("music_sincnet", 27_027_328, 13_056),
+    ],
 )
-def test_paper_width_has_the_published_number_of_parameters(name, count):
+def test_paper_width_has_the_published_number_of_parameters(name, trainable, moving):
     extractor = build_extractor(name)
     assert extractor.n_features == 1024
-    assert sum(p.numel() for p in extractor.parameters()) == count
+    assert sum(p.numel() for p in extractor.parameters()) == trainable
+    buffers = extractor.state_dict().items()
+    assert sum(values.numel() for key, values in buffers if "running" in key) == moving
 
 
 def test_initial_weights_follow_the_original():
-    sample_cnn, harmonic_cnn = build_extractor("sample_cnn"), build_extractor("harmonic_cnn")
+    names = ("sample_cnn_res_se", "harmonic_cnn", "music_sincnet")
+    sample_cnn, harmonic_cnn, sincnet = map(build_extractor, names)
     drawn = [
-        (sample_cnn.blocks[4].conv, 6 / (3 * 256)),  # He
+        (sample_cnn.blocks[4].conv_1.conv, 6 / (3 * 256)),  # He
+        (sample_cnn.blocks[2].shortcut.conv, 6 / (128 + 256)),  # Glorot
+        (sample_cnn.blocks[0].excite.widen, 6 / (128 + 2048)),  # Glorot
         (sample_cnn.dense, 6 / (1024 + 1024)),  # Glorot
-        (harmonic_cnn.blocks[3].conv, 6 / (9 * (128 + 256))),  # Glorot
+        (sincnet.first.conv, 6 / (3 * 256)),  # He
+        (harmonic_cnn.blocks[3].conv.conv, 6 / (9 * (128 + 256))),  # Glorot
     ]
     for layer, squared_limit in drawn:
         assert layer.weight.abs().max().item() == pytest.approx(squared_limit**0.5, rel=1e-3)
@@ -130,12 +184,58 @@ def test_front_end_is_floored_80_db_below_each_examples_peak():
     assert level_db[1].min().item() == pytest.approx(-50)
 
 
+def direct(conv: SincConv, x: torch.Tensor) -> torch.Tensor:
+    """The filters, then the strided convolution, one after the other."""
+    padded = F.pad(x, (conv.n_zeros, conv.n_zeros))
+    filtered = F.conv1d(padded, conv.filters().unsqueeze(1))
+    return F.conv1d(filtered, conv.weight, conv.bias, stride=3)
+
+
+@pytest.mark.parametrize("form", ["as_published", "as_coded"])
+@pytest.mark.parametrize("n_samples", [2_999, 3_000, 3_001, 9_000])
+def test_one_fft_convolution_equals_filters_and_convolution(form, n_samples):
+    options = {"n_filters": 3, "n_taps": 251, "form": form}
+    conv = small("music_sincnet", **options).first.conv.double()
+    x = noise(2, n_samples).double().unsqueeze(1).requires_grad_()
+    inputs = [x, *conv.parameters()]
+    pull = torch.randn(direct(conv, x).shape, generator=torch.Generator().manual_seed(0)).double()
+    slow = [direct(conv, x), *torch.autograd.grad(direct(conv, x), inputs, pull)]
+    for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-5)):
+        x, conv = x.detach().to(dtype).requires_grad_(), conv.to(dtype)
+        inputs = [x, *conv.parameters()]
+        fast = [conv(x), *torch.autograd.grad(conv(x), inputs, pull.to(dtype))]
+        for one, other in zip(fast, slow, strict=True):
+            assert one.shape == other.shape
+            assert (one - other).abs().max() <= tolerance * other.abs().max()
+
+
+def test_the_published_filters_pass_their_bands():
+    filters = SincFilters(64, 2501, 16_000, "as_published")()
+    response = torch.fft.rfft(filters, 16_000).abs()  # one bin a Hz
+    low, high = band_edges(64, 16_000)
+    for i in (8, 32, 56):
+        middle = (low[i] + 50 + high[i] + 100) / 2
+        inside, outside = response[i, int(middle)], response[i, int(high[i]) + 300]
+        assert inside > 100 * outside
+        assert response[i].argmax().item() == pytest.approx(middle, rel=0.3)
+
+
+def test_as_coded_sinc_pads_twice():
+    lengths = {}
+    for form in ("as_published", "as_coded"):
+        conv = small("music_sincnet", form=form).first.conv
+        lengths[form] = conv(noise(1, 59_049).unsqueeze(1)).shape[2]
+    assert lengths == {"as_published": 19_683, "as_coded": 20_516}
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("harmonic", {}, "unknown extractor 'harmonic'.*harmonic_cnn, sample_cnn"),
+        ("harmonic", {}, "unknown extractor 'harmonic'.*harmonic_cnn, music_sincnet, sample_cnn"),
         ("sample_cnn", {"form": "as_coded"}, "unknown option of sample_cnn 'form'.*width"),
         ("harmonic_cnn", {"form": "coded"}, "'coded'.*as_published, as_coded"),
+        ("music_sincnet", {"form": "coded"}, "'coded'.*as_published, as_coded"),
+        ("music_sincnet", {"n_taps": 2500}, "an odd number of taps, not 2,500"),
         ("harmonic_cnn", {"sample_rate": 8_000}, "128 levels, 8,000 Hz give 104"),
         ("sample_cnn", {"width": 0}, "width.*at least 1, not 0"),
         ("harmonic_cnn", {"width": 1.5}, "width.*at least 1, not 1.5"),

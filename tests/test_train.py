@@ -1,12 +1,14 @@
 import json
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from jetatag import runs, train
-from jetatag.config import Phase
+from jetatag.config import PRESETS, Phase
 from jetatag.predict import predict
 from jetatag.runs import Run
 
@@ -118,6 +120,31 @@ def test_kept_features_equal_fresh_ones_while_the_crops_are_the_same(
     assert same(ends[0], ends[3])
 
 
+def test_kept_features_pass_the_extractor_once_a_crop(
+    tiny_store, tiny_config, tmp_path, monkeypatch
+):
+    config = tiny_config.replace(stage2=(Phase("adam", 1e-3, 20),), stage2_crops=16)
+    run = Run.start(tmp_path, config, tiny_store)
+    train.train(run, tiny_store, until="stage1")
+    heard = {"train": 0, "valid": 0}
+    frozen_features = train.frozen_features
+
+    def counted(model, store, rows, starts, config):
+        heard[store.table.split.iloc[rows[0]]] += 1
+        return frozen_features(model, store, rows, starts, config)
+
+    monkeypatch.setattr(train, "frozen_features", counted)
+    train.train(run, tiny_store)
+    assert heard == {"train": 16, "valid": 1}
+    crops = {name: stage["crops_a_clip"] for name, stage in run.record["stages"].items()}
+    assert crops == {"stage1": 3, "stage2": 16}
+
+
+def test_presets_say_how_many_crops_stage_2_takes():
+    crops = {n: len(set(train.kept_epochs(train.STAGE2, c))) for n, c in PRESETS.items()}
+    assert crops == {"smoke": 2, "demo": 16, "fast": 16, "paper": 200}
+
+
 def test_scores_do_not_depend_on_the_batch_size(tiny_store, tiny_config, tmp_path):
     probs = []
     for batch_size in (1, 8):
@@ -135,8 +162,68 @@ def test_bfloat16_runs(tiny_store, tiny_config, tmp_path):
     )
     config = config.replace(stage1=[Phase("adam", 1e-3, 1)], stage2=[Phase("adam", 1e-3, 1)])
     run = Run.start(tmp_path, config, tiny_store)
-    predict(run, train.train(run, tiny_store), tiny_store)
+    with torch.compiler.set_stance("force_eager"):  # compiling it takes minutes; see below
+        predict(run, train.train(run, tiny_store), tiny_store)
     assert np.isfinite(run.history.loss).all()
+
+
+class Loudness(nn.Module):
+    """An extractor of one's own: the loudness of the crop, a thousand samples at a time."""
+
+    n_features, min_samples = 16, 16_000
+
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(1000, self.n_features)
+
+    def forward(self, waveform):
+        return self.dense(waveform.unfold(1, 1000, 1000).square().mean(1)).relu()
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])  # the latter compiled
+def test_an_extractor_of_ones_own_joins_by_passing_the_object(
+    tiny_store, tiny_config, tmp_path, precision
+):
+    config = tiny_config.replace(extractor="own", crop_samples=16_000, precision=precision)
+    run = Run.start(tmp_path, config, tiny_store)
+    module = Loudness()
+    before = module.dense.weight.clone()
+    predict(run, train.train(run, tiny_store, extractor=module), tiny_store)
+    assert run.config.name == "je-subset_query-own-seed0" and not torch.equal(module.dense.weight, before)
+    assert run.read_arrays("embeddings.npz")["h"].shape == (len(tiny_store.rows("test")), 16)
+    again = train.train(run, tiny_store, extractor=Loudness())  # loads what is finished
+    assert torch.equal(again.extractor.dense.weight, module.dense.weight)
+
+
+def test_an_own_extractor_must_be_named_given_and_whole(tiny_store, tiny_config):
+    build = partial(train.build_model, vocabulary=tiny_store.vocabulary)
+    own = tiny_config.replace(extractor="own")
+    for config, module in ((own, None), (tiny_config, Loudness())):
+        with pytest.raises(ValueError, match="extractor of your own needs both"):
+            build(config, own_extractor=module)
+    with pytest.raises(ValueError, match="Linear must carry n_features and min_samples"):
+        build(own, own_extractor=nn.Linear(1, 1))
+
+
+def test_as_coded_training_goes_on_to_the_same_bytes(tiny_store, tiny_config, tmp_path):
+    phases = (Phase("adam", 1e-3, 1), Phase("sgd", 1e-2, 2), Phase("sgd", 1e-3, 1))
+    config = tiny_config.replace(optimizer_form="as_coded", stage1=phases, stage2=phases)
+    whole = Run.start(tmp_path / "whole", config, tiny_store)
+    train.train(whole, tiny_store)
+
+    class Interrupted(Exception):
+        pass
+
+    def stop(history):
+        raise Interrupted  # after every epoch
+
+    broken = Run.start(tmp_path / "broken", config, tiny_store)
+    for _ in range(8):
+        with pytest.raises(Interrupted):
+            train.train(broken, tiny_store, on_epoch=stop)
+    train.train(broken, tiny_store)
+    assert same(state_of(whole, "stage2"), state_of(broken, "stage2"))
+    assert train.adam_epochs_before(train.STAGE2, config) == 1
 
 
 def test_misfits_are_refused(tiny_store, tiny_config, tmp_path):

@@ -6,7 +6,24 @@ Every extractor is an `nn.Module` with one contract:
 - out: features, (batch, n_features) float32, with `n_features` = 8 · width (the paper's 1024 at
   width 128).
 
-Any module that keeps this contract and carries `n_features` and `min_samples` can take their place.
+Any module that keeps this contract and carries `n_features` and `min_samples` can take their
+place: the object itself joins a run.
+
+    class Loudness(nn.Module):
+        n_features, min_samples = 16, 16_000
+
+        def __init__(self):
+            super().__init__()
+            self.dense = nn.Linear(1, self.n_features)
+
+        def forward(self, waveform):
+            return self.dense(waveform.square().mean(1, keepdim=True)).relu()
+
+    run = Run.start("runs", preset("smoke", extractor="own"), store)
+    predict(run, train(run, store, extractor=Loudness()), store)
+
+Its weights are the starting point and learn in place; a later `train` of the same run, which goes
+on or loads what is finished, is given a module of the same shape again.
 """
 
 import inspect
@@ -37,9 +54,10 @@ EXTRACTORS: dict[str, type[nn.Module]] = {
 def build_extractor(name: str, **options: Any) -> nn.Module:
     """Build the extractor called `name`, freshly initialised.
 
-    `options` are the keyword arguments of its class: `width` (channels of the first block) and
-    `generator` (`torch.Generator` that draws the weights) for all of them; `form` and
-    `sample_rate` (Hz) for `harmonic_cnn` and `music_sincnet`, and the filters of the latter. Raises `ValueError` for an unknown name, option or value.
+    `options` are the keyword arguments of its class: for all of them `width` (channels of the
+    first block) and `generator` (`torch.Generator` that draws the weights), for `harmonic_cnn` and
+    `music_sincnet` also `form` and `sample_rate` (Hz), and for the latter those of its filters.
+    Raises `ValueError` for an unknown name, option or value.
     """
     refuse_unknown([name], EXTRACTORS, "extractor")
     valid_options = inspect.signature(EXTRACTORS[name]).parameters

@@ -113,9 +113,7 @@ class SampleCNN(nn.Module):
         super().__init__()
         self._assemble(nn.Conv1d(1, width, 3, stride=3), width, generator)
 
-    def _assemble(
-        self, first: nn.Conv1d, width: int, generator: torch.Generator | None
-    ) -> None:
+    def _assemble(self, first: nn.Conv1d, width: int, generator: torch.Generator | None) -> None:
         self.n_features = 8 * width
         self.first = ConvNorm(first, BatchNorm1d(width))
         widths = [width, *(width * times for times in BLOCK_WIDTHS)]

@@ -1,0 +1,84 @@
+"""The optimizers of training: torch's own, or with the update rules of the original's Keras.
+
+Keras 2's rules differ from torch's in three places: Adam adds its epsilon to the uncorrected
+second moment, SGD's velocity has the learning rate inside, and one optimizer object goes on from
+phase to phase, Adam's even from stage 1 into stage 2.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Adam, Optimizer
+
+from jetatag.config import Phase, RunConfig
+
+MOMENTUM = 0.9
+
+
+class KerasAdam(Adam):
+    """Adam as Keras 2 computes it: p ← p − η √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + 1e-7).
+
+    (Kingma & Ba, ICLR 2015, end of section 2, with "epsilon hat".) `steps_done` is the t that
+    earlier stages left behind; the moments of new parameters start from zero all the same.
+    """
+
+    EPSILON = 1e-7
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, steps_done: int = 0):
+        super().__init__(parameters, lr=lr)
+        for p in self.param_groups[0]["params"]:
+            self.state[p] = {
+                "step": torch.tensor(float(steps_done)),
+                "exp_avg": torch.zeros_like(p),
+                "exp_avg_sq": torch.zeros_like(p),
+            }
+
+    def step(self, closure: None = None) -> None:
+        """One update; torch divides √v by the root below before it adds epsilon."""
+        (group,) = self.param_groups
+        t = self.state[group["params"][0]]["step"].item() + 1
+        group["eps"] = self.EPSILON / (1 - group["betas"][1] ** t) ** 0.5
+        super().step(closure)
+
+
+class KerasSGD(Optimizer):
+    """Nesterov SGD as Keras 2 computes it: u ← μ u − η g, p ← p + μ u − η g, with μ = 0.9.
+
+    torch keeps the learning rate η out of the velocity u, which is the same until η changes.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float):
+        super().__init__(parameters, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """One update."""
+        (group,) = self.param_groups
+        for p in group["params"]:
+            velocity = self.state[p].setdefault("velocity", torch.zeros_like(p))
+            velocity.mul_(MOMENTUM).sub_(p.grad, alpha=group["lr"])
+            p.add_(velocity, alpha=MOMENTUM).sub_(p.grad, alpha=group["lr"])
+
+
+def build_optimizer(
+    config: RunConfig,
+    phase: Phase,
+    parameters: list[Tensor],
+    previous: Optimizer | None = None,
+    steps_done: int = 0,
+) -> Optimizer:
+    """The optimizer of `phase` (Lee & Cho 2021, §4).
+
+    As published every phase starts a fresh one. As coded the `previous` phase's goes on where it
+    is of the same kind, and Adam counts on from the `steps_done` by Adam in earlier stages.
+    """
+    if config.optimizer_form == "as_published":
+        if phase.optimizer == "adam":
+            return Adam(parameters, lr=phase.learning_rate, fused=True)
+        return SGD(parameters, lr=phase.learning_rate, momentum=MOMENTUM, nesterov=True, fused=True)
+    kind = KerasAdam if phase.optimizer == "adam" else KerasSGD
+    if isinstance(previous, kind):
+        previous.param_groups[0]["lr"] = phase.learning_rate
+        return previous
+    return kind(parameters, phase.learning_rate, *([steps_done] if kind is KerasAdam else []))

@@ -1,0 +1,270 @@
+"""The authors' SavedModels as runs, on SavedModels that the test makes itself."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from jetatag import cli, original, runs, savedmodels
+from jetatag.datasets import Vocabulary
+from jetatag.predict import predict
+from jetatag.runs import Run
+from jetatag.train import METHODS, train
+
+ROOT = Path(__file__).parents[1]
+HEADS = ["classifier", "projector", "tag_encoder", "tag_decoder"]
+MADE_TOGETHER = [["sample_cnn_res", "classifier"], ["harmonic_cnn", "sample_cnn", *HEADS[1:]]]
+TAGS = ["never", "low", "noisy", "high"]  # not in the store's order
+TOLERANCE = 1e-4  # of the largest value
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, tiny_store) -> Path:
+    """All SavedModels side by side, and what they answer to two clips of the store."""
+    for package in ("tensorflow", "tf_keras"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed: SavedModels can be neither made nor read")
+    folder = tmp_path_factory.mktemp("saved_models")
+    rows = tiny_store.rows("test")[:2]
+    labels = tiny_store.labels[rows][:, tiny_store.vocabulary.columns(TAGS)]
+    waveform = tiny_store.read(rows, [0, 0], 80_000)
+    np.savez(folder / "given.npz", waveform=waveform, labels=labels.astype(np.float32))
+    script = [sys.executable, str(Path(__file__).with_name("saved_models.py")), str(folder)]
+    environment = {**os.environ, **savedmodels.QUIET_CPU, "PYTHONPATH": str(ROOT)}
+    makers = [subprocess.Popen([*script, *names], env=environment) for names in MADE_TOGETHER]
+    assert [maker.wait() for maker in makers] == [0, 0]
+    return folder
+
+
+@pytest.fixture
+def release(made, tmp_path, monkeypatch):
+    """Makes a folder as the authors' of some parts, whose SavedModels were read beforehand."""
+
+    def read(folder: Path, parts: list[str]) -> dict[str, savedmodels.SavedModel]:
+        names = {part: (folder / part).resolve().name for part in parts}
+        return {part: savedmodels.SavedModel.open(made / f"{names[part]}.npz") for part in parts}
+
+    def lay_out(encoder: str, *heads: str) -> Path:
+        folder = tmp_path / "release"
+        folder.mkdir()
+        for part, name in {"encoder": encoder, **dict(zip(heads, heads, strict=True))}.items():
+            (folder / part).symlink_to(made / name)
+        return folder
+
+    monkeypatch.setattr(original, "read", read)
+    return lay_out
+
+
+def assert_close(ours, theirs):
+    ours = ours.numpy() if isinstance(ours, torch.Tensor) else ours
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() <= TOLERANCE * np.abs(theirs).max()
+
+
+CASES = [("sample_cnn", HEADS), ("sample_cnn_res", HEADS[:1]), ("harmonic_cnn", HEADS)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("encoder", "heads"), CASES)
+def test_the_run_answers_as_the_saved_models_do(
+    made, release, tiny_store, tmp_path, encoder, heads
+):
+    run = original.import_original(release(encoder, *heads), tmp_path / "runs", TAGS)
+    config = Run.open(run.folder).config
+    assert config.extractor == encoder and config.width == 4
+    assert config.form == ("as_coded" if encoder == "harmonic_cnn" else "as_published")
+    assert config.crop_samples == (80_000 if encoder == "harmonic_cnn" else 59_049)
+    assert run.vocabulary == Vocabulary(tuple(TAGS), "multilabel")
+
+    model = train(Run.open(run.folder), tiny_store).eval()  # its stages are loaded
+    given, answers = np.load(made / "given.npz"), np.load(made / f"{encoder}-answers.npz")
+    h = model.extractor(torch.from_numpy(given["waveform"][:, : config.crop_samples]))
+    assert_close(h, answers["h"])
+    assert_close(model.probabilities(model.classifier(h)), answers["probs"])
+    assert (config.method == "je") == ("projector" in heads)
+    if config.method == "je":
+        z_tag = model.tag_encoder(torch.from_numpy(given["labels"]))
+        assert_close(model.projection(h), answers["z_audio"])
+        assert_close(z_tag, answers["z_tag"])
+        assert_close(model.reconstruct(z_tag), answers["decoded"])
+
+
+def test_with_a_store_it_is_a_run_like_any_other(made, release, tiny_store, tmp_path):
+    folder = release("sample_cnn", *HEADS)
+    run = original.import_original(folder, tmp_path / "runs", TAGS, tiny_store, "cosine_as_coded")
+    assert run.folder.name == "je-cosine_as_coded-sample_cnn-seed0"
+    run = Run.start(tmp_path / "runs", run.config, tiny_store)
+    predict(run, train(run, tiny_store), tiny_store)
+    answers = np.load(made / "sample_cnn-answers.npz")
+    scores, embeddings = run.read_arrays("scores.npz"), run.read_arrays("embeddings.npz")
+    tags = scores["tags"].tolist()
+    assert tags == list(tiny_store.vocabulary.tags) == list(run.vocabulary.tags) != TAGS
+    by_name = [TAGS.index(tag) for tag in tags]
+    assert scores["probs"].shape[1] == 16  # of clips as short as these every window is the same
+    assert_close(scores["probs"][:2, 0], answers["probs"][:, by_name])
+    assert_close(scores["probs"][:2, 15], answers["probs"][:, by_name])
+    for name in ("h", "z_audio", "z_tag"):
+        assert_close(embeddings[name][:2], answers[name])
+    assert set(runs.results(runs.finished(tmp_path / "runs"), 10).method) == {"je"}
+
+
+def test_the_record_tells_where_it_comes_from_and_claims_no_time(release, tiny_store, tmp_path):
+    folder = release("sample_cnn", *HEADS)
+    run = original.import_original(folder, tmp_path / "runs", TAGS, tiny_store)
+    record = run.record
+    assert record["data"]["name"] == "mtat"
+    assert record["data"]["checksum"] == tiny_store.checksum
+    imported = record["imported"]
+    assert imported["from"] == "release" and imported["tags"] == TAGS
+    assert max(imported["largest_difference"].values()) < TOLERANCE
+    assert str(tmp_path) not in (run.folder / "record.json").read_text()
+    costs = {(run.config.name, stage): cost for stage, cost in record["stages"].items()}
+    table = pd.DataFrame(costs).T.rename_axis(["run", "stage"])  # as notebook 06 does
+    assert len(table) == 2 and table.wall_time_s.isna().all()
+
+    other = original.import_original(folder, tmp_path / "again", TAGS)
+    assert other.record["imported"]["checksum"] == imported["checksum"]
+    with pytest.raises(ValueError, match="is a run already: delete it or choose"):
+        original.import_original(folder, tmp_path / "again", TAGS)
+
+
+def test_stage_1_knows_no_classifier_yet(release, tmp_path):
+    run = original.import_original(release("sample_cnn", *HEADS), tmp_path / "runs", TAGS)
+    one, two = (run.read_tensors(f"{stage}.safetensors")[0] for stage in ("stage1", "stage2"))
+    changed = {name.split(".")[0] for name in one if not torch.equal(one[name], two[name])}
+    assert changed == {"classifier"}
+    assert [stage.name for stage in METHODS["je"].stages] == list(run.record["stages"])
+
+
+def with_softmax(saved: savedmodels.SavedModel) -> savedmodels.SavedModel:
+    """The same network with its last activation exchanged: odds are the softmax's numerators."""
+    odds = saved.outputs / (1 - saved.outputs)
+    return replace(saved, outputs=odds / odds.sum(1, keepdims=True))
+
+
+def test_a_softmax_makes_it_multiclass(release, tiny_store, tmp_path, monkeypatch):
+    folder, read = release("sample_cnn", *HEADS), original.read
+
+    def read_softmax(*place):
+        saved = read(*place)
+        return saved | {name: with_softmax(saved[name]) for name in ("classifier", "tag_decoder")}
+
+    monkeypatch.setattr(original, "read", read_softmax)
+    run = original.import_original(folder, tmp_path / "runs", TAGS)
+    assert run.vocabulary.task == "multiclass"
+    with pytest.raises(ValueError, match="model is multiclass, the store multilabel"):
+        original.import_original(folder, tmp_path / "other", TAGS, tiny_store)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (["encoder"], "has no SavedModel classifier: give a folder"),
+        (["classifier"], "has no SavedModel encoder:"),
+        (["encoder", "classifier", "projector"], "has no SavedModel tag_encoder, tag_decoder:"),
+        ([], "has no SavedModel encoder, classifier:"),
+    ],
+)
+def test_an_incomplete_folder_is_refused(tmp_path, parts, message):
+    for part in parts:
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "saved_model.pb").touch()
+    with pytest.raises(FileNotFoundError, match=message):
+        original.import_original(tmp_path, tmp_path / "runs", TAGS)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("tags", "with_store", "message"),
+    [
+        (TAGS[:3], False, "has 4 outputs and the list 3 tags, 3 of them different"),
+        ([*TAGS[:3], "low"], False, "4 outputs and the list 4 tags, 3 of them different"),
+        (["a", "b", "c", "low"], True, "model lacks 3 tags .* such as 'high', 'never', 'noisy'"),
+    ],
+)
+def test_other_tags_are_refused(release, tiny_store, tmp_path, tags, with_store, message):
+    folder = release("sample_cnn", "classifier")
+    with pytest.raises(ValueError, match=message):
+        original.import_original(
+            folder, tmp_path / "runs", tags, tiny_store if with_store else None
+        )
+
+
+def test_other_networks_are_refused(release, tmp_path, monkeypatch):
+    folder, read = release("sample_cnn", "classifier"), original.read
+
+    def read_changed(*place):
+        saved = read(*place)
+        return saved | {"encoder": replace(saved["encoder"], **changes)}
+
+    monkeypatch.setattr(original, "read", read_changed)
+    changes = {"names": ["dense/kernel:0"], "arrays": [np.zeros((59_049, 32))]}
+    with pytest.raises(ValueError, match=r"encoder is none of harmonic_cnn, .* with 32 features"):
+        original.import_original(folder, tmp_path / "runs", TAGS)
+    changes = {"outputs": np.tanh(read(folder, ["encoder"])["encoder"].outputs)}
+    with pytest.raises(ValueError, match="encoder fit, but its SavedModel answers otherwise"):
+        original.import_original(folder, tmp_path / "runs", TAGS)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_tags_are_read_from_text_or_npy(tmp_path):
+    (tmp_path / "tags.txt").write_text("guitar\nno vocals \n\nrock\n")
+    np.save(tmp_path / "tags.npy", np.array(["guitar", "no vocals", "rock"]))
+    for name in ("tags.txt", "tags.npy"):
+        assert original.read_tags(tmp_path / name) == ["guitar", "no vocals", "rock"]
+    np.save(tmp_path / "objects.npy", np.array(["guitar"], object), allow_pickle=True)
+    (tmp_path / "npy.txt").write_bytes((tmp_path / "tags.npy").read_bytes())
+    for name in ("objects.npy", "npy.txt"):
+        with pytest.raises(ValueError, match="is no list of tags"):
+            original.read_tags(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="does not exist: give the list"):
+        original.read_tags(tmp_path / "absent.txt")
+
+
+def arguments(folder: Path, tmp_path: Path, *more: str) -> list[str]:
+    (tmp_path / "tags.txt").write_text("\n".join(TAGS))
+    options = ["--tags", str(tmp_path / "tags.txt"), "--runs", str(tmp_path / "runs")]
+    return ["import-original", str(folder), *options, *more]
+
+
+def test_the_command_reads_by_tensorflow(made, release, tiny_store, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(original, "read", savedmodels.read)
+    folder = release("harmonic_cnn", *HEADS)
+    given = arguments(folder, tmp_path, "--store", str(tiny_store.folder))
+    assert cli.main(given) == 0
+    told = capfd.readouterr()
+    assert "je-margin_as_coded-harmonic_cnn-seed0: je, harmonic_cnn, 4 tags" in told.out
+    assert "answers as release does" in told.out and told.out.count("\n") == 2 and not told.err
+    run = Run.open(tmp_path / "runs" / "je-margin_as_coded-harmonic_cnn-seed0")
+    assert run.record["data"]["checksum"] == tiny_store.checksum
+
+
+def test_the_command_gives_one_sentence_for_a_mistake(tmp_path, monkeypatch, capsys):
+    for part in ("encoder", "classifier"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "saved_model.pb").write_bytes(b"torn")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert cli.main(arguments(tmp_path, tmp_path)) == 2
+    assert capsys.readouterr().err == (
+        "jetatag: TensorFlow is missing, which SavedModels need: pip install "
+        "'jetatag[tensorflow]'.\n"
+    )
+    assert cli.main(arguments(tmp_path, tmp_path, "--store", "absent")) == 2
+    assert "absent holds no prepared store" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["import-original", str(tmp_path)])
+
+
+def test_a_torn_saved_model_is_refused(made, tmp_path):
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "saved_model.pb").write_bytes(b"torn")
+    with pytest.raises(ValueError, match="encoder is no whole SavedModel of Keras 2") as refusal:
+        savedmodels.read(tmp_path, ["encoder"])
+    assert "\n" not in str(refusal.value)

@@ -1,0 +1,92 @@
+"""Optimizers: the original's update rules, against the formulas written out."""
+
+import numpy as np
+import pytest
+import torch
+
+from jetatag.config import Phase
+from jetatag.heads import build_model
+from jetatag.optimizers import KerasAdam, KerasSGD, build_optimizer
+from jetatag.train import JOINT, joint_loss
+
+
+class WrittenOut:
+    """Keras 2's Adam and SGD in numpy float64, one object each, as the original used them."""
+
+    def __init__(self, weights: list[np.ndarray]):
+        self.weights = weights
+        self.m, self.v, self.velocity = ([np.zeros_like(w) for w in weights] for _ in range(3))
+        self.t = 0
+
+    def adam(self, gradients: list[np.ndarray], rate: float) -> None:
+        self.t += 1
+        rate *= np.sqrt(1 - 0.999**self.t) / (1 - 0.9**self.t)
+        for w, g, m, v in zip(self.weights, gradients, self.m, self.v, strict=True):
+            m += 0.1 * (g - m)
+            v += 0.001 * (g * g - v)
+            w -= rate * m / (np.sqrt(v) + 1e-7)
+
+    def sgd(self, gradients: list[np.ndarray], rate: float) -> None:
+        for w, g, velocity in zip(self.weights, gradients, self.velocity, strict=True):
+            velocity *= 0.9
+            velocity -= rate * g
+            w += 0.9 * velocity - rate * g
+
+
+@pytest.fixture
+def stage_1(tiny_store, tiny_config):
+    """A float64 model with the parameters that stage 1 trains, and its gradients on a batch."""
+    config = tiny_config.replace(optimizer_form="as_coded", pair_loss="margin_as_coded")
+    model = build_model(config, tiny_store.vocabulary).double()
+    learning = [p for part in JOINT for p in getattr(model, part).parameters()]
+    rows = tiny_store.rows("train")[:4]
+    audio = torch.from_numpy(tiny_store.read(rows, [0] * 4, config.crop_samples)).double()
+    labels = torch.from_numpy(tiny_store.labels[rows]).double()
+
+    def gradients() -> list[np.ndarray]:
+        for p in learning:
+            p.grad = torch.zeros_like(p)
+        joint_loss(model, model.extractor(audio), labels, config, None)["loss"].backward()
+        return [p.grad.numpy().copy() for p in learning]
+
+    return config, learning, gradients
+
+
+def test_as_coded_stage_1_follows_the_written_out_rules(stage_1):
+    config, learning, gradients = stage_1
+    rules = WrittenOut([p.detach().numpy().copy() for p in learning])
+    phases = [Phase("adam", 1e-4, 10), Phase("sgd", 1e-3, 4), Phase("sgd", 1e-4, 4)]
+    optimizer = None
+    for phase in phases:
+        optimizer = build_optimizer(config, phase, learning, optimizer)
+        for _ in range(phase.epochs):  # one step each
+            getattr(rules, phase.optimizer)(gradients(), phase.learning_rate)
+            optimizer.step()
+            for ours, theirs in zip(learning, rules.weights, strict=True):
+                np.testing.assert_allclose(ours.detach(), theirs, rtol=1e-9, atol=1e-12)
+    assert isinstance(optimizer, KerasSGD)
+
+
+def test_as_coded_adam_counts_on_into_stage_2(tiny_config):
+    config = tiny_config.replace(optimizer_form="as_coded")
+    weight = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    optimizer = build_optimizer(config, Phase("adam", 1e-2, 1), [weight], steps_done=1000)
+    weight.grad = torch.full((1,), 0.5, dtype=torch.float64)
+    optimizer.step()
+    rules = WrittenOut([np.ones(1)])
+    rules.t = 1000
+    rules.adam([np.full(1, 0.5)], 1e-2)
+    assert weight.item() == pytest.approx(rules.weights[0][0], abs=1e-14)
+    assert 1 - weight.item() > 2e-2  # an uncounted Adam's first step is its learning rate
+
+
+def test_as_published_every_phase_has_torchs_own_and_starts_afresh(tiny_config):
+    weight = torch.ones(1, requires_grad=True)
+    adam, sgd = Phase("adam", 1e-4, 1), Phase("sgd", 1e-3, 1)
+    first = build_optimizer(tiny_config, adam, [weight])
+    assert type(first) is torch.optim.Adam and first.param_groups[0]["eps"] == 1e-8
+    second = build_optimizer(tiny_config, sgd, [weight], first)
+    assert type(second) is torch.optim.SGD and second.param_groups[0]["nesterov"]
+    assert build_optimizer(tiny_config, sgd, [weight], second) is not second
+    coded = tiny_config.replace(optimizer_form="as_coded")
+    assert isinstance(build_optimizer(coded, adam, [weight], second), KerasAdam)
