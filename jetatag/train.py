@@ -233,14 +233,30 @@ def train_epoch(
         torch.manual_seed(chance(config.seed, stage.name, epoch))
         generator = torch.Generator().manual_seed(chance(config.seed, stage.name, epoch))
         for inputs, labels in data.steps(epoch):
-            h = inputs.to(device) if stage.frozen else extract(model, inputs, config.precision)
-            terms = stage.loss(model, h, labels.to(device), config, generator)
-            optimizer.zero_grad()
-            terms["loss"].backward()
-            optimizer.step()
+            labels = labels.to(device)
+            terms = train_step(model, stage, inputs, labels, optimizer, config, generator)
             for name, value in terms.items():
                 sums[name] = sums.get(name, 0) + value.detach() * len(labels)
     return {name: float(total) / data.n_clips for name, total in sums.items()}
+
+
+def train_step(
+    model: JointModel,
+    stage: Stage,
+    inputs: Tensor,
+    labels: Tensor,
+    optimizer: Optimizer,
+    config: RunConfig,
+    generator: torch.Generator,
+) -> dict[str, Tensor]:
+    """One update from crops (clip, sample), or from features (clip, n_features) where the
+    extractor is frozen; returns the losses."""
+    h = inputs.to(labels.device) if stage.frozen else extract(model, inputs, config.precision)
+    terms = stage.loss(model, h, labels, config, generator)
+    optimizer.zero_grad()
+    terms["loss"].backward()
+    optimizer.step()
+    return terms
 
 
 def chance(seed: int, stage: str, epoch: int) -> int:

@@ -1,26 +1,55 @@
-"""What `make bench` measures; it prints, asserts nothing, and names what each number stands on.
+"""What `make bench` measures; it asserts nothing, and names what each number stands on.
 
-Speeds are of this machine at this moment: read ratios, not seconds.
+Speeds are of this machine at this moment: read ratios, not seconds. The extractors' rows go into
+`benchmarks.json`; each is measured in a process of its own, so that its peak memory is its own.
+A row takes the step and a large matrix product in turns and keeps the shortest time of each: what
+else the machine is doing only ever adds to them.
 """
 
+import argparse
+import json
+import multiprocessing
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from jetatag import baselines, metrics
+from jetatag.config import Phase, RunConfig
 from jetatag.crops import Crops
-from jetatag.datasets import load, rendered
-from jetatag.extractors import EXTRACTORS, build_extractor
+from jetatag.datasets import Vocabulary, load, rendered
+from jetatag.extractors import EXTRACTORS
+from jetatag.files import write_json
+from jetatag.heads import build_model
+from jetatag.optimizers import build_optimizer
+from jetatag.predict import extract, place
+from jetatag.runs import peak_memory_mib
 from jetatag.store import AudioStore, build
+from jetatag.train import STAGE1, STAGE2, train_step
 
-SECONDS = 4.0
-"""How long each small measurement goes on."""
+SECONDS, MIN_ROUNDS = 8.0, 5
+"""How long each small measurement goes on, and how often it is taken at least."""
+N_TAGS = 50
+CROP_SAMPLES = dict.fromkeys(EXTRACTORS, 59_049) | {"harmonic_cnn": 80_000}  # as published
+PRODUCT_SIZE = {"cpu": 2048, "cuda": 8192}
+MODES = ("train", "infer")
 
 
-def rate(action) -> float:
+def seconds(action: Callable[[], object], device: torch.device) -> float:
+    """Wall seconds of one call, to the end of the device's work."""
+    begun = time.perf_counter()
+    action()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begun
+
+
+def rate(action: Callable[[], object]) -> float:
     """Calls of `action` a second, after one to warm up."""
     action()
     begun, n_calls = time.perf_counter(), 0
@@ -30,12 +59,105 @@ def rate(action) -> float:
     return n_calls / (time.perf_counter() - begun)
 
 
+def stage_1_step(config: RunConfig, mode: str) -> tuple[Callable[[], object], torch.device]:
+    """A whole step of stage 1 (optimizer included), or features in inference, to be called."""
+    tags = tuple(f"tag {i}" for i in range(N_TAGS))
+    model = build_model(config, Vocabulary(tags))
+    device = place(model, config)
+    generator = torch.Generator().manual_seed(0)
+    audio = 0.1 * torch.randn(config.batch_size, config.crop_samples, generator=generator)
+    audio = audio.to(device)
+    if mode == "infer":
+        model.eval()
+        return torch.inference_mode()(lambda: extract(model, audio, config.precision)), device
+    labels = (torch.rand(config.batch_size, N_TAGS, generator=generator) < 0.1).float().to(device)
+    parameters = [p for part in STAGE1.learns for p in getattr(model, part).parameters()]
+    optimizer = build_optimizer(config, config.stage1[0], parameters)
+    model.train()
+    step = lambda: train_step(model, STAGE1, audio, labels, optimizer, config, generator)  # noqa: E731
+    return step, device
+
+
+def measure(config: RunConfig, mode: str) -> dict:
+    """One row of the table; the large matrix product is the machine's limit."""
+    step, device = stage_1_step(config, mode)
+    with FlopCounterMode(display=False) as counter, torch.compiler.set_stance("force_eager"):
+        step()  # counts convolutions and matrix products, forward and backward
+    size = PRODUCT_SIZE[device.type]
+    dtype = torch.bfloat16 if config.precision == "bf16-mixed" else torch.float32
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    for _ in range(2):
+        seconds(step, device), seconds(lambda: a @ b, device)
+    steps, products = [], []
+    while len(steps) < MIN_ROUNDS or sum(steps) < SECONDS:
+        products += [seconds(lambda: a @ b, device) for _ in range(3)]
+        steps.append(seconds(step, device))
+    limit = 2 * size**3 / min(products)
+    taken = min(steps)
+    return {
+        "extractor": config.extractor,
+        "mode": mode,
+        "batch": config.batch_size,
+        "seconds": taken,
+        "clips_per_s": config.batch_size / taken,
+        "peak_memory_mib": peak_memory_mib(),
+        "gflop": counter.get_total_flops() / 1e9,
+        "limit_gflop_per_s": limit / 1e9,
+        "share_of_limit": counter.get_total_flops() / (taken * limit),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "precision": config.precision,
+        "width": config.width,
+        "crop_samples": config.crop_samples,
+        "threads": torch.get_num_threads(),
+        "rounds": len(steps),
+    }
+
+
+def bench_extractors(batches: list[int], device: str, precision: str, path: Path) -> None:
+    """Every extractor at the paper's width, in training and inference, each in a new process."""
+    rows = []
+    for name in EXTRACTORS:
+        for mode in MODES:
+            for batch in batches:
+                config = RunConfig(
+                    extractor=name,
+                    crop_samples=CROP_SAMPLES[name],
+                    batch_size=batch,
+                    device=device,
+                    precision=precision,
+                )
+                with multiprocessing.get_context("spawn").Pool(1) as process:
+                    rows.append(process.apply(measure, (config, mode)))
+                print(json.dumps(rows[-1]), flush=True)
+                write_json(path, rows)
+    columns = [*rows[0]][:9]
+    print(pd.DataFrame(rows)[columns].round(3).to_string(index=False))
+    bench_stage_2(pd.DataFrame(rows))
+
+
+def bench_stage_2(rows: pd.DataFrame, n_epochs: int = 200, n_crops: int = 16) -> None:
+    """What stage 2 costs on kept features, in passes of the extractor over the same clips."""
+    config = RunConfig(device="cpu", stage2_crops=n_crops)
+    model = build_model(config, Vocabulary(tuple(f"tag {i}" for i in range(N_TAGS)))).train()
+    optimizer = build_optimizer(config, Phase("adam", 1e-4, 1), [*model.classifier.parameters()])
+    h, labels = torch.rand(config.batch_size, 1024), torch.ones(config.batch_size, N_TAGS)
+    step = lambda: train_step(model, STAGE2, h, labels, optimizer, config, None)  # noqa: E731
+    head_s = 1 / rate(step) / config.batch_size  # a clip
+    rows = rows[(rows["mode"] == "infer") & (rows.batch == rows.batch.max())]
+    for row in rows.itertuples():
+        passes = n_crops + n_epochs * head_s * row.clips_per_s
+        print(
+            f"{row.extractor}: {n_epochs} epochs of stage 2 on {n_crops} kept crops a clip cost "
+            f"as much as {passes:.1f} passes of the extractor"
+        )
+
+
 def bench_rendering(folder: Path, n_clips: int = 200, duration_s: float = 10.0) -> None:
     """Seconds of music made a second, all cores, starting the processes included."""
     begun = time.perf_counter()
     rendered.write(folder, n_clips, duration_s, seed=1)
-    seconds = time.perf_counter() - begun
-    print(f"rendering: {n_clips * duration_s / seconds:.0f} s of audio a second ({n_clips} clips)")
+    taken = time.perf_counter() - begun
+    print(f"rendering: {n_clips * duration_s / taken:.0f} s of audio a second ({n_clips} clips)")
 
 
 def bench_baselines(audio: AudioStore, what: str) -> None:
@@ -49,30 +171,13 @@ def bench_baselines(audio: AudioStore, what: str) -> None:
 def bench_crops(audio: AudioStore) -> None:
     """Crops of 80,000 samples a second as float32 batches of 16, from warm cache."""
     crops = Crops(audio, audio.rows("train"), 80_000, seed=0, epoch=0)
-    positions = np.random.default_rng(0).integers(0, len(crops), 16).tolist()
-    print(f"crops: {16 * rate(lambda: crops.__getitems__(positions)):,.0f} a second")
+    positions = np.random.default_rng(0).integers(0, len(crops), (1000, 16)).tolist()
+    turns = iter(positions * 1000)
+    print(f"crops: {16 * rate(lambda: crops.__getitems__(next(turns))):,.0f} a second")
 
 
-def bench_extractors(batch: int = 16, width: int = 16) -> None:
-    """Clips a second in a training step (forward and backward) and in inference."""
-    for name in EXTRACTORS:
-        extractor = build_extractor(name, width=width)
-        audio = torch.randn(batch, extractor.min_samples) * 0.1
-
-        def step(extractor=extractor, audio=audio):
-            extractor.train()(audio).sum().backward()
-
-        def infer(extractor=extractor, audio=audio):
-            with torch.inference_mode():
-                extractor.eval()(audio)
-
-        print(
-            f"{name} width {width}, batch {batch}, {torch.get_num_threads()} threads: "
-            f"train {batch * rate(step):.0f} clips/s, infer {batch * rate(infer):.0f} clips/s"
-        )
-
-
-def main() -> None:
+def bench_data() -> None:
+    """The built-in data set: making it, what it asks of a model, and feeding from it."""
     n_clips, duration_s = rendered.SIZES["demo"]
     demo = Path("data/rendered-demo")
     with tempfile.TemporaryDirectory() as temporary:
@@ -81,7 +186,17 @@ def main() -> None:
         audio = build(load("rendered", demo), f"{demo}.store")
         bench_baselines(audio, f"rendered demo ({n_clips} × {duration_s:.0f} s, seed 0)")
         bench_crops(audio)
-    bench_extractors()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batches", type=int, nargs="+", default=[4, 16], help="crops a step")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
+    parser.add_argument("--out", type=Path, default=Path("benchmarks.json"))
+    given = parser.parse_args()
+    bench_extractors(given.batches, given.device, given.precision, given.out)
+    bench_data()
 
 
 if __name__ == "__main__":

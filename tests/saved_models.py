@@ -1,9 +1,8 @@
 """The original's networks in Keras 2 with random weights, saved as its code saves them.
 
 A script for test_import_original.py, run apart from torch: `python saved_models.py FOLDER NAME…`
-saves the networks NAME under FOLDER, of its `given.npz` what each encoder's Keras models say of
-the waveforms (clip, sample) and labels (clip, tag) as `<encoder>-answers.npz`, and `<NAME>.npz`,
-the SavedModel as the package reads it.
+saves the networks NAME under FOLDER. `<encoder>-answers.npz` holds what the Keras models say of
+the waveforms (clip, sample) and labels (clip, tag) in FOLDER's `given.npz`.
 """
 
 import sys
@@ -13,8 +12,6 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from tf_keras import layers
-
-from jetatag import savedmodels
 
 WIDTH, DIM = 4, 8
 
@@ -210,7 +207,6 @@ def main(folder: str, *names: str) -> None:
         np.savez(Path(folder) / f"{name}-answers.npz", **answer(h, given["labels"], heads))
     for name in names:
         models[name].save(Path(folder) / name)
-    savedmodels.main(folder, folder, *names)
 
 
 if __name__ == "__main__":

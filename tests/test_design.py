@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from jetatag import cli
+from jetatag.config import PRESETS
 
 ROOT = Path(__file__).parents[1]
 FLOW = """config files audio datasets store crops extractors heads losses optimizers metrics
@@ -90,7 +91,7 @@ def test_six_notebooks_in_order():
     assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06"]
 
 
-@pytest.mark.parametrize("preset", ["smoke", "demo", "paper"])
+@pytest.mark.parametrize("preset", list(PRESETS))
 def test_every_preset_names_only_parameters_that_exist(preset):
     values = yaml.safe_load((ROOT / "notebooks" / "params" / f"{preset}.yaml").read_text())
     cli.check_parameters(values, NOTEBOOKS)

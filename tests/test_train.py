@@ -189,7 +189,9 @@ def test_an_extractor_of_ones_own_joins_by_passing_the_object(
     module = Loudness()
     before = module.dense.weight.clone()
     predict(run, train.train(run, tiny_store, extractor=module), tiny_store)
-    assert run.config.name == "je-subset_query-own-seed0" and not torch.equal(module.dense.weight, before)
+    assert run.config.name == "je-subset_query-own-seed0" and not torch.equal(
+        module.dense.weight, before
+    )
     assert run.read_arrays("embeddings.npz")["h"].shape == (len(tiny_store.rows("test")), 16)
     again = train.train(run, tiny_store, extractor=Loudness())  # loads what is finished
     assert torch.equal(again.extractor.dense.weight, module.dense.weight)
