@@ -188,15 +188,15 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument("--seed", type=int, default=0)
     verb = verbs.add_parser("import-original", help="make a run of the authors' SavedModels")
     verb.set_defaults(run=import_original)
-    verb.add_argument("folder", type=Path, help="holds encoder/, classifier/ and what goes with it")
+    verb.add_argument("folder", type=Path, help="holds encoder/, classifier/ and the rest")
     verb.add_argument(
         "--tags",
         type=Path,
         required=True,
         help="the model's tags in its order: one a line, or tags.npy",
     )
-    verb.add_argument("--store", type=Path, help="prepared data of the same tags, to belong to")
-    verb.add_argument("--runs", type=Path, default=Path("runs/original"), help="where to put it")
+    verb.add_argument("--store", type=Path, help="prepared data of the same tags")
+    verb.add_argument("--runs", type=Path, default="runs/original", help="%(default)s if not given")
     verb.add_argument(
         "--pair-loss",
         default="margin_as_coded",

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -61,10 +62,8 @@ def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
         return {part: SavedModel.open(Path(scratch) / f"{part}.npz") for part in parts}
 
 
-def write(folder: Path, out: Path) -> None:
+def write(tensorflow: ModuleType, folder: Path, out: Path) -> None:
     """Load one SavedModel by TensorFlow and write it as the npz `out`, for `SavedModel.open`."""
-    import tensorflow
-
     loaded = tensorflow.saved_model.load(str(folder))
     served = loaded.signatures["serving_default"]
     ((name, spec),) = served.structured_input_signature[1].items()
@@ -83,9 +82,11 @@ def write(folder: Path, out: Path) -> None:
 
 def main(folder: str, out: str, *parts: str) -> None:
     """Write every part; the first that cannot be read ends the process with one line."""
+    import tensorflow
+
     for part in parts:
         try:
-            write(Path(folder) / part, Path(out) / f"{part}.npz")
+            write(tensorflow, Path(folder) / part, Path(out) / f"{part}.npz")
         except Exception as error:  # TensorFlow raises of every kind, and one line has to do
             problem = f"{type(error).__name__}: {error}".splitlines()[0]
             sys.exit(f"{part} is no whole SavedModel of Keras 2 ({problem}), get it again.")

@@ -13,7 +13,7 @@ from jetatag.config import PRESETS
 
 ROOT = Path(__file__).parents[1]
 FLOW = """config files audio datasets store crops extractors heads losses optimizers metrics
-baselines runs predict train figures convert cli"""
+baselines runs predict train figures convert savedmodels original cli"""
 ROOMS = FLOW.split()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

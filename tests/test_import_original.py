@@ -1,6 +1,7 @@
 """The authors' SavedModels as runs, on SavedModels that the test makes itself."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import torch
 
 from jetatag import cli, original, runs, savedmodels
 from jetatag.datasets import Vocabulary
+from jetatag.files import checksum
+from jetatag.heads import build_model
 from jetatag.predict import predict
 from jetatag.runs import Run
 from jetatag.train import METHODS, train
@@ -24,6 +27,7 @@ MADE_TOGETHER = [
     ["harmonic_cnn", "sample_cnn", "projector", "tag_encoder"],
 ]
 TAGS = ["never", "low", "noisy", "high"]  # not in the store's order
+REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
 TOLERANCE = 1e-4  # of the largest value
 
 
@@ -80,9 +84,7 @@ CASES = [("sample_cnn", HEADS), ("sample_cnn_res", HEADS[:1]), ("harmonic_cnn", 
 
 @torch.no_grad()
 @pytest.mark.parametrize(("encoder", "heads"), CASES)
-def test_the_run_answers_as_the_saved_models_do(
-    made, release, tiny_store, tmp_path, encoder, heads
-):
+def test_the_run_answers_as_the_saved_models_do(made, release, tmp_path, encoder, heads):
     run = original.import_original(release(encoder, *heads), tmp_path / "runs", TAGS)
     config = Run.open(run.folder).config
     assert config.extractor == encoder and config.width == 4
@@ -90,7 +92,8 @@ def test_the_run_answers_as_the_saved_models_do(
     assert config.crop_samples == (80_000 if encoder == "harmonic_cnn" else 59_049)
     assert run.vocabulary == Vocabulary(tuple(TAGS), "multilabel")
 
-    model = train(Run.open(run.folder), tiny_store).eval()  # its stages are loaded
+    model = build_model(config, run.vocabulary).eval()
+    run.load_weights(METHODS[config.method].stages[-1].name, model)
     given, answers = np.load(made / "given.npz"), np.load(made / f"{encoder}-answers.npz")
     h = model.extractor(torch.from_numpy(given["waveform"][:, : config.crop_samples]))
     assert_close(h, answers["h"])
@@ -130,6 +133,7 @@ def test_the_record_tells_where_it_comes_from_and_claims_no_time(release, tiny_s
     assert record["data"]["checksum"] == tiny_store.checksum
     imported = record["imported"]
     assert imported["from"] == "release" and imported["tags"] == TAGS
+    assert imported["checksum"] != checksum()
     assert max(imported["largest_difference"].values()) < TOLERANCE
     assert str(tmp_path) not in (run.folder / "record.json").read_text()
     costs = {(run.config.name, stage): cost for stage, cost in record["stages"].items()}
@@ -148,6 +152,22 @@ def test_stage_1_knows_no_classifier_yet(release, tmp_path):
     changed = {name.split(".")[0] for name in one if not torch.equal(one[name], two[name])}
     assert changed == {"classifier"}
     assert [stage.name for stage in METHODS["je"].stages] == list(run.record["stages"])
+
+
+RECORDED = {"HC": "harmonic_cnn", "SCse": "sample_cnn_se", "MSmtat": "music_sincnet"}
+
+
+@pytest.mark.parametrize("file", RECORDED)
+def test_the_extractor_is_known_by_its_weights(file):
+    if not REFERENCE.is_dir():
+        pytest.skip("the names and shapes of the original's weights are not on this machine")
+    recorded = np.load(REFERENCE / f"{file}.npz")
+    arrays = [np.broadcast_to(np.float32(0), json.loads(shape)) for shape in recorded["shapes"]]
+    inputs, outputs = np.zeros((1, 80_000)), np.zeros((1, 1024))
+    encoder = savedmodels.SavedModel(recorded["names"].tolist(), arrays, inputs, outputs)
+    settings = {"method": "no_je", "pair_loss": "none"}
+    config, _ = original.fit_extractor({"encoder": encoder}, settings, Vocabulary(tuple(TAGS)))
+    assert config.extractor == RECORDED[file] and config.width == 128
 
 
 def with_softmax(saved: savedmodels.SavedModel) -> savedmodels.SavedModel:

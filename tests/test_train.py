@@ -1,5 +1,7 @@
 import json
+import re
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -167,40 +169,38 @@ def test_bfloat16_runs(tiny_store, tiny_config, tmp_path):
     assert np.isfinite(run.history.loss).all()
 
 
-class Loudness(nn.Module):
-    """An extractor of one's own: the loudness of the crop, a thousand samples at a time."""
-
-    n_features, min_samples = 16, 16_000
-
-    def __init__(self):
-        super().__init__()
-        self.dense = nn.Linear(1000, self.n_features)
-
-    def forward(self, waveform):
-        return self.dense(waveform.unfold(1, 1000, 1000).square().mean(1)).relu()
+def readme_example(names):
+    """Run the README's example of an own extractor with `names`, which its own join."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(class Loudness.*?)```", readme, flags=re.DOTALL)
+    names |= {"nn": nn, "Run": Run, "train": train.train, "predict": predict}
+    exec(example, names)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])  # the latter compiled
-def test_an_extractor_of_ones_own_joins_by_passing_the_object(
-    tiny_store, tiny_config, tmp_path, precision
+def test_the_readmes_own_extractor_joins_by_passing_the_object(
+    tiny_store, tiny_config, tmp_path, monkeypatch, precision
 ):
-    config = tiny_config.replace(extractor="own", crop_samples=16_000, precision=precision)
-    run = Run.start(tmp_path, config, tiny_store)
-    module = Loudness()
-    before = module.dense.weight.clone()
-    predict(run, train.train(run, tiny_store, extractor=module), tiny_store)
-    assert run.config.name == "je-subset_query-own-seed0" and not torch.equal(
-        module.dense.weight, before
-    )
+    def settings(preset, extractor):
+        return tiny_config.replace(extractor=extractor, crop_samples=16_000, precision=precision)
+
+    monkeypatch.chdir(tmp_path)
+    example = {"store": tiny_store, "preset": settings}
+    readme_example(example)
+    run = example["run"]
+    assert run.config.name == "je-subset_query-own-seed0"
     assert run.read_arrays("embeddings.npz")["h"].shape == (len(tiny_store.rows("test")), 16)
-    again = train.train(run, tiny_store, extractor=Loudness())  # loads what is finished
-    assert torch.equal(again.extractor.dense.weight, module.dense.weight)
+    fresh = example["Loudness"]()
+    before = fresh.dense.weight.clone()
+    again = train.train(run, tiny_store, extractor=fresh)  # loads what is finished
+    assert again.extractor is fresh and not torch.equal(fresh.dense.weight, before)
+    assert torch.equal(fresh.dense.weight, state_of(run, "stage2")["extractor.dense.weight"])
 
 
 def test_an_own_extractor_must_be_named_given_and_whole(tiny_store, tiny_config):
     build = partial(train.build_model, vocabulary=tiny_store.vocabulary)
     own = tiny_config.replace(extractor="own")
-    for config, module in ((own, None), (tiny_config, Loudness())):
+    for config, module in ((own, None), (tiny_config, nn.Identity())):
         with pytest.raises(ValueError, match="extractor of your own needs both"):
             build(config, own_extractor=module)
     with pytest.raises(ValueError, match="Linear must carry n_features and min_samples"):
