@@ -12,10 +12,14 @@ install: .venv/installed
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --editable .
 	touch $@
 
+.venv/tensorflow: .venv/installed tests/tensorflow.lock # an extra that only its tests need
+	$(BIN)/python -m pip install --disable-pip-version-check --requirement tests/tensorflow.lock
+	touch $@
+
 reproduce: install
 	$(BIN)/jetatag reproduce --preset demo
 
-test: install
+test: .venv/tensorflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
@@ -32,14 +36,17 @@ notebooks: install # run the committed notebooks from top to bottom, in place
 	rm -rf runs/notebooks
 	$(BIN)/jupyter execute --inplace notebooks/0*.ipynb
 
+PLATFORM := sed -E '/^(nvidia-|cuda-|triton==)/s/$$/ ; sys_platform == "linux" and platform_machine == "x86_64"/'
+
 lock: # resolve pyproject.toml anew and write the versions down
 	rm -rf .venv && $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --editable '.[test]'
 	echo '# Every version the package is tested with; written by `make lock`.' > requirements.lock
-	$(BIN)/python -m pip freeze --exclude-editable | sed -E \
-	  '/^(nvidia-|cuda-|triton==)/s/$$/ ; sys_platform == "linux" and platform_machine == "x86_64"/' \
-	  >> requirements.lock
-	touch .venv/installed
+	$(BIN)/python -m pip freeze --exclude-editable | $(PLATFORM) >> requirements.lock
+	$(BIN)/python -m pip install --editable '.[tensorflow]' tf-keras
+	echo '# What the extra `tensorflow` and its tests need beside requirements.lock; written by `make lock`.' > tests/tensorflow.lock
+	$(BIN)/python -m pip freeze --exclude-editable | $(PLATFORM) | grep -vxFf requirements.lock >> tests/tensorflow.lock
+	touch .venv/installed .venv/tensorflow
 
 clean:
 	rm -rf .venv data runs .snakemake

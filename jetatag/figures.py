@@ -6,6 +6,7 @@ order in grey print and for colour-blind readers, and no meaning hangs on colour
 line styles or hatching repeat it. Wrong shapes and names are refused with a `ValueError`.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import cycle, product
 
@@ -65,14 +66,30 @@ def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarra
 
 
 def _umap(points: np.ndarray, seed: int) -> np.ndarray:
-    from umap import UMAP  # imported here because it takes seconds
-
+    umap = _umap_class()
     # The spectral start needs more points than it has neighbours to spare.
     start = "spectral" if len(points) > 20 else "random"
     n_neighbors = min(15, len(points) - 1)
-    return UMAP(
+    return umap(
         n_neighbors=n_neighbors, metric="cosine", init=start, random_state=seed, n_jobs=1
     ).fit_transform(points)
+
+
+def _umap_class() -> type:
+    """UMAP's class; it is imported here because that takes seconds.
+
+    Where TensorFlow is installed, UMAP would import it for a part that is not used here, and
+    TensorFlow and torch's compiler crash each other in one process: meanwhile it is hidden.
+    """
+    hidden = "tensorflow" not in sys.modules
+    if hidden:
+        sys.modules["tensorflow"] = None
+    try:
+        from umap import UMAP
+    finally:
+        if hidden:
+            del sys.modules["tensorflow"]
+    return UMAP
 
 
 def _tsne(points: np.ndarray, seed: int) -> np.ndarray:

@@ -93,6 +93,20 @@ def frozen_features(
 
 
 @torch.no_grad()
+def refuse_other_store(run: Run, store: AudioStore) -> None:
+    """Refuse (`ValueError`) a store of another sample rate or other tags than the run's."""
+    if store.sample_rate != run.config.sample_rate:
+        raise ValueError(
+            f"the store is at {store.sample_rate} Hz and the run wants {run.config.sample_rate}: "
+            "prepare a store at that rate."
+        )
+    if store.vocabulary != run.vocabulary:
+        raise ValueError(
+            f"the store's tags are not those of {run.folder} in its order: prepare a store of the "
+            "run's tags, or import weights with --store."
+        )
+
+
 def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test") -> None:
     """Write `scores.npz` and `embeddings.npz` of `split` into the run folder.
 
@@ -101,8 +115,9 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
     z_audio (clip, dim), its tags' z_tag (clip, dim), z_query (tag, dim), one vector a tag, and
     z_centre (dim,), what to subtract before searching (`tag_queries`). A clip's windows go
     through the model together and alone, so that no score depends on a batch size or on other
-    clips. Raises `ValueError` for a split without clips.
+    clips. Raises `ValueError` for a split without clips and for a store of another kind.
     """
+    refuse_other_store(run, store)
     config, rows = run.config, store.rows(split)
     if not len(rows):
         raise ValueError(f"the store has no {split} clips to score: check the split at preparing.")

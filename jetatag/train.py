@@ -24,7 +24,7 @@ from jetatag.config import Phase, RunConfig
 from jetatag.crops import Crops, batches, middle_starts
 from jetatag.heads import JointModel, build_model
 from jetatag.optimizers import build_optimizer
-from jetatag.predict import extract, frozen_features, place
+from jetatag.predict import extract, frozen_features, place, refuse_other_store
 from jetatag.runs import Run
 from jetatag.store import AudioStore
 
@@ -389,10 +389,6 @@ def _refuse_mismatch(run: Run, store: AudioStore, until: str | None) -> None:
         raise ValueError(
             f"method {config.method!r} has no stage {until!r}: its stages are {', '.join(stages)}."
         )
-    if store.sample_rate != config.sample_rate:
-        raise ValueError(
-            f"the store is at {store.sample_rate} Hz and the run wants {config.sample_rate}: "
-            "prepare a store at that rate."
-        )
+    refuse_other_store(run, store)
     if not len(store.rows("train")):
         raise ValueError("the store has no training clips: check the split at preparing.")

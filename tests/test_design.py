@@ -56,11 +56,9 @@ def test_the_lock_pins_every_dependency_within_its_range():
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
-    lock = [
-        Requirement(line)
-        for line in (ROOT / "requirements.lock").read_text().splitlines()
-        if line and not line.startswith("#")
-    ]
+    files = (ROOT / "requirements.lock", ROOT / "tests" / "tensorflow.lock")
+    lines = [line for file in files for line in file.read_text().splitlines()]
+    lock = [Requirement(line) for line in lines if line and not line.startswith("#")]
     pinned = {canonicalize_name(entry.name): str(entry.specifier) for entry in lock}
     assert all(re.fullmatch(r"==[^,*]+", version) for version in pinned.values())
     for text in requires("jetatag"):

@@ -237,6 +237,12 @@ def test_misfits_are_refused(tiny_store, tiny_config, tmp_path):
     slow = Run.start(tmp_path / "slow", tiny_config.replace(sample_rate=8_000), tiny_store)
     with pytest.raises(ValueError, match="prepare a store at that rate"):
         train.train(slow, tiny_store)
+    record = run.record
+    record["data"]["tags"].reverse()
+    (run.folder / "record.json").write_text(json.dumps(record))
+    for use in (partial(train.train, run), partial(predict, run, None)):
+        with pytest.raises(ValueError, match="the store's tags are not those of"):
+            use(tiny_store)
     with pytest.raises(ValueError, match="device 'tpu' cannot be used"):
         short = tiny_config.replace(device="tpu")
         train.train(Run.start(tmp_path / "tpu", short, tiny_store), tiny_store)
