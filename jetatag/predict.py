@@ -92,7 +92,6 @@ def frozen_features(
     )
 
 
-@torch.no_grad()
 def refuse_other_store(run: Run, store: AudioStore) -> None:
     """Refuse (`ValueError`) a store of another sample rate or other tags than the run's."""
     if store.sample_rate != run.config.sample_rate:
@@ -107,6 +106,7 @@ def refuse_other_store(run: Run, store: AudioStore) -> None:
         )
 
 
+@torch.no_grad()
 def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test") -> None:
     """Write `scores.npz` and `embeddings.npz` of `split` into the run folder.
 

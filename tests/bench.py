@@ -2,13 +2,14 @@
 
 Speeds are of this machine at this moment: read ratios, not seconds. The extractors' rows go into
 `benchmarks.json`; each is measured in a process of its own, so that its peak memory is its own.
-A row takes the step and a large matrix product in turns and keeps the shortest time of each: what
-else the machine is doing only ever adds to them.
+A row takes the step and as long a stretch of large matrix products in turns, so that both see the
+same machine, and keeps the median of each.
 """
 
 import argparse
 import json
 import multiprocessing
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from jetatag.runs import peak_memory_mib
 from jetatag.store import AudioStore, build
 from jetatag.train import STAGE1, STAGE2, train_step
 
-SECONDS, MIN_ROUNDS = 8.0, 5
+SECONDS, MIN_ROUNDS = 8.0, 7
 """How long each small measurement goes on, and how often it is taken at least."""
 N_TAGS = 50
 CROP_SAMPLES = dict.fromkeys(EXTRACTORS, 59_049) | {"harmonic_cnn": 80_000}  # as published
@@ -87,13 +88,14 @@ def measure(config: RunConfig, mode: str) -> dict:
     dtype = torch.bfloat16 if config.precision == "bf16-mixed" else torch.float32
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     for _ in range(2):
-        seconds(step, device), seconds(lambda: a @ b, device)
+        step_s, product_s = seconds(step, device), seconds(lambda: a @ b, device)
+    n_products = max(1, round(step_s / product_s))
     steps, products = [], []
     while len(steps) < MIN_ROUNDS or sum(steps) < SECONDS:
-        products += [seconds(lambda: a @ b, device) for _ in range(3)]
+        products += [seconds(lambda: a @ b, device) for _ in range(n_products)]
         steps.append(seconds(step, device))
-    limit = 2 * size**3 / min(products)
-    taken = min(steps)
+    limit = 2 * size**3 / statistics.median(products)
+    taken = statistics.median(steps)
     return {
         "extractor": config.extractor,
         "mode": mode,
@@ -130,9 +132,12 @@ def bench_extractors(batches: list[int], device: str, precision: str, path: Path
                     rows.append(process.apply(measure, (config, mode)))
                 print(json.dumps(rows[-1]), flush=True)
                 write_json(path, rows)
-    columns = [*rows[0]][:9]
-    print(pd.DataFrame(rows)[columns].round(3).to_string(index=False))
-    bench_stage_2(pd.DataFrame(rows))
+    table = pd.DataFrame(rows)
+    print(table[[*rows[0]][:9]].round(3).to_string(index=False))
+    steps = table[table["mode"] == "train"].pivot(index="batch", columns="extractor")["seconds"]
+    ratio = (steps.music_sincnet / steps.sample_cnn_res_se).round(2).to_dict()
+    print(f"a step of music_sincnet in steps of sample_cnn_res_se, by batch: {ratio}")
+    bench_stage_2(table)
 
 
 def bench_stage_2(rows: pd.DataFrame, n_epochs: int = 200, n_crops: int = 16) -> None:
