@@ -165,7 +165,9 @@ def import_original(
 
 def build_parser() -> argparse.ArgumentParser:
     """The verbs and their options; `run` is what to call with them."""
-    parser = argparse.ArgumentParser("jetatag", description=__doc__)
+    parser = argparse.ArgumentParser(
+        "jetatag", description="Music auto-tagging with joint embeddings."
+    )
     verbs = parser.add_subparsers(required=True)
     verb = verbs.add_parser("reproduce", help="run the six notebooks of a preset")
     verb.set_defaults(run=reproduce)

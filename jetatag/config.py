@@ -23,6 +23,10 @@ Extractor = Literal[
 ]
 
 
+PAPER_CROPS = dict.fromkeys(get_args(Extractor), 59_049) | {"harmonic_cnn": 80_000}
+"""Samples a crop in Lee & Cho 2021, 16 kHz."""
+
+
 def refuse_unknown(names: Iterable[str], valid: Iterable[str], what: str) -> None:
     """Raise one sentence (`ValueError`) for the first of `names` that `valid` does not hold."""
     valid = list(valid)
@@ -115,7 +119,8 @@ class RunConfig(Settings):
     pair_loss: PairLoss = "cosine"
     """What ties music to tags in stage 1 (see jetatag.losses); none for methods without stage 1."""
     extractor: Extractor = "harmonic_cnn"
-    """Which network turns a waveform into features; own: the module given to `train`."""
+    """Which network turns a waveform into features; own: the module given to `train`, which knows
+    its form and width itself."""
     form: Literal["as_published", "as_coded"] = "as_published"
     """Where an extractor's paper and code differ, which one to follow."""
     width: int = 128
@@ -124,8 +129,9 @@ class RunConfig(Settings):
     """Dimensions of the shared space (paper: 128 MTAT, 50 DCASE, 64 Speech Commands)."""
     sample_rate: int = 16_000
     """Hz; the store must have been prepared at this rate."""
-    crop_samples: int = 80_000
-    """Samples an extractor sees at once, in training (crop) and evaluation (window)."""
+    crop_samples: int = 0
+    """Samples an extractor sees at once, in training (crop) and evaluation (window); 0 stands for
+    the paper's (harmonic_cnn 80,000, the others 59,049)."""
     batch_size: int = 16
     """Crops a training step."""
     shuffle: bool = True
@@ -137,8 +143,9 @@ class RunConfig(Settings):
     stage2: tuple[Phase, ...] = PAPER_STAGE2
     """Phases of classifier training, and of end-to-end training without joint embedding."""
     stage2_crops: int = 0
-    """Different crops a clip in stage 2, whose frozen features are kept and reused after that
-    many epochs; 0 takes fresh crops in every epoch, as the paper does."""
+    """Different crops a clip in stage 2, whose frozen features are kept in memory and reused after
+    that many epochs (an interrupted run computes them again); 0 takes fresh crops in every epoch,
+    as the paper does."""
     n_windows: int = 16
     """Windows a clip in evaluation."""
     windows: Literal["even", "as_coded"] = "even"
@@ -149,11 +156,13 @@ class RunConfig(Settings):
     device: str = "auto"
     """auto (GPU where there is one), cpu, cuda, cuda:1, …"""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """bf16-mixed runs the extractor's convolutions and matrix products in bfloat16, compiled and
-    with the channels innermost: what a GPU wants."""
+    """bf16-mixed runs the extractor's convolutions and matrix products in bfloat16, compiled (which
+    takes a minute or two at the start) and with the channels innermost: what a GPU wants."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.crop_samples == 0:
+            object.__setattr__(self, "crop_samples", PAPER_CROPS[self.extractor])
         sizes = ("width", "embedding_dim", "sample_rate", "crop_samples", "batch_size", "n_windows")
         for name in sizes:
             if getattr(self, name) < 1:
@@ -167,6 +176,12 @@ class RunConfig(Settings):
             )
         if not (self.stage1 and self.stage2):
             raise ValueError("stage1 and stage2 need at least one phase each.")
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some settings changed; the paper's crop goes with its extractor."""
+        if self.crop_samples == PAPER_CROPS[self.extractor]:
+            changes = {"crop_samples": 0} | changes
+        return super().replace(**changes)
 
     @property
     def name(self) -> str:

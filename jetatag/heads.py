@@ -127,16 +127,33 @@ def _extractor(config: RunConfig, own: nn.Module | None) -> nn.Module:
     if (config.extractor == "own") != (own is not None):
         raise ValueError(
             "an extractor of your own needs both: extractor 'own' in the settings and the module "
-            f"itself; extractor is {config.extractor!r}, and {'a' if own else 'no'} module came."
+            f"itself; extractor is {config.extractor!r}, and {'no' if own is None else 'a'} "
+            "module came."
         )
     if own is not None:
-        if not all(isinstance(getattr(own, n, None), int) for n in ("n_features", "min_samples")):
-            raise ValueError(
-                f"{type(own).__name__} must carry n_features and min_samples as whole numbers: "
-                "set them in its __init__."
-            )
+        _check_contract(own, config.crop_samples)
         return own
-    options: dict = {} if config.form == "as_published" else {"form": config.form}
-    if "sample_rate" in signature(EXTRACTORS[config.extractor]).parameters:
-        options["sample_rate"] = config.sample_rate  # only filters in Hz must know it
+    # Only some know filters in Hz or differ in form: the others are coded as published.
+    options = {"form": config.form, "sample_rate": config.sample_rate}
+    takes = signature(EXTRACTORS[config.extractor]).parameters
+    options = {name: value for name, value in options.items() if name in takes}
     return build_extractor(config.extractor, width=config.width, **options)
+
+
+@torch.no_grad()
+def _check_contract(own: nn.Module, crop_samples: int) -> None:
+    """Refuse an extractor that cannot say or keep what `jetatag.extractors` asks of it."""
+    sizes = [getattr(own, name, None) for name in ("n_features", "min_samples")]
+    if not isinstance(own, nn.Module) or not all(isinstance(size, int) for size in sizes):
+        raise ValueError(
+            f"{own!r} must be a module that carries n_features and min_samples as whole numbers: "
+            "build it, and set them in its __init__."
+        )
+    training = own.training
+    h = own.eval()(torch.zeros(2, max(crop_samples, own.min_samples)))
+    own.train(training)
+    if not isinstance(h, Tensor) or h.shape != (2, own.n_features):
+        raise ValueError(
+            f"{type(own).__name__} made {getattr(h, 'shape', type(h))} of two crops: return one "
+            f"tensor (batch, n_features), here (2, {own.n_features})."
+        )

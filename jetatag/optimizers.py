@@ -37,7 +37,7 @@ class KerasAdam(Adam):
     def step(self, closure: None = None) -> None:
         """One update; torch divides √v by the root below before it adds epsilon."""
         (group,) = self.param_groups
-        t = self.state[group["params"][0]]["step"].item() + 1
+        t = max(self.state[p]["step"].item() for p in group["params"]) + 1
         group["eps"] = self.EPSILON / (1 - group["betas"][1] ** t) ** 0.5
         super().step(closure)
 
@@ -55,7 +55,7 @@ class KerasSGD(Optimizer):
     def step(self, closure: None = None) -> None:
         """One update."""
         (group,) = self.param_groups
-        for p in group["params"]:
+        for p in (p for p in group["params"] if p.grad is not None):
             velocity = self.state[p].setdefault("velocity", torch.zeros_like(p))
             velocity.mul_(MOMENTUM).sub_(p.grad, alpha=group["lr"])
             p.add_(velocity, alpha=MOMENTUM).sub_(p.grad, alpha=group["lr"])

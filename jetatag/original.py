@@ -6,7 +6,6 @@ Reading them takes TensorFlow, an optional extra that nothing else here needs.
 """
 
 import contextlib
-import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ AUDIO_PARTS = {"encoder": "extractor", "classifier": "classifier"}
 TAG_PARTS = {"projector": "projection", "tag_encoder": "tag_encoder", "tag_decoder": "tag_decoder"}
 PARTS = AUDIO_PARTS | TAG_PARTS
 
-CLOSE = 1e-2
+CLOSE = 1e-3
 """Largest difference of outputs that passes for rounding, in units of the largest output. Equal
 networks show about 1e-6, different ones about 1."""
 
@@ -95,7 +94,7 @@ def read_tags(path: Path | str) -> list[str]:
         lines = path.read_text("utf-8").splitlines()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist: give the list of the tags.") from None
-    except ValueError:
+    except (ValueError, OSError):
         raise ValueError(
             f"{path} is no list of tags: give a text file with one tag a line, or tags.npy."
         ) from None
@@ -133,26 +132,27 @@ def fit_extractor(
 ) -> tuple[RunConfig, JointModel]:
     """Settings and fresh model of that extractor which the encoder's weights fit."""
     encoder, n_features = saved["encoder"], saved["encoder"].outputs.shape[1]
-    for extractor, network in EXTRACTORS.items():
-        differs_as_coded = "form" in inspect.signature(network).parameters
+    for extractor in EXTRACTORS:
         config = RunConfig(
             **settings,
             extractor=extractor,
-            form="as_coded" if differs_as_coded else "as_published",
+            form="as_coded",
             width=n_features // 8,
-            crop_samples=encoder.inputs.shape[1],
             shuffle=False,
             optimizer_form="as_coded",
             windows="as_coded",
         )
+        model = build_model(config, vocabulary)
         with contextlib.suppress(ValueError):
-            model = build_model(config, vocabulary)
             load_keras_weights(model.extractor, encoder.names, encoder.arrays)
-            return config, model
-    raise ValueError(
-        f"the encoder is none of {', '.join(EXTRACTORS)} with {n_features} features: only "
-        "networks of the original's code can be imported."
-    )
+            config = config.replace(crop_samples=encoder.inputs.shape[1])
+            break
+    else:
+        raise ValueError(
+            f"the encoder is none of {', '.join(EXTRACTORS)} with {n_features} features: only "
+            "networks of the original's code can be imported."
+        )
+    return config, build_model(config, vocabulary)
 
 
 @torch.no_grad()

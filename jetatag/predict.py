@@ -2,6 +2,8 @@
 
 import contextlib
 import ctypes
+import os
+import shutil
 
 import numpy as np
 import torch
@@ -38,6 +40,11 @@ def place(model: JointModel, config: RunConfig) -> torch.device:
     if device.type == "cpu":
         keep_memory()
     if config.precision == "bf16-mixed":
+        if device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
+            raise ValueError(
+                "precision 'bf16-mixed' compiles the extractor, for which a CPU needs a C++ "
+                "compiler: install g++ or choose '32-true'."
+            )
         if device.type == "cuda":
             model.extractor.to(memory_format=torch.channels_last)
         model.extractor.compile()

@@ -145,6 +145,7 @@ def train(
     _refuse_mismatch(run, store, until)
     method = METHODS[config.method]
     model = build_model(config, run.vocabulary, method.head, extractor)
+    _refuse_small_batches(model, store, config)
     device = place(model, config)
     for number, stage in enumerate(method.stages):
         if run.has(f"{stage.name}.safetensors"):
@@ -349,8 +350,9 @@ def save_checkpoint(
     epochs_done: int,
     seconds: float,
 ) -> None:
-    """Keep everything that the rest of a stage depends on, in one safetensors file."""
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    """Keep everything that the stage changes, in one safetensors file."""
+    learnt = ((k, v) for k, v in model.state_dict().items() if k.split(".")[0] in stage.learns)
+    tensors = {f"model.{name}": value for name, value in learnt}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{key}": v for key, v in state.items() if v is not None}
     notes = {"stage": stage.name, "epochs_done": str(epochs_done), "seconds": str(seconds)}
@@ -368,9 +370,8 @@ def resume(
     if notes.get("stage") != stage.name:
         return 0, 0.0, None
     epochs_done = int(notes["epochs_done"])
-    model.load_state_dict(
-        {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    )
+    learnt = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+    model.load_state_dict(learnt, strict=False)  # the other parts are as the stage found them
     phase = phases_by_epoch(stage, run.config)[epochs_done - 1]
     optimizer = build_optimizer(run.config, phase, parameters, steps_done=adam_steps)
     state: dict[int, dict[str, Tensor]] = {}
@@ -380,6 +381,18 @@ def resume(
             state.setdefault(int(i), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     return epochs_done, float(notes["seconds"]), optimizer
+
+
+def _refuse_small_batches(model: JointModel, store: AudioStore, config: RunConfig) -> None:
+    """Refuse (`ValueError`) batches with fewer crops than the extractor can learn from."""
+    needed = getattr(model.extractor, "min_batch", 1)
+    n_clips = len(store.rows("train"))
+    smallest = min(map(len, batches(n_clips, config.batch_size, config.seed, 0, False)))
+    if smallest < needed:
+        raise ValueError(
+            f"batch_size {config.batch_size} makes a batch of {smallest} of {n_clips} clips, and "
+            f"{config.extractor} needs {needed} to learn: choose a larger one."
+        )
 
 
 def _refuse_mismatch(run: Run, store: AudioStore, until: str | None) -> None:

@@ -22,6 +22,8 @@ def test_the_paper_is_the_default():
 def test_names_in_the_config_are_the_names_of_the_rooms():
     assert get_args(config.Method) == tuple(train.METHODS)
     assert set(get_args(config.PairLoss)) - {"none"} == set(losses.PAIR_LOSSES)
+    assert config.preset("paper", extractor="sample_cnn_se").crop_samples == 59_049
+    assert config.preset("demo", extractor="harmonic_cnn").crop_samples == 80_000
     assert get_args(config.Extractor) == (*extractors.EXTRACTORS, "own")
 
 

@@ -225,8 +225,10 @@ def test_sinc_front_end(sinc):
 @torch.no_grad()
 def test_sinc_blocks_and_features(sinc):
     assert_close(sinc.extractor(sinc.waveform), sinc.recorded["out"])
-    # These random weights amplify rounding a thousandfold up to the last block; the recording's
-    # own is enough there.
+    # These random weights amplify rounding a thousandfold up to the last block: in float32 its
+    # mean is up to 4e-4 off, and the recording's own rounding is enough there.
+    for i, mean in enumerate(means_of(sinc.extractor.blocks[:-1], sinc), start=1):
+        assert_close(mean, sinc.recorded[f"pool{i}_mean"])
     exact = sinc._replace(
         extractor=copy.deepcopy(sinc.extractor).double(), waveform=sinc.waveform.double()
     )

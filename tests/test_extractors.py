@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -44,11 +45,27 @@ def test_one_sample_less_than_the_minimum_is_refused(name):
 
 @every_extractor
 @pytest.mark.parametrize(
-    "waveform", [torch.zeros(80_000), torch.zeros(1, 1, 80_000), torch.zeros(1, 80_000).short()]
+    "waveform",
+    [
+        torch.zeros(80_000),
+        torch.zeros(1, 1, 80_000),
+        torch.zeros(1, 80_000).short(),
+        torch.zeros(1, 80_000).double(),
+        np.zeros((1, 80_000), np.float32),
+    ],
 )
-def test_other_shapes_and_integers_are_refused(name, waveform):
+def test_other_shapes_and_types_are_refused(name, waveform):
     with pytest.raises(ValueError, match=r"shape \(batch, sample\).*one row per crop"):
         small(name)(waveform)
+
+
+@every_extractor
+def test_too_few_waveforms_are_refused(name):
+    with pytest.raises(ValueError, match="and one in inference, not 0"):
+        small(name).eval()(noise(0, 80_000))
+    if name != "harmonic_cnn":
+        with pytest.raises(ValueError, match="needs 2 waveforms or more in training"):
+            small(name)(noise(1, 80_000))
 
 
 @every_extractor
@@ -192,9 +209,11 @@ def direct(conv: SincConv, x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("form", ["as_published", "as_coded"])
-@pytest.mark.parametrize("n_samples", [2_999, 3_000, 3_001, 9_000])
-def test_one_fft_convolution_equals_filters_and_convolution(form, n_samples):
-    options = {"n_filters": 3, "n_taps": 251, "form": form}
+@pytest.mark.parametrize(
+    ("n_taps", "n_samples"), [(251, 2_999), (251, 3_000), (251, 3_001), (2501, 9_000)]
+)
+def test_one_fft_convolution_equals_filters_and_convolution(form, n_taps, n_samples):
+    options = {"n_filters": 3, "n_taps": n_taps, "form": form}
     conv = small("music_sincnet", **options).first.conv.double()
     x = noise(2, n_samples).double().unsqueeze(1).requires_grad_()
     inputs = [x, *conv.parameters()]
@@ -235,7 +254,10 @@ def test_as_coded_sinc_pads_twice():
         ("sample_cnn", {"form": "as_coded"}, "unknown option of sample_cnn 'form'.*width"),
         ("harmonic_cnn", {"form": "coded"}, "'coded'.*as_published, as_coded"),
         ("music_sincnet", {"form": "coded"}, "'coded'.*as_published, as_coded"),
-        ("music_sincnet", {"n_taps": 2500}, "an odd number of taps, not 2,500"),
+        ("music_sincnet", {"n_taps": 2500}, "an odd number of taps from 3 up, not 2500"),
+        ("music_sincnet", {"n_filters": 0}, "at least 1 filter, not 0"),
+        ("music_sincnet", {"filter_rate": 0}, "at least 1,000 Hz, not 0"),
+        ("harmonic_cnn", {"sample_rate": "16"}, "at least 1,000 Hz, not '16'"),
         ("harmonic_cnn", {"sample_rate": 8_000}, "128 levels, 8,000 Hz give 104"),
         ("sample_cnn", {"width": 0}, "width.*at least 1, not 0"),
         ("harmonic_cnn", {"width": 1.5}, "width.*at least 1, not 1.5"),

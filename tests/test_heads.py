@@ -55,11 +55,6 @@ def test_task_decides_what_probabilities_are(tiny_config):
     assert one_of_all.probabilities(logits).max().item() == pytest.approx(0.5)
 
 
-def test_as_coded_is_refused_where_there_is_no_such_form(tiny_config):
-    with pytest.raises(ValueError, match="form"):
-        heads.build_model(tiny_config.replace(form="as_coded"), Vocabulary(("a", "b")))
-
-
 def test_filters_in_hertz_follow_the_sample_rate(tiny_config):
     vocabulary = Vocabulary(("a", "b"))
     tables = [

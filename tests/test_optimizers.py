@@ -44,10 +44,13 @@ def stage_1(tiny_store, tiny_config):
     labels = torch.from_numpy(tiny_store.labels[rows]).double()
 
     def gradients() -> list[np.ndarray]:
-        for p in learning:
-            p.grad = torch.zeros_like(p)
+        model.zero_grad()
         joint_loss(model, model.extractor(audio), labels, config, None)["loss"].backward()
-        return [p.grad.numpy().copy() for p in learning]
+        grads = [p.grad for p in learning]  # the query scale has none without queries
+        return [
+            np.zeros(p.shape) if g is None else g.numpy()
+            for p, g in zip(learning, grads, strict=True)
+        ]
 
     return config, learning, gradients
 

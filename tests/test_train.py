@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from jetatag import runs, train
-from jetatag.config import PRESETS, Phase
+from jetatag.config import PRESETS, Phase, RunConfig
+from jetatag.extractors import EXTRACTORS
 from jetatag.predict import predict
 from jetatag.runs import Run
 
@@ -203,13 +204,27 @@ def test_an_own_extractor_must_be_named_given_and_whole(tiny_store, tiny_config)
     for config, module in ((own, None), (tiny_config, nn.Identity())):
         with pytest.raises(ValueError, match="extractor of your own needs both"):
             build(config, own_extractor=module)
-    with pytest.raises(ValueError, match="Linear must carry n_features and min_samples"):
-        build(own, own_extractor=nn.Linear(1, 1))
+    for module in (nn.Linear(1, 1), nn.Linear):
+        with pytest.raises(ValueError, match=r"Linear.* must be a module that carries n_features"):
+            build(own, own_extractor=module)
+    other = nn.Linear(own.crop_samples, 3)
+    other.n_features, other.min_samples = 4, 1
+    with pytest.raises(ValueError, match=r"Linear made .*\[2, 3\].* of two crops.*here \(2, 4\)"):
+        build(own, own_extractor=other)
+
+
+def test_forms_of_the_code_fit_every_extractor(tiny_store):
+    for name in EXTRACTORS:
+        config = RunConfig(extractor=name, form="as_coded", width=2)
+        assert config.crop_samples == (80_000 if name == "harmonic_cnn" else 59_049)
+        train.build_model(config, tiny_store.vocabulary)
 
 
 def test_as_coded_training_goes_on_to_the_same_bytes(tiny_store, tiny_config, tmp_path):
     phases = (Phase("adam", 1e-3, 1), Phase("sgd", 1e-2, 2), Phase("sgd", 1e-3, 1))
-    config = tiny_config.replace(optimizer_form="as_coded", stage1=phases, stage2=phases)
+    config = tiny_config.replace(
+        optimizer_form="as_coded", pair_loss="margin_as_coded", stage1=phases, stage2=phases
+    )
     whole = Run.start(tmp_path / "whole", config, tiny_store)
     train.train(whole, tiny_store)
 
@@ -246,6 +261,9 @@ def test_misfits_are_refused(tiny_store, tiny_config, tmp_path):
     with pytest.raises(ValueError, match="device 'tpu' cannot be used"):
         short = tiny_config.replace(device="tpu")
         train.train(Run.start(tmp_path / "tpu", short, tiny_store), tiny_store)
+    alone = tiny_config.replace(batch_size=1)
+    with pytest.raises(ValueError, match=r"batch_size 1 makes a batch of 1 of 30 clips.*needs 2"):
+        train.train(Run.start(tmp_path / "alone", alone, tiny_store), tiny_store)
     short = tiny_config.replace(crop_samples=59_048)
     with pytest.raises(ValueError, match="needs at least 59,049 samples, and crop_samples is"):
         train.train(Run.start(tmp_path / "short", short, tiny_store), tiny_store)

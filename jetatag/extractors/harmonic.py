@@ -14,6 +14,7 @@ from jetatag.config import refuse_unknown
 from jetatag.extractors.layers import (
     EPSILON,
     MOMENTUM,
+    check_sample_rate,
     check_waveform,
     check_width,
     conv_norm_2d,
@@ -137,6 +138,8 @@ class HarmonicCNN(nn.Module):
     three blocks.
     """
 
+    name = "harmonic_cnn"
+    min_batch = 1
     min_samples = 288 * HOP_LENGTH  # the poolings divide the frames by 2^5 · 3^2
 
     def __init__(
@@ -148,6 +151,7 @@ class HarmonicCNN(nn.Module):
     ):
         super().__init__()
         check_width(width)
+        check_sample_rate(sample_rate)
         self.n_features = 8 * width
         self.front_end = HarmonicSTFT(sample_rate, form)
         n_levels = self.front_end.distances.shape[1]
@@ -177,7 +181,7 @@ class HarmonicCNN(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        check_waveform(waveform, self.min_samples, "harmonic_cnn")
+        check_waveform(waveform, self)
         x = self.front_norm(self.front_end(waveform))
         # Convolutions are faster with the channels innermost, except where a CPU trains: there
         # their weight gradients take three times as long.

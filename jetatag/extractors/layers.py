@@ -17,21 +17,37 @@ def check_width(width: int) -> None:
         )
 
 
-def check_waveform(waveform: torch.Tensor, min_samples: int, extractor: str) -> None:
-    """Refuse anything but a float (batch, sample) tensor of at least `min_samples` samples.
-
-    Raises `ValueError` with one sentence that names `extractor`, what it got and the remedy.
-    """
-    if waveform.ndim != 2 or not waveform.is_floating_point():
+def check_sample_rate(sample_rate: float) -> None:
+    """Refuse a sample rate in Hz under 1,000 (`ValueError`): there is no music in it."""
+    if not isinstance(sample_rate, int | float) or not sample_rate >= 1_000:
         raise ValueError(
-            f"{extractor} takes a float waveform of shape (batch, sample), not "
-            f"{waveform.dtype} of shape {tuple(waveform.shape)}: mix down to mono, scale to "
-            "[-1, 1] and give one row per crop."
+            f"A sample rate is a number of at least 1,000 Hz, not {sample_rate!r}: the paper's "
+            "is 16,000."
         )
-    if waveform.shape[1] < min_samples:
+
+
+def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
+    """Refuse anything but a (batch, sample) tensor of the extractor's dtype, long enough for it.
+
+    In training the batch must have `extractor.min_batch` rows, too. Raises `ValueError` with one
+    sentence that names the extractor, what it got and the remedy.
+    """
+    dtype = next(extractor.parameters()).dtype
+    if not isinstance(waveform, torch.Tensor) or waveform.ndim != 2 or waveform.dtype != dtype:
+        got = f"{getattr(waveform, 'dtype', type(waveform))} of {getattr(waveform, 'shape', '')}"
         raise ValueError(
-            f"{extractor} needs at least {min_samples:,} samples, not {waveform.shape[1]:,}: "
-            "take longer crops or pad them with silence."
+            f"{extractor.name} takes a {dtype} tensor of shape (batch, sample), not {got}: mix "
+            "down to mono, scale to [-1, 1] and give one row per crop."
+        )
+    if waveform.shape[1] < extractor.min_samples:
+        raise ValueError(
+            f"{extractor.name} needs at least {extractor.min_samples:,} samples, not "
+            f"{waveform.shape[1]:,}: take longer crops or pad them with silence."
+        )
+    if len(waveform) < (extractor.min_batch if extractor.training else 1):
+        raise ValueError(
+            f"{extractor.name} needs {extractor.min_batch} waveforms or more in training and one "
+            f"in inference, not {len(waveform)}: batch normalisation compares them."
         )
 
 

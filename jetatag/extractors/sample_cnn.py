@@ -106,6 +106,7 @@ class SampleCNN(nn.Module):
 
     name = "sample_cnn"
     min_samples = 3**10  # the first convolution and nine poolings each divide by 3
+    min_batch = 2  # in training: the last normalisation sees one value a clip and feature
     block: type[nn.Module] = BasicBlock
 
     def __init__(self, width: int = 128, generator: torch.Generator | None = None):
@@ -131,7 +132,7 @@ class SampleCNN(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        check_waveform(waveform, self.min_samples, self.name)
+        check_waveform(waveform, self)
         x = self.first(waveform.unsqueeze(1)).relu_()
         stages = []
         for block in self.blocks:

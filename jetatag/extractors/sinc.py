@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from jetatag.config import refuse_unknown
-from jetatag.extractors.layers import check_width
+from jetatag.extractors.layers import check_sample_rate, check_width
 from jetatag.extractors.sample_cnn import SampleCNNResSE
 
 FORMS = ("as_published", "as_coded")
@@ -128,7 +128,7 @@ class MusicSincNet(SampleCNNResSE):
     suppose 22,050 Hz, their sine has no π, and the waveform is padded twice, which adds
     n_taps - 1 samples. `filter_rate` (Hz) overrides the rate that the filters suppose.
     Weights are drawn as in `SampleCNN`. Raises `ValueError` for an unknown `form`, an even
-    `n_taps` and, when called, for a waveform of the wrong shape or under `min_samples`.
+    `n_taps`, a rate that is none and, when called, for a waveform of the wrong shape or length.
     Source: Ravanelli & Bengio, SLT 2018; Lee & Cho 2021.
     """
 
@@ -146,11 +146,15 @@ class MusicSincNet(SampleCNNResSE):
     ):
         check_width(width)
         refuse_unknown([form], FORMS, "form of music_sincnet")
-        if n_taps % 2 == 0:
-            raise ValueError(f"music_sincnet needs an odd number of taps, not {n_taps:,}.")
+        if not (isinstance(n_taps, int) and n_taps > 2 and n_taps % 2):
+            raise ValueError(f"music_sincnet needs an odd number of taps from 3 up, not {n_taps}.")
+        if not (isinstance(n_filters, int) and n_filters > 0):
+            raise ValueError(f"music_sincnet needs at least 1 filter, not {n_filters}.")
         nn.Module.__init__(self)
         coded = form == "as_coded"
-        filter_rate = filter_rate or (CODED_RATE if coded else sample_rate)
+        if filter_rate is None:
+            filter_rate = CODED_RATE if coded else sample_rate
+        check_sample_rate(filter_rate)
         filters = SincFilters(n_filters, n_taps, filter_rate, form)
         padding = (n_taps - 1) * (2 if coded else 1) // 2
         self._assemble(SincConv(filters, width, padding), width, generator)
