@@ -81,10 +81,10 @@ def classification_scores(model: JointModel, h: Tensor, labels: Tensor) -> dict[
 
 
 def _mean_over_tags(labels: np.ndarray, probs: np.ndarray) -> dict[str, float]:
-    """Macro areas without `metrics.macro_clip`'s warning at every epoch that a small validation
-    split lacks some tags."""
-    table = metrics.per_tag(labels, probs, range(labels.shape[1]))
-    return table[["roc_auc", "average_precision"]].mean().to_dict()
+    """`metrics.macro_clip`'s areas in a hundredth of its time, which at every epoch of kept
+    features would cost more than the training; tags that the split lacks are left out."""
+    areas = metrics.weighted_macro(labels, probs, np.ones((1, len(labels))))
+    return {name: float(area) for name, (area,) in areas.items()}
 
 
 @dataclass(frozen=True)

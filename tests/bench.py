@@ -7,6 +7,7 @@ same machine, and keeps the median of each.
 """
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import statistics
@@ -29,14 +30,13 @@ from jetatag.files import write_json
 from jetatag.heads import build_model
 from jetatag.optimizers import build_optimizer
 from jetatag.predict import extract, place
-from jetatag.runs import peak_memory_mib
+from jetatag.runs import Run, peak_memory_mib
 from jetatag.store import AudioStore, build
-from jetatag.train import STAGE1, STAGE2, train_step
+from jetatag.train import STAGE1, train, train_step
 
 SECONDS, MIN_ROUNDS = 8.0, 7
 """How long each small measurement goes on, and how often it is taken at least."""
 N_TAGS = 50
-CROP_SAMPLES = dict.fromkeys(EXTRACTORS, 59_049) | {"harmonic_cnn": 80_000}  # as published
 PRODUCT_SIZE = {"cpu": 2048, "cuda": 8192}
 MODES = ("train", "infer")
 
@@ -80,7 +80,12 @@ def stage_1_step(config: RunConfig, mode: str) -> tuple[Callable[[], object], to
 
 
 def measure(config: RunConfig, mode: str) -> dict:
-    """One row of the table; the large matrix product is the machine's limit."""
+    """One row of the table; the large matrix product is the machine's limit.
+
+    It is of the step's precision: bfloat16 for "bf16-mixed", and for "32-true" float32 with
+    TensorFloat-32 where the convolutions have it.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     step, device = stage_1_step(config, mode)
     with FlopCounterMode(display=False) as counter, torch.compiler.set_stance("force_eager"):
         step()  # counts convolutions and matrix products, forward and backward
@@ -122,11 +127,7 @@ def bench_extractors(batches: list[int], device: str, precision: str, path: Path
         for mode in MODES:
             for batch in batches:
                 config = RunConfig(
-                    extractor=name,
-                    crop_samples=CROP_SAMPLES[name],
-                    batch_size=batch,
-                    device=device,
-                    precision=precision,
+                    extractor=name, batch_size=batch, device=device, precision=precision
                 )
                 with multiprocessing.get_context("spawn").Pool(1) as process:
                     rows.append(process.apply(measure, (config, mode)))
@@ -134,27 +135,57 @@ def bench_extractors(batches: list[int], device: str, precision: str, path: Path
                 write_json(path, rows)
     table = pd.DataFrame(rows)
     print(table[[*rows[0]][:9]].round(3).to_string(index=False))
-    steps = table[table["mode"] == "train"].pivot(index="batch", columns="extractor")["seconds"]
-    ratio = (steps.music_sincnet / steps.sample_cnn_res_se).round(2).to_dict()
-    print(f"a step of music_sincnet in steps of sample_cnn_res_se, by batch: {ratio}")
-    bench_stage_2(table)
+    by_batch = table[table["mode"] == "train"].pivot(index="batch", columns="extractor")
+    for what in ("seconds", "peak_memory_mib"):
+        ratio = by_batch[what].music_sincnet / by_batch[what].sample_cnn_res_se
+        print(f"music_sincnet : sample_cnn_res_se, {what}, by batch: {ratio.round(2).to_dict()}")
 
 
-def bench_stage_2(rows: pd.DataFrame, n_epochs: int = 200, n_crops: int = 16) -> None:
-    """What stage 2 costs on kept features, in passes of the extractor over the same clips."""
-    config = RunConfig(device="cpu", stage2_crops=n_crops)
-    model = build_model(config, Vocabulary(tuple(f"tag {i}" for i in range(N_TAGS)))).train()
-    optimizer = build_optimizer(config, Phase("adam", 1e-4, 1), [*model.classifier.parameters()])
-    h, labels = torch.rand(config.batch_size, 1024), torch.ones(config.batch_size, N_TAGS)
-    step = lambda: train_step(model, STAGE2, h, labels, optimizer, config, None)  # noqa: E731
-    head_s = 1 / rate(step) / config.batch_size  # a clip
-    rows = rows[(rows["mode"] == "infer") & (rows.batch == rows.batch.max())]
-    for row in rows.itertuples():
-        passes = n_crops + n_epochs * head_s * row.clips_per_s
-        print(
-            f"{row.extractor}: {n_epochs} epochs of stage 2 on {n_crops} kept crops a clip cost "
-            f"as much as {passes:.1f} passes of the extractor"
-        )
+def noise_store(folder: Path, n_clips: int, duration_s: float, sample_rate: int = 16_000):
+    """A store of noise with random tags; the last tenth of its clips is for validation."""
+    rng = np.random.default_rng(0)
+    n_samples = round(duration_s * sample_rate)
+    noise = rng.integers(-10_000, 10_000, n_clips * n_samples, np.int16)
+    noise.tofile(folder / "audio.i16")
+    names = [f"noise {i}" for i in range(n_clips)]
+    splits = np.where(np.arange(n_clips) < 0.9 * n_clips, "train", "valid")
+    columns = {"clip_id": names, "split": splits, "group": names, "n_samples": n_samples}
+    tags = Vocabulary(tuple(f"tag {i}" for i in range(N_TAGS)))
+    labels = (rng.random((n_clips, N_TAGS)) < 0.1).astype(np.uint8)
+    about = {"name": "noise", "vocabulary": tags, "checksum": "none", "report": pd.DataFrame()}
+    table = pd.DataFrame(columns)
+    return AudioStore(folder, sample_rate=sample_rate, table=table, labels=labels, **about)
+
+
+def bench_crops(folder: Path) -> None:
+    """Crops of 80,000 samples a second as float32 batches of 16, from warm cache, of clips of
+    different length."""
+    for n_clips, duration_s in ((360, 10), (6, 600)):
+        audio = noise_store(folder, n_clips, duration_s)
+        crops = Crops(audio, np.arange(n_clips), 80_000, seed=0, epoch=0)
+        positions = np.random.default_rng(0).integers(0, n_clips, (1000, 16)).tolist()
+        turns = itertools.cycle(positions)
+        speed = 16 * rate(lambda crops=crops, turns=turns: crops.__getitems__(next(turns)))
+        print(f"crops: {speed:,.0f} a second, of clips of {duration_s} s")
+
+
+def bench_stage_2(folder: Path, device: str, n_epochs: int = 200, n_crops: int = 16) -> None:
+    """What stage 2 costs on kept features, in passes of the fastest extractor over the clips: a
+    real run of a few epochs, validation and checkpoints included, of which the first passes."""
+    store = noise_store(folder, n_clips=280, duration_s=4)
+    phases = (Phase("adam", 1e-4, 21),)
+    config = RunConfig(extractor="sample_cnn", stage2=phases, stage2_crops=1, device=device)
+    run = Run.start(folder, config, store)
+    run.write_tensors("stage1.safetensors", build_model(config, store.vocabulary).state_dict())
+    ends = [time.perf_counter()]
+    train(run, store, on_epoch=lambda history: ends.append(time.perf_counter()))
+    first, *others = np.diff(ends)
+    epoch_s = statistics.median(others)
+    passes = n_crops + n_epochs * epoch_s / (first - epoch_s)
+    print(
+        f"stage 2, {n_epochs} epochs on {n_crops} kept crops a clip: as long as {passes:.1f} "
+        f"passes of sample_cnn at the paper's width ({len(store.rows('train'))} clips)"
+    )
 
 
 def bench_rendering(folder: Path, n_clips: int = 200, duration_s: float = 10.0) -> None:
@@ -173,16 +204,8 @@ def bench_baselines(audio: AudioStore, what: str) -> None:
         print(f"{name} on {what}, test, macro_clip:", {k: round(v, 3) for k, v in macro.items()})
 
 
-def bench_crops(audio: AudioStore) -> None:
-    """Crops of 80,000 samples a second as float32 batches of 16, from warm cache."""
-    crops = Crops(audio, audio.rows("train"), 80_000, seed=0, epoch=0)
-    positions = np.random.default_rng(0).integers(0, len(crops), (1000, 16)).tolist()
-    turns = iter(positions * 1000)
-    print(f"crops: {16 * rate(lambda: crops.__getitems__(next(turns))):,.0f} a second")
-
-
-def bench_data() -> None:
-    """The built-in data set: making it, what it asks of a model, and feeding from it."""
+def bench_data(device: str) -> None:
+    """The built-in data set: making it, what it asks of a model; feeding; stage 2."""
     n_clips, duration_s = rendered.SIZES["demo"]
     demo = Path("data/rendered-demo")
     with tempfile.TemporaryDirectory() as temporary:
@@ -190,7 +213,8 @@ def bench_data() -> None:
         rendered.write(demo, n_clips, duration_s)
         audio = build(load("rendered", demo), f"{demo}.store")
         bench_baselines(audio, f"rendered demo ({n_clips} × {duration_s:.0f} s, seed 0)")
-        bench_crops(audio)
+        bench_crops(Path(temporary))
+        bench_stage_2(Path(temporary), device)
 
 
 def main() -> None:
@@ -201,7 +225,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks.json"))
     given = parser.parse_args()
     bench_extractors(given.batches, given.device, given.precision, given.out)
-    bench_data()
+    bench_data(given.device)
 
 
 if __name__ == "__main__":

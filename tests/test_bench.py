@@ -1,0 +1,47 @@
+"""The benchmark's rows on a tiny network; their times are printed and not judged."""
+
+import importlib.util
+import itertools
+from pathlib import Path
+
+import pytest
+
+from jetatag.config import RunConfig
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    spec = importlib.util.spec_from_file_location("bench", Path(__file__).with_name("bench.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name, value in {"SECONDS": 0.0, "MIN_ROUNDS": 1}.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setitem(module.PRODUCT_SIZE, "cpu", 256)
+    return module
+
+
+def test_rows_say_what_was_measured(bench):
+    config = RunConfig(extractor="sample_cnn", width=4, batch_size=2, device="cpu")
+    rows = {mode: bench.measure(config, mode) for mode in bench.MODES}
+    for mode, row in rows.items():
+        print(row)
+        assert (row["extractor"], row["mode"], row["batch"]) == ("sample_cnn", mode, 2)
+        assert row["device"] == "cpu" and row["crop_samples"] == 59_049
+        assert row["clips_per_s"] == pytest.approx(2 / row["seconds"])
+        work = row["seconds"] * row["limit_gflop_per_s"] * row["share_of_limit"]
+        assert work == pytest.approx(row["gflop"])
+    # Twice the multiply-adds of each convolution and of the dense layer, by hand.
+    channels, frames, n = [4, 4, 4, 8, 8, 8, 8, 8, 8, 16], 59_049 // 3, 0
+    n += 3 * 1 * 4 * frames
+    for n_in, n_out in itertools.pairwise(channels):
+        n += 3 * n_in * n_out * frames
+        frames //= 3
+    n += 32 * 32
+    assert rows["infer"]["gflop"] == pytest.approx(2 * 2 * n / 1e9)
+    assert rows["train"]["gflop"] > 2.5 * rows["infer"]["gflop"]  # backward, heads
+
+
+def test_noise_feeds_like_any_store(bench, tmp_path):
+    store = bench.noise_store(tmp_path, n_clips=10, duration_s=1)
+    assert store.read([9], [8_000], 16_000).shape == (1, 16_000)
+    assert len(store.rows("train")) == 9 and store.labels.shape == (10, bench.N_TAGS)
