@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -159,6 +160,10 @@ def test_scores_do_not_depend_on_the_batch_size(tiny_store, tiny_config, tmp_pat
     np.testing.assert_array_equal(*probs)
 
 
+needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler")
+
+
+@needs_compiler
 def test_bfloat16_runs(tiny_store, tiny_config, tmp_path):
     config = tiny_config.replace(
         precision="bf16-mixed", extractor="harmonic_cnn", crop_samples=73_728
@@ -178,7 +183,10 @@ def readme_example(names):
     exec(example, names)
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])  # the latter compiled
+@pytest.mark.parametrize(
+    "precision",
+    ["32-true", pytest.param("bf16-mixed", marks=needs_compiler)],  # the latter compiled
+)
 def test_the_readmes_own_extractor_joins_by_passing_the_object(
     tiny_store, tiny_config, tmp_path, monkeypatch, precision
 ):
