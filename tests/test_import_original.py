@@ -88,7 +88,7 @@ def test_the_run_answers_as_the_saved_models_do(made, release, tmp_path, encoder
     run = original.import_original(release(encoder, *heads), tmp_path / "runs", TAGS)
     config = Run.open(run.folder).config
     assert config.extractor == encoder and config.width == 4
-    assert config.form == ("as_coded" if encoder == "harmonic_cnn" else "as_published")
+    assert config.form == config.windows == config.optimizer_form == "as_coded"
     assert config.crop_samples == (80_000 if encoder == "harmonic_cnn" else 59_049)
     assert run.vocabulary == Vocabulary(tuple(TAGS), "multilabel")
 
