@@ -149,8 +149,8 @@ def _check_contract(own: nn.Module, crop_samples: int) -> None:
             f"{own!r} must be a module that carries n_features and min_samples as whole numbers: "
             "build it, and set them in its __init__."
         )
-    training = own.training
-    h = own.eval()(torch.zeros(2, max(crop_samples, own.min_samples)))
+    crops, training = torch.zeros(2, max(crop_samples, own.min_samples)), own.training
+    h = own.cpu().eval()(crops)  # an earlier stage may have left it on a GPU
     own.train(training)
     if not isinstance(h, Tensor) or h.shape != (2, own.n_features):
         raise ValueError(
