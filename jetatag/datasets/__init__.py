@@ -1,15 +1,22 @@
 """Folders on disk → `Index`, one file a data set."""
 
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from jetatag.config import refuse_unknown
-from jetatag.datasets import mtat
-from jetatag.datasets.index import SPLITS, Index, Vocabulary
+from jetatag.datasets import dcase2017, folder, mtat, speech_commands
+from jetatag.datasets.index import SPLITS, DataWarning, Index, Vocabulary
 
-__all__ = ["DATASETS", "SPLITS", "Index", "Vocabulary", "load"]
+__all__ = ["DATASETS", "SPLITS", "DataWarning", "Index", "Vocabulary", "load"]
 
-DATASETS = {"mtat": mtat.load, "rendered": mtat.load}
+DATASETS = {
+    "rendered": mtat.load,
+    "mtat": mtat.load,
+    "dcase2017": dcase2017.load,
+    "speech_commands": speech_commands.load,
+    "folder": folder.load,
+}
 """Loaders by name. The built-in set is written in MagnaTagATune's own layout and read by the
 same function."""
 
@@ -17,7 +24,16 @@ same function."""
 def load(name: str, root: Path | str, **options: Any) -> Index:
     """Read the folder `root` of the data set called `name`; `options` are its loader's own.
 
-    An unknown name is refused in one sentence (`ValueError`), as the loaders refuse bad folders.
+    Unknown names are refused in one sentence (`ValueError`), as the loaders refuse bad folders.
     """
     refuse_unknown([name], DATASETS, "data set")
+    refuse_unknown(options, option_names(name), f"option of {name}")
     return DATASETS[name](root, name=name, **options)
+
+
+def option_names(name: str) -> list[str]:
+    """What `load` takes beside the folder for the data set called `name`."""
+    return [option for option in signature(DATASETS[name]).parameters if option not in NOT_OPTIONS]
+
+
+NOT_OPTIONS = ("root", "name")

@@ -1,5 +1,8 @@
 """The index: which clips a data set holds, their split, group and tags. No audio is opened."""
 
+import os
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -11,6 +14,11 @@ from jetatag.config import refuse_unknown
 
 SPLITS = ("train", "valid", "test")
 LEFT_OUT_COLUMNS = ["clip_id", "path", "reason"]
+AUDIO_SUFFIXES = {".mp3", ".wav", ".flac", ".ogg"}
+
+
+class DataWarning(UserWarning):
+    """Something a data set lacks, or in which it differs from what is known of it, with numbers."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,9 @@ class Index:
     `table` has one row a clip: clip_id (str), path (relative to `audio_root`), split (train,
     valid or test), group (such as the artist; empty where unknown) and title. `labels` is
     (clip, tag) uint8 in the same row order, columns as `vocabulary.tags`. `left_out` has one
-    row for every annotated clip that is not in `table`: clip_id, path, reason.
+    row for every annotated clip that is not in `table`: clip_id, path, reason. `peak_normalise`
+    says whether the data set was published with every clip scaled to full scale, and
+    `known_clips` how many clips a split of the official data holds, where that is known.
     """
 
     name: str
@@ -42,25 +52,81 @@ class Index:
     table: pd.DataFrame
     labels: np.ndarray
     left_out: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=LEFT_OUT_COLUMNS))
+    peak_normalise: bool = True
+    known_clips: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.table)
 
     def summary(self) -> pd.DataFrame:
-        """One row a split: clips, groups, mean tags a clip, and share of clips whose group also
-        occurs in train (the overlap that a random or folder split hides)."""
-        train_groups = set(self.table.group[self.table.split == "train"]) - {""}
+        """One row a split: clips, clips of the official data where known, groups, mean tags a
+        clip, and share of clips whose group also occurs in train (the overlap that a random or
+        folder split hides)."""
+        overlap = self.group_overlap()
         rows = []
         for split in SPLITS:
             chosen = (self.table.split == split).to_numpy()
             groups = self.table.group[chosen]
-            rows.append(
-                {
-                    "split": split,
-                    "clips": int(chosen.sum()),
-                    "groups": groups[groups != ""].nunique(),
-                    "tags_per_clip": self.labels[chosen].sum(1).mean() if chosen.any() else 0.0,
-                    "group_in_train": groups.isin(train_groups).mean() if chosen.any() else 0.0,
-                }
-            )
+            row = {"split": split, "clips": int(chosen.sum())}
+            row |= {"known": self.known_clips[split]} if self.known_clips else {}
+            row["groups"] = groups[groups != ""].nunique()
+            row["tags_per_clip"] = self.labels[chosen].sum(1).mean() if chosen.any() else 0.0
+            row["group_in_train"] = overlap.loc[split, "train"]
+            rows.append(row)
         return pd.DataFrame(rows).set_index("split")
+
+    def group_overlap(self) -> pd.DataFrame:
+        """Share of a split's clips (rows) whose group also occurs in another split (columns)."""
+        groups = {split: self.table.group[self.table.split == split] for split in SPLITS}
+        shares = {
+            there: [groups[here].isin(set(groups[there]) - {""}).mean() for here in SPLITS]
+            for there in SPLITS
+        }
+        return pd.DataFrame(shares, index=pd.Index(SPLITS, name="split")).fillna(0.0)
+
+
+def audio_files(root: Path) -> list[str]:
+    """Paths of the audio files under `root`, relative to it and sorted; links to folders are not
+    followed, so that none leads outside or around."""
+    found = []
+    for folder, _, files in os.walk(root):
+        inner = Path(folder).relative_to(root)
+        found += [(inner / f).as_posix() for f in files if Path(f).suffix.lower() in AUDIO_SUFFIXES]
+    return sorted(found)
+
+
+def warn_about(index: Index, why: str = "") -> Index:
+    """Warn (`DataWarning`), with numbers, of what `index` lacks, and return it.
+
+    Missing audio, splits without clips, tags that no clip carries, and counts other than
+    `index.known_clips`; `why` says what such a difference usually comes from.
+    """
+    present = set(audio_files(index.audio_root)) if index.audio_root.is_dir() else set()
+    missing = ~index.table.path.isin(present)
+    if missing.any():
+        warn(
+            f"{index.name}: {missing.sum():,} of {len(index):,} audio files are not under "
+            f"{index.audio_root}; preparing will leave them out."
+        )
+    counts = {split: int((index.table.split == split).sum()) for split in SPLITS}
+    if empty := [split for split in SPLITS if not counts[split]]:
+        warn(f"{index.name}: 0 of {len(index):,} clips are in {' and '.join(empty)}.")
+    carried = index.labels.any(axis=0)
+    if not carried.all():
+        unused = [t for t, used in zip(index.vocabulary.tags, carried, strict=True) if not used]
+        warn(
+            f"{index.name}: {len(unused)} of {len(carried)} tags are never used: "
+            f"{', '.join(unused)}; they cannot be learned or scored."
+        )
+    differing = {s: n for s, n in counts.items() if index.known_clips.get(s, n) != n}
+    if differing:
+        told = ", ".join(
+            f"{split} {n:,} ({n - index.known_clips[split]:+,})" for split, n in differing.items()
+        )
+        warn(f"{index.name}: clips differ from the official data: {told}. {why}".rstrip())
+    return index
+
+
+def warn(sentence: str) -> None:
+    """Say what a data set lacks."""
+    warnings.warn(sentence, DataWarning, stacklevel=4)

@@ -1,128 +1,203 @@
 """MagnaTagATune (Law et al., ISMIR 2009): the official folder → `Index`.
 
-The folder holds `annotations_final.csv`, `clip_info_final.csv` and `mp3/<0-9a-f>/….mp3`. The
-usual 12:1:3 split goes by sub-folder: 0–b train, c valid, d–f test.
+The folder holds `annotations_final.csv`, `clip_info_final.csv` and `mp3/<0-9a-f>/….mp3`; the
+first is enough for an index. The usual 12:1:3 split goes by sub-folder: 0–b train, c valid, d–f
+test.
 """
 
-import csv
-import warnings
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
 from jetatag.config import refuse_unknown
-from jetatag.datasets.index import LEFT_OUT_COLUMNS, Index, Vocabulary
+from jetatag.datasets._splits import grouped_split
+from jetatag.datasets._tables import read_text_table, refuse_blank, sift
+from jetatag.datasets.index import Index, Vocabulary, warn, warn_about
 
 SPLIT_OF_FOLDER = (
     dict.fromkeys("0123456789ab", "train") | {"c": "valid"} | dict.fromkeys("def", "test")
 )
+SHARES = {"train": 12 / 16, "valid": 1 / 16, "test": 3 / 16}
+SPLITS = ("cleaned", "full", "artist_disjoint")
+TAG_LISTS = ("top50", "merged")
 N_TOP_TAGS = 50
+KNOWN_CLIPS = {
+    "full": {"train": 18_709, "valid": 1_825, "test": 5_329},
+    "cleaned": {"train": 15_247, "valid": 1_529, "test": 4_332},
+}
+"""Clips of the official data, of which "cleaned" counts those that carry one of the 50 top tags."""
+
+WHY = (
+    "Usual reasons: annotations that are not whole, or tags and splits of another list (one public "
+    "list counts 15,244 training clips, because it also drops those under 29.1 s)."
+)
+UNREADABLE = {
+    "6/norine_braun-now_and_zen-08-gently-117-146.mp3",
+    "8/jacob_heringman-josquin_des_prez_lute_settings-19-gintzler__pater_noster-204-233.mp3",
+    "9/american_baroque-dances_and_suites_of_rameau_and_couperin-25-le_petit_rien_xiveme_ordre_"
+    "couperin-88-117.mp3",
+}
+"""Files of 0 bytes in the official archive (clips 35644, 55753, 57881)."""
+
+SYNONYMS = {
+    "beat": ("beats",),
+    "chant": ("chanting",),
+    "choir": ("choral",),
+    "classical": ("clasical", "classic"),
+    "drums": ("drum",),
+    "electronic": ("electro", "electronica", "electric"),
+    "fast": ("fast beat", "quick"),
+    "female": (
+        *("female singer", "female singing", "female vocal", "female vocals", "female voice"),
+        *("woman", "woman singing", "women"),
+    ),
+    "flute": ("flutes",),
+    "guitar": ("guitars",),
+    "hard": ("hard rock",),
+    "harpsichord": ("harpsicord",),
+    "heavy": ("heavy metal", "metal"),
+    "horn": ("horns",),
+    "indian": ("india",),
+    "jazz": ("jazzy",),
+    "male": (
+        *("male singer", "male vocal", "male vocals", "male voice"),
+        *("man", "man singing", "men"),
+    ),
+    "no beat": ("no drums",),
+    "no vocals": (
+        *("no singer", "no singing", "no vocal", "no voice", "no voices"),
+        "instrumental",
+    ),
+    "opera": ("operatic",),
+    "orchestra": ("orchestral",),
+    "quiet": ("silence",),
+    "space": ("spacey",),
+    "strings": ("string",),
+    "synth": ("synthesizer",),
+    "violin": ("violins",),
+    "vocals": ("vocal", "voice", "voices", "singing", "singer"),
+    "weird": ("strange",),
+}
+"""Tags of the 188 that mean the same, under the name they are merged into: the groups proposed by
+K. Choi (github.com/keunwoochoi/magnatagatune-list), with singing counted among the vocals."""
 
 
 def load(
-    root: Path | str, split: str = "cleaned", tags: str | list[str] = "top50", name: str = "mtat"
+    root: Path | str,
+    split: str = "cleaned",
+    tags: str | Sequence[str] = "top50",
+    seed: int = 0,
+    name: str = "mtat",
 ) -> Index:
     """Read the annotations under `root`; no audio is opened.
 
-    `split`: "cleaned" drops clips without any of the chosen tags (15,247 / 1,529 / 4,332 clips
-    once the three 0-byte files are left out at preparing), "full" keeps them. `tags`: "top50",
-    the fifty most frequent of the file, or a list of names. Missing annotations raise
-    `FileNotFoundError`; a malformed file, unknown split or unknown tag `ValueError`, each in
-    one sentence.
+    `split`: "cleaned", by folder without clips that carry none of the chosen tags (15,247 /
+    1,529 / 4,332); "full" keeps those (18,709 / 1,825 / 5,329 with the three files of 0 bytes);
+    "artist_disjoint" deals the cleaned clips anew, by `seed` and near 12:1:3, so that no artist
+    crosses. `tags`: "top50", the fifty most frequent of the file; "merged", the fifty most
+    frequent after merging `SYNONYMS`; or a list of names. Missing clip information or audio is
+    a `DataWarning`; missing annotations raise `FileNotFoundError`, a malformed file, unknown
+    split or unknown tag `ValueError`, each in one sentence.
     """
     refuse_unknown([split], SPLITS, "split")
-    annotations = read_annotations(Path(root) / "annotations_final.csv")
-    vocabulary = Vocabulary(choose_tags(annotations, tags))
-    table = annotations[["clip_id", "path"]].copy()
-    table["split"] = table.path.map(lambda path: SPLIT_OF_FOLDER[PurePosixPath(path).parts[0]])
-    table = table.merge(read_clip_info(Path(root) / "clip_info_final.csv"), "left", on="clip_id")
+    given = read_annotations(Path(root) / "annotations_final.csv")
+    vocabulary, labels = choose_tags(given.drop(columns=["clip_id", "path"]), tags)
+    table = given[["clip_id", "path"]].copy()
+    table["split"] = table.path.map(lambda path: SPLIT_OF_FOLDER.get(_folder(path), ""))
+    table = table.merge(read_clip_info(Path(root) / "clip_info_final.csv", table), "left")
     table[["group", "title"]] = table[["group", "title"]].fillna("")
-    labels = annotations[list(vocabulary.tags)].to_numpy(np.uint8)
-    keep = SPLITS[split](labels)
-    left_out = table.loc[~keep, ["clip_id", "path"]].assign(reason=UNTAGGED)
-    return Index(
+    table, labels, left_out = sift(table, labels, _reasons(table, labels, split))
+    if split == "artist_disjoint":
+        table["split"] = grouped_split(table.group, labels, SHARES, seed)
+    official = name == "mtat" and (split == "full" or (split == "cleaned" and tags == "top50"))
+    index = Index(
         name=name,
         audio_root=Path(root) / "mp3",
         vocabulary=vocabulary,
-        table=table[keep].reset_index(drop=True),
-        labels=labels[keep],
-        left_out=left_out.reset_index(drop=True)[LEFT_OUT_COLUMNS],
+        table=table,
+        labels=labels,
+        left_out=left_out,
+        known_clips=KNOWN_CLIPS[split] if official else {},
     )
-
-
-UNTAGGED = "none of the chosen tags (split 'cleaned'; split 'full' keeps such clips)"
-SPLITS = {
-    "cleaned": lambda labels: labels.any(axis=1),
-    "full": lambda labels: np.ones(len(labels), bool),
-}
+    return warn_about(index, WHY)
 
 
 def read_annotations(path: Path) -> pd.DataFrame:
-    """The annotations as clip_id (str), one 0/1 column a tag, and path (relative to mp3/)."""
+    """The annotations as clip_id (str), path (relative to mp3/), and one uint8 column a tag."""
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} does not exist: give the folder that holds MagnaTagATune's "
             "annotations_final.csv, clip_info_final.csv and mp3/."
         )
-    table = _read_tsv(path, required=("clip_id", "mp3_path")).rename(columns={"mp3_path": "path"})
-    tags = table.columns.difference(["clip_id", "path"], sort=False)
-    bad = ~table[tags].isin(["0", "1"]).all(axis=1)
+    table = read_text_table(path, "\t", required=("clip_id", "mp3_path"))
+    table = table.rename(columns={"mp3_path": "path"})
+    refuse_blank(path, table.clip_id)
+    labels = table.drop(columns=["clip_id", "path"])
+    if labels.columns.empty:
+        raise ValueError(f"{path} has no tag columns: give the official file.")
+    bad = ~labels.isin(["0", "1"]).all(axis=1)
     if bad.any():
         raise ValueError(
             f"{path}: the row of clip {table.clip_id[bad].iloc[0]} holds a label that is neither "
             "0 nor 1: correct or remove it."
         )
-    folders = table.path.map(lambda value: PurePosixPath(value).parts[:1])
-    bad = ~folders.map(lambda parts: bool(parts) and parts[0] in SPLIT_OF_FOLDER)
-    if bad.any():
-        raise ValueError(
-            f"{path}: mp3_path {table.path[bad].iloc[0]!r} does not begin with a folder 0–f, "
-            "which decides the split: correct or remove the row."
-        )
-    if table.clip_id.duplicated().any():
-        twice = table.clip_id[table.clip_id.duplicated()].iloc[0]
-        raise ValueError(f"{path}: clip {twice} stands in two rows: remove one of them.")
-    table[tags] = table[tags].astype(np.uint8)
-    return table
+    return pd.concat([table[["clip_id", "path"]], labels.eq("1").astype(np.uint8)], axis=1)
 
 
-def read_clip_info(path: Path) -> pd.DataFrame:
-    """clip_id, group (the artist) and title; without the file both stay empty, with a warning."""
-    if not path.is_file():
-        warnings.warn(
-            f"{path} does not exist: clips have no artist, so group overlap is unknown.",
-            stacklevel=3,
-        )
-        return pd.DataFrame(columns=["clip_id", "group", "title"], dtype=str)
-    table = _read_tsv(path, required=("clip_id", "artist", "title"))
-    table = table.rename(columns={"artist": "group"})[["clip_id", "group", "title"]]
-    return table.drop_duplicates("clip_id")
+def read_clip_info(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """clip_id, group (the artist) and title of the clips in `table`; without the file, artists
+    are taken from the audio's names and titles stay empty, with a warning."""
+    if path.is_file():
+        info = read_text_table(path, "\t", required=("clip_id", "artist", "title"))
+        info = info.rename(columns={"artist": "group"})[["clip_id", "group", "title"]]
+        return info.drop_duplicates("clip_id")
+    artists = table.path.map(lambda name: PurePosixPath(name).name.partition("-")[0])
+    warn(
+        f"{path} does not exist: {artists.nunique():,} artists of {len(table):,} clips are taken "
+        "from the file names, and clips have no title."
+    )
+    info = pd.DataFrame({"clip_id": table.clip_id, "group": artists, "title": ""})
+    return info.drop_duplicates("clip_id")
 
 
-def choose_tags(annotations: pd.DataFrame, tags: str | list[str]) -> tuple[str, ...]:
-    """Tag names by rank of their count (ties by name), or the listed ones if all are known."""
-    counts = annotations.drop(columns=["clip_id", "path"]).sum()
-    if isinstance(tags, str):
-        refuse_unknown([tags], ["top50"], "tag list")
-        ranked = sorted(counts.index, key=lambda tag: (-int(counts[tag]), tag))
-        return tuple(ranked[:N_TOP_TAGS])
-    refuse_unknown(tags, counts.index, "tag")
-    return tuple(tags)
+def choose_tags(given: pd.DataFrame, tags: str | Sequence[str]) -> tuple[Vocabulary, np.ndarray]:
+    """The vocabulary of a tag list and its labels (clip, tag) uint8; tags go by their names.
+
+    Named lists are ranked by count, ties by name.
+    """
+    if not isinstance(tags, str):
+        refuse_unknown(tags, given.columns, "tag")
+        return Vocabulary(tuple(tags)), given[list(tags)].to_numpy(np.uint8)
+    refuse_unknown([tags], TAG_LISTS, "tag list")
+    labels = merge_synonyms(given) if tags == "merged" else given
+    counts = labels.sum()
+    ranked = sorted(labels, key=lambda tag: (-int(counts[tag]), tag))[:N_TOP_TAGS]
+    return Vocabulary(tuple(ranked)), labels[ranked].to_numpy(np.uint8)
 
 
-def _read_tsv(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
-    """Tab-separated text as strings, or one sentence about what is wrong with it."""
-    try:
-        table = pd.read_csv(
-            path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL
-        )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a tab-separated table ({error}).") from None
-    missing = [column for column in required if column not in table]
-    if missing:
-        raise ValueError(
-            f"{path} has no column {missing[0]!r}: it must be tab separated with the columns "
-            f"{', '.join(required)}."
-        )
-    return table
+def merge_synonyms(labels: pd.DataFrame) -> pd.DataFrame:
+    """One column for each group of `SYNONYMS`: 1 where a clip carries any of its tags."""
+    name_of = {other: name for name, others in SYNONYMS.items() for other in others}
+    merged = [name_of.get(tag, tag) for tag in labels]
+    return labels.T.groupby(merged, sort=False).max().T
+
+
+UNTAGGED = "none of the chosen tags (split 'full' keeps such clips)"
+STRAY = "its path does not begin with a folder 0–f, which decides the split"
+EMPTY = "0 bytes in the official archive"
+
+
+def _reasons(table: pd.DataFrame, labels: np.ndarray, split: str) -> np.ndarray:
+    """Why the split leaves a row out, empty for the rows it keeps."""
+    why = np.full(len(table), "", dtype=object)
+    if split != "full":
+        why[~labels.any(axis=1)] = UNTAGGED
+        why[table.path.isin(UNREADABLE)] = EMPTY
+    why[table.split == ""] = STRAY
+    return why
+
+
+def _folder(path: str) -> str:
+    return path.split("/")[0]

@@ -1,0 +1,110 @@
+"""Reading other people's tables: text as it stands, each problem named, no row lost unsaid."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from jetatag.datasets.index import LEFT_OUT_COLUMNS
+
+
+def read_text_table(
+    path: Path, delimiter: str, required: Sequence[str] = (), header: Sequence[str] = ()
+) -> pd.DataFrame:
+    """A delimited UTF-8 text file as strings; `header` names the columns of a file without one.
+
+    A byte-order mark, line ends of any system and empty lines do not matter. Raises `ValueError`
+    of one sentence for anything else that is not a table with the `required` columns.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(row)]
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
+    except csv.Error as error:
+        raise ValueError(f"{path} is no table ({error}): correct or export it anew.") from None
+    columns, rows = (list(header), rows) if header else (rows[0] if rows else [], rows[1:])
+    refuse_columns(path, columns, required, delimiter)
+    ragged = [number for number, row in enumerate(rows, 1) if len(row) != len(columns)]
+    if ragged:
+        fields = len(rows[ragged[0] - 1])
+        raise ValueError(
+            f"{path}: row {ragged[0]} has {fields} fields and not {len(columns)}: correct or "
+            "remove it."
+        )
+    if not rows:
+        raise ValueError(f"{path} has no rows: give the whole file.")
+    return pd.DataFrame(rows, columns=columns, dtype=str)
+
+
+def refuse_columns(
+    path: Path, columns: Sequence[str], required: Sequence[str], delimiter: str = ""
+) -> None:
+    """Refuse (`ValueError`) a table that lacks a required column or has one name twice."""
+    missing = [name for name in required if name not in columns]
+    if missing:
+        named = {"\t": "tab separated, ", ",": "comma separated, "}.get(delimiter, "")
+        raise ValueError(
+            f"{path} has no column {missing[0]!r}: it must be a table, {named}with the columns "
+            f"{', '.join(required)}; it has {', '.join(map(repr, columns[:8])) or 'none'}."
+        )
+    twice = [name for name in columns if list(columns).count(name) > 1]
+    if twice:
+        raise ValueError(f"{path} has two columns {twice[0]!r}: rename or remove one.")
+
+
+def refuse_blank(path: Path, values: pd.Series) -> None:
+    """Refuse (`ValueError`) a column, such as the clip ids, in which a row says nothing."""
+    blank = values.str.strip() == ""
+    if blank.any():
+        row = int(np.flatnonzero(blank)[0]) + 1
+        raise ValueError(f"{path}: row {row} has no {values.name}: correct or remove it.")
+
+
+def leaves_folder(path: str) -> bool:
+    """Whether a relative path, read literally, is absolute or climbs out of its folder."""
+    depth = 0
+    for part in PurePosixPath(path.replace("\\", "/")).parts:
+        depth += {"..": -1}.get(part, 1)
+        if depth < 0 or part in ("/", "//"):
+            return True
+    return ":" in path.split("/")[0] or "\0" in path
+
+
+OUTSIDE = "its path leads outside the data folder"
+TWICE = "an earlier row says the same of this file"
+CONTRADICTED = "rows give this file different labels"
+SAME_ID = "rows give this clip id to different files"
+
+
+def sift(
+    table: pd.DataFrame, labels: np.ndarray, reasons: Sequence[str] = ()
+) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+    """Part the rows that can be used from those left out: (table, labels, left out).
+
+    `table` has clip_id and path, `labels` (row, tag) a row each; `reasons` gives one a row, empty
+    for a row to keep. Rows whose path leaves the folder go; of rows that say the same of a file
+    the first stays; rows that contradict each other all go.
+    """
+    why = np.array(list(reasons) or [""] * len(table), dtype=object)
+    rows = pd.DataFrame({"path": table.path.to_numpy(), "id": table.clip_id.to_numpy()})
+    rows["labels"] = [row.tobytes() for row in labels]
+    files = rows.groupby("path", sort=False)
+    checks = {
+        OUTSIDE: rows.path.map(leaves_folder),
+        CONTRADICTED: files["labels"].transform("nunique") > 1,
+        TWICE: rows.path.duplicated(),
+        SAME_ID: rows.groupby("id", sort=False)["path"].transform("nunique") > 1,
+    }
+    for reason, found in checks.items():
+        why[found.to_numpy(bool) & (why == "")] = reason
+    keep = why == ""
+    left_out = table.loc[~keep, ["clip_id", "path"]].assign(reason=why[~keep])
+    return (
+        table[keep].reset_index(drop=True),
+        labels[keep],
+        left_out.reset_index(drop=True)[LEFT_OUT_COLUMNS],
+    )

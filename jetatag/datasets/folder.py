@@ -1,0 +1,4 @@
+from jetatag.datasets.index import Index
+
+
+def load(root, name="folder") -> Index: ...
