@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -68,17 +69,22 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
 
 
 def inside(root: Path | str, relative: str) -> Path:
-    """Return `root / relative`, refusing any path that leaves `root` (`ValueError`)."""
+    """Return `root / relative`, refusing any path that leaves `root` (`ValueError`), also by a
+    link, and links that lead round in a circle."""
     root = Path(root)
     path = root / relative
-    if not path.resolve().is_relative_to(root.resolve()):
+    try:
+        within = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{relative!r} cannot be followed ({error}).") from None
+    if not within:
         raise ValueError(f"{relative!r} points outside {root}: paths must stay in the data folder.")
     return path
 
 
 @contextmanager
-def alone(folder: Path | str) -> Iterator[None]:
-    """Hold `folder` for this process, refusing (`ValueError`) while another one holds it.
+def alone(folder: Path | str, wait: bool = False) -> Iterator[None]:
+    """Hold `folder` for this process; while another one holds it, `wait` or refuse (`ValueError`).
 
     The operating system lets go when the process ends, however it ends.
     """
@@ -87,13 +93,15 @@ def alone(folder: Path | str) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(
-                f"another process is at work on {folder}: wait for it or stop it."
-            ) from None
+            told = f"another process is at work on {folder}"
+            if not wait:
+                raise ValueError(f"{told}: wait for it or stop it.") from None
+            print(f"{told}: waiting for it.", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def checksum(*chunks: bytes) -> str:
+def checksum(*chunks: bytes | np.ndarray) -> str:
     """SHA-256 over `chunks`, first 16 hexadecimal digits: names a data set or split in records."""
     digest = hashlib.sha256()
     for chunk in chunks:

@@ -1,10 +1,11 @@
 """The store: every clip of an `Index` as int16 in one memory-mapped file, built once.
 
 A store is a folder: `audio.i16` (all samples, one clip after another), `clips.csv` (one row a
-clip: where it lies and what it is), `labels.npy`, `report.csv` (what was left out and why) and
-`store.json` (vocabulary, sample rate, counts, checksum).
+clip: where it lies, what it is, its checksum), `labels.npy`, `report.csv` (what was left out and
+why) and `store.json` (vocabulary, sample rate, counts, checksum).
 """
 
+import errno
 import json
 import os
 import shutil
@@ -22,11 +23,11 @@ from tqdm import tqdm
 
 from jetatag.audio import AudioError, load
 from jetatag.datasets import SPLITS, Index, Vocabulary
-from jetatag.files import checksum, inside, read_json, write_json
+from jetatag.datasets.index import audio_files
+from jetatag.files import alone, atomic, checksum, inside, read_json, write_json
+from jetatag.memory import keep_memory
 
 FULL_SCALE = 32_767
-SHORTEST_S = 0.1
-AUDIO_SUFFIXES = {".mp3", ".wav", ".flac", ".ogg"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class AudioStore:
     @classmethod
     def _open(cls, folder: Path) -> "AudioStore":
         facts = read_json(folder / "store.json")
-        text = {"clip_id": str, "path": str, "split": str, "group": str, "title": str}
+        text = dict.fromkeys(["clip_id", "path", "split", "group", "title", "checksum"], str)
         table = pd.read_csv(folder / "clips.csv", dtype=text, keep_default_na=False)
         labels = np.load(folder / "labels.npy")
         report = pd.read_csv(folder / "report.csv", dtype=str, keep_default_na=False)
@@ -119,24 +120,59 @@ class AudioStore:
         batch *= np.float32(1 / FULL_SCALE)
         return batch
 
+    def damaged(self) -> list[str]:
+        """Ids of the clips whose samples are no longer those that were decoded; reads them all."""
+        ends = self._offsets + self.lengths
+        clips = zip(self.table.clip_id, self._offsets, ends, self.table.checksum, strict=True)
+        return [name for name, a, b, told in clips if checksum(self._samples[a:b]) != told]
+
 
 def build(
     index: Index,
     folder: Path | str,
     sample_rate: int = 16_000,
-    peak_normalise: bool = True,
+    peak_normalise: bool | None = None,
     workers: int | None = None,
 ) -> AudioStore:
     """Decode every clip of `index` to mono int16 at `sample_rate` (Hz) under `folder`.
 
-    `peak_normalise` scales each clip to full scale, as published for MagnaTagATune. Clips that
-    cannot be used are left out and counted in the report, as are the index's own and audio
-    files without a row. A finished store of the same content is opened at once; one of other
-    content is refused (`ValueError`). After an interruption the finished clips are kept.
+    `peak_normalise` scales each clip to full scale; by default as the data set was published.
+    Clips that cannot be used are left out and counted in the report, as are the index's own and
+    audio files without a row. A finished store of the same content is opened at once; one of
+    other content is refused (`ValueError`). After an interruption the finished clips are kept,
+    and of several processes that ask for one store the first builds it while the others wait.
+    Raises `OSError` where the disk is full; the same call then goes on.
     """
     folder = Path(folder)
+    if peak_normalise is None:
+        peak_normalise = index.peak_normalise
     settings = {"sample_rate": sample_rate, "peak_normalise": peak_normalise}
     identity = _identity(index, settings)
+    if finished := _finished(folder, identity):
+        return finished
+    if not index.audio_root.is_dir():
+        raise FileNotFoundError(
+            f"{index.audio_root} does not exist: put the audio there or correct the data folder."
+        )
+    work = folder.with_name(f".{folder.name}.partial")
+    try:
+        with alone(work, wait=True):
+            if not _finished(folder, identity):
+                _build(index, work, settings, identity, workers)
+                (work / "store").replace(folder)
+            shutil.rmtree(work, ignore_errors=True)  # one that waited finds it gone
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise OSError(
+            f"no room left for {folder}, which wants about {_gigabytes(index, work):.1f} GB: free "
+            "some space and run this again; the clips done so far are kept."
+        ) from None
+    return AudioStore.open(folder)
+
+
+def _finished(folder: Path, identity: str) -> AudioStore | None:
+    """The store of that content under `folder`, if it is done; anything else there is refused."""
     if (folder / "store.json").is_file():
         if read_json(folder / "store.json")["checksum"] != identity:
             raise ValueError(
@@ -146,31 +182,26 @@ def build(
         return AudioStore.open(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something that is no store: choose another folder.")
-    if not index.audio_root.is_dir():
-        raise FileNotFoundError(
-            f"{index.audio_root} does not exist: put the audio there or correct the data folder."
-        )
-    partial_folder = folder.with_name(f".{folder.name}.partial")
-    outcomes = _decode_all(index, partial_folder, settings, identity, workers)
-    stored = np.array([outcome["reason"] == "" for outcome in outcomes], bool)
+    return None
+
+
+def _build(index: Index, work: Path, settings: dict, identity: str, workers: int | None) -> None:
+    """Make the whole store in the folder `store` under `work`."""
+    outcomes = pd.DataFrame(_decode_all(index, work, settings, identity, workers))
+    stored = outcomes.reason.to_numpy() == "" if len(outcomes) else np.zeros(0, bool)
     if not stored.any():
         raise ValueError(
             f"none of the {len(index)} clips under {index.audio_root} could be read; the first: "
-            f"{outcomes[0]['reason'] if outcomes else 'the index is empty'}."
+            f"{outcomes.reason[0] if len(outcomes) else 'the index is empty'}."
         )
-    table = index.table[stored].reset_index(drop=True)
-    kept = [outcome for outcome in outcomes if outcome["reason"] == ""]
-    table["n_samples"] = [outcome["n_samples"] for outcome in kept]
-    table["peak"] = [outcome["peak"] for outcome in kept]
-    table.to_csv(partial_folder / "clips.csv", index=False)
-    np.save(partial_folder / "labels.npy", index.labels[stored])
-    reasons = [outcome["reason"] for outcome in outcomes]
-    unused = index.table.loc[~stored, ["clip_id", "path"]].assign(
-        reason=[reason for reason in reasons if reason]
-    )
+    facts = ["n_samples", "peak", "checksum"]
+    table = pd.concat([index.table, outcomes[facts]], axis=1)[stored].reset_index(drop=True)
+    table.to_csv(work / "store" / "clips.csv", index=False)
+    np.save(work / "store" / "labels.npy", index.labels[stored])
+    unused = index.table[["clip_id", "path"]].assign(reason=outcomes.reason)[~stored]
     report = pd.concat([index.left_out, unused, audio_without_row(index)], ignore_index=True)
-    report.to_csv(partial_folder / "report.csv", index=False)
-    facts = {
+    report.to_csv(work / "store" / "report.csv", index=False)
+    about = {
         "name": index.name,
         **asdict(index.vocabulary),
         **settings,
@@ -179,55 +210,43 @@ def build(
         "clips_by_split": {split: int((table.split == split).sum()) for split in SPLITS},
         "checksum": identity,
     }
-    write_json(partial_folder / "store.json", facts)
-    (partial_folder / "progress.jsonl").unlink()
-    (partial_folder / "identity.json").unlink()
-    partial_folder.replace(folder)
-    return AudioStore.open(folder)
+    write_json(work / "store" / "store.json", about)
 
 
 def audio_without_row(index: Index) -> pd.DataFrame:
     """Audio files under the data set's folder that no annotation row names, as report rows."""
     named = set(index.table.path) | set(index.left_out.path)
-    found = (
-        path.relative_to(index.audio_root).as_posix()
-        for path in sorted(index.audio_root.rglob("*"))
-        if path.suffix.lower() in AUDIO_SUFFIXES
-    )
-    paths = [path for path in found if path not in named]
+    paths = [path for path in audio_files(index.audio_root) if path not in named]
     return pd.DataFrame({"clip_id": "", "path": paths, "reason": "audio without an annotation row"})
 
 
 def decode(path: Path, sample_rate: int, peak_normalise: bool) -> tuple[np.ndarray, float]:
     """One file as (n_samples,) int16 and its peak before scaling; unusable clips raise
-    `AudioError` with the reason."""
+    `AudioError` with the reason. Audio beyond full scale is scaled to it, never clipped."""
     audio = load(path, sample_rate)
-    if len(audio) < SHORTEST_S * sample_rate:
-        raise AudioError(f"shorter than {SHORTEST_S} s ({len(audio)} samples)")
-    peak = float(np.abs(audio).max())
-    if peak < 1 / FULL_SCALE:
-        raise AudioError("silent: no sample reaches one 16-bit step")
-    scale = FULL_SCALE / peak if peak_normalise else FULL_SCALE
-    return np.clip(np.round(audio * scale), -FULL_SCALE, FULL_SCALE).astype("<i2"), peak
+    peak = float(max(audio.max(), -audio.min()))
+    audio *= np.float32(FULL_SCALE / (peak if peak_normalise else max(peak, 1)))
+    return np.rint(audio, out=audio).astype("<i2"), peak
 
 
 def _decode_all(
-    index: Index, folder: Path, settings: dict, identity: str, workers: int | None
+    index: Index, work: Path, settings: dict, identity: str, workers: int | None
 ) -> list[dict[str, Any]]:
     """Append every clip's samples to `audio.i16` and its outcome to `progress.jsonl`, in order."""
-    outcomes = _resume(folder, identity)
+    keep_memory()
+    outcomes = _resume(work, identity)
     rest = [(index.audio_root, path) for path in index.table.path[len(outcomes) :]]
     decode_one = partial(_outcome, settings=settings)
     workers = workers or os.cpu_count() or 1
     with (
-        (folder / "audio.i16").open("ab") as audio,
-        (folder / "progress.jsonl").open("a") as progress,
-        # Threads do: soundfile and torchaudio work outside Python's lock.
+        (work / "store" / "audio.i16").open("ab") as audio,
+        (work / "progress.jsonl").open("a") as progress,
+        # Threads do: decoding and transforms work outside Python's lock.
         ThreadPoolExecutor(workers) as pool,
         tqdm(desc="preparing", total=len(index), initial=len(outcomes), unit="clip") as bar,
     ):
         for samples, outcome in _in_order(pool, decode_one, rest, ahead=4 * workers):
-            samples.tofile(audio)
+            audio.write(samples)
             audio.flush()  # so that no line below speaks of samples that a crash could lose
             progress.write(json.dumps(outcome) + "\n")
             progress.flush()
@@ -240,9 +259,11 @@ def _outcome(place: tuple[Path, str], settings: dict) -> tuple[np.ndarray, dict[
     """Samples of one clip and its row of progress; `reason` is empty where it can be used."""
     try:
         samples, peak = decode(inside(*place), **settings)
-        return samples, {"n_samples": len(samples), "peak": peak, "reason": ""}
     except (AudioError, ValueError) as error:
-        return np.empty(0, "<i2"), {"n_samples": 0, "peak": 0.0, "reason": str(error)}
+        nothing = {"n_samples": 0, "peak": 0.0, "checksum": "", "reason": str(error)}
+        return np.empty(0, "<i2"), nothing
+    facts = {"n_samples": len(samples), "peak": peak, "checksum": checksum(samples)}
+    return samples, {**facts, "reason": ""}
 
 
 def _in_order(
@@ -258,31 +279,38 @@ def _in_order(
         yield waiting.popleft().result()
 
 
-def _resume(folder: Path, identity: str) -> list[dict[str, Any]]:
+def _resume(work: Path, identity: str) -> list[dict[str, Any]]:
     """Outcomes of an interrupted build of the same content; anything else is cleared away."""
-    marker = folder / "identity.json"
+    marker = work / "identity.json"
     if not marker.is_file() or read_json(marker) != identity:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(work / "store", ignore_errors=True)
+        (work / "progress.jsonl").unlink(missing_ok=True)
         write_json(marker, identity)
-        return []
     outcomes = []
-    for line in _lines(folder / "progress.jsonl"):
+    for line in _lines(work / "progress.jsonl"):
         try:
             outcomes.append(json.loads(line))
         except ValueError:
             break  # the last line of a killed process may be torn
-    audio = folder / "audio.i16"
+    audio = work / "store" / "audio.i16"
+    audio.parent.mkdir(exist_ok=True)
     audio.touch()
     while outcomes and 2 * sum(o["n_samples"] for o in outcomes) > audio.stat().st_size:
         outcomes.pop()  # its samples never reached the disk
     os.truncate(audio, 2 * sum(outcome["n_samples"] for outcome in outcomes))
-    with (folder / "progress.jsonl").open("w") as progress:
-        progress.writelines(json.dumps(outcome) + "\n" for outcome in outcomes)
+    with atomic(work / "progress.jsonl") as progress:
+        progress.write_text("".join(json.dumps(outcome) + "\n" for outcome in outcomes))
     return outcomes
 
 
 def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.is_file() else []
+
+
+def _gigabytes(index: Index, work: Path) -> float:
+    """What the whole store will take, judged by the clips done so far."""
+    done = max(len(_lines(work / "progress.jsonl")), 1)
+    return (work / "store" / "audio.i16").stat().st_size / done * len(index) / 1e9
 
 
 def _identity(index: Index, settings: dict) -> str:

@@ -1,26 +1,43 @@
-import librosa
+import re
+
 import numpy as np
 import pytest
 import soundfile
 
-from jetatag.audio import AudioError, load, to_rate
+from jetatag.audio import AudioError, load, mp3_samples, resample
 
 
 def test_channels_are_averaged_and_the_rate_is_kept(tmp_path):
-    stereo = np.stack([np.full(800, 0.5), np.full(800, -0.25)], axis=1)
+    stereo = np.random.default_rng(0).uniform(-0.9, 0.9, (900, 2))
     soundfile.write(tmp_path / "a.wav", stereo, 8_000)
     audio = load(tmp_path / "a.wav", 8_000)
-    assert audio.dtype == np.float32 and audio.shape == (800,)
-    np.testing.assert_allclose(audio, 0.125, atol=1e-4)
+    assert audio.dtype == np.float32 and audio.shape == (900,)
+    np.testing.assert_allclose(audio, stereo.mean(axis=1), atol=1e-4)
 
 
-def test_resampling_agrees_with_soxr():
-    time = np.arange(44_100) / 44_100
-    audio = np.sin(2 * np.pi * 997 * time).astype(np.float32)
-    ours = to_rate(audio, 44_100, 16_000)
-    theirs = librosa.resample(audio, orig_sr=44_100, target_sr=16_000, res_type="soxr_hq")
-    assert len(ours) == len(theirs) == 16_000
-    np.testing.assert_allclose(ours[200:-200], theirs[200:-200], atol=2e-3)
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000, 192_000])
+def test_resampling_keeps_what_fits_and_drops_the_rest(rate):
+    """Tones up to 0.9 of the lower of the two limits pass (to 0.01 dB: what is lost or added is 60
+    dB below them), and of tones a tenth above it nothing remains (100 dB below)."""
+    time, limit = np.arange(2 * rate) / rate, min(rate, 16_000) / 2
+    for frequency in (0.01 * limit, 0.37 * limit, 0.9 * limit):
+        ours = resample(tone(frequency, time), rate, 16_000)
+        ideal = tone(frequency, np.arange(len(ours)) / 16_000)
+        middle = slice(4_000, -4_000)  # the edges hear the silence before and after
+        assert len(ours) == 32_000
+        assert level(ours[middle] - ideal[middle]) < -60, frequency
+    if rate > 1.2 * 16_000:
+        above = tone(1.1 * limit, time)
+        assert level(resample(above, rate, 16_000)[4_000:-4_000]) < -100
+
+
+def tone(frequency, time):
+    return np.sin(2 * np.pi * frequency * time).astype(np.float32)
+
+
+def level(audio):
+    """dB of full scale."""
+    return 20 * np.log10(np.sqrt(np.mean(np.square(audio, dtype=np.float64))) + 1e-12)
 
 
 def write_mp3(path, seconds=3.0):
@@ -32,7 +49,7 @@ def write_mp3(path, seconds=3.0):
 def test_every_bad_file_gives_one_reason(tmp_path):
     (tmp_path / "empty.mp3").touch()
     (tmp_path / "text.mp3").write_text("this is no music " * 100)
-    soundfile.write(tmp_path / "nan.wav", np.full(100, np.nan), 16_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "nan.wav", np.full(16_000, np.nan), 16_000, subtype="FLOAT")
     wav = tmp_path / "cut.flac"
     soundfile.write(wav, np.random.default_rng(0).standard_normal(16_000) / 9, 16_000)
     wav.write_bytes(wav.read_bytes()[:9_000])
@@ -56,3 +73,28 @@ def test_a_truncated_mp3_is_refused_or_read_as_far_as_it_goes(tmp_path):
     with pytest.raises(AudioError, match="truncated"):
         load(path, 16_000)
     assert whole >= 3 * 16_000 - 2_000
+
+
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_an_mp3_that_does_not_state_its_length_is_read_whole(tmp_path, mode, rate, channels):
+    """Without its Xing or Info header libsndfile guesses the length from the first frame: here
+    it would lose most of a variable bit rate and find a constant one truncated."""
+    rng, n_samples = np.random.default_rng(0), 3 * rate
+    noise = rng.standard_normal((n_samples, channels)) * np.linspace(0.001, 0.2, n_samples)[:, None]
+    soundfile.write(tmp_path / "a.mp3", noise, rate, format="MP3", bitrate_mode=mode)
+    stated = (tmp_path / "a.mp3").read_bytes()
+    assert b"Xing" in stated[:200] or b"Info" in stated[:200]
+    header, *_ = re.split(rb"(?<=.)(?=\xff[\xe2-\xfb])", stated, maxsplit=1, flags=re.S)
+    bare = stated[len(header) :]
+    (tmp_path / "bare.mp3").write_bytes(bare)
+    (tmp_path / "tagged.mp3").write_bytes(b"ID3\x04\0\0\0\0\x01\0" + bytes(128) + bare)
+    whole = load(tmp_path / "a.mp3", rate)
+    for name in ("bare.mp3", "tagged.mp3"):
+        audio = load(tmp_path / name, rate)
+        assert 0 <= len(audio) - len(whole) < 3_000  # what the encoder put around it stays
+        assert level(audio[-n_samples // 4 :]) == pytest.approx(
+            level(whole[-n_samples // 4 :]), abs=1
+        )
+    assert mp3_samples(tmp_path / "a.mp3") == 0 < n_samples <= mp3_samples(tmp_path / "bare.mp3")

@@ -12,7 +12,7 @@ from jetatag import cli
 from jetatag.config import PRESETS
 
 ROOT = Path(__file__).parents[1]
-FLOW = """config files audio datasets store crops extractors heads losses optimizers metrics
+FLOW = """config files memory audio datasets store crops extractors heads losses optimizers metrics
 baselines runs predict train figures convert savedmodels original cli"""
 ROOMS = FLOW.split()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

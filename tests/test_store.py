@@ -85,8 +85,8 @@ def test_an_interrupted_build_goes_on_to_the_same_bytes(mtat_folder, monkeypatch
     done = len((partial / "progress.jsonl").read_text().splitlines())
     with (partial / "progress.jsonl").open("a") as progress:
         progress.write('{"n_sam')  # the line a killed process was writing
-    samples = (partial / "audio.i16").read_bytes()
-    (partial / "audio.i16").write_bytes(samples[:-4] if lost else samples + b"torn")
+    samples = (partial / "store" / "audio.i16").read_bytes()
+    (partial / "store" / "audio.i16").write_bytes(samples[:-4] if lost else samples + b"torn")
     done -= lost  # the last clip's samples never reached the disk
     monkeypatch.setattr(store, "decode", lambda p, **s: (decoded.append(p), original(p, **s))[1])
     decoded.clear()
