@@ -18,8 +18,9 @@ N_MELS = 96
 def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]:
     """Score the clips of `split` by every baseline, fitted on the training clips.
 
-    Returns the scores by name (`NAMES`), each (clip, tag) float32, with clip_ids, labels and
-    tags beside them, in the store's order.
+    Returns the scores by name (`NAMES`), each (clip, tag) float32, with clip_ids, labels, tags
+    and task beside them, in the store's order. Every tag is scored for itself, in a multiclass
+    task as well (one against the rest).
     """
     train, rows = store.rows("train"), store.rows(split)
     if not (len(train) and len(rows)):
@@ -33,6 +34,7 @@ def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]
         "clip_ids": store.table.clip_id.iloc[rows].to_numpy(np.str_),
         "labels": store.labels[rows],
         "tags": np.array(store.vocabulary.tags),
+        "task": np.array(store.vocabulary.task),
         "log_mel_logistic": logistic_regression(train_x, store.labels[train], x),
         "tag_frequency": tag_frequency(store.labels[train], len(rows)),
     }

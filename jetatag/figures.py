@@ -36,10 +36,12 @@ NAMES = {
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",
     "average_precision": "average precision",
+    "f1_as_coded": "F1 as coded",
+    "f1_instance": "instance-based F1 (micro)",
     "autoencoder_ap": "autoencoder AP",
     "learning_rate": "learning rate",
-    "macro_clip": "macro, per clip",
-    "micro_window": "micro, per window",
+    "macro_clip": "per clip, macro areas",
+    "micro_window": "per window, micro areas",
     "stage1": "stage 1: joint embedding",
     "stage2": "stage 2: classifier",
 }
@@ -305,7 +307,7 @@ def shared_space(
 
 
 def scores_with_intervals(table: pd.DataFrame) -> Figure:
-    """Draw methods against metrics as dots with whiskers, one panel a protocol and metric.
+    """Draw methods against metrics as dots with whiskers, a row a protocol, a panel a metric.
 
     `table` is long: columns `method`, `pair_loss` (missing or empty where a method has none),
     `protocol`, `metric`, `value`, `low`, `high`; rows of one method, such as its seeds, share a
@@ -319,24 +321,31 @@ def scores_with_intervals(table: pd.DataFrame) -> Figure:
         line=[_line_name(*pair) for pair in zip(table["method"], table["pair_loss"], strict=True)]
     )
     lines = list(dict.fromkeys(table["line"]))[::-1]  # the first method on top
-    panels = list(dict.fromkeys(zip(table["protocol"], table["metric"], strict=True)))
-    figure, axes = _panels(
-        1, len(panels), (1.6 + 2.6 * len(panels), 1.2 + 0.34 * len(lines)), sharey=True
-    )
-    for ax, (protocol, metric) in zip(axes[0], panels, strict=True):
-        shown = table[(table["protocol"] == protocol) & (table["metric"] == metric)]
-        for _, row in shown.iterrows():
-            place = lines.index(row["line"])
-            ax.hlines(place, row["low"], row["high"], color="0.35", linewidth=1.4)
-            marker = MARKERS[place % len(MARKERS)]
-            ax.plot(row["value"], place, marker, color=DARK, markersize=6)
-        ax.set(xlabel=_named(metric), ylim=(-0.6, len(lines) - 0.4))
-        ax.set_title(_named(protocol), fontsize=10)
-        ax.grid(axis="x", color="0.9")
-        ax.set_axisbelow(True)
+    protocols = dict(list(table.groupby("protocol", sort=False)))
+    columns = max(rows["metric"].nunique() for rows in protocols.values())
+    size = (1.6 + 2.8 * columns, len(protocols) * (1.2 + 0.34 * len(lines)))
+    figure, axes = _panels(len(protocols), columns, size, sharey=True)
+    for row, (protocol, rows) in zip(axes, protocols.items(), strict=True):
+        metrics_shown = list(dict.fromkeys(rows["metric"]))
+        for ax in row[len(metrics_shown) :]:
+            ax.remove()
+        for ax, metric in zip(row, metrics_shown, strict=False):
+            _draw_intervals(ax, rows[rows["metric"] == metric], lines)
+            ax.set(xlabel=_named(metric))
+            ax.set_title(_named(protocol), fontsize=10)
+        row[0].set_ylabel("method")
     axes[0, 0].set_yticks(range(len(lines)), lines)
-    axes[0, 0].set_ylabel("method")
     return figure
+
+
+def _draw_intervals(ax: Axes, rows: pd.DataFrame, lines: Sequence[str]) -> None:
+    for _, row in rows.iterrows():
+        place = lines.index(row["line"])
+        ax.hlines(place, row["low"], row["high"], color="0.35", linewidth=1.4)
+        ax.plot(row["value"], place, MARKERS[place % len(MARKERS)], color=DARK, markersize=6)
+    ax.set_ylim(-0.6, len(lines) - 0.4)
+    ax.grid(axis="x", color="0.9")
+    ax.set_axisbelow(True)
 
 
 def per_tag(tables: Mapping[str, pd.DataFrame], metric: str = "average_precision") -> Figure:

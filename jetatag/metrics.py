@@ -18,20 +18,29 @@ Two protocols are in use, and their figures must never be compared with each oth
   most of the field: window probabilities are averaged per clip, exact areas are taken per tag,
   then averaged over tags. Without audio the ROC area is 0.5.
 
+Beside the areas stands what decisions are worth. A multiclass task adds `accuracy` to both
+protocols. A multilabel task adds `f1_as_coded` to `micro_window`, and to `macro_clip` the
+challenge's `f1_instance`, whose thresholds come from other clips (`choose_thresholds`).
+
 Contents
 --------
 * Scores: `micro_window`, `macro_clip`, `per_tag`.
-* Uncertainty: `clip_weights`, `weighted_macro`, `weighted_micro`, `interval`,
-  `paired_difference`, `score_table`.
+* Decisions: `accuracy`, `f1_as_coded`, `f1_instance`, `choose_thresholds`.
+* Uncertainty: `clip_weights`, `weighted_macro`, `weighted_micro`, `weighted_accuracy`,
+  `weighted_f1_instance`, `interval`, `paired_difference`, `score_table`.
 * Spaces: `neighbour_agreement`, `gap`, `query_map`, `tag_correlation`.
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score, roc_auc_score
+
+from jetatag.config import refuse_unknown
+
+TASKS = ("multilabel", "multiclass")
 
 N_THRESHOLDS = 200
 """Thresholds of the micro areas: the default of Keras, used by both papers."""
@@ -137,6 +146,96 @@ def per_tag(labels: np.ndarray, scores: np.ndarray, tags: Sequence) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
+# Decisions
+
+
+def accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Return the share of rows whose highest score is that of their class.
+
+    For multiclass tasks, as Lee & Cho 2021 report it for Speech Commands, where rows are single
+    windows. Of equal scores the first column counts as the highest.
+
+    Parameters
+    ----------
+    labels : (row, class) 0/1 with one 1 a row
+    scores : (row, class), any finite numbers that rank
+
+    Raises
+    ------
+    ValueError
+        On shapes that differ, scores that are not finite, or rows without exactly one class.
+    """
+    labels, scores = _checked(labels, scores)
+    return float(weighted_accuracy(labels, scores[:, None], np.ones((1, len(labels))))[0])
+
+
+def f1_as_coded(areas: Mapping[str, float]) -> float:
+    """Return the harmonic mean of `micro_window`'s two areas, which is no F-score.
+
+    The authors' code of ATOSE (Applied Sciences 13(15) 9002) calls it F1 and reports it for
+    DCASE 2017; `f1_instance` is that challenge's own figure. `areas` holds `roc_auc` and
+    `pr_auc`: numbers, or arrays of one shape.
+    """
+    roc_auc, pr_auc = areas["roc_auc"], areas["pr_auc"]
+    return 2 * roc_auc * pr_auc / (roc_auc + pr_auc)
+
+
+def f1_instance(labels: np.ndarray, scores: np.ndarray, thresholds: np.ndarray) -> float:
+    """Return the F-score of all (clip, tag) decisions pooled: scikit-learn's `average="micro"`.
+
+    A tag is said of a clip whose score is at or above the tag's threshold. Hits, false alarms and
+    misses are summed over all clips and tags, then F = 2 hits / (2 hits + false alarms + misses).
+    The evaluator of DCASE 2017 task 4 A (Mesaros et al. 2017) names this "micro average or
+    instance based" and ranks by it; it is not the mean over clips of each clip's own F-score
+    (`average="samples"`). It is 0 where no tag is carried and none said.
+
+    Parameters
+    ----------
+    labels : (clip, tag) 0/1
+    scores : (clip, tag), means over a clip's windows
+    thresholds : (tag,) from `choose_thresholds` on other clips, those of the validation split
+
+    Raises
+    ------
+    ValueError
+        On shapes that do not fit, labels other than 0 and 1, or numbers that are not finite.
+    """
+    labels = _checked_labels(labels)
+    return float(weighted_f1_instance(labels, scores, thresholds, np.ones((1, len(labels))))[0])
+
+
+def choose_thresholds(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return for each tag the threshold that maximises the tag's own F-score on these rows.
+
+    Exact: every distinct score is tried. Of equally good thresholds it is the highest, which
+    says the tag least often. A tag without positives gets 0.5, for nothing speaks for another.
+    Give it the validation split, never the rows that are to be scored.
+
+    Parameters
+    ----------
+    labels : (row, tag) 0/1
+    scores : (row, tag), any finite numbers that rank
+
+    Returns
+    -------
+    (tag,) float64; a score at or above its tag's threshold says the tag.
+
+    Raises
+    ------
+    ValueError
+        On shapes that differ, labels other than 0 and 1, or scores that are not finite.
+    """
+    labels, scores = _checked(labels, scores)
+    order = np.argsort(-scores.astype(np.float64), axis=0)
+    ranked = np.take_along_axis(scores, order, axis=0)
+    hits = np.cumsum(np.take_along_axis(labels, order, axis=0), axis=0)
+    said = np.arange(1, len(labels) + 1)[:, None]
+    f1 = 2 * hits / (said + hits[-1])
+    f1[:-1][ranked[:-1] == ranked[1:]] = -1.0  # rows of equal score are said together
+    best = np.take_along_axis(ranked, f1.argmax(axis=0)[None], axis=0)[0]
+    return np.where(labels.any(axis=0), best, 0.5).astype(np.float64)
+
+
 # Uncertainty
 
 
@@ -238,9 +337,72 @@ def weighted_micro(
         As `micro_window`, and on weights that are negative or not one a clip.
     """
     labels, window_scores = _checked_windows(labels, window_scores)
+    _refuse_unless_probabilities(window_scores)
     weights = _checked_weights(weights, len(labels))
     positive, negative = _bucket_counts(labels, window_scores).astype(np.float64)
     return _threshold_areas(weights @ positive, weights @ negative)
+
+
+def weighted_accuracy(
+    labels: np.ndarray, window_scores: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Return the `accuracy` of single windows for each row of clip weights.
+
+    The accuracy of whole clips is that of one window a clip, the mean.
+
+    Parameters
+    ----------
+    labels : (clip, class) 0/1 with one 1 a row
+    window_scores : (clip, window, class), any finite numbers that rank
+    weights : (resample, clip) counts, as from `clip_weights`
+
+    Returns
+    -------
+    (resample,) float64, NaN where a resample is empty.
+
+    Raises
+    ------
+    ValueError
+        As `accuracy`, and on weights that are negative or not one a clip.
+    """
+    labels, window_scores = _checked_windows(labels, window_scores)
+    weights = _checked_weights(weights, len(labels))
+    if not (labels.sum(axis=1) == 1).all():
+        raise ValueError("labels hold rows without exactly one class: accuracy is for multiclass.")
+    right = (window_scores.argmax(axis=2) == labels.argmax(axis=1)[:, None]).mean(axis=1)
+    return _ratio(weights @ right, weights.sum(axis=1), empty=np.nan)
+
+
+def weighted_f1_instance(
+    labels: np.ndarray, scores: np.ndarray, thresholds: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Return `f1_instance` for each row of clip weights.
+
+    Parameters
+    ----------
+    labels, scores, thresholds : as `f1_instance`
+    weights : (resample, clip) counts, as from `clip_weights`
+
+    Returns
+    -------
+    (resample,) float64.
+
+    Raises
+    ------
+    ValueError
+        As `f1_instance`, and on weights that are negative or not one a clip.
+    """
+    labels, scores = _checked(labels, scores)
+    weights = _checked_weights(weights, len(labels))
+    thresholds = np.asarray(thresholds)
+    if thresholds.shape != labels.shape[1:] or not np.isfinite(thresholds).all():
+        raise ValueError(
+            f"thresholds {thresholds.shape} must be one finite number for each of the "
+            f"{labels.shape[1]} tags: choose them with metrics.choose_thresholds."
+        )
+    said = scores >= thresholds
+    hits, marks = (labels & said).sum(axis=1), labels.sum(axis=1) + said.sum(axis=1)
+    return _ratio(2 * (weights @ hits), weights @ marks)
 
 
 def interval(
@@ -273,12 +435,13 @@ def paired_difference(
     seed: int = 0,
     groups: Sequence | None = None,
     level: float = 0.95,
+    task: str = "multilabel",
 ) -> pd.DataFrame:
     """Return a − b in both macro metrics, with intervals over the same resamples for both runs.
 
     Two runs tested on the same clips err on the same clips; pairing removes that shared noise, so
     this interval is narrower than the two runs' own intervals suggest. Both runs are averaged
-    over the same tags in every resample.
+    over the same tags in every resample. A multiclass task adds the difference in accuracy.
 
     Parameters
     ----------
@@ -286,23 +449,23 @@ def paired_difference(
     scores_a, scores_b : (clip, tag), any finite numbers that rank
     n_resamples, seed, groups : as `clip_weights`
     level : share of resamples inside the interval
+    task : "multilabel" or "multiclass"
 
     Returns
     -------
-    One row a metric (`roc_auc`, `average_precision`): `metric`, `difference`, `low`, `high`.
+    One row a metric (`roc_auc`, `average_precision`, for multiclass also `accuracy`): `metric`,
+    `difference`, `low`, `high`.
 
     Raises
     ------
     ValueError
         As `macro_clip`, `clip_weights` and `interval`.
     """
-    value_a, value_b = (_macro(labels, scores) for scores in (scores_a, scores_b))
-    weights = clip_weights(len(labels), n_resamples, seed, groups)
-    drawn_a, drawn_b = (weighted_macro(labels, scores, weights) for scores in (scores_a, scores_b))
+    weights = _plain_and_drawn(len(labels), n_resamples, seed, groups)
+    drawn_a, drawn_b = (_clip_figures(labels, s, weights, task) for s in (scores_a, scores_b))
     rows = []
     for metric in drawn_a:
-        difference = value_a[metric] - value_b[metric]
-        drawn = drawn_a[metric] - drawn_b[metric]
+        difference, *drawn = drawn_a[metric] - drawn_b[metric]
         rows.append((metric, difference, *interval(drawn, level, difference)))
     return pd.DataFrame(rows, columns=["metric", "difference", "low", "high"])
 
@@ -313,17 +476,23 @@ def score_table(
     n_resamples: int = 1000,
     seed: int = 0,
     groups: Sequence | None = None,
+    task: str = "multilabel",
+    thresholds: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Return both protocols of one run side by side, with 95 % intervals, one row a figure.
 
     `micro_window` scores the windows alone, `macro_clip` their mean per clip; both are resampled
-    by the same clips (or groups).
+    by the same clips (or groups). To the areas, multiclass adds `accuracy` in both protocols,
+    multilabel `f1_as_coded` in the first and, with thresholds, `f1_instance` in the second; none
+    of these is a mean over tags.
 
     Parameters
     ----------
     labels : (clip, tag) 0/1
     window_scores : (clip, window, tag) probabilities in [0, 1]
     n_resamples, seed, groups : as `clip_weights`
+    task : "multilabel" or "multiclass"
+    thresholds : (tag,) as for `f1_instance`; only a multilabel task uses them
 
     Returns
     -------
@@ -333,26 +502,30 @@ def score_table(
     Raises
     ------
     ValueError
-        As `micro_window`, `macro_clip` and `clip_weights`.
+        As the figures and `clip_weights`, and for an unknown task.
     """
     labels, window_scores = _checked_windows(labels, window_scores)
-    n_windows, n_tags = window_scores.shape[1:]
+    weights = _plain_and_drawn(len(labels), n_resamples, seed, groups)
     clip_scores = window_scores.mean(axis=1)
-    weights = clip_weights(len(labels), n_resamples, seed, groups)
-    micro = micro_window(np.repeat(labels, n_windows, axis=0), window_scores.reshape(-1, n_tags))
-    macro = per_tag(labels, clip_scores, range(n_tags))
-    values = {"micro_window": micro, "macro_clip": _mean_over_tags(macro)}
-    drawn = {
-        "micro_window": weighted_micro(labels, window_scores, weights),
-        "macro_clip": weighted_macro(labels, clip_scores, weights),
+    micro = weighted_micro(labels, window_scores, weights)
+    macro = _clip_figures(labels, clip_scores, weights, task)
+    if task == "multiclass":
+        micro["accuracy"] = weighted_accuracy(labels, window_scores, weights)
+    else:
+        micro["f1_as_coded"] = f1_as_coded(micro)
+        if thresholds is not None:
+            macro["f1_instance"] = weighted_f1_instance(labels, clip_scores, thresholds, weights)
+    carried, everywhere = labels.any(axis=0), labels.all(axis=0)
+    n_scored = {
+        ("macro_clip", "roc_auc"): int((carried & ~everywhere).sum()),
+        ("macro_clip", "average_precision"): int(carried.sum()),
     }
-    n_scored = {"micro_window": dict.fromkeys(micro, n_tags), "macro_clip": macro.count()}
     rows = []
-    for protocol, metrics in drawn.items():
-        for metric, resampled in metrics.items():
-            value, n_scored_tags = values[protocol][metric], int(n_scored[protocol][metric])
-            bounds = interval(resampled, estimate=value)
-            rows.append((protocol, metric, value, *bounds, len(labels), n_scored_tags))
+    for protocol, figures in (("micro_window", micro), ("macro_clip", macro)):
+        for metric, (value, *drawn) in figures.items():
+            n_tags = n_scored.get((protocol, metric), labels.shape[1])
+            bounds = interval(drawn, estimate=value)
+            rows.append((protocol, metric, value, *bounds, len(labels), n_tags))
     columns = ["protocol", "metric", "value", "low", "high", "n_clips", "n_tags"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -434,15 +607,20 @@ def gap(
     z_audio = _checked_points(z_audio, len(z_tag))
     if z_audio.shape != z_tag.shape:
         raise ValueError(f"z_audio {z_audio.shape} and z_tag {z_tag.shape} must have one shape.")
-    cosine = _unit(z_audio) @ _unit(z_tag).T
-    differ = _differ(len(z_tag), labels)
-    if not differ.any():
+    audio, tag, tag_sets = _unit(z_audio), _unit(z_tag), _tag_sets(len(z_tag), labels)
+    matched = (audio * tag).sum(axis=1).mean()
+    sums = np.zeros(3)  # of 1, x and x² over the unmatched pairs, x being cosine − matched
+    for rows in _chunks(np.arange(len(audio))):
+        differ = tag_sets[rows, None] != tag_sets
+        x = (audio[rows] @ tag.T - matched)[differ]
+        sums += len(x), x.sum(), (x**2).sum()
+    if not sums[0]:
         raise ValueError("no two clips differ in their tags: the gap needs other clips to compare.")
-    matched, unmatched = np.diag(cosine).mean(), cosine.mean(where=differ)
-    deviation = cosine.std(where=differ)
+    _, mean, square = sums / sums[0]
+    deviation = np.sqrt(max(square - mean**2, 0))
     # Below 1e-6 the deviation is the rounding of float32 vectors that are all the same.
-    distance = (matched - unmatched) / deviation if deviation > 1e-6 else 0.0
-    return {"gap": float(distance), "matched": float(matched), "unmatched": float(unmatched)}
+    distance = -mean / deviation if deviation > 1e-6 else 0.0
+    return {"gap": float(distance), "matched": float(matched), "unmatched": float(matched + mean)}
 
 
 def query_map(z_query: np.ndarray, z_audio: np.ndarray, relevant: np.ndarray) -> float:
@@ -510,8 +688,7 @@ def _checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nda
         raise ValueError(
             f"labels {labels.shape} and scores {scores.shape} must have one shape (row, tag)."
         )
-    if not np.isfinite(scores).all():
-        raise ValueError("scores hold NaN or infinity: look for silent clips or a diverged run.")
+    _refuse_unless_finite(scores)
     return labels, scores
 
 
@@ -524,8 +701,13 @@ def _checked_windows(
             f"window scores {window_scores.shape} do not fit labels {labels.shape}: "
             "give (clip, window, tag) for (clip, tag)."
         )
-    _refuse_unless_probabilities(window_scores)
+    _refuse_unless_finite(window_scores)
     return labels, window_scores
+
+
+def _refuse_unless_finite(scores: np.ndarray) -> None:
+    if not np.isfinite(scores).all():
+        raise ValueError("scores hold NaN or infinity: look for silent clips or a diverged run.")
 
 
 def _refuse_unless_probabilities(scores: np.ndarray) -> None:
@@ -577,8 +759,23 @@ def _exact_areas(carries: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     }
 
 
-def _macro(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    return _mean_over_tags(per_tag(labels, scores, range(np.shape(labels)[-1])))
+def _plain_and_drawn(
+    n_clips: int, n_resamples: int, seed: int, groups: Sequence | None
+) -> np.ndarray:
+    """(1 + resample, clip): the clips as they are, for the estimate, then `clip_weights`."""
+    drawn = clip_weights(n_clips, n_resamples, seed, groups)
+    return np.concatenate([np.ones((1, n_clips), drawn.dtype), drawn])
+
+
+def _clip_figures(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray, task: str
+) -> dict[str, np.ndarray]:
+    """`macro_clip`'s means and, for multiclass, the accuracy, for each row of weights."""
+    refuse_unknown([task], TASKS, "task")
+    figures = weighted_macro(labels, scores, weights)
+    if task == "multiclass":
+        figures["accuracy"] = weighted_accuracy(labels, np.asarray(scores)[:, None], weights)
+    return figures
 
 
 def _mean_over_tags(table: pd.DataFrame) -> dict[str, float]:
@@ -669,15 +866,14 @@ def _threshold_areas(positive: np.ndarray, negative: np.ndarray) -> dict[str, np
     }
 
 
-def _differ(n_clips: int, labels: np.ndarray | None) -> np.ndarray:
-    """(clip, clip) bool: two different clips, and of different tag sets where labels are given."""
+def _tag_sets(n_clips: int, labels: np.ndarray | None) -> np.ndarray:
+    """(clip,) number of each clip's tag set; each its own where no labels are given."""
     if labels is None:
-        return ~np.eye(n_clips, dtype=bool)
+        return np.arange(n_clips)
     labels = _checked_labels(labels)
     if len(labels) != n_clips:
         raise ValueError(f"{len(labels)} label rows for {n_clips} vectors: give one a clip.")
-    _, tag_set = np.unique(labels, axis=0, return_inverse=True)
-    return tag_set[:, None] != tag_set
+    return np.unique(labels, axis=0, return_inverse=True)[1]
 
 
 def _unit(points: np.ndarray) -> np.ndarray:

@@ -211,7 +211,7 @@ def write_run(
         state |= {name: v for name, v in learnt if name.split(".")[0] in stage.learns}
         run.write_tensors(f"{stage.name}.safetensors", state)
     if store is None:
-        data = {"name": "unknown", "checksum": "unknown", "clips_by_split": {}, "padded_clips": []}
+        data = {"name": "unknown", "checksum": "unknown", "clips_by_split": {}, "padded_clips": {}}
         data |= {"tags": vocabulary.tags, "task": vocabulary.task}
         write_json(run.folder / "record.json", {"data": data, "made_by": provenance()})
         write_json(run.folder / "config.json", config.to_dict())

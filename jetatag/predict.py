@@ -1,7 +1,6 @@
 """A run and a store → window scores and embeddings of a split, written into the run folder."""
 
 import contextlib
-import ctypes
 import os
 import shutil
 
@@ -14,6 +13,7 @@ from jetatag.config import RunConfig
 from jetatag.crops import window_starts
 from jetatag.heads import JointModel
 from jetatag.losses import PAIR_LOSSES
+from jetatag.memory import keep_memory
 from jetatag.runs import Run
 from jetatag.store import AudioStore
 
@@ -49,20 +49,6 @@ def place(model: JointModel, config: RunConfig) -> torch.device:
             model.extractor.to(memory_format=torch.channels_last)
         model.extractor.compile()
     return device
-
-
-def keep_memory() -> None:
-    """Let this process keep the memory it frees, where its C library is glibc.
-
-    Training on a CPU takes and frees tens of megabytes in every operation. By default glibc
-    returns such blocks to the system and faults them in again, page by page, which costs a third
-    of the time.
-    """
-    mmap_threshold, trim_threshold = -3, -1  # malloc.h
-    with contextlib.suppress(OSError, AttributeError):
-        library = ctypes.CDLL("libc.so.6")
-        for option in (mmap_threshold, trim_threshold):
-            library.mallopt(option, 2**31 - 1)
 
 
 def extract(model: JointModel, audio: Tensor, precision: str = "32-true") -> Tensor:
@@ -115,14 +101,16 @@ def refuse_other_store(run: Run, store: AudioStore) -> None:
 
 @torch.no_grad()
 def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test") -> None:
-    """Write `scores.npz` and `embeddings.npz` of `split` into the run folder.
+    """Write `scores.npz` and `embeddings.npz` of `split` into the run folder, and beside them
+    `scores.valid.npz` of the validation clips, from which thresholds are chosen.
 
-    scores: probs (clip, window, tag) float32 with labels, clip_ids, groups and tags.
+    scores: probs (clip, window, tag) float32 with labels, clip_ids, groups, tags and task.
     embeddings: h (clip, n_features) of each clip's middle window; with joint embedding also its
     z_audio (clip, dim), its tags' z_tag (clip, dim), z_query (tag, dim), one vector a tag, and
-    z_centre (dim,), what to subtract before searching (`tag_queries`). A clip's windows go
-    through the model together and alone, so that no score depends on a batch size or on other
-    clips. Raises `ValueError` for a split without clips and for a store of another kind.
+    z_centre (dim,), what to subtract before searching (`tag_queries`). Validation scores are
+    not kept where there are no such clips or they are the ones asked for: no threshold is chosen
+    on what it is judged by. Raises `ValueError` for a split without clips and for a store of
+    another kind.
     """
     refuse_other_store(run, store)
     config, rows = run.config, store.rows(split)
@@ -130,26 +118,53 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
         raise ValueError(f"the store has no {split} clips to score: check the split at preparing.")
     place(model, config)
     model.eval()
+    valid = store.rows("valid")
+    if split != "valid" and len(valid):
+        probs, _ = score_clips(model, store, valid, config, "valid")
+        run.write_arrays("scores.valid.npz", {**describe(store, valid), "probs": probs})
+    else:
+        (run.folder / "scores.valid.npz").unlink(missing_ok=True)
+    probs, h = score_clips(model, store, rows, config, split)
+    embeddings = {"h": h.numpy()}
+    if config.pair_loss != "none":
+        embeddings |= shared_space(model, store, h, store.labels[rows], config)
+    run.write_arrays("embeddings.npz", {**describe(store, rows), **embeddings})
+    run.write_arrays("scores.npz", {**describe(store, rows), "probs": probs})
+
+
+def score_clips(
+    model: JointModel, store: AudioStore, rows: np.ndarray, config: RunConfig, name: str
+) -> tuple[np.ndarray, Tensor]:
+    """Probabilities (clip, window, tag) and h of the middle windows (clip, n_features).
+
+    A clip's windows go through the model together and alone, so that no score depends on a batch
+    size or on other clips; windows that coincide, all of them in a clip no longer than the crop,
+    go through it once. `name` stands beside the progress bar.
+    """
     probs, middle = [], []
-    for row in tqdm(rows, desc=f"{config.name} {split}", unit="clip"):
-        starts = window_starts(
-            store.lengths[row], config.crop_samples, config.n_windows, config.windows
+    for row in tqdm(rows, desc=f"{config.name} {name}", unit="clip"):
+        starts, window = np.unique(
+            window_starts(
+                store.lengths[row], config.crop_samples, config.n_windows, config.windows
+            ),
+            return_inverse=True,
         )
         audio = torch.from_numpy(store.read([row] * len(starts), starts, config.crop_samples))
         h = extract(model, audio, config.precision)
-        probs.append(model.probabilities(model.classifier(h)).cpu().numpy())
-        middle.append(h[len(h) // 2].cpu())
-    about = {
+        probs.append(model.probabilities(model.classifier(h)).cpu().numpy()[window])
+        middle.append(h[window[len(window) // 2]].cpu())
+    return np.stack(probs), torch.stack(middle)
+
+
+def describe(store: AudioStore, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """What travels with the scores of `rows`: labels, clip_ids, groups, tags and task."""
+    return {
         "labels": store.labels[rows],
         "clip_ids": store.table.clip_id.iloc[rows].to_numpy(np.str_),
         "groups": store.table.group.iloc[rows].to_numpy(np.str_),
         "tags": np.array(store.vocabulary.tags),
+        "task": np.array(store.vocabulary.task),
     }
-    embeddings = {"h": torch.stack(middle).numpy()}
-    if config.pair_loss != "none":
-        embeddings |= shared_space(model, store, torch.stack(middle), store.labels[rows], config)
-    run.write_arrays("embeddings.npz", {**about, **embeddings})
-    run.write_arrays("scores.npz", {**about, "probs": np.stack(probs)})
 
 
 def shared_space(

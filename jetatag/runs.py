@@ -2,7 +2,8 @@
 
 `config.json` the settings, `record.json` data, versions, machine, time and memory, `history.csv`
 one row an epoch, `checkpoint.safetensors` where training stands, `<stage>.safetensors` the
-weights after each stage, `scores.npz` and `embeddings.npz` what the model says of the test split.
+weights after each stage, `scores.npz` and `embeddings.npz` what the model says of the test split,
+`scores.valid.npz` what it says of the validation split.
 Weights are safetensors and the rest JSON, CSV and plain arrays: opening a run executes nothing.
 """
 
@@ -32,7 +33,7 @@ from jetatag.store import AudioStore
 
 PLACE_SETTINGS = ("device", "precision")
 """Settings that say where a run computes; they may change when it goes on."""
-PREDICTIONS = ["scores.npz", "embeddings.npz"]
+PREDICTIONS = ["scores.npz", "scores.valid.npz", "embeddings.npz"]
 LIBRARIES = ("jetatag", "torch", "torchaudio", "numpy", "scikit-learn", "librosa", "soundfile")
 
 
@@ -51,11 +52,12 @@ class Run:
         (`ValueError`), naming the difference.
         """
         folder = Path(parent) / config.name
+        padded = store.lengths < config.crop_samples
         data = {
             "name": store.name,
             "checksum": store.checksum,
             "clips_by_split": store.table.split.value_counts().to_dict(),
-            "padded_clips": store.table.clip_id[store.lengths < config.crop_samples].tolist(),
+            "padded_clips": store.table.split[padded].value_counts().to_dict(),
             "tags": list(store.vocabulary.tags),
             "task": store.vocabulary.task,
         }
@@ -231,11 +233,11 @@ def _refuse_difference(folder: Path, begun: RunConfig, wanted: RunConfig) -> Non
 
 def results(runs: list[Run], n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """The long results table: one row a run, protocol and metric, with 95 % clip-bootstrap
-    intervals (low, high) from the saved window scores; nothing needs the models again."""
+    intervals (low, high) from the saved scores; nothing needs the models again."""
     tables = []
     for run in runs:
-        scores, config = run.read_arrays("scores.npz"), run.config
-        table = metrics.score_table(scores["labels"], scores["probs"], n_resamples, seed)
+        config = run.config
+        table = score_table(run, n_resamples, seed)
         about = {
             "dataset": run.record["data"]["name"],
             "extractor": config.extractor,
@@ -246,6 +248,35 @@ def results(runs: list[Run], n_resamples: int = 1000, seed: int = 0) -> pd.DataF
         }
         tables.append(pd.DataFrame([about] * len(table)).join(table))
     return pd.concat(tables, ignore_index=True)
+
+
+def score_table(run: Run, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """`metrics.score_table` of the run's saved scores, by the task they carry."""
+    scores = run.read_arrays("scores.npz")
+    return metrics.score_table(
+        scores["labels"],
+        scores["probs"],
+        n_resamples,
+        seed,
+        task=task_of(scores),
+        thresholds=thresholds(run),
+    )
+
+
+def thresholds(run: Run) -> np.ndarray | None:
+    """Each tag's threshold (tag,) by `metrics.choose_thresholds` on the saved validation scores;
+    None for a run without them or of a multiclass task, where the highest score decides."""
+    if not run.has("scores.valid.npz"):
+        return None
+    scores = run.read_arrays("scores.valid.npz")
+    if task_of(scores) == "multiclass":
+        return None
+    return metrics.choose_thresholds(scores["labels"], scores["probs"].mean(1))
+
+
+def task_of(scores: Mapping[str, np.ndarray]) -> str:
+    """The task that saved scores are of; files written before they said it are multilabel."""
+    return str(scores.get("task", "multilabel"))
 
 
 def clip_scores(runs: list[Run]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
@@ -266,12 +297,18 @@ def clip_scores(runs: list[Run]) -> tuple[dict[str, np.ndarray], np.ndarray, np.
 
 
 def differences(
-    scores: Mapping[str, np.ndarray], labels: np.ndarray, pairs: list[tuple[str, str]]
+    scores: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    pairs: list[tuple[str, str]],
+    task: str = "multilabel",
 ) -> pd.DataFrame:
-    """Paired macro_clip differences first − second of each pair of names, with 95 % intervals."""
+    """Paired macro_clip differences first − second of each pair of names, with 95 % intervals;
+    for a multiclass task those in accuracy as well."""
     return pd.concat(
         [
-            metrics.paired_difference(labels, scores[a], scores[b]).assign(first=a, second=b)
+            metrics.paired_difference(labels, scores[a], scores[b], task=task).assign(
+                first=a, second=b
+            )
             for a, b in pairs
         ],
         ignore_index=True,

@@ -74,9 +74,11 @@ def joint_scores(model: JointModel, h: Tensor, labels: Tensor) -> dict[str, floa
 
 
 def classification_scores(model: JointModel, h: Tensor, labels: Tensor) -> dict[str, float]:
-    """Macro scores of one window a clip."""
-    probs = model.probabilities(model.classifier(h)).cpu().numpy()
-    scores = _mean_over_tags(labels.cpu().numpy(), probs)
+    """Macro scores of one window a clip, and for a multiclass task the accuracy."""
+    probs, truth = model.probabilities(model.classifier(h)).cpu().numpy(), labels.cpu().numpy()
+    scores = _mean_over_tags(truth, probs)
+    if model.task == "multiclass":
+        scores["accuracy"] = metrics.accuracy(truth, probs)
     return {f"valid_{name}": value for name, value in scores.items()}
 
 

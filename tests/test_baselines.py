@@ -56,3 +56,11 @@ def test_regression_ranks_and_keeps_constants():
 def test_regression_needs_paired_rows():
     with pytest.raises(ValueError, match="one of each a clip"):
         baselines.logistic_regression(np.zeros((3, 2)), np.zeros((2, 1)), np.zeros((1, 2)))
+
+
+def test_scores_of_a_split_carry_what_they_are_of(tiny_store):
+    scores, rows = baselines.score_split(tiny_store), tiny_store.rows("test")
+    assert scores.keys() == {"clip_ids", "labels", "tags", "task", *baselines.NAMES}
+    assert scores["tags"].tolist() == list(tiny_store.vocabulary.tags)
+    assert scores["task"] == "multilabel"
+    assert all(scores[name].shape == (len(rows), 4) for name in baselines.NAMES)

@@ -29,7 +29,9 @@ def results():
     scores = RNG.random((40, 3, 5))
     runs = [("je", "cosine"), ("je", "subset_query"), ("no_je", np.nan)]
     tables = [
-        metrics.score_table(LABELS, scores, n_resamples=20).assign(method=method, pair_loss=loss)
+        metrics.score_table(LABELS, scores, n_resamples=20, thresholds=np.full(5, 0.5)).assign(
+            method=method, pair_loss=loss
+        )
         for method, loss in runs
     ]
     return pd.concat(tables)  # with a repeated index, as concatenation leaves it
@@ -104,6 +106,21 @@ def test_loss_curves_give_each_stage_its_own_quantities_and_mark_the_phases():
     assert [line.get_label() for line in curves] == ["training", "validation"]
     marks = [line.get_xdata()[0] for line in axes[0].lines if line.get_linestyle() == ":"]
     assert marks == [2.5, 3.5]
+
+
+def test_each_protocol_has_its_own_row_of_intervals():
+    table = results()
+    axes = figures.scores_with_intervals(table).axes
+    assert [ax.get_xlabel() for ax in axes] == [
+        *("ROC-AUC", "PR-AUC", "F1 as coded"),
+        *("ROC-AUC", "average precision", "instance-based F1 (micro)"),
+    ]
+    tops = [ax.get_subplotspec().rowspan.start for ax in axes]
+    assert tops == [0, 0, 0, 1, 1, 1]
+    best = table.query("metric == 'f1_instance'")["value"]
+    assert [line.get_xdata()[0] for line in axes[-1].lines] == best.tolist()
+    fewer = figures.scores_with_intervals(table.query("metric != 'f1_instance'")).axes
+    assert len(fewer) == 5
 
 
 def test_labels_of_crowded_landmarks_do_not_overlap():

@@ -1,10 +1,11 @@
 """Scores against recorded Keras values and scikit-learn, resamples one by one, spaces by hand."""
 
 from pathlib import Path
+from statistics import harmonic_mean
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from jetatag import metrics
 
@@ -21,6 +22,14 @@ def simulated(rng, n_clips=60, n_tags=6, n_levels=20):
     labels = (rng.random((n_clips, n_tags)) < 0.25).astype(np.uint8)
     scores = np.round((rng.random(labels.shape) + 0.6 * labels) / 1.6 * n_levels) / n_levels
     return labels, scores.astype(np.float32)
+
+
+def one_class_each(rng, n_clips=60, n_windows=4, n_classes=6):
+    """Labels of one class a clip, and softmax scores of windows that often find it."""
+    kind = rng.integers(n_classes, size=n_clips)
+    labels = np.eye(n_classes, dtype=np.uint8)[kind]
+    raised = np.exp(rng.normal(size=(n_clips, n_windows, n_classes)) + labels[:, None])
+    return labels, raised / raised.sum(axis=2, keepdims=True)
 
 
 # Scores
@@ -85,6 +94,49 @@ def test_tags_that_cannot_be_scored_are_reported_and_left_out(rng):
     assert table.loc["a", "roc_auc"] == 0.5  # a constant score ranks nothing
 
 
+# Decisions
+
+
+def test_accuracy_equals_scikit_learn_and_takes_the_first_of_equal_scores(rng):
+    labels, windows = one_class_each(rng)
+    right, guessed = labels.argmax(axis=1), windows[:, 0].argmax(axis=1)
+    assert metrics.accuracy(labels, windows[:, 0]) == accuracy_score(right, guessed)
+    assert 0.2 < metrics.accuracy(labels, windows[:, 0]) < 0.9
+    assert metrics.accuracy(np.eye(2, dtype=int), np.full((2, 2), 0.5)) == 0.5
+
+
+def test_instance_based_f1_is_scikit_learns_micro_and_not_its_samples(rng):
+    labels, scores = simulated(rng)
+    thresholds = np.linspace(0.3, 0.8, 6)
+    thresholds[0] = scores[0, 0]  # a score at its threshold counts
+    said = scores >= thresholds
+    value = metrics.f1_instance(labels, scores, thresholds)
+    assert value == pytest.approx(f1_score(labels, said, average="micro"), abs=1e-12)
+    samples = f1_score(labels, said, average="samples", zero_division=0)
+    assert abs(value - samples) > 0.01
+    assert metrics.f1_instance(labels * 0, scores, np.full(6, 2.0)) == 0
+
+
+def test_thresholds_are_the_best_of_all_distinct_scores_and_the_highest_of_those(rng):
+    labels, scores = simulated(rng, n_levels=8)
+    scores[:, 1] = 0.5  # every row said or none
+    labels[:, 2] = 0
+    chosen = metrics.choose_thresholds(labels, scores)
+    assert chosen.shape == (6,) and chosen.dtype == np.float64 and chosen[2] == 0.5
+    for tag in (0, 1, 3, 4, 5):
+        tried = np.unique(scores[:, tag])
+        f1 = [f1_score(labels[:, tag], scores[:, tag] >= level) for level in tried]
+        assert chosen[tag] == tried[np.flatnonzero(np.isclose(f1, np.max(f1)))[-1]]
+    labels, scores = np.array([[1, 1, 0, 0]]).T, np.array([[0.9, 0.4, 0.4, 0.4]]).T
+    assert metrics.choose_thresholds(labels[:3], scores[:3]) == [0.4]
+    assert metrics.choose_thresholds(labels, scores) == [0.9]  # 2/3 either way
+
+
+def test_f1_as_coded_is_the_harmonic_mean_of_the_two_areas(rng):
+    areas = metrics.micro_window(*simulated(rng))
+    assert metrics.f1_as_coded(areas) == pytest.approx(harmonic_mean(areas.values()), abs=1e-12)
+
+
 # Uncertainty
 
 
@@ -142,6 +194,20 @@ def test_weighted_micro_equals_micro_window_on_repeated_clips(rng):
             assert result[name][index] == pytest.approx(area, abs=1e-12)
 
 
+def test_weighted_decisions_equal_the_plain_ones_on_repeated_clips(rng):
+    labels, windows = one_class_each(rng, n_clips=20)
+    means, thresholds = windows.mean(axis=1), rng.uniform(0.1, 0.4, size=6)
+    weights = metrics.clip_weights(20, 5, seed=0)
+    by_window = metrics.weighted_accuracy(labels, windows, weights)
+    pooled = metrics.weighted_f1_instance(labels, means, thresholds, weights)
+    for index, drawn in enumerate(weights):
+        clips = np.repeat(np.arange(20), drawn)
+        cells = np.repeat(labels[clips], 4, axis=0), windows[clips].reshape(-1, 6)
+        assert by_window[index] == pytest.approx(metrics.accuracy(*cells), abs=1e-12)
+        plain = metrics.f1_instance(labels[clips], means[clips], thresholds)
+        assert pooled[index] == pytest.approx(plain, abs=1e-12)
+
+
 def test_clip_weights_draw_clips_or_whole_groups():
     weights = metrics.clip_weights(50, 200, seed=3)
     assert weights.shape == (200, 50) and (weights.sum(axis=1) == 50).all()
@@ -180,6 +246,15 @@ def test_paired_difference_of_a_run_with_itself_is_zero(rng):
     assert (table[["difference", "low", "high"]] == 0).all(axis=None)
 
 
+def test_paired_difference_of_a_multiclass_task_holds_the_accuracy(rng):
+    labels, windows = one_class_each(rng)
+    a, b = windows.mean(axis=1), windows[:, 0]
+    table = metrics.paired_difference(labels, a, b, n_resamples=50, task="multiclass")
+    row = table.set_index("metric").loc["accuracy"]
+    assert row["difference"] == metrics.accuracy(labels, a) - metrics.accuracy(labels, b)
+    assert row["low"] < row["difference"] < row["high"]
+
+
 def test_the_interval_covers_the_true_value(rng):
     """Gaussian scores two deviations apart have ROC area Φ(√2) by construction."""
     truth, covered = 0.92135, 0
@@ -205,11 +280,40 @@ def test_score_table_holds_both_protocols(rng):
     assert (table["low"] < table["value"]).all() and (table["value"] < table["high"]).all()
     macro = metrics.macro_clip(labels[:, :5], windows.mean(axis=1)[:, :5])
     assert table.loc[("macro_clip", "roc_auc"), "value"] == pytest.approx(macro["roc_auc"])
-    assert table["n_tags"].tolist() == [6, 6, 5, 5] and (table["n_clips"] == 60).all()
+    assert table["n_tags"].tolist() == [6, 6, 6, 5, 5] and (table["n_clips"] == 60).all()
     groups = np.repeat(np.arange(6), 10)
     clustered = metrics.score_table(labels, windows, n_resamples=50, groups=groups)
     assert clustered["value"].tolist() == table["value"].tolist()
     assert clustered["low"].tolist() != table["low"].tolist()
+
+
+def test_score_table_holds_the_decisions_of_its_task(rng):
+    labels, windows = one_class_each(rng)
+    areas = ["roc_auc", "pr_auc"], ["roc_auc", "average_precision"]
+
+    def figures(**options):
+        table = metrics.score_table(labels, windows, n_resamples=50, **options)
+        assert (table["low"] < table["value"]).all() and (table["value"] < table["high"]).all()
+        assert (table["n_tags"] == 6).all()
+        assert table["protocol"].is_monotonic_decreasing  # micro_window, then macro_clip
+        return table.set_index(["protocol", "metric"])["value"]
+
+    values = figures(task="multiclass")
+    assert list(values["micro_window"].index) == [*areas[0], "accuracy"]
+    assert list(values["macro_clip"].index) == [*areas[1], "accuracy"]
+    every_window = np.repeat(labels, 4, axis=0), windows.reshape(-1, 6)
+    assert values["micro_window", "accuracy"] == metrics.accuracy(*every_window)
+    assert values["macro_clip", "accuracy"] == metrics.accuracy(labels, windows.mean(axis=1))
+
+    assert list(figures()["macro_clip"].index) == areas[1]
+    thresholds = np.full(6, 0.3)
+    values = figures(thresholds=thresholds)
+    assert list(values["micro_window"].index) == [*areas[0], "f1_as_coded"]
+    assert list(values["macro_clip"].index) == [*areas[1], "f1_instance"]
+    micro = metrics.micro_window(*every_window)
+    assert values["micro_window", "f1_as_coded"] == pytest.approx(metrics.f1_as_coded(micro))
+    said = windows.mean(axis=1) >= 0.3
+    assert values["macro_clip", "f1_instance"] == f1_score(labels, said, average="micro")
 
 
 # Spaces
@@ -242,6 +346,18 @@ def test_gap_of_matched_mirrored_and_collapsed_spaces():
     assert metrics.gap(-z + 0.1 * z[::-1], z)["gap"] < -3
     collapsed = np.full((4, 8), 0.3, dtype=np.float32)
     assert metrics.gap(collapsed, collapsed)["gap"] == 0
+
+
+def test_gap_of_more_clips_than_are_held_at_once(rng):
+    labels, _ = simulated(rng, n_clips=100, n_tags=3)  # many clips share a tag set
+    z_audio, z_tag = rng.normal(size=(2, 100, 8))
+    unit_audio, unit_tag = (z / np.linalg.norm(z, axis=1, keepdims=True) for z in (z_audio, z_tag))
+    cosine = unit_audio @ unit_tag.T
+    unmatched = cosine[(labels[:, None] != labels).any(axis=2)]
+    matched = np.diag(cosine).mean()
+    expected = (matched - unmatched.mean()) / unmatched.std()
+    result = metrics.gap(z_audio, z_tag, labels)
+    assert list(result.values()) == pytest.approx([expected, matched, unmatched.mean()], abs=1e-12)
 
 
 def test_gap_does_not_count_clips_with_the_same_tags_as_others():
@@ -293,6 +409,13 @@ LABELS, SCORES = np.array([[1, 0], [0, 1]]), np.array([[0.9, 0.1], [0.2, 0.8]])
         (lambda: metrics.weighted_macro(LABELS, SCORES, np.ones((1, 3))), "for 2 clips"),
         (lambda: metrics.weighted_micro(LABELS, SCORES, np.ones((1, 2))), "clip, window, tag"),
         (lambda: metrics.weighted_micro(LABELS, SCORES[:, None] - 1, np.ones((1, 2))), "sigmoid"),
+        (lambda: metrics.accuracy(LABELS | 1, SCORES), "without exactly one class"),
+        (lambda: metrics.accuracy(LABELS, SCORES * np.nan), "NaN or infinity"),
+        (lambda: metrics.f1_instance(LABELS, SCORES, [0.5]), "each of the 2 tags"),
+        (lambda: metrics.f1_instance(LABELS, SCORES, [0.5, np.nan]), "choose them with"),
+        (lambda: metrics.choose_thresholds(LABELS, SCORES[:1]), "must have one shape"),
+        (lambda: metrics.score_table(LABELS, SCORES[:, None], 5, task="multitag"), "unknown task"),
+        (lambda: metrics.score_table(LABELS * 0, SCORES[:, None], 5), "needs more labelled clips"),
         (lambda: metrics.interval(np.array([np.nan])), "no resample could be scored"),
         (lambda: metrics.interval(np.arange(3), level=95), "between 0 and 1"),
         (lambda: metrics.neighbour_agreement(SCORES, LABELS, k=2), "k=2 neighbours"),

@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,13 +11,35 @@ import pytest
 import torch
 from torch import nn
 
-from jetatag import runs, train
+from jetatag import metrics, runs, train
+from jetatag import predict as prediction
 from jetatag.config import PRESETS, Phase, RunConfig
+from jetatag.datasets import Vocabulary
 from jetatag.extractors import EXTRACTORS
 from jetatag.predict import predict
 from jetatag.runs import Run
 
 CELLS = [("je", "subset_query"), ("je", "cosine"), ("no_je", "none"), ("no_je_linear", "none")]
+
+
+@pytest.fixture
+def pitch_store(tiny_store):
+    """The tiny clips as a multiclass task: low, high, or neither said of them."""
+    low, high = (tiny_store.labels[:, c] for c in tiny_store.vocabulary.columns(["low", "high"]))
+    labels = np.stack([low, high, 1 - low - high], axis=1).astype(np.uint8)
+    vocabulary = Vocabulary(("low", "high", "neither"), "multiclass")
+    table = tiny_store.table.copy()
+    table.loc[tiny_store.rows("train")[:6], "split"] = "valid"  # or it would lack a class
+    return replace(tiny_store, vocabulary=vocabulary, labels=labels, table=table, checksum="pitch")
+
+
+class Loudness(nn.Module):
+    """The least that keeps an extractor's contract."""
+
+    n_features, min_samples = 2, 1
+
+    def forward(self, audio):
+        return torch.stack([audio.mean(1), audio.std(1)], 1)
 
 
 def state_of(run, stage):
@@ -45,9 +68,35 @@ def test_every_method_goes_all_the_way(tiny_store, tiny_config, tmp_path, method
     stages = [stage.name for stage in train.METHODS[method].stages]
     assert run.history.groupby("stage").size().to_dict() == dict.fromkeys(stages, 3)
     assert list(run.record["stages"]) == stages
-    assert len(run.record["data"]["padded_clips"]) == 40  # clips of 2 s, crops of 3.7 s
+    data = run.record["data"]  # clips of 2 s, crops of 3.7 s
+    assert (
+        data["padded_clips"] == data["clips_by_split"] and sum(data["padded_clips"].values()) == 40
+    )
     assert not run.has("checkpoint.safetensors")
     assert np.isfinite(run.history.loss).all()
+
+
+@pytest.mark.parametrize(("method", "pair_loss"), CELLS[:3])
+def test_a_multiclass_task_goes_all_the_way(pitch_store, tiny_config, tmp_path, method, pair_loss):
+    phases = (Phase("adam", 1e-3, 1),)
+    config = tiny_config.replace(method=method, pair_loss=pair_loss, stage1=phases, stage2=phases)
+    run = Run.start(tmp_path, config, pitch_store)
+    predict(run, train.train(run, pitch_store), pitch_store)
+    scores, last = run.read_arrays("scores.npz"), run.history.iloc[-1]
+    assert scores["task"] == "multiclass" and scores["tags"].tolist() == ["low", "high", "neither"]
+    np.testing.assert_allclose(scores["probs"].sum(-1), 1, atol=1e-6)
+    assert 0 <= last.valid_accuracy <= 1
+    if method == "je":
+        assert np.isfinite(run.history[["valid_gap", "valid_autoencoder_ap"]].iloc[0]).all()
+    assert runs.thresholds(run) is None
+    table = runs.results([run], n_resamples=20)
+    assert table.groupby("protocol").metric.apply(set).to_dict() == {
+        "macro_clip": {"roc_auc", "average_precision", "accuracy"},
+        "micro_window": {"roc_auc", "pr_auc", "accuracy"},
+    }
+    probs, labels, _ = runs.clip_scores([run])
+    against_itself = runs.differences(probs, labels, [(config.name, config.name)], "multiclass")
+    assert against_itself.metric.tolist() == ["roc_auc", "average_precision", "accuracy"]
 
 
 def test_stage_2_leaves_the_extractor_as_it_is(tiny_store, tiny_config, tmp_path):
@@ -106,7 +155,8 @@ def test_training_stage_1_anew_forgets_what_came_of_it(tiny_store, tiny_config, 
     before = state_of(run, "stage2")
     (run.folder / "stage1.safetensors").unlink()
     train.train(run, tiny_store, until="stage1")
-    assert not run.has("stage2.safetensors") and not run.has("scores.npz")
+    assert not run.has("stage2.safetensors")
+    assert not any(run.has(file) for file in runs.PREDICTIONS)
     train.train(run, tiny_store)
     assert same(before, state_of(run, "stage2"))
     assert run.history.stage.tolist() == ["stage1"] * 3 + ["stage2"] * 3
@@ -158,6 +208,67 @@ def test_scores_do_not_depend_on_the_batch_size(tiny_store, tiny_config, tmp_pat
         predict(Run(run.folder, config), model, tiny_store)
         probs.append(run.read_arrays("scores.npz")["probs"])
     np.testing.assert_array_equal(*probs)
+
+
+def test_thresholds_come_from_saved_validation_scores(tiny_store, tiny_config, tmp_path):
+    run = Run.start(tmp_path, tiny_config, tiny_store)
+    model = train.build_model(tiny_config, tiny_store.vocabulary)
+    predict(run, model, tiny_store)
+    valid = run.read_arrays("scores.valid.npz")
+    rows = tiny_store.rows("valid")
+    assert valid.keys() == run.read_arrays("scores.npz").keys()
+    assert valid["clip_ids"].tolist() == tiny_store.table.clip_id.iloc[rows].tolist()
+    chosen = metrics.choose_thresholds(tiny_store.labels[rows], valid["probs"].mean(1))
+    np.testing.assert_array_equal(runs.thresholds(run), chosen)
+    assert "f1_instance" in set(runs.score_table(run, n_resamples=20).metric)
+
+    predict(run, model, tiny_store, split="valid")  # no threshold on what it is judged by
+    assert runs.thresholds(run) is None
+    predict(run, model, tiny_store)
+    table = tiny_store.table.replace({"split": {"valid": "train"}})
+    predict(run, model, replace(tiny_store, table=table))
+    assert not run.has("scores.valid.npz")
+    assert "f1_instance" not in set(runs.score_table(run, n_resamples=20).metric)
+
+
+def test_score_files_of_before_the_task_are_multilabel(tiny_store, tiny_config, tmp_path):
+    run = Run.start(tmp_path, tiny_config, tiny_store)
+    predict(run, train.build_model(tiny_config, tiny_store.vocabulary), tiny_store)
+    scores = run.read_arrays("scores.npz")
+    before = runs.score_table(run, n_resamples=20)
+    assert scores.pop("task") == "multilabel"
+    run.write_arrays("scores.npz", scores)
+    pd.testing.assert_frame_equal(runs.score_table(run, n_resamples=20), before)
+
+
+@pytest.mark.parametrize(
+    ("crop_samples", "distinct"),
+    [(40_000, 1), (32_000, 1), (31_999, 2), (16_000, 5)],  # of clips of 32,000 samples
+)
+def test_windows_that_coincide_are_heard_once(
+    tiny_store, tiny_config, tmp_path, monkeypatch, crop_samples, distinct
+):
+    config = tiny_config.replace(extractor="own", crop_samples=crop_samples, n_windows=5)
+    rows, heard = tiny_store.rows("test")[:2], []
+    assert (tiny_store.lengths[rows] == 32_000).all()
+    extract = prediction.extract
+
+    def counted(model, audio, precision):
+        heard.append(len(audio))
+        return extract(model, audio, precision)
+
+    monkeypatch.setattr(prediction, "extract", counted)
+    model = train.build_model(config, tiny_store.vocabulary, own_extractor=Loudness()).eval()
+    with torch.no_grad():
+        probs, h = prediction.score_clips(model, tiny_store, rows, config, "test")
+        starts = prediction.window_starts(32_000, crop_samples, 5)
+        for row, clip_probs, middle in zip(rows, probs, h, strict=True):
+            audio = torch.from_numpy(tiny_store.read([row] * 5, starts, crop_samples))
+            every = extract(model, audio)
+            torch.testing.assert_close(middle, every[2])
+            expected = model.probabilities(model.classifier(every))
+            torch.testing.assert_close(torch.from_numpy(clip_probs), expected)
+    assert heard == [distinct, distinct]
 
 
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler")
