@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 
 
 def grouped_split(
@@ -13,12 +14,13 @@ def grouped_split(
     groups : (clip,) str, an empty one stands for a clip of its own; labels : (clip, tag) 0/1;
     shares : split name → share of the clips, summing to 1. Large groups are placed before small
     ones, with chance among those of similar size, each where the clips and the tags it brings are
-    missed most, in the manner of iterative stratification (Sechidis et al., ECML 2011).
+    missed most, in the manner of iterative stratification (Sechidis et al., ECML 2011). No split
+    stays empty where there are groups enough.
     """
     names, wanted = list(shares), np.array(list(shares.values()))
     groups = np.asarray(groups, dtype=object)
     alone = np.array([f"\0{row}" for row in range(len(groups))], dtype=object)
-    _, members = np.unique(np.where(groups == "", alone, groups).astype(str), return_inverse=True)
+    members, _ = pd.factorize(np.where(groups == "", alone, groups), sort=True)
     brings = np.zeros((members.max(initial=-1) + 1, 1 + labels.shape[1]))
     np.add.at(brings, members, np.column_stack([np.ones(len(labels)), labels]))
     brings /= np.maximum(brings.sum(axis=0), 1)  # of everything there is of a tag
@@ -32,4 +34,14 @@ def grouped_split(
         cost = ((2 * (held - target) + brings[group]) * brings[group] / target).sum(axis=1)
         place[group] = int(cost.argmin())
         held[place[group]] += brings[group]
+    _fill_empty(place, brings[:, 0], target[:, 0])
     return np.array(names)[place[members]]
+
+
+def _fill_empty(place: np.ndarray, sizes: np.ndarray, wanted: np.ndarray) -> None:
+    """Give each split of `place` (group,) that has no group the one whose size is nearest its
+    wanted size, from a split with several: few large groups may all be missed most in train."""
+    for split in range(len(wanted)):
+        several = np.flatnonzero(np.bincount(place, minlength=len(wanted))[place] > 1)
+        if len(several) and not (place == split).any():
+            place[several[np.abs(sizes[several] - wanted[split]).argmin()]] = split

@@ -3,12 +3,16 @@
 import csv
 import io
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 import pandas as pd
 
 from jetatag.datasets.index import LEFT_OUT_COLUMNS
+
+
+END = "end"
+"""Put below a table, it is read as a row only if every quote above is closed."""
 
 
 def read_text_table(
@@ -21,19 +25,24 @@ def read_text_table(
     """
     try:
         text = path.read_text("utf-8-sig")
-        rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(row)]
+        *rows, last = csv.reader(io.StringIO(f"{text}\n{END}"), delimiter=delimiter)
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
     except csv.Error as error:
         raise ValueError(f"{path} is no table ({error}): correct or export it anew.") from None
+    if last != [END]:  # the rest of the file would be one cell
+        raise ValueError(f"{path}: a quote is opened and never closed: close or remove it.")
+    rows = [row for row in rows if any(row)]
     columns, rows = (list(header), rows) if header else (rows[0] if rows else [], rows[1:])
     refuse_columns(path, columns, required, delimiter)
+    if header[1:] and rows and max(map(len, rows)) == 1:  # another delimiter, and no names to miss
+        refuse_columns(path, rows[0], header, delimiter)
     ragged = [number for number, row in enumerate(rows, 1) if len(row) != len(columns)]
     if ragged:
         fields = len(rows[ragged[0] - 1])
         raise ValueError(
-            f"{path}: row {ragged[0]} has {fields} fields and not {len(columns)}: correct or "
-            "remove it."
+            f"{path}: row {ragged[0]} has {fields} fields and not {len(columns)}: quote what "
+            "holds the delimiter, or correct or remove the row."
         )
     if not rows:
         raise ValueError(f"{path} has no rows: give the whole file.")
@@ -71,7 +80,7 @@ def leaves_folder(path: str) -> bool:
         depth += {"..": -1}.get(part, 1)
         if depth < 0 or part in ("/", "//"):
             return True
-    return ":" in path.split("/")[0] or "\0" in path
+    return bool(PureWindowsPath(path).drive) or "://" in path or "\0" in path
 
 
 OUTSIDE = "its path leads outside the data folder"
@@ -96,7 +105,7 @@ def sift(
     checks = {
         OUTSIDE: rows.path.map(leaves_folder),
         CONTRADICTED: files["labels"].transform("nunique") > 1,
-        TWICE: rows.path.duplicated(),
+        TWICE: rows.path[why == ""].duplicated().reindex(rows.index, fill_value=False),
         SAME_ID: rows.groupby("id", sort=False)["path"].transform("nunique") > 1,
     }
     for reason, found in checks.items():

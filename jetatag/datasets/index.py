@@ -68,7 +68,7 @@ class Index:
             chosen = (self.table.split == split).to_numpy()
             groups = self.table.group[chosen]
             row = {"split": split, "clips": int(chosen.sum())}
-            row |= {"known": self.known_clips[split]} if self.known_clips else {}
+            row |= {"known": self.known_clips.get(split, pd.NA)} if self.known_clips else {}
             row["groups"] = groups[groups != ""].nunique()
             row["tags_per_clip"] = self.labels[chosen].sum(1).mean() if chosen.any() else 0.0
             row["group_in_train"] = overlap.loc[split, "train"]
