@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import struct
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from scipy import fft
 
 SHORTEST_S = 0.1
 REJECTION_DB = 125
+UNKNOWN_BYTES = 0x7FFF_F000  # what programs write that cannot know a length yet is larger
 QUIETEST = 1 / 32_767
 """One 16-bit step: what varies by less than this is silence."""
 
@@ -54,6 +56,7 @@ def _decode(path: Path) -> tuple[np.ndarray, int]:
     with soundfile.SoundFile(path) as file:
         expected, rate = file.frames, file.samplerate
         unstated = mp3_samples(path) if file.format == "MP3" else 0
+        refuse_truncated(file)
         if unstated <= expected:
             audio = file.read(dtype="float32", always_2d=True)
     if unstated > expected:
@@ -62,6 +65,16 @@ def _decode(path: Path) -> tuple[np.ndarray, int]:
     if (len(audio) < expected and not unstated) or len(audio) == 0:
         raise AudioError(f"truncated: {len(audio):,} of {expected:,} samples could be decoded")
     return audio, rate
+
+
+def refuse_truncated(file: soundfile.SoundFile) -> None:
+    """Refuse (`AudioError`) a file that is shorter than it says, where libsndfile notes that and
+    reads on: WAV and AIFF say how many bytes belong to the samples, Ogg marks its end."""
+    for stated, there in re.findall(r"(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info):
+        if int(there) < int(stated) < UNKNOWN_BYTES:
+            raise AudioError(f"truncated: {int(there):,} of {int(stated):,} bytes are there")
+    if "lacks an end-of-stream bit" in file.extra_info:
+        raise AudioError("truncated: its end is not marked as such")
 
 
 # Resampling

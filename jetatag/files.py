@@ -70,14 +70,12 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
 
 def inside(root: Path | str, relative: str) -> Path:
     """Return `root / relative`, refusing any path that leaves `root` (`ValueError`), also by a
-    link, and links that lead round in a circle."""
+    link, and links that lead nowhere or round in a circle."""
     root = Path(root)
     path = root / relative
-    try:
-        within = path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{relative!r} cannot be followed ({error}).") from None
-    if not within:
+    if path.is_symlink() and not path.exists():
+        raise ValueError(f"{relative!r} is a link that leads nowhere: correct or remove it.")
+    if not path.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"{relative!r} points outside {root}: paths must stay in the data folder.")
     return path
 

@@ -33,14 +33,15 @@ def write_mtat(root: Path, n_clips: int = 48, seconds: float = 2.0) -> Path:
         soundfile.write(root / "mp3" / path, audio, RATE, format="MP3")
         rows.append([i + 2, *labels, path])
         infos.append([i + 2, i, f"song {i}", f"artist {i % 5}", f"album {folder}", path])
-    _write_tsv(root / "annotations_final.csv", ["clip_id", *TAGS, "mp3_path"], rows)
+    write_tsv(root / "annotations_final.csv", ["clip_id", *TAGS, "mp3_path"], rows)
     header = ["clip_id", "track_number", "title", "artist", "album", "mp3_path"]
-    _write_tsv(root / "clip_info_final.csv", header, infos)
+    write_tsv(root / "clip_info_final.csv", header, infos)
     return root
 
 
-def _write_tsv(path: Path, header: list[str], rows: list[list]) -> None:
+def write_tsv(path: Path, header: list[str], rows: list[list]) -> None:
     lines = ["\t".join(f'"{value}"' for value in row) for row in [header, *rows]]
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n")
 
 

@@ -1,4 +1,12 @@
+import dataclasses
 import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -6,6 +14,9 @@ import soundfile
 
 from jetatag import store
 from jetatag.datasets import mtat
+from jetatag.files import alone
+
+pytestmark = pytest.mark.filterwarnings("ignore::jetatag.datasets.DataWarning")
 
 
 def build(folder, **options):
@@ -126,3 +137,105 @@ def test_nothing_readable_and_no_folder_are_refused(mtat_folder):
     (mtat_folder / "mp3").rename(mtat_folder / "elsewhere")
     with pytest.raises(FileNotFoundError, match="put the audio there"):
         build(mtat_folder)
+
+
+SCRIPT = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from jetatag import store
+from jetatag.datasets import mtat
+try:
+    store.build(mtat.load(sys.argv[1]), sys.argv[1] + "/store", workers=1)
+except OSError as error:
+    sys.exit(f"refused: {error}")
+"""
+
+
+def process(folder, **how):
+    """A process that builds the folder's store."""
+    command = [sys.executable, "-c", SCRIPT, str(folder)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **how)
+
+
+def decoded(folder):
+    """How many clips an unfinished build has done."""
+    progress = folder / ".store.partial" / "progress.jsonl"
+    return len(progress.read_text().splitlines()) if progress.is_file() else 0
+
+
+def test_a_killed_process_loses_no_finished_clip(mtat_folder, monkeypatch):
+    with_many_clips(mtat_folder, 400)
+    builder = process(mtat_folder)
+    while decoded(mtat_folder) < 20:
+        assert builder.poll() is None, builder.stderr.read()
+        time.sleep(0.005)
+    builder.send_signal(signal.SIGKILL)
+    builder.communicate()
+    done, calls, original = decoded(mtat_folder), [], store.decode
+    assert not (mtat_folder / "store").exists()
+    monkeypatch.setattr(
+        store, "decode", lambda path, **s: (calls.append(path), original(path, **s))[1]
+    )
+    audio = build(mtat_folder)
+    assert len(audio) == 400 and len(calls) <= 400 - done + 1  # the last line may be torn
+    assert audio.damaged() == []
+    assert not (mtat_folder / ".store.partial").exists()
+
+
+def with_many_clips(folder, n):
+    """The tiny set's first clip under many names: rows enough to be caught in the middle."""
+    path = folder / "annotations_final.csv"
+    header, first, *_ = path.read_text().splitlines()
+    old = first.split("\t")
+    source = folder / "mp3" / old[-1].strip('"')
+    rows = []
+    for i in range(n):
+        name = f"{'0123456789abcdef'[i % 16]}/copy-of-{i}-it-0-2.mp3"
+        os.link(source, folder / "mp3" / name)
+        rows.append("\t".join([f'"{i}"', *old[1:-1], f'"{name}"']))
+    path.write_text("\n".join([header, *rows]) + "\n")
+
+
+def test_of_two_processes_one_builds_and_the_other_waits(mtat_folder):
+    with alone(mtat_folder / ".store.partial"):
+        builders = [process(mtat_folder) for _ in range(2)]
+        begun = [builder.stderr.readline() for builder in builders]
+    told = [builder.communicate()[1] for builder in builders]
+    assert all("is at work on" in line and "waiting for it" in line for line in begun)
+    assert sorted("preparing" in text for text in told) == [False, True]
+    assert [builder.returncode for builder in builders] == [0, 0], told
+    assert len(store.AudioStore.open(mtat_folder / "store")) == 40
+
+
+def limited():  # in the child: no file may grow beyond 200 kB
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+
+def test_a_full_disk_is_one_sentence_and_the_next_call_goes_on(mtat_folder):
+    builder = process(mtat_folder, preexec_fn=limited)
+    told = builder.communicate()[1]
+    assert builder.returncode == 1
+    sentence = told[told.index("refused") :]
+    assert re.search(r"no room left for .*store, which wants about 0\.0 GB: free", sentence)
+    assert sentence.count("\n") == 1 and 0 < decoded(mtat_folder) < 40
+    assert build(mtat_folder).damaged() == []
+
+
+def test_a_changed_sample_is_found_by_its_clips_checksum(mtat_folder):
+    audio = build(mtat_folder)
+    path = audio.folder / "audio.i16"
+    content = bytearray(path.read_bytes())
+    content[2 * int(audio.lengths[:7].sum()) + 1000] ^= 1
+    path.write_bytes(content)
+    assert store.AudioStore.open(audio.folder).damaged() == [audio.table.clip_id[7]]
+
+
+def test_loudness_stays_where_the_data_set_was_published_so(mtat_folder):
+    index = mtat.load(mtat_folder)
+    as_recorded = dataclasses.replace(index, peak_normalise=False)
+    audio = store.build(as_recorded, mtat_folder / "store", workers=1)
+    peaks = [np.abs(audio.read([i], [0], n)[0]).max() for i, n in enumerate(audio.lengths)]
+    np.testing.assert_allclose(peaks, np.minimum(audio.table.peak, 1), atol=1e-4)
+    assert max(peaks) < 0.99
+    scaled = store.build(as_recorded, mtat_folder / "scaled", peak_normalise=True, workers=1)
+    assert scaled.checksum != audio.checksum

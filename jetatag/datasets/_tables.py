@@ -10,7 +10,6 @@ import pandas as pd
 
 from jetatag.datasets.index import LEFT_OUT_COLUMNS
 
-
 END = "end"
 """Put below a table, it is read as a row only if every quote above is closed."""
 
@@ -99,17 +98,17 @@ def sift(
     the first stays; rows that contradict each other all go.
     """
     why = np.array(list(reasons) or [""] * len(table), dtype=object)
+    why[table.path.map(leaves_folder).to_numpy(bool) & (why == "")] = OUTSIDE
     rows = pd.DataFrame({"path": table.path.to_numpy(), "id": table.clip_id.to_numpy()})
     rows["labels"] = [row.tobytes() for row in labels]
-    files = rows.groupby("path", sort=False)
     checks = {
-        OUTSIDE: rows.path.map(leaves_folder),
-        CONTRADICTED: files["labels"].transform("nunique") > 1,
-        TWICE: rows.path[why == ""].duplicated().reindex(rows.index, fill_value=False),
-        SAME_ID: rows.groupby("id", sort=False)["path"].transform("nunique") > 1,
+        CONTRADICTED: lambda rows: rows.groupby("path")["labels"].transform("nunique") > 1,
+        TWICE: lambda rows: rows.path.duplicated(),
+        SAME_ID: lambda rows: rows.id.duplicated(keep=False),
     }
-    for reason, found in checks.items():
-        why[found.to_numpy(bool) & (why == "")] = reason
+    for reason, found in checks.items():  # each among the rows that are still to be used
+        usable = rows[why == ""]
+        why[usable.index[found(usable).to_numpy(bool)]] = reason
     keep = why == ""
     left_out = table.loc[~keep, ["clip_id", "path"]].assign(reason=why[~keep])
     return (

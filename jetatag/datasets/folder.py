@@ -15,7 +15,7 @@ from jetatag.config import refuse_unknown
 from jetatag.datasets._splits import grouped_split
 from jetatag.datasets._tables import sift
 from jetatag.datasets._user_tables import read_table, relative_paths, shown
-from jetatag.datasets.index import Index, Vocabulary, audio_files, warn, warn_about
+from jetatag.datasets.index import NOT_TEXT, Index, Vocabulary, audio_files, warn, warn_about
 
 TASKS = ("multilabel", "multiclass")
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
@@ -29,13 +29,12 @@ EVERY = "*"
 COLUMNS = ["clip_id", "path", "split", "group", "title"]
 MOST_LABELS = 200_000_000  # bytes, held several times over
 
-WHY = "Usual reasons: files that were moved or renamed after the table was written."
 NO_PATH = "its row names no file"
 NO_SPLIT = "its row names no split"
 TWO_SPLITS = "rows put this file into different splits"
 NO_CLASS = "it lies in no class folder"
-HIDDEN = "it is hidden (a name that begins with a dot)"
 NOT_UTF8 = "its name is not UTF-8: rename it"
+HIDDEN = "it is hidden (a name that begins with a dot)"
 
 
 def load(
@@ -46,6 +45,7 @@ def load(
     separator: str = ",",
     split_column: str | None = None,
     group_column: str | None = None,
+    n_tags: int | None = None,
     task: str | None = None,
     peak_normalise: bool = True,
     seed: int = 0,
@@ -56,10 +56,11 @@ def load(
     `table` is relative to `root` or an absolute path anywhere; the audio must lie in `root`, and
     paths are relative to it (absolute ones inside are made so; backslashes are read as slashes).
     `tags`: the column of tags parted by `separator` (or of lists), a list of 0/1 columns, or "*",
-    every column not used otherwise. `split_column` ("split" where there is one) holds train, valid
-    or test, or `SPLIT_NAMES`; without it clips are dealt 8:1:1 by `seed`, tags stratified, so that
-    no `group_column` ("group" where there is one: artist, speaker, …) crosses. Columns clip_id and
-    title are kept. Without `table` the files of root/<class>/… are one class a folder, or of
+    every column not used otherwise; of them the `n_tags` most frequent. `split_column` ("split"
+    where there is one) holds train, valid or test, or `SPLIT_NAMES`; without it clips are dealt
+    8:1:1 by `seed`, tags stratified, so that no `group_column` ("group" where there is one:
+    artist, speaker, …) crosses. Columns clip_id and title are kept. Without `table` the files of
+    root/<class>/… are one class a folder, or of
     root/<split>/<class>/… where all folders are named like splits. `task` is "multilabel" for
     tables and "multiclass" (exactly one tag a clip) for folders unless said otherwise.
 
@@ -78,8 +79,8 @@ def load(
     task = task or ("multiclass" if table is None else "multilabel")
     clips, labels, left_out = sift(clips, labels, _reasons(clips, labels, task))
     _refuse_none_usable(source, clips, left_out)
-    if table is None or _is_one_column(tags):
-        tag_names, labels = by_count(tag_names, labels)
+    if table is None or _is_one_column(tags) or n_tags is not None:
+        tag_names, labels = by_count(tag_names, labels, n_tags)
     _refuse_too_few_tags(source, tag_names, task)
     if "split" not in clips:
         # A clip alone goes by its path, so that the order of the rows does not matter.
@@ -95,7 +96,7 @@ def load(
         left_out=left_out,
         peak_normalise=peak_normalise,
     )
-    return warn_about(index, WHY)
+    return warn_about(index)
 
 
 def read_clips(
@@ -125,7 +126,8 @@ def read_clips(
     if _is_one_column(tags):
         return clips, *separated_labels(source, given[tags], separator)
     others = {path_column, split_column, group_column, "clip_id", "title"}
-    named = named or [column for column in given if column not in others]
+    if tags == EVERY:
+        named = [column for column in given if column not in others]
     return clips, *column_labels(source, given[named])
 
 
@@ -197,10 +199,14 @@ def column_labels(source: Path, given: pd.DataFrame) -> tuple[tuple[str, ...], n
     return tuple(given), labels
 
 
-def by_count(tags: tuple[str, ...], labels: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
-    """The tags that some clip carries, the most frequent first and ties by name."""
+def by_count(
+    tags: tuple[str, ...], labels: np.ndarray, n_tags: int | None = None
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """The tags that some clip carries, or the first `n_tags` of them, the most frequent first and
+    ties by name."""
     counts = labels.sum(axis=0, dtype=np.int64)
     order = sorted(np.flatnonzero(counts), key=lambda column: (-counts[column], tags[column]))
+    order = order[:n_tags]
     return tuple(tags[column] for column in order), labels[:, order]
 
 
@@ -208,10 +214,9 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...], np.ndarray]
     """The audio files under `root` as clips, their classes and labels (clip, class) uint8."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root} does not exist: give the folder that holds the audio.")
-    found = pd.Series(audio_files(root), dtype=object)
-    clips = pd.DataFrame({"path": [_printable(path) for path in found]}, dtype=object)
+    clips = pd.DataFrame({"path": audio_files(root), "reason": ""}, dtype=object)
     parts = clips.path.str.split("/")
-    clips["reason"] = np.where(clips.path != found, NOT_UTF8, "")
+    clips.loc[clips.path.str.contains(NOT_TEXT), "reason"] = NOT_UTF8
     clips.loc[("/" + clips.path).str.contains("/.", regex=False), "reason"] = HIDDEN
     tops = parts[(parts.str.len() > 1) & (clips.reason == "")].str[0].str.lower()
     named_like_splits = len(tops) > 0 and tops.isin(SPLIT_NAMES).all()
@@ -306,8 +311,3 @@ def _is_one_column(tags: str | Sequence[str]) -> bool:
 
 def _title(path: str) -> str:
     return PurePosixPath(path).stem
-
-
-def _printable(path: str) -> str:
-    """The path with "?" for what is not UTF-8."""
-    return path.encode("utf-8", "replace").decode()

@@ -14,7 +14,13 @@ from jetatag.config import refuse_unknown
 
 SPLITS = ("train", "valid", "test")
 LEFT_OUT_COLUMNS = ["clip_id", "path", "reason"]
-AUDIO_SUFFIXES = {".mp3", ".wav", ".flac", ".ogg"}
+AUDIO_SUFFIXES = {
+    *(".mp3", ".wav", ".flac", ".ogg", ".opus", ".aif", ".aiff", ".au"),
+    *(".m4a", ".aac", ".wma"),  # not decoded, but counted as unreadable rather than overlooked
+}
+
+
+NOT_TEXT = "\N{REPLACEMENT CHARACTER}"
 
 
 class DataWarning(UserWarning):
@@ -86,13 +92,16 @@ class Index:
 
 
 def audio_files(root: Path) -> list[str]:
-    """Paths of the audio files under `root`, relative to it and sorted; links to folders are not
-    followed, so that none leads outside or around."""
+    """Paths of the audio files under `root`, relative to it and sorted.
+
+    Links to folders are not followed, so that none leads outside or around. What is not UTF-8
+    in a name comes as `NOT_TEXT`, so that it names no file.
+    """
     found = []
     for folder, _, files in os.walk(root):
         inner = Path(folder).relative_to(root)
         found += [(inner / f).as_posix() for f in files if Path(f).suffix.lower() in AUDIO_SUFFIXES]
-    return sorted(found)
+    return sorted(os.fsencode(path).decode("utf-8", "replace") for path in found)
 
 
 def warn_about(index: Index, why: str = "") -> Index:

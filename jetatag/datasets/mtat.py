@@ -140,7 +140,7 @@ def read_annotations(path: Path) -> pd.DataFrame:
     bad = ~labels.isin(["0", "1"]).all(axis=1)
     if bad.any():
         raise ValueError(
-            f"{path}: the row of clip {table.clip_id[bad].iloc[0]} holds a label that is neither "
+            f"{path}: the row of clip {table.clip_id[bad].iloc[0]!r} holds a label that is neither "
             "0 nor 1: correct or remove it."
         )
     return pd.concat([table[["clip_id", "path"]], labels.eq("1").astype(np.uint8)], axis=1)

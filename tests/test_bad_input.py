@@ -1,0 +1,259 @@
+"""What becomes of files and tables that are not as they should be: README's table, held to.
+
+Each kind is made on the spot and goes the whole way, from annotations to the store. `told` is
+what README says: the clip is used, left out with a reason in the report, or the whole is refused
+with one sentence.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from conftest import RATE, TAGS, tone, write_mtat, write_tsv
+from jetatag import store
+from jetatag.datasets import Index, mtat
+from jetatag.datasets._tables import CONTRADICTED, SAME_ID, TWICE
+
+pytestmark = pytest.mark.filterwarnings("ignore::jetatag.datasets.DataWarning")
+README = Path(__file__).parents[1] / "README.md"
+SOUND = tone(440, 1.0, 0.01, np.random.default_rng(0))
+
+
+def written(sound=SOUND, rate=RATE, cut: float = 1.0, **how) -> Callable[[Path], object]:
+    """A maker of an audio file, of which the share `cut` is kept."""
+
+    def make(path: Path) -> None:
+        soundfile.write(path, sound, rate, **({"format": "WAV"} | how))
+        content = path.read_bytes()
+        path.write_bytes(content[: int(cut * len(content))])
+
+    return make
+
+
+def unstated_mp3(path: Path) -> None:
+    """An MP3 of variable bit rate without the header that states its length."""
+    loud_at_the_end = np.random.default_rng(0).standard_normal(RATE) * np.linspace(0.01, 0.2, RATE)
+    written(loud_at_the_end, format="MP3", bitrate_mode="VARIABLE")(path)
+    content = path.read_bytes()
+    path.write_bytes(content[content.index(content[:2], 2) :])
+
+
+def with_value(value: float) -> np.ndarray:
+    broken = SOUND.copy()
+    broken[100] = value
+    return broken
+
+
+NOT_NUMBERS = "left out: holds values that are not numbers"
+NOWHERE = "left out: a link that leads nowhere"
+STRAY = "left out: does not begin with a folder 0–f"
+BAD_FILES = {
+    "missing": (lambda path: None, "left out: audio file missing"),
+    "0 bytes": (lambda path: path.touch(), "left out: empty file (0 bytes)"),
+    "text named `.mp3`": (lambda path: path.write_text("la la " * 99), "left out: unreadable"),
+    "random bytes": (
+        lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)),
+        "left out: unreadable",
+    ),
+    "a folder": (lambda path: path.mkdir(), "left out: audio file missing"),
+    "truncated WAV": (written(cut=0.6), "left out: truncated"),
+    "truncated FLAC": (written(cut=0.6, format="FLAC"), "left out: unreadable"),
+    "truncated Ogg": (written(np.tile(SOUND, 9), cut=0.6, format="OGG"), "left out: truncated"),
+    "truncated MP3": (written(np.tile(SOUND, 9), cut=0.6, format="MP3"), "left out: truncated"),
+    "NaN in a float WAV": (
+        written(with_value(np.nan), subtype="FLOAT"),
+        NOT_NUMBERS,
+    ),
+    "infinity in a float WAV": (
+        written(with_value(np.inf), subtype="FLOAT"),
+        NOT_NUMBERS,
+    ),
+    "1 sample": (written(SOUND[:1]), "left out: shorter than 0.1 s"),
+    "0.09 s": (written(SOUND[: int(0.09 * RATE)]), "left out: shorter than 0.1 s"),
+    "silence": (written(0 * SOUND), "left out: silent"),
+    "DC only": (written(0 * SOUND + 0.5), "left out: silent"),
+    "link to itself": (
+        lambda path: path.symlink_to(path.name),
+        NOWHERE,
+    ),
+    "link out of the folder": (
+        lambda path: (outside(path), path.symlink_to(outside(path)))[1],
+        "left out: points outside",
+    ),
+    "WAV named `.mp3`": (written(), "used: the content decides"),
+    "MP3 without its length": (unstated_mp3, "used: read whole"),
+    "8-bit WAV": (written(subtype="PCM_U8"), "used"),
+    "24-bit WAV": (written(subtype="PCM_24"), "used"),
+    "float WAV beyond full scale": (
+        written(5 * SOUND, subtype="FLOAT"),
+        "used: scaled to full scale, never clipped",
+    ),
+    "6 channels": (written(np.stack([SOUND] * 6, axis=1)), "used: averaged"),
+    "8 kHz": (written(SOUND[: RATE // 2], 8_000), "used: resampled"),
+    "192 kHz": (written(np.tile(SOUND, 12), 192_000), "used: resampled"),
+}
+
+
+def outside(path: Path) -> Path:
+    target = path.parents[3] / "elsewhere.wav"
+    written()(target)
+    return target
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_bad_file_is_one_row_of_the_report_or_used(tmp_path, kind):
+    make, told = BAD_FILES[kind]
+    index = index_of_two(tmp_path)
+    make(index.audio_root / index.table.path[1])
+    audio = store.build(index, tmp_path / "store", workers=1)
+    reasons = dict(zip(audio.report.path, audio.report.reason, strict=True))
+    assert len(audio) + sum(audio.report.clip_id != "") == 2
+    verdict, _, words = told.partition(": ")
+    if verdict == "left out":
+        assert words in reasons[index.table.path[1]] and "\n" not in reasons[index.table.path[1]]
+    else:
+        seconds = audio.lengths[1] / RATE
+        assert not reasons and seconds == pytest.approx(1.0, abs=0.15)
+        samples = audio.read([1], [0], audio.lengths[1])[0]
+        assert np.abs(samples).max() == pytest.approx(1.0, abs=1e-3)
+        assert (np.abs(samples) > 0.999).mean() < 0.2  # clipped it would be half of it
+
+
+@pytest.mark.parametrize("name", ["ünï çødé – 音楽.wav", "n" * 251 + ".wav", "a 'b' \"c\" ,;.wav"])
+def test_names_may_be_what_they_like(tmp_path, name):
+    index = index_of_two(tmp_path, second=f"0/{name}")
+    written()(index.audio_root / index.table.path[1])
+    audio = store.build(index, tmp_path / "store", workers=1)
+    assert store.AudioStore.open(audio.folder).table.path[1] == f"0/{name}"
+
+
+def index_of_two(folder: Path, second: str = "0/second.mp3") -> Index:
+    """An index of a good clip and one that is still to be made."""
+    write_tsv(
+        folder / "mtat" / "annotations_final.csv",
+        ["clip_id", *TAGS, "mp3_path"],
+        [[1, 1, 0, 0, 0, "0/first.wav"], [2, 0, 1, 0, 0, second.replace('"', '""')]],
+    )
+    (folder / "mtat" / "mp3" / "0").mkdir(parents=True)
+    written()(folder / "mtat" / "mp3" / "0" / "first.wav")
+    return mtat.load(folder / "mtat", split="full")
+
+
+def row(text: str, number: int) -> str:
+    return text.splitlines()[number]
+
+
+def added(text: str, *rows: str) -> str:
+    return "\n".join([*text.splitlines(), *rows]) + "\n"
+
+
+def with_path(text: str, path: str, clip_id: int = 900) -> str:
+    """The table and a copy of its first row under another id and path."""
+    fields = row(text, 1).split("\t")
+    return added(text, "\t".join([f'"{clip_id}"', *fields[1:-1], f'"{path}"']))
+
+
+def other_labels(text: str) -> str:
+    fields = row(text, 1).split("\t")
+    flipped = [{'"0"': '"1"', '"1"': '"0"'}[label] for label in fields[1:-1]]
+    return added(text, "\t".join([fields[0], *flipped, fields[-1]]))
+
+
+BAD_TABLES = {
+    "path with `../`": (
+        lambda t: with_path(t, "../../0/x.mp3"),
+        STRAY,
+    ),
+    "absolute path": (
+        lambda t: with_path(t, "/etc/passwd"),
+        STRAY,
+    ),
+    "the same row twice": (
+        lambda t: added(t, row(t, 1)),
+        f"left out: {TWICE}",
+    ),
+    "the same file with other labels": (
+        other_labels,
+        f"left out: {CONTRADICTED}",
+    ),
+    "one id for two files": (
+        lambda t: with_path(t, "0/another.mp3", clip_id=2),
+        f"left out: {SAME_ID}",
+    ),
+    "byte-order mark": (lambda t: "\ufeff" + t, "read"),
+    "lines ended by CR LF": (lambda t: t.replace("\n", "\r\n"), "read"),
+    "empty lines": (lambda t: t.replace("\n", "\n\n"), "read"),
+    "a tag that no clip has": (lambda t: t, "read"),
+    "empty table": (lambda t: "", "refused: has no column 'clip_id'"),
+    "header only": (lambda t: row(t, 0) + "\n", "refused: has no rows"),
+    "column missing": (
+        lambda t: t.replace("mp3_path", "path"),
+        "refused: has no column 'mp3_path'",
+    ),
+    "column twice": (lambda t: t.replace('"low"', '"high"'), "refused: two columns 'high'"),
+    "comma for tab": (lambda t: t.replace("\t", ","), "refused: it must be a table, tab separated"),
+    "label that is not 0 or 1": (
+        lambda t: t.replace('\t"1"\t', '\t"0.5"\t', 1),
+        "refused: holds a label that is neither 0 nor 1",
+    ),
+    "row with a field too few": (
+        lambda t: added(t, row(t, 1).partition("\t")[2]),
+        "refused: row 49 has 5 fields and not 6",
+    ),
+    "quote never closed": (
+        lambda t: t.rstrip()[:-1],
+        "refused: a quote is opened and never closed",
+    ),
+    "clip without an id": (lambda t: t.replace('"2"\t', '""\t', 1), "refused: has no clip_id"),
+    "Latin-1 text": (
+        lambda t: t.replace("song", "söng").encode("latin-1"),
+        "refused: save it as UTF-8",
+    ),
+    "no table at all": (lambda t: None, "refused: does not exist"),
+}
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory) -> Path:
+    return write_mtat(tmp_path_factory.mktemp("good"), seconds=0.2)
+
+
+@pytest.mark.parametrize("kind", BAD_TABLES)
+def test_a_bad_table_is_refused_or_its_rows_are_reported(tmp_path, good, kind):
+    change, told = BAD_TABLES[kind]
+    changed = change((good / "annotations_final.csv").read_text())
+    (tmp_path / "mp3").symlink_to(good / "mp3")
+    if changed is not None:
+        content = changed if isinstance(changed, bytes) else changed.encode()
+        (tmp_path / "annotations_final.csv").write_bytes(content)
+    verdict, _, words = told.partition(": ")
+    if verdict == "refused":
+        with pytest.raises((ValueError, FileNotFoundError), match=re.escape(words)) as refusal:
+            mtat.load(tmp_path, split="full")
+        assert "\n" not in str(refusal.value)
+        return
+    index = mtat.load(tmp_path, split="full")
+    rows = len([line for line in changed.splitlines() if line]) - 1
+    assert len(index) + len(index.left_out) == rows
+    assert (len(index.left_out) > 0) == (verdict == "left out")
+    assert index.left_out.reason.str.contains(words, regex=False).all()
+
+
+def test_audio_without_a_row_is_reported(tmp_path):
+    index = index_of_two(tmp_path)
+    written()(index.audio_root / "0" / "stranger.WAV")
+    written()(index.audio_root / "0" / "song.m4a")
+    report = store.build(index, tmp_path / "store", workers=1).report
+    strangers = report[report.reason == "audio without an annotation row"]
+    assert strangers.path.tolist() == ["0/song.m4a", "0/stranger.WAV"]
+
+
+def test_readme_says_what_these_tests_hold():
+    table = README.read_text().partition("<!-- bad input -->")[2].partition("<!-- end -->")[0]
+    told = dict(line.strip("| ").split(" | ") for line in table.strip().splitlines()[2:])
+    assert told == {kind: verdict for kind, (_, verdict) in (BAD_FILES | BAD_TABLES).items()}
+    assert len(told) >= 25

@@ -1,0 +1,300 @@
+import unicodedata
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jetatag import datasets
+from jetatag.datasets import DataWarning, folder
+
+pytestmark = pytest.mark.filterwarnings("ignore::jetatag.datasets.DataWarning")
+
+TAGS = ["piano,slow", "Guitar", "", " piano , piano,,slow"]
+PATHS = ["a/1.mp3", "a/2.mp3", "b/3.wav", "b/4.flac"]
+
+
+def write(root, text, name="tags.csv"):
+    (root / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return name
+
+
+def frame(**columns):
+    return pd.DataFrame({"path": PATHS, "tags": TAGS} | columns)
+
+
+def write_frame(root, table, name="tags.csv"):
+    if name.endswith(".parquet"):
+        table.to_parquet(root / name)
+    else:
+        table.to_csv(root / name, index=False, sep="\t" if name.endswith(".tsv") else ",")
+    return name
+
+
+def touch(root, *paths):
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+
+
+def refusal(root, table="tags.csv", **options):
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        folder.load(root, table, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def warned(root, table, **options):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        folder.load(root, table, **options)
+    return [str(warning.message) for warning in caught if warning.category is DataWarning]
+
+
+def test_separated_tags_are_stripped_merged_and_ranked_by_count(tmp_path):
+    touch(tmp_path, *PATHS)
+    index = folder.load(tmp_path, write_frame(tmp_path, frame()))
+    assert index.vocabulary == datasets.Vocabulary(("piano", "slow", "Guitar"), "multilabel")
+    np.testing.assert_array_equal(index.labels, [[1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 1, 0]])
+    assert index.labels.dtype == np.uint8 and index.left_out.empty
+    assert list(index.table) == ["clip_id", "path", "split", "group", "title"]
+    assert index.table.title.tolist() == ["1", "2", "3", "4"]
+    assert index.table.clip_id.tolist() == PATHS
+
+
+def test_columns_and_separated_tags_give_the_same_labels_in_every_format(tmp_path):
+    separated = folder.load(tmp_path, write_frame(tmp_path, frame()))
+    given = pd.DataFrame(separated.labels, columns=list(separated.vocabulary.tags))
+    given.insert(0, "path", PATHS)
+    lists = frame(tags=[tags.split(",") for tags in TAGS])
+    for index in (
+        folder.load(tmp_path, write_frame(tmp_path, given, "c.tsv"), tags="*"),
+        folder.load(tmp_path, write_frame(tmp_path, given, "c.parquet"), tags=list(given)[1:]),
+        folder.load(tmp_path, write_frame(tmp_path, given.replace(1, True), "b.csv"), tags="*"),
+        folder.load(
+            tmp_path, write_frame(tmp_path, given.astype({"slow": float}), "f.parquet"), tags="*"
+        ),
+        folder.load(tmp_path, write_frame(tmp_path, lists, "l.parquet")),
+    ):
+        assert index.vocabulary == separated.vocabulary
+        np.testing.assert_array_equal(index.labels, separated.labels)
+
+
+def test_columns_keep_their_order_and_a_tag_nobody_has(tmp_path):
+    write(tmp_path, "path,b,never,a,artist\nx.mp3,1.0,FALSE,0,me\ny.mp3,0,0, true ,me\n")
+    index = folder.load(tmp_path, "tags.csv", tags="*", group_column="artist")
+    assert index.vocabulary.tags == ("b", "never", "a")
+    np.testing.assert_array_equal(index.labels, [[1, 0, 0], [0, 0, 1]])
+    told = warned(tmp_path, "tags.csv", tags="*", group_column="artist")
+    assert any("1 of 3 tags are never used: never" in warning for warning in told)
+
+
+@pytest.mark.parametrize("cell", ["", "2", "yes", "NaN", "0.5"])
+def test_a_label_that_is_not_0_or_1_is_named_with_row_and_column(tmp_path, cell):
+    write(tmp_path, f"path,fast\na.mp3,1\nb.mp3,{cell}\n")
+    assert f"row 2 holds {cell!r} in column 'fast'" in refusal(tmp_path, tags=["fast"])
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "sentence"),
+    [
+        ("path;tags\na;b\n", {}, "has semicolons between its columns where commas are due"),
+        ("path\ttags\na\tb\n", {}, "export it with those, or call it .tsv"),
+        ("file,label\na,b\n", {}, "no column 'path': name yours by path_column"),
+        ("path,label\na,b\n", {}, "no column 'tags': name yours by path_column, tags"),
+        ("path,tags\na,b\n", {"split_column": "split"}, "no column 'split'"),
+        ("path,tags\na,b\n", {"group_column": "artist"}, "no column 'artist'"),
+        ("path,tags,tags\na,b,c\n", {}, "two columns 'tags'"),
+        ("path,tags\na,b,c\n", {}, "row 1 has 3 fields and not 2"),
+        ('path,tags\na,"b\nc,d\n', {}, "a quote is opened and never closed"),
+        ("path,tags\n", {}, "no rows"),
+        ("", {}, "no rows"),
+        (b"path,tags\n\xff\xfe,b\n", {}, "not UTF-8"),
+        ("path,tags\na,\n", {}, "0 tags where at least one tag"),
+        ("path,tags\n../a,b\n/b,c\n", {}, "none of 2 rows can be used, the first because its path"),
+        ("path,tags,split\na,b,trian\n", {}, "row 1 has the split 'trian': call it one of train"),
+        ("path,tags\na,b\n", {"task": "multi"}, "unknown task 'multi'"),
+        ("path,tags\na,b\n", {"separator": ""}, "separator is empty"),
+        ("path,tags\na,b\nb,b\n", {"task": "multiclass"}, "1 tags where at least two classes"),
+        ("path\na\n", {"tags": "*"}, "has no tag columns"),
+        ("path,x\na,1\n", {"tags": []}, "has no tag columns"),
+    ],
+)
+def test_malformed_tables_give_one_sentence(tmp_path, text, options, sentence):
+    assert sentence in refusal(tmp_path, write(tmp_path, text), **options)
+
+
+def test_files_that_are_no_table_give_one_sentence(tmp_path):
+    assert "does not exist: give `table` relative to" in refusal(tmp_path, "absent.csv")
+    assert "neither .csv, .tsv nor .parquet" in refusal(tmp_path, write(tmp_path, "", "t.xlsx"))
+    assert "cannot be read as Parquet" in refusal(tmp_path, write(tmp_path, "path", "t.parquet"))
+    structs = frame(tags=[{"a": 1}] * 4)
+    assert "holds struct<" in refusal(tmp_path, write_frame(tmp_path, structs, "s.parquet"))
+    empty = write_frame(tmp_path, frame().iloc[:0], "e.parquet")
+    assert "no rows" in refusal(tmp_path, empty)
+
+
+def test_marks_line_ends_and_spreadsheet_leftovers_do_not_matter(tmp_path):
+    text = "\ufeffpath,tags\r\nä/ü.mp3,Блюз\r\n,\r\n\r\n" + "x" * 4000 + ".mp3,slow\r\n"
+    index = folder.load(tmp_path, write(tmp_path, text))
+    assert index.table.path.iloc[0] == "ä/ü.mp3" and len(index.table.path.iloc[1]) == 4004
+    assert index.vocabulary.tags == ("slow", "Блюз")
+
+
+def test_the_table_may_lie_elsewhere_but_no_audio(tmp_path):
+    root, elsewhere = tmp_path / "audio", tmp_path / "tables"
+    root.mkdir(), elsewhere.mkdir()
+    touch(tmp_path, "outside.mp3", "audio/in.mp3", "audio/deep/in.mp3")
+    paths = [f"{root}//in.mp3", "deep\\in.mp3", "./deep/../new.mp3", f"{tmp_path}/outside.mp3"]
+    paths += [
+        "../outside.mp3",
+        f"{root}/../outside.mp3",
+        "C:\\x.mp3",
+        "http://x.org/a.mp3",
+        "",
+        ".",
+    ]
+    table = pd.DataFrame({"path": paths, "tags": "a"})
+    index = folder.load(root, elsewhere / write_frame(elsewhere, table))
+    assert index.table.path.tolist() == ["in.mp3", "deep/in.mp3", "new.mp3"]
+    reasons = index.left_out.reason.tolist()
+    assert reasons == ["its path leads outside the data folder"] * 5 + ["its row names no file"] * 2
+
+
+def test_duplicates_and_contradictions_are_left_out_with_their_reason(tmp_path):
+    rows = [
+        ("same.mp3", "a,b", "train"),
+        ("./same.mp3", "b, a", "training"),
+        ("tags.mp3", "a", "train"),
+        ("tags.mp3", "b", "train"),
+        ("split.mp3", "a", "train"),
+        ("split.mp3", "a", "test"),
+        ("blank.mp3", "a", ""),
+        ("blank.mp3", "a", "Val"),
+    ]
+    write_frame(tmp_path, pd.DataFrame(rows, columns=["path", "tags", "split"]))
+    index = folder.load(tmp_path, "tags.csv")
+    assert index.table[["path", "split"]].to_numpy().tolist() == [
+        ["same.mp3", "train"],
+        ["blank.mp3", "valid"],
+    ]
+    reasons = [reason.split()[0] for reason in index.left_out.reason]
+    assert reasons == ["an", "rows", "rows", "rows", "rows", "its"]
+    assert index.left_out.reason.str.contains("different splits").sum() == 2
+
+
+def test_split_names_are_understood(tmp_path):
+    names = [*folder.SPLIT_NAMES, " TRAIN "]
+    table = pd.DataFrame({"path": [f"{i}.mp3" for i in range(len(names))], "tags": "a"})
+    write_frame(tmp_path, table.assign(fold=names))
+    index = folder.load(tmp_path, "tags.csv", split_column="fold")
+    assert index.table.split.tolist() == [*folder.SPLIT_NAMES.values(), "train"]
+
+
+def big_table(n=200):
+    rng = np.random.default_rng(3)
+    tags = [",".join(rng.choice(["a", "b", "c", "d"], rng.integers(0, 4))) for _ in range(n)]
+    groups = np.where(rng.random(n) < 0.2, "", [f"artist {i}" for i in rng.integers(0, 40, n)])
+    return pd.DataFrame({"path": [f"{i}.mp3" for i in range(n)], "tags": tags, "group": groups})
+
+
+def test_without_a_split_one_is_dealt_by_groups_and_seed_in_any_row_order(tmp_path):
+    table = big_table()
+    index = folder.load(tmp_path, write_frame(tmp_path, table))
+    overlap = index.group_overlap().to_numpy()
+    assert (overlap - np.diag(np.diag(overlap)) == 0).all()
+    counts = index.summary().clips
+    assert abs(counts["train"] - 160) <= 6 and abs(counts["valid"] - 20) <= 6
+    shuffled = table.sample(frac=1, random_state=0)
+    again = folder.load(tmp_path, write_frame(tmp_path, shuffled, "again.parquet"))
+    assert again.vocabulary == index.vocabulary
+    assert dict(again.table[["path", "split"]].values) == dict(
+        index.table[["path", "split"]].values
+    )
+    other = folder.load(tmp_path, "tags.csv", seed=1)
+    assert (other.table.split != index.table.split).any()
+
+
+def test_multiclass_wants_exactly_one_tag_a_row(tmp_path):
+    index = folder.load(
+        tmp_path, write_frame(tmp_path, frame(tags=["a", "b", "", "a,b"])), task="multiclass"
+    )
+    assert index.vocabulary.task == "multiclass" and len(index) == 2
+    assert index.left_out.reason.tolist() == [
+        f"it carries {n} tags and not exactly one" for n in (0, 2)
+    ]
+
+
+def test_ids_and_titles_are_kept_and_parquet_need_not_hold_text(tmp_path):
+    table = frame(clip_id=[7, 8, 9, None], title=["One", None, "", "4"], group=[1, 1, 2, None])
+    table.loc[1, "path"] = None
+    table["audio"] = [{"bytes": b"x"}] * 4  # not asked for, so not looked at
+    index = folder.load(tmp_path, write_frame(tmp_path, table, "t.parquet"))
+    assert index.table.clip_id.tolist() == ["7", "9", "b/4.flac"]
+    assert index.table.title.tolist() == ["One", "3", "4"]
+    assert index.table.group.tolist() == ["1", "2", ""]
+    assert index.left_out.reason.tolist() == ["its row names no file"]
+
+
+def test_doubtful_tags_are_warned_about(tmp_path):
+    composed = unicodedata.normalize("NFD", "café")
+    write_frame(tmp_path, frame(tags=["Hip Hop", "hiphop", "café", composed]))
+    assert any("2 tags are written in several ways" in w for w in warned(tmp_path, "tags.csv"))
+    write_frame(tmp_path, frame(tags=["a;b", "b", "", "a"]))
+    told = warned(tmp_path, "tags.csv")
+    assert any("holds ';' but never the separator ','; if it parts tags" in w for w in told)
+    assert any("1 of 4 clips carry no tag" in w for w in told)
+    assert not any("separator" in w for w in warned(tmp_path, "tags.csv", separator=";"))
+
+
+def test_folders_are_classes(tmp_path):
+    touch(
+        tmp_path, "dog/1.wav", "dog/deep/2.wav", "cat/1.mp3", "lost.wav", "notes.txt", "cat/._1.mp3"
+    )
+    index = datasets.load("folder", tmp_path)
+    assert index.vocabulary == datasets.Vocabulary(("dog", "cat"), "multiclass")
+    assert index.table.path.tolist() == ["cat/1.mp3", "dog/1.wav", "dog/deep/2.wav"]
+    np.testing.assert_array_equal(index.labels, [[0, 1], [1, 0], [1, 0]])
+    assert dict(index.left_out[["path", "reason"]].values) == {
+        "lost.wav": "it lies in no class folder",
+        "cat/._1.mp3": "it is hidden (a name that begins with a dot)",
+    }
+
+
+def test_folders_named_like_splits_hold_the_classes(tmp_path):
+    touch(
+        tmp_path,
+        "train/dog/1.wav",
+        "train/cat/1.wav",
+        "Val/dog/2.wav",
+        "test/cat/2.wav",
+        "test/x.wav",
+    )
+    index = folder.load(tmp_path)
+    assert index.vocabulary.tags == ("cat", "dog")
+    assert dict(index.table[["path", "split"]].values)["Val/dog/2.wav"] == "valid"
+    assert index.left_out.path.tolist() == ["test/x.wav"]
+
+
+def test_no_classes_are_refused_with_the_remedy(tmp_path):
+    touch(tmp_path, "1.wav")
+    assert "give a table of paths and tags, such as table='tags.csv'" in refusal(tmp_path, None)
+    touch(tmp_path, "mp3/1.wav")
+    assert "at least two classes" in refusal(tmp_path, None)
+    assert "does not exist" in refusal(tmp_path / "nowhere", None)
+    assert "are columns of a table: give `table`" in refusal(tmp_path, None, tags="*")
+
+
+def test_a_name_that_is_no_text_is_left_out(tmp_path):
+    touch(tmp_path, "a/1.wav", "b/1.wav")
+    (tmp_path / "a" / b"\xff.wav".decode("utf-8", "surrogateescape")).touch()
+    index = folder.load(tmp_path)
+    assert index.left_out.path.tolist() == ["a/\N{REPLACEMENT CHARACTER}.wav"]
+    assert index.left_out.reason.tolist() == [folder.NOT_UTF8]
+
+
+def test_the_most_frequent_tags_can_be_kept_alone(tmp_path):
+    (tmp_path / "t.csv").write_text('path,tags\na.wav,"x,y"\nb.wav,"x,z"\nc.wav,"y,x"\nd.wav,z\n')
+    index = folder.load(tmp_path, "t.csv", n_tags=2)
+    assert index.vocabulary.tags == ("x", "y") and len(index) == 4
+    assert index.labels.tolist() == [[1, 1], [1, 0], [1, 1], [0, 0]]
