@@ -40,9 +40,9 @@ def check_parameters(values: Mapping[str, Any], notebooks: list[Path]) -> None:
     for name in ("data", "store", "runs", "out", "tag", "dataset"):
         if not isinstance(values[name], str):
             raise ValueError(f"{name} must be text, not {values[name]!r}.")
-    from jetatag.datasets import DATASETS
+    from jetatag.datasets import refuse_options
 
-    refuse_unknown([values["dataset"]], DATASETS, "data set")
+    refuse_options(values["dataset"], values.get("options", {}))
     for cell in values["trained"]:
         run_config(values, cell)
 
@@ -60,16 +60,19 @@ def parameter_yaml(values: Mapping[str, Any], notebook: Path) -> str:
     return yaml.safe_dump(known, default_flow_style=True, width=10**6).strip()
 
 
-def reproduce(name: str, changes: list[str], cores: str, data: str | None) -> int:
+def reproduce(
+    name: str, changes: list[str], cores: str, data: str | None, dataset: str = "mtat"
+) -> int:
     """Run the six notebooks of preset `name` by Snakemake, then print the results table.
 
-    `changes` are name=value pairs over `notebooks/params/<name>.yaml`. Only what is missing
-    runs. Returns the exit status.
+    `data` is a folder of `dataset` to use instead of the preset's; `changes` are name=value pairs
+    over `notebooks/params/<name>.yaml`. Only what is missing runs. Returns the exit status.
     """
     notebooks = find_notebooks()
     values = read_yaml(notebooks / "params" / f"{name}.yaml")
     if data is not None:
-        values |= {"data": data, "store": f"{data.rstrip('/')}.store", "dataset": "mtat"}
+        values |= {"data": data, "store": f"{data.rstrip('/')}.store", "dataset": dataset}
+        values |= {} if dataset == "mtat" else {"tag": ""}  # the preset's tag is MagnaTagATune's
     values |= dict(_change(text) for text in changes)
     check_parameters(values, sorted(notebooks.glob("0*.ipynb")))
     with alone(values["runs"]):
@@ -180,7 +183,8 @@ def build_parser() -> argparse.ArgumentParser:
         dest="changes",
         help="change parameters of notebooks/params/<preset>.yaml",
     )
-    verb.add_argument("--data", help="a MagnaTagATune folder, instead of the preset's data")
+    verb.add_argument("--data", help="folder of a data set, instead of the preset's data")
+    verb.add_argument("--dataset", default="mtat", help="what it holds (default: %(default)s)")
     verb.add_argument("--cores", default="all", help="processor cores to use (default: all)")
     verb = verbs.add_parser("render", help="write the built-in data set in MagnaTagATune's layout")
     verb.set_defaults(run=render)

@@ -1,5 +1,6 @@
 """Folders on disk → `Index`, one file a data set."""
 
+from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from jetatag.config import refuse_unknown
 from jetatag.datasets import dcase2017, folder, mtat, speech_commands
 from jetatag.datasets.index import SPLITS, DataWarning, Index, Vocabulary
 
-__all__ = ["DATASETS", "SPLITS", "DataWarning", "Index", "Vocabulary", "load"]
+__all__ = ["DATASETS", "SPLITS", "DataWarning", "Index", "Vocabulary", "load", "refuse_options"]
 
 DATASETS = {
     "rendered": mtat.load,
@@ -21,19 +22,22 @@ DATASETS = {
 same function."""
 
 
+NOT_OPTIONS = ("root", "name")
+
+
 def load(name: str, root: Path | str, **options: Any) -> Index:
     """Read the folder `root` of the data set called `name`; `options` are its loader's own.
 
     Unknown names are refused in one sentence (`ValueError`), as the loaders refuse bad folders.
     """
-    refuse_unknown([name], DATASETS, "data set")
-    refuse_unknown(options, option_names(name), f"option of {name}")
+    refuse_options(name, options)
     return DATASETS[name](root, name=name, **options)
 
 
-def option_names(name: str) -> list[str]:
-    """What `load` takes beside the folder for the data set called `name`."""
-    return [option for option in signature(DATASETS[name]).parameters if option not in NOT_OPTIONS]
-
-
-NOT_OPTIONS = ("root", "name")
+def refuse_options(name: str, options: Mapping[str, Any]) -> None:
+    """Refuse (`ValueError`) an unknown data set, or options that its loader does not take."""
+    refuse_unknown([name], DATASETS, "data set")
+    if not isinstance(options, Mapping):
+        raise ValueError(f"options must be name: value pairs, not {options!r}.")
+    taken = [option for option in signature(DATASETS[name]).parameters if option not in NOT_OPTIONS]
+    refuse_unknown(options, taken, f"option of {name}")
