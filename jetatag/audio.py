@@ -3,6 +3,7 @@
 import io
 import math
 import re
+import stat
 import struct
 from functools import cache
 from pathlib import Path
@@ -32,12 +33,15 @@ def load(path: Path | str, sample_rate: int) -> np.ndarray:
     to their last whole frame.
     """
     path = Path(path)
-    if not path.is_file():
-        raise AudioError("audio file missing")
-    if path.stat().st_size == 0:
-        raise AudioError("empty file (0 bytes)")
     try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise FileNotFoundError
+        if about.st_size == 0:
+            raise AudioError("empty file (0 bytes)")
         audio, rate = _decode(path)
+    except FileNotFoundError:
+        raise AudioError("audio file missing") from None
     except (soundfile.SoundFileError, RuntimeError, OSError) as error:
         raise AudioError(f"unreadable audio ({_sentence(error)})") from None
     if len(audio) < SHORTEST_S * rate:
@@ -54,15 +58,14 @@ def load(path: Path | str, sample_rate: int) -> np.ndarray:
 def _decode(path: Path) -> tuple[np.ndarray, int]:
     """All samples of a file, (n_samples, channel) float32, and its sample rate in Hz."""
     with soundfile.SoundFile(path) as file:
-        expected, rate = file.frames, file.samplerate
-        unstated = mp3_samples(path) if file.format == "MP3" else 0
         refuse_truncated(file)
-        if unstated <= expected:
-            audio = file.read(dtype="float32", always_2d=True)
-    if unstated > expected:
+        expected, rate = file.frames, file.samplerate
+        guessed = file.format == "MP3" and not states_length(path)
+        audio = file.read(dtype="float32", always_2d=True)
+    if guessed and len(audio) == expected:  # the guess may have stopped it, and not the end
         with soundfile.SoundFile(with_stated_length(path)) as file:
             audio = file.read(dtype="float32", always_2d=True)
-    if (len(audio) < expected and not unstated) or len(audio) == 0:
+    if len(audio) == 0 or (len(audio) < expected and not guessed):
         raise AudioError(f"truncated: {len(audio):,} of {expected:,} samples could be decoded")
     return audio, rate
 
@@ -120,24 +123,27 @@ def _band_limit(up: int, down: int) -> tuple[np.ndarray, int, int]:
 # MP3 files that do not state their length
 
 
-def mp3_samples(path: Path) -> int:
-    """How many samples a channel an MP3 may have that does not state its length; 0 if it does.
+def states_length(path: Path) -> bool:
+    """Whether an MP3 says in its first frame how many there are; at low bit rates encoders often
+    leave that out.
 
-    libsndfile guesses such a length from size and first frame and reads no further, which of a
-    variable bit rate can lose most. All frames begin alike (ISO 11172-3, 13818-3), so that their
-    beginnings can be counted; a few more may only look so.
+    libsndfile then guesses the length from size and first frame, and reads no further: of a
+    variable bit rate it can lose most.
     """
-    data = _mp3_data(path)
-    stated = not _frame(data) or any(mark in data[:256] for mark in (b"Xing", b"Info", b"VBRI"))
-    return 0 if stated else data.count(data[:2]) * (576 if _is_low_rate(data) else 1152)
+    with path.open("rb") as file:
+        file.seek(_tag_bytes(file.read(10)))
+        first = file.read(256)
+    return not _frame(first) or any(mark in first for mark in (b"Xing", b"Info", b"VBRI"))
 
 
 def with_stated_length(path: Path) -> io.BytesIO:
     """An MP3 with its number of frames in front, where encoders put it: in a Xing header.
 
-    What is counted too much costs nothing, because reading stops at the end of the data.
+    All frames begin alike (ISO 11172-3, 13818-3), so that their beginnings can be counted. A few
+    more may only look so; that costs nothing, because reading stops at the end of the data.
     """
-    data = _mp3_data(path)
+    data = path.read_bytes()
+    data = data[_tag_bytes(data) :]
     # The first frame's form, unprotected, at a bit rate whose frames have room for the header.
     head = bytes([0xFF, data[1] | 1, 0x90 | data[2] & 0x0C, data[3]])
     side = (17, 9)[_is_low_rate(data)] if data[3] >> 6 == 3 else (32, 17)[_is_low_rate(data)]
@@ -145,15 +151,12 @@ def with_stated_length(path: Path) -> io.BytesIO:
     return io.BytesIO(xing.ljust(_frame(head), b"\0") + data)
 
 
-def _mp3_data(path: Path) -> bytes:
-    """The file behind its ID3 tag."""
-    data = path.read_bytes()
-    if data[:3] != b"ID3":
-        return data
-    size = sum(
-        (byte & 127) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=False)
-    )
-    return data[10 + size :]
+def _tag_bytes(start: bytes) -> int:
+    """Bytes of the ID3 tag that a file begins with."""
+    if start[:3] != b"ID3":
+        return 0
+    sizes = zip(start[6:10], (21, 14, 7, 0), strict=True)
+    return 10 + sum((byte & 127) << shift for byte, shift in sizes)
 
 
 BIT_RATES = (  # kbit/s of layer III, by index: MPEG 1, then MPEG 2 and 2.5

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import os
 import sys
 import zipfile
 import zlib
@@ -71,11 +72,10 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
 def inside(root: Path | str, relative: str) -> Path:
     """Return `root / relative`, refusing any path that leaves `root` (`ValueError`), also by a
     link, and links that lead nowhere or round in a circle."""
-    root = Path(root)
-    path = root / relative
+    path = Path(root) / relative
     if path.is_symlink() and not path.exists():
         raise ValueError(f"{relative!r} is a link that leads nowhere: correct or remove it.")
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise ValueError(f"{relative!r} points outside {root}: paths must stay in the data folder.")
     return path
 

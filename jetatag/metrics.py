@@ -524,7 +524,7 @@ def score_table(
     for protocol, figures in (("micro_window", micro), ("macro_clip", macro)):
         for metric, (value, *drawn) in figures.items():
             n_tags = n_scored.get((protocol, metric), labels.shape[1])
-            bounds = interval(drawn, estimate=value)
+            bounds = np.clip(interval(drawn, estimate=value), 0, 1)  # none of them leaves [0, 1]
             rows.append((protocol, metric, value, *bounds, len(labels), n_tags))
     columns = ["protocol", "metric", "value", "low", "high", "n_clips", "n_tags"]
     return pd.DataFrame(rows, columns=columns)

@@ -9,12 +9,13 @@ import errno
 import json
 import os
 import shutil
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,7 @@ class AudioStore:
         """Ids of the clips whose samples are no longer those that were decoded; reads them all."""
         ends = self._offsets + self.lengths
         clips = zip(self.table.clip_id, self._offsets, ends, self.table.checksum, strict=True)
-        return [name for name, a, b, told in clips if checksum(self._samples[a:b]) != told]
+        return [name for name, a, b, told in clips if crc32(self._samples[a:b]) != told]
 
 
 def build(
@@ -235,7 +236,7 @@ def _decode_all(
     """Append every clip's samples to `audio.i16` and its outcome to `progress.jsonl`, in order."""
     keep_memory()
     outcomes = _resume(work, identity)
-    rest = [(index.audio_root, path) for path in index.table.path[len(outcomes) :]]
+    rest = _places(index)[len(outcomes) :]
     decode_one = partial(_outcome, settings=settings)
     workers = workers or os.cpu_count() or 1
     with (
@@ -255,14 +256,27 @@ def _decode_all(
     return outcomes
 
 
-def _outcome(place: tuple[Path, str], settings: dict) -> tuple[np.ndarray, dict[str, Any]]:
+def _places(index: Index) -> list[tuple[Path, str, bool]]:
+    """Root and path of every clip, and whether its folder is known to lie inside, which is asked
+    once a folder: on a network each question takes its time."""
+    root = Path(os.path.realpath(index.audio_root))
+    folders = {path: str(PurePosixPath(path).parent) for path in index.table.path}
+    known = {f for f in set(folders.values()) if os.path.realpath(root / f) == str(root / f)}
+    return [(root, path, folders[path] in known) for path in index.table.path]
+
+
+def _outcome(place: tuple[Path, str, bool], settings: dict) -> tuple[np.ndarray, dict[str, Any]]:
     """Samples of one clip and its row of progress; `reason` is empty where it can be used."""
+    root, path, known = place
     try:
-        samples, peak = decode(inside(*place), **settings)
+        file = root / path
+        if not known or file.is_symlink():
+            file = inside(root, path)
+        samples, peak = decode(file, **settings)
     except (AudioError, ValueError) as error:
         nothing = {"n_samples": 0, "peak": 0.0, "checksum": "", "reason": str(error)}
         return np.empty(0, "<i2"), nothing
-    facts = {"n_samples": len(samples), "peak": peak, "checksum": checksum(samples)}
+    facts = {"n_samples": len(samples), "peak": peak, "checksum": crc32(samples)}
     return samples, {**facts, "reason": ""}
 
 
@@ -301,6 +315,11 @@ def _resume(work: Path, identity: str) -> list[dict[str, Any]]:
     with atomic(work / "progress.jsonl") as progress:
         progress.write_text("".join(json.dumps(outcome) + "\n" for outcome in outcomes))
     return outcomes
+
+
+def crc32(samples: np.ndarray) -> str:
+    """Checksum of one clip's samples, 8 hexadecimal digits."""
+    return f"{zlib.crc32(samples):08x}"
 
 
 def _lines(path: Path) -> list[str]:

@@ -7,24 +7,29 @@ same machine, and keeps the median of each.
 """
 
 import argparse
+import dataclasses
 import itertools
 import json
 import multiprocessing
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pandas as pd
+import soundfile
+import soxr
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from jetatag import baselines, metrics
+from jetatag import audio, baselines, metrics
 from jetatag.config import Phase, RunConfig
 from jetatag.crops import Crops
-from jetatag.datasets import Vocabulary, load, rendered
+from jetatag.datasets import Index, Vocabulary, load, rendered
 from jetatag.extractors import EXTRACTORS
 from jetatag.files import write_json
 from jetatag.heads import build_model
@@ -161,8 +166,8 @@ def bench_crops(folder: Path) -> None:
     """Crops of 80,000 samples a second as float32 batches of 16, from warm cache, of clips of
     different length."""
     for n_clips, duration_s in ((360, 10), (6, 600)):
-        audio = noise_store(folder, n_clips, duration_s)
-        crops = Crops(audio, np.arange(n_clips), 80_000, seed=0, epoch=0)
+        store = noise_store(folder, n_clips, duration_s)
+        crops = Crops(store, np.arange(n_clips), 80_000, seed=0, epoch=0)
         positions = np.random.default_rng(0).integers(0, n_clips, (1000, 16)).tolist()
         turns = itertools.cycle(positions)
         speed = 16 * rate(lambda crops=crops, turns=turns: crops.__getitems__(next(turns)))
@@ -196,9 +201,85 @@ def bench_rendering(folder: Path, n_clips: int = 200, duration_s: float = 10.0) 
     print(f"rendering: {n_clips * duration_s / taken:.0f} s of audio a second ({n_clips} clips)")
 
 
-def bench_baselines(audio: AudioStore, what: str) -> None:
+def mtat_like(folder: Path, n_clips: int = 16, copies: int = 12) -> Index:
+    """MagnaTagATune's kind of file: mono MP3s of 29 s at 22.05 kHz and 32 kbit/s, each under
+    several names."""
+    rendered.write(folder / "made", n_clips, 29.0, seed=2)
+    paths = []
+    for number, made in enumerate(sorted((folder / "made" / "mp3").rglob("*.mp3"))):
+        clip = audio.resample(*soundfile.read(made, dtype="float32"), 22_050)
+        soundfile.write(
+            folder / f"{number}.mp3",
+            clip,
+            22_050,
+            format="MP3",
+            bitrate_mode="CONSTANT",
+            compression_level=0.85,
+        )
+        for copy in range(copies):
+            paths.append(f"{number}-{copy}.mp3")
+            (folder / paths[-1]).hardlink_to(folder / f"{number}.mp3")
+    columns = {"clip_id": paths, "path": paths, "split": "train", "group": "", "title": ""}
+    labels = np.ones((len(paths), 1), np.uint8)
+    return Index("like mtat", folder, Vocabulary(("tag",)), pd.DataFrame(columns), labels)
+
+
+def decode_alone(index: Index, workers: int) -> None:
+    for path in index.table.path:
+        soundfile.read(index.audio_root / path, dtype="float32")
+
+
+def decode_and_soxr(index: Index, workers: int) -> None:
+    for path in index.table.path:
+        clip, rate = soundfile.read(index.audio_root / path, dtype="float32")
+        soxr.resample(clip, rate, 16_000, "HQ")
+
+
+def librosa_load(index: Index, workers: int) -> None:
+    for path in index.table.path:
+        librosa.load(index.audio_root / path, sr=16_000)
+
+
+def prepare(index: Index, workers: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        build(index, Path(folder) / "store", workers=workers)
+
+
+def on_cores(action: Callable[[Index, int], None], index: Index, n_cores: int) -> float:
+    """Clips a second of `action` on so many cores, in this process, after one round to warm up."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:n_cores])
+    index_of_few = dataclasses.replace(index, table=index.table[:16], labels=index.labels[:16])
+    action(index_of_few, n_cores)
+    begun = time.perf_counter()
+    action(index, n_cores)
+    return len(index) / (time.perf_counter() - begun)
+
+
+def bench_preparing(folder: Path, rounds: int = 5) -> None:
+    """Preparing against what it is made of, on 29-s MP3s from 22.05 to 16 kHz: each in a process
+    of its own, pinned to its cores, in turns; medians."""
+    index, speeds = mtat_like(folder), {}
+    cases = [(decode_alone, 1), (decode_and_soxr, 1), (librosa_load, 1), (prepare, 1)]
+    cases += [(prepare, 2)] if (os.cpu_count() or 1) > 1 else []
+    for _ in range(rounds):
+        for action, n_cores in cases:
+            with multiprocessing.get_context("spawn").Pool(1) as process:
+                speed = process.apply(on_cores, (action, index, n_cores))
+            speeds.setdefault((action.__name__, n_cores), []).append(speed)
+    medians = {case: statistics.median(values) for case, values in speeds.items()}
+    for (name, n_cores), speed in medians.items():
+        print(f"{name} on {n_cores} core(s): {speed:.1f} clips of 29 s a second")
+    ours, peer = speeds["prepare", 1], speeds["decode_and_soxr", 1]
+    ratio = statistics.median(a / b for a, b in zip(ours, peer, strict=True))
+    print(f"prepare : soundfile + soxr HQ, on one core: {ratio:.2f}")
+    if ("prepare", 2) in medians:
+        both = [b / a for a, b in zip(ours, speeds["prepare", 2], strict=True)]
+        print(f"prepare on 2 cores : on one: {statistics.median(both):.2f}")
+
+
+def bench_baselines(store: AudioStore, what: str) -> None:
     """How hard a data set is for a model that knows no time, on its test split."""
-    scores = baselines.score_split(audio)
+    scores = baselines.score_split(store)
     for name in baselines.NAMES:
         macro = metrics.macro_clip(scores["labels"], scores[name])
         print(f"{name} on {what}, test, macro_clip:", {k: round(v, 3) for k, v in macro.items()})
@@ -209,10 +290,11 @@ def bench_data(device: str) -> None:
     n_clips, duration_s = rendered.SIZES["demo"]
     demo = Path("data/rendered-demo")
     with tempfile.TemporaryDirectory() as temporary:
+        bench_preparing(Path(temporary) / "preparing")
         bench_rendering(Path(temporary) / "speed")
         rendered.write(demo, n_clips, duration_s)
-        audio = build(load("rendered", demo), f"{demo}.store")
-        bench_baselines(audio, f"rendered demo ({n_clips} × {duration_s:.0f} s, seed 0)")
+        store = build(load("rendered", demo), f"{demo}.store")
+        bench_baselines(store, f"rendered demo ({n_clips} × {duration_s:.0f} s, seed 0)")
         bench_crops(Path(temporary))
         bench_stage_2(Path(temporary), device)
 

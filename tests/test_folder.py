@@ -1,11 +1,15 @@
+import re
 import unicodedata
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 
-from jetatag import datasets
+from conftest import RATE, tone
+from jetatag import config, datasets
 from jetatag.datasets import DataWarning, folder
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.datasets.DataWarning")
@@ -298,3 +302,24 @@ def test_the_most_frequent_tags_can_be_kept_alone(tmp_path):
     index = folder.load(tmp_path, "t.csv", n_tags=2)
     assert index.vocabulary.tags == ("x", "y") and len(index) == 4
     assert index.labels.tolist() == [[1, 1], [1, 0], [1, 1], [0, 0]]
+
+
+def test_the_readme_goes_from_a_folder_to_a_trained_tagger(tmp_path, monkeypatch, capsys):
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    code = readme.partition("From a folder of files to a trained tagger:")[2]
+    code = code.partition("```python\n")[2].partition("```")[0]
+    assert len(code.splitlines()) <= 20
+    monkeypatch.chdir(tmp_path)
+    rng, rows = np.random.default_rng(0), []
+    for i in range(40):
+        audio = tone(300 if i % 2 else 3000, 1.0, 0.01, rng)
+        Path("my_music/live").mkdir(parents=True, exist_ok=True)
+        soundfile.write(f"my_music/live/{i}.wav", audio, RATE)
+        rows.append([f"live/{i}.wav", "low,calm" if i % 2 else "high", f"artist {i % 10}"])
+    table = pd.DataFrame(rows, columns=["path", "tags", "group"])
+    table.to_csv("my_music/tags.csv", index=False)
+    small = config.PRESETS["smoke"].replace(extractor="sample_cnn")
+    monkeypatch.setattr(config, "PRESETS", {"demo": small})
+    exec(compile(code, "README", "exec"), {})
+    told = capsys.readouterr().out
+    assert "f1_instance" in told and re.search(r"live/\d+\.wav \| (low|high|calm) \| ", told)
