@@ -11,7 +11,8 @@ from jetatag.datasets import dcase2017, speech_commands
 
 Rows = Iterable[tuple[str, str]]
 DCASE_RATE = 44_100
-SPEECH_RATE = 16_000
+RATE = SPEECH_RATE = 16_000
+TAGS = ("low", "high", "noisy", "never")
 
 
 def dcase_rows(n_training: int = 10, n_testing: int = 2, n_evaluation: int = 2) -> dict[str, Rows]:
@@ -90,3 +91,38 @@ def write_wav(path: Path, samples: np.ndarray, rate: int) -> None:
     """16-bit WAV, with the folders it needs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples, rate, subtype="PCM_16")
+
+
+def noisy_tone(
+    frequency: float, seconds: float, noise: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A sine with white noise at 16 kHz."""
+    time = np.arange(int(seconds * RATE)) / RATE
+    return 0.4 * np.sin(2 * np.pi * frequency * time) + noise * rng.standard_normal(len(time))
+
+
+def write_mtat(root: Path, n_clips: int = 48, seconds: float = 2.0) -> Path:
+    """Tones whose tags can be heard: low or high, noisy or not; every sixth clip has no tag."""
+    rng = np.random.default_rng(7)
+    rows, infos = [], []
+    for i in range(n_clips):
+        folder = "0123456789abcdef"[i % 16]
+        path = f"{folder}/artist{i % 5}-album{folder}-{i:02d}-song-0-2.mp3"
+        untagged = i % 6 == 5
+        low, noisy = int(i % 4 < 2), int(rng.random() < 0.4)
+        labels = [0, 0, 0, 0] if untagged else [low, 1 - low, noisy, 0]
+        audio = noisy_tone(200 if low else 2000, seconds, 0.1 if noisy else 0.001, rng)
+        (root / "mp3" / folder).mkdir(parents=True, exist_ok=True)
+        soundfile.write(root / "mp3" / path, audio, RATE, format="MP3")
+        rows.append([i + 2, *labels, path])
+        infos.append([i + 2, i, f"song {i}", f"artist {i % 5}", f"album {folder}", path])
+    write_tsv(root / "annotations_final.csv", ["clip_id", *TAGS, "mp3_path"], rows)
+    header = ["clip_id", "track_number", "title", "artist", "album", "mp3_path"]
+    write_tsv(root / "clip_info_final.csv", header, infos)
+    return root
+
+
+def write_tsv(path: Path, header: list[str], rows: list[list]) -> None:
+    lines = ["\t".join(f'"{value}"' for value in row) for row in [header, *rows]]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")

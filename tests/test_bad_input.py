@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from layouts import RATE, TAGS, noisy_tone, write_mtat, write_tsv
 
-from conftest import RATE, TAGS, tone, write_mtat, write_tsv
 from jetatag import store
 from jetatag.datasets import Index, mtat
 from jetatag.datasets._tables import CONTRADICTED, SAME_ID, TWICE
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.datasets.DataWarning")
 README = Path(__file__).parents[1] / "README.md"
-SOUND = tone(440, 1.0, 0.01, np.random.default_rng(0))
+SOUND = noisy_tone(440, 1.0, 0.01, np.random.default_rng(0))
 
 
 def written(sound=SOUND, rate=RATE, cut: float = 1.0, **how) -> Callable[[Path], object]:

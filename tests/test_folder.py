@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from layouts import RATE, noisy_tone
 
-from conftest import RATE, tone
 from jetatag import config, datasets
 from jetatag.datasets import DataWarning, folder
 
@@ -312,10 +312,10 @@ def test_the_readme_goes_from_a_folder_to_a_trained_tagger(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     rng, rows = np.random.default_rng(0), []
     for i in range(40):
-        audio = tone(300 if i % 2 else 3000, 1.0, 0.01, rng)
+        audio = noisy_tone(300 if i % 2 else 3000, 1.0, 0.01, rng)
         Path("my_music/live").mkdir(parents=True, exist_ok=True)
         soundfile.write(f"my_music/live/{i}.wav", audio, RATE)
-        rows.append([f"live/{i}.wav", "low,calm" if i % 2 else "high", f"artist {i % 10}"])
+        rows.append([f"live/{i}.wav", "low,calm" if i % 2 else "high", f"artist {i % 7}"])
     table = pd.DataFrame(rows, columns=["path", "tags", "group"])
     table.to_csv("my_music/tags.csv", index=False)
     small = config.PRESETS["smoke"].replace(extractor="sample_cnn")

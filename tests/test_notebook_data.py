@@ -6,10 +6,9 @@ from pathlib import Path
 import papermill
 import pytest
 import yaml
-from layouts import write_dcase, write_speech_commands
+from layouts import write_dcase, write_mtat, write_speech_commands
 from speech import spoken
 
-from conftest import write_mtat
 from jetatag.datasets import rendered
 from jetatag.store import AudioStore
 
