@@ -255,6 +255,23 @@ def on_cores(action: Callable[[Index, int], None], index: Index, n_cores: int) -
     return len(index) / (time.perf_counter() - begun)
 
 
+def memory_of(index: Index) -> float:
+    """Peak memory (MiB) of this process after preparing `index`."""
+    prepare(index, os.cpu_count() or 1)
+    return peak_memory_mib()
+
+
+def bench_memory(index: Index, times: tuple[int, ...] = (1, 10)) -> None:
+    """Peak memory of preparing, for the clips of `index` once and ten times over."""
+    for n in times:
+        ids = [f"{turn}/{name}" for turn in range(n) for name in index.table.clip_id]
+        table = pd.concat([index.table] * n, ignore_index=True).assign(clip_id=ids)
+        many = dataclasses.replace(index, table=table, labels=np.tile(index.labels, (n, 1)))
+        with multiprocessing.get_context("spawn").Pool(1) as process:
+            peak = process.apply(memory_of, (many,))
+        print(f"preparing {len(many):,} clips of 29 s takes {peak:,.0f} MiB, its imports included")
+
+
 def bench_preparing(folder: Path, rounds: int = 5) -> None:
     """Preparing against what it is made of, on 29-s MP3s from 22.05 to 16 kHz: each in a process
     of its own, pinned to its cores, in turns; medians."""
@@ -275,6 +292,7 @@ def bench_preparing(folder: Path, rounds: int = 5) -> None:
     if ("prepare", 2) in medians:
         both = [b / a for a, b in zip(ours, speeds["prepare", 2], strict=True)]
         print(f"prepare on 2 cores : on one: {statistics.median(both):.2f}")
+    bench_memory(index)
 
 
 def bench_baselines(store: AudioStore, what: str) -> None:

@@ -7,6 +7,7 @@ from layouts import speaker_name, write_speech_commands
 from jetatag import datasets, store, train
 from jetatag.config import Phase
 from jetatag.datasets import DataWarning, speech_commands
+from jetatag.extractors import EXTRACTORS, build_extractor
 from jetatag.predict import predict
 from jetatag.runs import Run
 
@@ -164,14 +165,24 @@ def test_spoken_clips_are_prepared(spoken):
 
 
 @pytest.mark.parametrize(
-    ("method", "pair_loss"), [("je", "subset_query"), ("no_je_linear", "none")]
+    ("method", "pair_loss", "extractor"),
+    [
+        ("no_je_linear", "none", "sample_cnn"),
+        *(("je", "subset_query", name) for name in EXTRACTORS),
+    ],
 )
-def test_a_run_on_words_gives_one_probability_of_all(
-    spoken, tiny_config, tmp_path, method, pair_loss
+def test_a_second_of_speech_goes_through_every_extractor_at_its_shortest(
+    spoken, tiny_config, tmp_path, method, pair_loss, extractor
 ):
     phases = (Phase("adam", 1e-3, 1),)
     config = tiny_config.replace(
-        method=method, pair_loss=pair_loss, stage1=phases, stage2=phases, n_windows=2
+        method=method,
+        pair_loss=pair_loss,
+        extractor=extractor,
+        crop_samples=build_extractor(extractor, width=4).min_samples,
+        stage1=phases,
+        stage2=phases,
+        n_windows=2,
     )
     run = Run.start(tmp_path, config, spoken)
     model = train.train(run, spoken)
