@@ -191,6 +191,7 @@ def _build(index: Index, work: Path, settings: dict, identity: str, workers: int
     outcomes = pd.DataFrame(_decode_all(index, work, settings, identity, workers))
     stored = outcomes.reason.to_numpy() == "" if len(outcomes) else np.zeros(0, bool)
     if not stored.any():
+        (work / "identity.json").unlink()  # once the files are there, all is done anew
         raise ValueError(
             f"none of the {len(index)} clips under {index.audio_root} could be read; the first: "
             f"{outcomes.reason[0] if len(outcomes) else 'the index is empty'}."
@@ -309,9 +310,10 @@ def _resume(work: Path, identity: str) -> list[dict[str, Any]]:
     audio = work / "store" / "audio.i16"
     audio.parent.mkdir(exist_ok=True)
     audio.touch()
-    while outcomes and 2 * sum(o["n_samples"] for o in outcomes) > audio.stat().st_size:
-        outcomes.pop()  # its samples never reached the disk
-    os.truncate(audio, 2 * sum(outcome["n_samples"] for outcome in outcomes))
+    ends = 2 * np.cumsum([0] + [outcome["n_samples"] for outcome in outcomes])
+    n_whole = np.searchsorted(ends, audio.stat().st_size, side="right") - 1
+    outcomes = outcomes[:n_whole]  # the samples of the others never reached the disk
+    os.truncate(audio, ends[n_whole])
     with atomic(work / "progress.jsonl") as progress:
         progress.write_text("".join(json.dumps(outcome) + "\n" for outcome in outcomes))
     return outcomes

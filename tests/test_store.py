@@ -3,6 +3,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -130,10 +131,15 @@ def test_missing_or_damaged_stores_give_one_sentence(mtat_folder, tmp_path):
 
 
 def test_nothing_readable_and_no_folder_are_refused(mtat_folder):
-    for path in (mtat_folder / "mp3").rglob("*.mp3"):
+    files = {path: path.read_bytes() for path in (mtat_folder / "mp3").rglob("*.mp3")}
+    for path in files:
         path.write_bytes(b"")
     with pytest.raises(ValueError, match="none of the 40 clips"):
         build(mtat_folder)
+    for path, content in files.items():
+        path.write_bytes(content)
+    assert len(build(mtat_folder)) == 40  # what was found unreadable is looked at anew
+    shutil.rmtree(mtat_folder / "store")
     (mtat_folder / "mp3").rename(mtat_folder / "elsewhere")
     with pytest.raises(FileNotFoundError, match="put the audio there"):
         build(mtat_folder)
