@@ -1,10 +1,12 @@
 """One function: a file on disk becomes a mono float32 waveform at the wanted rate."""
 
-import io
 import math
 import re
 import stat
 import struct
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -57,17 +59,17 @@ def load(path: Path | str, sample_rate: int) -> np.ndarray:
 
 def _decode(path: Path) -> tuple[np.ndarray, int]:
     """All samples of a file, (n_samples, channel) float32, and its sample rate in Hz."""
+    if not states_length(path):
+        with with_stated_length(path) as copy, soundfile.SoundFile(copy, closefd=False) as file:
+            return file.read(dtype="float32", always_2d=True), file.samplerate
     with soundfile.SoundFile(path) as file:
         refuse_truncated(file)
-        expected, rate = file.frames, file.samplerate
-        guessed = file.format == "MP3" and not states_length(path)
         audio = file.read(dtype="float32", always_2d=True)
-    if guessed and len(audio) == expected:  # the guess may have stopped it, and not the end
-        with soundfile.SoundFile(with_stated_length(path)) as file:
-            audio = file.read(dtype="float32", always_2d=True)
-    if len(audio) == 0 or (len(audio) < expected and not guessed):
-        raise AudioError(f"truncated: {len(audio):,} of {expected:,} samples could be decoded")
-    return audio, rate
+        if len(audio) < file.frames or len(audio) == 0:
+            raise AudioError(
+                f"truncated: {len(audio):,} of {file.frames:,} samples could be decoded"
+            )
+        return audio, file.samplerate
 
 
 def refuse_truncated(file: soundfile.SoundFile) -> None:
@@ -136,8 +138,10 @@ def states_length(path: Path) -> bool:
     return not _frame(first) or any(mark in first for mark in (b"Xing", b"Info", b"VBRI"))
 
 
-def with_stated_length(path: Path) -> io.BytesIO:
-    """An MP3 with its number of frames in front, where encoders put it: in a Xing header.
+@contextmanager
+def with_stated_length(path: Path) -> Iterator[int]:
+    """A nameless copy of an MP3 with its number of frames in front, where encoders put it: in a
+    Xing header. Yields its file descriptor.
 
     All frames begin alike (ISO 11172-3, 13818-3), so that their beginnings can be counted. A few
     more may only look so; that costs nothing, because reading stops at the end of the data.
@@ -148,7 +152,10 @@ def with_stated_length(path: Path) -> io.BytesIO:
     head = bytes([0xFF, data[1] | 1, 0x90 | data[2] & 0x0C, data[3]])
     side = (17, 9)[_is_low_rate(data)] if data[3] >> 6 == 3 else (32, 17)[_is_low_rate(data)]
     xing = head + bytes(side) + b"Xing" + struct.pack(">II", 1, data.count(data[:2]))
-    return io.BytesIO(xing.ljust(_frame(head), b"\0") + data)
+    with tempfile.TemporaryFile() as copy:  # and not in memory: libsndfile would ask Python for
+        copy.write(xing.ljust(_frame(head), b"\0") + data)  # every piece of it
+        copy.seek(0)
+        yield copy.fileno()
 
 
 def _tag_bytes(start: bytes) -> int:

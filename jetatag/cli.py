@@ -11,6 +11,7 @@ import logging
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def parameter_yaml(values: Mapping[str, Any], notebook: Path) -> str:
 
 
 def reproduce(
-    name: str, changes: list[str], cores: str, data: str | None, dataset: str = "mtat"
+    name: str, changes: list[str], cores: str, data: str | None, dataset: str | None
 ) -> int:
     """Run the six notebooks of preset `name` by Snakemake, then print the results table.
 
@@ -70,11 +71,14 @@ def reproduce(
     """
     notebooks = find_notebooks()
     values = read_yaml(notebooks / "params" / f"{name}.yaml")
+    if dataset is not None and data is None:
+        raise ValueError(f"where is {dataset}? Give its folder with --data.")
     if data is not None:
-        values |= {"data": data, "store": f"{data.rstrip('/')}.store", "dataset": dataset}
-        values |= {} if dataset == "mtat" else {"tag": ""}  # the preset's tag is MagnaTagATune's
+        values |= own_data(name, data, dataset or "mtat")
     values |= dict(_change(text) for text in changes)
     check_parameters(values, sorted(notebooks.glob("0*.ipynb")))
+    if values["dataset"] != "rendered":  # which notebook 01 makes
+        check_data(values)
     with alone(values["runs"]):
         params = Path(values["runs"]) / "params.yaml"  # stays beside the results as their record
         with atomic(params) as temporary:
@@ -83,6 +87,25 @@ def reproduce(
     if status == 0:
         show_results(Path(values["runs"]))
     return status
+
+
+def own_data(name: str, data: str, dataset: str) -> dict[str, str]:
+    """Parameters of preset `name` for a data set of the user's: its results have a place of their
+    own, and the preset's tag, which is MagnaTagATune's, gives way to the vocabulary's first."""
+    runs = f"runs/{name}-{dataset}"
+    places = {"data": data, "store": f"{data.rstrip('/')}.store", "runs": runs, "out": runs}
+    return {**places, "dataset": dataset, **({} if dataset == "mtat" else {"tag": ""})}
+
+
+def check_data(values: Mapping[str, Any]) -> None:
+    """Refuse (`ValueError`, `FileNotFoundError`) a data set that cannot be read, before notebooks
+    run; what it only lacks, notebook 01 tells."""
+    from jetatag.datasets import load
+
+    with warnings.catch_warnings(action="ignore"):
+        index = load(values["dataset"], values["data"], **values["options"])
+    if values["tag"]:
+        index.vocabulary.columns([values["tag"]])
 
 
 def run_snakemake(notebooks: Path, params: Path, cores: str) -> int:
@@ -174,17 +197,27 @@ def build_parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True)
     verb = verbs.add_parser("reproduce", help="run the six notebooks of a preset")
     verb.set_defaults(run=reproduce)
-    verb.add_argument("--preset", default="demo", choices=list(PRESETS), dest="name")
+    verb.add_argument(
+        "--preset",
+        default="demo",
+        choices=list(PRESETS),
+        dest="name",
+        help="how much: smoke takes minutes, demo (the default) a quarter of an hour, paper days",
+    )
     verb.add_argument(
         "--set",
         nargs="*",
         default=[],
         metavar="NAME=VALUE",
         dest="changes",
-        help="change parameters of notebooks/params/<preset>.yaml",
+        help="change parameters of notebooks/params/<preset>.yaml, such as seed=1 or "
+        "'options={split: artist_disjoint}'",
     )
     verb.add_argument("--data", help="folder of a data set, instead of the preset's data")
-    verb.add_argument("--dataset", default="mtat", help="what it holds (default: %(default)s)")
+    verb.add_argument(
+        "--dataset",
+        help="what --data holds: mtat (the default), dcase2017, speech_commands or folder",
+    )
     verb.add_argument("--cores", default="all", help="processor cores to use (default: all)")
     verb = verbs.add_parser("render", help="write the built-in data set in MagnaTagATune's layout")
     verb.set_defaults(run=render)

@@ -145,6 +145,8 @@ def build(
     Raises `OSError` where the disk is full; the same call then goes on.
     """
     folder = Path(folder)
+    if sample_rate < 1:
+        raise ValueError(f"sample_rate must be at least 1 Hz, not {sample_rate}.")
     if peak_normalise is None:
         peak_normalise = index.peak_normalise
     settings = {"sample_rate": sample_rate, "peak_normalise": peak_normalise}
@@ -166,8 +168,8 @@ def build(
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise OSError(
-            f"no room left for {folder}, which wants about {_gigabytes(index, work):.1f} GB: free "
-            "some space and run this again; the clips done so far are kept."
+            f"no room left for {folder}, which wants {_gigabytes(index, work)} GB: free some space "
+            "and run this again; the clips done so far are kept."
         ) from None
     return AudioStore.open(folder)
 
@@ -191,7 +193,6 @@ def _build(index: Index, work: Path, settings: dict, identity: str, workers: int
     outcomes = pd.DataFrame(_decode_all(index, work, settings, identity, workers))
     stored = outcomes.reason.to_numpy() == "" if len(outcomes) else np.zeros(0, bool)
     if not stored.any():
-        (work / "identity.json").unlink()  # once the files are there, all is done anew
         raise ValueError(
             f"none of the {len(index)} clips under {index.audio_root} could be read; the first: "
             f"{outcomes.reason[0] if len(outcomes) else 'the index is empty'}."
@@ -236,9 +237,9 @@ def _decode_all(
 ) -> list[dict[str, Any]]:
     """Append every clip's samples to `audio.i16` and its outcome to `progress.jsonl`, in order."""
     keep_memory()
-    outcomes = _resume(work, identity)
-    rest = _places(index)[len(outcomes) :]
-    decode_one = partial(_outcome, settings=settings)
+    places, decode_one = _places(index), partial(_outcome, settings=settings)
+    outcomes = _resume(work, identity, lambda row: not decode_one(places[row])[1]["reason"])
+    rest = places[len(outcomes) :]
     workers = workers or os.cpu_count() or 1
     with (
         (work / "store" / "audio.i16").open("ab") as audio,
@@ -274,8 +275,10 @@ def _outcome(place: tuple[Path, str, bool], settings: dict) -> tuple[np.ndarray,
         if not known or file.is_symlink():
             file = inside(root, path)
         samples, peak = decode(file, **settings)
-    except (AudioError, ValueError) as error:
-        nothing = {"n_samples": 0, "peak": 0.0, "checksum": "", "reason": str(error)}
+    except (AudioError, ValueError, OSError) as error:
+        told = error.strerror if isinstance(error, OSError) else str(error)
+        reason = told.removeprefix(f"{path!r} ").rstrip(".")
+        nothing = {"n_samples": 0, "peak": 0.0, "checksum": "", "reason": reason}
         return np.empty(0, "<i2"), nothing
     facts = {"n_samples": len(samples), "peak": peak, "checksum": crc32(samples)}
     return samples, {**facts, "reason": ""}
@@ -294,8 +297,9 @@ def _in_order(
         yield waiting.popleft().result()
 
 
-def _resume(work: Path, identity: str) -> list[dict[str, Any]]:
-    """Outcomes of an interrupted build of the same content; anything else is cleared away."""
+def _resume(work: Path, identity: str, usable: Callable[[int], bool]) -> list[dict[str, Any]]:
+    """Outcomes of an interrupted build of the same content, as far as no clip that was left out
+    has become `usable` meanwhile; anything else is cleared away."""
     marker = work / "identity.json"
     if not marker.is_file() or read_json(marker) != identity:
         shutil.rmtree(work / "store", ignore_errors=True)
@@ -307,6 +311,8 @@ def _resume(work: Path, identity: str) -> list[dict[str, Any]]:
             outcomes.append(json.loads(line))
         except ValueError:
             break  # the last line of a killed process may be torn
+    repaired = (row for row, o in enumerate(outcomes) if o["reason"] and usable(row))
+    outcomes = outcomes[: next(repaired, None)]
     audio = work / "store" / "audio.i16"
     audio.parent.mkdir(exist_ok=True)
     audio.touch()
@@ -328,14 +334,15 @@ def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.is_file() else []
 
 
-def _gigabytes(index: Index, work: Path) -> float:
-    """What the whole store will take, judged by the clips done so far."""
-    done = max(len(_lines(work / "progress.jsonl")), 1)
-    return (work / "store" / "audio.i16").stat().st_size / done * len(index) / 1e9
+def _gigabytes(index: Index, work: Path) -> str:
+    """What the whole store will take, judged by the clips done so far (the last may be torn)."""
+    clips = [json.loads(line)["n_samples"] for line in _lines(work / "progress.jsonl")[:-1]]
+    return f"about {2 * np.mean(clips) * len(index) / 1e9:.1f}" if clips else "some"
 
 
 def _identity(index: Index, settings: dict) -> str:
     """Checksum of everything that decides a store's content, the audio itself apart."""
     table = index.table.to_csv(index=False).encode()
     words = json.dumps([index.name, asdict(index.vocabulary), settings]).encode()
-    return checksum(words, table, index.labels.tobytes())
+    left_out = index.left_out.to_csv(index=False).encode()
+    return checksum(words, table, index.labels.tobytes(), left_out)

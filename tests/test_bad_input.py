@@ -15,7 +15,7 @@ import soundfile
 from layouts import RATE, TAGS, noisy_tone, write_mtat, write_tsv
 
 from jetatag import store
-from jetatag.datasets import Index, mtat
+from jetatag.datasets import DataWarning, Index, mtat
 from jetatag.datasets._tables import CONTRADICTED, SAME_ID, TWICE
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.datasets.DataWarning")
@@ -121,6 +121,23 @@ def test_a_bad_file_is_one_row_of_the_report_or_used(tmp_path, kind):
         samples = audio.read([1], [0], audio.lengths[1])[0]
         assert np.abs(samples).max() == pytest.approx(1.0, abs=1e-3)
         assert (np.abs(samples) > 0.999).mean() < 0.2  # clipped it would be half of it
+
+
+def test_a_name_too_long_for_the_system_is_one_row_of_the_report(tmp_path):
+    index = index_of_two(tmp_path, second=f"0/{'n' * 300}.wav")
+    audio = store.build(index, tmp_path / "store", workers=1)
+    assert audio.report.reason.tolist() == ["File name too long"]
+
+
+def test_a_linked_folder_is_told_and_never_followed(tmp_path):
+    index = index_of_two(tmp_path, second="1/second.wav")
+    (tmp_path / "elsewhere").mkdir()
+    written()(tmp_path / "elsewhere" / "second.wav")
+    (index.audio_root / "1").symlink_to(tmp_path / "elsewhere")
+    with pytest.warns(DataWarning, match="1 folders under .* are links and not followed: 1;"):
+        index = mtat.load(tmp_path / "mtat", split="full")
+    audio = store.build(index, tmp_path / "store", workers=1)
+    assert len(audio) == 1 and "points outside" in audio.report.reason[0]
 
 
 @pytest.mark.parametrize("name", ["ünï çødé – 音楽.wav", "n" * 251 + ".wav", "a 'b' \"c\" ,;.wav"])

@@ -323,3 +323,22 @@ def test_the_readme_goes_from_a_folder_to_a_trained_tagger(tmp_path, monkeypatch
     exec(compile(code, "README", "exec"), {})
     told = capsys.readouterr().out
     assert "f1_instance" in told and re.search(r"live/\d+\.wav \| (low|high|calm) \| ", told)
+
+
+def test_in_class_folders_nothing_is_overlooked(tmp_path):
+    touch(tmp_path, "a/1.wav", "a/2.caf", "b/3.aifc", "b/notes.txt", "b/.hidden", "c/4.oga")
+    (tmp_path / "dog").symlink_to(tmp_path.parent)
+    with pytest.warns(DataWarning) as told:
+        index = folder.load(tmp_path)
+    sentences = " ".join(str(note.message) for note in told)
+    assert len(index) == 4 and "are links and not followed: dog;" in sentences
+    assert "1 files under" in sentences and "not used: .txt" in sentences
+
+
+def test_rows_left_out_are_told_with_numbers(tmp_path):
+    touch(tmp_path, "1.wav")
+    (tmp_path / "t.csv").write_text("path,tags\n1.wav,a\n../2.wav,a\n/3.wav,b\n")
+    with pytest.warns(DataWarning, match="2 rows are left out: its path leads outside"):
+        folder.load(tmp_path, "t.csv")
+    with pytest.raises(ValueError, match="n_tags must be at least 1"):
+        folder.load(tmp_path, "t.csv", n_tags=0)

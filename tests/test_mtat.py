@@ -61,6 +61,8 @@ def test_unknown_names_are_refused(mtat_folder, tmp_path):
         mtat.load(mtat_folder, split="clean")
     with pytest.raises(ValueError, match="unknown tag 'lou'"):
         mtat.load(mtat_folder, tags=["lou"])
+    with pytest.raises(ValueError, match="at least one tag, each once"):
+        mtat.load(mtat_folder, tags=["low", "low"])
     with pytest.raises(ValueError, match=r"unknown tag 'hihg' .did you mean 'high'"):
         mtat.load(mtat_folder).vocabulary.columns(["hihg"])
 
@@ -78,6 +80,24 @@ def test_without_clip_info_artists_come_from_the_names(mtat_folder):
         index = mtat.load(mtat_folder)
     assert (index.table.title == "").all()
     np.testing.assert_array_equal(index.table.group, with_info.table.group.str.replace(" ", ""))
+
+
+def test_clips_that_clip_info_lacks_are_kept_apart_by_artist_all_the_same(mtat_folder):
+    path = mtat_folder / "clip_info_final.csv"
+    path.write_text("\n".join(path.read_text().splitlines()[:20]) + "\n")
+    with pytest.warns(DataWarning, match="lacks clips: 5 artists of 29 clips are taken from the"):
+        index = mtat.load(mtat_folder, split="full")
+    assert (index.table.group != "").all()
+
+
+def test_one_file_under_two_names_is_in_one_split(mtat_folder):
+    path = mtat_folder / "annotations_final.csv"
+    text = path.read_text()
+    row = next(line for line in text.splitlines() if '"c/' in line)
+    again = row.replace('"c/', '"0/../c/').replace(row.split("\t")[0], '"900"')
+    path.write_text(text + again + "\n")
+    index = mtat.load(mtat_folder, split="full")
+    assert len(index) == 48 and index.left_out.clip_id.tolist() == ["900"]
 
 
 def test_annotations_alone_make_an_index(mtat_folder):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from layouts import write_mtat
 
 from jetatag import cli
 from jetatag.files import alone
@@ -65,6 +66,22 @@ def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd):
         assert reproduce(tmp_path, change) == 2, change
         assert capfd.readouterr().err.count("\n") == 1, change
     assert not (tmp_path / "runs").exists()
+
+
+def test_data_that_cannot_be_read_is_one_sentence_before_anything_runs(tmp_path, capfd):
+    data = write_mtat(tmp_path / "mtat")
+    for arguments, sentence in {
+        ("--dataset", "folder"): "Give its folder with --data",
+        ("--data", "nowhere"): "annotations_final.csv does not exist",
+        ("--data", str(data), "--set", "options={split: ful}"): "unknown split 'ful'",
+        ("--data", str(data), "--set", "tag=techno"): "unknown tag 'techno'",
+        ("--data", str(data), "--dataset", "folder", "--set", "options={table: x.csv}"): "x.csv",
+        ("--data", str(data), "--dataset", "mtta"): "unknown data set 'mtta'",
+    }.items():
+        assert cli.main(["reproduce", "--preset", "smoke", *arguments]) == 2, arguments
+        told = capfd.readouterr().err
+        assert sentence in told and told.count("\n") == 1, told
+    assert not (tmp_path / "mtat.store").exists()
 
 
 def test_render_writes_a_data_set(tmp_path):

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -225,6 +226,46 @@ def test_a_full_disk_is_one_sentence_and_the_next_call_goes_on(mtat_folder):
     assert re.search(r"no room left for .*store, which wants about 0\.0 GB: free", sentence)
     assert sentence.count("\n") == 1 and 0 < decoded(mtat_folder) < 40
     assert build(mtat_folder).damaged() == []
+
+
+def test_a_clip_repaired_after_an_interruption_is_looked_at_anew(mtat_folder, monkeypatch):
+    path = mtat_folder / "mp3" / mtat.load(mtat_folder).table.path[3]
+    content, original = path.read_bytes(), store.decode
+    path.write_bytes(b"")
+    calls = []
+
+    def stop_at_the_tenth(file, **settings):
+        calls.append(file)
+        if len(calls) == 10:
+            raise KeyboardInterrupt
+        return original(file, **settings)
+
+    monkeypatch.setattr(store, "decode", stop_at_the_tenth)
+    with pytest.raises(KeyboardInterrupt):
+        store.build(mtat.load(mtat_folder), mtat_folder / "store", workers=1)
+    monkeypatch.setattr(store, "decode", original)
+    path.write_bytes(content)
+    audio = build(mtat_folder)
+    assert len(audio) == 40 and audio.damaged() == []
+
+
+def test_a_table_with_another_bad_row_is_another_store(mtat_folder):
+    build(mtat_folder)
+    table = mtat_folder / "annotations_final.csv"
+    first = table.read_text().splitlines()[1].split("\t")
+    stray = "\t".join(['"900"', *first[1:-1], '"x/a.mp3"'])
+    table.write_text(table.read_text() + stray + "\n")
+    with pytest.raises(ValueError, match="store of other clips, labels or settings"):
+        build(mtat_folder)
+
+
+def test_a_disk_full_from_the_start_is_one_sentence(mtat_folder, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store, "_resume", full)
+    with pytest.raises(OSError, match=r"no room left for .* which wants some GB: free some space"):
+        build(mtat_folder)
 
 
 def test_a_changed_sample_is_found_by_its_clips_checksum(mtat_folder):

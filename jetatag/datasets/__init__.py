@@ -40,4 +40,6 @@ def refuse_options(name: str, options: Mapping[str, Any]) -> None:
     if not isinstance(options, Mapping):
         raise ValueError(f"options must be name: value pairs, not {options!r}.")
     taken = [option for option in signature(DATASETS[name]).parameters if option not in NOT_OPTIONS]
+    if options and not taken:
+        raise ValueError(f"{name} takes no options: leave out {', '.join(map(repr, options))}.")
     refuse_unknown(options, taken, f"option of {name}")

@@ -15,7 +15,15 @@ from jetatag.config import refuse_unknown
 from jetatag.datasets._splits import grouped_split
 from jetatag.datasets._tables import sift
 from jetatag.datasets._user_tables import read_table, relative_paths, shown
-from jetatag.datasets.index import NOT_TEXT, Index, Vocabulary, audio_files, warn, warn_about
+from jetatag.datasets.index import (
+    NOT_TEXT,
+    Index,
+    Vocabulary,
+    files_under,
+    is_audio,
+    warn,
+    warn_about,
+)
 
 TASKS = ("multilabel", "multiclass")
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
@@ -69,6 +77,8 @@ def load(
     malformed, unknown columns and splits, labels that are not 0/1, and data without usable clips.
     """
     refuse_unknown([] if task is None else [task], TASKS, "task")
+    if n_tags is not None and n_tags < 1:
+        raise ValueError(f"n_tags must be at least 1, not {n_tags}.")
     columns = (path_column, tags, split_column, group_column)
     if table is None:
         _refuse_columns_without_table(columns)
@@ -87,6 +97,8 @@ def load(
         groups = clips.group.where(clips.group != "", "\0" + clips.path)
         clips["split"] = grouped_split(groups, labels, SHARES, seed)
     warn_about_tags(name, tag_names, labels)
+    for reason, count in left_out.reason.value_counts().items():
+        warn(f"{name}: {count:,} rows are left out: {reason}.")
     index = Index(
         name=name,
         audio_root=Path(root),
@@ -214,7 +226,10 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...], np.ndarray]
     """The audio files under `root` as clips, their classes and labels (clip, class) uint8."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root} does not exist: give the folder that holds the audio.")
-    clips = pd.DataFrame({"path": audio_files(root), "reason": ""}, dtype=object)
+    files, _ = files_under(root)
+    _warn_about_others(root, [path for path in files if not is_audio(path)])
+    audio = [path for path in files if is_audio(path)]
+    clips = pd.DataFrame({"path": audio, "reason": ""}, dtype=object)
     parts = clips.path.str.split("/")
     clips.loc[clips.path.str.contains(NOT_TEXT), "reason"] = NOT_UTF8
     clips.loc[("/" + clips.path).str.contains("/.", regex=False), "reason"] = HIDDEN
@@ -251,6 +266,16 @@ def warn_about_tags(name: str, tags: Sequence[str], labels: np.ndarray) -> None:
         warn(
             f"{name}: {len(twins)} tags are written in several ways ({', '.join(twins[:5])}) and "
             "count as different tags: write them alike."
+        )
+
+
+def _warn_about_others(root: Path, others: list[str]) -> None:
+    shown_others = [path for path in others if "/." not in f"/{path}"]
+    if shown_others:
+        suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in shown_others})
+        warn(
+            f"{len(shown_others):,} files under {root} are no audio by their names and not used: "
+            f"{', '.join(suffixes[:5])}."
         )
 
 

@@ -15,11 +15,10 @@ from jetatag.config import refuse_unknown
 SPLITS = ("train", "valid", "test")
 LEFT_OUT_COLUMNS = ["clip_id", "path", "reason"]
 AUDIO_SUFFIXES = {
-    *(".mp3", ".wav", ".flac", ".ogg", ".opus", ".aif", ".aiff", ".au"),
+    *(".mp3", ".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd"),
+    *(".caf", ".w64", ".rf64", ".mp2"),
     *(".m4a", ".aac", ".wma"),  # not decoded, but counted as unreadable rather than overlooked
 }
-
-
 NOT_TEXT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -91,17 +90,31 @@ class Index:
         return pd.DataFrame(shares, index=pd.Index(SPLITS, name="split")).fillna(0.0)
 
 
-def audio_files(root: Path) -> list[str]:
-    """Paths of the audio files under `root`, relative to it and sorted.
+def files_under(root: Path) -> tuple[list[str], list[str]]:
+    """Paths of all files under `root`, and of the links to folders, which are not followed, so
+    that none leads outside or around; relative to it and sorted.
 
-    Links to folders are not followed, so that none leads outside or around. What is not UTF-8
-    in a name comes as `NOT_TEXT`, so that it names no file.
+    What is not UTF-8 in a name comes as `NOT_TEXT`, so that it names no file.
     """
-    found = []
-    for folder, _, files in os.walk(root):
+    found, links = [], []
+    for folder, folders, files in os.walk(root):
         inner = Path(folder).relative_to(root)
-        found += [(inner / f).as_posix() for f in files if Path(f).suffix.lower() in AUDIO_SUFFIXES]
-    return sorted(os.fsencode(path).decode("utf-8", "replace") for path in found)
+        found += [(inner / file).as_posix() for file in files]
+        links += [(inner / f).as_posix() for f in folders if Path(folder, f).is_symlink()]
+    return tuple(
+        sorted(os.fsencode(path).decode("utf-8", "replace") for path in paths)
+        for paths in (found, links)
+    )
+
+
+def audio_files(root: Path) -> list[str]:
+    """Those of `files_under` that are audio by their name."""
+    return [path for path in files_under(root)[0] if is_audio(path)]
+
+
+def is_audio(path: str) -> bool:
+    """Whether a file's name ends as those of audio do."""
+    return Path(path).suffix.lower() in AUDIO_SUFFIXES
 
 
 def warn_about(index: Index, why: str = "") -> Index:
@@ -110,12 +123,17 @@ def warn_about(index: Index, why: str = "") -> Index:
     Missing audio, splits without clips, tags that no clip carries, and counts other than
     `index.known_clips`; `why` says what such a difference usually comes from.
     """
-    present = set(audio_files(index.audio_root)) if index.audio_root.is_dir() else set()
-    missing = ~index.table.path.isin(present)
-    if missing.any():
+    present, links = files_under(index.audio_root)
+    missing = index.table.path[~index.table.path.isin(present)]
+    if len(missing):
         warn(
-            f"{index.name}: {missing.sum():,} of {len(index):,} audio files are not under "
-            f"{index.audio_root}; preparing will leave them out."
+            f"{index.name}: {len(missing):,} of {len(index):,} audio files are not under "
+            f"{index.audio_root}, the first being {missing.iloc[0]}; preparing will leave them out."
+        )
+    if links:
+        warn(
+            f"{index.name}: {len(links):,} folders under {index.audio_root} are links and not "
+            f"followed: {', '.join(links[:5])}; put the folders themselves there."
         )
     counts = {split: int((index.table.split == split).sum()) for split in SPLITS}
     if empty := [split for split in SPLITS if not counts[split]]:

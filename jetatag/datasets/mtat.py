@@ -5,6 +5,7 @@ first is enough for an index. The usual 12:1:3 split goes by sub-folder: 0–b t
 test.
 """
 
+import posixpath
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -106,12 +107,14 @@ def load(
     vocabulary, labels = choose_tags(given.drop(columns=["clip_id", "path"]), tags)
     table = given[["clip_id", "path"]].copy()
     table["split"] = table.path.map(lambda path: SPLIT_OF_FOLDER.get(_folder(path), ""))
-    table = table.merge(read_clip_info(Path(root) / "clip_info_final.csv", table), "left")
-    table[["group", "title"]] = table[["group", "title"]].fillna("")
+    table = with_clip_info(table, Path(root) / "clip_info_final.csv")
     table, labels, left_out = sift(table, labels, _reasons(table, labels, split))
     if split == "artist_disjoint":
         table["split"] = grouped_split(table.group, labels, SHARES, seed)
     official = name == "mtat" and (split == "full" or (split == "cleaned" and tags == "top50"))
+    n_known = sum(KNOWN_CLIPS["cleaned"].values())
+    if (name, split, tags) == ("mtat", "artist_disjoint", "top50") and len(table) != n_known:
+        warn(f"mtat: {len(table):,} clips ({len(table) - n_known:+,} to the official data). {WHY}")
     index = Index(
         name=name,
         audio_root=Path(root) / "mp3",
@@ -133,6 +136,7 @@ def read_annotations(path: Path) -> pd.DataFrame:
         )
     table = read_text_table(path, "\t", required=("clip_id", "mp3_path"))
     table = table.rename(columns={"mp3_path": "path"})
+    table["path"] = table.path.map(posixpath.normpath)  # one file, one name, one split
     refuse_blank(path, table.clip_id)
     labels = table.drop(columns=["clip_id", "path"])
     if labels.columns.empty:
@@ -146,20 +150,24 @@ def read_annotations(path: Path) -> pd.DataFrame:
     return pd.concat([table[["clip_id", "path"]], labels.eq("1").astype(np.uint8)], axis=1)
 
 
-def read_clip_info(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """clip_id, group (the artist) and title of the clips in `table`; without the file, artists
-    are taken from the audio's names and titles stay empty, with a warning."""
+def with_clip_info(table: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """`table` with group (the artist) and title; clips of which the file says nothing, or all
+    where there is none, have the artist from the audio's name and no title, with a warning."""
+    info = pd.DataFrame(columns=["clip_id", "artist", "title"], dtype=str)
     if path.is_file():
         info = read_text_table(path, "\t", required=("clip_id", "artist", "title"))
-        info = info.rename(columns={"artist": "group"})[["clip_id", "group", "title"]]
-        return info.drop_duplicates("clip_id")
-    artists = table.path.map(lambda name: PurePosixPath(name).name.partition("-")[0])
-    warn(
-        f"{path} does not exist: {artists.nunique():,} artists of {len(table):,} clips are taken "
-        "from the file names, and clips have no title."
-    )
-    info = pd.DataFrame({"clip_id": table.clip_id, "group": artists, "title": ""})
-    return info.drop_duplicates("clip_id")
+    info = info.rename(columns={"artist": "group"})[["clip_id", "group", "title"]]
+    table = table.merge(info.drop_duplicates("clip_id"), "left")
+    unnamed = table.group.fillna("").str.strip() == ""
+    if unnamed.any():
+        artists = table.path[unnamed].map(lambda name: PurePosixPath(name).name.partition("-")[0])
+        table.loc[unnamed, "group"] = artists
+        lacking = "lacks clips" if path.is_file() else "does not exist"
+        warn(
+            f"{path} {lacking}: {artists.nunique():,} artists of {unnamed.sum():,} clips are taken "
+            "from the file names."
+        )
+    return table.assign(title=table.title.fillna(""))
 
 
 def choose_tags(given: pd.DataFrame, tags: str | Sequence[str]) -> tuple[Vocabulary, np.ndarray]:
@@ -169,6 +177,8 @@ def choose_tags(given: pd.DataFrame, tags: str | Sequence[str]) -> tuple[Vocabul
     """
     if not isinstance(tags, str):
         refuse_unknown(tags, given.columns, "tag")
+        if not tags or len(set(tags)) < len(tags):
+            raise ValueError(f"tags must name at least one tag, each once, not {list(tags)}.")
         return Vocabulary(tuple(tags)), given[list(tags)].to_numpy(np.uint8)
     refuse_unknown([tags], TAG_LISTS, "tag list")
     labels = merge_synonyms(given) if tags == "merged" else given
