@@ -59,17 +59,18 @@ def load(path: Path | str, sample_rate: int) -> np.ndarray:
 
 def _decode(path: Path) -> tuple[np.ndarray, int]:
     """All samples of a file, (n_samples, channel) float32, and its sample rate in Hz."""
-    if not states_length(path):
-        with with_stated_length(path) as copy, soundfile.SoundFile(copy, closefd=False) as file:
-            return file.read(dtype="float32", always_2d=True), file.samplerate
     with soundfile.SoundFile(path) as file:
         refuse_truncated(file)
-        audio = file.read(dtype="float32", always_2d=True)
-        if len(audio) < file.frames or len(audio) == 0:
-            raise AudioError(
-                f"truncated: {len(audio):,} of {file.frames:,} samples could be decoded"
-            )
-        return audio, file.samplerate
+        at_most = unstated_samples(path) if file.format == "MP3" else 0
+        if at_most <= file.frames:
+            audio = file.read(dtype="float32", always_2d=True)
+            if len(audio) == 0 or (len(audio) < file.frames and not at_most):
+                raise AudioError(
+                    f"truncated: {len(audio):,} of {file.frames:,} samples could be decoded"
+                )
+            return audio, file.samplerate
+    with with_stated_length(path) as copy, soundfile.SoundFile(copy, closefd=False) as file:
+        return file.read(dtype="float32", always_2d=True), file.samplerate
 
 
 def refuse_truncated(file: soundfile.SoundFile) -> None:
@@ -125,17 +126,17 @@ def _band_limit(up: int, down: int) -> tuple[np.ndarray, int, int]:
 # MP3 files that do not state their length
 
 
-def states_length(path: Path) -> bool:
-    """Whether an MP3 says in its first frame how many there are; at low bit rates encoders often
-    leave that out.
+def unstated_samples(path: Path) -> int:
+    """How many samples a channel an MP3 may hold that does not say so in its first frame, as at
+    low bit rates encoders often do not; 0 for one that does.
 
     libsndfile then guesses the length from size and first frame, and reads no further: of a
-    variable bit rate it can lose most.
+    variable bit rate it can lose most. All frames begin alike (ISO 11172-3, 13818-3), so that
+    their beginnings can be counted; a few more may only look so.
     """
-    with path.open("rb") as file:
-        file.seek(_tag_bytes(file.read(10)))
-        first = file.read(256)
-    return not _frame(first) or any(mark in first for mark in (b"Xing", b"Info", b"VBRI"))
+    data = _mp3_data(path)
+    stated = not _frame(data) or any(mark in data[:256] for mark in (b"Xing", b"Info", b"VBRI"))
+    return 0 if stated else data.count(data[:2]) * (576 if _is_low_rate(data) else 1152)
 
 
 @contextmanager
@@ -143,11 +144,9 @@ def with_stated_length(path: Path) -> Iterator[int]:
     """A nameless copy of an MP3 with its number of frames in front, where encoders put it: in a
     Xing header. Yields its file descriptor.
 
-    All frames begin alike (ISO 11172-3, 13818-3), so that their beginnings can be counted. A few
-    more may only look so; that costs nothing, because reading stops at the end of the data.
+    Frames counted too much cost nothing, because reading stops at the end of the data.
     """
-    data = path.read_bytes()
-    data = data[_tag_bytes(data) :]
+    data = _mp3_data(path)
     # The first frame's form, unprotected, at a bit rate whose frames have room for the header.
     head = bytes([0xFF, data[1] | 1, 0x90 | data[2] & 0x0C, data[3]])
     side = (17, 9)[_is_low_rate(data)] if data[3] >> 6 == 3 else (32, 17)[_is_low_rate(data)]
@@ -158,12 +157,13 @@ def with_stated_length(path: Path) -> Iterator[int]:
         yield copy.fileno()
 
 
-def _tag_bytes(start: bytes) -> int:
-    """Bytes of the ID3 tag that a file begins with."""
-    if start[:3] != b"ID3":
-        return 0
-    sizes = zip(start[6:10], (21, 14, 7, 0), strict=True)
-    return 10 + sum((byte & 127) << shift for byte, shift in sizes)
+def _mp3_data(path: Path) -> bytes:
+    """The file behind its ID3 tag."""
+    data = path.read_bytes()
+    if data[:3] != b"ID3":
+        return data
+    sizes = zip(data[6:10], (21, 14, 7, 0), strict=False)
+    return data[10 + sum((byte & 127) << shift for byte, shift in sizes) :]
 
 
 BIT_RATES = (  # kbit/s of layer III, by index: MPEG 1, then MPEG 2 and 2.5

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import shutil
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +30,8 @@ from jetatag.files import alone, atomic, checksum, inside, read_json, write_json
 from jetatag.memory import keep_memory
 
 FULL_SCALE = 32_767
+FLUSH_S = 0.1
+"""How much work a killed process may lose, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +243,7 @@ def _decode_all(
     places, decode_one = _places(index), partial(_outcome, settings=settings)
     outcomes = _resume(work, identity, lambda row: not decode_one(places[row])[1]["reason"])
     rest = places[len(outcomes) :]
-    workers = workers or os.cpu_count() or 1
+    workers, flushed = workers or os.cpu_count() or 1, time.monotonic()
     with (
         (work / "store" / "audio.i16").open("ab") as audio,
         (work / "progress.jsonl").open("a") as progress,
@@ -248,33 +251,39 @@ def _decode_all(
         ThreadPoolExecutor(workers) as pool,
         tqdm(desc="preparing", total=len(index), initial=len(outcomes), unit="clip") as bar,
     ):
-        for samples, outcome in _in_order(pool, decode_one, rest, ahead=4 * workers):
+        decoded = _in_order(pool, decode_one, rest, ahead=4 * workers)
+        for samples, outcome in map(decode_one, rest) if workers == 1 else decoded:
             audio.write(samples)
-            audio.flush()  # so that no line below speaks of samples that a crash could lose
             progress.write(json.dumps(outcome) + "\n")
-            progress.flush()
+            if time.monotonic() - flushed > FLUSH_S:
+                audio.flush()  # first, so that no line speaks of samples that a crash could lose
+                progress.flush()
+                flushed = time.monotonic()
             outcomes.append(outcome)
             bar.update()
     return outcomes
 
 
 def _places(index: Index) -> list[tuple[Path, str, bool]]:
-    """Root and path of every clip, and whether its folder is known to lie inside, which is asked
-    once a folder: on a network each question takes its time."""
+    """Root and path of every clip, and whether no link can lead it outside; that is asked once a
+    folder, for where disks are far away each question takes its time."""
     root = Path(os.path.realpath(index.audio_root))
-    folders = {path: str(PurePosixPath(path).parent) for path in index.table.path}
-    known = {f for f in set(folders.values()) if os.path.realpath(root / f) == str(root / f)}
-    return [(root, path, folders[path] in known) for path in index.table.path]
+    folders = {str(PurePosixPath(path).parent) for path in index.table.path}
+    plain = {
+        str(PurePosixPath(folder) / entry.name)
+        for folder in folders
+        if os.path.realpath(root / folder) == str(root / folder) and (root / folder).is_dir()
+        for entry in os.scandir(root / folder)
+        if not entry.is_symlink()
+    }
+    return [(root, path, path in plain) for path in index.table.path]
 
 
 def _outcome(place: tuple[Path, str, bool], settings: dict) -> tuple[np.ndarray, dict[str, Any]]:
     """Samples of one clip and its row of progress; `reason` is empty where it can be used."""
-    root, path, known = place
+    root, path, plain = place
     try:
-        file = root / path
-        if not known or file.is_symlink():
-            file = inside(root, path)
-        samples, peak = decode(file, **settings)
+        samples, peak = decode(root / path if plain else inside(root, path), **settings)
     except (AudioError, ValueError, OSError) as error:
         told = error.strerror if isinstance(error, OSError) else str(error)
         reason = told.removeprefix(f"{path!r} ").rstrip(".")
