@@ -35,7 +35,7 @@ def test_from_nothing_to_results_and_maps(tmp_path, capfd):
     table = pd.read_csv(runs / "results.csv", keep_default_na=False)
     assert set(table.method) == {"je", "no_je", "no_je_linear"}
     assert set(table.protocol) == {"micro_window", "macro_clip"}
-    assert len(table) == 3 * 4 and table.value.between(0, 1).all()
+    assert len(table) == 3 * 6 and table.value.between(0, 1).all()
     executed = sorted((runs / "notebooks").glob("*.ipynb"))
     assert len(executed) == 1 + 1 + 3 + 3
     for path in executed:
