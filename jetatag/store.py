@@ -270,13 +270,20 @@ def _places(index: Index) -> list[tuple[Path, str, bool]]:
     root = Path(os.path.realpath(index.audio_root))
     folders = {str(PurePosixPath(path).parent) for path in index.table.path}
     plain = {
-        str(PurePosixPath(folder) / entry.name)
+        str(PurePosixPath(folder) / name)
         for folder in folders
-        if os.path.realpath(root / folder) == str(root / folder) and (root / folder).is_dir()
-        for entry in os.scandir(root / folder)
-        if not entry.is_symlink()
+        if os.path.realpath(root / folder) == str(root / folder)
+        for name in _names_without_links(root / folder)
     }
     return [(root, path, path in plain) for path in index.table.path]
+
+
+def _names_without_links(folder: Path) -> list[str]:
+    """What a folder holds beside links; nothing where it cannot be read, or cannot be at all."""
+    try:
+        return [entry.name for entry in os.scandir(folder) if not entry.is_symlink()]
+    except OSError:
+        return []
 
 
 def _outcome(place: tuple[Path, str, bool], settings: dict) -> tuple[np.ndarray, dict[str, Any]]:

@@ -123,8 +123,9 @@ def test_a_bad_file_is_one_row_of_the_report_or_used(tmp_path, kind):
         assert (np.abs(samples) > 0.999).mean() < 0.2  # clipped it would be half of it
 
 
-def test_a_name_too_long_for_the_system_is_one_row_of_the_report(tmp_path):
-    index = index_of_two(tmp_path, second=f"0/{'n' * 300}.wav")
+@pytest.mark.parametrize("name", [f"0/{'n' * 300}.wav", f"0/{'n' * 300}/a.wav"])
+def test_a_name_too_long_for_the_system_is_one_row_of_the_report(tmp_path, name):
+    index = index_of_two(tmp_path, second=name)
     audio = store.build(index, tmp_path / "store", workers=1)
     assert audio.report.reason.tolist() == ["File name too long"]
 
