@@ -10,8 +10,26 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 
 import yaml
 
-Method = Literal["je", "no_je", "no_je_linear"]
-PairLoss = Literal["none", "cosine", "cosine_as_coded", "margin_as_coded", "subset_query"]
+Method = Literal[
+    "je",
+    "no_je",
+    "no_je_linear",
+    "no_je_early_stop",
+    "bce_two_stage",
+    "je_shuffled",
+]
+JOINT_METHODS = ("je", "je_shuffled")
+"""Methods that learn a shared space, and so need a pair loss."""
+PairLoss = Literal[
+    "none",
+    "cosine",
+    "cosine_as_coded",
+    "margin_as_coded",
+    "cosine_stop_grad",
+    "cosine_variance",
+    "soft_info_nce",
+    "subset_query",
+]
 Extractor = Literal[
     "harmonic_cnn",
     "music_sincnet",
@@ -90,12 +108,14 @@ class Settings:
 class Phase(Settings):
     """One stretch of training with one optimizer at one learning rate."""
 
-    optimizer: Literal["adam", "sgd"]
-    """adam, or sgd with Nesterov momentum 0.9."""
+    optimizer: Literal["adam", "adamw", "sgd"]
+    """adam, adamw (weight decay 0.01), or sgd with Nesterov momentum 0.9."""
     learning_rate: float
-    """Step size; constant within the phase."""
+    """Step size; the largest one of a phase that is not constant."""
     epochs: int
     """Passes over the training clips, one random crop a clip each."""
+    shape: Literal["constant", "one_cycle"] = "constant"
+    """one_cycle: the step size rises in the first 30 % of the steps and falls to nothing after."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,7 +135,9 @@ class RunConfig(Settings):
 
     method: Method = "je"
     """je: stage 1 jointly, stage 2 on the frozen extractor; no_je: end to end with the paper's
-    classifier; no_je_linear: end to end with one linear layer."""
+    classifier; and the controls. no_je_linear: end to end with one linear layer; no_je_early_stop:
+    no_je as it was after its best validation epoch; bce_two_stage: stage 1 a linear layer and
+    binary cross-entropy, stage 2 as je; je_shuffled: je whose stage 1 hears other clips' tags."""
     pair_loss: PairLoss = "cosine"
     """What ties music to tags in stage 1 (see jetatag.losses); none for methods without stage 1."""
     extractor: Extractor = "harmonic_cnn"
@@ -158,6 +180,13 @@ class RunConfig(Settings):
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """bf16-mixed runs the extractor's convolutions and matrix products in bfloat16, compiled (which
     takes a minute or two at the start) and with the channels innermost: what a GPU wants."""
+    sync_batch_norm: bool = False
+    """With several processes: batch normalisation over the crops of all of them, as one process
+    would have it, instead of over each one's own."""
+    checkpoint_minutes: float = 5.0
+    """Training stands on the disk at least this often (minutes), and after every phase."""
+    tensorboard: bool = False
+    """Also write the history as TensorBoard event files into the run's folder `tensorboard`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -167,12 +196,20 @@ class RunConfig(Settings):
         for name in sizes:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.stage2_crops < 0 or self.seed < 0:
-            raise ValueError("stage2_crops and seed must not be negative.")
-        if (self.method == "je") != (self.pair_loss != "none"):
+        if self.stage2_crops < 0 or self.seed < 0 or self.checkpoint_minutes < 0:
+            raise ValueError("stage2_crops, seed and checkpoint_minutes must not be negative.")
+        phases = (*self.stage1, *self.stage2)
+        if self.optimizer_form == "as_coded" and any(
+            phase.optimizer == "adamw" or phase.shape != "constant" for phase in phases
+        ):
+            raise ValueError(
+                "optimizer_form 'as_coded' knows adam and sgd at constant rates alone: choose "
+                "'as_published' or other phases."
+            )
+        if (self.method in JOINT_METHODS) != (self.pair_loss != "none"):
             raise ValueError(
                 f"method {self.method!r} does not go with pair_loss {self.pair_loss!r}: "
-                "je needs a pair loss, methods without stage 1 take pair_loss 'none'."
+                f"{' and '.join(JOINT_METHODS)} need a pair loss, the others take pair_loss 'none'."
             )
         if not (self.stage1 and self.stage2):
             raise ValueError("stage1 and stage2 need at least one phase each.")

@@ -77,7 +77,8 @@ CLASSIFIERS = {"paper": classifier, "linear": dense}
 class JointModel(nn.Module):
     """All parts of one run; a method decides which of them learn and when.
 
-    Audio is (clip, sample) float32 in [-1, 1], labels (clip, tag) float 0/1.
+    Audio is (clip, sample) float32 in [-1, 1], labels (clip, tag) float 0/1. `classifier` makes
+    the scores; `linear_head` is for a first stage that classifies, too.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class JointModel(nn.Module):
         self.tag_decoder = tag_decoder(dim, n_tags)
         self.query_scale = QueryScale()
         self.classifier = CLASSIFIERS[head](extractor.n_features, n_tags)
+        self.linear_head = dense(extractor.n_features, n_tags)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits (…, tag) → probabilities: each tag for itself, or one of all (multiclass)."""

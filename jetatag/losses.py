@@ -6,7 +6,6 @@ shared space, shape (clip, dimension). Every function returns a scalar, the mean
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +44,32 @@ def _cosines(z_audio: Tensor, z_tag: Tensor) -> Tensor:
     return (same + complement).mean()
 
 
+def cosine_stop_grad(z_audio: Tensor, z_tag: Tensor) -> Tensor:
+    """L_pair as published with no gradient into z_tag: music follows the tags, and the tags'
+    space is the autoencoder's alone.
+
+    With that gradient it is cheaper to make all tag sets alike than to keep them, and the space
+    collapses; SimSiam stops it for the same reason (Chen & He, CVPR 2021, §4.1).
+    """
+    return cosine(z_audio, z_tag.detach())
+
+
+def cosine_variance(z_audio: Tensor, z_tag: Tensor) -> Tensor:
+    """L_pair as published, and what a space that shrinks has to pay: the mean over dimensions of
+    max(0, 1 − √d · deviation in the batch), for both kinds of vector.
+
+    The variance term of VICReg (Bardes, Ponce & LeCun, ICLR 2022, eq. 1), whose unit is here that
+    of d-dimensional unit vectors in all directions.
+    """
+    return cosine(z_audio, z_tag) + _shrinkage(z_audio) + _shrinkage(z_tag)
+
+
+def _shrinkage(z: Tensor) -> Tensor:
+    """How far the deviations of z (clip, dimension) are below those of a filled sphere."""
+    variance = z.shape[1] * z.var(dim=0, correction=0)
+    return (1 - (variance + 1e-4).sqrt()).clamp(min=0).mean()
+
+
 def margin_as_coded(z_audio: Tensor, z_tag: Tensor) -> Tensor:
     """The pair loss of the later code (ATOSE, Applied Sciences 13(15) 9002):
     mean of z_t·z_a² + (1 − z_t)·max(0.4 − z_a, 0)², element by element.
@@ -70,6 +95,33 @@ def subset_query(
     return F.binary_cross_entropy_with_logits(logits + offset, positive)
 
 
+def soft_info_nce(
+    z_audio: Tensor,
+    z_tag: Tensor,
+    overlap: Tensor,
+    log_scale: Tensor,
+    offset: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy of "which tag set of the batch is this clip's?" and of "which clip is this
+    tag set's?", on s·cos(z_audio, z_tag), averaged.
+
+    InfoNCE (van den Oord et al., arXiv 1807.03748, eq. 4) both ways as in CLIP (Radford et al.,
+    ICML 2021), but clips that share tags are no negatives of each other: `overlap` (clip, clip),
+    see `tag_overlap`, is what the answers are held against. s = exp(log_scale) is learned; an
+    `offset` would not change a softmax.
+    """
+    logits = log_scale.exp() * F.normalize(z_audio, dim=-1) @ F.normalize(z_tag, dim=-1).T
+    targets = overlap / overlap.sum(dim=1, keepdim=True)  # the overlap is symmetric, rows serve
+    return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
+
+
+def tag_overlap(labels: Tensor, others: Tensor) -> Tensor:
+    """(clip, other) float32: tags in common over tags of either (Jaccard), 1 for equal sets."""
+    common = labels @ others.T
+    either = labels.sum(1, keepdim=True) + others.sum(1) - common
+    return torch.where(either > 0, common / either.clamp(min=1), 1.0)
+
+
 def subset_queries(labels: Tensor, generator: torch.Generator) -> Tensor:
     """Queries for a batch, (query, tag) 0/1 like `labels`: every single tag, and for each clip
     with tags one random subset of one to three of its own. `generator` lives on the CPU."""
@@ -86,19 +138,37 @@ def answers(labels: Tensor, queries: Tensor) -> Tensor:
     return (labels @ queries.T == queries.sum(dim=1)).float()
 
 
+def own_tag_sets(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """The batch's tag sets as the queries; nothing of chance in it."""
+    return labels
+
+
 @dataclass(frozen=True)
 class PairLoss:
-    """How stage 1 ties music to tags: the function, what each clip is held against (its own tag
-    set's embedding, or a batch of queries), and its weight beside the reconstruction."""
+    """How stage 1 ties music to tags.
+
+    `function` takes z_audio and z_tag, each clip against its own tag set; or, where there are
+    `queries` (made of the batch's labels), z_audio, the queries' embeddings, the `targets` of
+    clips and queries, and the learned scale and offset. `weight` stands before it in the loss.
+    """
 
     function: Callable[..., Tensor]
-    against: Literal["own_tags", "queries"]
-    weight: float
+    weight: float = 1.0
+    queries: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    targets: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    @property
+    def asks_single_tags(self) -> bool:
+        """Whether the tag encoder learns what a single tag is, and can be searched by one."""
+        return self.queries is subset_queries
 
 
 PAIR_LOSSES = {
-    "cosine": PairLoss(cosine, "own_tags", 1.0),
-    "cosine_as_coded": PairLoss(cosine_as_coded, "own_tags", 1.0),
-    "margin_as_coded": PairLoss(margin_as_coded, "own_tags", 1.0),
-    "subset_query": PairLoss(subset_query, "queries", 2.0),
+    "cosine": PairLoss(cosine),
+    "cosine_as_coded": PairLoss(cosine_as_coded),
+    "margin_as_coded": PairLoss(margin_as_coded),
+    "cosine_stop_grad": PairLoss(cosine_stop_grad),
+    "cosine_variance": PairLoss(cosine_variance),
+    "soft_info_nce": PairLoss(soft_info_nce, 1.0, own_tag_sets, tag_overlap),
+    "subset_query": PairLoss(subset_query, 2.0, subset_queries, answers),
 }

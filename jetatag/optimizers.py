@@ -5,15 +5,18 @@ second moment, SGD's velocity has the learning rate inside, and one optimizer ob
 phase to phase, Adam's even from stage 1 into stage 2.
 """
 
+import math
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from jetatag.config import Phase, RunConfig
 
 MOMENTUM = 0.9
+RISE = 0.3  # of a one-cycle phase: the share of its steps in which the rate goes up
+FIRST_RATE, LAST_RATE = 1 / 25, 1e-4  # of its largest
 
 
 class KerasAdam(Adam):
@@ -61,6 +64,23 @@ class KerasSGD(Optimizer):
             p.add_(velocity, alpha=MOMENTUM).sub_(p.grad, alpha=group["lr"])
 
 
+ADAM = {"adam": Adam, "adamw": AdamW}
+
+
+def learning_rate(phase: Phase, progress: float) -> float:
+    """The rate of `phase` where a share `progress` (0 … 1) of its steps is done.
+
+    One cycle is a cosine up and a longer one down, as in torch's `OneCycleLR` (Smith & Topin,
+    arXiv 1708.07120); as a function of the place alone it needs no state to be resumed.
+    """
+    if phase.shape == "constant":
+        return phase.learning_rate
+    rising = progress < RISE
+    way = progress / RISE if rising else (progress - RISE) / (1 - RISE)
+    start, end = (FIRST_RATE, 1.0) if rising else (1.0, LAST_RATE)
+    return phase.learning_rate * (end + (start - end) * (1 + math.cos(math.pi * way)) / 2)
+
+
 def build_optimizer(
     config: RunConfig,
     phase: Phase,
@@ -74,8 +94,8 @@ def build_optimizer(
     is of the same kind, and Adam counts on from the `steps_done` by Adam in earlier stages.
     """
     if config.optimizer_form == "as_published":
-        if phase.optimizer == "adam":
-            return Adam(parameters, lr=phase.learning_rate, fused=True)
+        if phase.optimizer in ADAM:
+            return ADAM[phase.optimizer](parameters, lr=phase.learning_rate, fused=True)
         return SGD(parameters, lr=phase.learning_rate, momentum=MOMENTUM, nesterov=True, fused=True)
     kind = KerasAdam if phase.optimizer == "adam" else KerasSGD
     if isinstance(previous, kind):

@@ -22,7 +22,7 @@ from jetatag.heads import JointModel, build_model
 from jetatag.runs import Run, provenance
 from jetatag.savedmodels import SavedModel, read
 from jetatag.store import AudioStore
-from jetatag.train import METHODS
+from jetatag.methods import METHODS
 
 # The original's folders, and what we call the part in each.
 AUDIO_PARTS = {"encoder": "extractor", "classifier": "classifier"}

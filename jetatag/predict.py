@@ -1,88 +1,40 @@
 """A run and a store → window scores and embeddings of a split, written into the run folder."""
 
-import contextlib
-import os
-import shutil
-
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
+from jetatag.compute import extract, gather, launch, own_share, place
 from jetatag.config import RunConfig
 from jetatag.crops import window_starts
 from jetatag.heads import JointModel
 from jetatag.losses import PAIR_LOSSES
-from jetatag.memory import keep_memory
 from jetatag.runs import Run
 from jetatag.store import AudioStore
-
-AUTOCAST = {"32-true": None, "bf16-mixed": torch.bfloat16}
-
-
-def pick_device(name: str) -> torch.device:
-    """ "auto" → the GPU where there is one; an unusable device is refused (`ValueError`)."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError):
-        raise ValueError(f"device {name!r} cannot be used here: choose cpu or auto.") from None
-
-
-def place(model: JointModel, config: RunConfig) -> torch.device:
-    """Move the model to the config's device and make its extractor ready to be fast there.
-
-    Precision "bf16-mixed" compiles it, and on a GPU puts the channels of its kernels innermost.
-    """
-    device = pick_device(config.device)
-    model.to(device)
-    if device.type == "cpu":
-        keep_memory()
-    if config.precision == "bf16-mixed":
-        if device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
-            raise ValueError(
-                "precision 'bf16-mixed' compiles the extractor, for which a CPU needs a C++ "
-                "compiler: install g++ or choose '32-true'."
-            )
-        if device.type == "cuda":
-            model.extractor.to(memory_format=torch.channels_last)
-        model.extractor.compile()
-    return device
-
-
-def extract(model: JointModel, audio: Tensor, precision: str = "32-true") -> Tensor:
-    """h (clip, n_features) float32 of audio (clip, sample), at the run's precision.
-
-    Only the extractor runs in bfloat16: nearly all the work is there, and losses and norms keep
-    their digits.
-    """
-    device = next(model.parameters()).device
-    dtype = AUTOCAST[precision]
-    casting = torch.autocast(device.type, dtype) if dtype else contextlib.nullcontext()
-    with casting:
-        return model.extractor(audio.to(device)).float()
 
 
 @torch.no_grad()
 def frozen_features(
-    model: JointModel, store: AudioStore, rows: np.ndarray, starts: np.ndarray, config: RunConfig
+    model: JointModel,
+    store: AudioStore,
+    rows: np.ndarray,
+    starts: np.ndarray,
+    config: RunConfig,
+    fabric: Fabric,
 ) -> Tensor:
-    """h of one window a clip by the extractor in inference mode, (n_clips, n_features)."""
+    """h of one window a clip by the extractor in inference mode, (n_clips, n_features); several
+    processes share the clips."""
     model.extractor.eval()
-    size = config.batch_size
-    return torch.cat(
-        [
-            extract(
-                model,
-                torch.from_numpy(
-                    store.read(rows[i : i + size], starts[i : i + size], config.crop_samples)
-                ),
-                config.precision,
-            )
-            for i in range(0, len(rows), size)
-        ]
-    )
+    n_clips, share = len(rows), own_share(len(rows), fabric)
+    rows, starts = rows[share], starts[share]
+    h = [torch.empty(0, model.extractor.n_features, device=fabric.device)]
+    for i in range(0, len(rows), config.batch_size):
+        part = slice(i, i + config.batch_size)
+        audio = store.read(rows[part], starts[part], config.crop_samples)
+        h.append(extract(model, torch.from_numpy(audio), fabric))
+    return gather(torch.cat(h), n_clips, fabric)
 
 
 def refuse_other_store(run: Run, store: AudioStore) -> None:
@@ -116,15 +68,16 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
     config, rows = run.config, store.rows(split)
     if not len(rows):
         raise ValueError(f"the store has no {split} clips to score: check the split at preparing.")
-    place(model, config)
+    fabric = launch(config)
+    place(model, config, fabric)
     model.eval()
     valid = store.rows("valid")
     if split != "valid" and len(valid):
-        probs, _ = score_clips(model, store, valid, config, "valid")
+        probs, _ = score_clips(model, store, valid, config, fabric, "valid")
         run.write_arrays("scores.valid.npz", {**describe(store, valid), "probs": probs})
-    else:
+    elif run.writes:
         (run.folder / "scores.valid.npz").unlink(missing_ok=True)
-    probs, h = score_clips(model, store, rows, config, split)
+    probs, h = score_clips(model, store, rows, config, fabric, split)
     embeddings = {"h": h.numpy()}
     if config.pair_loss != "none":
         embeddings |= shared_space(model, store, h, store.labels[rows], config)
@@ -133,16 +86,25 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
 
 
 def score_clips(
-    model: JointModel, store: AudioStore, rows: np.ndarray, config: RunConfig, name: str
+    model: JointModel,
+    store: AudioStore,
+    rows: np.ndarray,
+    config: RunConfig,
+    fabric: Fabric,
+    name: str,
 ) -> tuple[np.ndarray, Tensor]:
-    """Probabilities (clip, window, tag) and h of the middle windows (clip, n_features).
+    """Probabilities (clip, window, tag) and h of the middle windows (clip, n_features), on the CPU.
 
     A clip's windows go through the model together and alone, so that no score depends on a batch
-    size or on other clips; windows that coincide, all of them in a clip no longer than the crop,
-    go through it once. `name` stands beside the progress bar.
+    size, on other clips or on how many processes share them; windows that coincide, all of them
+    in a clip no longer than the crop, go through it once. `name` stands beside the progress bar.
     """
-    probs, middle = [], []
-    for row in tqdm(rows, desc=f"{config.name} {name}", unit="clip"):
+    own = rows[own_share(len(rows), fabric)]
+    n_tags, n_features = len(store.vocabulary.tags), model.extractor.n_features
+    probs = torch.empty(len(own), config.n_windows, n_tags, device=fabric.device)
+    middle = torch.empty(len(own), n_features, device=fabric.device)
+    hidden = not fabric.is_global_zero
+    for i, row in enumerate(tqdm(own, f"{config.name} {name}", unit="clip", disable=hidden)):
         starts, window = np.unique(
             window_starts(
                 store.lengths[row], config.crop_samples, config.n_windows, config.windows
@@ -150,10 +112,11 @@ def score_clips(
             return_inverse=True,
         )
         audio = torch.from_numpy(store.read([row] * len(starts), starts, config.crop_samples))
-        h = extract(model, audio, config.precision)
-        probs.append(model.probabilities(model.classifier(h)).cpu().numpy()[window])
-        middle.append(h[window[len(window) // 2]].cpu())
-    return np.stack(probs), torch.stack(middle)
+        h = extract(model, audio, fabric)
+        probs[i] = model.probabilities(model.classifier(h))[window]
+        middle[i] = h[window[len(window) // 2]]
+    every = (gather(own_rows, len(rows), fabric).cpu() for own_rows in (probs, middle))
+    return next(every).numpy(), next(every)
 
 
 def describe(store: AudioStore, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -191,7 +154,7 @@ def tag_queries(model: JointModel, store: AudioStore, config: RunConfig) -> tupl
     """
     device = next(model.parameters()).device
     n_tags = len(store.vocabulary.tags)
-    if PAIR_LOSSES[config.pair_loss].against == "queries":
+    if PAIR_LOSSES[config.pair_loss].asks_single_tags:
         queries = model.tag_encoder(torch.eye(n_tags, device=device))
         return queries, torch.zeros_like(queries[0])
     labels = torch.from_numpy(store.labels[store.rows("train")]).float().to(device)

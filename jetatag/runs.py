@@ -8,13 +8,16 @@ Weights are safetensors and the rest JSON, CSV and plain arrays: opening a run e
 """
 
 import importlib.metadata
+import json
 import os
 import platform
 import resource
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,21 +31,31 @@ from torch import Tensor
 from jetatag import metrics
 from jetatag.config import RunConfig
 from jetatag.datasets import Vocabulary
-from jetatag.files import atomic, read_arrays, read_json, write_arrays, write_json
+from jetatag.files import alone, atomic, checksum, read_arrays, read_json, write_arrays, write_json
 from jetatag.store import AudioStore
 
-PLACE_SETTINGS = ("device", "precision")
-"""Settings that say where a run computes; they may change when it goes on."""
+PLACE_SETTINGS = ("device", "precision", "checkpoint_minutes", "tensorboard")
+"""Settings that say where a run computes and what it writes beside its results; they may change
+when it goes on."""
+CHECKPOINT = "checkpoint.safetensors"
 PREDICTIONS = ["scores.npz", "scores.valid.npz", "embeddings.npz"]
-LIBRARIES = ("jetatag", "torch", "torchaudio", "numpy", "scikit-learn", "librosa", "soundfile")
+LIBRARIES = (
+    *("jetatag", "torch", "torchaudio", "lightning-fabric", "numpy", "pandas", "scikit-learn"),
+    *("librosa", "soundfile", "safetensors", "umap-learn"),
+)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One trained model's folder and settings."""
+    """One trained model's folder and settings.
+
+    Of several processes that train it together only the first writes; for the others, what would
+    write does nothing.
+    """
 
     folder: Path
     config: RunConfig
+    writes: bool = field(default_factory=lambda: int(os.environ.get("RANK", 0)) == 0)
 
     @classmethod
     def start(cls, parent: Path | str, config: RunConfig, store: AudioStore) -> "Run":
@@ -56,6 +69,7 @@ class Run:
         data = {
             "name": store.name,
             "checksum": store.checksum,
+            "split_checksum": split_checksum(store),
             "clips_by_split": store.table.split.value_counts().to_dict(),
             "padded_clips": store.table.split[padded].value_counts().to_dict(),
             "tags": list(store.vocabulary.tags),
@@ -67,7 +81,8 @@ class Run:
             if begun.record["data"]["checksum"] != store.checksum:
                 raise ValueError(f"{folder} was begun on other data: choose another runs folder.")
             return cls(folder, config)
-        write_json(folder / "record.json", {"data": data, "made_by": provenance(), "stages": {}})
+        made_by = {"begun": datetime.now(UTC).isoformat(timespec="seconds"), **provenance()}
+        write_json(folder / "record.json", {"data": data, "made_by": made_by, "stages": {}})
         write_json(folder / "config.json", config.to_dict())
         return cls(folder, config)
 
@@ -96,42 +111,88 @@ class Run:
     def history(self) -> pd.DataFrame:
         """One row an epoch: stage, epoch, learning_rate, losses, validation scores."""
         path = self.folder / "history.csv"
-        return pd.read_csv(path) if path.is_file() else pd.DataFrame({"stage": [], "epoch": []})
+        if not path.is_file():
+            return pd.DataFrame({"stage": [], "epoch": []})
+        return pd.read_csv(path)
 
     def write_history(self, history: pd.DataFrame) -> None:
         """Replace the history."""
+        if not self.writes:
+            return
         with atomic(self.folder / "history.csv") as temporary:
             history.to_csv(temporary, index=False)
 
     def finish_stage(
-        self,
-        stage: str,
-        weights: Mapping[str, Tensor],
-        wall_time_s: float,
-        device: torch.device,
-        crops_a_clip: int,
+        self, stage: str, weights: Mapping[str, Tensor], device: torch.device, facts: Mapping
     ) -> None:
-        """Note a stage's time, memory, place and how many different crops of each clip it saw,
-        keep its weights, and drop the checkpoint."""
+        """Note a stage's time, memory, place and other `facts`, keep its weights, and drop the
+        checkpoint."""
+        if not self.writes:
+            return
         record = self.record
         record["stages"][stage] = {
-            "wall_time_s": round(wall_time_s, 1),
+            **facts,
             "peak_memory_mib": round(peak_memory_mib()),
             "device": str(device),
             "precision": self.config.precision,
-            "crops_a_clip": crops_a_clip,
             "commit": commit(),
         }
         write_json(self.folder / "record.json", record)
         self.write_tensors(f"{stage}.safetensors", weights)
-        (self.folder / "checkpoint.safetensors").unlink(missing_ok=True)
+        (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def forget(self, stages: list[str]) -> None:
         """Drop what was made of `stages` (weights, history, scores): they must be trained anew."""
+        if not self.writes:
+            return
         for file in [f"{stage}.safetensors" for stage in stages] + PREDICTIONS:
             (self.folder / file).unlink(missing_ok=True)
         history = self.history
         self.write_history(history[~history.stage.isin(stages)])
+
+    def write_checkpoint(self, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
+        """Keep where training stands: tensors, and notes that JSON can hold."""
+        told = {"run": self.identity, "notes": json.dumps(notes)}
+        self.write_tensors(CHECKPOINT, tensors, told)
+
+    def read_checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Tensors and notes of `write_checkpoint`, None where there is none; a torn one and one of
+        another run are refused (`ValueError`)."""
+        if not self.has(CHECKPOINT):
+            return None
+        tensors, told = self.read_tensors(CHECKPOINT)
+        if told.get("run") != self.identity:
+            raise ValueError(
+                f"{self.folder / CHECKPOINT} is not of this run's settings and data: delete it to "
+                "begin the stage anew, or bring back the one that belongs here."
+            )
+        return tensors, json.loads(told["notes"])
+
+    @property
+    def identity(self) -> str:
+        """Checksum of what decides the weights: settings and data."""
+        settings = {k: v for k, v in self.config.to_dict().items() if k not in PLACE_SETTINGS}
+        data = self.record["data"]
+        told = [settings, data["checksum"], data["tags"]]
+        return checksum(json.dumps(told, sort_keys=True).encode())
+
+    def event_writer(self, epochs_done: int) -> Any:
+        """A TensorBoard `SummaryWriter` on the folder `tensorboard`, which forgets what an
+        interrupted run wrote beyond `epochs_done`; None for processes that do not write."""
+        if not self.writes:
+            return None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ValueError(
+                "tensorboard event files need its package: pip install 'jetatag[tensorboard]', or "
+                "set tensorboard to false."
+            ) from None
+        return SummaryWriter(self.folder / "tensorboard", purge_step=epochs_done + 1)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Hold the run's folder against other trainings of it (`ValueError`)."""
+        return alone(self.folder) if self.writes else nullcontext()
 
     def has(self, file: str) -> bool:
         """Whether the run already holds `file`."""
@@ -141,6 +202,8 @@ class Run:
         self, file: str, tensors: Mapping[str, Tensor], notes: Mapping[str, str] | None = None
     ) -> None:
         """Write tensors and text notes as safetensors, atomically."""
+        if not self.writes:
+            return
         with atomic(self.folder / file) as temporary:
             save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, notes)
 
@@ -167,11 +230,47 @@ class Run:
 
     def write_arrays(self, file: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write named arrays into the run's folder, as a compressed npz."""
+        if not self.writes:
+            return
         write_arrays(self.folder / file, arrays)
 
     def read_arrays(self, file: str) -> dict[str, np.ndarray]:
         """Read the named arrays of one of the run's npz files."""
         return read_arrays(self.folder / file)
+
+
+def listing(parent: Path | str) -> pd.DataFrame:
+    """One row for every run anywhere under `parent`: what it is, how far it came, what it took.
+
+    `valid_ap` is the last macro average precision on the validation split (one window a clip),
+    `wall_s` and `peak_mib` are of the finished stages. None is refused in one sentence.
+    """
+    folders = sorted(path.parent for path in Path(parent).rglob("config.json"))
+    rows = [_listed(Run.open(folder)) for folder in folders if (folder / "record.json").is_file()]
+    if not rows:
+        raise FileNotFoundError(f"no run under {parent}: train one with `jetatag train`.")
+    return pd.DataFrame(rows)
+
+
+def _listed(run: Run) -> dict[str, Any]:
+    record, history, config = run.record, run.history, run.config
+    ap = history.get("valid_average_precision", pd.Series(dtype=float)).dropna()
+    stages = record["stages"].values()
+    return {
+        "run": str(run.folder),
+        "dataset": record["data"]["name"],
+        "method": config.method,
+        "pair_loss": config.pair_loss,
+        "extractor": config.extractor,
+        "seed": config.seed,
+        "state": "scored" if run.has("scores.npz") else " + ".join(record["stages"]) or "begun",
+        "epochs": len(history),
+        "valid_ap": ap.iloc[-1] if len(ap) else np.nan,
+        "wall_s": sum(stage["wall_time_s"] for stage in stages),
+        "peak_mib": max((stage["peak_memory_mib"] for stage in stages), default=np.nan),
+        "commit": record["made_by"]["commit"],
+        "begun": record["made_by"].get("begun", ""),
+    }
 
 
 def finished(parent: Path | str) -> list[Run]:
@@ -190,6 +289,11 @@ def pick(runs: list[Run], **settings: Any) -> Run:
             return run
     wanted = ", ".join(f"{name} = {value}" for name, value in settings.items())
     raise ValueError(f"no run with {wanted} among {len(runs)}: train one with notebooks 02 and 03.")
+
+
+def split_checksum(store: AudioStore) -> str:
+    """Names which clip belongs to which split."""
+    return checksum(store.table[["clip_id", "split"]].to_csv(index=False).encode())
 
 
 def provenance() -> dict[str, Any]:

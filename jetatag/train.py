@@ -1,133 +1,41 @@
-"""Training: methods as data, one loop.
+"""Training: one loop for all methods and stages (`jetatag.methods`).
 
-A method is a list of stages; a stage says which parts learn, by which loss, on which schedule
-(Lee & Cho 2021, §3–4). Crops and order come from (seed, epoch), dropout and queries from (seed,
-stage, epoch), so a run that was interrupted goes on from its last whole epoch, on a CPU to the
-same weights bit by bit.
+Crops and order come from (seed, epoch), dropout and queries from (seed, stage, epoch, step), so a
+run that was killed goes on from its last checkpoint, on a CPU to the same weights bit by bit.
+Under `torchrun` the processes share every batch (`jetatag.compute`).
 """
 
-import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
-from jetatag import losses, metrics
+from jetatag.compute import extract, gather, launch, own_share, place, shares
 from jetatag.config import Phase, RunConfig
 from jetatag.crops import Crops, batches, middle_starts
 from jetatag.heads import JointModel, build_model
-from jetatag.optimizers import build_optimizer
-from jetatag.predict import extract, frozen_features, place, refuse_other_store
-from jetatag.runs import Run
-from jetatag.store import AudioStore
-
-
-def joint_loss(
-    model: JointModel, h: Tensor, labels: Tensor, config: RunConfig, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """Stage 1: L_AE + weight · L_pair, of h (clip, n_features) and labels (clip, tag)."""
-    z_audio, z_tag = model.projection(h), model.tag_encoder(labels)
-    pair_loss = losses.PAIR_LOSSES[config.pair_loss]
-    if pair_loss.against == "queries":
-        queries = losses.subset_queries(labels, generator)
-        scale = model.query_scale
-        pair = pair_loss.function(
-            z_audio,
-            model.tag_encoder(queries),
-            losses.answers(labels, queries),
-            scale.log_scale,
-            scale.offset,
-        )
-    else:
-        pair = pair_loss.function(z_audio, z_tag)
-    reconstruction = losses.reconstruction(labels, model.reconstruct(z_tag))
-    total = reconstruction + pair_loss.weight * pair
-    return {"loss": total, "reconstruction": reconstruction, "pair": pair}
-
-
-def classification_loss(
-    model: JointModel, h: Tensor, labels: Tensor, config: RunConfig, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """Stage 2 and end-to-end training: L_C from features h (clip, n_features)."""
-    return {"loss": losses.classification(model.classifier(h), labels, model.task)}
-
-
-def joint_scores(model: JointModel, h: Tensor, labels: Tensor) -> dict[str, float]:
-    """What to watch in stage 1: does a clip lie near its own tags, and does the autoencoder
-    still know them?"""
-    z_tag = model.tag_encoder(labels)
-    truth = labels.cpu().numpy()
-    space = metrics.gap(model.projection(h).cpu().numpy(), z_tag.cpu().numpy(), truth)
-    decoded = _mean_over_tags(truth, model.reconstruct(z_tag).cpu().numpy())
-    return {
-        "valid_gap": space["gap"],
-        "valid_matched_cosine": space["matched"],
-        "valid_autoencoder_ap": decoded["average_precision"],
-    }
-
-
-def classification_scores(model: JointModel, h: Tensor, labels: Tensor) -> dict[str, float]:
-    """Macro scores of one window a clip, and for a multiclass task the accuracy."""
-    probs, truth = model.probabilities(model.classifier(h)).cpu().numpy(), labels.cpu().numpy()
-    scores = _mean_over_tags(truth, probs)
-    if model.task == "multiclass":
-        scores["accuracy"] = metrics.accuracy(truth, probs)
-    return {f"valid_{name}": value for name, value in scores.items()}
-
-
-def _mean_over_tags(labels: np.ndarray, probs: np.ndarray) -> dict[str, float]:
-    """`metrics.macro_clip`'s areas in a hundredth of its time, which at every epoch of kept
-    features would cost more than the training; tags that the split lacks are left out."""
-    areas = metrics.weighted_macro(labels, probs, np.ones((1, len(labels))))
-    return {name: float(area) for name, (area,) in areas.items()}
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What learns, by which loss, watched by which scores, on which of the config's schedules."""
-
-    name: str
-    loss: Callable[..., dict[str, Tensor]]
-    scores: Callable[..., dict[str, float]]
-    learns: tuple[str, ...]
-    schedule: str
-
-    @property
-    def frozen(self) -> bool:
-        """Whether the extractor stays as it is, in inference mode."""
-        return "extractor" not in self.learns
-
-
-@dataclass(frozen=True)
-class Method:
-    """The stages in order, and which classifier head the model carries."""
-
-    stages: tuple[Stage, ...]
-    head: str = "paper"
-
-
-JOINT = ("extractor", "projection", "tag_encoder", "tag_decoder", "query_scale")
-STAGE1 = Stage("stage1", joint_loss, joint_scores, JOINT, "stage1")
-STAGE2 = Stage("stage2", classification_loss, classification_scores, ("classifier",), "stage2")
-END_TO_END = Stage(
-    "end_to_end",
-    classification_loss,
-    classification_scores,
-    ("extractor", "classifier"),
-    "stage2",
+from jetatag.methods import (
+    METHODS,
+    Stage,
+    adam_epochs_before,
+    kept_epochs,
+    phases_by_epoch,
+    warn_of_space,
 )
-METHODS = {
-    "je": Method((STAGE1, STAGE2)),
-    "no_je": Method((END_TO_END,)),
-    "no_je_linear": Method((END_TO_END,), head="linear"),
-}
+from jetatag.optimizers import build_optimizer
+from jetatag.predict import frozen_features, refuse_other_store
+from jetatag.runs import Run
+from jetatag.standing import Log, Standing
+from jetatag.store import AudioStore
 
 
 def train(
@@ -141,24 +49,32 @@ def train(
 
     Finished stages are loaded, an interrupted one goes on. `on_epoch` is called with the whole
     history after each epoch. `extractor` is the module of a run whose extractor is "own", see
-    `jetatag.extractors`. Raises `ValueError` where run and store do not fit.
+    `jetatag.extractors`. Under `torchrun` every process calls this, and they share the work.
+    Raises `ValueError` where run and store do not fit, and `FloatingPointError` where a loss is
+    no number any more.
     """
     config = run.config
     _refuse_mismatch(run, store, until)
     method = METHODS[config.method]
     model = build_model(config, run.vocabulary, method.head, extractor)
-    _refuse_small_batches(model, store, config)
-    device = place(model, config)
-    for number, stage in enumerate(method.stages):
-        if run.has(f"{stage.name}.safetensors"):
-            run.load_weights(stage.name, model)
-        else:
-            run.forget([later.name for later in method.stages[number + 1 :]])
-            seconds = train_stage(model, stage, run, store, on_epoch or (lambda history: None))
-            crops_a_clip = len(set(kept_epochs(stage, config)))
-            run.finish_stage(stage.name, model.state_dict(), seconds, device, crops_a_clip)
-        if stage.name == until:
-            break
+    fabric = launch(config)
+    _refuse_small_batches(model, store, config, fabric)
+    place(model, config, fabric)
+    with run.alone():
+        for number, stage in enumerate(method.stages):
+            fabric.barrier()  # what the first process wrote, all read
+            if run.has(f"{stage.name}.safetensors"):
+                run.load_weights(stage.name, model)
+            else:
+                run.forget([later.name for later in method.stages[number + 1 :]])
+                at = train_stage(
+                    model, stage, run, store, fabric, on_epoch or (lambda history: None)
+                )
+                facts = facts_of(stage, at, config, fabric)
+                run.finish_stage(stage.name, model.state_dict(), fabric.device, facts)
+            if stage.name == until:
+                break
+        fabric.barrier()
     return model
 
 
@@ -167,133 +83,158 @@ def train_stage(
     stage: Stage,
     run: Run,
     store: AudioStore,
+    fabric: Fabric,
     on_epoch: Callable[[pd.DataFrame], None],
-) -> float:
-    """The loop: for every epoch of the schedule take each clip once, step, score, checkpoint.
-
-    Returns the seconds it took, those before an interruption included.
-    """
-    config = run.config
-    data = StageData(model, stage, store, config)
-    parameters = [p for part in stage.learns for p in getattr(model, part).parameters()]
-    schedule = phases_by_epoch(stage, config)
-    adam_steps = data.n_steps * adam_epochs_before(stage, config)
-    first, seconds, optimizer = resume(run, stage, model, parameters, adam_steps)
-    begun = time.perf_counter() - seconds
+) -> Standing:
+    """The loop: for every epoch of the schedule take each clip once, step, score, and now and then
+    write a checkpoint. Returns where it ended."""
+    config, schedule = run.config, phases_by_epoch(stage, run.config)
+    data = StageData(model, stage, store, config, fabric)
+    at = Standing.resume(run, stage, model, data.optimizer, fabric.device)
+    stage_losses = StageLosses.of(model, stage, config, fabric)
     history = run.history
-    history = history[(history.stage != stage.name) | (history.epoch <= first)]
-    bar = tqdm(desc=f"{config.name} {stage.name}", total=len(schedule), initial=first, unit="epoch")
-    for epoch in range(first, len(schedule)):
-        if epoch == 0 or schedule[epoch] is not schedule[epoch - 1]:
-            optimizer = build_optimizer(config, schedule[epoch], parameters, optimizer, adam_steps)
-        means = train_epoch(model, stage, data, optimizer, epoch)
-        row = {
-            "stage": stage.name,
-            "epoch": epoch + 1,
-            "learning_rate": schedule[epoch].learning_rate,
-        }
-        history = pd.concat([history, pd.DataFrame([{**row, **means, **data.validate()}])])
-        run.write_history(history)
-        seconds = time.perf_counter() - begun
-        save_checkpoint(run, stage, model, optimizer, epoch + 1, seconds)
-        on_epoch(history)
-        bar.set_postfix({name: f"{value:.4f}" for name, value in means.items()}, refresh=False)
-        bar.update()
-    bar.close()
-    return seconds
-
-
-def phases_by_epoch(stage: Stage, config: RunConfig) -> list[Phase]:
-    """The phase that every epoch of the stage belongs to."""
-    return [phase for phase in getattr(config, stage.schedule) for _ in range(phase.epochs)]
-
-
-def adam_epochs_before(stage: Stage, config: RunConfig) -> int:
-    """How many epochs Adam has seen in earlier stages; as coded it goes on counting."""
-    stages = METHODS[config.method].stages
-    earlier = [p for s in stages[: stages.index(stage)] for p in phases_by_epoch(s, config)]
-    return sum(phase.optimizer == "adam" for phase in earlier)
-
-
-def kept_epochs(stage: Stage, config: RunConfig) -> list[int]:
-    """Which epoch's crops each epoch takes: its own, or with `stage2_crops` = K those of one of
-    the first K, whose frozen features are kept."""
-    n_epochs = len(phases_by_epoch(stage, config))
-    n_kept = (stage.frozen and config.stage2_crops) or n_epochs
-    return [epoch % n_kept for epoch in range(n_epochs)]
-
-
-def train_epoch(
-    model: JointModel, stage: Stage, data: "StageData", optimizer: Optimizer, epoch: int
-) -> dict[str, float]:
-    """One pass over the training clips; returns the mean of every loss over the clips."""
-    config, device = data.config, data.device
-    model.eval()
-    for part in stage.learns:
-        getattr(model, part).train()
-    sums: dict[str, Tensor] = {}
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(chance(config.seed, stage.name, epoch))
-        generator = torch.Generator().manual_seed(chance(config.seed, stage.name, epoch))
-        for inputs, labels in data.steps(epoch):
-            labels = labels.to(device)
-            terms = train_step(model, stage, inputs, labels, optimizer, config, generator)
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0) + value.detach() * len(labels)
-    return {name: float(total) / data.n_clips for name, total in sums.items()}
+    history = history[(history.stage != stage.name) | (history.epoch <= at.epoch)]
+    with Log(run, stage, at, data.n_clips, data.n_steps) as log, kept_chance(fabric):
+        for epoch in range(at.epoch, len(schedule)):
+            phase, earlier = schedule[epoch]
+            if at.step == earlier == 0:  # as coded, the last phase's optimizer may go on
+                at.optimizer = data.optimizer(phase, at.optimizer)
+            for inputs, labels, rows in data.steps(epoch, at.step):
+                at.set_rate(phase, earlier + at.step / data.n_steps)
+                terms = train_step(
+                    stage_losses, inputs, labels, at.optimizer, fabric, epoch, at.step
+                )
+                data.refuse_nonsense(terms, epoch, at.step, rows)
+                at.add(terms, len(rows))
+                log.step(epoch, terms, len(rows))
+                if at.is_due(config):
+                    at.save(run, stage, model)
+            scores = fabric.broadcast(data.validate())
+            row = {"learning_rate": at.rate, **at.end_epoch(data.n_clips), **scores}
+            history = _with_row(history, {"stage": stage.name, "epoch": at.epoch, **row})
+            run.write_history(history)
+            if stage.keeps == "best":
+                at.keep_best(scores, stage, model)
+            if earlier + 1 == phase.epochs:
+                warn_of_space(scores, f"{config.name}, {stage.name}, after epoch {at.epoch}:")
+                at.save(run, stage, model)
+            log.epoch(at.epoch, row)
+            on_epoch(history)
+    if stage.keeps == "best":
+        model.load_state_dict(at.best, strict=False)
+    return at
 
 
 def train_step(
-    model: JointModel,
-    stage: Stage,
+    stage_losses: nn.Module,
     inputs: Tensor,
     labels: Tensor,
     optimizer: Optimizer,
-    config: RunConfig,
-    generator: torch.Generator,
+    fabric: Fabric,
+    epoch: int = 0,
+    step: int = 0,
 ) -> dict[str, Tensor]:
-    """One update from crops (clip, sample), or from features (clip, n_features) where the
-    extractor is frozen; returns the losses."""
-    h = inputs.to(labels.device) if stage.frozen else extract(model, inputs, config.precision)
-    terms = stage.loss(model, h, labels, config, generator)
-    optimizer.zero_grad()
-    terms["loss"].backward()
-    optimizer.step()
+    """One update from this process's crops (clip, sample), or from all features (clip, n_features)
+    where the extractor is frozen, and the whole batch's labels (clip, tag); returns the losses.
+
+    A loss that is no number changes no weight.
+    """
+    terms = stage_losses(inputs, labels.to(fabric.device), epoch, step)
+    if terms["loss"].isfinite():
+        optimizer.zero_grad()
+        fabric.backward(terms["loss"])
+        optimizer.step()
     return terms
 
 
-def chance(seed: int, stage: str, epoch: int) -> int:
-    """Where an epoch's dropout and queries start from."""
-    return zlib.crc32(f"{seed} {stage} {epoch}".encode())
+class StageLosses(nn.Module):
+    """A stage's losses as one module, which Fabric places and several processes share.
+
+    Each gives its crops to the extractor; the heads, a hundredth of the work, see the features of
+    the whole batch in every process, so that no loss needs to know of processes.
+    """
+
+    def __init__(self, model: JointModel, stage: Stage, config: RunConfig, fabric: Fabric) -> None:
+        super().__init__()
+        self.model, self.stage, self.config, self.fabric = model, stage, config, fabric
+
+    @classmethod
+    def of(cls, model: JointModel, stage: Stage, config: RunConfig, fabric: Fabric) -> nn.Module:
+        """The module ready for `train_step`: only what learns has gradients and is in training
+        mode, the rest is as in inference."""
+        model.eval()
+        for name, part in model.named_children():
+            part.requires_grad_(name in stage.learns)
+        return fabric.setup_module(cls(model, stage, config, fabric))
+
+    def forward(self, inputs: Tensor, labels: Tensor, epoch: int, step: int) -> dict[str, Tensor]:
+        """Losses of the batch; inputs as in `train_step`."""
+        for part in self.stage.learns:
+            getattr(self.model, part).train()
+        where = (self.config.seed, self.stage.name, epoch, step)
+        h = inputs.to(self.fabric.device)
+        if not self.stage.frozen:
+            torch.manual_seed(chance(*where, self.fabric.global_rank))
+            h = gather(extract(self.model, h, self.fabric), len(labels), self.fabric)
+        torch.manual_seed(chance(*where, "heads"))
+        generator = torch.Generator().manual_seed(chance(*where, "queries"))
+        with torch.autocast(h.device.type, enabled=False):
+            return self.stage.loss(self.model, h, labels, self.config, generator)
+
+
+def kept_chance(fabric: Fabric) -> AbstractContextManager[None]:
+    """Leave torch's own state of chance as it was."""
+    return torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else [])
+
+
+def chance(*where: object) -> int:
+    """A seed for one thing at one place: dropout of a process, or queries, at one step."""
+    return zlib.crc32(" ".join(map(str, where)).encode())
+
+
+# What a stage reads
 
 
 @dataclass
 class StageData:
-    """What a stage reads: crops of audio, or the frozen extractor's features of those crops."""
+    """Crops of audio or the frozen extractor's features of those crops, and their labels."""
 
     model: JointModel
     stage: Stage
     store: AudioStore
     config: RunConfig
+    fabric: Fabric
     kept: dict[int, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.device = next(self.model.parameters()).device
-        self.rows = self.store.rows("train")
+        self.rows, self.valid_rows = self.store.rows("train"), self.store.rows("valid")
         self.n_clips = len(self.rows)
         self.n_steps = -(-self.n_clips // self.config.batch_size)
         self.crops_of = kept_epochs(self.stage, self.config)
-        self.valid_rows = self.store.rows("valid")
         self.valid_h: Tensor | None = None
+        self.labels = self.store.labels[self.rows]
+        if self.stage.shuffled:
+            rng = np.random.default_rng(chance(self.config.seed, "shuffled tags"))
+            self.labels = rng.permutation(self.labels)
 
-    def steps(self, epoch: int):
-        """(inputs, labels) of every training step of `epoch`."""
-        config = self.config
-        order = batches(self.n_clips, config.batch_size, config.seed, epoch, config.shuffle)
-        inputs = self.features(epoch) if self.stage.frozen else self.crops(epoch)
-        loader = DataLoader(inputs, batch_sampler=order, collate_fn=_as_is)
+    def optimizer(self, phase: Phase, previous: Optimizer | None = None) -> Optimizer:
+        """The optimizer of `phase` for what learns."""
+        parameters = [
+            p for part in self.stage.learns for p in getattr(self.model, part).parameters()
+        ]
+        adam_steps = self.n_steps * adam_epochs_before(self.stage, self.config)
+        return build_optimizer(self.config, phase, parameters, previous, adam_steps)
+
+    def steps(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+        """The steps of `epoch` from its step `first` on: this process's share of the crops, or all
+        features where the extractor is frozen, the labels, and the clips' rows."""
+        config, fabric, frozen = self.config, self.fabric, self.stage.frozen
+        order = batches(self.n_clips, config.batch_size, config.seed, epoch, config.shuffle)[first:]
+        own = order if frozen else [batch[own_share(len(batch), fabric)] for batch in order]
+        inputs = self.features(epoch) if frozen else self.crops(epoch)
+        loader = DataLoader(inputs, batch_sampler=own, collate_fn=_as_is)
         for positions, batch in zip(order, loader, strict=True):
-            yield batch, torch.from_numpy(self.store.labels[self.rows[positions]]).float()
+            yield batch, torch.from_numpy(self.labels[positions]).float(), self.rows[positions]
 
     def crops(self, epoch: int) -> Crops:
         """The epoch's crop of every training clip."""
@@ -302,29 +243,43 @@ class StageData:
 
     def features(self, epoch: int) -> "Features":
         """The epoch's crops through the frozen extractor, once for each crop that is kept."""
-        config = self.config
         epoch = self.crops_of[epoch]
         if epoch not in self.kept:
-            starts = self.crops(epoch).starts
-            if not config.stage2_crops:
+            if not self.config.stage2_crops:
                 self.kept.clear()
-            self.kept[epoch] = frozen_features(self.model, self.store, self.rows, starts, config)
+            self.kept[epoch] = self._hear(self.rows, self.crops(epoch).starts)
         return Features(self.kept[epoch])
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """The stage's scores on the middle window of every validation clip."""
-        if len(np.unique(self.store.labels[self.valid_rows], axis=0)) < 2:
-            return {}  # clips that all have the same tags show nothing
+        labels = self.store.labels[self.valid_rows]
+        if not _can_score(labels):
+            return {}
         self.model.eval()
         if self.valid_h is None or not self.stage.frozen:
             starts = middle_starts(self.store.lengths[self.valid_rows], self.config.crop_samples)
-            self.valid_h = frozen_features(
-                self.model, self.store, self.valid_rows, starts, self.config
-            )
-        labels = torch.from_numpy(self.store.labels[self.valid_rows]).float().to(self.device)
-        scores = self.stage.scores(self.model, self.valid_h, labels)
+            self.valid_h = self._hear(self.valid_rows, starts)
+        truth = torch.from_numpy(labels).float().to(self.fabric.device)
+        scores = self.stage.scores(self.model, self.valid_h, truth)
         return {name: value for name, value in scores.items() if np.isfinite(value)}
+
+    def _hear(self, rows: np.ndarray, starts: np.ndarray) -> Tensor:
+        return frozen_features(self.model, self.store, rows, starts, self.config, self.fabric)
+
+    def refuse_nonsense(
+        self, terms: dict[str, Tensor], epoch: int, step: int, rows: np.ndarray
+    ) -> None:
+        """Stop (`FloatingPointError`) at a loss that is no number, naming where and on which
+        clips."""
+        if not terms["loss"].isfinite():
+            clips = ", ".join(self.store.table.clip_id.iloc[rows])
+            told = ", ".join(f"{name} {float(value)}" for name, value in terms.items())
+            raise FloatingPointError(
+                f"{self.config.name}: {told} in {self.stage.name}, epoch {epoch + 1}, step "
+                f"{step + 1} of {self.n_steps}, on the clips {clips}: lower the learning rate, or "
+                "look at these clips; the last checkpoint is kept."
+            )
 
 
 @dataclass(frozen=True)
@@ -344,62 +299,48 @@ def _as_is(batch: Tensor) -> Tensor:
     return batch
 
 
-def save_checkpoint(
-    run: Run,
-    stage: Stage,
-    model: JointModel,
-    optimizer: Optimizer,
-    epochs_done: int,
-    seconds: float,
+def _can_score(labels: np.ndarray) -> bool:
+    """Whether there are clips of different tags; clips that all have the same show nothing."""
+    return len(np.unique(labels, axis=0)) > 1
+
+
+def facts_of(stage: Stage, at: Standing, config: RunConfig, fabric: Fabric) -> dict[str, Any]:
+    """What the run's record says of a stage, beside its memory and place."""
+    best = {"best_epoch": at.best_epoch} if stage.keeps == "best" else {}
+    return {
+        "wall_time_s": round(at.total_seconds(), 1),
+        "processes": fabric.world_size,
+        "crops_a_clip": len(set(kept_epochs(stage, config))),
+        **best,
+    }
+
+
+def _with_row(history: pd.DataFrame, row: dict[str, Any]) -> pd.DataFrame:
+    return pd.concat([history, pd.DataFrame([row])], ignore_index=True)
+
+
+# What cannot be trained
+
+
+def _refuse_small_batches(
+    model: JointModel, store: AudioStore, config: RunConfig, fabric: Fabric
 ) -> None:
-    """Keep everything that the stage changes, in one safetensors file."""
-    learnt = ((k, v) for k, v in model.state_dict().items() if k.split(".")[0] in stage.learns)
-    tensors = {f"model.{name}": value for name, value in learnt}
-    for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{key}": v for key, v in state.items() if v is not None}
-    notes = {"stage": stage.name, "epochs_done": str(epochs_done), "seconds": str(seconds)}
-    run.write_tensors("checkpoint.safetensors", tensors, notes)
-
-
-def resume(
-    run: Run, stage: Stage, model: JointModel, parameters: list[Tensor], adam_steps: int
-) -> tuple[int, float, Optimizer | None]:
-    """Load the stage's checkpoint, if any; returns epochs done, seconds spent, and the optimizer
-    to go on with."""
-    if not run.has("checkpoint.safetensors"):
-        return 0, 0.0, None
-    tensors, notes = run.read_tensors("checkpoint.safetensors")
-    if notes.get("stage") != stage.name:
-        return 0, 0.0, None
-    epochs_done = int(notes["epochs_done"])
-    learnt = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-    model.load_state_dict(learnt, strict=False)  # the other parts are as the stage found them
-    phase = phases_by_epoch(stage, run.config)[epochs_done - 1]
-    optimizer = build_optimizer(run.config, phase, parameters, steps_done=adam_steps)
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, i, key = name.split(".", 2)
-            state.setdefault(int(i), {})[key] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    return epochs_done, float(notes["seconds"]), optimizer
-
-
-def _refuse_small_batches(model: JointModel, store: AudioStore, config: RunConfig) -> None:
     """Refuse (`ValueError`) batches with fewer crops than the extractor can learn from."""
-    needed = getattr(model.extractor, "min_batch", 1)
-    n_clips = len(store.rows("train"))
+    needed, n_clips = getattr(model.extractor, "min_batch", 1), len(store.rows("train"))
     smallest = min(map(len, batches(n_clips, config.batch_size, config.seed, 0, False)))
-    if smallest < needed:
+    share = min(part.stop - part.start for part in shares(smallest, fabric))
+    if share < needed:
+        among = f" for {fabric.world_size} processes" if fabric.world_size > 1 else ""
         raise ValueError(
-            f"batch_size {config.batch_size} makes a batch of {smallest} of {n_clips} clips, and "
-            f"{config.extractor} needs {needed} to learn: choose a larger one."
+            f"batch_size {config.batch_size} makes a batch of {smallest} of {n_clips} clips{among}, "
+            f"and {config.extractor} needs {needed} to learn: choose a larger one."
         )
 
 
 def _refuse_mismatch(run: Run, store: AudioStore, until: str | None) -> None:
     config = run.config
-    stages = [stage.name for stage in METHODS[config.method].stages]
+    method = METHODS[config.method]
+    stages = [stage.name for stage in method.stages]
     if until is not None and until not in stages:
         raise ValueError(
             f"method {config.method!r} has no stage {until!r}: its stages are {', '.join(stages)}."
@@ -407,3 +348,9 @@ def _refuse_mismatch(run: Run, store: AudioStore, until: str | None) -> None:
     refuse_other_store(run, store)
     if not len(store.rows("train")):
         raise ValueError("the store has no training clips: check the split at preparing.")
+    keeps_best = any(stage.keeps == "best" for stage in method.stages)
+    if keeps_best and not _can_score(store.labels[store.rows("valid")]):
+        raise ValueError(
+            f"method {config.method!r} chooses its epoch by validation clips, and the store has "
+            "none of different tags: check the split at preparing."
+        )

@@ -27,17 +27,18 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from jetatag import audio, baselines, metrics
+from jetatag.compute import extract, launch, place
 from jetatag.config import Phase, RunConfig
 from jetatag.crops import Crops
 from jetatag.datasets import Index, Vocabulary, load, rendered
 from jetatag.extractors import EXTRACTORS
 from jetatag.files import write_json
 from jetatag.heads import build_model
+from jetatag.methods import STAGE1
 from jetatag.optimizers import build_optimizer
-from jetatag.predict import extract, place
 from jetatag.runs import Run, peak_memory_mib
 from jetatag.store import AudioStore, build
-from jetatag.train import STAGE1, train, train_step
+from jetatag.train import StageLosses, train, train_step
 
 SECONDS, MIN_ROUNDS = 8.0, 7
 """How long each small measurement goes on, and how often it is taken at least."""
@@ -68,20 +69,20 @@ def rate(action: Callable[[], object]) -> float:
 def stage_1_step(config: RunConfig, mode: str) -> tuple[Callable[[], object], torch.device]:
     """A whole step of stage 1 (optimizer included), or features in inference, to be called."""
     tags = tuple(f"tag {i}" for i in range(N_TAGS))
-    model = build_model(config, Vocabulary(tags))
-    device = place(model, config)
+    model, fabric = build_model(config, Vocabulary(tags)), launch(config)
+    place(model, config, fabric)
     generator = torch.Generator().manual_seed(0)
     audio = 0.1 * torch.randn(config.batch_size, config.crop_samples, generator=generator)
-    audio = audio.to(device)
+    audio = audio.to(fabric.device)
     if mode == "infer":
         model.eval()
-        return torch.inference_mode()(lambda: extract(model, audio, config.precision)), device
-    labels = (torch.rand(config.batch_size, N_TAGS, generator=generator) < 0.1).float().to(device)
+        return torch.inference_mode()(lambda: extract(model, audio, fabric)), fabric.device
+    labels = (torch.rand(config.batch_size, N_TAGS, generator=generator) < 0.1).float()
+    labels = labels.to(fabric.device)
     parameters = [p for part in STAGE1.learns for p in getattr(model, part).parameters()]
     optimizer = build_optimizer(config, config.stage1[0], parameters)
-    model.train()
-    step = lambda: train_step(model, STAGE1, audio, labels, optimizer, config, generator)  # noqa: E731
-    return step, device
+    losses = StageLosses.of(model, STAGE1, config, fabric)
+    return lambda: train_step(losses, audio, labels, optimizer, fabric), fabric.device
 
 
 def measure(config: RunConfig, mode: str) -> dict:

@@ -3,7 +3,7 @@ from typing import get_args
 
 import pytest
 
-from jetatag import config, extractors, losses, train
+from jetatag import config, extractors, losses, methods
 from jetatag.config import Phase, RunConfig
 
 
@@ -20,7 +20,7 @@ def test_the_paper_is_the_default():
 
 
 def test_names_in_the_config_are_the_names_of_the_rooms():
-    assert get_args(config.Method) == tuple(train.METHODS)
+    assert get_args(config.Method) == tuple(methods.METHODS)
     assert set(get_args(config.PairLoss)) - {"none"} == set(losses.PAIR_LOSSES)
     assert config.preset("paper", extractor="sample_cnn_se").crop_samples == 59_049
     assert config.preset("demo", extractor="harmonic_cnn").crop_samples == 80_000
@@ -39,7 +39,7 @@ def test_names_in_the_config_are_the_names_of_the_rooms():
         ({"method": "joint"}, "unknown method 'joint'"),
         ({"extractor": "harmonic"}, "did you mean 'harmonic_cnn'?"),
         ({"method": "no_je"}, "does not go with pair_loss 'cosine'"),
-        ({"pair_loss": "none"}, "je needs a pair loss"),
+        ({"pair_loss": "none"}, "need a pair loss"),
         ({"stage1": []}, "at least one phase"),
         ({"stage1": 3}, "stage1 must be a list"),
         ({"stage2": [{"optimizer": "adam", "learning_rate": "1e-3", "epochs": 1}]}, "1.0e-3"),

@@ -12,8 +12,8 @@ from jetatag import cli
 from jetatag.config import PRESETS
 
 ROOT = Path(__file__).parents[1]
-FLOW = """config files memory audio datasets store crops extractors heads losses optimizers metrics
-baselines runs predict train figures convert savedmodels original cli"""
+FLOW = """config files memory audio datasets store crops extractors compute heads losses optimizers
+metrics baselines runs predict methods standing train figures convert savedmodels original cli"""
 ROOMS = FLOW.split()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

@@ -19,7 +19,8 @@ from jetatag.files import checksum
 from jetatag.heads import build_model
 from jetatag.predict import predict
 from jetatag.runs import Run
-from jetatag.train import METHODS, train
+from jetatag.methods import METHODS
+from jetatag.train import train
 
 HEADS = ["classifier", "projector", "tag_encoder", "tag_decoder"]
 MADE_TOGETHER = [

@@ -7,7 +7,7 @@ import torch
 from jetatag.config import Phase
 from jetatag.heads import build_model
 from jetatag.optimizers import KerasAdam, KerasSGD, build_optimizer
-from jetatag.train import JOINT, joint_loss
+from jetatag.methods import JOINT, joint_loss
 
 
 class WrittenOut:

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from jetatag import metrics, runs, train
+from jetatag import metrics, methods, runs, train
 from jetatag import predict as prediction
+from jetatag.compute import launch
 from jetatag.config import PRESETS, Phase, RunConfig
 from jetatag.datasets import Vocabulary
 from jetatag.extractors import EXTRACTORS
@@ -65,7 +66,7 @@ def test_every_method_goes_all_the_way(tiny_store, tiny_config, tmp_path, method
     if method == "je":
         assert embeddings["z_query"].shape == (4, 8)
         assert embeddings["z_centre"].any() == (pair_loss == "cosine")
-    stages = [stage.name for stage in train.METHODS[method].stages]
+    stages = [stage.name for stage in methods.METHODS[method].stages]
     assert run.history.groupby("stage").size().to_dict() == dict.fromkeys(stages, 3)
     assert list(run.record["stages"]) == stages
     data = run.record["data"]  # clips of 2 s, crops of 3.7 s
@@ -112,7 +113,7 @@ def test_stage_1_moves_every_part_but_the_classifier(tiny_store, tiny_config, tm
     model = train.train(run, tiny_store, until="stage1")
     fresh = train.build_model(tiny_config, tiny_store.vocabulary).state_dict()
     moved = {n.split(".")[0] for n, v in model.state_dict().items() if not torch.equal(v, fresh[n])}
-    assert moved == set(train.JOINT)
+    assert moved == set(methods.JOINT)
     assert not run.has("stage2.safetensors")
 
 
@@ -183,9 +184,9 @@ def test_kept_features_pass_the_extractor_once_a_crop(
     heard = {"train": 0, "valid": 0}
     frozen_features = train.frozen_features
 
-    def counted(model, store, rows, starts, config):
+    def counted(model, store, rows, *others):
         heard[store.table.split.iloc[rows[0]]] += 1
-        return frozen_features(model, store, rows, starts, config)
+        return frozen_features(model, store, rows, *others)
 
     monkeypatch.setattr(train, "frozen_features", counted)
     train.train(run, tiny_store)
@@ -195,7 +196,7 @@ def test_kept_features_pass_the_extractor_once_a_crop(
 
 
 def test_presets_say_how_many_crops_stage_2_takes():
-    crops = {n: len(set(train.kept_epochs(train.STAGE2, c))) for n, c in PRESETS.items()}
+    crops = {n: len(set(methods.kept_epochs(methods.STAGE2, c))) for n, c in PRESETS.items()}
     assert crops == {"smoke": 2, "demo": 16, "fast": 16, "paper": 200}
 
 
@@ -253,18 +254,19 @@ def test_windows_that_coincide_are_heard_once(
     assert (tiny_store.lengths[rows] == 32_000).all()
     extract = prediction.extract
 
-    def counted(model, audio, precision):
+    def counted(model, audio, fabric):
         heard.append(len(audio))
-        return extract(model, audio, precision)
+        return extract(model, audio, fabric)
 
     monkeypatch.setattr(prediction, "extract", counted)
     model = train.build_model(config, tiny_store.vocabulary, own_extractor=Loudness()).eval()
+    fabric = launch(config)
     with torch.no_grad():
-        probs, h = prediction.score_clips(model, tiny_store, rows, config, "test")
+        probs, h = prediction.score_clips(model, tiny_store, rows, config, fabric, "test")
         starts = prediction.window_starts(32_000, crop_samples, 5)
         for row, clip_probs, middle in zip(rows, probs, h, strict=True):
             audio = torch.from_numpy(tiny_store.read([row] * 5, starts, crop_samples))
-            every = extract(model, audio)
+            every = extract(model, audio, fabric)
             torch.testing.assert_close(middle, every[2])
             expected = model.probabilities(model.classifier(every))
             torch.testing.assert_close(torch.from_numpy(clip_probs), expected)
@@ -359,7 +361,7 @@ def test_as_coded_training_goes_on_to_the_same_bytes(tiny_store, tiny_config, tm
             train.train(broken, tiny_store, on_epoch=stop)
     train.train(broken, tiny_store)
     assert same(state_of(whole, "stage2"), state_of(broken, "stage2"))
-    assert train.adam_epochs_before(train.STAGE2, config) == 1
+    assert methods.adam_epochs_before(methods.STAGE2, config) == 1
 
 
 def test_misfits_are_refused(tiny_store, tiny_config, tmp_path):

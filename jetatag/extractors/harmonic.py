@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from jetatag.config import refuse_unknown
 from jetatag.extractors.layers import (
-    EPSILON,
-    MOMENTUM,
+    BatchNorm2d,
     check_sample_rate,
     check_waveform,
     check_width,
@@ -160,7 +159,7 @@ class HarmonicCNN(nn.Module):
                 f"harmonic_cnn needs 128 levels, {sample_rate:,} Hz give {n_levels}: "
                 "resample the audio to 16,000 Hz or more."
             )
-        self.front_norm = nn.BatchNorm2d(N_HARMONICS, eps=EPSILON, momentum=MOMENTUM)
+        self.front_norm = BatchNorm2d(N_HARMONICS)
         self.blocks = nn.ModuleList(
             [
                 ConvBlock(N_HARMONICS, width, (2, 2)),

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.distributed.nn.functional import all_reduce
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -55,8 +56,9 @@ class BatchNorm1d(nn.BatchNorm1d):
     """Batch normalisation whose moving variance keeps the biased batch variance, as Keras' does.
 
     torch keeps the unbiased one, larger by n / (n - 1); the outputs in training are the same.
-    Keras' 2-D layers keep the unbiased one too: there `nn.BatchNorm2d` serves as it is.
     """
+
+    synchronised = False
 
     def __init__(self, n_channels: int):
         super().__init__(n_channels, eps=EPSILON, momentum=MOMENTUM)
@@ -64,6 +66,8 @@ class BatchNorm1d(nn.BatchNorm1d):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return super().forward(x)
+        if self.synchronised:
+            return _over_processes(self, x, biased=True)
         # With a momentum of 1 the two scratch tensors receive this batch's own statistics.
         mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
         out = F.batch_norm(x, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
@@ -71,6 +75,49 @@ class BatchNorm1d(nn.BatchNorm1d):
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * ((n - 1) / n), self.momentum)
         return out
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation whose moving variance keeps the unbiased one, as Keras' 2-D layers do."""
+
+    synchronised = False
+
+    def __init__(self, n_channels: int):
+        super().__init__(n_channels, eps=EPSILON, momentum=MOMENTUM)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not (self.training and self.synchronised):
+            return super().forward(x)
+        self.num_batches_tracked += 1
+        return _over_processes(self, x, biased=False)
+
+
+def synchronise(extractor: nn.Module) -> None:
+    """Let the batch normalisations of `extractor` take in the rows of all processes in training,
+    so that several with a part of the batch each learn as one with the whole of it."""
+    for layer in extractor.modules():
+        if isinstance(layer, BatchNorm1d | BatchNorm2d):
+            layer.synchronised = True
+
+
+def _over_processes(norm: BatchNorm1d | BatchNorm2d, x: torch.Tensor, biased: bool) -> torch.Tensor:
+    """Batch normalisation of (batch, channel, …) by the statistics of all processes' rows.
+
+    torch's `SyncBatchNorm` wants a GPU and knows no biased variance. The mean comes first and
+    the variance about it after: one pass of sums and squares would lose digits.
+    """
+    axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
+    own = x.float()
+    n = all_reduce(torch.tensor(own.numel() / own.shape[1], device=x.device))
+    mean = all_reduce(own.sum(axes)) / n
+    centred = own - mean.view(shape)
+    variance = all_reduce(centred.square().sum(axes)) / n
+    with torch.no_grad():
+        norm.running_mean.lerp_(mean, norm.momentum)
+        kept = variance if biased else variance * n / (n - 1)
+        norm.running_var.lerp_(kept, norm.momentum)
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    return (centred * scale.view(shape) + norm.bias.view(shape)).to(x.dtype)
 
 
 class ConvNorm(nn.Module):
@@ -102,5 +149,4 @@ def conv_norm_1d(n_in: int, n_out: int, size: int = 3) -> ConvNorm:
 
 def conv_norm_2d(n_in: int, n_out: int) -> ConvNorm:
     """A 3×3 convolution that keeps the size, and its normalisation."""
-    norm = nn.BatchNorm2d(n_out, eps=EPSILON, momentum=MOMENTUM)
-    return ConvNorm(nn.Conv2d(n_in, n_out, 3, padding=1), norm)
+    return ConvNorm(nn.Conv2d(n_in, n_out, 3, padding=1), BatchNorm2d(n_out))
