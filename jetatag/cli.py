@@ -6,6 +6,7 @@ and should not hold their memory meanwhile.
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import logging
 import os
@@ -164,6 +165,50 @@ def _change(text: str) -> tuple[str, Any]:
         raise ValueError(f"{text!r}: the value is not valid YAML; put quotes around it.") from None
 
 
+def train_run(path: Path, changes: list[str], until: str | None) -> int:
+    """Train the run that the YAML file `path` describes, by the parameters of notebooks 02 and 03,
+    which call the same functions; score the test split and print it. Returns the exit status.
+
+    Under `torchrun` every process does this, and they share the work.
+    """
+    values = {"preset": "paper", "runs": "runs", "settings": {}}
+    values |= read_yaml(path) | dict(_change(text) for text in changes)
+    notebook_places = ("preset", "store", "runs", "settings")
+    settings = [field.name for field in dataclasses.fields(RunConfig)]
+    refuse_unknown(values, [*notebook_places, *settings], "training parameter")
+    if "store" not in values:
+        raise ValueError(f"{path} names no store: add the folder that notebook 01 prepared.")
+    preset_name, store, runs, more = (
+        values.pop(name) for name in ("preset", "store", "runs", "settings")
+    )
+    config = preset(preset_name, **values, **more)
+
+    from jetatag import compute, predict, train
+    from jetatag.runs import Run, banner, score_table
+    from jetatag.store import AudioStore
+
+    audio = AudioStore.open(store)
+    with compute.launch(config).rank_zero_first():  # the first begins the run, the others join it
+        run = Run.start(runs, config, audio)
+    if run.writes:
+        print(banner(config))
+    model = train.train(run, audio, until)
+    if until is None:
+        predict.predict(run, model, audio)
+    if run.writes:
+        print(score_table(run).round(3).to_string(index=False) if run.has("scores.npz") else "")
+        print(run.folder)
+    return 0
+
+
+def list_runs(folder: Path) -> int:
+    """Print one line for every run under `folder`; returns the exit status."""
+    from jetatag.runs import listing
+
+    print(listing(folder).to_string(index=False, float_format="{:.3f}".format))
+    return 0
+
+
 def render(folder: Path, clips: int, seconds: float, seed: int) -> int:
     """Write the built-in data set; returns the exit status."""
     from jetatag.datasets import rendered
@@ -219,6 +264,27 @@ def build_parser() -> argparse.ArgumentParser:
         help="what --data holds: mtat (the default), dcase2017, speech_commands or folder",
     )
     verb.add_argument("--cores", default="all", help="processor cores to use (default: all)")
+    verb = verbs.add_parser(
+        "train",
+        help="train one run and score it; under torchrun on several GPUs",
+        epilog="Several GPUs: "
+        "torchrun --nproc-per-node 8 --no-python jetatag train --config run.yaml",
+    )
+    verb.set_defaults(run=train_run)
+    verb.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        dest="path",
+        help="YAML with store, runs, preset and any setting of jetatag.config.RunConfig",
+    )
+    verb.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", dest="changes")
+    verb.add_argument("--until", help="stop after this stage, such as stage1")
+    verb = verbs.add_parser("runs", help="list the runs of a folder")
+    verb.set_defaults(run=list_runs)
+    verb.add_argument(
+        "folder", type=Path, nargs="?", default="runs", help="%(default)s if not given"
+    )
     verb = verbs.add_parser("render", help="write the built-in data set in MagnaTagATune's layout")
     verb.set_defaults(run=render)
     verb.add_argument("folder", type=Path)
@@ -251,7 +317,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = vars(build_parser().parse_args(arguments))
     try:
         return given.pop("run")(**given)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"jetatag: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

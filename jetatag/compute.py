@@ -53,8 +53,8 @@ def launch(config: RunConfig) -> Fabric:
         accelerator=device.type,
         devices=here if world > 1 else alone,
         num_nodes=world // here,
-        # A pair loss may leave parts out, such as the learned scale of those that ask queries.
-        strategy=DDPStrategy(find_unused_parameters=True) if world > 1 else "auto",
+        # Every step runs the same operations; some pair losses leave parts out, always the same.
+        strategy=DDPStrategy(static_graph=True) if world > 1 else "auto",
         plugins=PRECISIONS[config.precision](device.type),
     )
     fabric.launch()
@@ -129,7 +129,8 @@ class _Gather(torch.autograd.Function):
         sizes = [part.stop - part.start for part in parts]
         padded = own.new_zeros(max(sizes), *own.shape[1:])  # gathering wants equal shapes
         padded[: len(own)] = own
-        every = fabric.all_gather(padded)
+        every = [torch.empty_like(padded) for _ in parts]
+        torch.distributed.all_gather(every, padded)
         return torch.cat([rows[:size] for rows, size in zip(every, sizes, strict=True)])
 
     @staticmethod

@@ -19,10 +19,10 @@ from jetatag.datasets import Vocabulary
 from jetatag.extractors import EXTRACTORS
 from jetatag.files import checksum, write_json
 from jetatag.heads import JointModel, build_model
+from jetatag.methods import METHODS
 from jetatag.runs import Run, provenance
 from jetatag.savedmodels import SavedModel, read
 from jetatag.store import AudioStore
-from jetatag.methods import METHODS
 
 # The original's folders, and what we call the part in each.
 AUDIO_PARTS = {"encoder": "extractor", "classifier": "classifier"}

@@ -15,19 +15,21 @@ from jetatag.methods import BEST, Stage, phases_by_epoch
 from jetatag.optimizers import learning_rate
 from jetatag.runs import Run
 
-KEPT_NUMBERS = ("epoch", "step", "seconds", "best_epoch", "best_score")
+KEPT_NUMBERS = ("epoch", "step", "rate", "seconds", "best_epoch", "best_score")
 
 
 @dataclass
 class Standing:
     """How far a stage has come: whole epochs, steps of the one under way and the sums of its
-    losses over clips, the optimizer, the best epoch so far, and the seconds before this process.
+    losses over clips, the optimizer and the last step's learning rate, the best epoch so far, and
+    the seconds before this process.
 
     Chance needs no place here: it follows from seed, epoch and step.
     """
 
     epoch: int = 0
     step: int = 0
+    rate: float = 0.0
     seconds: float = 0.0
     sums: dict[str, Tensor] = field(default_factory=dict)
     optimizer: Optimizer | None = None
@@ -38,20 +40,16 @@ class Standing:
     def __post_init__(self) -> None:
         self.begun = self.written = time.monotonic()
 
-    @property
-    def rate(self) -> float:
-        """The learning rate of the last step."""
-        return self.optimizer.param_groups[0]["lr"]
-
     def set_rate(self, phase: Phase, epochs_done: float) -> None:
         """The learning rate for the next step, `epochs_done` into the phase."""
-        self.optimizer.param_groups[0]["lr"] = learning_rate(phase, epochs_done / phase.epochs)
+        self.rate = learning_rate(phase, epochs_done / phase.epochs)
+        self.optimizer.param_groups[0]["lr"] = self.rate
 
     def add(self, terms: dict[str, Tensor], n_clips: int) -> None:
         """Count one step's losses."""
         self.step += 1
         for name, value in terms.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach() * n_clips
+            self.sums[name] = self.sums.get(name, 0) + value * n_clips
 
     def end_epoch(self, n_clips: int) -> dict[str, float]:
         """Begin the next epoch; returns every loss of this one, averaged over its clips."""
@@ -75,7 +73,7 @@ class Standing:
 
     def save(self, run: Run, stage: Stage, model: nn.Module) -> None:
         """Write the checkpoint: everything that the stage changes."""
-        parts = {"model": learnt(model, stage), "sums": self.sums, "best": self.best}
+        parts = {"model": learnt(model, stage), "best": self.best}
         parts["optimizer"] = {
             f"{i}.{name}": value
             for i, state in self.optimizer.state_dict()["state"].items()
@@ -83,7 +81,8 @@ class Standing:
             if value is not None
         }
         numbers = {name: getattr(self, name) for name in KEPT_NUMBERS}
-        numbers["seconds"] = self.total_seconds()
+        numbers |= {"seconds": self.total_seconds()}
+        numbers |= {"sums": {name: float(total) for name, total in self.sums.items()}}
         tensors = {f"{kind}.{name}": v for kind, part in parts.items() for name, v in part.items()}
         run.write_checkpoint(tensors, {"stage": stage.name, **numbers})
         self.written = time.monotonic()
@@ -102,12 +101,13 @@ class Standing:
         tensors, notes = run.read_checkpoint() or ({}, {})
         if notes.pop("stage", None) != stage.name:
             return cls()
-        parts: dict[str, dict] = {"model": {}, "sums": {}, "best": {}, "optimizer": {}}
+        parts: dict[str, dict] = {"model": {}, "best": {}, "optimizer": {}}
         for name, value in tensors.items():
             kind, _, inner = name.partition(".")
-            parts[kind][inner] = value.to(device) if kind == "sums" else value
+            parts[kind][inner] = value
         model.load_state_dict(parts["model"], strict=False)  # the rest is as the stage found it
-        at = cls(**notes, sums=parts["sums"], best=parts["best"])
+        sums = {name: torch.tensor(s, device=device) for name, s in notes.pop("sums").items()}
+        at = cls(**notes, sums=sums, best=parts["best"])
         under_way = at.epoch if at.step else at.epoch - 1
         at.optimizer = build(phases_by_epoch(stage, run.config)[under_way][0])
         state: dict[int, dict[str, Tensor]] = {}

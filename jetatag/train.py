@@ -116,7 +116,8 @@ def train_stage(
             if stage.keeps == "best":
                 at.keep_best(scores, stage, model)
             if earlier + 1 == phase.epochs:
-                warn_of_space(scores, f"{config.name}, {stage.name}, after epoch {at.epoch}:")
+                if run.writes:
+                    warn_of_space(scores, f"{config.name}, {stage.name}, after epoch {at.epoch}:")
                 at.save(run, stage, model)
             log.epoch(at.epoch, row)
             on_epoch(history)
@@ -144,7 +145,7 @@ def train_step(
         optimizer.zero_grad()
         fabric.backward(terms["loss"])
         optimizer.step()
-    return terms
+    return {name: value.detach() for name, value in terms.items()}
 
 
 class StageLosses(nn.Module):
@@ -331,9 +332,11 @@ def _refuse_small_batches(
     share = min(part.stop - part.start for part in shares(smallest, fabric))
     if share < needed:
         among = f" for {fabric.world_size} processes" if fabric.world_size > 1 else ""
+        told = (
+            f"batch_size {config.batch_size} makes a batch of {smallest} of {n_clips} clips{among}"
+        )
         raise ValueError(
-            f"batch_size {config.batch_size} makes a batch of {smallest} of {n_clips} clips{among}, "
-            f"and {config.extractor} needs {needed} to learn: choose a larger one."
+            f"{told}, and {config.extractor} needs {needed} to learn: choose a larger one."
         )
 
 

@@ -17,9 +17,9 @@ from jetatag import cli, original, runs, savedmodels
 from jetatag.datasets import Vocabulary
 from jetatag.files import checksum
 from jetatag.heads import build_model
+from jetatag.methods import METHODS
 from jetatag.predict import predict
 from jetatag.runs import Run
-from jetatag.methods import METHODS
 from jetatag.train import train
 
 HEADS = ["classifier", "projector", "tag_encoder", "tag_decoder"]

@@ -6,8 +6,8 @@ import torch
 
 from jetatag.config import Phase
 from jetatag.heads import build_model
-from jetatag.optimizers import KerasAdam, KerasSGD, build_optimizer
 from jetatag.methods import JOINT, joint_loss
+from jetatag.optimizers import KerasAdam, KerasSGD, build_optimizer
 
 
 class WrittenOut:

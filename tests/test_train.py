@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from jetatag import metrics, methods, runs, train
+from jetatag import methods, metrics, runs, train
 from jetatag import predict as prediction
 from jetatag.compute import launch
 from jetatag.config import PRESETS, Phase, RunConfig

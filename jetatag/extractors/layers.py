@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from torch.distributed.nn.functional import all_reduce
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -100,6 +99,20 @@ def synchronise(extractor: nn.Module) -> None:
             layer.synchronised = True
 
 
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx, own: torch.Tensor) -> torch.Tensor:
+        total = own.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        return _Sum.forward(ctx, gradient)
+
+
 def _over_processes(norm: BatchNorm1d | BatchNorm2d, x: torch.Tensor, biased: bool) -> torch.Tensor:
     """Batch normalisation of (batch, channel, …) by the statistics of all processes' rows.
 
@@ -108,10 +121,10 @@ def _over_processes(norm: BatchNorm1d | BatchNorm2d, x: torch.Tensor, biased: bo
     """
     axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
     own = x.float()
-    n = all_reduce(torch.tensor(own.numel() / own.shape[1], device=x.device))
-    mean = all_reduce(own.sum(axes)) / n
+    n = _Sum.apply(torch.tensor(own.numel() / own.shape[1], device=x.device))
+    mean = _Sum.apply(own.sum(axes)) / n
     centred = own - mean.view(shape)
-    variance = all_reduce(centred.square().sum(axes)) / n
+    variance = _Sum.apply(centred.square().sum(axes)) / n
     with torch.no_grad():
         norm.running_mean.lerp_(mean, norm.momentum)
         kept = variance if biased else variance * n / (n - 1)

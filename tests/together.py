@@ -1,0 +1,58 @@
+"""Run under torchrun by test_processes.py: trains the cells that its first argument lists, on the
+store of its second, into the folder of its third."""
+
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from jetatag.compute import launch
+from jetatag.config import RunConfig
+from jetatag.predict import predict
+from jetatag.runs import Run
+from jetatag.store import AudioStore
+from jetatag.train import train
+
+
+class Plain(nn.Module):
+    """An extractor without batch normalisation: strided convolutions, mean and maximum."""
+
+    n_features, min_samples = 16, 1_000
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(nn.Conv1d(1, 8, 64, 32), nn.ReLU(), nn.Conv1d(8, 8, 8, 4), nn.ReLU())
+        )
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        x = self.layers(waveform.unsqueeze(1))
+        return torch.cat([x.mean(2), x.amax(2)], 1)
+
+
+def extractor_of(config: RunConfig) -> nn.Module | None:
+    """The extractor that the run is given, from the run's seed."""
+    if config.extractor != "own":
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return Plain()
+
+
+def train_cells(cells: dict[str, RunConfig], store: AudioStore, folder: Path) -> None:
+    """Train and score every cell under a folder of its name."""
+    for name, config in cells.items():
+        with launch(config).rank_zero_first():
+            run = Run.start(folder / name, config, store)
+        predict(run, train(run, store, extractor=extractor_of(config)), store)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    cells, store, folder = map(Path, sys.argv[1:])
+    configs = {n: RunConfig.from_dict(c) for n, c in json.loads(cells.read_text()).items()}
+    train_cells(configs, AudioStore.open(store), folder)
