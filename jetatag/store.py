@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from jetatag.audio import AudioError, load
+from jetatag.audio import AudioError, extremes, load, one_thread
 from jetatag.datasets import SPLITS, Index, Vocabulary
 from jetatag.datasets.index import audio_files
 from jetatag.files import alone, atomic, checksum, inside, read_json, write_json
@@ -230,11 +230,13 @@ def decode(path: Path, sample_rate: int, peak_normalise: bool) -> tuple[np.ndarr
     """One file as (n_samples,) int16 and its peak before scaling; unusable clips raise
     `AudioError` with the reason. Audio beyond full scale is scaled to it, never clipped."""
     audio = load(path, sample_rate)
-    peak = float(max(audio.max(), -audio.min()))
+    low, high = extremes(audio)
+    peak = max(high, -low)
     audio *= np.float32(FULL_SCALE / (peak if peak_normalise else max(peak, 1)))
     return np.rint(audio, out=audio).astype("<i2"), peak
 
 
+@one_thread()  # a clip: the workers share the cores already
 def _decode_all(
     index: Index, work: Path, settings: dict, identity: str, workers: int | None
 ) -> list[dict[str, Any]]:
@@ -268,11 +270,10 @@ def _places(index: Index) -> list[tuple[Path, str, bool]]:
     """Root and path of every clip, and whether no link can lead it outside; that is asked once a
     folder, for where disks are far away each question takes its time."""
     root = Path(os.path.realpath(index.audio_root))
-    folders = {str(PurePosixPath(path).parent) for path in index.table.path}
     plain = {
-        str(PurePosixPath(folder) / name)
-        for folder in folders
-        if os.path.realpath(root / folder) == str(root / folder)
+        folder + name
+        for folder in {path[: path.rfind("/") + 1] for path in index.table.path}
+        if os.path.realpath(root / folder) == f"{root}/{folder}".rstrip("/")
         for name in _names_without_links(root / folder)
     }
     return [(root, path, path in plain) for path in index.table.path]
@@ -335,7 +336,8 @@ def _resume(work: Path, identity: str, usable: Callable[[int], bool]) -> list[di
     ends = 2 * np.cumsum([0] + [outcome["n_samples"] for outcome in outcomes])
     n_whole = np.searchsorted(ends, audio.stat().st_size, side="right") - 1
     outcomes = outcomes[:n_whole]  # the samples of the others never reached the disk
-    os.truncate(audio, ends[n_whole])
+    if audio.stat().st_size > ends[n_whole]:  # ext4 writes what was emptied to disk when closed
+        os.truncate(audio, ends[n_whole])
     with atomic(work / "progress.jsonl") as progress:
         progress.write_text("".join(json.dumps(outcome) + "\n" for outcome in outcomes))
     return outcomes
