@@ -14,6 +14,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,6 +25,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from jetatag.audio import AudioError, extremes, load, one_thread
+from jetatag.config import check_arguments
 from jetatag.datasets import SPLITS, Index, Vocabulary
 from jetatag.datasets.index import audio_files
 from jetatag.files import alone, atomic, checksum, inside, read_json, write_json
@@ -145,36 +147,54 @@ def build(
     audio files without a row. A finished store of the same content is opened at once; one of
     other content is refused (`ValueError`). After an interruption the finished clips are kept,
     and of several processes that ask for one store the first builds it while the others wait.
-    Raises `OSError` where the disk is full; the same call then goes on.
+    Raises `OSError` where `folder` may not be written to or the disk is full; the same call then
+    goes on.
     """
-    folder = Path(folder)
+    given = {"sample_rate": sample_rate, "peak_normalise": peak_normalise, "workers": workers}
+    check_arguments(build, {"folder": folder, **given})
     if sample_rate < 1:
         raise ValueError(f"sample_rate must be at least 1 Hz, not {sample_rate}.")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, or None for every core, not {workers}.")
+    folder = Path(folder)
+    work = folder.with_name(f".{folder.name}.partial")
     if peak_normalise is None:
         peak_normalise = index.peak_normalise
     settings = {"sample_rate": sample_rate, "peak_normalise": peak_normalise}
     identity = _identity(index, settings)
-    if finished := _finished(folder, identity):
-        return finished
-    if not index.audio_root.is_dir():
-        raise FileNotFoundError(
-            f"{index.audio_root} does not exist: put the audio there or correct the data folder."
-        )
-    work = folder.with_name(f".{folder.name}.partial")
-    try:
+    with _remedies(index, folder, work):
+        if finished := _finished(folder, identity):
+            return finished
+        if not index.audio_root.is_dir():
+            raise FileNotFoundError(
+                f"{index.audio_root} does not exist: put the audio there or correct the data "
+                "folder."
+            )
         with alone(work, wait=True):
             if not _finished(folder, identity):
                 _build(index, work, settings, identity, workers)
                 (work / "store").replace(folder)
             shutil.rmtree(work, ignore_errors=True)  # one that waited finds it gone
+        return AudioStore.open(folder)
+
+
+@contextmanager
+def _remedies(index: Index, folder: Path, work: Path) -> Iterator[None]:
+    """A full disk, or a folder that may not be written to, in one sentence with its remedy."""
+    try:
+        yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise OSError(
-            f"no room left for {folder}, which wants {_gigabytes(index, work)} GB: free some space "
-            "and run this again; the clips done so far are kept."
-        ) from None
-    return AudioStore.open(folder)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(
+                f"no room left for {folder}, which wants {_gigabytes(index, work)} GB: free some "
+                "space and run this again; the clips done so far are kept."
+            ) from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise type(error)(
+                f"the store {folder} cannot be written ({error.strerror}): choose a folder that "
+                "you may write to."
+            ) from None
+        raise
 
 
 def _finished(folder: Path, identity: str) -> AudioStore | None:
