@@ -6,13 +6,14 @@ import stat
 import struct
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from scipy import fft
+import torch
+from torch import fft
 
 SHORTEST_S = 0.1
 REJECTION_DB = 125
@@ -49,8 +50,8 @@ def load(path: Path | str, sample_rate: int) -> np.ndarray:
     if len(audio) < SHORTEST_S * rate:
         raise AudioError(f"shorter than {SHORTEST_S} s ({len(audio):,} samples at {rate:,} Hz)")
     audio = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1)
-    low, high = audio.min(), audio.max()
-    if not np.isfinite(high - low):
+    low, high = extremes(audio)
+    if not math.isfinite(high - low):
         raise AudioError("holds values that are not numbers (NaN or infinity)")
     if high - low < QUIETEST:
         raise AudioError("silent: its samples differ by less than a 16-bit step")
@@ -59,18 +60,18 @@ def load(path: Path | str, sample_rate: int) -> np.ndarray:
 
 def _decode(path: Path) -> tuple[np.ndarray, int]:
     """All samples of a file, (n_samples, channel) float32, and its sample rate in Hz."""
-    with soundfile.SoundFile(path) as file:
+    at_most = unstated_samples(path)
+    with (
+        with_stated_length(path, at_most) if at_most else nullcontext(path) as source,
+        soundfile.SoundFile(source, closefd=False) as file,
+    ):
         refuse_truncated(file)
-        at_most = unstated_samples(path) if file.format == "MP3" else 0
-        if at_most <= file.frames:
-            audio = file.read(dtype="float32", always_2d=True)
-            if len(audio) == 0 or (len(audio) < file.frames and not at_most):
-                raise AudioError(
-                    f"truncated: {len(audio):,} of {file.frames:,} samples could be decoded"
-                )
-            return audio, file.samplerate
-    with with_stated_length(path) as copy, soundfile.SoundFile(copy, closefd=False) as file:
-        return file.read(dtype="float32", always_2d=True), file.samplerate
+        audio = file.read(dtype="float32", always_2d=True)
+        if len(audio) == 0 or (len(audio) < file.frames and not at_most):
+            raise AudioError(
+                f"truncated: {len(audio):,} of {file.frames:,} samples could be decoded"
+            )
+        return audio, file.samplerate
 
 
 def refuse_truncated(file: soundfile.SoundFile) -> None:
@@ -81,6 +82,12 @@ def refuse_truncated(file: soundfile.SoundFile) -> None:
             raise AudioError(f"truncated: {int(there):,} of {int(stated):,} bytes are there")
     if "lacks an end-of-stream bit" in file.extra_info:
         raise AudioError("truncated: its end is not marked as such")
+
+
+def extremes(audio: np.ndarray) -> tuple[float, float]:
+    """Least and greatest value in one pass; NaN where there is one."""
+    low, high = torch.from_numpy(audio).aminmax()
+    return low.item(), high.item()
 
 
 # Resampling
@@ -98,18 +105,30 @@ def resample(audio: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
     up, down = (r // math.gcd(rate, sample_rate) for r in (sample_rate, rate))
     response, n_steps, margin = _band_limit(up, down)
     size, hop = n_steps * down, (n_steps - 2 * margin) * down
-    padded = np.zeros(-(-len(audio) // hop) * hop + 2 * margin * down, np.float32)
-    padded[margin * down : margin * down + len(audio)] = audio
-    blocks = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
-    spectra = fft.rfft(blocks)[:, : len(response)] * response
-    there = fft.irfft(spectra, n_steps * up, overwrite_x=True)
-    return there[:, margin * up : -margin * up].reshape(-1)[: -(-len(audio) * up // down)]
+    before, behind = margin * down, -len(audio) % hop + margin * down
+    padded = torch.cat([torch.zeros(before), torch.from_numpy(audio), torch.zeros(behind)])
+    spectra = fft.rfft(padded.unfold(0, size, hop))[:, : len(response)]
+    torch.view_as_real(spectra).mul_(response)
+    there = fft.irfft(spectra, n_steps * up)[:, margin * up : -margin * up]
+    return there.reshape(-1)[: -(-len(audio) * up // down)].numpy()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Have torch use no more threads than those that call it: FFTs this short only lose by more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @cache
-def _band_limit(up: int, down: int) -> tuple[np.ndarray, int, int]:
-    """Response of a Kaiser filter at a block's frequencies; the block's length and what to drop
-    at its ends, in steps of `down` samples before and `up` after."""
+def _band_limit(up: int, down: int) -> tuple[torch.Tensor, int, int]:
+    """Response of a Kaiser filter at a block's frequencies, (n_bins, 2) for the real and imaginary
+    part; the block's length and what to drop at its ends, in steps of `down` samples before and
+    `up` after."""
     lower = min(1, up / down)  # Nyquist frequency of the lower rate, in that of the first
     stop, edge = lower, 0.913 * lower
     half = math.ceil((REJECTION_DB - 7.95) / (2.285 * np.pi * (stop - edge)) / 2)
@@ -120,7 +139,8 @@ def _band_limit(up: int, down: int) -> tuple[np.ndarray, int, int]:
     kernel = np.zeros(n_steps * down)
     kernel[time] = taps / taps.sum() * up / down
     n_bins = min(n_steps * up, n_steps * down) // 2 + 1
-    return fft.rfft(kernel).real[:n_bins].astype(np.float32), n_steps, margin
+    response = np.fft.rfft(kernel).real[:n_bins, None].astype(np.float32)
+    return torch.from_numpy(response.repeat(2, axis=1)), n_steps, margin
 
 
 # MP3 files that do not state their length
@@ -128,19 +148,24 @@ def _band_limit(up: int, down: int) -> tuple[np.ndarray, int, int]:
 
 def unstated_samples(path: Path) -> int:
     """How many samples a channel an MP3 may hold that does not say so in its first frame, as at
-    low bit rates encoders often do not; 0 for one that does.
+    low bit rates encoders often do not; 0 for one that does, and for anything else.
 
     libsndfile then guesses the length from size and first frame, and reads no further: of a
     variable bit rate it can lose most. All frames begin alike (ISO 11172-3, 13818-3), so that
     their beginnings can be counted; a few more may only look so.
     """
-    data = _mp3_data(path)
-    stated = not _frame(data) or any(mark in data[:256] for mark in (b"Xing", b"Info", b"VBRI"))
-    return 0 if stated else data.count(data[:2]) * (576 if _is_low_rate(data) else 1152)
+    head = _mp3_data(path, 4096)
+    first = _frame(head)
+    stated = any(mark in head[:first] for mark in (b"Xing", b"Info", b"VBRI"))
+    if stated or not (first and _frame(head[first:])):
+        return 0
+    data = np.frombuffer(_mp3_data(path), np.uint8)
+    alike = (data[:-1] == head[0]) & (data[1:] == head[1])  # six times as fast as bytes.count
+    return np.count_nonzero(alike) * _samples(head)
 
 
 @contextmanager
-def with_stated_length(path: Path) -> Iterator[int]:
+def with_stated_length(path: Path, n_samples: int) -> Iterator[int]:
     """A nameless copy of an MP3 with its number of frames in front, where encoders put it: in a
     Xing header. Yields its file descriptor.
 
@@ -150,20 +175,21 @@ def with_stated_length(path: Path) -> Iterator[int]:
     # The first frame's form, unprotected, at a bit rate whose frames have room for the header.
     head = bytes([0xFF, data[1] | 1, 0x90 | data[2] & 0x0C, data[3]])
     side = (17, 9)[_is_low_rate(data)] if data[3] >> 6 == 3 else (32, 17)[_is_low_rate(data)]
-    xing = head + bytes(side) + b"Xing" + struct.pack(">II", 1, data.count(data[:2]))
+    xing = head + bytes(side) + b"Xing" + struct.pack(">II", 1, n_samples // _samples(head))
     with tempfile.TemporaryFile() as copy:  # and not in memory: libsndfile would ask Python for
         copy.write(xing.ljust(_frame(head), b"\0") + data)  # every piece of it
         copy.seek(0)
         yield copy.fileno()
 
 
-def _mp3_data(path: Path) -> bytes:
-    """The file behind its ID3 tag."""
-    data = path.read_bytes()
-    if data[:3] != b"ID3":
-        return data
-    sizes = zip(data[6:10], (21, 14, 7, 0), strict=False)
-    return data[10 + sum((byte & 127) << shift for byte, shift in sizes) :]
+def _mp3_data(path: Path, n_bytes: int = -1) -> bytes:
+    """The file behind its ID3 tag, all of it or its first `n_bytes`."""
+    with path.open("rb") as file:
+        tag = file.read(10)
+        sizes = zip(tag[6:], (21, 14, 7, 0), strict=False)
+        size = 10 + sum((byte & 127) << shift for byte, shift in sizes)
+        file.seek(size if tag[:3] == b"ID3" else 0)
+        return file.read(n_bytes)
 
 
 BIT_RATES = (  # kbit/s of layer III, by index: MPEG 1, then MPEG 2 and 2.5
@@ -188,6 +214,11 @@ def _frame(head: bytes) -> int:
 def _is_low_rate(head: bytes) -> bool:
     """Whether a frame is MPEG 2 or 2.5, with half the samples of an MPEG 1 frame."""
     return head[1] >> 3 & 3 != 3
+
+
+def _samples(head: bytes) -> int:
+    """Samples of a frame a channel."""
+    return 576 if _is_low_rate(head) else 1152
 
 
 def _sentence(error: Exception) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
@@ -64,7 +64,15 @@ def checked(value: Any, annotation: Any, name: str) -> Any:
     if get_origin(annotation) is Literal:
         refuse_unknown([value], get_args(annotation), name)
         return value
-    if get_origin(annotation) is tuple:
+    if isinstance(annotation, types.UnionType):
+        kinds = get_args(annotation)
+        fitting = [kind for kind in kinds if isinstance(value, get_origin(kind) or kind)]
+        if not fitting:
+            told = " or ".join(kind.__name__.removesuffix("Type") for kind in kinds)
+            told = told.replace("Sequence", "list")
+            raise ValueError(f"{name} must be of type {told}, not {value!r}.")
+        return checked(value, fitting[0], name)
+    if get_origin(annotation) in (tuple, Sequence):
         if not isinstance(value, list | tuple):
             raise ValueError(f"{name} must be a list, not {value!r}.")
         return tuple(checked(item, get_args(annotation)[0], name) for item in value)
@@ -76,6 +84,13 @@ def checked(value: Any, annotation: Any, name: str) -> Any:
         hint = " (in YAML write 1.0e-3, not 1e-3)" if annotation is float else ""
         raise ValueError(f"{name} must be of type {annotation.__name__}, not {value!r}{hint}.")
     return value
+
+
+def check_arguments(function: Callable, values: Mapping[str, Any]) -> None:
+    """Refuse (`ValueError`) the first of `values` that is not as `function` annotates it."""
+    annotations = get_type_hints(function)
+    for name, value in values.items():
+        checked(value, annotations[name], name)
 
 
 class Settings:

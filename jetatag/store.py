@@ -14,16 +14,18 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from jetatag.audio import AudioError, load
+from jetatag.audio import AudioError, extremes, load, one_thread
+from jetatag.config import check_arguments
 from jetatag.datasets import SPLITS, Index, Vocabulary
 from jetatag.datasets.index import audio_files
 from jetatag.files import alone, atomic, checksum, inside, read_json, write_json
@@ -145,36 +147,54 @@ def build(
     audio files without a row. A finished store of the same content is opened at once; one of
     other content is refused (`ValueError`). After an interruption the finished clips are kept,
     and of several processes that ask for one store the first builds it while the others wait.
-    Raises `OSError` where the disk is full; the same call then goes on.
+    Raises `OSError` where `folder` may not be written to or the disk is full; the same call then
+    goes on.
     """
-    folder = Path(folder)
+    given = {"sample_rate": sample_rate, "peak_normalise": peak_normalise, "workers": workers}
+    check_arguments(build, {"folder": folder, **given})
     if sample_rate < 1:
         raise ValueError(f"sample_rate must be at least 1 Hz, not {sample_rate}.")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, or None for every core, not {workers}.")
+    folder = Path(folder)
+    work = folder.with_name(f".{folder.name}.partial")
     if peak_normalise is None:
         peak_normalise = index.peak_normalise
     settings = {"sample_rate": sample_rate, "peak_normalise": peak_normalise}
     identity = _identity(index, settings)
-    if finished := _finished(folder, identity):
-        return finished
-    if not index.audio_root.is_dir():
-        raise FileNotFoundError(
-            f"{index.audio_root} does not exist: put the audio there or correct the data folder."
-        )
-    work = folder.with_name(f".{folder.name}.partial")
-    try:
+    with _remedies(index, folder, work):
+        if finished := _finished(folder, identity):
+            return finished
+        if not index.audio_root.is_dir():
+            raise FileNotFoundError(
+                f"{index.audio_root} does not exist: put the audio there or correct the data "
+                "folder."
+            )
         with alone(work, wait=True):
             if not _finished(folder, identity):
                 _build(index, work, settings, identity, workers)
                 (work / "store").replace(folder)
             shutil.rmtree(work, ignore_errors=True)  # one that waited finds it gone
+        return AudioStore.open(folder)
+
+
+@contextmanager
+def _remedies(index: Index, folder: Path, work: Path) -> Iterator[None]:
+    """A full disk, or a folder that may not be written to, in one sentence with its remedy."""
+    try:
+        yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise OSError(
-            f"no room left for {folder}, which wants {_gigabytes(index, work)} GB: free some space "
-            "and run this again; the clips done so far are kept."
-        ) from None
-    return AudioStore.open(folder)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise OSError(
+                f"no room left for {folder}, which wants {_gigabytes(index, work)} GB: free some "
+                "space and run this again; the clips done so far are kept."
+            ) from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise type(error)(
+                f"the store {folder} cannot be written ({error.strerror}): choose a folder that "
+                "you may write to."
+            ) from None
+        raise
 
 
 def _finished(folder: Path, identity: str) -> AudioStore | None:
@@ -230,11 +250,13 @@ def decode(path: Path, sample_rate: int, peak_normalise: bool) -> tuple[np.ndarr
     """One file as (n_samples,) int16 and its peak before scaling; unusable clips raise
     `AudioError` with the reason. Audio beyond full scale is scaled to it, never clipped."""
     audio = load(path, sample_rate)
-    peak = float(max(audio.max(), -audio.min()))
+    low, high = extremes(audio)
+    peak = max(high, -low)
     audio *= np.float32(FULL_SCALE / (peak if peak_normalise else max(peak, 1)))
     return np.rint(audio, out=audio).astype("<i2"), peak
 
 
+@one_thread()  # a clip: the workers share the cores already
 def _decode_all(
     index: Index, work: Path, settings: dict, identity: str, workers: int | None
 ) -> list[dict[str, Any]]:
@@ -268,11 +290,10 @@ def _places(index: Index) -> list[tuple[Path, str, bool]]:
     """Root and path of every clip, and whether no link can lead it outside; that is asked once a
     folder, for where disks are far away each question takes its time."""
     root = Path(os.path.realpath(index.audio_root))
-    folders = {str(PurePosixPath(path).parent) for path in index.table.path}
     plain = {
-        str(PurePosixPath(folder) / name)
-        for folder in folders
-        if os.path.realpath(root / folder) == str(root / folder)
+        folder + name
+        for folder in {path[: path.rfind("/") + 1] for path in index.table.path}
+        if os.path.realpath(root / folder) == f"{root}/{folder}".rstrip("/")
         for name in _names_without_links(root / folder)
     }
     return [(root, path, path in plain) for path in index.table.path]
@@ -335,7 +356,8 @@ def _resume(work: Path, identity: str, usable: Callable[[int], bool]) -> list[di
     ends = 2 * np.cumsum([0] + [outcome["n_samples"] for outcome in outcomes])
     n_whole = np.searchsorted(ends, audio.stat().st_size, side="right") - 1
     outcomes = outcomes[:n_whole]  # the samples of the others never reached the disk
-    os.truncate(audio, ends[n_whole])
+    if audio.stat().st_size > ends[n_whole]:  # ext4 writes what was emptied to disk when closed
+        os.truncate(audio, ends[n_whole])
     with atomic(work / "progress.jsonl") as progress:
         progress.write_text("".join(json.dumps(outcome) + "\n" for outcome in outcomes))
     return outcomes

@@ -245,15 +245,18 @@ def prepare(index: Index, folder: Path, workers: int) -> None:
     build(index, folder, workers=workers)
 
 
-def on_cores(action: Callable[[Index, Path, int], None], index: Index, n_cores: int) -> float:
-    """Clips a second of `action` on so many cores, in this process, after as many clips to warm
-    up, for a data set has thousands."""
+def on_cores(
+    action: Callable[[Index, Path, int], None], index: Index, n_cores: int
+) -> tuple[float, float]:
+    """Clips of `action` a second and a second of processor time, on so many cores, in this process,
+    after as many clips to warm up, for a data set has thousands."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:n_cores])
     with tempfile.TemporaryDirectory() as folder:
         action(index, Path(folder) / "warm", n_cores)
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), time.process_time()
         action(index, Path(folder) / "store", n_cores)
-        return len(index) / (time.perf_counter() - begun)
+        taken, worked = time.perf_counter() - begun, time.process_time() - worked
+        return len(index) / taken, len(index) / worked
 
 
 def memory_of(index: Index) -> float:
@@ -276,7 +279,8 @@ def bench_memory(index: Index, times: tuple[int, ...] = (1, 10)) -> None:
 
 def bench_preparing(folder: Path, rounds: int = 5) -> None:
     """Preparing against what it is made of, on 29-s MP3s from 22.05 to 16 kHz: each in a process
-    of its own, pinned to its cores, in turns; medians."""
+    of its own, pinned to its cores, in turns; medians. Other work on the machine moves processor
+    time far less than seconds."""
     index, speeds = mtat_like(folder), {}
     cases = [(decode_alone, 1), (decode_and_soxr, 1), (librosa_load, 1), (prepare, 1)]
     cases += [(prepare, 2)] if (os.cpu_count() or 1) > 1 else []
@@ -285,15 +289,14 @@ def bench_preparing(folder: Path, rounds: int = 5) -> None:
             with multiprocessing.get_context("spawn").Pool(1) as process:
                 speed = process.apply(on_cores, (action, index, n_cores))
             speeds.setdefault((action.__name__, n_cores), []).append(speed)
-    medians = {case: statistics.median(values) for case, values in speeds.items()}
-    for (name, n_cores), speed in medians.items():
-        print(f"{name} on {n_cores} core(s): {speed:.1f} clips of 29 s a second")
-    ours, peer = speeds["prepare", 1], speeds["decode_and_soxr", 1]
-    ratio = statistics.median(a / b for a, b in zip(ours, peer, strict=True))
-    print(f"prepare : soundfile + soxr HQ, on one core: {ratio:.2f}")
-    if ("prepare", 2) in medians:
-        both = [b / a for a, b in zip(ours, speeds["prepare", 2], strict=True)]
-        print(f"prepare on 2 cores : on one: {statistics.median(both):.2f}")
+    values = {case: np.array(speed) for case, speed in speeds.items()}  # (round, clock)
+    for (name, n_cores), speed in values.items():
+        told = "{:.1f} clips of 29 s a second, {:.1f} a second of processor time"
+        print(f"{name} on {n_cores} core(s):", told.format(*np.median(speed, axis=0)))
+    for case, other in ((("prepare", 1), ("decode_and_soxr", 1)), (("prepare", 2), ("prepare", 1))):
+        if case in values:
+            ratio = np.median(values[case] / values[other], axis=0).round(2)
+            print(f"{case} : {other}: {ratio[0]}, by processor time {ratio[1]}")
     bench_memory(index)
 
 

@@ -1,3 +1,4 @@
+import re
 import shutil
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def test_tags_are_matched_by_name_not_position(mtat_folder):
         ('\t"1"\t', '\t"2"\t', "neither 0 nor 1"),
         ('"2"\t', '" "\t', "row 1 has no clip_id"),
         ('"low"', '"high"', "two columns 'high'"),
+        ('"low"', '"path"', "a tag column 'path', which names a file here: rename it"),
         ("\t", ",", "has no column 'clip_id'"),
     ],
 )
@@ -52,6 +54,27 @@ def test_malformed_annotations_give_one_sentence(mtat_folder, old, new, sentence
     with pytest.raises(ValueError, match=sentence) as refusal:
         mtat.load(mtat_folder)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("mtat", {"seed": "a"}, "seed must be of type int, not 'a'."),
+        ("mtat", {"seed": -1, "split": "artist_disjoint"}, "seed must not be negative"),
+        ("mtat", {"split": 3}, "split must be of type str, not 3."),
+        ("mtat", {"tags": 5}, "tags must be of type str or list, not 5."),
+        ("mtat", {"tags": ["high", 5]}, "tags must be of type str, not 5."),
+        ("dcase2017", {"seed": 1.5}, "seed must be of type int, not 1.5."),
+        ("speech_commands", {"root": 3}, "root must be of type Path or str, not 3."),
+        ("folder", {"n_tags": "x"}, "n_tags must be of type int or None, not 'x'."),
+        ("folder", {"n_tags": True}, "n_tags must be of type int, not True."),
+        ("folder", {"peak_normalise": "no"}, "peak_normalise must be of type bool, not 'no'."),
+        ("folder", {"table": 3}, "table must be of type Path or str or None, not 3."),
+    ],
+)
+def test_options_of_another_type_are_refused(mtat_folder, name, options, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        datasets.load(name, **({"root": mtat_folder} | options))
 
 
 def test_unknown_names_are_refused(mtat_folder, tmp_path):

@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from jetatag import store
 from jetatag.datasets import mtat
@@ -266,6 +267,43 @@ def test_a_disk_full_from_the_start_is_one_sentence(mtat_folder, monkeypatch):
     monkeypatch.setattr(store, "_resume", full)
     with pytest.raises(OSError, match=r"no room left for .* which wants some GB: free some space"):
         build(mtat_folder)
+
+
+@pytest.mark.parametrize("kind", [errno.EACCES, errno.EROFS])
+def test_a_folder_that_may_not_be_written_to_is_one_sentence(mtat_folder, monkeypatch, kind):
+    def closed(*_, **__):
+        raise OSError(kind, "no way in")
+
+    monkeypatch.setattr(store, "alone", closed)  # the superuser may write anywhere
+    with pytest.raises(OSError, match=r"^the store .* cannot be written \(no way in\): choose a"):
+        build(mtat_folder)
+    monkeypatch.undo()
+    (mtat_folder / "file").touch()
+    with pytest.raises(OSError, match=r"^the store .* cannot be written \(Not a directory\)"):
+        store.build(mtat.load(mtat_folder), mtat_folder / "file" / "store")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"sample_rate": "16000"}, "sample_rate must be of type int, not '16000'."),
+        ({"sample_rate": 0}, "sample_rate must be at least 1 Hz, not 0."),
+        ({"peak_normalise": "yes"}, "peak_normalise must be of type bool or None, not 'yes'."),
+        ({"workers": "2"}, "workers must be of type int or None, not '2'."),
+        ({"workers": 0}, "workers must be at least 1, or None for every core, not 0."),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(mtat_folder, options, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        store.build(mtat.load(mtat_folder), mtat_folder / "store", **options)
+
+
+def test_torch_has_its_threads_back_after_preparing(mtat_folder):
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    build(mtat_folder)
+    assert torch.get_num_threads() == before + 1
+    torch.set_num_threads(before)
 
 
 def test_a_changed_sample_is_found_by_its_clips_checksum(mtat_folder):

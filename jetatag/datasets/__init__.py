@@ -5,7 +5,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from jetatag.config import refuse_unknown
+from jetatag.config import check_arguments, refuse_unknown
 from jetatag.datasets import dcase2017, folder, mtat, speech_commands
 from jetatag.datasets.index import SPLITS, DataWarning, Index, Vocabulary
 
@@ -31,11 +31,12 @@ def load(name: str, root: Path | str, **options: Any) -> Index:
     Unknown names are refused in one sentence (`ValueError`), as the loaders refuse bad folders.
     """
     refuse_options(name, options)
+    check_arguments(load, {"root": root})
     return DATASETS[name](root, name=name, **options)
 
 
 def refuse_options(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse (`ValueError`) an unknown data set, or options that its loader does not take."""
+    """Refuse (`ValueError`) an unknown data set, and options of unknown name or another type."""
     refuse_unknown([name], DATASETS, "data set")
     if not isinstance(options, Mapping):
         raise ValueError(f"options must be name: value pairs, not {options!r}.")
@@ -43,3 +44,4 @@ def refuse_options(name: str, options: Mapping[str, Any]) -> None:
     if options and not taken:
         raise ValueError(f"{name} takes no options: leave out {', '.join(map(repr, options))}.")
     refuse_unknown(options, taken, f"option of {name}")
+    check_arguments(DATASETS[name], options)

@@ -17,6 +17,8 @@ def grouped_split(
     missed most, in the manner of iterative stratification (Sechidis et al., ECML 2011). No split
     stays empty where there are groups enough.
     """
+    if seed < 0:
+        raise ValueError(f"seed must not be negative, as {seed} is: give 0 or more.")
     names, wanted = list(shares), np.array(list(shares.values()))
     groups = np.asarray(groups, dtype=object)
     alone = np.array([f"\0{row}" for row in range(len(groups))], dtype=object)

@@ -98,9 +98,9 @@ def files_under(root: Path) -> tuple[list[str], list[str]]:
     """
     found, links = [], []
     for folder, folders, files in os.walk(root):
-        inner = Path(folder).relative_to(root)
-        found += [(inner / file).as_posix() for file in files]
-        links += [(inner / f).as_posix() for f in folders if Path(folder, f).is_symlink()]
+        inner = f"{Path(folder).relative_to(root).as_posix()}/".removeprefix("./")
+        found += [inner + file for file in files]
+        links += [inner + f for f in folders if Path(folder, f).is_symlink()]
     return tuple(
         sorted(os.fsencode(path).decode("utf-8", "replace") for path in paths)
         for paths in (found, links)

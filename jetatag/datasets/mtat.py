@@ -135,6 +135,8 @@ def read_annotations(path: Path) -> pd.DataFrame:
             "annotations_final.csv, clip_info_final.csv and mp3/."
         )
     table = read_text_table(path, "\t", required=("clip_id", "mp3_path"))
+    if "path" in table:
+        raise ValueError(f"{path} has a tag column 'path', which names a file here: rename it.")
     table = table.rename(columns={"mp3_path": "path"})
     table["path"] = table.path.map(posixpath.normpath)  # one file, one name, one split
     refuse_blank(path, table.clip_id)
