@@ -40,6 +40,16 @@ def test_names_in_the_config_are_the_names_of_the_rooms():
         ({"extractor": "harmonic"}, "did you mean 'harmonic_cnn'?"),
         ({"method": "no_je"}, "does not go with pair_loss 'cosine'"),
         ({"pair_loss": "none"}, "need a pair loss"),
+        ({"method": "bce_two_stage"}, "does not go with pair_loss 'cosine'"),
+        ({"method": "je_shuffled", "pair_loss": "none"}, "need a pair loss"),
+        ({"checkpoint_minutes": -1}, "must not be negative"),
+        (
+            {
+                "optimizer_form": "as_coded",
+                "stage1": [{"optimizer": "adamw", "learning_rate": 1e-3, "epochs": 1}],
+            },
+            "knows adam and sgd at constant rates alone",
+        ),
         ({"stage1": []}, "at least one phase"),
         ({"stage1": 3}, "stage1 must be a list"),
         ({"stage2": [{"optimizer": "adam", "learning_rate": "1e-3", "epochs": 1}]}, "1.0e-3"),

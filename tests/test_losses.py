@@ -59,6 +59,49 @@ def test_margin_and_classification_equal_the_original():
     torch.testing.assert_close(loss, saved["mse"], rtol=1e-5, atol=0)
 
 
+def test_stop_grad_moves_the_music_and_not_the_tags():
+    z_audio, z_tag = U.clone().requires_grad_(), V.clone().requires_grad_()
+    stopped = losses.cosine_stop_grad(z_audio, z_tag)
+    assert stopped.item() == losses.cosine(U, V).item()
+    stopped.backward()
+    moved = z_audio.grad.clone()
+    assert z_tag.grad is None
+    z_audio.grad = None
+    losses.cosine(z_audio, z_tag).backward()
+    torch.testing.assert_close(z_audio.grad, moved)
+
+
+def test_variance_is_paid_for_by_a_space_that_shrinks():
+    generator = torch.Generator().manual_seed(0)
+    filled = torch.nn.functional.normalize(torch.randn(4000, 8, generator=generator), dim=1)
+    alike = filled[:1].expand(4000, -1)
+    assert losses.cosine_variance(filled, filled).item() == pytest.approx(0, abs=0.02)
+    # √(0 + 1e-4) is what the root keeps of no deviation at all; both kinds of vector pay.
+    assert losses.cosine_variance(alike, alike).item() == pytest.approx(2 * 0.99, abs=1e-5)
+
+
+def test_overlap_is_jaccards():
+    labels = torch.tensor([[1.0, 1, 0], [0, 1, 1], [0, 0, 0]])
+    expected = torch.tensor([[1, 1 / 3, 0], [1 / 3, 1, 0], [0, 0, 1]])
+    torch.testing.assert_close(losses.tag_overlap(labels, labels), expected)
+
+
+def test_soft_info_nce_is_clips_where_no_tags_are_shared():
+    scale, labels = torch.tensor(1.6), torch.eye(2)
+    logits = scale.exp() * torch.nn.functional.normalize(U) @ torch.nn.functional.normalize(V).T
+    right = torch.arange(2)
+    clip = torch.nn.functional.cross_entropy
+    expected = (clip(logits, right) + clip(logits.T, right)) / 2
+    apart = losses.soft_info_nce(U, V, losses.tag_overlap(labels, labels), scale)
+    torch.testing.assert_close(apart, expected)
+    # Clips of one tag set are no negatives of each other: vectors that are alike cost nothing more.
+    same = losses.tag_overlap(torch.ones(2, 2), torch.ones(2, 2))
+    torch.testing.assert_close(
+        losses.soft_info_nce(U[:1].expand(2, -1), V[:1].expand(2, -1), same, scale),
+        torch.tensor(2.0).log(),
+    )
+
+
 def test_queries_are_single_tags_and_subsets_of_own_tags():
     labels = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0]]).float()
     queries = losses.subset_queries(labels, torch.Generator().manual_seed(0))

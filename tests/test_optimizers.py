@@ -7,7 +7,7 @@ import torch
 from jetatag.config import Phase
 from jetatag.heads import build_model
 from jetatag.methods import JOINT, joint_loss
-from jetatag.optimizers import KerasAdam, KerasSGD, build_optimizer
+from jetatag.optimizers import KerasAdam, KerasSGD, build_optimizer, learning_rate
 
 
 class WrittenOut:
@@ -93,3 +93,20 @@ def test_as_published_every_phase_has_torchs_own_and_starts_afresh(tiny_config):
     assert build_optimizer(tiny_config, sgd, [weight], second) is not second
     coded = tiny_config.replace(optimizer_form="as_coded")
     assert isinstance(build_optimizer(coded, adam, [weight], second), KerasAdam)
+
+
+def test_one_cycle_is_torchs():
+    """torch counts to its rise in whole steps and takes one more step down: within 2 %."""
+    n_steps, phase = 50, Phase("adamw", 3e-3, 10, "one_cycle")
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=1.0)
+    shape = {"total_steps": n_steps + 1, "pct_start": 0.32, "final_div_factor": 1e4 / 25}
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, **shape)
+    ours, theirs = [], []
+    for step in range(n_steps):
+        theirs.append(optimizer.param_groups[0]["lr"])
+        ours.append(learning_rate(phase, step / n_steps))
+        optimizer.step()
+        cycle.step()
+    np.testing.assert_allclose(ours, theirs, atol=3e-3 * 0.02)
+    assert max(ours) == pytest.approx(3e-3) and ours[0] == pytest.approx(3e-3 / 25)
+    assert learning_rate(Phase("sgd", 1e-3, 10), 0.7) == 1e-3

@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from torch import nn
 
-from jetatag import methods, metrics, runs, train
+from jetatag import cli, methods, metrics, runs, train
 from jetatag import predict as prediction
 from jetatag.compute import launch
 from jetatag.config import PRESETS, Phase, RunConfig
@@ -21,6 +23,10 @@ from jetatag.predict import predict
 from jetatag.runs import Run
 
 CELLS = [("je", "subset_query"), ("je", "cosine"), ("no_je", "none"), ("no_je_linear", "none")]
+CONTROLS = [
+    *(("je", "cosine_stop_grad"), ("je", "cosine_variance"), ("je", "soft_info_nce")),
+    *(("bce_two_stage", "none"), ("no_je_early_stop", "none"), ("je_shuffled", "cosine")),
+]
 
 
 @pytest.fixture
@@ -51,7 +57,7 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-@pytest.mark.parametrize(("method", "pair_loss"), CELLS)
+@pytest.mark.parametrize(("method", "pair_loss"), CELLS + CONTROLS)
 def test_every_method_goes_all_the_way(tiny_store, tiny_config, tmp_path, method, pair_loss):
     config = tiny_config.replace(method=method, pair_loss=pair_loss)
     run = Run.start(tmp_path, config, tiny_store)
@@ -62,10 +68,10 @@ def test_every_method_goes_all_the_way(tiny_store, tiny_config, tmp_path, method
     assert scores["probs"].shape == (n_test, 3, 4) and scores["probs"].dtype == np.float32
     assert ((scores["probs"] > 0) & (scores["probs"] < 1)).all()
     assert embeddings["h"].shape == (n_test, 32)
-    assert ("z_audio" in embeddings) == (method == "je")
-    if method == "je":
+    assert ("z_audio" in embeddings) == (pair_loss != "none")
+    if pair_loss != "none":
         assert embeddings["z_query"].shape == (4, 8)
-        assert embeddings["z_centre"].any() == (pair_loss == "cosine")
+        assert embeddings["z_centre"].any() == (pair_loss != "subset_query")
     stages = [stage.name for stage in methods.METHODS[method].stages]
     assert run.history.groupby("stage").size().to_dict() == dict.fromkeys(stages, 3)
     assert list(run.record["stages"]) == stages
@@ -115,6 +121,182 @@ def test_stage_1_moves_every_part_but_the_classifier(tiny_store, tiny_config, tm
     moved = {n.split(".")[0] for n, v in model.state_dict().items() if not torch.equal(v, fresh[n])}
     assert moved == set(methods.JOINT)
     assert not run.has("stage2.safetensors")
+
+
+def test_two_stage_bce_is_je_with_another_stage_1(tiny_store, tiny_config, tmp_path):
+    config = tiny_config.replace(method="bce_two_stage", pair_loss="none")
+    run = Run.start(tmp_path, config, tiny_store)
+    train.train(run, tiny_store)
+    fresh = train.build_model(config, tiny_store.vocabulary).state_dict()
+    one, two = state_of(run, "stage1"), state_of(run, "stage2")
+    moved = [
+        {name.split(".")[0] for name in a if not torch.equal(a[name], b[name])}
+        for a, b in ((fresh, one), (one, two))
+    ]
+    assert moved == [{"extractor", "linear_head"}, {"classifier"}]
+    assert run.history.valid_average_precision.notna().all()
+
+
+def test_shuffled_tags_are_other_clips_tags_in_stage_1_alone(tiny_store, tiny_config):
+    config = tiny_config.replace(method="je_shuffled")
+    fabric, labels = launch(config), tiny_store.labels[tiny_store.rows("train")]
+    model = train.build_model(config, tiny_store.vocabulary)
+    shuffled, right = (
+        train.StageData(model, stage, tiny_store, config, fabric).labels
+        for stage in methods.METHODS["je_shuffled"].stages
+    )
+    np.testing.assert_array_equal(right, labels)
+    assert (shuffled != labels).any()
+    np.testing.assert_array_equal(shuffled.sum(0), labels.sum(0))
+    again = train.StageData(
+        model, methods.METHODS["je_shuffled"].stages[0], tiny_store, config, fabric
+    )
+    np.testing.assert_array_equal(again.labels, shuffled)
+
+
+def test_early_stop_keeps_the_best_validation_epoch(tiny_store, tiny_config, tmp_path):
+    """Training that goes astray after two epochs: the weights are those of before."""
+    astray = (Phase("adam", 3e-3, 2), Phase("sgd", 30.0, 2))
+    config = tiny_config.replace(method="no_je_early_stop", pair_loss="none", stage2=astray)
+    run = Run.start(tmp_path, config, tiny_store)
+    model = train.train(run, tiny_store)
+    scores = run.history[methods.BEST].tolist()
+    best = run.record["stages"]["end_to_end"]["best_epoch"]
+    assert best == 1 + int(np.argmax(scores)) and best <= 2
+
+    fewer = config.replace(method="no_je", stage2=(Phase("adam", 3e-3, best),))
+    until_then = Run.start(tmp_path, fewer, tiny_store)
+    train.train(until_then, tiny_store)
+    assert same(state_of(run, "end_to_end"), state_of(until_then, "end_to_end"))
+    assert same(state_of(run, "end_to_end"), model.state_dict())
+
+    table = tiny_store.table.replace({"split": {"valid": "train"}})
+    with pytest.raises(ValueError, match="chooses its epoch by validation clips"):
+        train.train(run, replace(tiny_store, table=table))
+
+
+def test_a_loss_that_is_no_number_stops_at_once_and_says_where(tiny_store, tiny_config, tmp_path):
+    config = tiny_config.replace(
+        method="no_je", pair_loss="none", stage2=(Phase("sgd", 1e-3, 2), Phase("sgd", 1e36, 1))
+    )
+    run = Run.start(tmp_path, config, tiny_store)
+    with pytest.raises(FloatingPointError) as stopped:
+        train.train(run, tiny_store)
+    told = str(stopped.value)
+    assert re.search(r"loss (nan|inf) in end_to_end, epoch 3, step \d of 4, on the clips ", told)
+    assert "\n" not in told
+    order = train.batches(30, config.batch_size, config.seed, 2, True)
+    step = int(re.search(r"step (\d)", told)[1])
+    clips = tiny_store.table.clip_id.iloc[tiny_store.rows("train")[order[step - 1]]]
+    assert ", ".join(clips) in told
+    assert len(run.history) == 2 and run.has(runs.CHECKPOINT)  # what was good is kept
+
+
+def test_a_torn_or_foreign_checkpoint_is_refused(tiny_store, tiny_config, tmp_path):
+    run = Run.start(tmp_path, tiny_config, tiny_store)
+    for content, sentence in (
+        (lambda: (run.folder / runs.CHECKPOINT).write_bytes(b"torn"), "is damaged"),
+        (lambda: run.write_tensors(runs.CHECKPOINT, {"a": torch.zeros(1)}), "is not of this run's"),
+    ):
+        content()
+        with pytest.raises(ValueError, match=sentence) as refusal:
+            train.train(run, tiny_store)
+        assert "\n" not in str(refusal.value)
+
+    class Interrupted(Exception):
+        pass
+
+    def stop(history):
+        raise Interrupted
+
+    (run.folder / runs.CHECKPOINT).unlink()
+    every_step = tiny_config.replace(checkpoint_minutes=0)  # how often it is written may change
+    other = Run.start(tmp_path, every_step.replace(seed=1), tiny_store)
+    for one in (Run(run.folder, every_step), other):
+        with pytest.raises(Interrupted):
+            train.train(one, tiny_store, on_epoch=stop)
+    shutil.copy(other.folder / runs.CHECKPOINT, run.folder)
+    with pytest.raises(ValueError, match="is not of this run's settings and data: delete it"):
+        train.train(run, tiny_store)
+
+
+def test_a_run_is_trained_by_one_at_a_time(tiny_store, tiny_config, tmp_path):
+    run = Run.start(tmp_path, tiny_config, tiny_store)
+    with run.alone(), pytest.raises(ValueError, match="another process is at work on"):
+        train.train(run, tiny_store)
+
+
+def test_tensorboard_sees_what_the_history_holds(tiny_store, tiny_config, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = tiny_config.replace(tensorboard=True)
+    run = Run.start(tmp_path, config, tiny_store)
+    train.train(run, tiny_store)
+    events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    history = run.history[run.history.stage == "stage1"]
+    for name in ("loss", "learning_rate", "valid_gap"):
+        told = events.Scalars(f"stage1/{name}")
+        assert [event.step for event in told] == history.epoch.tolist()
+        np.testing.assert_allclose([event.value for event in told], history[name], rtol=1e-6)
+    assert events.Scalars("stage2/valid_average_precision")
+
+
+@pytest.mark.parametrize(
+    ("gap", "unmatched", "told"),
+    [(1.5, 0.1, None), (-0.8, 0.3, "mirrored"), (0.1, 0.3, "collapsed"), (0.5, 0.995, "collapsed")],
+)
+def test_a_space_that_collapsed_or_is_mirrored_is_warned_of(gap, unmatched, told):
+    scores = {"valid_gap": gap, "valid_matched_cosine": 0.5, "valid_unmatched_cosine": unmatched}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        methods.warn_of_space(scores, "a run")
+        methods.warn_of_space({"valid_average_precision": 0.3}, "a run without a shared space")
+    assert [told in str(warning.message) for warning in caught] == ([True] if told else [])
+
+
+def test_records_say_what_a_reviewer_asks(tiny_store, tiny_config, tmp_path):
+    run = Run.start(tmp_path, tiny_config, tiny_store)
+    predict(run, train.train(run, tiny_store), tiny_store)
+    record = run.record
+    assert {"checksum", "split_checksum", "clips_by_split", "tags"} <= record["data"].keys()
+    assert {"begun", "commit", "machine", "gpu", *runs.LIBRARIES} <= record["made_by"].keys()
+    for stage in record["stages"].values():
+        assert stage["wall_time_s"] > 0 and stage["peak_memory_mib"] > 0
+        assert stage["processes"] == 1
+    other = replace(tiny_store, table=tiny_store.table.replace({"split": {"valid": "test"}}))
+    assert runs.split_checksum(other) != record["data"]["split_checksum"]
+    Run.start(tmp_path, tiny_config.replace(seed=7), tiny_store)
+    table = runs.listing(tmp_path)
+    assert table.state.tolist() == ["scored", "begun"] and table.seed.tolist() == [0, 7]
+    assert table.epochs.tolist() == [6, 0] and table.valid_ap.notna().tolist() == [True, False]
+    with pytest.raises(FileNotFoundError, match="no run under"):
+        runs.listing(tmp_path / "nowhere")
+
+
+def test_the_command_trains_what_the_yaml_says(tiny_store, tiny_config, tmp_path, capsys):
+    path = tmp_path / "run.yaml"
+    settings = {k: v for k, v in tiny_config.to_dict().items() if k not in ("method", "seed")}
+    settings |= {"stage1": list(settings["stage1"]), "stage2": list(settings["stage2"])}
+    places = {"store": str(tiny_store.folder), "runs": str(tmp_path / "runs")}
+    path.write_text(yaml.safe_dump({**places, "method": "je", "settings": settings}))
+    assert cli.main(["train", "--config", str(path), "--set", "seed=3"]) == 0
+    told = capsys.readouterr()
+    assert "macro_clip" in told.out and "clip/s" in told.err and "valid_gap" in told.err
+    run = Run.open(tmp_path / "runs" / "je-subset_query-sample_cnn-seed3")
+    assert run.has("scores.npz") and run.config == tiny_config.replace(seed=3)
+    by_hand = Run.start(tmp_path / "by_hand", run.config, tiny_store)
+    train.train(by_hand, tiny_store)  # what notebooks 02 and 03 call
+    assert same(state_of(run, "stage2"), state_of(by_hand, "stage2"))
+    assert cli.main(["runs", str(tmp_path / "runs")]) == 0
+    assert "je-subset_query-sample_cnn-seed3" in capsys.readouterr().out
+    for change, sentence in (
+        ("sed=3", "unknown training parameter 'sed'"),
+        ("store=/nowhere", "holds no prepared store"),
+        ("seed=x", "seed must be of type int"),
+    ):
+        assert cli.main(["train", "--config", str(path), "--set", change]) == 2
+        error = capsys.readouterr().err
+        assert sentence in error and error.count("\n") == 1
 
 
 def test_the_loss_falls(tiny_store, tiny_config, tmp_path):
