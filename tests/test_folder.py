@@ -304,6 +304,22 @@ def test_the_most_frequent_tags_can_be_kept_alone(tmp_path):
     assert index.labels.tolist() == [[1, 1], [1, 0], [1, 1], [0, 0]]
 
 
+def test_of_classes_the_most_frequent_can_be_kept_with_their_clips(tmp_path):
+    touch(tmp_path, *(f"{name}/{i}.wav" for i, name in enumerate("aaabbbccd")))
+    write(
+        tmp_path, "path,tags\n" + "".join(f"{i}.wav,{name}\n" for i, name in enumerate("aaabbbcc"))
+    )
+    write(tmp_path, "path,a,b,c\n1.wav,1,0,0\n2.wav,0,0,1\n3.wav,0,1,0\n4.wav,0,1,0\n", "c.csv")
+    for kept, lost, index in (
+        (6, 3, folder.load(tmp_path, n_tags=2)),
+        (6, 2, folder.load(tmp_path, "tags.csv", n_tags=2, task="multiclass")),
+        (3, 1, folder.load(tmp_path, "c.csv", tags="*", n_tags=2, task="multiclass")),
+    ):
+        assert set(index.vocabulary.tags) == {"a", "b"} and len(index) == kept
+        assert (index.labels.sum(axis=1) == 1).all()
+        assert index.left_out.reason.tolist() == [folder.RARE_CLASS] * lost
+
+
 def test_the_readme_goes_from_a_folder_to_a_trained_tagger(tmp_path, monkeypatch, capsys):
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     code = readme.partition("From a folder of files to a trained tagger:")[2]
