@@ -11,6 +11,7 @@ from layouts import RATE, noisy_tone
 
 from jetatag import config, datasets
 from jetatag.datasets import DataWarning, folder
+from jetatag.datasets._tables import TWICE, TWO_GROUPS
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.datasets.DataWarning")
 
@@ -185,6 +186,21 @@ def test_duplicates_and_contradictions_are_left_out_with_their_reason(tmp_path):
     reasons = [reason.split()[0] for reason in index.left_out.reason]
     assert reasons == ["an", "rows", "rows", "rows", "rows", "its"]
     assert index.left_out.reason.str.contains("different splits").sum() == 2
+
+
+def test_rows_that_give_a_file_two_groups_are_left_out(tmp_path):
+    rows = [("two.mp3", "ann"), ("two.mp3", "bob"), ("one.mp3", ""), ("one.mp3", "bob")]
+    rows += [("same.mp3", "cy"), ("same.mp3", "cy"), ("none.mp3", ""), ("none.mp3", "")]
+    write_frame(tmp_path, pd.DataFrame(rows, columns=["path", "group"]).assign(tags="a"))
+    index = folder.load(tmp_path, "tags.csv")
+    assert index.table[["path", "group"]].to_numpy().tolist() == [
+        ["one.mp3", "bob"],
+        ["same.mp3", "cy"],
+        ["none.mp3", ""],
+    ]
+    reasons = index.left_out.groupby("path").reason.agg(list)
+    assert reasons["two.mp3"] == [TWO_GROUPS] * 2
+    assert all(reasons[path] == [TWICE] for path in ("one.mp3", "same.mp3", "none.mp3"))
 
 
 def test_split_names_are_understood(tmp_path):
