@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jetatag.datasets import SPLITS, Index, folder, mtat
+from jetatag import datasets
+from jetatag.datasets import SPLITS, DataWarning, Index, folder, mtat
 from jetatag.datasets._splits import grouped_split
 from jetatag.datasets._tables import leaves_folder, read_text_table, sift
 
@@ -187,25 +188,37 @@ def test_every_row_is_in_the_table_or_left_out_once(root, rows, with_split, task
         assert set(tags[label == 1]) == {tag.strip() for tag in rows[row][1]}
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.integers(0, 2)), max_size=12
-    )
-)
+DRAWN_ROWS = st.tuples(*map(st.sampled_from, ("abc", "xyz", range(3), ("", "", "g", "h"))))
+
+
+@given(st.lists(DRAWN_ROWS, max_size=12))
 def test_sift_parts_rows_and_keeps_one_of_each_file(rows):
-    table = pd.DataFrame(rows, columns=["path", "clip_id", "label"])
+    table = pd.DataFrame(rows, columns=["path", "clip_id", "label", "group"])
     labels = table.label.to_numpy(np.uint8)[:, None]
     kept, kept_labels, left_out = sift(table.drop(columns="label"), labels)
     assert len(kept) == len(kept_labels) == len(rows) - len(left_out)
     assert kept.path.is_unique and left_out.reason.ne("").all()
-    agreed = table.groupby("path").label.nunique()
-    assert kept.clip_id.is_unique and (agreed[kept.path] == 1).all()
+    files = table.groupby("path")
+    assert kept.clip_id.is_unique and (files.label.nunique()[kept.path] == 1).all()
+    groups = files.group.agg(lambda told: set(told) - {""})
+    assert all(groups[path] == ({group} - {""}) for path, group in kept[["path", "group"]].values)
 
 
 def test_a_row_counts_as_said_before_only_if_that_row_is_kept():
     table = pd.DataFrame({"path": ["a", "a", "a"], "clip_id": ["a"] * 3})
     kept, _, left_out = sift(table, np.ones((3, 1), np.uint8), ["no split", "", ""])
     assert len(kept) == 1 and left_out.reason.str.split().str[0].tolist() == ["no", "an"]
+
+
+def test_a_warning_points_at_the_line_that_asked(root):
+    (root / "few").mkdir(exist_ok=True)
+    (root / "few" / "annotations_final.csv").write_text("clip_id\ta\tmp3_path\n1\t1\t0/a.mp3\n")
+    (root / "few" / "tags.csv").write_text("path,tags\na.mp3,x;y\n../b.mp3,x\n")
+    with pytest.warns(DataWarning) as told:
+        datasets.load("mtat", root / "few")
+        mtat.load(root / "few", "artist_disjoint")
+        folder.load(root / "few", "tags.csv")
+    assert len(told) > 6 and {note.filename for note in told} == {__file__}
 
 
 @settings(max_examples=25)
