@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jetatag import datasets
-from jetatag.datasets import SPLITS, DataWarning, Index, folder, mtat
+from jetatag.datasets import SPLITS, DataWarning, Index, dcase2017, folder, mtat, speech_commands
 from jetatag.datasets._splits import grouped_split
 from jetatag.datasets._tables import leaves_folder, read_text_table, sift
 
@@ -34,14 +34,20 @@ CELL = st.one_of(st.sampled_from(CELLS), st.sampled_from(["0", "1"]), TEXT)
 
 
 @st.composite
-def files(draw, header: str, delimiter: str) -> bytes:
-    """Bytes, or a table under some columns of `header` that is nearly in order."""
+def files(draw, header: str, delimiter: str, headed: bool = True) -> bytes:
+    """Bytes, or a table that is nearly in order, under some columns of `header` in any order, or
+    with all of them in this order and no header."""
     if draw(st.integers(0, 5)) == 0:
         return draw(st.binary(max_size=60))
-    columns = draw(st.permutations(header.split(",")))[draw(st.sampled_from([0, 0, 0, 1, 2])) :]
+    columns = header.split(",")
+    if headed:
+        columns = draw(st.permutations(columns))[draw(st.sampled_from([0, 0, 0, 1, 2])) :]
     usual = {"path": ["a.mp3", "b/b.mp3", "../c"], "tags": ["x", "y,x"], "split": ["train", "Val"]}
     usual |= {"a": ["0", "1"], "b": ["0", "1"], "mp3_path": ["0/a.mp3", "d/b.mp3"]}
     usual |= {"clip_id": ["1", "2"], "artist": ["me"], "title": ["it"]}
+    usual |= {"file": ["-a_0.000_9.500.wav", "b_30.000_40.000.wav"], "second": ["30.000"]}
+    usual |= {"class": ["Car", "Bus", "Air horn, truck horn"]}
+    usual |= {"word": ["yes/a_nohash_0.wav", "no/a_nohash_1.wav", "yes/b_nohash_0.wav"]}
     strange = draw(st.sampled_from([0, 0, 0, 1, 3]))
     rows = [
         [
@@ -52,7 +58,8 @@ def files(draw, header: str, delimiter: str) -> bytes:
     ]
     delimiter = draw(st.sampled_from([*[delimiter] * 5, ";"]))
     quote = draw(st.sampled_from(['"', '"', ""]))
-    lines = [delimiter.join(quote + cell + quote for cell in row) for row in [columns, *rows]]
+    rows = [columns, *rows] if headed else rows
+    lines = [delimiter.join(quote + cell + quote for cell in row) for row in rows]
     mark, end = draw(st.sampled_from(["", "\ufeff"])), draw(st.sampled_from(["\n", "\r\n"]))
     return (mark + end.join(lines)).encode()
 
@@ -80,6 +87,14 @@ def assert_whole(index: Index) -> None:
     home = index.audio_root.resolve()
     for path in index.table.path:
         assert (index.audio_root / path).resolve().is_relative_to(home)
+
+
+def assert_sound(index: Index) -> None:
+    """As `assert_whole`, of an index that may be empty."""
+    assert index.labels.shape == (len(index), len(index.vocabulary.tags))
+    assert index.table.split.isin(SPLITS).all() and index.table.path.is_unique
+    assert not index.table.path.map(leaves_folder).any()
+    assert index.left_out.reason.ne("").all()
 
 
 TAGS_OR_COLUMNS = st.one_of(
@@ -117,8 +132,7 @@ def test_any_annotations_give_an_index_or_one_sentence(root, content):
     (root / "clip_info_final.csv").unlink(missing_ok=True)
     index = index_or_refusal(mtat.load, root, split="full")
     if index is not None:
-        assert index.labels.shape == (len(index), len(index.vocabulary.tags))
-        assert not index.table.path.map(leaves_folder).any()
+        assert_sound(index)
 
 
 @given(files("clip_id,artist,title", "\t"))
@@ -127,6 +141,42 @@ def test_any_clip_info_gives_an_index_or_one_sentence(root, content):
     (root / "clip_info_final.csv").write_bytes(content)
     index = index_or_refusal(mtat.load, root)
     assert index is None or len(index) == 1
+
+
+DCASE_LIST = files("file,second,second,class", "\t", headed=False)
+
+
+@given(st.tuples(DCASE_LIST, st.one_of(st.none(), DCASE_LIST), DCASE_LIST))
+def test_any_lists_of_dcase_give_an_index_or_one_sentence(root, lists):
+    for which, content in zip(dcase2017.FOLDERS, lists, strict=True):
+        path = root / f"groundtruth_weak_label_{which}_set.csv"
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+    index = index_or_refusal(dcase2017.load, root)
+    if index is not None:
+        assert_sound(index)
+        assert index.labels.any(axis=1).all()
+        videos = index.table[index.table.split != "test"].groupby("group").split
+        assert (videos.nunique() == 1).all()
+
+
+SPEECH_LIST = files("word", "\t", headed=False)
+
+
+@given(st.tuples(SPEECH_LIST, SPEECH_LIST))
+def test_any_lists_of_speech_commands_give_an_index_or_one_sentence(root, lists):
+    home = root / "speech"
+    for path in ("yes/a_nohash_0.wav", "no/c_nohash_0.wav", "_background_noise_/a.wav"):
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / path).touch()
+    for name, content in zip(speech_commands.LISTS.values(), lists, strict=True):
+        (home / name).write_bytes(content)
+    index = index_or_refusal(speech_commands.load, home)
+    if index is not None:
+        assert_sound(index)
+        assert (index.labels.sum(axis=1) == 1).all()
+        assert index.table.split[index.table.path == "no/c_nohash_0.wav"].tolist() == ["train"]
 
 
 @given(files("path,tags,split", ","), st.sampled_from([",", "\t"]))
