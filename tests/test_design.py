@@ -104,6 +104,12 @@ def test_every_preset_names_only_parameters_that_exist(preset):
     assert values["preset"] == preset
 
 
+def test_what_decides_the_audio_reaches_every_notebook_that_makes_or_reads_it():
+    values = {"extractor": "sample_cnn", "settings": {"sample_rate": 8_000}}
+    for notebook in NOTEBOOKS[:3]:
+        assert yaml.safe_load(cli.parameter_yaml(values, notebook)) == values
+
+
 def test_a_misspelt_parameter_is_refused_with_the_valid_ones():
     with pytest.raises(ValueError, match=r"'pair_los' \(did you mean 'pair_loss'\?\)") as refusal:
         cli.check_parameters({"pair_los": "cosine"}, NOTEBOOKS)

@@ -84,6 +84,16 @@ def test_data_that_cannot_be_read_is_one_sentence_before_anything_runs(tmp_path,
     assert not (tmp_path / "mtat.store").exists()
 
 
+def test_a_store_of_another_sample_rate_is_one_sentence_before_anything_runs(
+    tmp_path, capfd, tiny_store
+):
+    change = f"store={tiny_store.folder}", "settings={sample_rate: 8000}"
+    assert reproduce(tmp_path, *change) == 2
+    told = capfd.readouterr().err
+    assert "holds audio at 16,000 Hz and the settings say 8,000: name another" in told
+    assert told.count("\n") == 1 and not (tmp_path / "runs").exists()
+
+
 def test_render_writes_a_data_set(tmp_path):
     folder = str(tmp_path / "music")
     assert cli.main(["render", folder, "--clips", "2", "--seconds", "1"]) == 0
