@@ -24,6 +24,9 @@ from jetatag.files import alone, atomic, read_json
 GRID_PARAMETERS = ["trained"]
 """What the Snakefile itself takes, beside the notebooks' parameters: the runs to train."""
 
+FEWEST_TESTED = 3
+"""Clips: fewer have no neighbours to share tags with, and with their tags make no map."""
+
 
 def parameters(notebook: Path | str) -> list[str]:
     """Names in the notebook's `parameters` cell, as papermill reads them."""
@@ -107,6 +110,12 @@ def check_data(values: Mapping[str, Any]) -> None:
         index = load(values["dataset"], values["data"], **values["options"])
     if values["tag"]:
         index.vocabulary.columns([values["tag"]])
+    test = index.labels[(index.table.split == "test").to_numpy() & index.labels.any(axis=1)]
+    if len(test) < FEWEST_TESTED or (test == test[0]).all():
+        raise ValueError(
+            f"{values['data']} has {len(test)} tagged clips to test on, where notebook 05 compares "
+            f"at least {FEWEST_TESTED}, not all tagged alike: add clips or give other splits."
+        )
 
 
 def check_store(values: Mapping[str, Any]) -> None:
