@@ -20,10 +20,13 @@ from typing import Any
 import yaml
 
 from jetatag.config import PRESETS, RunConfig, preset, read_yaml, refuse_unknown
-from jetatag.files import alone, atomic
+from jetatag.files import alone, atomic, read_json
 
 GRID_PARAMETERS = ["trained"]
 """What the Snakefile itself takes, beside the notebooks' parameters: the runs to train."""
+
+FEWEST_TESTED = 3
+"""Clips: fewer have no neighbours to share tags with, and with their tags make no map."""
 
 
 def parameters(notebook: Path | str) -> list[str]:
@@ -80,6 +83,7 @@ def reproduce(
     check_parameters(values, sorted(notebooks.glob("0*.ipynb")))
     if values["dataset"] != "rendered":  # which notebook 01 makes
         check_data(values)
+    check_store(values)
     with alone(values["runs"]):
         params = Path(values["runs"]) / "params.yaml"  # stays beside the results as their record
         with atomic(params) as temporary:
@@ -107,6 +111,25 @@ def check_data(values: Mapping[str, Any]) -> None:
         index = load(values["dataset"], values["data"], **values["options"])
     if values["tag"]:
         index.vocabulary.columns([values["tag"]])
+    test = index.labels[(index.table.split == "test").to_numpy() & index.labels.any(axis=1)]
+    if len(test) < FEWEST_TESTED or (test == test[0]).all():
+        raise ValueError(
+            f"{values['data']} has {len(test)} tagged clips to test on, where notebook 05 compares "
+            f"at least {FEWEST_TESTED}, not all tagged alike: add clips or give other splits."
+        )
+
+
+def check_store(values: Mapping[str, Any]) -> None:
+    """Refuse (`ValueError`) a store that was prepared at another sample rate than the runs want."""
+    facts = Path(values["store"]) / "store.json"
+    held = read_json(facts).get("sample_rate") if facts.is_file() else None
+    for cell in values["trained"]:
+        wanted = run_config(values, cell).sample_rate
+        if held not in (None, wanted):
+            raise ValueError(
+                f"{values['store']} holds audio at {held:,} Hz and the settings say {wanted:,}: "
+                "name another store (--set store=…) or delete this one."
+            )
 
 
 def run_snakemake(notebooks: Path, params: Path, cores: str) -> int:

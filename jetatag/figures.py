@@ -31,6 +31,8 @@ PALE = "0.72"
 MARKERS = "osD^vPX*"
 PAPER_PCA = 50
 """Dimensions kept before t-SNE in figure 2 of Lee & Cho 2021."""
+FEWEST_POINTS = 5
+"""Fewer have no neighbourhoods to lay out."""
 
 NAMES = {
     "roc_auc": "ROC-AUC",
@@ -58,12 +60,14 @@ def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarra
     neighbourhoods mean anything in the first two; neither axes nor distances do. To map two
     kinds of points together, stack them first. Same seed, same layout on one machine.
 
-    Raises `ValueError` for an unknown method, or fewer than 5 finite points.
+    Raises `ValueError` for an unknown method, or fewer than `FEWEST_POINTS` finite points.
     """
     points = np.asarray(points, dtype=np.float64)
     refuse_unknown([method], LAYOUTS, "layout method")
-    if points.ndim != 2 or len(points) < 5 or not np.isfinite(points).all():
-        raise ValueError(f"a layout needs (n, dimension) finite points, n ≥ 5: got {points.shape}.")
+    if points.ndim != 2 or len(points) < FEWEST_POINTS or not np.isfinite(points).all():
+        raise ValueError(
+            f"a layout needs (n, dimension) finite points, n ≥ {FEWEST_POINTS}: got {points.shape}."
+        )
     return LAYOUTS[method](points, seed).astype(np.float64)
 
 

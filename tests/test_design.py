@@ -10,6 +10,7 @@ import yaml
 
 from jetatag import cli
 from jetatag.config import PRESETS
+from jetatag.datasets import DATASETS
 
 ROOT = Path(__file__).parents[1]
 FLOW = """config files memory audio datasets store crops extractors compute heads losses optimizers
@@ -85,6 +86,13 @@ def test_notebooks_are_whole_and_clean(path):
     assert len(re.findall(r"^\s*def ", source, flags=re.M)) <= 1
 
 
+def test_readme_says_where_each_published_data_set_is():
+    readme = (ROOT / "README.md").read_text()
+    for name in set(DATASETS) - {"rendered", "folder"}:
+        (row,) = re.findall(rf"^\| `{name}` \|.*", readme, flags=re.M)
+        assert "](https://" in row
+
+
 def test_six_notebooks_in_order():
     assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06"]
 
@@ -94,6 +102,12 @@ def test_every_preset_names_only_parameters_that_exist(preset):
     values = yaml.safe_load((ROOT / "notebooks" / "params" / f"{preset}.yaml").read_text())
     cli.check_parameters(values, NOTEBOOKS)
     assert values["preset"] == preset
+
+
+def test_what_decides_the_audio_reaches_every_notebook_that_makes_or_reads_it():
+    values = {"extractor": "sample_cnn", "settings": {"sample_rate": 8_000}}
+    for notebook in NOTEBOOKS[:3]:
+        assert yaml.safe_load(cli.parameter_yaml(values, notebook)) == values
 
 
 def test_a_misspelt_parameter_is_refused_with_the_valid_ones():

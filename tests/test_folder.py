@@ -11,6 +11,7 @@ from layouts import RATE, noisy_tone
 
 from jetatag import config, datasets
 from jetatag.datasets import DataWarning, folder
+from jetatag.datasets._tables import TWICE, TWO_GROUPS
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.datasets.DataWarning")
 
@@ -187,6 +188,21 @@ def test_duplicates_and_contradictions_are_left_out_with_their_reason(tmp_path):
     assert index.left_out.reason.str.contains("different splits").sum() == 2
 
 
+def test_rows_that_give_a_file_two_groups_are_left_out(tmp_path):
+    rows = [("two.mp3", "ann"), ("two.mp3", "bob"), ("one.mp3", ""), ("one.mp3", "bob")]
+    rows += [("same.mp3", "cy"), ("same.mp3", "cy"), ("none.mp3", ""), ("none.mp3", "")]
+    write_frame(tmp_path, pd.DataFrame(rows, columns=["path", "group"]).assign(tags="a"))
+    index = folder.load(tmp_path, "tags.csv")
+    assert index.table[["path", "group"]].to_numpy().tolist() == [
+        ["one.mp3", "bob"],
+        ["same.mp3", "cy"],
+        ["none.mp3", ""],
+    ]
+    reasons = index.left_out.groupby("path").reason.agg(list)
+    assert reasons["two.mp3"] == [TWO_GROUPS] * 2
+    assert all(reasons[path] == [TWICE] for path in ("one.mp3", "same.mp3", "none.mp3"))
+
+
 def test_split_names_are_understood(tmp_path):
     names = [*folder.SPLIT_NAMES, " TRAIN "]
     table = pd.DataFrame({"path": [f"{i}.mp3" for i in range(len(names))], "tags": "a"})
@@ -302,6 +318,22 @@ def test_the_most_frequent_tags_can_be_kept_alone(tmp_path):
     index = folder.load(tmp_path, "t.csv", n_tags=2)
     assert index.vocabulary.tags == ("x", "y") and len(index) == 4
     assert index.labels.tolist() == [[1, 1], [1, 0], [1, 1], [0, 0]]
+
+
+def test_of_classes_the_most_frequent_can_be_kept_with_their_clips(tmp_path):
+    touch(tmp_path, *(f"{name}/{i}.wav" for i, name in enumerate("aaabbbccd")))
+    write(
+        tmp_path, "path,tags\n" + "".join(f"{i}.wav,{name}\n" for i, name in enumerate("aaabbbcc"))
+    )
+    write(tmp_path, "path,a,b,c\n1.wav,1,0,0\n2.wav,0,0,1\n3.wav,0,1,0\n4.wav,0,1,0\n", "c.csv")
+    for kept, lost, index in (
+        (6, 3, folder.load(tmp_path, n_tags=2)),
+        (6, 2, folder.load(tmp_path, "tags.csv", n_tags=2, task="multiclass")),
+        (3, 1, folder.load(tmp_path, "c.csv", tags="*", n_tags=2, task="multiclass")),
+    ):
+        assert set(index.vocabulary.tags) == {"a", "b"} and len(index) == kept
+        assert (index.labels.sum(axis=1) == 1).all()
+        assert index.left_out.reason.tolist() == [folder.RARE_CLASS] * lost
 
 
 def test_the_readme_goes_from_a_folder_to_a_trained_tagger(tmp_path, monkeypatch, capsys):

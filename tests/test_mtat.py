@@ -113,6 +113,30 @@ def test_clips_that_clip_info_lacks_are_kept_apart_by_artist_all_the_same(mtat_f
     assert (index.table.group != "").all()
 
 
+def file_artists(index):
+    return index.table.path.str.rpartition("/")[2].str.partition("-")[0]
+
+
+def assert_no_artist_crosses(index):
+    """By the file names, whatever the groups say."""
+    splits = index.table.split.groupby(file_artists(index)).nunique()
+    assert (splits == 1).all(), splits[splits > 1]
+
+
+def test_an_artist_has_one_name_though_clip_info_lacks_some_of_the_clips(tmp_path):
+    rendered._write_tables(tmp_path, rendered.plan(1200, 10.0, seed=0))
+    path = tmp_path / "clip_info_final.csv"
+    header, *rows = path.read_text().replace('"artist_', '"The Artist ').splitlines()
+    unknown = [row for row in rows if "The Artist 007" in row]
+    kept = [row for i, row in enumerate(rows) if i % 9 and row not in unknown]
+    path.write_text("\n".join([header, *kept]) + "\n")
+    index = mtat.load(tmp_path, "artist_disjoint", name="rendered")
+    assert_no_artist_crosses(index)
+    one_each = index.table.group.groupby(file_artists(index)).agg(set).map(list)
+    assert one_each["artist_001"] == ["The Artist 001"] and one_each["artist_007"] == ["artist_007"]
+    assert (one_each.map(len) == 1).all()
+
+
 def test_one_file_under_two_names_is_in_one_split(mtat_folder):
     path = mtat_folder / "annotations_final.csv"
     text = path.read_text()
@@ -219,6 +243,16 @@ def test_real_artists_can_be_kept_apart_near_12_1_3(real_folder):
         assert shares[split] == pytest.approx(share, abs=0.01)
         carried = index.labels[index.table.split == split].sum(0) / index.labels.sum(0)
         assert np.abs(carried - share).mean() < 0.04  # tag by tag
+
+
+def test_real_artists_stay_apart_where_clip_info_lacks_a_hundredth(real, real_folder, tmp_path):
+    (tmp_path / "annotations_final.csv").symlink_to(real_folder / "annotations_final.csv")
+    info = pd.DataFrame({"clip_id": real["clip_id"], "path": real["path"], "title": ""})
+    artists = info.path.str.rpartition("/")[2].str.partition("-")[0]
+    info["artist"] = artists.str.replace("_", " ").str.title()
+    info = info.sample(frac=0.99, random_state=0)
+    info.to_csv(tmp_path / "clip_info_final.csv", sep="\t", index=False)
+    assert_no_artist_crosses(mtat.load(tmp_path, "artist_disjoint"))
 
 
 def test_merged_real_tags(real_folder):

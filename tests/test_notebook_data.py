@@ -3,50 +3,53 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import papermill
 import pytest
 import yaml
-from layouts import write_dcase, write_mtat, write_speech_commands
+from layouts import RATE, tone, write_dcase, write_mtat, write_speech_commands, write_wav
+from nbformat import NotebookNode
 from speech import spoken
 
-from jetatag.datasets import rendered
 from jetatag.store import AudioStore
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def write_classes(root: Path) -> Path:
-    """Someone's own folder: rendered clips by style, one folder a class."""
-    rendered.write(root / "made", n_clips=40, duration_s=2.0, seed=0, workers=1)
-    for number, path in enumerate(sorted((root / "made" / "mp3").rglob("*.mp3"))):
-        place = root / "own" / ("even" if number % 2 else "odd") / path.name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(place)
-    return root / "own"
+    """Someone's own folder, one folder a class: more than a hundred of one before the other."""
+    for number in range(150):
+        path = root / ("high" if number < 110 else "low") / f"{number}.wav"
+        write_wav(path, tone(2000 if number < 110 else 200, 0.3), RATE)
+    return root
 
 
 MAKERS = {
-    "mtat": (write_mtat, {"split": "full"}, "mtat: clips differ from the official data: train 36"),
+    "mtat": (
+        write_mtat,
+        {"options": {"split": "full"}, "tag": "never"},
+        "mtat: clips differ from the official data: train 36",
+    ),
     "dcase2017": (write_dcase, {}, "51,660"),
     "speech_commands": (
         lambda root: write_speech_commands(root, ("yes", "no", "up"), 10, say=spoken),
         {},
         "32 of 35 tags are never used",
     ),
-    "folder": (write_classes, {}, ""),
+    "folder": (write_classes, {"settings": {"sample_rate": 8_000}, "extractor": "sample_cnn"}, ""),
 }
 
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_notebook_01_prepares(tmp_path, name):
-    make, options, told = MAKERS[name]
+    make, more, told = MAKERS[name]
     root = make(tmp_path / "data")
     places = {"data": root, "store": tmp_path / "store", "out": tmp_path / "out"}
     values = {key: str(place) for key, place in places.items()}
     executed = papermill.execute_notebook(
         NOTEBOOKS / "01_prepare_data.ipynb",
         tmp_path / "executed.ipynb",
-        values | {"dataset": name, "options": options, "tag": ""},
+        values | {"dataset": name, "tag": "", **more},
         cwd=NOTEBOOKS,
         progress_bar=False,
     )
@@ -54,8 +57,23 @@ def test_notebook_01_prepares(tmp_path, name):
     assert told in said and "stored + " in said and "log_mel_logistic" in said
     audio = AudioStore.open(tmp_path / "store")
     facts = yaml.safe_load((tmp_path / "store" / "store.json").read_text())
-    assert audio.vocabulary.task == (
-        "multiclass" if name in ("speech_commands", "folder") else "multilabel"
-    )
+    task = "multiclass" if name in ("speech_commands", "folder") else "multilabel"
+    own = AudioStore.open(tmp_path / "out" / "my_music" / "store")
+    assert audio.vocabulary.task == own.vocabulary.task == task
+    assert set(own.vocabulary.tags) == carried(audio)
+    assert audio.sample_rate == (8_000 if name == "folder" else 16_000)
+    assert set(menu(executed)) == carried(audio)
     assert facts["peak_normalise"] == (name in ("mtat", "folder")) and len(audio) > 20
     assert (tmp_path / "out" / "figures" / "tag_correlation.png").is_file()
+
+
+def menu(notebook: NotebookNode) -> list[str]:
+    """The choices of the notebook's one menu."""
+    (widgets,) = notebook.metadata.widgets.values()
+    states = [widget["state"] for widget in widgets["state"].values()]
+    (options,) = [state["_options_labels"] for state in states if "_options_labels" in state]
+    return options
+
+
+def carried(audio: AudioStore) -> set[str]:
+    return set(np.array(audio.vocabulary.tags)[audio.labels.any(axis=0)])

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jetatag.datasets import SPLITS, Index, folder, mtat
+from jetatag import datasets
+from jetatag.datasets import SPLITS, DataWarning, Index, dcase2017, folder, mtat, speech_commands
 from jetatag.datasets._splits import grouped_split
 from jetatag.datasets._tables import leaves_folder, read_text_table, sift
 
@@ -33,14 +34,20 @@ CELL = st.one_of(st.sampled_from(CELLS), st.sampled_from(["0", "1"]), TEXT)
 
 
 @st.composite
-def files(draw, header: str, delimiter: str) -> bytes:
-    """Bytes, or a table under some columns of `header` that is nearly in order."""
+def files(draw, header: str, delimiter: str, headed: bool = True) -> bytes:
+    """Bytes, or a table that is nearly in order, under some columns of `header` in any order, or
+    with all of them in this order and no header."""
     if draw(st.integers(0, 5)) == 0:
         return draw(st.binary(max_size=60))
-    columns = draw(st.permutations(header.split(",")))[draw(st.sampled_from([0, 0, 0, 1, 2])) :]
+    columns = header.split(",")
+    if headed:
+        columns = draw(st.permutations(columns))[draw(st.sampled_from([0, 0, 0, 1, 2])) :]
     usual = {"path": ["a.mp3", "b/b.mp3", "../c"], "tags": ["x", "y,x"], "split": ["train", "Val"]}
     usual |= {"a": ["0", "1"], "b": ["0", "1"], "mp3_path": ["0/a.mp3", "d/b.mp3"]}
     usual |= {"clip_id": ["1", "2"], "artist": ["me"], "title": ["it"]}
+    usual |= {"file": ["-a_0.000_9.500.wav", "b_30.000_40.000.wav"], "second": ["30.000"]}
+    usual |= {"class": ["Car", "Bus", "Air horn, truck horn"]}
+    usual |= {"word": ["yes/a_nohash_0.wav", "no/a_nohash_1.wav", "yes/b_nohash_0.wav"]}
     strange = draw(st.sampled_from([0, 0, 0, 1, 3]))
     rows = [
         [
@@ -51,7 +58,8 @@ def files(draw, header: str, delimiter: str) -> bytes:
     ]
     delimiter = draw(st.sampled_from([*[delimiter] * 5, ";"]))
     quote = draw(st.sampled_from(['"', '"', ""]))
-    lines = [delimiter.join(quote + cell + quote for cell in row) for row in [columns, *rows]]
+    rows = [columns, *rows] if headed else rows
+    lines = [delimiter.join(quote + cell + quote for cell in row) for row in rows]
     mark, end = draw(st.sampled_from(["", "\ufeff"])), draw(st.sampled_from(["\n", "\r\n"]))
     return (mark + end.join(lines)).encode()
 
@@ -79,6 +87,14 @@ def assert_whole(index: Index) -> None:
     home = index.audio_root.resolve()
     for path in index.table.path:
         assert (index.audio_root / path).resolve().is_relative_to(home)
+
+
+def assert_sound(index: Index) -> None:
+    """As `assert_whole`, of an index that may be empty."""
+    assert index.labels.shape == (len(index), len(index.vocabulary.tags))
+    assert index.table.split.isin(SPLITS).all() and index.table.path.is_unique
+    assert not index.table.path.map(leaves_folder).any()
+    assert index.left_out.reason.ne("").all()
 
 
 TAGS_OR_COLUMNS = st.one_of(
@@ -116,8 +132,7 @@ def test_any_annotations_give_an_index_or_one_sentence(root, content):
     (root / "clip_info_final.csv").unlink(missing_ok=True)
     index = index_or_refusal(mtat.load, root, split="full")
     if index is not None:
-        assert index.labels.shape == (len(index), len(index.vocabulary.tags))
-        assert not index.table.path.map(leaves_folder).any()
+        assert_sound(index)
 
 
 @given(files("clip_id,artist,title", "\t"))
@@ -126,6 +141,42 @@ def test_any_clip_info_gives_an_index_or_one_sentence(root, content):
     (root / "clip_info_final.csv").write_bytes(content)
     index = index_or_refusal(mtat.load, root)
     assert index is None or len(index) == 1
+
+
+DCASE_LIST = files("file,second,second,class", "\t", headed=False)
+
+
+@given(st.tuples(DCASE_LIST, st.one_of(st.none(), DCASE_LIST), DCASE_LIST))
+def test_any_lists_of_dcase_give_an_index_or_one_sentence(root, lists):
+    for which, content in zip(dcase2017.FOLDERS, lists, strict=True):
+        path = root / f"groundtruth_weak_label_{which}_set.csv"
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_bytes(content)
+    index = index_or_refusal(dcase2017.load, root)
+    if index is not None:
+        assert_sound(index)
+        assert index.labels.any(axis=1).all()
+        videos = index.table[index.table.split != "test"].groupby("group").split
+        assert (videos.nunique() == 1).all()
+
+
+SPEECH_LIST = files("word", "\t", headed=False)
+
+
+@given(st.tuples(SPEECH_LIST, SPEECH_LIST))
+def test_any_lists_of_speech_commands_give_an_index_or_one_sentence(root, lists):
+    home = root / "speech"
+    for path in ("yes/a_nohash_0.wav", "no/c_nohash_0.wav", "_background_noise_/a.wav"):
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / path).touch()
+    for name, content in zip(speech_commands.LISTS.values(), lists, strict=True):
+        (home / name).write_bytes(content)
+    index = index_or_refusal(speech_commands.load, home)
+    if index is not None:
+        assert_sound(index)
+        assert (index.labels.sum(axis=1) == 1).all()
+        assert index.table.split[index.table.path == "no/c_nohash_0.wav"].tolist() == ["train"]
 
 
 @given(files("path,tags,split", ","), st.sampled_from([",", "\t"]))
@@ -187,25 +238,37 @@ def test_every_row_is_in_the_table_or_left_out_once(root, rows, with_split, task
         assert set(tags[label == 1]) == {tag.strip() for tag in rows[row][1]}
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.integers(0, 2)), max_size=12
-    )
-)
+DRAWN_ROWS = st.tuples(*map(st.sampled_from, ("abc", "xyz", range(3), ("", "", "g", "h"))))
+
+
+@given(st.lists(DRAWN_ROWS, max_size=12))
 def test_sift_parts_rows_and_keeps_one_of_each_file(rows):
-    table = pd.DataFrame(rows, columns=["path", "clip_id", "label"])
+    table = pd.DataFrame(rows, columns=["path", "clip_id", "label", "group"])
     labels = table.label.to_numpy(np.uint8)[:, None]
     kept, kept_labels, left_out = sift(table.drop(columns="label"), labels)
     assert len(kept) == len(kept_labels) == len(rows) - len(left_out)
     assert kept.path.is_unique and left_out.reason.ne("").all()
-    agreed = table.groupby("path").label.nunique()
-    assert kept.clip_id.is_unique and (agreed[kept.path] == 1).all()
+    files = table.groupby("path")
+    assert kept.clip_id.is_unique and (files.label.nunique()[kept.path] == 1).all()
+    groups = files.group.agg(lambda told: set(told) - {""})
+    assert all(groups[path] == ({group} - {""}) for path, group in kept[["path", "group"]].values)
 
 
 def test_a_row_counts_as_said_before_only_if_that_row_is_kept():
     table = pd.DataFrame({"path": ["a", "a", "a"], "clip_id": ["a"] * 3})
     kept, _, left_out = sift(table, np.ones((3, 1), np.uint8), ["no split", "", ""])
     assert len(kept) == 1 and left_out.reason.str.split().str[0].tolist() == ["no", "an"]
+
+
+def test_a_warning_points_at_the_line_that_asked(root):
+    (root / "few").mkdir(exist_ok=True)
+    (root / "few" / "annotations_final.csv").write_text("clip_id\ta\tmp3_path\n1\t1\t0/a.mp3\n")
+    (root / "few" / "tags.csv").write_text("path,tags\na.mp3,x;y\n../b.mp3,x\n")
+    with pytest.warns(DataWarning) as told:
+        datasets.load("mtat", root / "few")
+        mtat.load(root / "few", "artist_disjoint")
+        folder.load(root / "few", "tags.csv")
+    assert len(told) > 6 and {note.filename for note in told} == {__file__}
 
 
 @settings(max_examples=25)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from layouts import write_mtat
+from layouts import RATE, tone, write_mtat, write_wav
 
 from jetatag import cli
 from jetatag.files import alone
@@ -68,6 +68,27 @@ def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd):
     assert not (tmp_path / "runs").exists()
 
 
+def write_classes(root: Path, n_clips: int) -> Path:
+    for number in range(n_clips):
+        name, pitch = ("low", 200) if number % 2 else ("high", 2000)
+        write_wav(root / name / f"{number}.wav", tone(pitch, 1.0), RATE)
+    return root
+
+
+def test_few_clips_are_enough_or_refused_before_anything_runs(tmp_path, capfd):
+    few = str(write_classes(tmp_path / "few", 20))
+    command = ["reproduce", "--preset", "smoke", "--dataset", "folder", "--data", few]
+    assert cli.main([*command, "--set", f"store={tmp_path / 'store'}"]) == 2
+    told = capfd.readouterr().err
+    assert "has 2 tagged clips to test on" in told and told.count("\n") == 1
+    places = [f"data={write_classes(tmp_path / 'some', 40)}", "dataset=folder", "tag=''"]
+    assert reproduce(tmp_path, *places, "settings={sample_rate: 8000}") == 0
+    embeddings = (tmp_path / "runs" / "notebooks" / "05_embeddings.ipynb").read_text()
+    assert embeddings.count("figure 2 needs 5 test clips, not 4: prepare more") == 2
+    facts = json.loads((tmp_path / "store" / "store.json").read_text())
+    assert facts["sample_rate"] == 8_000 and (tmp_path / "runs/figures/shared_space.png").is_file()
+
+
 def test_data_that_cannot_be_read_is_one_sentence_before_anything_runs(tmp_path, capfd):
     data = write_mtat(tmp_path / "mtat")
     for arguments, sentence in {
@@ -82,6 +103,16 @@ def test_data_that_cannot_be_read_is_one_sentence_before_anything_runs(tmp_path,
         told = capfd.readouterr().err
         assert sentence in told and told.count("\n") == 1, told
     assert not (tmp_path / "mtat.store").exists()
+
+
+def test_a_store_of_another_sample_rate_is_one_sentence_before_anything_runs(
+    tmp_path, capfd, tiny_store
+):
+    change = f"store={tiny_store.folder}", "settings={sample_rate: 8000}"
+    assert reproduce(tmp_path, *change) == 2
+    told = capfd.readouterr().err
+    assert "holds audio at 16,000 Hz and the settings say 8,000: name another" in told
+    assert told.count("\n") == 1 and not (tmp_path / "runs").exists()
 
 
 def test_render_writes_a_data_set(tmp_path):

@@ -85,6 +85,7 @@ def leaves_folder(path: str) -> bool:
 OUTSIDE = "its path leads outside the data folder"
 TWICE = "an earlier row says the same of this file"
 CONTRADICTED = "rows give this file different labels"
+TWO_GROUPS = "rows give this file different groups"
 SAME_ID = "rows give this clip id to different files"
 
 
@@ -93,17 +94,20 @@ def sift(
 ) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
     """Part the rows that can be used from those left out: (table, labels, left out).
 
-    `table` has clip_id and path, `labels` (row, tag) a row each; `reasons` gives one a row, empty
-    for a row to keep. Rows whose path leaves the folder go; of rows that say the same of a file
-    the first stays; rows that contradict each other all go.
+    `table` has clip_id, path and perhaps group ("" for unknown), `labels` (row, tag) a row each;
+    `reasons` gives one a row, empty for a row to keep. Rows whose path leaves the folder go; of
+    rows that say the same of a file the first stays (the first to name the group, if any does);
+    rows that contradict each other all go.
     """
     why = np.array(list(reasons) or [""] * len(table), dtype=object)
     why[table.path.map(leaves_folder).to_numpy(bool) & (why == "")] = OUTSIDE
     rows = pd.DataFrame({"path": table.path.to_numpy(), "id": table.clip_id.to_numpy()})
     rows["labels"] = [row.tobytes() for row in labels]
+    rows["group"] = [group or None for group in table.get("group", [""] * len(table))]
     checks = {
         CONTRADICTED: lambda rows: rows.groupby("path")["labels"].transform("nunique") > 1,
-        TWICE: lambda rows: rows.path.duplicated(),
+        TWO_GROUPS: lambda rows: rows.groupby("path")["group"].transform("nunique") > 1,
+        TWICE: lambda rows: rows.sort_values("group", kind="stable").path.duplicated().sort_index(),
         SAME_ID: lambda rows: rows.id.duplicated(keep=False),
     }
     for reason, found in checks.items():  # each among the rows that are still to be used

@@ -41,6 +41,7 @@ NO_PATH = "its row names no file"
 NO_SPLIT = "its row names no split"
 TWO_SPLITS = "rows put this file into different splits"
 NO_CLASS = "it lies in no class folder"
+RARE_CLASS = "its class is none of the n_tags most frequent"
 NOT_UTF8 = "its name is not UTF-8: rename it"
 HIDDEN = "it is hidden (a name that begins with a dot)"
 
@@ -64,11 +65,11 @@ def load(
     `table` is relative to `root` or an absolute path anywhere; the audio must lie in `root`, and
     paths are relative to it (absolute ones inside are made so; backslashes are read as slashes).
     `tags`: the column of tags parted by `separator` (or of lists), a list of 0/1 columns, or "*",
-    every column not used otherwise; of them the `n_tags` most frequent. `split_column` ("split"
-    where there is one) holds train, valid or test, or `SPLIT_NAMES`; without it clips are dealt
-    8:1:1 by `seed`, tags stratified, so that no `group_column` ("group" where there is one:
-    artist, speaker, …) crosses. Columns clip_id and title are kept. Without `table` the files of
-    root/<class>/… are one class a folder, or of
+    every column not used otherwise; of them the `n_tags` most frequent (a multiclass set leaves the
+    clips of the others out). `split_column` ("split" where there is one) holds train, valid or
+    test, or `SPLIT_NAMES`; without it clips are dealt 8:1:1 by `seed`, tags stratified, so that no
+    `group_column` ("group" where there is one: artist, speaker, …) crosses. Columns clip_id and
+    title are kept. Without `table` the files of root/<class>/… are one class a folder, or of
     root/<split>/<class>/… where all folders are named like splits. `task` is "multilabel" for
     tables and "multiclass" (exactly one tag a clip) for folders unless said otherwise.
 
@@ -91,6 +92,9 @@ def load(
     _refuse_none_usable(source, clips, left_out)
     if table is None or _is_one_column(tags) or n_tags is not None:
         tag_names, labels = by_count(tag_names, labels, n_tags)
+    if task == "multiclass":
+        clips, labels, rare = sift(clips, labels, np.where(labels.any(axis=1), "", RARE_CLASS))
+        left_out = pd.concat([left_out, rare], ignore_index=True)
     _refuse_too_few_tags(source, tag_names, task)
     if "split" not in clips:
         # A clip alone goes by its path, so that the order of the rows does not matter.

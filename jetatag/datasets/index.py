@@ -1,6 +1,7 @@
 """The index: which clips a data set holds, their split, group and tags. No audio is opened."""
 
 import os
+import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -155,5 +156,8 @@ def warn_about(index: Index, why: str = "") -> Index:
 
 
 def warn(sentence: str) -> None:
-    """Say what a data set lacks."""
-    warnings.warn(sentence, DataWarning, stacklevel=4)
+    """Say what a data set lacks, at the line outside this package that asked for it."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("jetatag."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(sentence, DataWarning, stacklevel=level)

@@ -154,7 +154,7 @@ def read_annotations(path: Path) -> pd.DataFrame:
 
 def with_clip_info(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """`table` with group (the artist) and title; clips of which the file says nothing, or all
-    where there is none, have the artist from the audio's name and no title, with a warning."""
+    where there is none, have their artist told by the audio's name and no title, with a warning."""
     info = pd.DataFrame(columns=["clip_id", "artist", "title"], dtype=str)
     if path.is_file():
         info = read_text_table(path, "\t", required=("clip_id", "artist", "title"))
@@ -162,14 +162,21 @@ def with_clip_info(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     table = table.merge(info.drop_duplicates("clip_id"), "left")
     unnamed = table.group.fillna("").str.strip() == ""
     if unnamed.any():
-        artists = table.path[unnamed].map(lambda name: PurePosixPath(name).name.partition("-")[0])
-        table.loc[unnamed, "group"] = artists
+        table["group"] = _artists_by_file(table, unnamed)
         lacking = "lacks clips" if path.is_file() else "does not exist"
         warn(
-            f"{path} {lacking}: {artists.nunique():,} artists of {unnamed.sum():,} clips are taken "
-            "from the file names."
+            f"{path} {lacking}: {table.group[unnamed].nunique():,} artists of {unnamed.sum():,} "
+            "clips are taken from the file names."
         )
     return table.assign(title=table.title.fillna(""))
+
+
+def _artists_by_file(table: pd.DataFrame, unnamed: pd.Series) -> pd.Series:
+    """The clips' artists; an unnamed clip's is whom most named clips with such a file name are by,
+    so that no artist has two names, and the file's own only where there is no such clip."""
+    by_file = table.path.map(lambda path: PurePosixPath(path).name.partition("-")[0])
+    named = table.group[~unnamed].groupby(by_file[~unnamed]).agg(lambda names: names.mode()[0])
+    return table.group.mask(unnamed, by_file.map(lambda artist: named.get(artist, artist)))
 
 
 def choose_tags(given: pd.DataFrame, tags: str | Sequence[str]) -> tuple[Vocabulary, np.ndarray]:
