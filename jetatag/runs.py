@@ -176,9 +176,9 @@ class Run:
         told = [settings, data["checksum"], data["tags"]]
         return checksum(json.dumps(told, sort_keys=True).encode())
 
-    def event_writer(self, epochs_done: int) -> Any:
-        """A TensorBoard `SummaryWriter` on the folder `tensorboard`, which forgets what an
-        interrupted run wrote beyond `epochs_done`; None for processes that do not write."""
+    def event_writer(self, stage: str, epochs_done: int) -> Any:
+        """A TensorBoard `SummaryWriter` on the stage's folder under `tensorboard`, which forgets
+        what an interrupted run wrote beyond `epochs_done`; None for processes that do not write."""
         if not self.writes:
             return None
         try:
@@ -188,7 +188,7 @@ class Run:
                 "tensorboard event files need its package: pip install 'jetatag[tensorboard]', or "
                 "set tensorboard to false."
             ) from None
-        return SummaryWriter(self.folder / "tensorboard", purge_step=epochs_done + 1)
+        return SummaryWriter(self.folder / "tensorboard" / stage, purge_step=epochs_done + 1)
 
     def alone(self) -> AbstractContextManager[None]:
         """Hold the run's folder against other trainings of it (`ValueError`)."""

@@ -128,7 +128,7 @@ class Log:
     processes the first one's."""
 
     def __init__(self, run: Run, stage: Stage, at: Standing, n_clips: int, n_steps: int) -> None:
-        self.n_epochs, self.stage = len(phases_by_epoch(stage, run.config)), stage.name
+        self.n_epochs = len(phases_by_epoch(stage, run.config))
         self.name, self.scores = f"{run.config.name} {stage.name}", {}
         self.bar = tqdm(
             desc=self.name,
@@ -137,7 +137,7 @@ class Log:
             unit="clip",
             disable=not run.writes,
         )
-        self.events = run.event_writer(at.epoch) if run.config.tensorboard else None
+        self.events = run.event_writer(stage.name, at.epoch) if run.config.tensorboard else None
 
     def __enter__(self) -> "Log":
         return self
@@ -159,4 +159,4 @@ class Log:
         self.scores = {k: f"{v:.3f}" for k, v in row.items() if k.startswith("valid_")}
         self.bar.set_postfix(self.scores, refresh=False)
         for name, value in row.items() if self.events else ():
-            self.events.add_scalar(f"{self.stage}/{name}", value, done)
+            self.events.add_scalar(name, value, done)
