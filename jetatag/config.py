@@ -20,6 +20,8 @@ Method = Literal[
 ]
 JOINT_METHODS = ("je", "je_shuffled")
 """Methods that learn a shared space, and so need a pair loss."""
+TWO_STAGE_METHODS = (*JOINT_METHODS, "bce_two_stage")
+"""Methods with a stage 1, after which the extractor is frozen."""
 PairLoss = Literal[
     "none",
     "cosine",
@@ -273,9 +275,9 @@ PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
 )
 """Each preset runs the same code. `smoke` and `demo` have fewer epochs, less width and shorter
 crops, and to learn from few clips in few epochs they also step faster. `fast` is `paper` in at most
-a fifth of its passes through the extractor, a training step counted as three: joint embedding
-25 · 3 + 16 for 100 · 3 + 200, since stage 2 reuses the features of 16 crops (`stage2_crops`); end to
-end 40 · 3 for 200 · 3."""
+a fifth of its passes through the extractor, a training step counted as three: for joint embedding
+25 · 3 + 16 instead of 100 · 3 + 200, because stage 2 reuses the features of 16 crops
+(`stage2_crops`); end to end 40 · 3 instead of 200 · 3."""
 
 
 def preset(name: str, **changes: Any) -> RunConfig:

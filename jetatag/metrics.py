@@ -441,12 +441,15 @@ def paired_difference(
 
     Two runs tested on the same clips err on the same clips; pairing removes that shared noise, so
     this interval is narrower than the two runs' own intervals suggest. Both runs are averaged
-    over the same tags in every resample. A multiclass task adds the difference in accuracy.
+    over the same tags in every resample. A multiclass task adds the difference in accuracy. With
+    several seeds the difference is the mean over them, and seeds are drawn anew like clips, so
+    that the interval also holds their spread, as far as so few can show it.
 
     Parameters
     ----------
     labels : (clip, tag) 0/1
-    scores_a, scores_b : (clip, tag), any finite numbers that rank
+    scores_a, scores_b : (clip, tag) or, of runs paired by seed, (run, clip, tag); any finite
+        numbers that rank
     n_resamples, seed, groups : as `clip_weights`
     level : share of resamples inside the interval
     task : "multilabel" or "multiclass"
@@ -462,10 +465,17 @@ def paired_difference(
         As `macro_clip`, `clip_weights` and `interval`.
     """
     weights = _plain_and_drawn(len(labels), n_resamples, seed, groups)
-    drawn_a, drawn_b = (_clip_figures(labels, s, weights, task) for s in (scores_a, scores_b))
+    runs_a, runs_b = (np.reshape(s, (-1, *np.shape(s)[-2:])) for s in (scores_a, scores_b))
+    if len(runs_a) != len(runs_b):
+        raise ValueError(f"{len(runs_a)} and {len(runs_b)} runs cannot be paired by seed.")
+    each_a, each_b = (
+        [_clip_figures(labels, s, weights, task) for s in r] for r in (runs_a, runs_b)
+    )
+    runs_drawn = clip_weights(len(runs_a), n_resamples, seed + 1) / len(runs_a)
     rows = []
-    for metric in drawn_a:
-        difference, *drawn = drawn_a[metric] - drawn_b[metric]
+    for metric in each_a[0]:
+        apart = np.stack([a[metric] - b[metric] for a, b in zip(each_a, each_b, strict=True)], 1)
+        difference, drawn = apart[0].mean(), (apart[1:] * runs_drawn).sum(axis=1)
         rows.append((metric, difference, *interval(drawn, level, difference)))
     return pd.DataFrame(rows, columns=["metric", "difference", "low", "high"])
 

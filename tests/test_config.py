@@ -21,6 +21,9 @@ def test_the_paper_is_the_default():
 
 def test_names_in_the_config_are_the_names_of_the_rooms():
     assert get_args(config.Method) == tuple(methods.METHODS)
+    two_stages = {name for name, method in methods.METHODS.items() if len(method.stages) == 2}
+    joint = {name for name in two_stages if "projection" in methods.METHODS[name].stages[0].learns}
+    assert set(config.TWO_STAGE_METHODS) == two_stages and set(config.JOINT_METHODS) == joint
     assert set(get_args(config.PairLoss)) - {"none"} == set(losses.PAIR_LOSSES)
     assert config.preset("paper", extractor="sample_cnn_se").crop_samples == 59_049
     assert config.preset("demo", extractor="harmonic_cnn").crop_samples == 80_000

@@ -246,6 +246,24 @@ def test_paired_difference_of_a_run_with_itself_is_zero(rng):
     assert (table[["difference", "low", "high"]] == 0).all(axis=None)
 
 
+def test_paired_difference_over_seeds_is_their_mean_and_holds_their_spread(rng):
+    labels, scores = simulated(rng, n_clips=150, n_levels=1000)
+    runs = np.stack([scores + 0.02 * seed * labels for seed in (-1, 0, 1)])
+    base = np.stack([scores] * 3)
+    table = metrics.paired_difference(labels, runs, base, n_resamples=200)
+    singly = [
+        metrics.paired_difference(labels, run, scores, n_resamples=200).difference for run in runs
+    ]
+    np.testing.assert_allclose(table.difference, np.mean(singly, axis=0), atol=1e-12)
+    assert (table.low < np.min(singly, axis=0) / 2).all()
+    assert (table.high > np.max(singly, axis=0) / 2).all()
+    one = metrics.paired_difference(labels, runs[:1], base[:1], n_resamples=50)
+    alone = metrics.paired_difference(labels, runs[0], scores, n_resamples=50)
+    np.testing.assert_array_equal(one.difference, alone.difference)
+    with pytest.raises(ValueError, match="2 and 3 runs cannot be paired by seed"):
+        metrics.paired_difference(labels, runs[:2], base)
+
+
 def test_paired_difference_of_a_multiclass_task_holds_the_accuracy(rng):
     labels, windows = one_class_each(rng)
     a, b = windows.mean(axis=1), windows[:, 0]
