@@ -28,13 +28,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from jetatag import audio, baselines, metrics
 from jetatag.compute import extract, launch, place
-from jetatag.config import Phase, RunConfig
+from jetatag.config import Phase, RunConfig, preset
 from jetatag.crops import Crops
 from jetatag.datasets import Index, Vocabulary, load, rendered
 from jetatag.extractors import EXTRACTORS
 from jetatag.files import write_json
 from jetatag.heads import build_model
-from jetatag.methods import STAGE1
+from jetatag.methods import METHODS, STAGE1, kept_epochs, phases_by_epoch
 from jetatag.optimizers import build_optimizer
 from jetatag.runs import Run, peak_memory_mib
 from jetatag.store import AudioStore, build
@@ -85,6 +85,51 @@ def stage_1_step(config: RunConfig, mode: str) -> tuple[Callable[[], object], to
     return lambda: train_step(losses, audio, labels, optimizer, fabric), fabric.device
 
 
+def count(action: Callable[[], object]) -> int:
+    """Floating point operations of convolutions and matrix products, forward and backward."""
+    with FlopCounterMode(display=False) as counter, torch.compiler.set_stance("force_eager"):
+        action()
+    return counter.get_total_flops()
+
+
+MTAT = {"train": 15_247, "valid": 1_529, "test": 4_332}  # clips, split `cleaned`
+
+
+def operations(config: RunConfig) -> dict[str, float]:
+    """What a run on MagnaTagATune computes, in 10¹⁵ operations: its training steps and passes
+    through the frozen extractor, validation after every epoch, and all windows at the end."""
+    one = config.replace(method="je", pair_loss="cosine", batch_size=2, device="cpu")
+    step, crop = (count(stage_1_step(one, mode)[0]) / one.batch_size for mode in MODES)
+    steps, passes, windows = 0, 0, config.n_windows * (MTAT["valid"] + MTAT["test"])
+    for stage in METHODS[config.method].stages:
+        n_epochs = len(phases_by_epoch(stage, config))
+        crops = MTAT["train"] * len(set(kept_epochs(stage, config)))
+        steps, passes = (steps, passes + crops) if stage.frozen else (steps + crops, passes)
+        windows += MTAT["valid"] * (1 if stage.frozen else n_epochs)
+    return {
+        "a step and crop": step / 1e15,
+        "a pass and crop": crop / 1e15,
+        "steps": steps * step / 1e15,
+        "passes": passes * crop / 1e15,
+        "validation and windows": windows * crop / 1e15,
+    }
+
+
+def bench_cost() -> None:
+    """Operations of a whole run of every extractor, as published and fast, with and without JE."""
+    rows = []
+    for name in EXTRACTORS:
+        for which in ("paper", "fast"):
+            for method, pair_loss in (("je", "cosine"), ("no_je", "none")):
+                cell = {"extractor": name, "method": method, "pair_loss": pair_loss}
+                config = preset(which, **cell)
+                told = operations(config)
+                rows.append({**cell, "preset": which, **told})
+    table = pd.DataFrame(rows)
+    table["whole run"] = table[["steps", "passes", "validation and windows"]].sum(axis=1)
+    print(table.to_string(index=False, float_format="{:.4g}".format))
+
+
 def measure(config: RunConfig, mode: str) -> dict:
     """One row of the table; the large matrix product is the machine's limit.
 
@@ -93,8 +138,7 @@ def measure(config: RunConfig, mode: str) -> dict:
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     step, device = stage_1_step(config, mode)
-    with FlopCounterMode(display=False) as counter, torch.compiler.set_stance("force_eager"):
-        step()  # counts convolutions and matrix products, forward and backward
+    operations = count(step)
     size = PRODUCT_SIZE[device.type]
     dtype = torch.bfloat16 if config.precision == "bf16-mixed" else torch.float32
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
@@ -114,9 +158,9 @@ def measure(config: RunConfig, mode: str) -> dict:
         "seconds": taken,
         "clips_per_s": config.batch_size / taken,
         "peak_memory_mib": peak_memory_mib(),
-        "gflop": counter.get_total_flops() / 1e9,
+        "gflop": operations / 1e9,
         "limit_gflop_per_s": limit / 1e9,
-        "share_of_limit": counter.get_total_flops() / (taken * limit),
+        "share_of_limit": operations / (taken * limit),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "precision": config.precision,
         "width": config.width,
@@ -328,7 +372,10 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
     parser.add_argument("--out", type=Path, default=Path("benchmarks.json"))
+    parser.add_argument("--cost", action="store_true", help="count a paper run's operations only")
     given = parser.parse_args()
+    if given.cost:
+        return bench_cost()
     bench_extractors(given.batches, given.device, given.precision, given.out)
     bench_data(given.device)
 
