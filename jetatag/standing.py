@@ -72,8 +72,14 @@ class Standing:
         return self.seconds + time.monotonic() - self.begun
 
     def save(self, run: Run, stage: Stage, model: nn.Module) -> None:
-        """Write the checkpoint: everything that the stage changes."""
+        """Write the checkpoint: everything that the stage changes.
+
+        Not with weights that are no numbers any more: the next loss will stop the run, and what
+        was good is kept.
+        """
         parts = {"model": learnt(model, stage), "best": self.best}
+        if not all(value.isfinite().all() for value in parts["model"].values()):
+            return
         parts["optimizer"] = {
             f"{i}.{name}": value
             for i, state in self.optimizer.state_dict()["state"].items()

@@ -192,6 +192,26 @@ def test_a_loss_that_is_no_number_stops_at_once_and_says_where(tiny_store, tiny_
     assert len(run.history) == 2 and run.has(runs.CHECKPOINT)  # what was good is kept
 
 
+def test_a_checkpoint_never_holds_weights_that_are_no_numbers(tiny_store, tiny_config, tmp_path):
+    """A gradient may be infinite where its loss is not yet."""
+    config = tiny_config.replace(method="no_je", pair_loss="none", checkpoint_minutes=0)
+    run, seen = Run.start(tmp_path, config, tiny_store), []
+
+    def spoil(gradient):
+        seen.append(1)
+        return gradient * (torch.inf if len(seen) == 6 else 1)
+
+    model = train.build_model(config, tiny_store.vocabulary)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "build_model", lambda *_: model)
+        model.classifier[-1].bias.register_hook(spoil)
+        with pytest.raises(FloatingPointError, match="epoch 2, step 3 of 4"):
+            train.train(run, tiny_store)
+    tensors, notes = run.read_checkpoint()
+    assert (notes["epoch"], notes["step"]) == (1, 1)
+    assert all(value.isfinite().all() for value in tensors.values())
+
+
 def test_a_torn_or_foreign_checkpoint_is_refused(tiny_store, tiny_config, tmp_path):
     run = Run.start(tmp_path, tiny_config, tiny_store)
     for content, sentence in (
