@@ -1,6 +1,8 @@
 """One function: a file on disk becomes a mono float32 waveform at the wanted rate."""
 
+import errno
 import math
+import os
 import re
 import stat
 import struct
@@ -8,7 +10,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
+from io import FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -17,7 +21,13 @@ from torch import fft
 
 SHORTEST_S = 0.1
 REJECTION_DB = 125
-UNKNOWN_BYTES = 0x7FFF_F000  # what programs write that cannot know a length yet is larger
+LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000  # others are damage, and costly to resample
+UNKNOWN_BYTES = range(0x7FFF_F000, 1 << 32)  # as programs write that cannot know a length yet
+UNSTATED = 2**63 - 1  # libsndfile's number of samples where there is none
+SIZES = re.compile(r"(?:data|SSND|BODY|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)")
+UNRECOGNISED = (1, 7)  # libsndfile's codes; the latter's sentence, of no file, is wrong
+PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ENOSPC, errno.EDQUOT}
+"""Errors of the machine, which say nothing of the file that met them."""
 QUIETEST = 1 / 32_767
 """One 16-bit step: what varies by less than this is silence."""
 
@@ -31,22 +41,12 @@ def load(path: Path | str, sample_rate: int) -> np.ndarray:
 
     Returns (n_samples,) float32 at `sample_rate` (Hz), nominally within [-1, 1]. soundfile
     decodes (WAV, FLAC, OGG, MP3). Raises `AudioError` for a file that is missing, empty, not
-    audio, truncated, silent, shorter than 0.1 s, or that holds values which are not numbers.
+    audio, truncated, silent, shorter than 0.1 s, of an impossible sample rate, or that holds values
+    which are not numbers; `OSError` where not the file fails but the machine (`PASSING`).
     Truncation shows where the file states its length, as all but some MP3s do; those are decoded
     to their last whole frame.
     """
-    path = Path(path)
-    try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):
-            raise FileNotFoundError
-        if about.st_size == 0:
-            raise AudioError("empty file (0 bytes)")
-        audio, rate = _decode(path)
-    except FileNotFoundError:
-        raise AudioError("audio file missing") from None
-    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        raise AudioError(f"unreadable audio ({_sentence(error)})") from None
+    audio, rate = _decode(Path(path))
     if len(audio) < SHORTEST_S * rate:
         raise AudioError(f"shorter than {SHORTEST_S} s ({len(audio):,} samples at {rate:,} Hz)")
     audio = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1)
@@ -60,27 +60,84 @@ def load(path: Path | str, sample_rate: int) -> np.ndarray:
 
 def _decode(path: Path) -> tuple[np.ndarray, int]:
     """All samples of a file, (n_samples, channel) float32, and its sample rate in Hz."""
-    at_most = unstated_samples(path)
+    with _opened(path) as file:
+        try:
+            return _all_samples(file, path)
+        except (AudioError, soundfile.SoundFileError) as error:
+            # libsndfile hides what the system said; where that was no word on the file, it says
+            # it again (`OSError`).
+            with path.open("rb", buffering=0) as again:
+                while again.read(1 << 20):
+                    pass
+            raise AudioError(_reason(error)) from None
+
+
+def _opened(path: Path) -> FileIO:
+    """The file, open. What keeps it closed is its own fault (`AudioError`) or the machine's, which
+    passes (`OSError`)."""
+    try:
+        about = path.stat()  # before opening, which waits for the other end of a pipe
+        if not stat.S_ISREG(about.st_mode):
+            raise FileNotFoundError
+        if about.st_size == 0:
+            raise AudioError("empty file (0 bytes)")
+        return path.open("rb", buffering=0)
+    except FileNotFoundError:
+        raise AudioError("audio file missing") from None
+    except OSError as error:
+        if error.errno in PASSING:
+            raise
+        raise AudioError(f"unreadable audio ({error.strerror})") from None
+
+
+def _all_samples(file: FileIO, path: Path) -> tuple[np.ndarray, int]:
+    at_most = unstated_samples(file)
     with (
-        with_stated_length(path, at_most) if at_most else nullcontext(path) as source,
-        soundfile.SoundFile(source, closefd=False) as file,
+        with_stated_length(file, at_most) if at_most else nullcontext(file.fileno()) as source,
+        _recognised(source, path) as sound,
     ):
-        refuse_truncated(file)
-        audio = file.read(dtype="float32", always_2d=True)
-        if len(audio) == 0 or (len(audio) < file.frames and not at_most):
+        refuse_truncated(sound)
+        if not LOWEST_HZ <= sound.samplerate <= HIGHEST_HZ:
+            raise AudioError(f"states a sample rate of {sound.samplerate:,} Hz")
+        audio = _read(sound, os.fstat(source).st_size)
+        if len(audio) == 0 or (len(audio) < sound.frames and not at_most):
             raise AudioError(
-                f"truncated: {len(audio):,} of {file.frames:,} samples could be decoded"
+                f"truncated: {len(audio):,} of {sound.frames:,} samples could be decoded"
             )
-        return audio, file.samplerate
+        return audio, sound.samplerate
+
+
+def _recognised(source: int, path: Path) -> soundfile.SoundFile:
+    """An open file, recognised by its content; libsndfile finds an MP3 behind other bytes only
+    where the name says that there is one."""
+    try:
+        return soundfile.SoundFile(source, closefd=False)
+    except soundfile.LibsndfileError as error:
+        if error.code not in UNRECOGNISED or path.suffix.lower() != ".mp3":
+            raise
+    return soundfile.SoundFile(path)
+
+
+def _read(sound: soundfile.SoundFile, n_bytes: int) -> np.ndarray:
+    """All samples, (n_samples, channel) float32; by pieces where a header states more than the
+    file is likely to hold, so that a damaged one costs no memory (long silence in FLAC is true)."""
+    if sound.frames == UNSTATED:
+        raise AudioError("does not state its length, like FLAC written into a pipe: encode it anew")
+    likely = sound.frames * sound.channels <= 64 * n_bytes
+    n_samples = sound.frames if likely else 1 << 20
+    pieces = [sound.read(n_samples, "float32", always_2d=True)]
+    while len(pieces[-1]) == n_samples < sound.frames:
+        pieces.append(sound.read(n_samples, "float32", always_2d=True))
+    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 
 def refuse_truncated(file: soundfile.SoundFile) -> None:
     """Refuse (`AudioError`) a file that is shorter than it says, where libsndfile notes that and
-    reads on: WAV and AIFF say how many bytes belong to the samples, Ogg marks its end."""
-    for stated, there in re.findall(r"(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info):
-        if int(there) < int(stated) < UNKNOWN_BYTES:
+    reads on: WAV, AIFF, AU, W64 and RF64 say how many bytes belong there, Ogg marks its end."""
+    for stated, there in SIZES.findall(file.extra_info):
+        if int(there) < int(stated) and int(stated) not in UNKNOWN_BYTES:
             raise AudioError(f"truncated: {int(there):,} of {int(stated):,} bytes are there")
-    if "lacks an end-of-stream bit" in file.extra_info:
+    if re.search("lacks an end-of-stream bit|Seems to be a truncated file", file.extra_info):
         raise AudioError("truncated: its end is not marked as such")
 
 
@@ -146,7 +203,7 @@ def _band_limit(up: int, down: int) -> tuple[torch.Tensor, int, int]:
 # MP3 files that do not state their length
 
 
-def unstated_samples(path: Path) -> int:
+def unstated_samples(file: FileIO) -> int:
     """How many samples a channel an MP3 may hold that does not say so in its first frame, as at
     low bit rates encoders often do not; 0 for one that does, and for anything else.
 
@@ -154,42 +211,57 @@ def unstated_samples(path: Path) -> int:
     variable bit rate it can lose most. All frames begin alike (ISO 11172-3, 13818-3), so that
     their beginnings can be counted; a few more may only look so.
     """
-    head = _mp3_data(path, 4096)
+    head = _mp3_data(file, 4096)
     first = _frame(head)
     stated = any(mark in head[:first] for mark in (b"Xing", b"Info", b"VBRI"))
     if stated or not (first and _frame(head[first:])):
         return 0
-    data = np.frombuffer(_mp3_data(path), np.uint8)
+    data = np.frombuffer(_mp3_data(file), np.uint8)
     alike = (data[:-1] == head[0]) & (data[1:] == head[1])  # six times as fast as bytes.count
     return np.count_nonzero(alike) * _samples(head)
 
 
 @contextmanager
-def with_stated_length(path: Path, n_samples: int) -> Iterator[int]:
+def with_stated_length(file: FileIO, n_samples: int) -> Iterator[int]:
     """A nameless copy of an MP3 with its number of frames in front, where encoders put it: in a
     Xing header. Yields its file descriptor.
 
     Frames counted too much cost nothing, because reading stops at the end of the data.
     """
-    data = _mp3_data(path)
+    data = _mp3_data(file)
     # The first frame's form, unprotected, at a bit rate whose frames have room for the header.
     head = bytes([0xFF, data[1] | 1, 0x90 | data[2] & 0x0C, data[3]])
     side = (17, 9)[_is_low_rate(data)] if data[3] >> 6 == 3 else (32, 17)[_is_low_rate(data)]
     xing = head + bytes(side) + b"Xing" + struct.pack(">II", 1, n_samples // _samples(head))
-    with tempfile.TemporaryFile() as copy:  # and not in memory: libsndfile would ask Python for
-        copy.write(xing.ljust(_frame(head), b"\0") + data)  # every piece of it
+    with _nameless() as copy:
+        copy.write(xing.ljust(_frame(head), b"\0") + data)
         copy.seek(0)
         yield copy.fileno()
 
 
-def _mp3_data(path: Path, n_bytes: int = -1) -> bytes:
+def _nameless() -> BinaryIO:
+    """A file without a name: in memory where the system has such files, so that no disk matters.
+    (Of a `BytesIO` libsndfile would ask Python for every piece.)"""
+    try:
+        return os.fdopen(os.memfd_create("mp3"), "w+b")
+    except (AttributeError, PermissionError):  # not Linux, or closed off there
+        pass
+    try:
+        return tempfile.TemporaryFile()
+    except FileNotFoundError:  # what it raises where no folder has room for one
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
+
+
+def _mp3_data(file: FileIO, n_bytes: int = -1) -> bytes:
     """The file behind its ID3 tag, all of it or its first `n_bytes`."""
-    with path.open("rb") as file:
-        tag = file.read(10)
-        sizes = zip(tag[6:], (21, 14, 7, 0), strict=False)
-        size = 10 + sum((byte & 127) << shift for byte, shift in sizes)
-        file.seek(size if tag[:3] == b"ID3" else 0)
-        return file.read(n_bytes)
+    file.seek(0)
+    tag = file.read(10)
+    sizes = zip(tag[6:], (21, 14, 7, 0), strict=False)
+    size = 10 + sum((byte & 127) << shift for byte, shift in sizes)
+    file.seek(size if tag[:3] == b"ID3" else 0)
+    data = file.read(n_bytes)
+    file.seek(0)  # where libsndfile begins
+    return data
 
 
 BIT_RATES = (  # kbit/s of layer III, by index: MPEG 1, then MPEG 2 and 2.5
@@ -221,6 +293,10 @@ def _samples(head: bytes) -> int:
     return 576 if _is_low_rate(head) else 1152
 
 
-def _sentence(error: Exception) -> str:
-    """The reason alone: libsndfile puts the path, which the report already names, before it."""
-    return str(error).rsplit(": ", 1)[-1].strip().rstrip(".")
+def _reason(error: AudioError | soundfile.SoundFileError) -> str:
+    """What is wrong, without the path, which the report already names."""
+    if isinstance(error, soundfile.LibsndfileError):
+        if error.code in UNRECOGNISED:
+            return "unreadable: not recognised as audio (WAV, AIFF, FLAC, Ogg, MP3)"
+        return f"unreadable audio ({error.error_string.rsplit(': ', 1)[-1].rstrip('.')})"
+    return str(error)

@@ -76,7 +76,7 @@ def inside(root: Path | str, relative: str) -> Path:
     if path.is_symlink() and not path.exists():
         raise ValueError(f"{relative!r} is a link that leads nowhere: correct or remove it.")
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
-        raise ValueError(f"{relative!r} points outside {root}: paths must stay in the data folder.")
+        raise ValueError(f"{relative!r} points outside the data folder: paths must stay in it.")
     return path
 
 

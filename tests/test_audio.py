@@ -1,4 +1,9 @@
+import errno
+import os
 import re
+import resource
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,6 +81,85 @@ def test_a_truncated_mp3_is_refused_or_read_as_far_as_it_goes(tmp_path):
     assert whole >= 3 * 16_000 - 2_000
 
 
+def bare(path):
+    """Takes the frame from an MP3 that states its length."""
+    content = path.read_bytes()
+    path.write_bytes(content[content.index(content[:2], 2) :])
+
+
+def behind_other_bytes(path):
+    path.write_bytes(bytes(700) + path.read_bytes())
+
+
+@contextmanager
+def handles_left(n):
+    probe = os.dup(0)
+    os.close(probe)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (probe + n, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize(
+    ("change", "n_handles"),
+    [
+        (lambda path: None, 0),
+        (bare, 0),
+        (bare, 1),
+        (behind_other_bytes, 0),
+        (behind_other_bytes, 1),
+    ],
+)
+def test_too_few_file_handles_are_no_fault_of_the_file(tmp_path, change, n_handles):
+    change(path := write_mp3(tmp_path / "a.mp3"))
+    whole = load(path, 16_000)
+    with handles_left(n_handles), pytest.raises(OSError) as failure:
+        load(path, 16_000)
+    assert failure.value.errno == errno.EMFILE
+    with handles_left(2):
+        assert (load(path, 16_000) == whole).all()
+
+
+def test_a_full_disk_for_temporary_files_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    bare(path := write_mp3(tmp_path / "a.mp3"))
+    whole = load(path, 16_000)
+    monkeypatch.setattr(os, "memfd_create", raising(PermissionError()), raising=False)
+    assert (load(path, 16_000) == whole).all()
+    for error in (OSError(errno.ENOSPC, "full"), FileNotFoundError(errno.ENOENT, "no folder")):
+        monkeypatch.setattr("tempfile.TemporaryFile", raising(error))
+        with pytest.raises(OSError) as failure:
+            load(path, 16_000)
+        assert failure.value.errno == errno.ENOSPC
+
+
+def test_a_failing_disk_is_no_fault_of_the_file(tmp_path, monkeypatch):
+    """libsndfile only says that something was wrong with the system, or finds the file short."""
+    file = write_mp3(tmp_path / "a.mp3").open("rb", buffering=0)
+    monkeypatch.setattr("jetatag.audio._opened", lambda path: file)
+    monkeypatch.setattr(soundfile, "SoundFile", raising(soundfile.LibsndfileError(2)))
+    monkeypatch.setattr(Path, "open", raising(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(OSError, match="Input/output error"):
+        load(tmp_path / "a.mp3", 16_000)
+
+
+def raising(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+def test_long_silence_in_flac_is_read_by_pieces(tmp_path):
+    audio = np.zeros(3_000_000, np.float32)
+    audio[-1000:] = 0.5
+    soundfile.write(tmp_path / "a.flac", audio, 16_000)
+    assert 64 * (tmp_path / "a.flac").stat().st_size < len(audio)
+    np.testing.assert_allclose(load(tmp_path / "a.flac", 16_000), audio, atol=1e-4)
+
+
 @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
 @pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 44_100])
 @pytest.mark.parametrize("channels", [1, 2])
@@ -98,5 +182,8 @@ def test_an_mp3_that_does_not_state_its_length_is_read_whole(tmp_path, mode, rat
         assert level(audio[-n_samples // 4 :]) == pytest.approx(
             level(whole[-n_samples // 4 :]), abs=1
         )
-    assert unstated_samples(tmp_path / "a.mp3") == 0
-    assert n_samples <= unstated_samples(tmp_path / "bare.mp3") < 1.2 * n_samples + 5_000
+    counted = []
+    for name in ("a.mp3", "bare.mp3"):
+        with (tmp_path / name).open("rb", buffering=0) as file:
+            counted.append(unstated_samples(file))
+    assert counted[0] == 0 and n_samples <= counted[1] < 1.2 * n_samples + 5_000

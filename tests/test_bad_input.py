@@ -42,6 +42,23 @@ def unstated_mp3(path: Path) -> None:
     path.write_bytes(content[content.index(content[:2], 2) :])
 
 
+def patched(at: int | bytes, value: bytes, behind: int = 0, **how) -> Callable[[Path], object]:
+    """A maker of an audio file with `value` put at an offset, or `behind` bytes behind a mark."""
+
+    def make(path: Path) -> None:
+        written(**how)(path)
+        content = path.read_bytes()
+        begin = behind + (at if isinstance(at, int) else content.index(at))
+        path.write_bytes(content[:begin] + value + content[begin + len(value) :])
+
+    return make
+
+
+def behind_other_bytes(path: Path) -> None:
+    written(format="MP3")(path)
+    path.write_bytes(bytes(700) + path.read_bytes())
+
+
 def with_value(value: float) -> np.ndarray:
     broken = SOUND.copy()
     broken[100] = value
@@ -49,21 +66,49 @@ def with_value(value: float) -> np.ndarray:
 
 
 NOT_NUMBERS = "left out: holds values that are not numbers"
+NOT_AUDIO = "left out: not recognised as audio"
+RATE_AT = 24  # where a WAV states its sample rate, four bytes
+LENGTH_AT = 21  # where a FLAC states its length, 36 bits of which these are the first
 NOWHERE = "left out: a link that leads nowhere"
 STRAY = "left out: does not begin with a folder 0–f"
 BAD_FILES = {
     "missing": (lambda path: None, "left out: audio file missing"),
     "0 bytes": (lambda path: path.touch(), "left out: empty file (0 bytes)"),
-    "text named `.mp3`": (lambda path: path.write_text("la la " * 99), "left out: unreadable"),
+    "text named `.mp3`": (lambda path: path.write_text("la la " * 99), NOT_AUDIO),
+    "zeros named `.mp3`": (lambda path: path.write_bytes(bytes(5000)), NOT_AUDIO),
     "random bytes": (
         lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)),
-        "left out: unreadable",
+        NOT_AUDIO,
     ),
+    "samples alone, named `.raw`": (written(format="RAW", subtype="PCM_16"), NOT_AUDIO),
     "a folder": (lambda path: path.mkdir(), "left out: audio file missing"),
     "truncated WAV": (written(cut=0.6), "left out: truncated"),
     "truncated FLAC": (written(cut=0.6, format="FLAC"), "left out: unreadable"),
     "truncated Ogg": (written(np.tile(SOUND, 9), cut=0.6, format="OGG"), "left out: truncated"),
     "truncated MP3": (written(np.tile(SOUND, 9), cut=0.6, format="MP3"), "left out: truncated"),
+    "truncated AU": (written(cut=0.6, format="AU"), "left out: truncated"),
+    "truncated W64": (written(cut=0.6, format="W64"), "left out: truncated"),
+    "truncated RF64": (written(cut=0.6, format="RF64"), "left out: truncated"),
+    "WAV of 1 Hz by its header": (
+        patched(RATE_AT, b"\1\0\0\0"),
+        "left out: states a sample rate of 1 Hz",
+    ),
+    "WAV of 2 GHz by its header": (
+        patched(RATE_AT, b"\0\x94\x35\x77"),
+        "left out: states a sample rate of 2,000,000,000 Hz",
+    ),
+    "FLAC of 68 billion samples by its header": (
+        patched(LENGTH_AT, b"\xff" * 5, format="FLAC"),
+        "left out: unreadable",
+    ),
+    "FLAC written into a pipe": (
+        patched(LENGTH_AT, b"\xf0" + bytes(4), format="FLAC"),
+        "left out: does not state its length",
+    ),
+    "MP3 of 2 billion frames by its header": (
+        patched(b"Xing", b"\x7f\xff\xff\xff", behind=8, format="MP3"),
+        "left out: truncated",
+    ),
     "NaN in a float WAV": (
         written(with_value(np.nan), subtype="FLOAT"),
         NOT_NUMBERS,
@@ -85,6 +130,7 @@ BAD_FILES = {
         "left out: points outside",
     ),
     "WAV named `.mp3`": (written(), "used: the content decides"),
+    "MP3 behind other bytes": (behind_other_bytes, "used"),
     "MP3 without its length": (unstated_mp3, "used: read whole"),
     "8-bit WAV": (written(subtype="PCM_U8"), "used"),
     "24-bit WAV": (written(subtype="PCM_24"), "used"),
@@ -108,6 +154,10 @@ BAD_FILES = {
         lambda path: path.parent.symlink_to("."),
         "left out: audio file missing",
     ),
+    "folder linked to itself": (
+        lambda path: path.parent.symlink_to(path.parent.name),
+        "left out: Too many levels of symbolic links",
+    ),
 }
 PATHS = {
     "name in any script": "0/ünï çødé – 音楽 – موسيقى.wav",
@@ -117,6 +167,8 @@ PATHS = {
     "longer name of a folder": "0/" + "n" * 300 + "/a.wav",
     "linked folder": "1/elsewhere.wav",
     "folder linked in a circle": "1/second.wav",
+    "folder linked to itself": "1/second.wav",
+    "samples alone, named `.raw`": "0/second.raw",
 }
 """Where those lie that are bad by their place; the others lie at 0/second.mp3."""
 
@@ -137,7 +189,8 @@ def test_a_bad_file_is_one_row_of_the_report_or_used(tmp_path, kind):
     assert len(audio) + sum(audio.report.clip_id != "") == 2
     verdict, _, words = told.partition(": ")
     if verdict == "left out":
-        assert words in reasons[index.table.path[1]] and "\n" not in reasons[index.table.path[1]]
+        reason = reasons[index.table.path[1]]
+        assert words in reason and "\n" not in reason and str(tmp_path) not in reason
     else:
         assert audio.table.path[1] == index.table.path[1]
         seconds = audio.lengths[1] / RATE
