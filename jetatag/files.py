@@ -8,9 +8,9 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -86,8 +86,7 @@ def alone(folder: Path | str, wait: bool = False) -> Iterator[None]:
 
     The operating system lets go when the process ends, however it ends.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with (Path(folder) / ".lock").open("a") as lock:
+    with _lock(Path(folder)) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -97,6 +96,14 @@ def alone(folder: Path | str, wait: bool = False) -> Iterator[None]:
             print(f"{told}: waiting for it.", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _lock(folder: Path) -> TextIO:
+    """The lock file of `folder`, open; who held it before may be removing the folder just now."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            return (folder / ".lock").open("a")
 
 
 def checksum(*chunks: bytes | np.ndarray) -> str:

@@ -14,7 +14,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from jetatag.audio import AudioError, extremes, load, one_thread
+from jetatag.audio import PASSING, extremes, load, one_thread
 from jetatag.config import check_arguments
 from jetatag.datasets import SPLITS, Index, Vocabulary
 from jetatag.datasets.index import audio_files
@@ -147,8 +147,8 @@ def build(
     audio files without a row. A finished store of the same content is opened at once; one of
     other content is refused (`ValueError`). After an interruption the finished clips are kept,
     and of several processes that ask for one store the first builds it while the others wait.
-    Raises `OSError` where `folder` may not be written to or the disk is full; the same call then
-    goes on.
+    Raises `OSError` where `folder` may not be written to or replaced, and where the machine fails
+    (a full disk, no file handles, no memory); the same call then goes on.
     """
     given = {"sample_rate": sample_rate, "peak_normalise": peak_normalise, "workers": workers}
     check_arguments(build, {"folder": folder, **given})
@@ -157,7 +157,8 @@ def build(
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, or None for every core, not {workers}.")
     folder = Path(folder)
-    work = folder.with_name(f".{folder.name}.partial")
+    place = Path(os.path.realpath(folder))  # a link stays, and what is made lies on its disk
+    work = place.parent / f".{place.name}.partial"
     if peak_normalise is None:
         peak_normalise = index.peak_normalise
     settings = {"sample_rate": sample_rate, "peak_normalise": peak_normalise}
@@ -165,6 +166,7 @@ def build(
     with _remedies(index, folder, work):
         if finished := _finished(folder, identity):
             return finished
+        _refuse_irreplaceable(place)
         if not index.audio_root.is_dir():
             raise FileNotFoundError(
                 f"{index.audio_root} does not exist: put the audio there or correct the data "
@@ -172,24 +174,41 @@ def build(
             )
         with alone(work, wait=True):
             if not _finished(folder, identity):
+                with suppress(FileNotFoundError):
+                    place.rmdir()  # where that cannot be done, better to hear it before the work
                 _build(index, work, settings, identity, workers)
-                (work / "store").replace(folder)
+                (work / "store").replace(place)
             shutil.rmtree(work, ignore_errors=True)  # one that waited finds it gone
         return AudioStore.open(folder)
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MACHINE = {
+    **dict.fromkeys(NO_ROOM, "no room left for {}: free some space there and for temporary files"),
+    **dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE),
+        "no file handle left for {}: close programs, or ask for fewer workers",
+    ),
+    errno.ENOMEM: "no memory left for {}: close programs, or ask for fewer workers",
+    errno.EIO: "the disk of {} fails: check it and what connects it",
+}
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EBUSY)
+
+
 @contextmanager
 def _remedies(index: Index, folder: Path, work: Path) -> Iterator[None]:
-    """A full disk, or a folder that may not be written to, in one sentence with its remedy."""
+    """A machine that fails, or a folder that may not be written to, in one sentence with its
+    remedy."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if told := MACHINE.get(error.errno):
+            no_room = error.errno in NO_ROOM
+            what = f"{folder}{_wanted(index, work)}" if no_room else error.filename or folder
             raise OSError(
-                f"no room left for {folder}, which wants {_gigabytes(index, work)} GB: free some "
-                "space and run this again; the clips done so far are kept."
+                f"{told.format(what)}, and run this again; the clips done so far are kept."
             ) from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in CLOSED:
             raise type(error)(
                 f"the store {folder} cannot be written ({error.strerror}): choose a folder that "
                 "you may write to."
@@ -199,16 +218,32 @@ def _remedies(index: Index, folder: Path, work: Path) -> Iterator[None]:
 
 def _finished(folder: Path, identity: str) -> AudioStore | None:
     """The store of that content under `folder`, if it is done; anything else there is refused."""
-    if (folder / "store.json").is_file():
+    try:
+        # One look: another process may put the store there at any moment.
+        names = [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        names = [folder.name] if folder.is_file() else []
+    if "store.json" in names:
         if read_json(folder / "store.json")["checksum"] != identity:
             raise ValueError(
                 f"{folder} holds a store of other clips, labels or settings: delete it or choose "
                 "another folder."
             )
         return AudioStore.open(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if names:
         raise ValueError(f"{folder} holds something that is no store: choose another folder.")
     return None
+
+
+def _refuse_irreplaceable(place: Path) -> None:
+    with suppress(FileNotFoundError):
+        if place.is_mount() or place.samefile("."):
+            raise ValueError(
+                f"{place} is a mount point or the working folder, which no store can replace: "
+                "choose a folder in it."
+            )
 
 
 def _build(index: Index, work: Path, settings: dict, identity: str, workers: int | None) -> None:
@@ -312,7 +347,12 @@ def _outcome(place: tuple[Path, str, bool], settings: dict) -> tuple[np.ndarray,
     root, path, plain = place
     try:
         samples, peak = decode(root / path if plain else inside(root, path), **settings)
-    except (AudioError, ValueError, OSError) as error:
+    except MemoryError:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), str(path)) from None
+    except (ValueError, OSError) as error:  # `AudioError` is a `ValueError`
+        if isinstance(error, OSError) and error.errno in PASSING:
+            error.filename = error.filename or path
+            raise
         told = error.strerror if isinstance(error, OSError) else str(error)
         reason = told.removeprefix(f"{path!r} ").rstrip(".")
         nothing = {"n_samples": 0, "peak": 0.0, "checksum": "", "reason": reason}
@@ -372,10 +412,14 @@ def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.is_file() else []
 
 
-def _gigabytes(index: Index, work: Path) -> str:
-    """What the whole store will take, judged by the clips done so far (the last may be torn)."""
+def _wanted(index: Index, work: Path) -> str:
+    """What the whole store will take, as far as clips done tell (the last line may be torn)."""
     clips = [json.loads(line)["n_samples"] for line in _lines(work / "progress.jsonl")[:-1]]
-    return f"about {2 * np.mean(clips) * len(index) / 1e9:.1f}" if clips else "some"
+    if not clips:
+        return ""
+    megabytes = 2e-6 * np.mean(clips) * len(index)
+    told = f"{megabytes / 1000:.1f} GB" if megabytes >= 1000 else f"{max(megabytes, 1):.0f} MB"
+    return f", which wants about {told}"
 
 
 def _identity(index: Index, settings: dict) -> str:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -224,7 +225,7 @@ def test_a_full_disk_is_one_sentence_and_the_next_call_goes_on(mtat_folder):
     told = builder.communicate()[1]
     assert builder.returncode == 1
     sentence = told[told.index("refused") :]
-    assert re.search(r"no room left for .*store, which wants about 0\.0 GB: free", sentence)
+    assert re.search(r"no room left for .*store, which wants about \d+ MB: free", sentence)
     assert sentence.count("\n") == 1 and 0 < decoded(mtat_folder) < 40
     assert build(mtat_folder).damaged() == []
 
@@ -265,8 +266,95 @@ def test_a_disk_full_from_the_start_is_one_sentence(mtat_folder, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(store, "_resume", full)
-    with pytest.raises(OSError, match=r"no room left for .* which wants some GB: free some space"):
+    with pytest.raises(OSError, match=r"no room left for [^ ]*store: free some space"):
         build(mtat_folder)
+
+
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        (OSError(errno.EMFILE, ""), "no file handle left for .*: close programs, or ask for fewer"),
+        (OSError(errno.EIO, ""), r"the disk of .*copy-of-9-.*mp3 fails: check it"),
+        (OSError(errno.ENOSPC, ""), "no room left for .*/store.*: free some space"),
+        (MemoryError(), r"no memory left for .*copy-of-9-.*mp3: close programs"),
+    ],
+)
+def test_a_machine_that_fails_costs_no_clip(mtat_folder, monkeypatch, failure, sentence):
+    with_many_clips(mtat_folder, 12)
+    original = store.decode
+
+    def fails_at_the_ninth(path, **settings):
+        if "copy-of-9-" in path.name:
+            raise failure
+        return original(path, **settings)
+
+    monkeypatch.setattr(store, "decode", fails_at_the_ninth)
+    with pytest.raises(OSError, match=sentence + ".*, and run this again; the clips done so far"):
+        build(mtat_folder)
+    assert decoded(mtat_folder) == 9
+    monkeypatch.setattr(store, "decode", original)
+    assert len(build(mtat_folder)) == 12
+
+
+def test_a_store_may_be_a_link_to_an_empty_folder(mtat_folder):
+    (mtat_folder / "disk" / "big").mkdir(parents=True)
+    (mtat_folder / "store").symlink_to(mtat_folder / "disk" / "big")
+    audio = build(mtat_folder)
+    assert audio.damaged() == [] and (mtat_folder / "store").is_symlink()
+    assert (mtat_folder / "disk" / "big" / "store.json").is_file()
+    assert build(mtat_folder).checksum == audio.checksum
+
+
+def busy(path):
+    raise OSError(errno.EBUSY, "Device or resource busy")
+
+
+@pytest.mark.parametrize(
+    ("method", "result", "sentence"),
+    [
+        ("is_mount", lambda path: True, r"store is a mount point or the working folder, .* in it"),
+        ("samefile", lambda path, other: other == ".", "store is a mount point or the working"),
+        ("rmdir", busy, r"cannot be written \(Device or resource busy\)"),
+    ],
+)
+def test_what_no_store_can_replace_is_refused_before_decoding(
+    mtat_folder, monkeypatch, method, result, sentence
+):
+    (mtat_folder / "store").mkdir()
+    monkeypatch.setattr(type(mtat_folder), method, result)
+    with pytest.raises((ValueError, OSError), match=sentence):
+        build(mtat_folder)
+    assert decoded(mtat_folder) == 0
+
+
+@pytest.mark.parametrize("look", ["is_file", "iterdir"])
+def test_another_process_may_finish_the_store_at_any_look(mtat_folder, monkeypatch, look):
+    build(mtat_folder).folder.rename(mtat_folder / "whole")
+    original = getattr(Path, look)
+
+    def looked(path):
+        try:
+            found = original(path)
+            return list(found) if look == "iterdir" else found
+        finally:
+            if path.name.startswith("store") and not (mtat_folder / "store").exists():
+                (mtat_folder / "whole").rename(mtat_folder / "store")
+
+    monkeypatch.setattr(Path, look, looked)
+    assert len(build(mtat_folder)) == 40
+
+
+def test_a_folder_may_vanish_before_it_is_held(tmp_path, monkeypatch):
+    original, removed = Path.open, []
+
+    def removed_before(path, *how):
+        if not removed:
+            removed.append(path.parent.rmdir())
+        return original(path, *how)
+
+    monkeypatch.setattr(Path, "open", removed_before)
+    with alone(tmp_path / "work"):
+        assert (tmp_path / "work" / ".lock").is_file()
 
 
 @pytest.mark.parametrize("kind", [errno.EACCES, errno.EROFS])
