@@ -32,6 +32,8 @@ from jetatag.files import alone, atomic, checksum, inside, read_json, write_json
 from jetatag.memory import keep_memory
 
 FULL_SCALE = 32_767
+OUTCOME = {"n_samples": int, "peak": float, "checksum": str, "reason": str}
+"""A line of progress: what became of a clip."""
 FLUSH_S = 0.1
 """How much work a killed process may lose, in seconds."""
 
@@ -382,12 +384,7 @@ def _resume(work: Path, identity: str, usable: Callable[[int], bool]) -> list[di
         shutil.rmtree(work / "store", ignore_errors=True)
         (work / "progress.jsonl").unlink(missing_ok=True)
         write_json(marker, identity)
-    outcomes = []
-    for line in _lines(work / "progress.jsonl"):
-        try:
-            outcomes.append(json.loads(line))
-        except ValueError:
-            break  # the last line of a killed process may be torn
+    outcomes = _progress(work)
     repaired = (row for row, o in enumerate(outcomes) if o["reason"] and usable(row))
     outcomes = outcomes[: next(repaired, None)]
     audio = work / "store" / "audio.i16"
@@ -408,13 +405,24 @@ def crc32(samples: np.ndarray) -> str:
     return f"{zlib.crc32(samples):08x}"
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.is_file() else []
+def _progress(work: Path) -> list[dict[str, Any]]:
+    """Outcomes of the clips done so far; a killed process may tear the last line, a power cut
+    several, and nothing counts from the first of them on."""
+    path, outcomes = work / "progress.jsonl", []
+    for line in path.read_bytes().splitlines() if path.is_file() else []:
+        try:
+            outcome = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(outcome, dict) or {k: type(v) for k, v in outcome.items()} != OUTCOME:
+            break
+        outcomes.append(outcome)
+    return outcomes
 
 
 def _wanted(index: Index, work: Path) -> str:
-    """What the whole store will take, as far as clips done tell (the last line may be torn)."""
-    clips = [json.loads(line)["n_samples"] for line in _lines(work / "progress.jsonl")[:-1]]
+    """What the whole store will take, as far as clips done tell."""
+    clips = [outcome["n_samples"] for outcome in _progress(work)]
     if not clips:
         return ""
     megabytes = 2e-6 * np.mean(clips) * len(index)

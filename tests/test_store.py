@@ -80,7 +80,9 @@ def test_a_finished_store_is_opened_and_another_is_refused(mtat_folder):
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_an_interrupted_build_goes_on_to_the_same_bytes(mtat_folder, monkeypatch, lost):
+@pytest.mark.parametrize("torn", [b'{"n_sam', b"null\n" + bytes([0, 255]), b'{"reason": ""}\n'])
+def test_an_interrupted_build_goes_on_to_the_same_bytes(mtat_folder, monkeypatch, lost, torn):
+    """A killed process tears the line that it was writing, a power cut may leave anything."""
     whole = build(mtat_folder)
     expected = (whole.folder / "audio.i16").read_bytes()
     whole.folder.rename(mtat_folder / "whole")
@@ -98,8 +100,8 @@ def test_an_interrupted_build_goes_on_to_the_same_bytes(mtat_folder, monkeypatch
     assert not (mtat_folder / "store").exists()
     partial = mtat_folder / ".store.partial"
     done = len((partial / "progress.jsonl").read_text().splitlines())
-    with (partial / "progress.jsonl").open("a") as progress:
-        progress.write('{"n_sam')  # the line a killed process was writing
+    with (partial / "progress.jsonl").open("ab") as progress:
+        progress.write(torn)
     samples = (partial / "store" / "audio.i16").read_bytes()
     (partial / "store" / "audio.i16").write_bytes(samples[:-4] if lost else samples + b"torn")
     done -= lost  # the last clip's samples never reached the disk
