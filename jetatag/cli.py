@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from jetatag.config import PRESETS, RunConfig, preset, read_yaml, refuse_unknown
+from jetatag.config import PRESETS, RunConfig, checked, preset, read_yaml, refuse_unknown
 from jetatag.files import alone, atomic, read_json
 
 GRID_PARAMETERS = ["trained"]
@@ -194,17 +194,17 @@ def train_run(path: Path, changes: list[str], until: str | None) -> int:
 
     Under `torchrun` every process does this, and they share the work.
     """
-    values = {"preset": "paper", "runs": "runs", "settings": {}}
-    values |= read_yaml(path) | dict(_change(text) for text in changes)
-    notebook_places = ("preset", "store", "runs", "settings")
-    settings = [field.name for field in dataclasses.fields(RunConfig)]
-    refuse_unknown(values, [*notebook_places, *settings], "training parameter")
-    if "store" not in values:
+    places = {"preset": "paper", "store": None, "runs": "runs"}
+    values = dict(places)
+    for given in (read_yaml(path), dict(_change(text) for text in changes)):  # the latter wins
+        more = checked(given.pop("settings", {}), dict, "settings")
+        values |= given | more
+    if values["store"] is None:
         raise ValueError(f"{path} names no store: add the folder that notebook 01 prepared.")
-    preset_name, store, runs, more = (
-        values.pop(name) for name in ("preset", "store", "runs", "settings")
-    )
-    config = preset(preset_name, **values, **more)
+    settings = [field.name for field in dataclasses.fields(RunConfig)]
+    refuse_unknown(values, [*places, *settings], "training parameter")
+    name, store, runs = (checked(values.pop(place), str, place) for place in places)
+    config = preset(name, **values)
 
     from jetatag import compute, predict, train
     from jetatag.runs import Run, banner, score_table

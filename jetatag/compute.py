@@ -79,8 +79,8 @@ def place(model: nn.Module, config: RunConfig, fabric: Fabric) -> None:
     model.to(fabric.device)
     if fabric.device.type == "cpu":
         keep_memory()
-    if config.sync_batch_norm and fabric.world_size > 1:
-        synchronise(model.extractor)
+    if config.sync_batch_norm:
+        synchronise(model.extractor, fabric.world_size)
     if config.precision == "bf16-mixed":
         if fabric.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
             raise ValueError(
@@ -100,6 +100,21 @@ def extract(model: nn.Module, audio: Tensor, fabric: Fabric) -> Tensor:
     """
     with fabric.autocast():
         return model.extractor(audio.to(fabric.device)).float()
+
+
+def seed_chance(seed: int, device: torch.device) -> None:
+    """Where torch's chance on the CPU and on `device` starts from; `torch.manual_seed` asks every
+    kind of accelerator, which takes longer than a step on kept features."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
+def agree_on_buffers(model: nn.Module, fabric: Fabric) -> None:
+    """Take over the first process's moving statistics: each has gathered those of its own crops,
+    and what is scored and saved shall be one model."""
+    for buffer in model.buffers() if fabric.world_size > 1 else ():
+        torch.distributed.broadcast(buffer, 0)
 
 
 def shares(n_rows: int, fabric: Fabric) -> list[slice]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ def checked(value: Any, annotation: Any, name: str) -> Any:
         return annotation.from_dict(value)
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if annotation is float and isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, not {value}.")
     if not isinstance(value, annotation) or (annotation is int and isinstance(value, bool)):
         hint = " (in YAML write 1.0e-3, not 1e-3)" if annotation is float else ""
         raise ValueError(f"{name} must be of type {annotation.__name__}, not {value!r}{hint}.")
@@ -215,6 +218,8 @@ class RunConfig(Settings):
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.stage2_crops < 0 or self.seed < 0 or self.checkpoint_minutes < 0:
             raise ValueError("stage2_crops, seed and checkpoint_minutes must not be negative.")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be below 2⁶³, not {self.seed}.")
         phases = (*self.stage1, *self.stage2)
         if self.optimizer_form == "as_coded" and any(
             phase.optimizer == "adamw" or phase.shape != "constant" for phase in phases
@@ -290,9 +295,12 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     """Read a YAML mapping; a missing file or anything else in it is refused in one sentence."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: give the path of a YAML file.")
+        told = "is no file" if path.exists() else "does not exist"
+        raise FileNotFoundError(f"{path} {told}: give the path of a YAML file.")
     try:
         values = yaml.safe_load(path.read_text())
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text: save it as that.") from None
     except yaml.YAMLError as error:
         problem = " ".join(str(error).split())
         raise ValueError(f"{path} is not valid YAML: {problem}.") from None

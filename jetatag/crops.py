@@ -83,11 +83,14 @@ class Crops(Dataset):
         return len(self.rows)
 
     def __getitem__(self, position: int) -> torch.Tensor:
-        return self.__getitems__([position])[0]
+        return self.take([position])[0]
 
-    def __getitems__(self, positions: Sequence[int]) -> torch.Tensor:
+    def take(self, positions: Sequence[int]) -> torch.Tensor:
+        """The crops of several clips, (n, crop_samples) float32."""
         rows, starts = self.rows[positions], self.starts[positions]
         return torch.from_numpy(self.store.read(rows, starts, self.crop_samples))
+
+    __getitems__ = take  # what a loader asks for
 
     @cached_property
     def starts(self) -> np.ndarray:

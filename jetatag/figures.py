@@ -239,8 +239,8 @@ def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
         if column in stage and stage[column].notna().any():
             few = marker if len(stage) <= 12 else None  # a short curve shows its points
             ax.plot(stage["epoch"], stage[column], line, color=colour, marker=few, ms=4, label=name)
-    rate = stage["learning_rate"].to_numpy()
-    for change in np.flatnonzero(np.diff(rate)):
+    changes = np.diff(stage["learning_rate"].to_numpy()) != 0
+    for change in () if changes.all() else np.flatnonzero(changes):  # a cycle changes every epoch
         ax.axvline(stage["epoch"].iloc[change] + 0.5, color="0.4", linestyle=":", linewidth=1)
     ax.set(xlabel="epoch", ylabel=_named(quantity))
     ax.set_title(_named(str(stage["stage"].iloc[0])), fontsize=9)

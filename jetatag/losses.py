@@ -66,7 +66,7 @@ def cosine_variance(z_audio: Tensor, z_tag: Tensor) -> Tensor:
 
 def _shrinkage(z: Tensor) -> Tensor:
     """How far the deviations of z (clip, dimension) are below those of a filled sphere."""
-    variance = z.shape[1] * z.var(dim=0, correction=0)
+    variance = z.shape[1] * z.var(dim=0)
     return (1 - (variance + 1e-4).sqrt()).clamp(min=0).mean()
 
 

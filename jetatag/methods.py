@@ -21,6 +21,8 @@ from jetatag.heads import JointModel
 
 BEST = "valid_average_precision"
 """The score by which a stage that keeps its best epoch chooses it."""
+EARLY = 5
+"""Epochs of a stage in which a shared space may still be finding its shape."""
 SMALL_GAP, ALL_ALIKE = 0.25, 0.98
 """A shared space within this gap (deviations), or with a mean cosine of strangers above this, tells
 no clips apart."""
@@ -96,26 +98,30 @@ def _mean_over_tags(labels: np.ndarray, probs: np.ndarray) -> dict[str, float]:
     return {name: float(area) for name, (area,) in areas.items()}
 
 
+def state_of_space(scores: dict[str, float]) -> str:
+    """What `joint_scores` say of the shared space: "mirrored", "collapsed", or nothing."""
+    if "valid_gap" not in scores:
+        return ""
+    if scores["valid_gap"] < -SMALL_GAP:
+        return "mirrored"
+    alike = scores["valid_unmatched_cosine"] > ALL_ALIKE
+    return "collapsed" if alike or scores["valid_gap"] < SMALL_GAP else ""
+
+
 def warn_of_space(scores: dict[str, float], where: str) -> None:
     """Warn (`SpaceWarning`) of a shared space in which clips do not lie by their own tags."""
-    if "valid_gap" not in scores:
-        return
-    gap, alike = scores["valid_gap"], scores["valid_unmatched_cosine"]
-    told = (
-        f"gap {gap:.2f} deviations, mean cosine {scores['valid_matched_cosine']:.2f} to a clip's "
-        f"own tags and {alike:.2f} to others'"
-    )
-    if gap < -SMALL_GAP:
+    state = state_of_space(scores)
+    what = {
+        "mirrored": "is mirrored: clips lie away from their own tags, so that maps and searches in "
+        "it have the wrong sign",
+        "collapsed": "has collapsed: it hardly tells clips apart; train longer, or choose a pair "
+        "loss that forbids it, such as subset_query",
+    }
+    if state:
         warnings.warn(
-            f"{where} the shared space is mirrored: clips lie away from their own tags ({told}). "
-            "Maps and searches in it have the wrong sign.",
-            SpaceWarning,
-            stacklevel=3,
-        )
-    elif gap < SMALL_GAP or alike > ALL_ALIKE:
-        warnings.warn(
-            f"{where} the shared space has collapsed: it hardly tells clips apart ({told}). Train "
-            "longer, or choose a pair loss that forbids it, such as subset_query.",
+            f"{where} the shared space {what[state]} (gap {scores['valid_gap']:.2f} deviations; "
+            f"mean cosine {scores['valid_matched_cosine']:.2f} to a clip's own tags and "
+            f"{scores['valid_unmatched_cosine']:.2f} to others').",
             SpaceWarning,
             stacklevel=3,
         )
@@ -129,7 +135,7 @@ class Stage:
     """What learns, by which loss, watched by which scores, on which of the config's schedules.
 
     `keeps` says whether the weights of the last or of the best validation epoch remain; with
-    `shuffled` every training clip has another clip's tags.
+    `shuffled` the training clips' tag sets are permuted among them.
     """
 
     name: str

@@ -213,7 +213,8 @@ def write_run(
     if store is None:
         data = {"name": "unknown", "checksum": "unknown", "clips_by_split": {}, "padded_clips": {}}
         data |= {"tags": vocabulary.tags, "task": vocabulary.task}
-        write_json(run.folder / "record.json", {"data": data, "made_by": provenance()})
+        record = {"data": data, "made_by": provenance(), "stages": {}}
+        write_json(run.folder / "record.json", record)
         write_json(run.folder / "config.json", config.to_dict())
     else:
         Run.start(runs, config, store)

@@ -14,6 +14,7 @@ import platform
 import resource
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -61,7 +62,7 @@ class Run:
     def start(cls, parent: Path | str, config: RunConfig, store: AudioStore) -> "Run":
         """Open the run of this config under `parent`, or begin it.
 
-        A folder of the same name that was begun with other settings or other data is refused
+        A folder of the same name that was trained with other settings or other data is refused
         (`ValueError`), naming the difference.
         """
         folder = Path(parent) / config.name
@@ -75,16 +76,18 @@ class Run:
             "tags": list(store.vocabulary.tags),
             "task": store.vocabulary.task,
         }
-        if (folder / "config.json").is_file():
+        if (folder / "config.json").is_file() and _has_begun(folder):
             begun = cls.open(folder)
             _refuse_difference(folder, begun.config, config)
             if begun.record["data"]["checksum"] != store.checksum:
                 raise ValueError(f"{folder} was begun on other data: choose another runs folder.")
             return cls(folder, config)
         made_by = {"begun": datetime.now(UTC).isoformat(timespec="seconds"), **provenance()}
-        write_json(folder / "record.json", {"data": data, "made_by": made_by, "stages": {}})
-        write_json(folder / "config.json", config.to_dict())
-        return cls(folder, config)
+        run = cls(folder, config)
+        if run.writes:
+            write_json(folder / "record.json", {"data": data, "made_by": made_by, "stages": {}})
+            write_json(folder / "config.json", config.to_dict())
+        return run
 
     @classmethod
     def open(cls, folder: Path | str) -> "Run":
@@ -94,12 +97,20 @@ class Run:
             raise FileNotFoundError(
                 f"{folder} is no run folder: train one with notebooks 02 and 03."
             )
-        return cls(folder, RunConfig.from_dict(read_json(folder / "config.json")))
+        values = read_json(folder / "config.json")
+        if not isinstance(values, dict):
+            raise ValueError(f"{folder}/config.json holds no settings: delete the run.")
+        return cls(folder, RunConfig.from_dict(values))
 
     @property
     def record(self) -> dict[str, Any]:
         """Data, versions, commit, machine, and each finished stage's time and memory."""
-        return read_json(self.folder / "record.json")
+        record = read_json(self.folder / "record.json")
+        if not isinstance(record, dict) or not {"data", "stages"} <= record.keys():
+            raise ValueError(
+                f"{self.folder}/record.json is not a run's record: delete the run and train again."
+            )
+        return record
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -113,7 +124,11 @@ class Run:
         path = self.folder / "history.csv"
         if not path.is_file():
             return pd.DataFrame({"stage": [], "epoch": []})
-        return pd.read_csv(path)
+        try:
+            history = pd.read_csv(path)
+            return history.astype({"stage": str, "epoch": int})
+        except (ValueError, KeyError):
+            raise ValueError(f"{path} is damaged: delete the run and train again.") from None
 
     def write_history(self, history: pd.DataFrame) -> None:
         """Replace the history."""
@@ -147,8 +162,10 @@ class Run:
             return
         for file in [f"{stage}.safetensors" for stage in stages] + PREDICTIONS:
             (self.folder / file).unlink(missing_ok=True)
-        history = self.history
+        history, record = self.history, self.record
         self.write_history(history[~history.stage.isin(stages)])
+        kept = {name: facts for name, facts in record["stages"].items() if name not in stages}
+        write_json(self.folder / "record.json", {**record, "stages": kept})
 
     def write_checkpoint(self, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
         """Keep where training stands: tensors, and notes that JSON can hold."""
@@ -161,7 +178,7 @@ class Run:
         if not self.has(CHECKPOINT):
             return None
         tensors, told = self.read_tensors(CHECKPOINT)
-        if told.get("run") != self.identity:
+        if told.get("run") != self.identity or "notes" not in told:
             raise ValueError(
                 f"{self.folder / CHECKPOINT} is not of this run's settings and data: delete it to "
                 "begin the stage anew, or bring back the one that belongs here."
@@ -205,7 +222,8 @@ class Run:
         if not self.writes:
             return
         with atomic(self.folder / file) as temporary:
-            save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, notes)
+            # Copies, because weights that two layers share may not be saved as such.
+            save_file({k: v.contiguous().clone() for k, v in tensors.items()}, temporary, notes)
 
     def read_tensors(self, file: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Tensors (on the CPU) and notes; a torn or foreign file is refused (`ValueError`)."""
@@ -243,10 +261,16 @@ def listing(parent: Path | str) -> pd.DataFrame:
     """One row for every run anywhere under `parent`: what it is, how far it came, what it took.
 
     `valid_ap` is the last macro average precision on the validation split (one window a clip),
-    `wall_s` and `peak_mib` are of the finished stages. None is refused in one sentence.
+    `wall_s` and `peak_mib` are of the finished stages. A damaged run is left out with a warning;
+    no run at all is refused in one sentence.
     """
     folders = sorted(path.parent for path in Path(parent).rglob("config.json"))
-    rows = [_listed(Run.open(folder)) for folder in folders if (folder / "record.json").is_file()]
+    rows = []
+    for folder in (folder for folder in folders if (folder / "record.json").is_file()):
+        try:
+            rows.append(_listed(Run.open(folder)))
+        except ValueError as error:
+            warnings.warn(f"left out: {error}", stacklevel=2)
     if not rows:
         raise FileNotFoundError(f"no run under {parent}: train one with `jetatag train`.")
     return pd.DataFrame(rows)
@@ -266,10 +290,11 @@ def _listed(run: Run) -> dict[str, Any]:
         "state": "scored" if run.has("scores.npz") else " + ".join(record["stages"]) or "begun",
         "epochs": len(history),
         "valid_ap": ap.iloc[-1] if len(ap) else np.nan,
-        "wall_s": sum(stage["wall_time_s"] for stage in stages),
-        "peak_mib": max((stage["peak_memory_mib"] for stage in stages), default=np.nan),
-        "commit": record["made_by"]["commit"],
-        "begun": record["made_by"].get("begun", ""),
+        # Imported stages have neither.
+        "wall_s": sum(stage["wall_time_s"] or 0 for stage in stages),
+        "peak_mib": max((stage["peak_memory_mib"] or np.nan for stage in stages), default=np.nan),
+        "commit": record.get("made_by", {}).get("commit", ""),
+        "begun": record.get("made_by", {}).get("begun", ""),
     }
 
 
@@ -324,6 +349,11 @@ def peak_memory_mib() -> float:
         return torch.cuda.max_memory_allocated() / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def _has_begun(folder: Path) -> bool:
+    """Whether anything was trained here that other settings would contradict."""
+    return any(folder.glob("*.safetensors")) or (folder / "history.csv").is_file()
 
 
 def _refuse_difference(folder: Path, begun: RunConfig, wanted: RunConfig) -> None:

@@ -78,7 +78,7 @@ class Standing:
         was good is kept.
         """
         parts = {"model": learnt(model, stage), "best": self.best}
-        if not all(value.isfinite().all() for value in parts["model"].values()):
+        if not are_numbers(parts["model"]):
             return
         parts["optimizer"] = {
             f"{i}.{name}": value
@@ -111,6 +111,15 @@ class Standing:
         for name, value in tensors.items():
             kind, _, inner = name.partition(".")
             parts[kind][inner] = value
+        shapes = [
+            {name: value.shape for name, value in part.items()}
+            for part in (parts["model"], learnt(model, stage))
+        ]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"the checkpoint under {run.folder} holds other layers than the model: give the "
+                "extractor that it was trained with, or delete it to begin the stage anew."
+            )
         model.load_state_dict(parts["model"], strict=False)  # the rest is as the stage found it
         sums = {name: torch.tensor(s, device=device) for name, s in notes.pop("sums").items()}
         at = cls(**notes, sums=sums, best=parts["best"])
@@ -127,6 +136,11 @@ class Standing:
 def learnt(model: nn.Module, stage: Stage) -> dict[str, Tensor]:
     """Weights and statistics of the parts that the stage changes."""
     return {k: v for k, v in model.state_dict().items() if k.split(".")[0] in stage.learns}
+
+
+def are_numbers(weights: dict[str, Tensor]) -> bool:
+    """Whether all are finite."""
+    return all(bool(value.isfinite().all()) for value in weights.values())
 
 
 class Log:
@@ -154,11 +168,12 @@ class Log:
             self.events.close()
 
     def step(self, epoch: int, terms: dict[str, Tensor], n_clips: int) -> None:
-        """Show a step's losses beside the last validation scores."""
-        shown = {name: f"{float(value):.4f}" for name, value in terms.items()}
-        self.bar.set_description(f"{self.name} epoch {epoch + 1}/{self.n_epochs}", refresh=False)
-        self.bar.set_postfix(shown | self.scores, refresh=False)
-        self.bar.update(n_clips)
+        """Count a step; now and then show its losses beside the last validation scores."""
+        if self.bar.update(n_clips):
+            name = f"{self.name} epoch {epoch + 1}/{self.n_epochs}"
+            shown = {name: f"{float(value):.4f}" for name, value in terms.items()}
+            self.bar.set_description(name, refresh=False)
+            self.bar.set_postfix(shown | self.scores)
 
     def epoch(self, done: int, row: dict[str, float]) -> None:
         """Take over an epoch's losses and scores."""

@@ -17,24 +17,34 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, Dataset
 
-from jetatag.compute import extract, gather, launch, own_share, place, shares
+from jetatag.compute import (
+    agree_on_buffers,
+    extract,
+    gather,
+    launch,
+    own_share,
+    place,
+    seed_chance,
+    shares,
+)
 from jetatag.config import Phase, RunConfig
 from jetatag.crops import Crops, batches, middle_starts
 from jetatag.heads import JointModel, build_model
 from jetatag.methods import (
+    EARLY,
     METHODS,
     Stage,
     adam_epochs_before,
     kept_epochs,
     phases_by_epoch,
+    state_of_space,
     warn_of_space,
 )
 from jetatag.optimizers import build_optimizer
 from jetatag.predict import frozen_features, refuse_other_store
 from jetatag.runs import Run
-from jetatag.standing import Log, Standing
+from jetatag.standing import Log, Standing, are_numbers, learnt
 from jetatag.store import AudioStore
 
 
@@ -92,8 +102,7 @@ def train_stage(
     data = StageData(model, stage, store, config, fabric)
     at = Standing.resume(run, stage, model, data.optimizer, fabric.device)
     stage_losses = StageLosses.of(model, stage, config, fabric)
-    history = run.history
-    history = history[(history.stage != stage.name) | (history.epoch <= at.epoch)]
+    history, space = _history_until(run, stage, at), ""
     with Log(run, stage, at, data.n_clips, data.n_steps) as log, kept_chance(fabric):
         for epoch in range(at.epoch, len(schedule)):
             phase, earlier = schedule[epoch]
@@ -109,6 +118,8 @@ def train_stage(
                 log.step(epoch, terms, len(rows))
                 if at.is_due(config):
                     at.save(run, stage, model)
+            data.refuse_spoilt(epoch)
+            agree_on_buffers(model, fabric)
             scores = fabric.broadcast(data.validate())
             row = {"learning_rate": at.rate, **at.end_epoch(data.n_clips), **scores}
             history = _with_row(history, {"stage": stage.name, "epoch": at.epoch, **row})
@@ -116,9 +127,11 @@ def train_stage(
             if stage.keeps == "best":
                 at.keep_best(scores, stage, model)
             if earlier + 1 == phase.epochs:
-                if run.writes:
-                    warn_of_space(scores, f"{config.name}, {stage.name}, after epoch {at.epoch}:")
                 at.save(run, stage, model)
+            before, space = space, state_of_space(scores)
+            settled = at.epoch >= EARLY or at.epoch == len(schedule)
+            if run.writes and settled and space != before:
+                warn_of_space(scores, f"{config.name}, {stage.name}, epoch {at.epoch}:")
             log.epoch(at.epoch, row)
             on_epoch(history)
     if stage.keeps == "best":
@@ -175,9 +188,9 @@ class StageLosses(nn.Module):
         where = (self.config.seed, self.stage.name, epoch, step)
         h = inputs.to(self.fabric.device)
         if not self.stage.frozen:
-            torch.manual_seed(chance(*where, self.fabric.global_rank))
+            seed_chance(chance(*where, self.fabric.global_rank), h.device)
             h = gather(extract(self.model, h, self.fabric), len(labels), self.fabric)
-        torch.manual_seed(chance(*where, "heads"))
+        seed_chance(chance(*where, "heads"), h.device)
         generator = torch.Generator().manual_seed(chance(*where, "queries"))
         with torch.autocast(h.device.type, enabled=False):
             return self.stage.loss(self.model, h, labels, self.config, generator)
@@ -205,7 +218,7 @@ class StageData:
     store: AudioStore
     config: RunConfig
     fabric: Fabric
-    kept: dict[int, Tensor] = field(default_factory=dict)
+    kept: dict[int, Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rows, self.valid_rows = self.store.rows("train"), self.store.rows("valid")
@@ -229,27 +242,45 @@ class StageData:
     def steps(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
         """The steps of `epoch` from its step `first` on: this process's share of the crops, or all
         features where the extractor is frozen, the labels, and the clips' rows."""
-        config, fabric, frozen = self.config, self.fabric, self.stage.frozen
-        order = batches(self.n_clips, config.batch_size, config.seed, epoch, config.shuffle)[first:]
-        own = order if frozen else [batch[own_share(len(batch), fabric)] for batch in order]
-        inputs = self.features(epoch) if frozen else self.crops(epoch)
-        loader = DataLoader(inputs, batch_sampler=own, collate_fn=_as_is)
-        for positions, batch in zip(order, loader, strict=True):
-            yield batch, torch.from_numpy(self.labels[positions]).float(), self.rows[positions]
+        config, n_clips = self.config, self.n_clips
+        crops = self.crops(self.crops_of[epoch])
+        for batch in batches(n_clips, config.batch_size, config.seed, epoch, config.shuffle)[
+            first:
+        ]:
+            labels = torch.from_numpy(self.labels[batch]).float()
+            if self.stage.frozen:
+                inputs = self.features(crops, batch)
+            else:
+                inputs = crops.take(batch[own_share(len(batch), self.fabric)])
+            yield inputs, labels, self.rows[batch]
 
     def crops(self, epoch: int) -> Crops:
         """The epoch's crop of every training clip."""
         config = self.config
         return Crops(self.store, self.rows, config.crop_samples, config.seed, epoch)
 
-    def features(self, epoch: int) -> "Features":
-        """The epoch's crops through the frozen extractor, once for each crop that is kept."""
-        epoch = self.crops_of[epoch]
-        if epoch not in self.kept:
-            if not self.config.stage2_crops:
-                self.kept.clear()
-            self.kept[epoch] = self._hear(self.rows, self.crops(epoch).starts)
-        return Features(self.kept[epoch])
+    @torch.no_grad()
+    def features(self, crops: Crops, positions: list[int]) -> Tensor:
+        """h (clip, n_features) of the crops at `positions` by the frozen extractor; where epochs
+        come back to these crops, each goes through it once and its features are kept."""
+        returns = self.crops_of.count(crops.epoch) > 1
+        if not returns:
+            return self._hear_crops(crops, positions)
+        if crops.epoch not in self.kept:
+            shape = (self.n_clips, self.model.extractor.n_features)
+            self.kept[crops.epoch] = torch.full(shape, torch.nan, device=self.fabric.device)
+        kept = self.kept[crops.epoch]
+        new = np.array(positions)[kept[positions, 0].isnan().cpu().numpy()].tolist()
+        if new:
+            kept[new] = self._hear_crops(crops, new)
+        return kept[positions]
+
+    def _hear_crops(self, crops: Crops, positions: list[int]) -> Tensor:
+        own = positions[own_share(len(positions), self.fabric)]
+        h = torch.empty(0, self.model.extractor.n_features, device=self.fabric.device)
+        if own:
+            h = extract(self.model, crops.take(own), self.fabric)
+        return gather(h, len(positions), self.fabric)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -260,13 +291,12 @@ class StageData:
         self.model.eval()
         if self.valid_h is None or not self.stage.frozen:
             starts = middle_starts(self.store.lengths[self.valid_rows], self.config.crop_samples)
-            self.valid_h = self._hear(self.valid_rows, starts)
+            self.valid_h = frozen_features(
+                self.model, self.store, self.valid_rows, starts, self.config, self.fabric
+            )
         truth = torch.from_numpy(labels).float().to(self.fabric.device)
         scores = self.stage.scores(self.model, self.valid_h, truth)
         return {name: value for name, value in scores.items() if np.isfinite(value)}
-
-    def _hear(self, rows: np.ndarray, starts: np.ndarray) -> Tensor:
-        return frozen_features(self.model, self.store, rows, starts, self.config, self.fabric)
 
     def refuse_nonsense(
         self, terms: dict[str, Tensor], epoch: int, step: int, rows: np.ndarray
@@ -282,22 +312,14 @@ class StageData:
                 "look at these clips; the last checkpoint is kept."
             )
 
-
-@dataclass(frozen=True)
-class Features(Dataset):
-    """Kept features (clip, n_features) as a dataset of whole batches."""
-
-    h: Tensor
-
-    def __len__(self) -> int:
-        return len(self.h)
-
-    def __getitems__(self, positions: list[int]) -> Tensor:
-        return self.h[positions]
-
-
-def _as_is(batch: Tensor) -> Tensor:
-    return batch
+    def refuse_spoilt(self, epoch: int) -> None:
+        """Stop (`FloatingPointError`) where the epoch's last step left weights that are no numbers,
+        as an infinite gradient does, before they are scored or kept."""
+        if not are_numbers(learnt(self.model, self.stage)):
+            raise FloatingPointError(
+                f"{self.config.name}: weights that are no numbers in {self.stage.name} after epoch "
+                f"{epoch + 1}: lower the learning rate; the last checkpoint is kept."
+            )
 
 
 def _can_score(labels: np.ndarray) -> bool:
@@ -314,6 +336,19 @@ def facts_of(stage: Stage, at: Standing, config: RunConfig, fabric: Fabric) -> d
         "crops_a_clip": len(set(kept_epochs(stage, config))),
         **best,
     }
+
+
+def _history_until(run: Run, stage: Stage, at: Standing) -> pd.DataFrame:
+    """The history as far as the checkpoint goes on from it; refused (`ValueError`) where it lacks
+    epochs."""
+    history = run.history
+    history = history[(history.stage != stage.name) | (history.epoch <= at.epoch)]
+    if history.epoch[history.stage == stage.name].tolist() != list(range(1, at.epoch + 1)):
+        raise ValueError(
+            f"{run.folder}/history.csv lacks epochs of {stage.name} that its checkpoint has seen: "
+            "bring it back, or delete the run and train again."
+        )
+    return history
 
 
 def _with_row(history: pd.DataFrame, row: dict[str, Any]) -> pd.DataFrame:

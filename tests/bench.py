@@ -215,7 +215,7 @@ def bench_crops(folder: Path) -> None:
         crops = Crops(store, np.arange(n_clips), 80_000, seed=0, epoch=0)
         positions = np.random.default_rng(0).integers(0, n_clips, (1000, 16)).tolist()
         turns = itertools.cycle(positions)
-        speed = 16 * rate(lambda crops=crops, turns=turns: crops.__getitems__(next(turns)))
+        speed = 16 * rate(lambda crops=crops, turns=turns: crops.take(next(turns)))
         print(f"crops: {speed:,.0f} a second, of clips of {duration_s} s")
 
 

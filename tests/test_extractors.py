@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from jetatag.extractors import EXTRACTORS, build_extractor
 from jetatag.extractors.harmonic import HarmonicSTFT, filter_centres
-from jetatag.extractors.layers import ConvNorm
+from jetatag.extractors.layers import ConvNorm, synchronise
 from jetatag.extractors.sinc import SincConv, SincFilters, band_edges
 
 WIDTH = 2
@@ -266,3 +266,10 @@ def test_as_coded_sinc_pads_twice():
 def test_unknown_names_and_options_are_refused(name, options, message):
     with pytest.raises(ValueError, match=message):
         build_extractor(name, **options)
+
+
+def test_norms_that_cannot_take_in_other_processes_are_refused():
+    own = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.BatchNorm1d(2))
+    with pytest.raises(ValueError, match=r"not torch\.nn\.modules\.batchnorm\.BatchNorm1d"):
+        synchronise(own, 2)
+    synchronise(build_extractor("sample_cnn", width=2), 2)

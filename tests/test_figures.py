@@ -99,6 +99,16 @@ def test_tag_correlation_prints_the_nearest_tags_numbers():
     assert [text.get_text() for text in ax.texts] == ["1.00", expected, expected, "1.00"]
 
 
+def test_a_cycle_is_no_row_of_phases():
+    rates = np.linspace(1, 0, 8)
+    cycle = pd.DataFrame({"stage": "stage1", "epoch": range(1, 9), "learning_rate": rates})
+    (axes,) = figures.loss_curves(cycle.assign(loss=1.0)).axes
+    assert len(axes.lines) == 1
+    phases = cycle.assign(loss=1.0, learning_rate=[1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
+    (axes,) = figures.loss_curves(phases).axes
+    assert [line.get_xdata()[0] for line in axes.lines[1:]] == [3.5, 6.5]
+
+
 def test_loss_curves_give_each_stage_its_own_quantities_and_mark_the_phases():
     axes = figures.loss_curves(history()).axes
     assert [ax.get_ylabel() for ax in axes] == ["loss", "pair", "gap", "loss", "ROC-AUC"]

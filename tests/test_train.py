@@ -212,6 +212,63 @@ def test_a_checkpoint_never_holds_weights_that_are_no_numbers(tiny_store, tiny_c
     assert all(value.isfinite().all() for value in tensors.values())
 
 
+def test_weights_that_are_no_numbers_are_no_result(tiny_store, tiny_config, tmp_path):
+    """An infinite gradient in the very last step, whose loss nobody sees."""
+    config = tiny_config.replace(method="no_je", pair_loss="none")
+    run, seen = Run.start(tmp_path, config, tiny_store), []
+
+    def spoil(gradient):
+        seen.append(1)
+        return gradient * (torch.inf if len(seen) == 3 * 4 else 1)
+
+    model = train.build_model(config, tiny_store.vocabulary)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "build_model", lambda *_: model)
+        model.classifier[-1].bias.register_hook(spoil)
+        with pytest.raises(FloatingPointError, match="no numbers in end_to_end after epoch 3"):
+            train.train(run, tiny_store)
+    assert not run.has("end_to_end.safetensors") and len(run.history) == 2
+
+
+def test_what_a_checkpoint_goes_on_from_must_be_there(tiny_store, tiny_config, tmp_path):
+    class Interrupted(Exception):
+        pass
+
+    def stop(history):
+        if len(history) == 2:
+            raise Interrupted
+
+    def own(*layers):
+        module = Loudness()
+        module.extra = nn.Sequential(*layers)
+        return module
+
+    config = tiny_config.replace(extractor="own", crop_samples=16_000)
+    run = Run.start(tmp_path, config, tiny_store)
+    with pytest.raises(Interrupted):
+        train.train(run, tiny_store, on_epoch=stop, extractor=own(nn.Linear(2, 2)))
+    for other in (own(), own(nn.Linear(2, 2), nn.Linear(2, 2)), own(nn.Linear(3, 2))):
+        with pytest.raises(ValueError, match="holds other layers than the model"):
+            train.train(run, tiny_store, extractor=other)
+    history = (run.folder / "history.csv").read_text()
+    for content, sentence in (("", "is damaged"), ("stage,epoch\n", "lacks epochs of stage1")):
+        (run.folder / "history.csv").write_text(content)
+        with pytest.raises(ValueError, match=sentence):
+            train.train(run, tiny_store, extractor=own(nn.Linear(2, 2)))
+    (run.folder / "history.csv").write_text(history)
+    train.train(run, tiny_store, until="stage1", extractor=own(nn.Linear(2, 2)))
+
+
+def test_weights_that_layers_share_can_be_kept(tiny_store, tiny_config, tmp_path):
+    tied = Loudness()
+    tied.one, tied.other = nn.Linear(2, 2), nn.Linear(2, 2)
+    tied.other.weight = tied.one.weight
+    config = tiny_config.replace(extractor="own", crop_samples=16_000, checkpoint_minutes=0)
+    run = Run.start(tmp_path, config, tiny_store)
+    train.train(run, tiny_store, extractor=tied)
+    assert run.has("stage2.safetensors")
+
+
 def test_a_torn_or_foreign_checkpoint_is_refused(tiny_store, tiny_config, tmp_path):
     run = Run.start(tmp_path, tiny_config, tiny_store)
     for content, sentence in (
@@ -286,7 +343,15 @@ def test_records_say_what_a_reviewer_asks(tiny_store, tiny_config, tmp_path):
     other = replace(tiny_store, table=tiny_store.table.replace({"split": {"valid": "test"}}))
     assert runs.split_checksum(other) != record["data"]["split_checksum"]
     Run.start(tmp_path, tiny_config.replace(seed=7), tiny_store)
-    table = runs.listing(tmp_path)
+    torn = Run.start(tmp_path / "torn", tiny_config, tiny_store)
+    (torn.folder / "record.json").write_text("{}")
+    imported = Run.start(tmp_path / "imported", tiny_config, tiny_store)
+    told = imported.record | {"stages": {"s": {"wall_time_s": None, "peak_memory_mib": None}}}
+    (imported.folder / "record.json").write_text(json.dumps(told))
+    with pytest.warns(UserWarning, match="left out: .*is not a run's record"):
+        table = runs.listing(tmp_path)
+    assert table.pop("run").str.contains("imported").tolist() == [True, False, False]
+    table = table[1:]
     assert table.state.tolist() == ["scored", "begun"] and table.seed.tolist() == [0, 7]
     assert table.epochs.tolist() == [6, 0] and table.valid_ap.notna().tolist() == [True, False]
     with pytest.raises(FileNotFoundError, match="no run under"):
@@ -313,6 +378,10 @@ def test_the_command_trains_what_the_yaml_says(tiny_store, tiny_config, tmp_path
         ("sed=3", "unknown training parameter 'sed'"),
         ("store=/nowhere", "holds no prepared store"),
         ("seed=x", "seed must be of type int"),
+        ("settings=null", "settings must be"),
+        ("store=5", "store must be"),
+        ("runs=[a]", "runs must be"),
+        ("checkpoint_minutes=.nan", "must be a finite number"),
     ):
         assert cli.main(["train", "--config", str(path), "--set", change]) == 2
         error = capsys.readouterr().err
@@ -358,7 +427,7 @@ def test_training_stage_1_anew_forgets_what_came_of_it(tiny_store, tiny_config, 
     before = state_of(run, "stage2")
     (run.folder / "stage1.safetensors").unlink()
     train.train(run, tiny_store, until="stage1")
-    assert not run.has("stage2.safetensors")
+    assert not run.has("stage2.safetensors") and list(run.record["stages"]) == ["stage1"]
     assert not any(run.has(file) for file in runs.PREDICTIONS)
     train.train(run, tiny_store)
     assert same(before, state_of(run, "stage2"))
@@ -383,16 +452,16 @@ def test_kept_features_pass_the_extractor_once_a_crop(
     config = tiny_config.replace(stage2=(Phase("adam", 1e-3, 20),), stage2_crops=16)
     run = Run.start(tmp_path, config, tiny_store)
     train.train(run, tiny_store, until="stage1")
-    heard = {"train": 0, "valid": 0}
-    frozen_features = train.frozen_features
-
-    def counted(model, store, rows, *others):
-        heard[store.table.split.iloc[rows[0]]] += 1
-        return frozen_features(model, store, rows, *others)
-
-    monkeypatch.setattr(train, "frozen_features", counted)
+    heard, extract = [], train.extract
+    monkeypatch.setattr(
+        train, "extract", lambda m, a, f: (heard.append(len(a)), extract(m, a, f))[1]
+    )
+    valid, frozen_features = [], train.frozen_features
+    monkeypatch.setattr(
+        train, "frozen_features", lambda *given: (valid.append(1), frozen_features(*given))[1]
+    )
     train.train(run, tiny_store)
-    assert heard == {"train": 16, "valid": 1}
+    assert sum(heard) == 16 * 30 and valid == [1]
     crops = {name: stage["crops_a_clip"] for name, stage in run.record["stages"].items()}
     assert crops == {"stage1": 3, "stage2": 16}
 
@@ -570,8 +639,11 @@ def test_misfits_are_refused(tiny_store, tiny_config, tmp_path):
     run = Run.start(tmp_path, tiny_config, tiny_store)
     with pytest.raises(ValueError, match="has no stage 'stage3'"):
         train.train(run, tiny_store, until="stage3")
+    begun = Run.start(tmp_path / "begun", tiny_config.replace(width=2), tiny_store)
+    begun = Run.start(tmp_path / "begun", tiny_config, tiny_store)  # nothing is lost by that
+    train.train(begun, tiny_store, until="stage1")
     with pytest.raises(ValueError, match="width = 4, not 8"):
-        Run.start(tmp_path, tiny_config.replace(width=8), tiny_store)
+        Run.start(tmp_path / "begun", tiny_config.replace(width=8), tiny_store)
     slow = Run.start(tmp_path / "slow", tiny_config.replace(sample_rate=8_000), tiny_store)
     with pytest.raises(ValueError, match="prepare a store at that rate"):
         train.train(slow, tiny_store)

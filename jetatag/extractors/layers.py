@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 EPSILON, MOMENTUM = 1e-3, 0.01  # batch normalisation: Keras' defaults in torch's terms
 
@@ -91,12 +92,20 @@ class BatchNorm2d(nn.BatchNorm2d):
         return _over_processes(self, x, biased=False)
 
 
-def synchronise(extractor: nn.Module) -> None:
+def synchronise(extractor: nn.Module, n_processes: int) -> None:
     """Let the batch normalisations of `extractor` take in the rows of all processes in training,
-    so that several with a part of the batch each learn as one with the whole of it."""
+    so that several with a part of the batch each learn as one with the whole of it.
+
+    Raises `ValueError` for layers that cannot, in an extractor of one's own.
+    """
     for layer in extractor.modules():
         if isinstance(layer, BatchNorm1d | BatchNorm2d):
-            layer.synchronised = True
+            layer.synchronised = n_processes > 1
+        elif isinstance(layer, _BatchNorm):
+            raise ValueError(
+                f"sync_batch_norm knows the normalisations of jetatag.extractors.layers, not "
+                f"{type(layer).__module__}.{type(layer).__name__}: use those, or set it to false."
+            )
 
 
 class _Sum(torch.autograd.Function):
