@@ -218,7 +218,7 @@ class StageData:
     store: AudioStore
     config: RunConfig
     fabric: Fabric
-    kept: dict[int, Tensor] = field(init=False, default_factory=dict)
+    kept: dict[int, tuple[Tensor, set[int]]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.rows, self.valid_rows = self.store.rows("train"), self.store.rows("valid")
@@ -263,16 +263,18 @@ class StageData:
     def features(self, crops: Crops, positions: list[int]) -> Tensor:
         """h (clip, n_features) of the crops at `positions` by the frozen extractor; where epochs
         come back to these crops, each goes through it once and its features are kept."""
-        returns = self.crops_of.count(crops.epoch) > 1
-        if not returns:
+        if self.crops_of.count(crops.epoch) == 1:
             return self._hear_crops(crops, positions)
         if crops.epoch not in self.kept:
             shape = (self.n_clips, self.model.extractor.n_features)
-            self.kept[crops.epoch] = torch.full(shape, torch.nan, device=self.fabric.device)
-        kept = self.kept[crops.epoch]
-        new = np.array(positions)[kept[positions, 0].isnan().cpu().numpy()].tolist()
-        if new:
-            kept[new] = self._hear_crops(crops, new)
+            self.kept[crops.epoch] = torch.empty(shape, device=self.fabric.device), set()
+        kept, heard = self.kept[crops.epoch]
+        size = self.config.batch_size
+        for block in {position // size for position in positions} - heard:
+            # By blocks of neighbours: a rounding must not depend on where training went on.
+            block_positions = list(range(self.n_clips)[block * size : (block + 1) * size])
+            kept[block_positions] = self._hear_crops(crops, block_positions)
+            heard.add(block)
         return kept[positions]
 
     def _hear_crops(self, crops: Crops, positions: list[int]) -> Tensor:
