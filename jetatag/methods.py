@@ -118,13 +118,13 @@ def warn_of_space(scores: dict[str, float], where: str) -> None:
         "loss that forbids it, such as subset_query",
     }
     if state:
-        warnings.warn(
+        told = (
             f"{where} the shared space {what[state]} (gap {scores['valid_gap']:.2f} deviations; "
             f"mean cosine {scores['valid_matched_cosine']:.2f} to a clip's own tags and "
-            f"{scores['valid_unmatched_cosine']:.2f} to others').",
-            SpaceWarning,
-            stacklevel=3,
+            f"{scores['valid_unmatched_cosine']:.2f} to others')."
         )
+        # No line of code is the cause, and a notebook should not store the path of one.
+        warnings.warn_explicit(told, SpaceWarning, "jetatag.train", 0)
 
 
 # Methods

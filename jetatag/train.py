@@ -128,10 +128,10 @@ def train_stage(
                 at.keep_best(scores, stage, model)
             if earlier + 1 == phase.epochs:
                 at.save(run, stage, model)
-            before, space = space, state_of_space(scores)
-            settled = at.epoch >= EARLY or at.epoch == len(schedule)
-            if run.writes and settled and space != before:
-                warn_of_space(scores, f"{config.name}, {stage.name}, epoch {at.epoch}:")
+            if at.epoch >= EARLY or at.epoch == len(schedule):
+                before, space = space, state_of_space(scores)
+                if run.writes and space != before:
+                    warn_of_space(scores, f"{config.name}, {stage.name}, epoch {at.epoch}:")
             log.epoch(at.epoch, row)
             on_epoch(history)
     if stage.keeps == "best":

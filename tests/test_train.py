@@ -331,6 +331,19 @@ def test_a_space_that_collapsed_or_is_mirrored_is_warned_of(gap, unmatched, told
     assert [told in str(warning.message) for warning in caught] == ([True] if told else [])
 
 
+def test_training_warns_once_of_a_space_that_is_still_collapsed(tiny_store, tiny_config, tmp_path):
+    phases = (Phase("adam", 1e-5, 7),)  # rates at which nothing is learned
+    run = Run.start(tmp_path, tiny_config.replace(stage1=phases), tiny_store)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        train.train(run, tiny_store, until="stage1")
+    told = [str(w.message) for w in caught if issubclass(w.category, methods.SpaceWarning)]
+    states = run.history.apply(lambda row: methods.state_of_space(row), axis=1).tolist()[4:]
+    changes = [now for now, before in zip(states, ["", *states], strict=False) if now != before]
+    assert [any(state in text for text in told) for state in changes if state] == [True] * len(told)
+    assert len(told) >= 1 and "epoch 5:" in told[0]
+
+
 def test_records_say_what_a_reviewer_asks(tiny_store, tiny_config, tmp_path):
     run = Run.start(tmp_path, tiny_config, tiny_store)
     predict(run, train.train(run, tiny_store), tiny_store)
