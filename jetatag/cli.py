@@ -301,7 +301,14 @@ def build_parser() -> argparse.ArgumentParser:
         dest="path",
         help="YAML with store, runs, preset and any setting of jetatag.config.RunConfig",
     )
-    verb.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", dest="changes")
+    verb.add_argument(
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="changes",
+        help="change what the file says, such as seed=1",
+    )
     verb.add_argument("--until", help="stop after this stage, such as stage1")
     verb = verbs.add_parser("runs", help="list the runs of a folder")
     verb.set_defaults(run=list_runs)

@@ -44,7 +44,7 @@ NAMES = {
     "learning_rate": "learning rate",
     "macro_clip": "per clip, macro areas",
     "micro_window": "per window, micro areas",
-    "stage1": "stage 1: joint embedding",
+    "stage1": "stage 1: extractor",
     "stage2": "stage 2: classifier",
 }
 

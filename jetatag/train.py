@@ -61,7 +61,7 @@ def train(
     history after each epoch. `extractor` is the module of a run whose extractor is "own", see
     `jetatag.extractors`. Under `torchrun` every process calls this, and they share the work.
     Raises `ValueError` where run and store do not fit, and `FloatingPointError` where a loss is
-    no number any more.
+    no number any more, or weights are none.
     """
     config = run.config
     _refuse_mismatch(run, store, until)
@@ -242,11 +242,9 @@ class StageData:
     def steps(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
         """The steps of `epoch` from its step `first` on: this process's share of the crops, or all
         features where the extractor is frozen, the labels, and the clips' rows."""
-        config, n_clips = self.config, self.n_clips
-        crops = self.crops(self.crops_of[epoch])
-        for batch in batches(n_clips, config.batch_size, config.seed, epoch, config.shuffle)[
-            first:
-        ]:
+        config, crops = self.config, self.crops(self.crops_of[epoch])
+        order = batches(self.n_clips, config.batch_size, config.seed, epoch, config.shuffle)
+        for batch in order[first:]:
             labels = torch.from_numpy(self.labels[batch]).float()
             if self.stage.frozen:
                 inputs = self.features(crops, batch)
@@ -369,11 +367,9 @@ def _refuse_small_batches(
     share = min(part.stop - part.start for part in shares(smallest, fabric))
     if share < needed:
         among = f" for {fabric.world_size} processes" if fabric.world_size > 1 else ""
-        told = (
-            f"batch_size {config.batch_size} makes a batch of {smallest} of {n_clips} clips{among}"
-        )
         raise ValueError(
-            f"{told}, and {config.extractor} needs {needed} to learn: choose a larger one."
+            f"batch_size {config.batch_size} makes a batch of {smallest} of {n_clips} clips"
+            f"{among}, and {config.extractor} needs {needed} to learn: choose a larger one."
         )
 
 

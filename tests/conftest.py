@@ -22,7 +22,7 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> store.AudioStore:
     return store.build(mtat.load(write_mtat(folder / "mtat")), folder / "store", workers=2)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_config() -> config.RunConfig:
     """A joint-embedding run of seconds."""
     phases = (config.Phase("adam", 1e-3, 2), config.Phase("sgd", 1e-2, 1))

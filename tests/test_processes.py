@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -49,46 +50,39 @@ def cells(config: RunConfig) -> dict[str, RunConfig]:
     }
 
 
-def by_two(
-    configs: dict[str, RunConfig], store: AudioStore, folder: Path
-) -> subprocess.CompletedProcess:
-    """Train the cells in two processes; returns how that ended."""
-    folder.mkdir()
+def torchrun(
+    configs: dict[str, RunConfig], store: AudioStore, folder: Path, *options: str
+) -> subprocess.Popen:
+    """Begin to train the cells under torchrun."""
+    folder.mkdir(exist_ok=True)
     settings = {name: config.to_dict() for name, config in configs.items()}
     (folder / "cells.json").write_text(json.dumps(settings))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [sys.executable, "-m", "torch.distributed.run", *options]
     command += [together.__file__, folder / "cells.json", store.folder, folder]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def by_two(configs: dict[str, RunConfig], store: AudioStore, folder: Path) -> tuple[int, str]:
+    """Train the cells in two processes; returns the exit status and what was said."""
+    process = torchrun(configs, store, folder, "--standalone", "--nproc-per-node=2")
+    _, said = process.communicate(timeout=600)
+    return process.returncode, said
 
 
 @pytest.fixture(scope="module")
-def both(tiny_store, tmp_path_factory) -> dict[str, tuple[Run, Run]]:
+def both(tiny_store, tiny_config, tmp_path_factory) -> dict[str, tuple[Run, Run]]:
     """Every cell's run by one process and by two."""
     folder = tmp_path_factory.mktemp("processes")
-    configs = cells(_tiny())
-    done = by_two(configs, tiny_store, folder / "two")
-    assert done.returncode == 0, done.stderr[-3000:]
+    configs = cells(tiny_config)
+    status, said = by_two(configs, tiny_store, folder / "two")
+    assert status == 0, said[-3000:]
     with warnings.catch_warnings(action="ignore"):
         together.train_cells(configs, tiny_store, folder / "one")
     return {
         name: tuple(Run.open(folder / n / name / config.name) for n in ("one", "two"))
         for name, config in configs.items()
     }
-
-
-def _tiny() -> RunConfig:
-    """As the fixture `tiny_config`, for a whole module."""
-    return RunConfig(
-        pair_loss="subset_query",
-        extractor="sample_cnn",
-        width=4,
-        embedding_dim=8,
-        crop_samples=59_049,
-        batch_size=8,
-        n_windows=3,
-        device="cpu",
-    )
 
 
 def numbers(run: Run) -> pd.DataFrame:
@@ -152,11 +146,31 @@ def test_every_clip_is_scored_once_and_in_order(both, tiny_store, name):
     np.testing.assert_allclose(*embeddings, atol=1e-3)
 
 
-def test_batches_too_small_for_the_processes_are_refused(tiny_store, tmp_path):
-    config = _tiny().replace(method="no_je", pair_loss="none", batch_size=3)
-    done = by_two({"small": config}, tiny_store, tmp_path / "two")
-    assert done.returncode != 0
-    assert "a batch of 3 of 30 clips for 2 processes, and sample_cnn needs 2" in done.stderr
+def test_two_machines_learn_what_one_does(both, tiny_store, tiny_config, tmp_path):
+    """As far as one machine can show: two agents of torchrun, a process each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    cell = {"subset_query": cells(tiny_config)["subset_query"]}
+    shared = ("--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1")
+    machines = [
+        torchrun(cell, tiny_store, tmp_path, *shared, f"--master-port={port}", f"--node-rank={n}")
+        for n in (0, 1)
+    ]
+    for machine in machines:
+        _, said = machine.communicate(timeout=300)
+        assert machine.returncode == 0, said[-3000:]
+    one, _ = both["subset_query"]
+    other = Run.open(tmp_path / "subset_query" / one.config.name)
+    np.testing.assert_allclose(numbers(other), numbers(one), rtol=1e-5, atol=1e-5)
+    assert {stage["processes"] for stage in other.record["stages"].values()} == {2}
+
+
+def test_batches_too_small_for_the_processes_are_refused(tiny_store, tiny_config, tmp_path):
+    config = tiny_config.replace(method="no_je", pair_loss="none", batch_size=3)
+    status, said = by_two({"small": config}, tiny_store, tmp_path / "two")
+    assert status != 0
+    assert "a batch of 3 of 30 clips for 2 processes, and sample_cnn needs 2" in said
 
 
 # Killed
@@ -183,11 +197,13 @@ def wait_for_checkpoints(folder: Path, process, n: int) -> None:
 
 
 @pytest.mark.parametrize("method", ["je", "no_je_early_stop"])
-def test_killed_at_random_moments_it_ends_in_the_same_bytes(tiny_store, tmp_path, method):
+def test_killed_at_random_moments_it_ends_in_the_same_bytes(
+    tiny_store, tiny_config, tmp_path, method
+):
     """kill -9, ten times, within steps, between them and while files are written."""
     pair_loss = "subset_query" if method == "je" else "none"
     few, many = ((Phase("adam", 1e-3, n), Phase("adamw", 1e-3, n, "one_cycle")) for n in (1, 20))
-    config = _tiny().replace(
+    config = tiny_config.replace(
         method=method,
         pair_loss=pair_loss,
         stage1=few,
