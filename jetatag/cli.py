@@ -8,12 +8,14 @@ import argparse
 import contextlib
 import dataclasses
 import io
+import itertools
+import json
 import logging
 import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,11 @@ import yaml
 from jetatag.config import PRESETS, RunConfig, checked, preset, read_yaml, refuse_unknown
 from jetatag.files import alone, atomic, read_json
 
-GRID_PARAMETERS = ["trained"]
-"""What the Snakefile itself takes, beside the notebooks' parameters: the runs to train."""
+GRID_PARAMETERS = ["trained", "datasets", "without"]
+"""What the Snakefile itself takes, beside the notebooks' parameters: the runs to train, data sets
+with what differs between them, and runs to leave out."""
+GRID_AXES = ("extractor", "seed", "method", "pair_loss", "label_share")
+"""Settings of which an entry of `trained` may list several values; the first two also for all."""
 
 FEWEST_TESTED = 3
 """Clips: fewer have no neighbours to share tags with, and with their tags make no map."""
@@ -42,21 +47,57 @@ def check_parameters(values: Mapping[str, Any], notebooks: list[Path]) -> None:
     Snakefile knows (papermill itself only warns), a data set or run that cannot be."""
     valid = {name for notebook in notebooks for name in parameters(notebook)}
     refuse_unknown(values, sorted(valid | set(GRID_PARAMETERS)), "parameter")
-    for name in ("data", "store", "runs", "out", "tag", "dataset"):
-        if not isinstance(values[name], str):
-            raise ValueError(f"{name} must be text, not {values[name]!r}.")
     from jetatag.datasets import refuse_options
 
-    refuse_options(values["dataset"], values.get("options", {}))
-    for cell in values["trained"]:
-        run_config(values, cell)
+    for own in by_dataset(values).values():
+        refuse_unknown(own, sorted(valid | set(GRID_PARAMETERS)), "parameter")
+        for name in ("data", "store", "runs", "out", "tag", "dataset"):
+            if not isinstance(own[name], str):
+                raise ValueError(f"{name} must be text, not {own[name]!r}.")
+        refuse_options(own["dataset"], own.get("options", {}))
+    grid(values)
 
 
-def run_config(values: Mapping[str, Any], cell: Mapping[str, Any]) -> RunConfig:
-    """The settings of one run of the grid: the preset, the shared parameters, the cell's own."""
-    shared = ("extractor", "seed", "device", "precision")
-    given = {name: values[name] for name in shared} | dict(cell) | dict(values["settings"])
-    return preset(values["preset"], **given)
+def by_dataset(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The parameters of every data set of the grid, by its name: the shared ones, what `datasets`
+    says of it, and a folder of its own under `runs`."""
+    several = values.get("datasets") or {values["dataset"]: {}}
+    if not all(isinstance(own, dict) for own in several.values()):
+        raise ValueError("datasets must name for each data set its own parameters, such as data.")
+    return {
+        name: {**values, "dataset": name, **own, "runs": f"{values['runs']}/{name}"}
+        | {"out": f"{values['out']}/{name}"}
+        for name, own in several.items()
+    }
+
+
+def grid(values: Mapping[str, Any]) -> dict[str, RunConfig]:
+    """The runs to train on each data set, by name: every entry of `trained`, once for each
+    combination of the values where it, or the shared parameters, list several (`GRID_AXES`).
+
+    An entry overrides the shared `settings`. Two runs of one name are refused (`ValueError`).
+    """
+    runs: dict[str, RunConfig] = {}
+    shared = {name: values[name] for name in ("extractor", "seed", "device", "precision")}
+    for entry in values["trained"]:
+        cell = {**shared, **values["settings"], **entry}
+        listed = {axis: cell[axis] for axis in GRID_AXES if isinstance(cell.get(axis), list)}
+        for combination in itertools.product(*listed.values()):
+            run = preset(values["preset"], **cell | dict(zip(listed, combination, strict=True)))
+            if run.name in runs:
+                raise ValueError(f"trained names the run {run.name} twice: leave one out.")
+            runs[run.name] = run
+    return {name: run for name, run in runs.items() if name not in values.get("without", ())}
+
+
+def run_parameters(run: RunConfig, name: str) -> dict[str, Any]:
+    """A run of the grid as parameters of notebooks 02 and 03: what is otherwise than in preset
+    `name` and no parameter of theirs goes into `settings`."""
+    plain, usual = (json.loads(json.dumps(config.to_dict())) for config in (run, preset(name)))
+    own = ("method", "pair_loss", "extractor", "seed", "device", "precision")
+    given = {setting: plain.pop(setting) for setting in own}
+    changed = {setting: value for setting, value in plain.items() if value != usual[setting]}
+    return given | {"settings": changed}
 
 
 def parameter_yaml(values: Mapping[str, Any], notebook: Path) -> str:
@@ -66,40 +107,79 @@ def parameter_yaml(values: Mapping[str, Any], notebook: Path) -> str:
 
 
 def reproduce(
-    name: str, changes: list[str], cores: str, data: str | None, dataset: str | None
+    name: str,
+    changes: list[str],
+    cores: str,
+    data: list[str],
+    dataset: str | None,
+    profile: Path | None,
 ) -> int:
-    """Run the six notebooks of preset `name` by Snakemake, then print the results table.
+    """Run the six notebooks over the grid of preset `name` by Snakemake, then print the results.
 
-    `data` is a folder of `dataset` to use instead of the preset's; `changes` are name=value pairs
-    over `notebooks/params/<name>.yaml`. Only what is missing runs. Returns the exit status.
+    `data` are folders to use instead of the preset's, one of `dataset` or several named
+    dataset=folder; `changes` are name=value pairs over `notebooks/params/<name>.yaml`; with a
+    Snakemake `profile`, such as a cluster's, its jobs run where that says. Only what is missing
+    runs. Where runs fail the tables are made of the others. Returns the exit status.
     """
     notebooks = find_notebooks()
     values = read_yaml(notebooks / "params" / f"{name}.yaml")
-    if dataset is not None and data is None:
-        raise ValueError(f"where is {dataset}? Give its folder with --data.")
-    if data is not None:
-        values |= own_data(name, data, dataset or "mtat")
+    values |= own_data(name, data, dataset)
     values |= dict(_change(text) for text in changes)
     check_parameters(values, sorted(notebooks.glob("0*.ipynb")))
-    if values["dataset"] != "rendered":  # which notebook 01 makes
-        check_data(values)
-    check_store(values)
+    for own in by_dataset(values).values():
+        if own["dataset"] != "rendered":  # which notebook 01 makes
+            check_data(own)
+        check_store(own)
     with alone(values["runs"]):
         params = Path(values["runs"]) / "params.yaml"  # stays beside the results as their record
         with atomic(params) as temporary:
             temporary.write_text(yaml.safe_dump(values, sort_keys=False))
-        status = run_snakemake(notebooks, params, cores)
-    if status == 0:
+        status = run_snakemake(notebooks, params, cores, profile)
+        failed = unfinished(values) if status == 1 else {}
+        if failed and len(failed) < len(grid(values)):
+            run_snakemake(notebooks, params, cores, profile, without=failed)
+    for run, executed in failed.items():
+        print(f"jetatag: {run} did not finish; see {executed}", file=sys.stderr)
+    if (Path(values["runs"]) / "results.csv").is_file():
         show_results(Path(values["runs"]))
     return status
 
 
-def own_data(name: str, data: str, dataset: str) -> dict[str, str]:
-    """Parameters of preset `name` for a data set of the user's: its results have a place of their
-    own, and the preset's tag, which is MagnaTagATune's, gives way to the vocabulary's first."""
-    runs = f"runs/{name}-{dataset}"
-    places = {"data": data, "store": f"{data.rstrip('/')}.store", "runs": runs, "out": runs}
-    return {**places, "dataset": dataset, **({} if dataset == "mtat" else {"tag": ""})}
+def own_data(name: str, data: list[str], dataset: str | None) -> dict[str, Any]:
+    """Parameters of preset `name` for data sets of the user's, each FOLDER of `dataset` or
+    DATASET=FOLDER: their results have a place of their own, and the preset's tag, which is
+    MagnaTagATune's, gives way to the vocabulary's first."""
+    if dataset is not None and not data:
+        raise ValueError(f"where is {dataset}? Give its folder with --data.")
+    named = [
+        text.partition("=") if "=" in text else (dataset or "mtat", "=", text) for text in data
+    ]
+    if len({key for key, _, _ in named}) < len(named):
+        raise ValueError("--data names a data set twice: give DATASET=FOLDER, each once.")
+    if not named:
+        return {}
+    runs = f"runs/{name}-{'+'.join(key for key, _, _ in named)}"
+    datasets = {
+        key: {
+            "data": folder,
+            "store": f"{folder.rstrip('/')}.store",
+            "options": {},
+            **({} if key == "mtat" else {"tag": ""}),
+        }
+        for key, folder in named
+    }
+    return {"datasets": datasets, "runs": runs, "out": runs}
+
+
+def unfinished(values: Mapping[str, Any]) -> dict[str, Path]:
+    """The runs of the grid that lack scores on some data set, and the executed notebook that
+    tells why."""
+    failed = {}
+    for own, run in itertools.product(by_dataset(values).values(), grid(values)):
+        if not (Path(own["runs"]) / run / "scores.npz").is_file():
+            told = sorted(Path(own["runs"], "notebooks").glob(f"0[23]_*.{run}.ipynb"))
+            failed[run] = told[-1] if told else Path(own["runs"]) / "notebooks"
+    return failed
 
 
 def check_data(values: Mapping[str, Any]) -> None:
@@ -123,21 +203,29 @@ def check_store(values: Mapping[str, Any]) -> None:
     """Refuse (`ValueError`) a store that was prepared at another sample rate than the runs want."""
     facts = Path(values["store"]) / "store.json"
     held = read_json(facts).get("sample_rate") if facts.is_file() else None
-    for cell in values["trained"]:
-        wanted = run_config(values, cell).sample_rate
-        if held not in (None, wanted):
+    for run in grid(values).values():
+        if held not in (None, run.sample_rate):
             raise ValueError(
-                f"{values['store']} holds audio at {held:,} Hz and the settings say {wanted:,}: "
-                "name another store (--set store=…) or delete this one."
+                f"{values['store']} holds audio at {held:,} Hz and the settings say "
+                f"{run.sample_rate:,}: name another store (--set store=…) or delete this one."
             )
 
 
-def run_snakemake(notebooks: Path, params: Path, cores: str) -> int:
-    """Run the Snakefile with the parameters of `params`; returns the exit status."""
+def run_snakemake(
+    notebooks: Path,
+    params: Path,
+    cores: str,
+    profile: Path | None = None,
+    without: Iterable[str] = (),
+) -> int:
+    """Run the Snakefile with the parameters of `params`, but `without` some runs of the grid;
+    returns the exit status."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(notebooks / "Snakefile")]
-    command += ["--configfile", str(params), "--cores", cores, "--rerun-incomplete", "--keep-going"]
+    command += ["--configfile", str(params), "--rerun-incomplete", "--keep-going"]
     command += ["--nolock"]  # `alone` holds the folder, and a killed process lets go of it
-    command += ["--resources", "gpu=1"] if has_gpu() else []
+    command += ["--workflow-profile", str(profile)] if profile else ["--cores", cores]
+    command += ["--resources", "gpu=1"] if not profile and has_gpu() else []
+    command += ["--config", f"without={json.dumps(list(without))}"] if without else []
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(command, env={**os.environ, "PATH": path}).returncode
 
@@ -281,12 +369,23 @@ def build_parser() -> argparse.ArgumentParser:
         help="change parameters of notebooks/params/<preset>.yaml, such as seed=1 or "
         "'options={split: artist_disjoint}'",
     )
-    verb.add_argument("--data", help="folder of a data set, instead of the preset's data")
+    verb.add_argument(
+        "--data",
+        nargs="+",
+        default=[],
+        metavar="FOLDER",
+        help="folder of a data set, instead of the preset's; several as DATASET=FOLDER",
+    )
     verb.add_argument(
         "--dataset",
         help="what --data holds: mtat (the default), dcase2017, speech_commands or folder",
     )
     verb.add_argument("--cores", default="all", help="processor cores to use (default: all)")
+    verb.add_argument(
+        "--profile",
+        type=Path,
+        help="Snakemake profile that says where jobs run, such as notebooks/profiles/slurm",
+    )
     verb = verbs.add_parser(
         "train",
         help="train one run and score it; under torchrun on several GPUs",

@@ -176,6 +176,9 @@ class RunConfig(Settings):
     the paper's (harmonic_cnn 80,000, the others 59,049)."""
     batch_size: int = 16
     """Crops a training step."""
+    label_share: float = 1.0
+    """Share of the training clips that is used, chosen by the seed, a smaller share among those of
+    a larger one: what is learned from few labels."""
     shuffle: bool = True
     """New clip order each epoch; the original code kept one order (false)."""
     optimizer_form: Literal["as_published", "as_coded"] = "as_published"
@@ -218,6 +221,8 @@ class RunConfig(Settings):
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if self.stage2_crops < 0 or self.seed < 0 or self.checkpoint_minutes < 0:
             raise ValueError("stage2_crops, seed and checkpoint_minutes must not be negative.")
+        if not 0 < self.label_share <= 1:
+            raise ValueError(f"label_share must be above 0 and at most 1, not {self.label_share}.")
         if self.seed >= 2**63:
             raise ValueError(f"seed must be below 2⁶³, not {self.seed}.")
         phases = (*self.stage1, *self.stage2)
@@ -244,9 +249,10 @@ class RunConfig(Settings):
 
     @property
     def name(self) -> str:
-        """The run folder's name: method, pair loss, extractor and seed."""
+        """The run folder's name: method, pair loss, extractor, share of labels and seed."""
         method = self.method if self.pair_loss == "none" else f"{self.method}-{self.pair_loss}"
-        return f"{method}-{self.extractor}-seed{self.seed}"
+        labels = "" if self.label_share == 1 else f"-labels{100 * self.label_share:g}"
+        return f"{method}-{self.extractor}{labels}-seed{self.seed}"
 
 
 PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
@@ -270,6 +276,15 @@ PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
             stage2=(Phase("adam", 2e-3, 16), Phase("adam", 2e-4, 4)),
             stage2_crops=16,
         ),
+        "study": RunConfig(
+            extractor="sample_cnn",
+            width=8,
+            embedding_dim=64,
+            stage1=(Phase("adamw", 5e-3, 16, "one_cycle"),),
+            stage2=(Phase("adamw", 5e-3, 24, "one_cycle"),),
+            stage2_crops=4,
+            n_windows=4,
+        ),
         "fast": RunConfig(
             stage1=(Phase("adamw", 1e-3, 25, "one_cycle"),),
             stage2=(Phase("adamw", 1e-3, 36, "one_cycle"),),
@@ -278,8 +293,8 @@ PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
         "paper": RunConfig(),
     }
 )
-"""Each preset runs the same code. `smoke` and `demo` have fewer epochs, less width and shorter
-crops, and to learn from few clips in few epochs they also step faster. `fast` is `paper` in at most
+"""Each preset runs the same code. `smoke`, `demo` and `study` have fewer epochs, less width and
+shorter crops, and to learn from few clips in few epochs they also step faster. `fast` is `paper` in at most
 a fifth of its passes through the extractor, a training step counted as three: for joint embedding
 25 · 3 + 16 instead of 100 · 3 + 200, because stage 2 reuses the features of 16 crops
 (`stage2_crops`); end to end 36 · 3 instead of 200 · 3."""

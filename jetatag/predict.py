@@ -6,11 +6,13 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from tqdm import tqdm
 
+from jetatag import metrics
 from jetatag.compute import extract, gather, launch, own_share, place
 from jetatag.config import RunConfig
 from jetatag.crops import window_starts
 from jetatag.heads import JointModel
 from jetatag.losses import PAIR_LOSSES
+from jetatag.queries import answers, choose_queries
 from jetatag.runs import Run
 from jetatag.store import AudioStore
 
@@ -58,11 +60,13 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
 
     scores: probs (clip, window, tag) float32 with labels, clip_ids, groups, tags and task.
     embeddings: h (clip, n_features) of each clip's middle window; with joint embedding also its
-    z_audio (clip, dim), its tags' z_tag (clip, dim), z_query (tag, dim), one vector a tag, and
-    z_centre (dim,), what to subtract before searching (`tag_queries`). Validation scores are
-    not kept where there are no such clips or they are the ones asked for: no threshold is chosen
-    on what it is judged by. Raises `ValueError` for a split without clips and for a store of
-    another kind.
+    z_audio (clip, dim), its tags' z_tag (clip, dim), every single tag's z_single (tag, dim), and to
+    search by: queries (query, tag) as in `jetatag.queries`, the tags first, their z_query
+    (query, dim), and z_centre (dim,), what to subtract before (`query_vectors`); and the training
+    labels' tag_correlation (tag, tag), against which the tags' own space is judged. Validation
+    scores are not kept where there are no such clips or they are the ones asked for: no threshold
+    is chosen on what it is judged by. Raises `ValueError` for a split without clips and for a
+    store of another kind.
     """
     refuse_other_store(run, store)
     config, rows = run.config, store.rows(split)
@@ -133,30 +137,49 @@ def describe(store: AudioStore, rows: np.ndarray) -> dict[str, np.ndarray]:
 def shared_space(
     model: JointModel, store: AudioStore, h: Tensor, labels: np.ndarray, config: RunConfig
 ) -> dict[str, np.ndarray]:
-    """z_audio and z_tag (clip, dim), z_query (tag, dim), z_centre (dim,) as float32 arrays."""
+    """What `predict` keeps of the shared space, float32 (queries int8)."""
     device = next(model.parameters()).device
-    queries, centre = tag_queries(model, store, config)
+    train_labels = store.labels[store.rows("train")]
+    queries = choose_queries(train_labels)
+    z_query, centre = query_vectors(model, store, queries, config)
     parts = {
         "z_audio": model.projection(h.to(device)),
-        "z_tag": model.tag_encoder(torch.from_numpy(labels).float().to(device)),
-        "z_query": queries,
+        "z_tag": model.tag_encoder(_as_input(labels, device)),
+        "z_single": model.tag_encoder(torch.eye(labels.shape[1], device=device)),
+        "z_query": z_query,
         "z_centre": centre,
     }
-    return {name: z.cpu().numpy() for name, z in parts.items()}
+    return {
+        **{name: z.cpu().numpy() for name, z in parts.items()},
+        "queries": queries,
+        "tag_correlation": metrics.tag_correlation(train_labels).astype(np.float32),
+    }
 
 
-def tag_queries(model: JointModel, store: AudioStore, config: RunConfig) -> tuple[Tensor, Tensor]:
-    """One vector a tag to search the space with, (tag, dim), and the centre to subtract, (dim,).
+def query_vectors(
+    model: JointModel, store: AudioStore, queries: np.ndarray, config: RunConfig
+) -> tuple[Tensor, Tensor]:
+    """Vectors to search the space with, (query, dim), and the centre to subtract, (dim,).
 
-    An encoder trained on queries embeds the single tag, about the origin. For any other a single
-    tag is a set it never saw: there the tag's vector is the mean z_tag of the training clips that
-    carry it, and the mean of all of them, which most of z_tag consists of, is the centre.
+    An encoder trained on queries embeds the tags wanted as one set, about the origin, less the set
+    of the tags barred: the difference of the two cosines. For any other a set of one or two tags
+    is one it hardly ever saw: there a query's vector is the mean z_tag of the training clips that
+    answer it, and the mean of all of them, which most of z_tag consists of, is the centre.
     """
     device = next(model.parameters()).device
-    n_tags = len(store.vocabulary.tags)
     if PAIR_LOSSES[config.pair_loss].asks_single_tags:
-        queries = model.tag_encoder(torch.eye(n_tags, device=device))
-        return queries, torch.zeros_like(queries[0])
-    labels = torch.from_numpy(store.labels[store.rows("train")]).float().to(device)
-    z_tag = model.tag_encoder(labels)
-    return labels.T @ z_tag / labels.sum(0).clamp(min=1).unsqueeze(1), z_tag.mean(0)
+        wanted = model.tag_encoder(_as_input(queries > 0, device))
+        barred = model.tag_encoder(_as_input(queries < 0, device))
+        some = torch.from_numpy((queries < 0).any(axis=1)).to(device).unsqueeze(1)
+        return torch.where(some, wanted - barred, wanted), torch.zeros_like(wanted[0])
+    labels = store.labels[store.rows("train", config.label_share, config.seed)]
+    z_tag = model.tag_encoder(_as_input(labels, device))
+    answering = _as_input(answers(labels, queries), device)
+    count = answering.sum(0).clamp(min=1).unsqueeze(1)
+    centre = z_tag.mean(0)
+    # A query that no clip of few labels answers has no vector: it asks for nothing in particular.
+    return torch.where(answering.any(0).unsqueeze(1), answering.T @ z_tag / count, centre), centre
+
+
+def _as_input(labels: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.asarray(labels, np.float32)).to(device)

@@ -133,6 +133,21 @@ class Standing:
         return at
 
 
+def seldom(action: Callable[..., None], share: float = 0.05) -> Callable[..., None]:
+    """`action`, which then acts only where it has cost at most `share` of the time so far: drawing
+    curves takes a second, and an epoch of kept features a tenth of one."""
+    begun, spent = time.monotonic(), 0.0
+
+    def now_and_then(*given: object) -> None:
+        nonlocal spent
+        now = time.monotonic()
+        if spent <= share * (now - begun):
+            action(*given)
+            spent += time.monotonic() - now
+
+    return now_and_then
+
+
 def learnt(model: nn.Module, stage: Stage) -> dict[str, Tensor]:
     """Weights and statistics of the parts that the stage changes."""
     return {k: v for k, v in model.state_dict().items() if k.split(".")[0] in stage.learns}

@@ -96,9 +96,16 @@ class AudioStore:
     def __len__(self) -> int:
         return len(self.table)
 
-    def rows(self, split: str) -> np.ndarray:
-        """Row numbers of one split, (n_clips,) int64."""
-        return np.flatnonzero((self.table.split == split).to_numpy())
+    def rows(self, split: str, share: float = 1.0, seed: int = 0) -> np.ndarray:
+        """Row numbers of one split, (n_clips,) int64, or of a `share` of its clips, at least one.
+
+        Which ones follows from `seed` and their ids; a smaller share lies within a larger one.
+        """
+        rows = np.flatnonzero((self.table.split == split).to_numpy())
+        if share == 1:
+            return rows
+        drawn = [checksum(f"{seed} {clip_id}".encode()) for clip_id in self.table.clip_id[rows]]
+        return np.sort(rows[np.argsort(drawn)[: max(1, round(share * len(rows)))]])
 
     @cached_property
     def _samples(self) -> np.ndarray:

@@ -221,14 +221,16 @@ class StageData:
     kept: dict[int, tuple[Tensor, set[int]]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.rows, self.valid_rows = self.store.rows("train"), self.store.rows("valid")
+        config = self.config
+        self.rows = self.store.rows("train", config.label_share, config.seed)
+        self.valid_rows = self.store.rows("valid")
         self.n_clips = len(self.rows)
-        self.n_steps = -(-self.n_clips // self.config.batch_size)
-        self.crops_of = kept_epochs(self.stage, self.config)
+        self.n_steps = -(-self.n_clips // config.batch_size)
+        self.crops_of = kept_epochs(self.stage, config)
         self.valid_h: Tensor | None = None
         self.labels = self.store.labels[self.rows]
         if self.stage.shuffled:
-            rng = np.random.default_rng(chance(self.config.seed, "shuffled tags"))
+            rng = np.random.default_rng(chance(config.seed, "shuffled tags"))
             self.labels = rng.permutation(self.labels)
 
     def optimizer(self, phase: Phase, previous: Optimizer | None = None) -> Optimizer:
@@ -362,7 +364,8 @@ def _refuse_small_batches(
     model: JointModel, store: AudioStore, config: RunConfig, fabric: Fabric
 ) -> None:
     """Refuse (`ValueError`) batches with fewer crops than the extractor can learn from."""
-    needed, n_clips = getattr(model.extractor, "min_batch", 1), len(store.rows("train"))
+    needed = getattr(model.extractor, "min_batch", 1)
+    n_clips = len(store.rows("train", config.label_share, config.seed))
     smallest = min(map(len, batches(n_clips, config.batch_size, config.seed, 0, False)))
     share = min(part.stop - part.start for part in shares(smallest, fabric))
     if share < needed:

@@ -20,9 +20,29 @@ def test_the_official_layout_becomes_an_index(mtat_folder):
     assert index.labels.shape == (40, 4) and index.labels.dtype == np.uint8
     assert index.vocabulary.tags[-1] == "never"  # by count, so the tag nobody has comes last
     folders = index.table.path.str[0]
-    assert (index.table.split == folders.map(mtat.SPLIT_OF_FOLDER)).all()
+    assert (index.table.split == folders.map(mtat.by_folder(mtat.FOLDERS))).all()
     assert index.summary().clips.sum() == 40
     assert index.summary().group_in_train["train"] == 1.0
+
+
+def test_folders_make_the_splits_that_one_asks_for(mtat_folder):
+    folders = {"train": "0123", "valid": "4", "test": "56789abcdef"}
+    index, usual = mtat.load(mtat_folder, folders=folders), mtat.load(mtat_folder)
+    of_folder = {folder: split for split, named in folders.items() for folder in named}
+    assert (index.table.split == index.table.path.str[0].map(of_folder)).all()
+    assert index.table.drop(columns="split").equals(usual.table.drop(columns="split"))
+    some = mtat.load(mtat_folder, folders={"train": "01", "test": "2"})
+    assert set(some.table.path.str[0]) == set("012")
+    assert some.left_out.reason.str.contains("decides the split").any()
+    for wrong, sentence in {
+        ("tset", "f"): "unknown split 'tset'",
+        ("test", "fg"): "unknown folder 'g'",
+        ("test", "ff"): "one folder to two splits",
+    }.items():
+        with pytest.raises(ValueError, match=sentence):
+            mtat.load(mtat_folder, folders=dict([wrong]))
+    with pytest.raises(ValueError, match="leave out folders"):
+        mtat.load(mtat_folder, split="artist_disjoint", folders=folders)
 
 
 def test_full_split_keeps_untagged_clips(mtat_folder):

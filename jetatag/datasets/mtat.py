@@ -17,9 +17,8 @@ from jetatag.datasets._splits import grouped_split
 from jetatag.datasets._tables import read_text_table, refuse_blank, sift
 from jetatag.datasets.index import Index, Vocabulary, warn, warn_about
 
-SPLIT_OF_FOLDER = (
-    dict.fromkeys("0123456789ab", "train") | {"c": "valid"} | dict.fromkeys("def", "test")
-)
+FOLDERS = {"train": "0123456789ab", "valid": "c", "test": "def"}
+"""The usual 12:1:3 split, by sub-folder."""
 SHARES = {"train": 12 / 16, "valid": 1 / 16, "test": 3 / 16}
 SPLITS = ("cleaned", "full", "artist_disjoint")
 TAG_LISTS = ("top50", "merged")
@@ -90,6 +89,7 @@ def load(
     split: str = "cleaned",
     tags: str | Sequence[str] = "top50",
     seed: int = 0,
+    folders: dict | None = None,
     name: str = "mtat",
 ) -> Index:
     """Read the annotations under `root`; no audio is opened.
@@ -98,20 +98,26 @@ def load(
     1,529 / 4,332); "full" keeps those (18,709 / 1,825 / 5,329 with the three files of 0 bytes);
     "artist_disjoint" deals the cleaned clips anew, by `seed` and near 12:1:3, so that no artist
     crosses. `tags`: "top50", the fifty most frequent of the file; "merged", the fifty most
-    frequent after merging `SYNONYMS`; or a list of names. Missing clip information or audio is
-    a `DataWarning`; missing annotations raise `FileNotFoundError`, a malformed file, unknown
-    split or unknown tag `ValueError`, each in one sentence.
+    frequent after merging `SYNONYMS`; or a list of names. `folders`: which sub-folders make the
+    splits, such as {"train": "01", "valid": "2", "test": "3"}; without it the usual ones,
+    `FOLDERS`. Missing clip information or audio is a `DataWarning`; missing annotations raise
+    `FileNotFoundError`, a malformed file, unknown split, folder or tag `ValueError`, each in one
+    sentence.
     """
     refuse_unknown([split], SPLITS, "split")
+    split_of_folder = by_folder(FOLDERS if folders is None else folders)
+    if folders is not None and split == "artist_disjoint":
+        raise ValueError("split 'artist_disjoint' deals the clips anew: leave out folders.")
     given = read_annotations(Path(root) / "annotations_final.csv")
     vocabulary, labels = choose_tags(given.drop(columns=["clip_id", "path"]), tags)
     table = given[["clip_id", "path"]].copy()
-    table["split"] = table.path.map(lambda path: SPLIT_OF_FOLDER.get(_folder(path), ""))
+    table["split"] = table.path.map(lambda path: split_of_folder.get(_folder(path), ""))
     table = with_clip_info(table, Path(root) / "clip_info_final.csv")
     table, labels, left_out = sift(table, labels, _reasons(table, labels, split))
     if split == "artist_disjoint":
         table["split"] = grouped_split(table.group, labels, SHARES, seed)
-    official = name == "mtat" and (split == "full" or (split == "cleaned" and tags == "top50"))
+    usual = split == "full" or (split == "cleaned" and tags == "top50")
+    official = name == "mtat" and folders is None and usual
     n_known = sum(KNOWN_CLIPS["cleaned"].values())
     if (name, split, tags) == ("mtat", "artist_disjoint", "top50") and len(table) != n_known:
         warn(f"mtat: {len(table):,} clips ({len(table) - n_known:+,} to the official data). {WHY}")
@@ -125,6 +131,17 @@ def load(
         known_clips=KNOWN_CLIPS[split] if official else {},
     )
     return warn_about(index, WHY)
+
+
+def by_folder(folders: dict) -> dict[str, str]:
+    """The split of every sub-folder, from the folders of every split, such as {"test": "def"}."""
+    refuse_unknown(folders, FOLDERS, "split")
+    split_of_folder = {folder: split for split, named in folders.items() for folder in str(named)}
+    known = "".join(FOLDERS.values())
+    refuse_unknown(split_of_folder, known, "folder")
+    if len(split_of_folder) < sum(len(str(named)) for named in folders.values()):
+        raise ValueError(f"folders {folders} give one folder to two splits: name each once.")
+    return split_of_folder
 
 
 def read_annotations(path: Path) -> pd.DataFrame:

@@ -29,6 +29,7 @@ TAGS = tag_table()[0]
 SIZES = {  # clips, seconds
     "smoke": (96, 6.0),
     "demo": (1200, 10.0),
+    "study": (2600, 6.0),
     "fast": (25_863, 29.0),
     "paper": (25_863, 29.0),
 }

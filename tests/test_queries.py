@@ -1,0 +1,43 @@
+"""What one asks a space of tags and music."""
+
+import numpy as np
+import pytest
+
+from jetatag import queries
+
+TAGS = ["rock", "drums", "quiet", "flute"]
+# 100 clips: rock 50 (40 with drums), drums 45, quiet 30 (1 with flute), flute 3
+LABELS = np.zeros((100, 4), np.uint8)
+LABELS[:50, 0] = LABELS[10:55, 1] = LABELS[60:90, 2] = 1
+LABELS[[60, 95, 96], 3] = 1
+
+
+def test_queries_are_tags_pairs_and_pairs_taken_apart():
+    asked = queries.choose_queries(LABELS)
+    told = {tuple(row) for row in asked.tolist()}
+    assert len(told) == len(asked) and (asked[:4] == np.eye(4)).all()
+    assert {(1, 1, 0, 0), (0, 0, 1, 1)} <= told  # 40 clips and 1, which is 1 %
+    assert {(1, -1, 0, 0), (-1, 1, 0, 0), (0, 0, -1, 1)} <= told
+    assert (1, 0, 1, 0) not in told and (1, 0, -1, 0) not in told  # never together
+    kinds = queries.kinds(asked)
+    assert [(kinds == kind).sum() for kind in queries.KINDS] == [4, 2, 4]
+
+
+def test_rare_pairs_are_not_asked_for():
+    many = np.concatenate([LABELS, LABELS * [1, 1, 1, 0]])  # quiet with flute: 1 in 200
+    assert (0, 0, 1, 1) not in {tuple(row) for row in queries.choose_queries(many).tolist()}
+
+
+def test_answers_carry_what_is_wanted_and_nothing_barred():
+    asked = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [1, -1, 0, 0]])
+    answers = queries.answers(LABELS, asked)
+    assert answers.sum(axis=0).tolist() == [50, 40, 10]
+    assert (answers[:, 2] == answers[:, 0] - answers[:, 1]).all()
+
+
+def test_the_classifier_ranks_by_the_product_of_its_probabilities():
+    probs = np.array([[0.9, 0.8, 0.1, 0.5], [0.5, 0.1, 0.1, 0.5], [1.0, 0.0, 0.1, 0.5]])
+    asked = np.array([[1, 1, 0, 0], [1, -1, 0, 0]])
+    scores = queries.classifier_scores(probs, asked)
+    assert np.exp(scores[:2]) == pytest.approx(np.array([[0.72, 0.18], [0.05, 0.45]]))
+    assert np.isfinite(scores).all() and scores[2].argmax() == 1
