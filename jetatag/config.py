@@ -294,9 +294,9 @@ PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
     }
 )
 """Each preset runs the same code. `smoke`, `demo` and `study` have fewer epochs, less width and
-shorter crops, and to learn from few clips in few epochs they also step faster. `fast` is `paper` in at most
-a fifth of its passes through the extractor, a training step counted as three: for joint embedding
-25 · 3 + 16 instead of 100 · 3 + 200, because stage 2 reuses the features of 16 crops
+shorter crops, and to learn from few clips in few epochs they also step faster. `fast` is `paper` in
+at most a fifth of its passes through the extractor, a training step counted as three: for joint
+embedding 25 · 3 + 16 instead of 100 · 3 + 200, because stage 2 reuses the features of 16 crops
 (`stage2_crops`); end to end 36 · 3 instead of 200 · 3."""
 
 
