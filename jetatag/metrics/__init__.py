@@ -38,6 +38,7 @@ from jetatag.metrics.resampling import (
     weighted_f1_instance,
     weighted_macro,
     weighted_micro,
+    weighted_per_tag,
 )
 from jetatag.metrics.scores import (
     accuracy,
@@ -49,13 +50,14 @@ from jetatag.metrics.scores import (
     per_tag,
 )
 from jetatag.metrics.spaces import gap, neighbour_agreement, query_map, tag_correlation
-from jetatag.metrics.tables import paired_difference, score_table
+from jetatag.metrics.tables import difference_table, paired_difference, resampled, score_table
 
 __all__ = [
     "TASKS",
     "accuracy",
     "choose_thresholds",
     "clip_weights",
+    "difference_table",
     "f1_as_coded",
     "f1_instance",
     "gap",
@@ -66,10 +68,12 @@ __all__ = [
     "paired_difference",
     "per_tag",
     "query_map",
+    "resampled",
     "score_table",
     "tag_correlation",
     "weighted_accuracy",
     "weighted_f1_instance",
     "weighted_macro",
     "weighted_micro",
+    "weighted_per_tag",
 ]

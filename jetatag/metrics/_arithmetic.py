@@ -3,7 +3,12 @@
 from collections.abc import Iterator
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
+from scipy.sparse import csr_array
+from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
+
+AREAS = ("roc_auc", "average_precision", "pr_auc_trapezoid")
+"""The exact areas of one tag: scikit-learn's `roc_auc_score`, `average_precision_score`, and `auc`
+of `precision_recall_curve`, the one that joins the curve's points by straight lines."""
 
 N_THRESHOLDS = 200
 """Thresholds of the micro areas: the default of Keras, used by both papers."""
@@ -13,61 +18,56 @@ CHUNK = 32
 
 
 def exact_areas(carries: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """Both areas of one tag by scikit-learn, NaN where they do not exist."""
-    two_classes = carries.any() and not carries.all()
-    return {
-        "roc_auc": float(roc_auc_score(carries, scores)) if two_classes else np.nan,
-        "average_precision": (
-            float(average_precision_score(carries, scores)) if carries.any() else np.nan
-        ),
-    }
+    """The areas of one tag by scikit-learn, NaN where they do not exist."""
+    areas = dict.fromkeys(AREAS, np.nan)
+    if carries.any() and not carries.all():
+        areas["roc_auc"] = float(roc_auc_score(carries, scores))
+    if carries.any():
+        precision, recall, _ = precision_recall_curve(carries, scores)
+        areas["average_precision"] = float(average_precision_score(carries, scores))
+        areas["pr_auc_trapezoid"] = float(auc(recall, precision))
+    return areas
 
 
-def ranking(carries: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Sort one tag once: what `weighted_areas` needs besides the weights.
+def steps_of(carries: np.ndarray, scores: np.ndarray) -> csr_array:
+    """Sort one tag once: its clips by the steps of its curves, (3 · step + 1, clip) 0/1.
 
-    Clips of equal score form one step of the curve. Only steps that gain positives add area;
-    they begin and end at `steps` (2, step) in descending `order`, and at `found` (2, step) among
-    the positives alone, which are the clips `positives`.
+    Clips of equal score are said together, and a score that gains positives is a step: only there
+    do the curves gain area. Times the clips' weights, the rows are, a third each and from the
+    highest step down, the positives gained, the negatives tied with them and the negatives passed
+    since the step before; the last row is the negatives below all steps.
     """
-    order = np.argsort(-scores, kind="stable")
-    edges = np.flatnonzero(np.diff(scores[order], prepend=np.inf, append=-np.inf))
-    found = np.concatenate([[0], np.cumsum(carries[order])])[edges]
-    gains = np.diff(found) > 0
-    steps, found = (np.stack([at[:-1][gains], at[1:][gains]]) for at in (edges, found))
-    return order, order[carries[order]], steps, found
+    order = np.argsort(scores)[::-1]
+    ranked, hit = scores[order], carries[order]
+    level = np.cumsum(np.diff(ranked, prepend=ranked[0]) != 0)
+    gains = np.bincount(level, hit) > 0
+    steps_above, n_steps = np.cumsum(gains) - gains, int(gains.sum())
+    third = np.where(hit, 0, np.where(gains[level], 1, 2))
+    row = third * n_steps + steps_above[level]
+    ones, size = np.ones(len(order)), (3 * n_steps + 1, len(order))
+    return csr_array((ones, (row, order)), shape=size)
 
 
-def weighted_areas(
-    weights: np.ndarray,
-    order: np.ndarray,
-    positives: np.ndarray,
-    steps: np.ndarray,
-    found: np.ndarray,
-) -> np.ndarray:
-    """(resample, clip) weights → (2, resample): ROC area, average precision; NaN if undefined."""
-    drawn, hits = running_sum(weights[:, order]), running_sum(weights[:, positives])
-    (drawn_before, drawn_after), (hits_before, hits_after) = drawn[:, steps.T].T, hits[:, found.T].T
-    n_positive = hits[:, -1]
-    n_negative = drawn[:, -1] - n_positive
-    gained = hits_after - hits_before  # (step, resample)
+def weighted_areas(weights: np.ndarray, steps: csr_array) -> np.ndarray:
+    """(clip, resample) weights → (area, resample) in the order of `AREAS`; NaN if undefined."""
+    counts = steps @ weights
+    gained, tied, passed = counts[:-1].reshape(3, -1, weights.shape[1])  # (step, resample)
+    hits, false_alarms = np.cumsum(gained, axis=0), np.cumsum(passed + tied, axis=0)
+    n_positive, n_negative = gained.sum(axis=0), (passed + tied).sum(axis=0) + counts[-1]
     # A step's positives beat the negatives below them and tie with half of those in the step.
-    false_alarms = (drawn_before + drawn_after - hits_before - hits_after) / 2
-    beaten = (gained * (n_negative - false_alarms)).sum(axis=0)
-    precise = (gained * ratio(hits_after, drawn_after)).sum(axis=0)
+    beaten = (gained * (n_negative - false_alarms + tied / 2)).sum(axis=0)
+    precision = ratio(hits, hits + false_alarms)
+    hits_before = hits - gained
+    # The curve begins at precision 1, where nothing is said.
+    before = ratio(hits_before, hits_before + false_alarms - tied, empty=1.0)
+    precise, sloped = (gained * precision).sum(axis=0), (gained * before).sum(axis=0)
     return np.stack(
         [
             ratio(beaten, n_positive * n_negative, empty=np.nan),
             ratio(precise, n_positive, empty=np.nan),
+            ratio((precise + sloped) / 2, n_positive, empty=np.nan),
         ]
     )
-
-
-def running_sum(weights: np.ndarray) -> np.ndarray:
-    """(resample, clip) → (resample, clip + 1): the sum of the first 0, 1, … clips."""
-    sums = np.zeros((len(weights), weights.shape[1] + 1))
-    np.cumsum(weights, axis=1, out=sums[:, 1:])
-    return sums
 
 
 def bucket_counts(labels: np.ndarray, window_scores: np.ndarray) -> np.ndarray:

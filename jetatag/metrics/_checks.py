@@ -71,7 +71,11 @@ def checked_points(points: np.ndarray, n_points: int | None = None) -> np.ndarra
 
 
 def group_codes(groups: Sequence, n_clips: int) -> np.ndarray:
-    codes, _ = pd.factorize(pd.Series(list(groups)))
+    """(clip,) number of each clip's group; a clip whose group is "" is one of its own."""
+    groups = pd.Series(list(groups), dtype=object)
+    alone = groups == ""
+    groups[alone] = [("alone", row) for row in np.flatnonzero(alone)]
+    codes, _ = pd.factorize(groups)
     if len(codes) != n_clips or (codes < 0).any():
         raise ValueError(
             f"groups must name one group for each of the {n_clips} clips, none missing."

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from jetatag.metrics._arithmetic import (
+    AREAS,
     bucket_counts,
     chunks,
-    ranking,
     ratio,
+    steps_of,
     threshold_areas,
     weighted_areas,
 )
@@ -34,7 +35,8 @@ def clip_weights(
     ----------
     n_clips, n_resamples : positive counts
     seed : of `numpy.random.default_rng`
-    groups : (clip,) any labels without missing values, for example artists
+    groups : (clip,) any labels without missing values, for example artists; an empty one stands
+        for a clip of its own
 
     Returns
     -------
@@ -54,15 +56,13 @@ def clip_weights(
     return drawn if groups is None else drawn[:, codes]
 
 
-def weighted_macro(
+def weighted_per_tag(
     labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Return `macro_clip`'s two means for each row of clip weights.
+    """Return `per_tag`'s areas for each row of clip weights.
 
-    Exact, ties included: for each tag and resample the areas equal scikit-learn's with
-    `sample_weight`. Each tag is sorted once, and its curves need to be known only where they gain
-    positives. A tag that a resample leaves without positives (for ROC: or negatives) is left out
-    of that resample's mean; a resample without any such tag is missing (NaN).
+    Exact, ties included: they equal scikit-learn's with `sample_weight`. Each tag is sorted once;
+    what a resample then needs are sums of its weights between the steps of the curves.
 
     Parameters
     ----------
@@ -72,7 +72,8 @@ def weighted_macro(
 
     Returns
     -------
-    `{"roc_auc": (resample,), "average_precision": (resample,)}` float64.
+    `{"roc_auc": …, "average_precision": …, "pr_auc_trapezoid": …}`, each (resample, tag) float64;
+    NaN where the resample leaves the tag no positives (for ROC: or no negatives).
 
     Raises
     ------
@@ -81,17 +82,40 @@ def weighted_macro(
     """
     labels, scores = checked(labels, scores)
     weights = checked_weights(weights, len(labels))
-    rankings = [ranking(*column) for column in zip(labels.T, scores.T, strict=True)]
-    areas = np.concatenate(
-        [
-            np.stack([weighted_areas(drawn, *ranking) for ranking in rankings], axis=-1)
-            for drawn in chunks(weights)
-        ],
-        axis=1,
-    )  # (2, resample, tag)
-    scored = (~np.isnan(areas)).sum(axis=-1)
-    roc_auc, average_precision = ratio(np.nansum(areas, axis=-1), scored, empty=np.nan)
-    return {"roc_auc": roc_auc, "average_precision": average_precision}
+    tags = [steps_of(*column) for column in zip(labels.T, scores.T, strict=True)]
+    areas = []  # of a chunk, each (area, resample, tag)
+    for drawn in chunks(weights):
+        drawn = np.ascontiguousarray(drawn.T, dtype=np.float64)
+        areas.append(np.stack([weighted_areas(drawn, steps) for steps in tags], axis=-1))
+    return dict(zip(AREAS, np.concatenate(areas, axis=1), strict=True))
+
+
+def weighted_macro(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return `macro_clip`'s means over tags for each row of clip weights.
+
+    A tag that a resample leaves without positives (for ROC: or negatives) is left out of that
+    resample's mean; a resample without any such tag is missing (NaN).
+
+    Parameters
+    ----------
+    labels, scores, weights : as `weighted_per_tag`
+
+    Returns
+    -------
+    `{"roc_auc": …, "average_precision": …, "pr_auc_trapezoid": …}`, each (resample,) float64.
+
+    Raises
+    ------
+    ValueError
+        As `weighted_per_tag`.
+    """
+    means = {}
+    for name, areas in weighted_per_tag(labels, scores, weights).items():
+        n_scored = (~np.isnan(areas)).sum(axis=1)
+        means[name] = ratio(np.nansum(areas, axis=1), n_scored, empty=np.nan)
+    return means
 
 
 def weighted_micro(

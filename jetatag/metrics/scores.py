@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from jetatag.metrics._arithmetic import bucket_counts, exact_areas, threshold_areas
+from jetatag.metrics._arithmetic import AREAS, bucket_counts, exact_areas, threshold_areas
 from jetatag.metrics._checks import checked, checked_labels, refuse_unless_probabilities
 from jetatag.metrics.resampling import weighted_accuracy, weighted_f1_instance
 
@@ -43,11 +43,13 @@ def micro_window(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
 
 
 def macro_clip(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """Return the mean over tags of scikit-learn's ROC area and average precision.
+    """Return the means over tags of scikit-learn's ROC area and both its PR areas.
 
     The field's protocol (Won et al. 2020): rows are clips, scores the mean over a clip's windows.
-    Tags without positives cannot be scored and are left out of both means; tags without
-    negatives are left out of the mean ROC area. A warning says how many; `per_tag` says which.
+    Average precision sums the precision at each gain of recall; `pr_auc_trapezoid` joins the
+    curve's points by lines, as `auc` of `precision_recall_curve`, which flatters. Tags without
+    positives cannot be scored and are left out of all means; tags without negatives are left out
+    of the mean ROC area. A warning says how many; `per_tag` says which.
 
     Parameters
     ----------
@@ -56,8 +58,8 @@ def macro_clip(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
 
     Returns
     -------
-    `{"roc_auc": …, "average_precision": …, "n_tags_scored": …}`: floats, never NaN; the last is
-    the number of tags in the mean average precision.
+    `{"roc_auc": …, "average_precision": …, "pr_auc_trapezoid": …, "n_tags_scored": …}`: floats,
+    never NaN; the last is the number of tags in the means of the PR areas.
 
     Raises
     ------
@@ -79,10 +81,10 @@ def macro_clip(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
 
 
 def per_tag(labels: np.ndarray, scores: np.ndarray, tags: Sequence) -> pd.DataFrame:
-    """Return one row a tag: `tag`, `n_positive`, `roc_auc`, `average_precision`.
+    """Return one row a tag: `tag`, `n_positive`, and the areas of `macro_clip`.
 
-    Areas are scikit-learn's. Both are missing (NaN) for a tag without positives, the ROC area
-    also for a tag without negatives.
+    Areas are scikit-learn's. All are missing (NaN) for a tag without positives, the ROC area also
+    for a tag without negatives.
 
     Parameters
     ----------
@@ -107,7 +109,7 @@ def per_tag(labels: np.ndarray, scores: np.ndarray, tags: Sequence) -> pd.DataFr
 
 def mean_over_tags(table: pd.DataFrame) -> dict[str, float]:
     """The dict of `macro_clip` from a table of `per_tag`."""
-    areas = table[["roc_auc", "average_precision"]]
+    areas = table[list(AREAS)]
     if areas.isna().all().any():
         raise ValueError("no tag has both positive and negative rows: test on more labelled clips.")
     n_scored = float(areas["average_precision"].count())
