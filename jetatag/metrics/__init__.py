@@ -24,13 +24,15 @@ challenge's `f1_instance`, whose thresholds come from other clips (`choose_thres
 
 Contents
 --------
-* `scores`, one run against the labels: both protocols, each tag, decisions.
+* `scores`, one run against the labels: both protocols, each tag, decisions, calibration.
 * `resampling`, the same figures for many weightings of the clips, and intervals.
 * `tables`, runs side by side with intervals, and what is between two methods.
+* `gains`, which tags gain, and what they have in common.
 * `spaces`, how far a space of vectors knows the tags.
 """
 
 from jetatag.metrics._checks import TASKS
+from jetatag.metrics.gains import gain_by_tag, gain_trend
 from jetatag.metrics.resampling import (
     clip_weights,
     interval,
@@ -42,35 +44,54 @@ from jetatag.metrics.resampling import (
 )
 from jetatag.metrics.scores import (
     accuracy,
+    calibration,
     choose_thresholds,
     f1_as_coded,
     f1_instance,
     macro_clip,
     micro_window,
     per_tag,
+    reliability,
 )
-from jetatag.metrics.spaces import gap, neighbour_agreement, query_map, tag_correlation
+from jetatag.metrics.spaces import (
+    effective_rank,
+    gap,
+    mean_energy,
+    neighbour_agreement,
+    query_map,
+    rank_table,
+    tag_correlation,
+    tag_semantics,
+)
 from jetatag.metrics.tables import difference_table, paired_difference, resampled, score_table
 
 __all__ = [
     "TASKS",
     "accuracy",
+    "calibration",
     "choose_thresholds",
     "clip_weights",
     "difference_table",
+    "effective_rank",
     "f1_as_coded",
     "f1_instance",
+    "gain_by_tag",
+    "gain_trend",
     "gap",
     "interval",
     "macro_clip",
+    "mean_energy",
     "micro_window",
     "neighbour_agreement",
     "paired_difference",
     "per_tag",
     "query_map",
+    "rank_table",
+    "reliability",
     "resampled",
     "score_table",
     "tag_correlation",
+    "tag_semantics",
     "weighted_accuracy",
     "weighted_f1_instance",
     "weighted_macro",

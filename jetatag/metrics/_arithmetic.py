@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from scipy.sparse import csr_array
+from scipy.stats import rankdata
 from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
 AREAS = ("roc_auc", "average_precision", "pr_auc_trapezoid")
@@ -107,6 +108,13 @@ def threshold_areas(positive: np.ndarray, negative: np.ndarray) -> dict[str, np.
         "roc_auc": ratio(roc, n_positive * n_negative, empty=np.nan),
         "pr_auc": ratio(precise, n_positive, empty=np.nan),
     }
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Spearman's, along the last axis; 0 where either is constant and so has no order."""
+    x, y = (rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2 for values in (x, y))
+    norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
+    return ratio((x * y).sum(axis=-1), norm)
 
 
 def unit_rows(points: np.ndarray) -> np.ndarray:

@@ -39,6 +39,11 @@ def checked_windows(labels: np.ndarray, window_scores: np.ndarray) -> tuple[np.n
     return labels, window_scores
 
 
+def refuse_unless_named(tags: Sequence, labels: np.ndarray) -> None:
+    if len(tags) != labels.shape[1]:
+        raise ValueError(f"{len(tags)} tag names for {labels.shape[1]} columns: give one each.")
+
+
 def refuse_unless_finite(scores: np.ndarray) -> None:
     if not np.isfinite(scores).all():
         raise ValueError("scores hold NaN or infinity: look for silent clips or a diverged run.")

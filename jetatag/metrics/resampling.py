@@ -56,6 +56,13 @@ def clip_weights(
     return drawn if groups is None else drawn[:, codes]
 
 
+def run_shares(n_runs: int, n_resamples: int, seed: int) -> np.ndarray:
+    """(1 + resample, run) shares of each run in a mean: all alike, then as they are drawn beside
+    `clip_weights` of the same seed."""
+    drawn = clip_weights(n_runs, n_resamples, seed + 1)
+    return np.concatenate([np.ones_like(drawn[:1]), drawn]) / n_runs
+
+
 def weighted_per_tag(
     labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
 ) -> dict[str, np.ndarray]:

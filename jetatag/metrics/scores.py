@@ -7,7 +7,12 @@ import numpy as np
 import pandas as pd
 
 from jetatag.metrics._arithmetic import AREAS, bucket_counts, exact_areas, threshold_areas
-from jetatag.metrics._checks import checked, checked_labels, refuse_unless_probabilities
+from jetatag.metrics._checks import (
+    checked,
+    checked_labels,
+    refuse_unless_named,
+    refuse_unless_probabilities,
+)
 from jetatag.metrics.resampling import weighted_accuracy, weighted_f1_instance
 
 
@@ -69,7 +74,7 @@ def macro_clip(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
     """
     labels, scores = checked(labels, scores)
     table = per_tag(labels, scores, range(labels.shape[1]))
-    means = mean_over_tags(table)
+    means = _mean_over_tags(table)
     n_left_out = int(table["roc_auc"].isna().sum())
     if n_left_out:
         warnings.warn(
@@ -98,8 +103,7 @@ def per_tag(labels: np.ndarray, scores: np.ndarray, tags: Sequence) -> pd.DataFr
         As `macro_clip`, and when the number of names is not the number of columns.
     """
     labels, scores = checked(labels, scores)
-    if len(tags) != labels.shape[1]:
-        raise ValueError(f"{len(tags)} tag names for {labels.shape[1]} columns: give one each.")
+    refuse_unless_named(tags, labels)
     rows = [
         {"tag": tag, "n_positive": int(carries.sum()), **exact_areas(carries, ranks)}
         for tag, carries, ranks in zip(tags, labels.T, scores.T, strict=True)
@@ -107,7 +111,7 @@ def per_tag(labels: np.ndarray, scores: np.ndarray, tags: Sequence) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
-def mean_over_tags(table: pd.DataFrame) -> dict[str, float]:
+def _mean_over_tags(table: pd.DataFrame) -> dict[str, float]:
     """The dict of `macro_clip` from a table of `per_tag`."""
     areas = table[list(AREAS)]
     if areas.isna().all().any():
@@ -204,3 +208,91 @@ def choose_thresholds(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     f1[:-1][ranked[:-1] == ranked[1:]] = -1.0  # rows of equal score are said together
     best = np.take_along_axis(ranked, f1.argmax(axis=0)[None], axis=0)[0]
     return np.where(labels.any(axis=0), best, 0.5).astype(np.float64)
+
+
+# Calibration
+
+
+def calibration(
+    labels: np.ndarray, probs: np.ndarray, tags: Sequence, n_bins: int = 10
+) -> pd.DataFrame:
+    """Return how far each tag's probabilities can be taken at their word.
+
+    The expected calibration error (Naeini et al. 2015; Guo et al. 2017) is the mean, over bins and
+    weighted by their rows, of |share of positives − mean probability|. Bins hold equally many
+    rows, equal probabilities together: most tags are rare, and of bins of equal width the lowest
+    would hold nearly all rows. A perfect tag's error is not 0 but what chance leaves in bins of
+    so few rows.
+
+    Parameters
+    ----------
+    labels : (row, tag) 0/1
+    probs : (row, tag) in [0, 1]
+    tags : names of the columns, in order
+    n_bins : bins a tag; fewer where probabilities are equal
+
+    Returns
+    -------
+    One row a tag: `tag`, `mean_prob`, `share_positive`, `calibration_error` (expected), `brier`
+    (mean squared error; Brier 1950).
+
+    Raises
+    ------
+    ValueError
+        On shapes that do not fit, labels other than 0 and 1, probabilities outside [0, 1], or
+        fewer than one bin.
+    """
+    labels, probs = _checked_probs(labels, probs, n_bins)
+    refuse_unless_named(tags, labels)
+    edges = np.quantile(probs, np.arange(1, n_bins) / n_bins, axis=0)
+    rows = []
+    for tag, carries, prob, inner in zip(tags, labels.T, probs.T, edges.T, strict=True):
+        mean_prob, share_positive, count = _reliability(carries, prob, inner).to_numpy().T
+        error = np.average(np.abs(share_positive - mean_prob), weights=count)
+        brier = ((prob - carries) ** 2).mean()
+        rows.append((tag, prob.mean(), carries.mean(), error, brier))
+    columns = ["tag", "mean_prob", "share_positive", "calibration_error", "brier"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def reliability(labels: np.ndarray, probs: np.ndarray, n_bins: int = 10) -> pd.DataFrame:
+    """Return the reliability curve of all (row, tag) cells pooled, for drawing.
+
+    Bins are of equal width, as in Guo et al. 2017, so that the curve reaches from 0 to 1;
+    `count` says which of its points stand on few cells, and empty bins are left out.
+
+    Parameters
+    ----------
+    labels, probs, n_bins : as `calibration`
+
+    Returns
+    -------
+    One row a bin, from low to high: `mean_prob`, `share_positive`, `count`.
+
+    Raises
+    ------
+    ValueError
+        As `calibration`.
+    """
+    labels, probs = _checked_probs(labels, probs, n_bins)
+    return _reliability(labels.ravel(), probs.ravel(), np.arange(1, n_bins) / n_bins)
+
+
+def _checked_probs(
+    labels: np.ndarray, probs: np.ndarray, n_bins: int
+) -> tuple[np.ndarray, np.ndarray]:
+    labels, probs = checked(labels, probs)
+    refuse_unless_probabilities(probs)
+    if n_bins < 1:
+        raise ValueError(f"n_bins is {n_bins}: a curve needs at least one bin.")
+    return labels, probs.astype(np.float64)
+
+
+def _reliability(carries: np.ndarray, probs: np.ndarray, inner: np.ndarray) -> pd.DataFrame:
+    """The filled ones of the bins between `inner` edges; a probability at an edge lies below it."""
+    cells = pd.DataFrame({"prob": probs, "carries": carries})
+    bins = cells.groupby(np.searchsorted(inner, probs, side="left"))
+    curve = bins.agg(
+        mean_prob=("prob", "mean"), share_positive=("carries", "mean"), count=("prob", "size")
+    )
+    return curve.reset_index(drop=True)

@@ -3,10 +3,12 @@
 import warnings
 
 import numpy as np
+import pandas as pd
+from scipy.special import entr
 
-from jetatag.metrics._arithmetic import chunks, ratio, unit_rows
-from jetatag.metrics._checks import checked_labels, checked_points
-from jetatag.metrics.scores import mean_over_tags, per_tag
+from jetatag.metrics._arithmetic import chunks, rank_correlation, ratio, unit_rows
+from jetatag.metrics._checks import checked, checked_labels, checked_points
+from jetatag.metrics.resampling import weighted_per_tag
 
 
 def neighbour_agreement(points: np.ndarray, labels: np.ndarray, k: int = 10) -> dict[str, float]:
@@ -123,11 +125,53 @@ def query_map(z_query: np.ndarray, z_audio: np.ndarray, relevant: np.ndarray) ->
     if z_query.shape[1] != z_audio.shape[1]:
         raise ValueError("z_query and z_audio must lie in one space, with equal last dimensions.")
     answered = relevant.any(axis=0)
+    if not answered.any():
+        raise ValueError("no query has a relevant clip: ask for tags that the clips carry.")
     if not answered.all():
         n_empty = int((~answered).sum())
         warnings.warn(f"{n_empty} of {len(z_query)} queries have no relevant clip.", stacklevel=2)
-    table = per_tag(relevant, unit_rows(z_audio) @ unit_rows(z_query).T, range(len(z_query)))
-    return mean_over_tags(table)["average_precision"]
+    scores = unit_rows(z_audio) @ unit_rows(z_query).T
+    return float(_average_precision(relevant[:, answered], scores[:, answered]).mean())
+
+
+def rank_table(scores: np.ndarray, relevant: np.ndarray, k: int = 10) -> pd.DataFrame:
+    """Return how well each query ranks the clips that answer it.
+
+    Clips of equal score count in no order: for average precision they are found together, as by
+    scikit-learn, and of those tied at place `k` as many places are filled with their average
+    relevance, which is the mean precision over all orders of them.
+
+    Parameters
+    ----------
+    scores : (clip, query), any finite numbers that rank, by a space or by a classifier
+    relevant : (clip, query) 0/1, whether the clip answers the query
+    k : places counted for the precision
+
+    Returns
+    -------
+    One row a query: `n_relevant`, `average_precision` and, for k = 10, `precision_at_10`; the last
+    two are NaN for a query without a relevant clip.
+
+    Raises
+    ------
+    ValueError
+        On shapes that differ, values that are not finite, or fewer than `k` clips.
+    """
+    relevant, scores = checked(relevant, scores)
+    if not 1 <= k <= len(scores):
+        raise ValueError(f"precision at {k} needs at least {max(k, 1)} clips, not {len(scores)}.")
+    cut = -np.partition(-scores.astype(np.float64), k - 1, axis=0)[k - 1]
+    above, tied = scores > cut, scores == cut
+    share = (relevant & tied).sum(axis=0) / tied.sum(axis=0)
+    found = (relevant & above).sum(axis=0) + share * (k - above.sum(axis=0))
+    n_relevant = relevant.sum(axis=0)
+    return pd.DataFrame(
+        {
+            "n_relevant": n_relevant,
+            "average_precision": _average_precision(relevant, scores),
+            f"precision_at_{k}": np.where(n_relevant, found / k, np.nan),
+        }
+    )
 
 
 def tag_correlation(labels: np.ndarray) -> np.ndarray:
@@ -143,6 +187,74 @@ def tag_correlation(labels: np.ndarray) -> np.ndarray:
     correlation = ratio(centred.T @ centred, np.outer(norm, norm))
     np.fill_diagonal(correlation, 1.0)
     return correlation
+
+
+def tag_semantics(z_single: np.ndarray, correlation: np.ndarray) -> float:
+    """Return how far tags that go together lie together in the space.
+
+    The Spearman correlation, over all pairs of tags, between the cosine of their vectors, the mean
+    over tags removed, and the correlation of their labels. 1 where the space orders pairs as the
+    labels do; about 0 where it knows nothing of them, and 0 where all vectors are one.
+
+    Parameters
+    ----------
+    z_single : (tag, dimension), the embedding of each tag alone
+    correlation : (tag, tag) as from `tag_correlation`; only what is above the diagonal is read
+
+    Raises
+    ------
+    ValueError
+        On shapes that do not fit, values that are not finite, or fewer than three tags.
+    """
+    z_single = checked_points(z_single)
+    n_tags = len(z_single)
+    correlation = checked_points(correlation, n_tags)
+    if n_tags < 3 or correlation.shape[1] != n_tags:
+        raise ValueError(
+            f"{z_single.shape} vectors and correlation {correlation.shape} must be of the same "
+            "tags, three at least."
+        )
+    pairs = np.triu_indices(n_tags, 1)
+    unit = unit_rows(_centred(z_single))
+    return float(rank_correlation((unit @ unit.T)[pairs], correlation[pairs]))
+
+
+def mean_energy(z: np.ndarray) -> float:
+    """Return the share of the vectors' energy that lies in their mean, |mean z|² / mean |z|².
+
+    0 for vectors about the origin, 1 for vectors that are all the same; of independent directions
+    about 1 over the number of rows. `z` is (row, dimension); raises `ValueError` otherwise and for
+    values that are not finite.
+    """
+    z = checked_points(z)
+    return float(ratio((z.mean(axis=0) ** 2).sum(), (z**2).sum() / len(z)))
+
+
+def effective_rank(z: np.ndarray) -> float:
+    """Return how many directions the centred vectors fill (Roy & Vetterli, EUSIPCO 2007).
+
+    The exponential of the entropy of their singular values, normalised to sum 1: the rank where
+    all non-zero ones are equal, less where few dominate, 0 where all vectors are the same. `z` is
+    (row, dimension); raises `ValueError` otherwise and for values that are not finite.
+    """
+    singular = np.linalg.svd(_centred(checked_points(z)), compute_uv=False)
+    if not singular.any():
+        return 0.0
+    share = singular / singular.sum()
+    return float(np.exp(entr(share).sum()))
+
+
+def _average_precision(relevant: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(query,) on the clips as they are; NaN where none is relevant."""
+    once = np.ones((1, len(relevant)))
+    return weighted_per_tag(relevant, scores, once)["average_precision"][0]
+
+
+def _centred(z: np.ndarray) -> np.ndarray:
+    """The vectors without their mean; exactly 0 where they differ by no more than the rounding of
+    float32."""
+    centred = z - z.mean(axis=0)
+    return centred if np.abs(centred).max() > 1e-6 * np.abs(z).max() else np.zeros_like(z)
 
 
 def _tag_sets(n_clips: int, labels: np.ndarray | None) -> np.ndarray:

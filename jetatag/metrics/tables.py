@@ -14,6 +14,7 @@ from jetatag.metrics._checks import TASKS, checked, checked_windows, group_codes
 from jetatag.metrics.resampling import (
     clip_weights,
     interval,
+    run_shares,
     weighted_accuracy,
     weighted_f1_instance,
     weighted_macro,
@@ -151,10 +152,10 @@ def difference_table(
             "the runs hold other figures or draws: resample all alike, with windows or without."
         )
     each = np.stack([a - b for a, b in zip(runs_a, runs_b, strict=True)])  # (run, row, figure)
-    share = clip_weights(n_runs, len(first.loc["clip"]), seed + 1) / n_runs
-    shares = {"estimate": np.full((1, n_runs), 1 / n_runs), "clip": share, "group": share}
-    share = np.concatenate([shares[drawn] for drawn in first.index.unique("drawn")])
-    mean = np.einsum("nr,rnf->nf", share, each)
+    shares = run_shares(n_runs, len(first.loc["clip"]), seed)
+    if "group" in first.index:
+        shares = np.concatenate([shares, shares[1:]])
+    mean = np.einsum("nr,rnf->nf", shares, each)
     return _with_intervals(pd.DataFrame(mean, first.index, first.columns), "difference", level)
 
 
