@@ -38,6 +38,7 @@ NAMES = {
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",
     "average_precision": "average precision",
+    "pr_auc_trapezoid": "PR-AUC (trapezoid)",
     "f1_as_coded": "F1 as coded",
     "f1_instance": "instance-based F1 (micro)",
     "autoencoder_ap": "autoencoder AP",

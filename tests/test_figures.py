@@ -123,14 +123,14 @@ def test_each_protocol_has_its_own_row_of_intervals():
     axes = figures.scores_with_intervals(table).axes
     assert [ax.get_xlabel() for ax in axes] == [
         *("ROC-AUC", "PR-AUC", "F1 as coded"),
-        *("ROC-AUC", "average precision", "instance-based F1 (micro)"),
+        *("ROC-AUC", "average precision", "PR-AUC (trapezoid)", "instance-based F1 (micro)"),
     ]
     tops = [ax.get_subplotspec().rowspan.start for ax in axes]
-    assert tops == [0, 0, 0, 1, 1, 1]
+    assert tops == [0, 0, 0, 1, 1, 1, 1]
     best = table.query("metric == 'f1_instance'")["value"]
     assert [line.get_xdata()[0] for line in axes[-1].lines] == best.tolist()
     fewer = figures.scores_with_intervals(table.query("metric != 'f1_instance'")).axes
-    assert len(fewer) == 5
+    assert len(fewer) == 6
 
 
 def test_labels_of_crowded_landmarks_do_not_overlap():

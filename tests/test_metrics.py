@@ -5,7 +5,14 @@ from statistics import harmonic_mean
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
+from sklearn.metrics import (
+    accuracy_score,
+    auc,
+    average_precision_score,
+    f1_score,
+    precision_recall_curve,
+    roc_auc_score,
+)
 
 from jetatag import metrics
 
@@ -140,11 +147,16 @@ def test_f1_as_coded_is_the_harmonic_mean_of_the_two_areas(rng):
 # Uncertainty
 
 
-def one_tag(metric, labels, scores, weights):
-    try:
-        return metric(labels, scores, sample_weight=weights)
-    except ValueError:
-        return np.nan
+def trapezoid_area(labels, scores, sample_weight=None):
+    precision, recall, _ = precision_recall_curve(labels, scores, sample_weight=sample_weight)
+    return auc(recall, precision)
+
+
+EXACT = {
+    "roc_auc": roc_auc_score,
+    "average_precision": average_precision_score,
+    "pr_auc_trapezoid": trapezoid_area,
+}
 
 
 def test_weighted_macro_equals_scikit_learn_on_every_resample(rng):
@@ -157,10 +169,7 @@ def test_weighted_macro_equals_scikit_learn_on_every_resample(rng):
     for index, drawn in enumerate(weights):
         present = (drawn @ labels > 0) & (drawn @ (1 - labels.astype(int)) > 0)
         lost += not present[4]
-        for name, metric in (
-            ("roc_auc", roc_auc_score),
-            ("average_precision", average_precision_score),
-        ):
+        for name, metric in EXACT.items():
             tags = [
                 metric(labels[:, tag], scores[:, tag], sample_weight=drawn)
                 for tag in np.flatnonzero(present)
@@ -171,13 +180,25 @@ def test_weighted_macro_equals_scikit_learn_on_every_resample(rng):
 
 def test_weighted_macro_takes_real_weights_and_unit_weights(rng):
     labels, scores = simulated(rng)
-    result = metrics.weighted_macro(labels, scores, np.ones((1, 60)))
-    plain = metrics.macro_clip(labels, scores)
-    assert result["roc_auc"] == pytest.approx(plain["roc_auc"], abs=1e-12)
-    weights = rng.random((1, 60))
-    result = metrics.weighted_macro(labels, scores, weights)
-    expected = average_precision_score(labels, scores, sample_weight=weights[0])
-    assert result["average_precision"] == pytest.approx(expected, abs=1e-12)
+    weights = np.stack([np.ones(60), rng.random(60)])
+    result = metrics.weighted_per_tag(labels, scores, weights)
+    plain = metrics.per_tag(labels, scores, range(6))
+    for name, metric in EXACT.items():
+        np.testing.assert_allclose(result[name][0], plain[name], atol=1e-12)
+        columns = zip(labels.T, scores.T, strict=True)
+        expected = [metric(*column, sample_weight=weights[1]) for column in columns]
+        np.testing.assert_allclose(result[name][1], expected, atol=1e-12)
+
+
+def test_the_trapezoid_begins_at_precision_one_whatever_the_highest_score_holds():
+    best_is_wrong, best_is_right = [[0.9], [0.5], [0.1]], [[0.5], [0.9], [0.1]]
+    labels = np.array([[0], [1], [1]])
+    for scores, by_hand in (
+        (best_is_wrong, (0 + 1 / 2 + 1 / 2 + 2 / 3) / 4),
+        (best_is_right, 19 / 24),
+    ):
+        area = metrics.macro_clip(labels, np.array(scores))["pr_auc_trapezoid"]
+        assert area == pytest.approx(by_hand, abs=1e-12)
 
 
 def test_weighted_micro_equals_micro_window_on_repeated_clips(rng):
@@ -244,6 +265,7 @@ def test_paired_difference_of_a_run_with_itself_is_zero(rng):
     labels, scores = simulated(rng)
     table = metrics.paired_difference(labels, scores, scores, n_resamples=20)
     assert (table[["difference", "low", "high"]] == 0).all(axis=None)
+    assert (table["protocol"] == "macro_clip").all()
 
 
 def test_paired_difference_over_seeds_is_their_mean_and_holds_their_spread(rng):
@@ -292,22 +314,27 @@ def test_score_table_holds_both_protocols(rng):
     table = metrics.score_table(labels, windows, n_resamples=50)
     assert list(table.columns) == [
         *("protocol", "metric", "value", "low", "high"),
-        *("n_clips", "n_tags"),
+        *("group_low", "group_high", "n_clips", "n_tags"),
     ]
     table = table.set_index(["protocol", "metric"])
     assert (table["low"] < table["value"]).all() and (table["value"] < table["high"]).all()
     macro = metrics.macro_clip(labels[:, :5], windows.mean(axis=1)[:, :5])
     assert table.loc[("macro_clip", "roc_auc"), "value"] == pytest.approx(macro["roc_auc"])
-    assert table["n_tags"].tolist() == [6, 6, 6, 5, 5] and (table["n_clips"] == 60).all()
+    assert table["n_tags"].tolist() == [6, 6, 6, 5, 5, 5] and (table["n_clips"] == 60).all()
     groups = np.repeat(np.arange(6), 10)
     clustered = metrics.score_table(labels, windows, n_resamples=50, groups=groups)
     assert clustered["value"].tolist() == table["value"].tolist()
-    assert clustered["low"].tolist() != table["low"].tolist()
+    assert clustered["low"].tolist() == table["low"].tolist()
+    assert (clustered["group_low"] < clustered["value"]).all()
+    assert (clustered["group_high"] > clustered["value"]).all()
+    for nothing_new in (np.arange(60), [""] * 60, ["one"] * 60):
+        alone = metrics.score_table(labels, windows, n_resamples=5, groups=nothing_new)
+        assert alone[["group_low", "group_high"]].isna().all(axis=None)
 
 
 def test_score_table_holds_the_decisions_of_its_task(rng):
     labels, windows = one_class_each(rng)
-    areas = ["roc_auc", "pr_auc"], ["roc_auc", "average_precision"]
+    areas = ["roc_auc", "pr_auc"], ["roc_auc", "average_precision", "pr_auc_trapezoid"]
 
     def figures(**options):
         table = metrics.score_table(labels, windows, n_resamples=50, **options)

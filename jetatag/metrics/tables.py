@@ -1,0 +1,261 @@
+"""Runs side by side: every figure with its intervals, and what is between two methods.
+
+Resampling is dear and a run's own, differences are cheap: `resampled` once for each run, then
+`difference_table` for as many comparisons as one likes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from jetatag.config import refuse_unknown
+from jetatag.metrics._checks import TASKS, checked, checked_windows, group_codes
+from jetatag.metrics.resampling import (
+    clip_weights,
+    interval,
+    run_shares,
+    weighted_accuracy,
+    weighted_f1_instance,
+    weighted_macro,
+    weighted_micro,
+)
+from jetatag.metrics.scores import f1_as_coded
+
+
+def resampled(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    groups: Sequence | None = None,
+    task: str = "multilabel",
+    thresholds: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Return a run's figures on the clips as they are and on every resample of them.
+
+    All intervals of a run, and of its differences to others, are made of this. Runs of the same
+    clips that are resampled with the same `n_resamples`, `seed` and `groups` meet the same draws.
+
+    Parameters
+    ----------
+    labels : (clip, tag) 0/1
+    scores : (clip, window, tag) probabilities in [0, 1], for both protocols, `macro_clip` on the
+        mean over windows; or (clip, tag), any finite numbers that rank, for `macro_clip` alone
+    n_resamples, seed, groups : as `clip_weights`; groups that hold one clip each, or one group
+        that holds them all, say nothing beyond the clips and are not drawn
+    task : "multilabel" or "multiclass"
+    thresholds : (tag,) as for `f1_instance`; only a multilabel task uses them
+
+    Returns
+    -------
+    Columns (protocol, metric). Rows (drawn, resample): one `estimate`, then `n_resamples` drawn by
+    `clip` and, with groups, as many drawn by `group`.
+
+    Raises
+    ------
+    ValueError
+        As the figures and `clip_weights`, and for an unknown task.
+    """
+    refuse_unknown([task], TASKS, "task")
+    windowed = np.ndim(scores) == 3
+    labels, scores = (checked_windows if windowed else checked)(labels, scores)
+    weights, rows = _draws(len(labels), n_resamples, seed, groups)
+    figures = {}
+    if windowed:
+        figures["micro_window"] = _window_figures(labels, scores, weights, task)
+        scores = scores.mean(axis=1)
+    figures["macro_clip"] = _clip_figures(labels, scores, weights, task, thresholds)
+    return pd.concat(
+        {protocol: pd.DataFrame(values, rows) for protocol, values in figures.items()},
+        axis=1,
+        names=["protocol", "metric"],
+    )
+
+
+def score_table(
+    labels: np.ndarray,
+    window_scores: np.ndarray,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    groups: Sequence | None = None,
+    task: str = "multilabel",
+    thresholds: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Return both protocols of one run side by side, with 95 % intervals, one row a figure.
+
+    `micro_window` scores the windows alone, `macro_clip` their mean per clip; both are resampled
+    by the same clips and the same groups. To the areas, multiclass adds `accuracy` in both
+    protocols, multilabel `f1_as_coded` in the first and, with thresholds, `f1_instance` in the
+    second; none of these is a mean over tags.
+
+    Parameters
+    ----------
+    labels : (clip, tag) 0/1
+    window_scores : (clip, window, tag) probabilities in [0, 1]
+    n_resamples, seed, groups, task, thresholds : as `resampled`
+
+    Returns
+    -------
+    Columns `protocol`, `metric`, `value`, `low`, `high` (clips drawn), `group_low`, `group_high`
+    (groups drawn; NaN where `resampled` draws none), `n_clips`, `n_tags`; the last counts the tags
+    that enter the figure.
+
+    Raises
+    ------
+    ValueError
+        As `resampled`.
+    """
+    labels, window_scores = checked_windows(labels, window_scores)
+    figures = resampled(labels, window_scores, n_resamples, seed, groups, task, thresholds)
+    carried, everywhere = labels.any(axis=0), labels.all(axis=0)
+    n_scored = {
+        ("macro_clip", "roc_auc"): int((carried & ~everywhere).sum()),
+        ("macro_clip", "average_precision"): int(carried.sum()),
+        ("macro_clip", "pr_auc_trapezoid"): int(carried.sum()),
+    }
+    table = _with_intervals(figures, "value")
+    bounds = table.columns[3:]
+    table[bounds] = table[bounds].clip(0, 1)  # no figure leaves [0, 1]
+    return table.assign(
+        n_clips=len(labels), n_tags=[n_scored.get(of, labels.shape[1]) for of in figures.columns]
+    )
+
+
+def difference_table(
+    runs_a: Sequence[pd.DataFrame],
+    runs_b: Sequence[pd.DataFrame],
+    seed: int = 0,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Return the mean of a − b over pairs of `resampled` runs in every figure, with intervals.
+
+    What `paired_difference` returns, from runs resampled once for all comparisons they enter.
+
+    Parameters
+    ----------
+    runs_a, runs_b : frames of `resampled`, paired by their order, of the same draws
+    seed : of the draws of pairs
+    level : share of resamples inside the intervals
+
+    Raises
+    ------
+    ValueError
+        On other numbers of runs, and on runs whose figures or draws differ.
+    """
+    n_runs = len(runs_a)
+    if n_runs != len(runs_b) or not n_runs:
+        raise ValueError(f"{n_runs} and {len(runs_b)} runs cannot be paired by seed.")
+    first, *others = *runs_a, *runs_b
+    if any(not (f.columns.equals(first.columns) and f.index.equals(first.index)) for f in others):
+        raise ValueError(
+            "the runs hold other figures or draws: resample all alike, with windows or without."
+        )
+    each = np.stack([a - b for a, b in zip(runs_a, runs_b, strict=True)])  # (run, row, figure)
+    shares = run_shares(n_runs, len(first.loc["clip"]), seed)
+    if "group" in first.index:
+        shares = np.concatenate([shares, shares[1:]])
+    mean = np.einsum("nr,rnf->nf", shares, each)
+    return _with_intervals(pd.DataFrame(mean, first.index, first.columns), "difference", level)
+
+
+def paired_difference(
+    labels: np.ndarray,
+    scores_a: np.ndarray,
+    scores_b: np.ndarray,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    groups: Sequence | None = None,
+    level: float = 0.95,
+    task: str = "multilabel",
+) -> pd.DataFrame:
+    """Return a − b in every figure, with intervals over the same resamples for both runs.
+
+    Two runs tested on the same clips err on the same clips; pairing removes that shared noise, so
+    this interval is narrower than the two runs' own intervals suggest. Both runs are averaged
+    over the same tags in every resample. A multiclass task adds the difference in accuracy. With
+    several seeds the difference is the mean over them, and seeds are drawn anew like clips, so
+    that the interval also holds their spread, as far as so few can show it.
+
+    Parameters
+    ----------
+    labels : (clip, tag) 0/1
+    scores_a, scores_b : (run, clip, window, tag) probabilities of runs paired by seed, for both
+        protocols; or (run, clip, tag), or of a single run (clip, tag), any finite numbers that
+        rank, for `macro_clip` alone
+    n_resamples, seed, groups, task : as `resampled`
+    level : share of resamples inside the intervals
+
+    Returns
+    -------
+    One row a figure: `protocol`, `metric`, `difference`, `low`, `high` (clips drawn), `group_low`,
+    `group_high` (groups drawn; NaN where `resampled` draws none).
+
+    Raises
+    ------
+    ValueError
+        As `resampled`, `difference_table` and `interval`.
+    """
+    runs_a, runs_b = (s if np.ndim(s) > 2 else [s] for s in (scores_a, scores_b))
+    if len(runs_a) != len(runs_b):
+        raise ValueError(f"{len(runs_a)} and {len(runs_b)} runs cannot be paired by seed.")
+    a, b = (
+        [resampled(labels, run, n_resamples, seed, groups, task) for run in runs]
+        for runs in (runs_a, runs_b)
+    )
+    return difference_table(a, b, seed, level)
+
+
+def _draws(
+    n_clips: int, n_resamples: int, seed: int, groups: Sequence | None
+) -> tuple[np.ndarray, pd.MultiIndex]:
+    """(row, clip) weights, and for each row how it is drawn and its number."""
+    drawn = {
+        "estimate": np.ones((1, n_clips), np.int64),
+        "clip": clip_weights(n_clips, n_resamples, seed),
+    }
+    if groups is not None and 1 < group_codes(groups, n_clips).max() + 1 < n_clips:
+        drawn["group"] = clip_weights(n_clips, n_resamples, seed, groups)
+    rows = [(how, number) for how, weights in drawn.items() for number in range(len(weights))]
+    index = pd.MultiIndex.from_tuples(rows, names=["drawn", "resample"])
+    return np.concatenate(list(drawn.values())), index
+
+
+def _window_figures(
+    labels: np.ndarray, window_scores: np.ndarray, weights: np.ndarray, task: str
+) -> dict[str, np.ndarray]:
+    """`micro_window`'s areas and what its task's decisions are worth, for each row of weights."""
+    areas = weighted_micro(labels, window_scores, weights)
+    if task == "multiclass":
+        return {**areas, "accuracy": weighted_accuracy(labels, window_scores, weights)}
+    return {**areas, "f1_as_coded": f1_as_coded(areas)}
+
+
+def _clip_figures(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    weights: np.ndarray,
+    task: str,
+    thresholds: np.ndarray | None,
+) -> dict[str, np.ndarray]:
+    """`macro_clip`'s means and what its task's decisions are worth, for each row of weights."""
+    figures = weighted_macro(labels, scores, weights)
+    if task == "multiclass":
+        figures["accuracy"] = weighted_accuracy(labels, scores[:, None], weights)
+    elif thresholds is not None:
+        figures["f1_instance"] = weighted_f1_instance(labels, scores, thresholds, weights)
+    return figures
+
+
+def _with_intervals(figures: pd.DataFrame, name: str, level: float = 0.95) -> pd.DataFrame:
+    """One row a column of `resampled`: protocol, metric, the estimate as `name`, both intervals."""
+    rows = []
+    for (protocol, metric), values in figures.items():
+        estimate = values.loc["estimate"].item()
+        by_clip = interval(values.loc["clip"], level, estimate)
+        by_group = (np.nan, np.nan)
+        if "group" in values.index:
+            by_group = interval(values.loc["group"], level, estimate)
+        rows.append((protocol, metric, estimate, *by_clip, *by_group))
+    columns = ["protocol", "metric", name, "low", "high", "group_low", "group_high"]
+    return pd.DataFrame(rows, columns=columns)
