@@ -7,9 +7,9 @@ subtracted, empty for scores).
 """
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,14 +17,24 @@ from sklearn.metrics.pairwise import cosine_similarity
 from tqdm import tqdm
 
 from jetatag import baselines, metrics
-from jetatag.files import read_arrays
+from jetatag.files import atomic, read_arrays
 from jetatag.queries import KINDS, answers, classifier_scores, kinds
 from jetatag.runs import Run
 
-CELL = ("dataset", "extractor", "width", "method", "pair_loss", "label_share")
+
+class Cell(NamedTuple):
+    """What is compared; the names are those of the tables' columns."""
+
+    dataset: str
+    extractor: str
+    width: int
+    method: str
+    pair_loss: str
+    label_share: float
+
+
 REFERENCES = ("no_je", "no_je_linear")
 """Methods that the others are compared with: the paper's baseline, and the fair control."""
-INTERVALS = ("low", "high", "group_low", "group_high")
 NEIGHBOURS = 10
 
 
@@ -39,7 +49,7 @@ def score_table(run: Run, n_resamples: int = 1000, seed: int = 0) -> pd.DataFram
         scores["probs"],
         n_resamples,
         seed,
-        groups_of(scores),
+        scores.get("groups"),
         task_of(scores),
         thresholds(run),
     )
@@ -59,14 +69,6 @@ def thresholds(run: Run) -> np.ndarray | None:
 def task_of(scores: Mapping[str, np.ndarray]) -> str:
     """The task that saved scores are of; files written before they said it are multilabel."""
     return str(scores.get("task", "multilabel"))
-
-
-def groups_of(scores: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The group of each clip, such as its artist; clips of no group stand for themselves."""
-    if "groups" not in scores:
-        return None
-    groups, clips = scores["groups"], scores["clip_ids"]
-    return np.where(groups == "", np.char.add("clip ", clips), groups)
 
 
 # Many runs of the same clips
@@ -89,15 +91,16 @@ def clip_scores(runs: Sequence[Run]) -> tuple[dict[str, np.ndarray], np.ndarray,
     )
 
 
-def cell_of(run: Run) -> tuple[Any, ...]:
-    """Which cell the run belongs to, in the order of `CELL`."""
-    config = run.config
-    return (run.record["data"]["name"], *(getattr(config, name) for name in CELL[1:]))
+def cell_of(run: Run) -> Cell:
+    """Which cell the run belongs to."""
+    return Cell(
+        run.record["data"]["name"], *(getattr(run.config, name) for name in Cell._fields[1:])
+    )
 
 
-def cells(runs: Iterable[Run]) -> dict[tuple[Any, ...], dict[int, Run]]:
+def cells(runs: Iterable[Run]) -> dict[Cell, dict[int, Run]]:
     """The runs of every cell by their seeds."""
-    found: dict[tuple[Any, ...], dict[int, Run]] = {}
+    found: dict[Cell, dict[int, Run]] = {}
     for run in runs:
         found.setdefault(cell_of(run), {})[run.config.seed] = run
     return {cell: dict(sorted(of_seeds.items())) for cell, of_seeds in found.items()}
@@ -109,7 +112,7 @@ def results(
     """The one table of an evaluation, long: every run, the mean of every cell over its seeds, its
     differences to `REFERENCES`, every tag, and with a `floor` what is reached without a network.
 
-    Columns: those of `CELL`, `seed`, `tag`, `minus`, `protocol`, `metric`, `value`, 95 % intervals
+    Columns: those of `Cell`, `seed`, `tag`, `minus`, `protocol`, `metric`, `value`, 95 % intervals
     by clip (`low`, `high`) and by group (`group_low`, `group_high`; missing where every clip is a
     group), `n_clips` and `n_tags` tested, the latter those that a clip carries. Means and
     differences also draw the seeds anew; differences are paired over clips and seeds. `floor` is
@@ -131,7 +134,12 @@ def results(
         about(cell, "mean", metrics.mean_table(list(of_seeds.values()), seed))
         for cell, of_seeds in drawn.items()
     ]
-    rows += differences(drawn, seed)
+    rows += [
+        about(cell, "mean", metrics.difference_table(own, theirs, seed), minus=reference).rename(
+            columns={"difference": "value"}
+        )
+        for cell, reference, own, theirs in compared(drawn)
+    ]
     rows += [
         about(cell_of(run), run.config.seed, tag_rows(labels, probs[run.config.name], tags))
         for run in runs
@@ -150,38 +158,28 @@ def resampled(run: Run, n_resamples: int, seed: int) -> pd.DataFrame:
         scores["probs"],
         n_resamples,
         seed,
-        groups_of(scores),
+        scores.get("groups"),
         task_of(scores),
         thresholds(run),
     )
 
 
-def differences(
-    drawn: Mapping[tuple[Any, ...], Mapping[int, pd.DataFrame]], seed: int
-) -> list[pd.DataFrame]:
-    """Rows of every cell minus the `REFERENCES` of its data, extractor and labels, paired over
-    clips and over the seeds that both have. `drawn`: the runs of each cell, `resampled`."""
-    rows = []
-    for (cell, own), (other_cell, other) in itertools.product(drawn.items(), repeat=2):
-        method, reference = (dict(zip(CELL, c, strict=True)).pop("method") for c in (cell, other_cell))
-        alike = all(
-            a == b
-            for name, a, b in zip(CELL, cell, other_cell, strict=True)
-            if name not in ("method", "pair_loss")
-        )
-        seeds = sorted(own.keys() & other.keys())
-        if alike and seeds and method != reference and reference in REFERENCES:
-            pairs = ([frames[number] for number in seeds] for frames in (own, other))
-            table = metrics.difference_table(*pairs, seed).rename(columns={"difference": "value"})
-            rows.append(about(cell, "mean", table, minus=reference))
-    return rows
+def compared(
+    by_cell: Mapping[Cell, Mapping[int, Any]],
+) -> Iterator[tuple[Cell, str, list[Any], list[Any]]]:
+    """What is to be compared: for every cell and each of the `REFERENCES` on the same data,
+    extractor and labels, the cell, the reference's method, and what both have of the seeds that
+    are in both."""
+    for (cell, own), (other, theirs) in itertools.product(by_cell.items(), repeat=2):
+        seeds = sorted(own.keys() & theirs.keys())
+        alike = cell._replace(method="", pair_loss="") == other._replace(method="", pair_loss="")
+        if alike and seeds and cell != other and other.method in REFERENCES:
+            yield cell, other.method, [own[n] for n in seeds], [theirs[n] for n in seeds]
 
 
-def about(
-    cell: tuple[Any, ...], seed: int | str, table: pd.DataFrame, minus: str = ""
-) -> pd.DataFrame:
+def about(cell: Cell, seed: int | str, table: pd.DataFrame, minus: str = "") -> pd.DataFrame:
     """`table` with the columns that say whose its rows are in front."""
-    told = {**dict(zip(CELL, cell, strict=True)), "seed": str(seed), "tag": "", "minus": minus}
+    told = {**cell._asdict(), "seed": str(seed), "tag": "", "minus": minus}
     front = pd.DataFrame([told] * len(table), index=table.index)
     return pd.concat([front.drop(columns=front.columns.intersection(table.columns)), table], axis=1)
 
@@ -192,28 +190,53 @@ def tag_rows(labels: np.ndarray, scores: np.ndarray, tags: Sequence[str]) -> pd.
     return table.melt("tag", var_name="metric").assign(protocol="macro_clip")
 
 
-def floor_rows(
-    run: Run, floor: Path | str, n_resamples: int, seed: int
-) -> list[pd.DataFrame]:
+def floor_rows(run: Run, floor: Path | str, n_resamples: int, seed: int) -> list[pd.DataFrame]:
     """Rows of the baselines beside `run`, tested on the same clips."""
     scores, tested = read_arrays(floor), run.read_arrays("scores.npz")
     if not np.array_equal(scores["labels"], tested["labels"]):
         raise ValueError(f"{floor} is of other test clips than the runs: run notebook 01 again.")
-    groups, task, data = groups_of(tested), task_of(tested), run.record["data"]["name"]
+    groups, task, data = tested.get("groups"), task_of(tested), run.record["data"]["name"]
     rows = []
     for name in baselines.NAMES:
         drawn = metrics.resampled(
             scores["labels"], scores[name][:, None], n_resamples, seed, groups, task
         )
-        rows.append(about((data, "", 0, name, "none", 1.0), "", metrics.mean_table([drawn], seed)))
+        rows.append(
+            about(Cell(data, "", 0, name, "none", 1.0), "", metrics.mean_table([drawn], seed))
+        )
     return rows
+
+
+def gains(
+    runs: Sequence[Run], n_resamples: int = 1000, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Which tags gain by joint embedding, and whether it is frequent or correlated ones.
+
+    Two long tables with the columns of `Cell` and `minus`: for every tag the `difference` in
+    average precision to the reference with its interval, its `frequency` and its strongest
+    `correlation` with another tag, both of the clips tested (`metrics.gain_by_tag`); and for these
+    two the rank correlation with the tags' gains (`metrics.gain_trend`). The paper (Lee & Cho 2021)
+    holds that correlated tags gain.
+    """
+    probs, labels, tags = clip_scores(runs)
+    strongest = (metrics.tag_correlation(labels) - np.eye(len(tags))).max(axis=0)
+    known = {"frequency": labels.mean(axis=0), "correlation": strongest}
+    by_tag, trends = [], []
+    for cell, reference, own, theirs in compared(cells(runs)):
+        if cell.method == "je":
+            pair = [np.stack([probs[run.config.name] for run in r]) for r in (own, theirs)]
+            table = metrics.gain_by_tag(labels, *pair, tags, n_resamples, seed).assign(**known)
+            by_tag.append(about(cell, "mean", table, minus=reference))
+            trend = metrics.gain_trend(labels, *pair, known, n_resamples, seed)
+            trends.append(about(cell, "mean", trend, minus=reference))
+    return pd.concat(by_tag, ignore_index=True), pd.concat(trends, ignore_index=True)
 
 
 # Spaces
 
 
 def spaces(runs: Sequence[Run]) -> pd.DataFrame:
-    """What each run's vectors know of the tags, long: the columns of `CELL`, `seed`, `space`,
+    """What each run's vectors know of the tags, long: the columns of `Cell`, `seed`, `space`,
     `metric`, `value`, and for searches `kind` (of query) and `ranked_by`.
 
     Of h, z_audio and z_tag the agreement of nearest neighbours and the effective rank; of the
@@ -229,8 +252,12 @@ def spaces(runs: Sequence[Run]) -> pd.DataFrame:
         if queries is not None:
             rows += search_rows(space, run.read_arrays("scores.npz")["probs"].mean(1), queries)
         tables.append(about(cell_of(run), run.config.seed, pd.DataFrame(rows)))
-    front = [*CELL, "seed", "space", "kind", "ranked_by", "metric", "value"]
-    return pd.concat(tables, ignore_index=True).reindex(columns=front).fillna({"space": "", "kind": "", "ranked_by": ""})
+    front = [*Cell._fields, "seed", "space", "kind", "ranked_by", "metric", "value"]
+    return (
+        pd.concat(tables, ignore_index=True)
+        .reindex(columns=front)
+        .fillna({"space": "", "kind": "", "ranked_by": ""})
+    )
 
 
 def embeddings(run: Run) -> dict[str, np.ndarray]:
@@ -281,10 +308,18 @@ def search_rows(
     for kind in (kind for kind in KINDS if (answered & (kind_of == kind)).any()):
         asked = answered & (kind_of == kind)
         means = {by: table.loc[asked, list(names)].mean() for by, table in ranked.items()}
-        means["chance"] = pd.Series(share[asked].mean(), list(names))
+        means["random"] = pd.Series(share[asked].mean(), list(names))
         rows += [
             {"space": "shared", "kind": kind, "ranked_by": by, "metric": names[m], "value": v}
             for by, mean in means.items()
             for m, v in mean.items()
         ]
     return rows
+
+
+def write_table(table: pd.DataFrame, folder: Path | str, name: str) -> None:
+    """Write `table` as `name`.csv for eyes and `name`.parquet for programs, each atomically."""
+    with atomic(Path(folder) / f"{name}.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    with atomic(Path(folder) / f"{name}.parquet") as temporary:
+        table.to_parquet(temporary, index=False)

@@ -29,7 +29,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from jetatag import metrics
 from jetatag.config import RunConfig
 from jetatag.datasets import Vocabulary
 from jetatag.files import alone, atomic, checksum, read_arrays, read_json, write_arrays, write_json
@@ -363,90 +362,6 @@ def _refuse_difference(folder: Path, begun: RunConfig, wanted: RunConfig) -> Non
                 f"{folder} was begun with {name} = {value!r}, not {wanted.to_dict()[name]!r}: "
                 "delete it or choose another runs folder."
             )
-
-
-def results(runs: list[Run], n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """The long results table: one row a run, protocol and metric, with 95 % clip-bootstrap
-    intervals (low, high) from the saved scores; nothing needs the models again."""
-    tables = []
-    for run in runs:
-        config = run.config
-        table = score_table(run, n_resamples, seed)
-        about = {
-            "dataset": run.record["data"]["name"],
-            "extractor": config.extractor,
-            "width": config.width,
-            "method": config.method,
-            "pair_loss": config.pair_loss,
-            "seed": config.seed,
-        }
-        tables.append(pd.DataFrame([about] * len(table)).join(table))
-    return pd.concat(tables, ignore_index=True)
-
-
-def score_table(run: Run, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """`metrics.score_table` of the run's saved scores, by the task they carry."""
-    scores = run.read_arrays("scores.npz")
-    return metrics.score_table(
-        scores["labels"],
-        scores["probs"],
-        n_resamples,
-        seed,
-        task=task_of(scores),
-        thresholds=thresholds(run),
-    )
-
-
-def thresholds(run: Run) -> np.ndarray | None:
-    """Each tag's threshold (tag,) by `metrics.choose_thresholds` on the saved validation scores;
-    None for a run without them or of a multiclass task, where the highest score decides."""
-    if not run.has("scores.valid.npz"):
-        return None
-    scores = run.read_arrays("scores.valid.npz")
-    if task_of(scores) == "multiclass":
-        return None
-    return metrics.choose_thresholds(scores["labels"], scores["probs"].mean(1))
-
-
-def task_of(scores: Mapping[str, np.ndarray]) -> str:
-    """The task that saved scores are of; files written before they said it are multilabel."""
-    return str(scores.get("task", "multilabel"))
-
-
-def clip_scores(runs: list[Run]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Mean probability over windows by run name, each (clip, tag), with the labels and tags.
-
-    Runs of different test clips or tags cannot be compared and are refused (`ValueError`).
-    """
-    arrays = {run.config.name: run.read_arrays("scores.npz") for run in runs}
-    first = next(iter(arrays.values()))
-    for name, own in arrays.items():
-        if any(not np.array_equal(own[key], first[key]) for key in ("clip_ids", "labels", "tags")):
-            raise ValueError(f"{name} was tested on other clips or tags than the runs beside it.")
-    return (
-        {name: own["probs"].mean(1) for name, own in arrays.items()},
-        first["labels"],
-        first["tags"],
-    )
-
-
-def differences(
-    scores: Mapping[str, np.ndarray],
-    labels: np.ndarray,
-    pairs: list[tuple[str, str]],
-    task: str = "multilabel",
-) -> pd.DataFrame:
-    """Paired macro_clip differences first − second of each pair of names, with 95 % intervals;
-    for a multiclass task those in accuracy as well."""
-    return pd.concat(
-        [
-            metrics.paired_difference(labels, scores[a], scores[b], task=task).assign(
-                first=a, second=b
-            )
-            for a, b in pairs
-        ],
-        ignore_index=True,
-    )[["first", "second", "metric", "difference", "low", "high"]]
 
 
 def banner(config: RunConfig) -> str:

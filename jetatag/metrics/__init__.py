@@ -63,7 +63,13 @@ from jetatag.metrics.spaces import (
     tag_correlation,
     tag_semantics,
 )
-from jetatag.metrics.tables import difference_table, paired_difference, resampled, score_table
+from jetatag.metrics.tables import (
+    difference_table,
+    mean_table,
+    paired_difference,
+    resampled,
+    score_table,
+)
 
 __all__ = [
     "TASKS",
@@ -81,6 +87,7 @@ __all__ = [
     "interval",
     "macro_clip",
     "mean_energy",
+    "mean_table",
     "micro_window",
     "neighbour_agreement",
     "paired_difference",

@@ -14,7 +14,6 @@ from jetatag.metrics._checks import TASKS, checked, checked_windows, group_codes
 from jetatag.metrics.resampling import (
     clip_weights,
     interval,
-    run_shares,
     weighted_accuracy,
     weighted_f1_instance,
     weighted_macro,
@@ -143,20 +142,41 @@ def difference_table(
     ValueError
         On other numbers of runs, and on runs whose figures or draws differ.
     """
-    n_runs = len(runs_a)
-    if n_runs != len(runs_b) or not n_runs:
-        raise ValueError(f"{n_runs} and {len(runs_b)} runs cannot be paired by seed.")
-    first, *others = *runs_a, *runs_b
-    if any(not (f.columns.equals(first.columns) and f.index.equals(first.index)) for f in others):
-        raise ValueError(
-            "the runs hold other figures or draws: resample all alike, with windows or without."
-        )
-    each = np.stack([a - b for a, b in zip(runs_a, runs_b, strict=True)])  # (run, row, figure)
-    shares = run_shares(n_runs, len(first.loc["clip"]), seed)
-    if "group" in first.index:
-        shares = np.concatenate([shares, shares[1:]])
-    mean = np.einsum("nr,rnf->nf", shares, each)
-    return _with_intervals(pd.DataFrame(mean, first.index, first.columns), "difference", level)
+    if len(runs_a) != len(runs_b):
+        raise ValueError(f"{len(runs_a)} and {len(runs_b)} runs cannot be paired by seed.")
+    _refuse_unlike([*runs_a, *runs_b])
+    apart = [a - b for a, b in zip(runs_a, runs_b, strict=True)]
+    return mean_table(apart, seed, level).rename(columns={"value": "difference"})
+
+
+def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0, level: float = 0.95) -> pd.DataFrame:
+    """Return the mean over `resampled` runs of one method in every figure, with intervals.
+
+    Runs, which differ in their seed, are drawn anew like clips; of a single run the intervals hold
+    the sampling of clips alone.
+
+    Parameters
+    ----------
+    runs : frames of `resampled`, of the same draws
+    seed : of the draws of runs
+    level : share of resamples inside the intervals
+
+    Returns
+    -------
+    One row a figure: `protocol`, `metric`, `value`, `low`, `high`, `group_low`, `group_high`.
+
+    Raises
+    ------
+    ValueError
+        Without a run, and on runs whose figures or draws differ.
+    """
+    _refuse_unlike(runs)
+    n_runs, first = len(runs), runs[0]
+    share = clip_weights(n_runs, len(first.loc["clip"]), seed + 1) / n_runs
+    shares = {"estimate": np.full((1, n_runs), 1 / n_runs), "clip": share, "group": share}
+    share = np.concatenate([shares[drawn] for drawn in first.index.unique("drawn")])
+    mean = np.einsum("nr,rnf->nf", share, np.stack(runs))  # (run, row, figure)
+    return _with_intervals(pd.DataFrame(mean, first.index, first.columns), "value", level)
 
 
 def paired_difference(
@@ -204,6 +224,16 @@ def paired_difference(
         for runs in (runs_a, runs_b)
     )
     return difference_table(a, b, seed, level)
+
+
+def _refuse_unlike(runs: Sequence[pd.DataFrame]) -> None:
+    if not runs:
+        raise ValueError("no run to compare: give at least one.")
+    first, *others = runs
+    if any(not (f.columns.equals(first.columns) and f.index.equals(first.index)) for f in others):
+        raise ValueError(
+            "the runs hold other figures or draws: resample all alike, with windows or without."
+        )
 
 
 def _draws(
