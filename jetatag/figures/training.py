@@ -1,0 +1,62 @@
+"""Training as curves."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jetatag.figures._style import DARK, MIDDLE, named, panels, rows_of
+
+
+def loss_curves(history: pd.DataFrame) -> Figure:
+    """Draw every quantity of a training history against the epoch, one panel a stage and quantity.
+
+    `history` has one row an epoch: columns `stage`, `epoch` (from 1), `learning_rate` and any
+    number of numeric ones; `valid_x` is drawn dashed in the panel of `x`. Dotted vertical lines
+    mark a change of learning rate, where a new phase of the schedule begins.
+    """
+    missing = {"stage", "epoch", "learning_rate"} - set(history.columns)
+    if missing or history.empty:
+        raise ValueError(
+            f"history lacks {', '.join(sorted(missing)) or 'rows'}: train a run first."
+        )
+    stages = [history[history["stage"] == name] for name in history["stage"].unique()]
+    wanted = [_stage_panels(stage) for stage in stages]
+    columns = min(3, max(map(len, wanted)))
+    rows = [list(row) for stage in wanted for row in rows_of(stage, columns)]
+    figure, axes = panels(len(rows), columns, (3.4 * columns, 2.3 * len(rows)))
+    for line, panel_row in zip(axes, rows, strict=True):
+        for ax in line[len(panel_row) :]:
+            ax.remove()
+        for ax, (stage, quantity) in zip(line, panel_row, strict=False):
+            _draw_quantity(ax, stage, quantity)
+    return figure
+
+
+def _stage_panels(stage: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
+    """(rows of the stage, quantity) for every quantity the stage has values of."""
+    numeric = stage.drop(columns=["stage", "epoch", "learning_rate"]).select_dtypes("number")
+    quantities = dict.fromkeys(
+        name.removeprefix("valid_") for name in numeric.dropna(axis=1, how="all")
+    )
+    if not quantities:
+        raise ValueError("history has no numeric column besides epoch and learning rate.")
+    return [(stage, quantity) for quantity in quantities]
+
+
+def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
+    looks = {
+        quantity: (DARK, "-", "o", "training"),
+        f"valid_{quantity}": (MIDDLE, "--", "s", "validation"),
+    }
+    for column, (colour, line, marker, name) in looks.items():
+        if column in stage and stage[column].notna().any():
+            few = marker if len(stage) <= 12 else None  # a short curve shows its points
+            ax.plot(stage["epoch"], stage[column], line, color=colour, marker=few, ms=4, label=name)
+    changes = np.diff(stage["learning_rate"].to_numpy()) != 0
+    for change in () if changes.all() else np.flatnonzero(changes):  # a cycle changes every epoch
+        ax.axvline(stage["epoch"].iloc[change] + 0.5, color="0.4", linestyle=":", linewidth=1)
+    ax.set(xlabel="epoch", ylabel=named(quantity))
+    ax.set_title(named(str(stage["stage"].iloc[0])), fontsize=9)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(frameon=False, fontsize=8)
