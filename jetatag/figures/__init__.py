@@ -8,20 +8,34 @@ line styles or hatching repeat it. Wrong shapes and names are refused with a `Va
 
 from jetatag.figures.data import mel_spectrogram, tag_correlation, tag_counts
 from jetatag.figures.layouts import FEWEST_POINTS, LAYOUTS, layout
-from jetatag.figures.results import published_gains, scores_with_intervals
-from jetatag.figures.spaces import shared_space, tag_map
-from jetatag.figures.tags import per_tag
-from jetatag.figures.training import loss_curves
+from jetatag.figures.results import (
+    ablation,
+    label_curves,
+    measured_gains,
+    published_gains,
+    scores_with_intervals,
+)
+from jetatag.figures.spaces import retrieval, semantics, shared_space, tag_map
+from jetatag.figures.tags import calibration, gain_per_tag, per_tag
+from jetatag.figures.training import curves_by_method, loss_curves
 
 __all__ = [
     "FEWEST_POINTS",
     "LAYOUTS",
+    "ablation",
+    "calibration",
+    "curves_by_method",
+    "gain_per_tag",
+    "label_curves",
     "layout",
     "loss_curves",
+    "measured_gains",
     "mel_spectrogram",
     "per_tag",
     "published_gains",
+    "retrieval",
     "scores_with_intervals",
+    "semantics",
     "shared_space",
     "tag_correlation",
     "tag_counts",

@@ -1,19 +1,27 @@
-"""What every figure shares: colours, markers, names, panels, and labels that keep apart."""
+"""What every figure shares: looks, names, panels, rows of dots, and labels that keep apart."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 DARK, MIDDLE, LIGHT = (colormaps["cividis"](step) for step in (0.0, 0.55, 0.95))
 PALE = "0.72"
-MARKERS = "osD^vPX*"
+WHISKER = {"color": "0.35", "linewidth": 1.4}
+SEED = {"color": "0.35", "marker": "|", "markersize": 12, "markeredgewidth": 1}
+MARKERS = "osD^vPX*<>h"
+LINES = ("-", "--", "-.", ":")
+ABOVE = {"loc": "outside upper center", "ncols": 3, "frameon": False}
+"""Where a legend of several panels stands."""
 
 NAMES = {
     "roc_auc": "ROC-AUC",
@@ -27,6 +35,7 @@ NAMES = {
     "micro_window": "per window, micro areas",
     "stage1": "stage 1: extractor",
     "stage2": "stage 2: classifier",
+    "end_to_end": "end to end",
 }
 
 
@@ -46,9 +55,56 @@ def panels(
     return figure, axes
 
 
-def name_rows(ax: Axes, names: Sequence[str]) -> None:
-    ax.set_yticks(range(len(names)), names, fontsize=8)
+def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Name → colour, marker and line style; no two of the first 44 share marker and line style."""
+    return {
+        name: {
+            "color": colormaps["cividis"]((0.0, 0.4, 0.7)[number % 3]),
+            "marker": MARKERS[number % len(MARKERS)],
+            "linestyle": LINES[number % len(LINES)],
+        }
+        for number, name in enumerate(dict.fromkeys(names))
+    }
+
+
+def key(label: str, **look: Any) -> Line2D:
+    """An entry of a legend for something that is drawn many times, or in many panels."""
+    return Line2D([], [], label=label, **{"color": DARK, "linestyle": "", **look})
+
+
+# Rows of dots
+
+
+def name_rows(ax: Axes, names: Sequence[str], fontsize: float = 8) -> None:
+    """Write `names` at the heights 0, 1, … and show the gridlines that lead to a row's numbers."""
+    ax.set_yticks(range(len(names)), names, fontsize=fontsize)
     ax.set_ylim(-0.7, len(names) - 0.3)
+    grid_values(ax)
+
+
+def grid_values(ax: Axes) -> None:
+    ax.grid(axis="x", color="0.9")
+    ax.set_axisbelow(True)
+
+
+def draw_mean(ax: Axes, place: float, rows: pd.DataFrame, value: str = "value", **look) -> None:
+    """Draw the mean of `rows` as a marker at height `place`, each of several rows (its seeds) as
+    a small tick, and, where there are `low` and `high`, their mean interval as a whisker."""
+    if "low" in rows:
+        ax.hlines(place, rows["low"].mean(), rows["high"].mean(), **WHISKER)
+    if len(rows) > 1:
+        ax.plot(rows[value], np.full(len(rows), place), **SEED, linestyle="", zorder=2.5)
+    ax.plot(rows[value].mean(), place, **{"color": DARK, "linestyle": "", "zorder": 3, **look})
+
+
+def mean_keys(rows: pd.DataFrame, repeated: Sequence[str]) -> list[Line2D]:
+    """Legend entries for what `draw_mean` adds to a marker: the seeds of rows that share
+    `repeated`, and the interval."""
+    keys = [key("one seed", **SEED)] if rows.duplicated(list(repeated)).any() else []
+    return [*keys, key("95 % interval", **WHISKER, linestyle="-")] if "low" in rows else keys
+
+
+# Names and refusals
 
 
 def rows_of(things: Sequence, columns: int) -> list[Sequence]:
@@ -62,8 +118,20 @@ def line_name(method: str, pair_loss: object) -> str:
     return f"{method} · {pair_loss}" if has_loss else method
 
 
+def line_names(table: pd.DataFrame) -> list[str]:
+    """The line of each row, by its `method` and `pair_loss`."""
+    return [line_name(*pair) for pair in zip(table["method"], table["pair_loss"], strict=True)]
+
+
 def named(name: str) -> str:
     return NAMES.get(name, name.replace("_", " "))
+
+
+def scale_names(table: pd.DataFrame) -> list[str]:
+    """What each row's number is: its metric, and its protocol where the table names one."""
+    columns = [column for column in ("metric", "protocol") if column in table]
+    scales = table[columns].assign(metric=table["metric"].map(named))
+    return [", ".join(scale) for scale in scales.itertuples(index=False)]
 
 
 def refuse_misfit(array: np.ndarray, shape: tuple[int, ...], what: str, axes: str) -> None:
@@ -71,8 +139,22 @@ def refuse_misfit(array: np.ndarray, shape: tuple[int, ...], what: str, axes: st
         raise ValueError(f"{what} must be {axes} = {shape}, not {np.shape(array)}.")
 
 
+def refuse_lacking(
+    table: pd.DataFrame, columns: Sequence[str], what: str, remedy: str | None = None
+) -> None:
+    """Refuse a table without rows or without some of `columns`; `what` ends in its verb."""
+    missing = [column for column in columns if column not in table]
+    if missing or table.empty:
+        remedy = remedy or f"give rows with the columns {', '.join(columns)}"
+        raise ValueError(f"{what} {', '.join(missing) or 'rows'}: {remedy}.")
+
+
+# Labels
+
+
 def place_labels(ax: Axes, points: np.ndarray, names: Sequence[str], stressed: np.ndarray) -> None:
-    """Write each name at the nearest free place around its point, stressed ones first.
+    """Write each name at the nearest free place around its point, stressed ones first; a point
+    with an empty name is only kept free.
 
     Places lie on rings of growing radius inside the axes; a place is free when the text meets no
     landmark and no earlier text. A thin line leads from a text to its point.
@@ -83,6 +165,8 @@ def place_labels(ax: Axes, points: np.ndarray, names: Sequence[str], stressed: n
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in pixels]
     leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
     for index in np.argsort(~stressed, kind="stable"):
+        if not names[index]:
+            continue
         text = ax.annotate(
             names[index],
             points[index],
@@ -94,12 +178,12 @@ def place_labels(ax: Axes, points: np.ndarray, names: Sequence[str], stressed: n
         )
         extent = Text.get_window_extent(text)  # of the text alone, without its line
         size = np.array([extent.width, extent.height]) * scale
-        offset, box = free_place(pixels[index], size, taken, frame)
+        offset, box = _free_place(pixels[index], size, taken, frame)
         text.set_position(offset)
         taken.append(box)
 
 
-def free_place(
+def _free_place(
     point: np.ndarray, size: np.ndarray, taken: Sequence[Bbox], frame: Bbox
 ) -> tuple[np.ndarray, Bbox]:
     """The first (offset of the text's centre, its box) that is free, or the last one tried."""

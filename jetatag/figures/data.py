@@ -1,11 +1,13 @@
 """What a data set holds: tags, their correlation, a clip."""
 
 from collections.abc import Sequence
-from itertools import cycle, product
+from itertools import cycle
 
 import librosa
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from jetatag import metrics
 from jetatag.config import refuse_unknown
@@ -42,31 +44,41 @@ def _in_order(splits: np.ndarray) -> list[str]:
     return sorted(set(splits), key=lambda name: (usual.index(name) if name in usual else 3, name))
 
 
-def tag_correlation(labels: np.ndarray, tags: Sequence[str], tag: str, n: int = 10) -> Figure:
+def tag_correlation(
+    labels: np.ndarray, tags: Sequence[str], tag: str | Sequence[str], n: int = 10
+) -> Figure:
     """Draw the Pearson correlations of `tag` and its `n` nearest tags as a heat map with numbers.
 
-    Figure 3 of Lee & Cho 2021. labels : (clip, tag) 0/1; tags : names of the columns. An unknown
-    `tag` is refused.
+    Figure 3 of Lee & Cho 2021. labels : (clip, tag) 0/1; tags : names of the columns; `tag` : one
+    of them, or several, which are drawn side by side. Unknown ones are refused.
     """
-    refuse_unknown([tag], tags, "tag")
+    shown = [tag] if isinstance(tag, str) else list(tag)
+    refuse_unknown(shown, tags, "tag")
     correlation = metrics.tag_correlation(labels)
     refuse_misfit(correlation, (len(tags), len(tags)), "the tag correlation", "(tag, tag)")
-    chosen = np.argsort(-correlation[list(tags).index(tag)], kind="stable")[: n + 1]
-    cells = correlation[np.ix_(chosen, chosen)]
-    figure, axes = panels(1, 1, (1.9 + 0.5 * len(chosen), 1.2 + 0.45 * len(chosen)))
-    image = axes[0, 0].imshow(cells, cmap="cividis", vmin=-0.2, vmax=0.6, aspect="auto")
-    for row, column in product(range(len(chosen)), repeat=2):
-        value = cells[row, column]
+    side = min(n + 1, len(tags))
+    size = (len(shown) * (1.1 + 0.5 * side) + 0.8, 1.2 + 0.45 * side)
+    figure, axes = panels(1, len(shown), size)
+    for ax, name in zip(axes[0], shown, strict=True):
+        nearest = np.argsort(-correlation[list(tags).index(name)], kind="stable")[:side]
+        cells = correlation[np.ix_(nearest, nearest)]
+        image = _draw_cells(ax, cells, [tags[i] for i in nearest])
+        ax.set(xlabel="tag", ylabel="tag", title=f"{name} and its nearest tags")
+    figure.colorbar(image, ax=axes, label="Pearson correlation", extend="max")
+    return figure
+
+
+def _draw_cells(ax: Axes, cells: np.ndarray, names: Sequence[str]) -> AxesImage:
+    """A heat map of `cells` (tag, tag) with their numbers, `names` along both sides."""
+    image = ax.imshow(cells, cmap="cividis", vmin=-0.2, vmax=0.6, aspect="auto")
+    for (row, column), value in np.ndenumerate(cells):
         colour = "black" if value > 0.25 else "white"
         text = f"{value:z.2f}".replace("0.", ".")
-        axes[0, 0].text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    names = [tags[i] for i in chosen]
-    axes[0, 0].set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-    axes[0, 0].set_yticks(range(len(names)), names)
-    axes[0, 0].set(xlabel="tag", ylabel="tag", title=f"{tag} and its nearest tags")
-    axes[0, 0].spines[:].set_visible(False)
-    figure.colorbar(image, label="Pearson correlation", extend="max")
-    return figure
+        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(names)), names)
+    ax.spines[:].set_visible(False)
+    return image
 
 
 def mel_spectrogram(audio: np.ndarray, sample_rate: int, title: str = "") -> Figure:

@@ -1,13 +1,41 @@
-"""Maps of the spaces."""
+"""Maps of the spaces, what can be found in them, and what they know of the tags."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jetatag.config import refuse_unknown
-from jetatag.figures._style import DARK, PALE, panels, place_labels, refuse_misfit
+from jetatag.figures._style import (
+    ABOVE,
+    DARK,
+    PALE,
+    draw_mean,
+    grid_values,
+    key,
+    line_names,
+    mean_keys,
+    name_rows,
+    named,
+    panels,
+    place_labels,
+    refuse_lacking,
+    refuse_misfit,
+)
+
+RANKINGS = {
+    "space": {"marker": "o", "markerfacecolor": DARK},
+    "classifier": {"marker": "s", "markerfacecolor": "white"},
+    "random": {"marker": "x", "color": "0.4"},
+}
+MEASURES = {
+    "semantics": "rank correlation of tag cosines\nwith label correlation",
+    "mean_energy": "share of energy in the mean",
+    "effective_rank": "effective rank (dimensions)",
+}
 
 
 def tag_map(
@@ -75,3 +103,68 @@ def _hide_scale(ax: Axes) -> None:
 
 def _axis_note(note: str | None) -> str:
     return f"layout axis 1\n{note}" if note else "layout axis 1"
+
+
+def retrieval(table: pd.DataFrame) -> Figure:
+    """Draw how well clips are found by tags: a row a pair loss, a column of panels a kind of query.
+
+    `table` has a row a seed: columns `method`, `pair_loss`, `kind` (of query: one tag, two tags,
+    tag and not tag), `ranked_by` (space, classifier or random), `metric`, `value`; each metric has
+    its own row of panels. Markers are means over seeds, which are small ticks.
+    """
+    needed = ["method", "pair_loss", "kind", "ranked_by", "metric", "value"]
+    refuse_lacking(table, needed, "the retrieval table lacks")
+    refuse_unknown(table["ranked_by"], RANKINGS, "ranking")
+    table = table.assign(line=line_names(table))
+    lines = table["line"].unique().tolist()[::-1]
+    kinds, shown = table["kind"].unique(), table["metric"].unique()
+    size = (2.2 + 2.7 * len(kinds), 0.7 + len(shown) * (0.8 + 0.55 * len(lines)))
+    figure, axes = panels(len(shown), len(kinds), size, sharey=True)
+    for (row, column), ax in np.ndenumerate(axes):
+        here = table[(table["metric"] == shown[row]) & (table["kind"] == kinds[column])]
+        for (line, ranking), seeds in here.groupby(["line", "ranked_by"]):
+            aside = 0.26 * (1 - list(RANKINGS).index(ranking))
+            draw_mean(ax, lines.index(line) + aside, seeds, **RANKINGS[ranking])
+        ax.set(xlabel=named(shown[row]), title=named(kinds[column]) if row == 0 else "")
+        grid_values(ax)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("pair loss")
+    name_rows(axes[0, 0], lines, fontsize=10)
+    used = [name for name in RANKINGS if name in set(table["ranked_by"])]
+    keys = [key(f"ranked by {named(name)}", **RANKINGS[name]) for name in used]
+    keys += mean_keys(table, ["line", "kind", "ranked_by", "metric"])
+    figure.legend(handles=keys, **{**ABOVE, "ncols": 4})
+    return figure
+
+
+def semantics(
+    table: pd.DataFrame, references: Mapping[str, Mapping[str, float]] | None = None
+) -> Figure:
+    """Draw what the tag space knows of the tags, a row a pair loss, a panel a measure.
+
+    table : a row a seed, columns `pair_loss`, `seed`, `semantics` (rank correlation, over pairs of
+    tags, of the cosine of their embeddings with their label correlation), `mean_energy` (share of
+    z_tag's energy in its mean) and `effective_rank`; references : name → measure → value, such as
+    {"released weights": {"semantics": 0.03, "mean_energy": 0.91}}, drawn as vertical lines
+    """
+    refuse_lacking(table, ["pair_loss", "seed", *MEASURES], "the tag-space table lacks")
+    references = references or {}
+    for measures in references.values():
+        refuse_unknown(measures, MEASURES, "measure")
+    losses = table["pair_loss"].unique().tolist()[::-1]
+    figure, axes = panels(1, len(MEASURES), (10, 1.7 + 0.36 * len(losses)), sharey=True)
+    styles = dict(zip(references, cycle(("--", ":", "-.")), strict=False))
+    for ax, (measure, scale) in zip(axes[0], MEASURES.items(), strict=True):
+        for loss, seeds in table.groupby("pair_loss"):
+            draw_mean(ax, losses.index(loss), seeds, measure, marker="o")
+        for name, values in references.items():
+            if measure in values:
+                ax.axvline(values[measure], color="0.3", linestyle=styles[name], linewidth=1.3)
+        ax.set(xlabel=scale)
+        grid_values(ax)
+    name_rows(axes[0, 0], losses, fontsize=10)
+    axes[0, 0].set_ylabel("pair loss")
+    keys = [key(name, color="0.3", linestyle=style) for name, style in styles.items()]
+    keys = [key("mean over seeds", marker="o"), *mean_keys(table, ["pair_loss"]), *keys]
+    figure.legend(handles=keys, **{**ABOVE, "ncols": 4})
+    return figure

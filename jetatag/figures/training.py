@@ -1,11 +1,24 @@
 """Training as curves."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pandas.api.typing import SeriesGroupBy
 
-from jetatag.figures._style import DARK, MIDDLE, named, panels, rows_of
+from jetatag.figures._style import (
+    DARK,
+    MIDDLE,
+    key,
+    line_names,
+    looks,
+    named,
+    panels,
+    refuse_lacking,
+    rows_of,
+)
 
 
 def loss_curves(history: pd.DataFrame) -> Figure:
@@ -15,11 +28,8 @@ def loss_curves(history: pd.DataFrame) -> Figure:
     number of numeric ones; `valid_x` is drawn dashed in the panel of `x`. Dotted vertical lines
     mark a change of learning rate, where a new phase of the schedule begins.
     """
-    missing = {"stage", "epoch", "learning_rate"} - set(history.columns)
-    if missing or history.empty:
-        raise ValueError(
-            f"history lacks {', '.join(sorted(missing)) or 'rows'}: train a run first."
-        )
+    needed = ["stage", "epoch", "learning_rate"]
+    refuse_lacking(history, needed, "history lacks", "train a run first")
     stages = [history[history["stage"] == name] for name in history["stage"].unique()]
     wanted = [_stage_panels(stage) for stage in stages]
     columns = min(3, max(map(len, wanted)))
@@ -60,3 +70,39 @@ def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
     ax.set_title(named(str(stage["stage"].iloc[0])), fontsize=9)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False, fontsize=8)
+
+
+def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precision") -> Figure:
+    """Draw one quantity of many runs against the epoch, a line a method, a panel a stage.
+
+    `history` holds the rows of all runs: columns `method`, `pair_loss`, `seed`, `stage`, `epoch`
+    (from 1) and `metric`; a line is the mean over seeds, shaded from the lowest to the highest.
+    Stages in which the metric is missing are left out.
+    """
+    needed = ["method", "pair_loss", "seed", "stage", "epoch", metric]
+    refuse_lacking(history, needed, "the runs' history lacks")
+    history = history.assign(line=line_names(history)).dropna(subset=metric)
+    refuse_lacking(history, needed, f"the runs' history lacks values of {metric}, hence")
+    stages = dict(list(history.groupby("stage", sort=False)))
+    figure, axes = panels(1, len(stages), (1 + 3.8 * len(stages), 4.4), sharey=True)
+    styles = looks(history["line"])
+    for ax, (stage, rows) in zip(axes[0], stages.items(), strict=True):
+        for line, curve in rows.groupby("line", sort=False):
+            _draw_range(ax, curve.groupby("epoch")[metric], styles[line])
+        ax.set(xlabel="epoch", title=named(str(stage)))
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.grid(color="0.92")
+    axes[0, 0].set_ylabel(named(metric))
+    keys = [key(line, **look) for line, look in styles.items()]
+    figure.legend(handles=keys, loc="outside right upper", frameon=False, handlelength=4)
+    return figure
+
+
+def _draw_range(ax: Axes, seeds: SeriesGroupBy, look: dict[str, Any]) -> None:
+    """The mean of each epoch's seeds as a line, with a marker now and then, and their range."""
+    mean = seeds.mean()
+    every = max(1, len(mean) // 6)
+    ax.fill_between(
+        mean.index, seeds.min(), seeds.max(), color=look["color"], alpha=0.15, linewidth=0
+    )
+    ax.plot(mean.index, mean, **look, markevery=every, markersize=5)
