@@ -1,5 +1,6 @@
 """What every figure shares: looks, names, panels, rows of dots, and labels that keep apart."""
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
@@ -8,9 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
@@ -20,8 +23,6 @@ WHISKER = {"color": "0.35", "linewidth": 1.4}
 SEED = {"color": "0.35", "marker": "|", "markersize": 12, "markeredgewidth": 1}
 MARKERS = "osD^vPX*<>h"
 LINES = ("-", "--", "-.", ":")
-ABOVE = {"loc": "outside upper center", "ncols": 3, "frameon": False}
-"""Where a legend of several panels stands."""
 
 NAMES = {
     "roc_auc": "ROC-AUC",
@@ -70,6 +71,14 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 def key(label: str, **look: Any) -> Line2D:
     """An entry of a legend for something that is drawn many times, or in many panels."""
     return Line2D([], [], label=label, **{"color": DARK, "linestyle": "", **look})
+
+
+def legend_above(figure: Figure, keys: Sequence[Artist]) -> None:
+    """A legend of several panels, in as few and as even rows as the figure's width allows."""
+    widest = 0.9 + 0.085 * max(len(entry.get_label()) for entry in keys)  # inches
+    n_rows = math.ceil(len(keys) / max(1, int(figure.get_figwidth() / widest)))
+    ncols = math.ceil(len(keys) / n_rows)
+    figure.legend(handles=keys, loc="outside upper center", ncols=ncols, frameon=False)
 
 
 # Rows of dots
@@ -152,7 +161,9 @@ def refuse_lacking(
 # Labels
 
 
-def place_labels(ax: Axes, points: np.ndarray, names: Sequence[str], stressed: np.ndarray) -> None:
+def place_labels(
+    ax: Axes, points: np.ndarray, names: Sequence[str], stressed: np.ndarray | None = None
+) -> None:
     """Write each name at the nearest free place around its point, stressed ones first; a point
     with an empty name is only kept free.
 
@@ -164,6 +175,7 @@ def place_labels(ax: Axes, points: np.ndarray, names: Sequence[str], stressed: n
     pixels = ax.transData.transform(points) * scale
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in pixels]
     leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+    stressed = np.zeros(len(points), bool) if stressed is None else stressed
     for index in np.argsort(~stressed, kind="stable"):
         if not names[index]:
             continue
@@ -175,6 +187,7 @@ def place_labels(ax: Axes, points: np.ndarray, names: Sequence[str], stressed: n
             **{"ha": "center", "va": "center", "arrowprops": leader},
             **{"fontsize": 10 if stressed[index] else 8},
             **{"fontweight": "bold" if stressed[index] else "normal"},
+            path_effects=[withStroke(linewidth=2, foreground="white")],
         )
         extent = Text.get_window_extent(text)  # of the text alone, without its line
         size = np.array([extent.width, extent.height]) * scale

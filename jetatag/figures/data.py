@@ -64,7 +64,9 @@ def tag_correlation(
         cells = correlation[np.ix_(nearest, nearest)]
         image = _draw_cells(ax, cells, [tags[i] for i in nearest])
         ax.set(xlabel="tag", ylabel="tag", title=f"{name} and its nearest tags")
-    figure.colorbar(image, ax=axes, label="Pearson correlation", extend="max")
+    figure.colorbar(
+        image, ax=axes, label="Pearson correlation", extend="max", fraction=0.15 / len(shown)
+    )
     return figure
 
 

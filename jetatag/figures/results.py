@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 
 from jetatag.config import refuse_unknown
 from jetatag.figures._style import (
-    ABOVE,
     DARK,
     MARKERS,
     WHISKER,
     draw_mean,
     grid_values,
     key,
+    legend_above,
     line_names,
     looks,
     mean_keys,
@@ -111,12 +111,11 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
     name_rows(axes[0, 0], extractors, fontsize=10)
     axes[0, 0].set_ylabel("extractor")
     keys = [
-        key(", ".join(filter(None, (source, name))), marker=MARKERS[number], markerfacecolor=fill)
+        key(f"{source}, {name}".removeprefix(", "), marker=MARKERS[number], markerfacecolor=fill)
         for source, number in sources.items()
         for name, fill in STEP.values()
     ]
-    keys += mean_keys(table, ["source", "extractor", "method", "scale"])
-    figure.legend(handles=keys, **{**ABOVE, "ncols": 2})
+    legend_above(figure, keys + mean_keys(table, ["source", "extractor", "method", "scale"]))
     return figure
 
 
@@ -159,8 +158,8 @@ def ablation(
     for text in axes[0, 0].get_yticklabels():
         text.set_fontweight("bold" if text.get_text() in HEADINGS else "normal")
     axes[0, 0].set_ylabel("method")
-    keys = [key("95 % interval by clip", **BY_CLIP), key("by group", **BY_GROUP)]
-    figure.legend(handles=keys[: 2 if "group_low" in rows else 1], **ABOVE)
+    keys = [key("95 % interval by clip", **BY_CLIP), key("95 % interval by group", **BY_GROUP)]
+    legend_above(figure, keys[: 2 if "group_low" in rows else 1])
     return figure
 
 
@@ -206,7 +205,8 @@ def label_curves(table: pd.DataFrame) -> Figure:
         ax.minorticks_off()
         ax.grid(axis="y", color="0.9")
     keys = [key(line, **look) for line, look in styles.items()]
-    figure.legend(handles=keys, handlelength=4, **ABOVE)
+    keys.append(key("95 % interval", **WHISKER, marker="|", linestyle="-"))
+    legend_above(figure, keys)
     return figure
 
 

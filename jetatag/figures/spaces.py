@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 
 from jetatag.config import refuse_unknown
 from jetatag.figures._style import (
-    ABOVE,
     DARK,
     PALE,
     draw_mean,
     grid_values,
     key,
+    legend_above,
     line_names,
     mean_keys,
     name_rows,
@@ -27,9 +27,9 @@ from jetatag.figures._style import (
 )
 
 RANKINGS = {
-    "space": {"marker": "o", "markerfacecolor": DARK},
-    "classifier": {"marker": "s", "markerfacecolor": "white"},
-    "random": {"marker": "x", "color": "0.4"},
+    "space": {"label": "ranked in the space", "marker": "o", "markerfacecolor": DARK},
+    "classifier": {"label": "ranked by the classifier", "marker": "s", "markerfacecolor": "white"},
+    "random": {"label": "ranked at random", "marker": "x", "color": "0.4"},
 }
 MEASURES = {
     "semantics": "rank correlation of tag cosines\nwith label correlation",
@@ -118,7 +118,7 @@ def retrieval(table: pd.DataFrame) -> Figure:
     table = table.assign(line=line_names(table))
     lines = table["line"].unique().tolist()[::-1]
     kinds, shown = table["kind"].unique(), table["metric"].unique()
-    size = (2.2 + 2.7 * len(kinds), 0.7 + len(shown) * (0.8 + 0.55 * len(lines)))
+    size = (2.2 + 2.7 * len(kinds), 1.2 + len(shown) * (0.8 + 0.48 * len(lines)))
     figure, axes = panels(len(shown), len(kinds), size, sharey=True)
     for (row, column), ax in np.ndenumerate(axes):
         here = table[(table["metric"] == shown[row]) & (table["kind"] == kinds[column])]
@@ -126,14 +126,17 @@ def retrieval(table: pd.DataFrame) -> Figure:
             aside = 0.26 * (1 - list(RANKINGS).index(ranking))
             draw_mean(ax, lines.index(line) + aside, seeds, **RANKINGS[ranking])
         ax.set(xlabel=named(shown[row]), title=named(kinds[column]) if row == 0 else "")
+        ax.set_yticks(np.arange(len(lines) - 1) + 0.5, minor=True)  # lines between the rows
+        ax.tick_params(axis="y", which="minor", length=0)
+        ax.grid(axis="y", which="minor", color="0.9")
         grid_values(ax)
     for ax in axes[:, 0]:
         ax.set_ylabel("pair loss")
     name_rows(axes[0, 0], lines, fontsize=10)
     used = [name for name in RANKINGS if name in set(table["ranked_by"])]
-    keys = [key(f"ranked by {named(name)}", **RANKINGS[name]) for name in used]
+    keys = [key(**RANKINGS[name]) for name in used]
     keys += mean_keys(table, ["line", "kind", "ranked_by", "metric"])
-    figure.legend(handles=keys, **{**ABOVE, "ncols": 4})
+    legend_above(figure, keys)
     return figure
 
 
@@ -166,5 +169,5 @@ def semantics(
     axes[0, 0].set_ylabel("pair loss")
     keys = [key(name, color="0.3", linestyle=style) for name, style in styles.items()]
     keys = [key("mean over seeds", marker="o"), *mean_keys(table, ["pair_loss"]), *keys]
-    figure.legend(handles=keys, **{**ABOVE, "ncols": 4})
+    legend_above(figure, keys)
     return figure

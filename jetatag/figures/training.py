@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from pandas.api.typing import SeriesGroupBy
 
 from jetatag.figures._style import (
@@ -81,19 +82,23 @@ def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precisi
     """
     needed = ["method", "pair_loss", "seed", "stage", "epoch", metric]
     refuse_lacking(history, needed, "the runs' history lacks")
-    history = history.assign(line=line_names(history)).dropna(subset=metric)
-    refuse_lacking(history, needed, f"the runs' history lacks values of {metric}, hence")
-    stages = dict(list(history.groupby("stage", sort=False)))
-    figure, axes = panels(1, len(stages), (1 + 3.8 * len(stages), 4.4), sharey=True)
-    styles = looks(history["line"])
-    for ax, (stage, rows) in zip(axes[0], stages.items(), strict=True):
-        for line, curve in rows.groupby("line", sort=False):
+    history = history.assign(line=line_names(history))
+    styles = looks(history["line"])  # of all lines, so that every metric draws them alike
+    drawn = history.dropna(subset=metric)
+    refuse_lacking(drawn, needed, f"of {metric}, the runs' history lacks")
+    stages = [stage for stage in history["stage"].unique() if stage in set(drawn["stage"])]
+    figure, axes = panels(1, len(stages), (2.9 + 3.4 * len(stages), 4.2), sharey=True)
+    for ax, stage in zip(axes[0], stages, strict=True):
+        for line, curve in drawn[drawn["stage"] == stage].groupby("line", sort=False):
             _draw_range(ax, curve.groupby("epoch")[metric], styles[line])
-        ax.set(xlabel="epoch", title=named(str(stage)))
+        ax.set(xlabel="epoch", title=named(stage))
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(color="0.92")
-    axes[0, 0].set_ylabel(named(metric))
-    keys = [key(line, **look) for line, look in styles.items()]
+    name = named(metric.removeprefix("valid_"))
+    axes[0, 0].set_ylabel(f"{name}, validation" if metric.startswith("valid_") else name)
+    keys = [key(line, **look) for line, look in styles.items() if line in set(drawn["line"])]
+    if drawn["seed"].nunique() > 1:
+        keys.append(Patch(color="0.85", label="lowest to highest seed"))
     figure.legend(handles=keys, loc="outside right upper", frameon=False, handlelength=4)
     return figure
 
