@@ -69,6 +69,22 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is damaged: delete it and run its notebook again.") from None
 
 
+def save_figure(figure: Any, folder: Path | str, name: str) -> Path:
+    """Write a matplotlib figure as `folder/name.png` (150 dpi) and, to be scaled, `name.pdf`,
+    atomically; returns the picture's path.
+
+    Same figure, same bytes: neither file holds a date, and the figure's layout is fixed first,
+    because a layout that is worked out anew at each drawing moves by a hair.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {})):
+        path = Path(folder) / f"{name}{suffix}"
+        with atomic(path) as temporary:
+            figure.savefig(temporary, dpi=150, metadata=metadata)
+    return path
+
+
 def inside(root: Path | str, relative: str) -> Path:
     """Return `root / relative`, refusing any path that leaves `root` (`ValueError`), also by a
     link, and links that lead nowhere or round in a circle."""

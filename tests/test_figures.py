@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-from jetatag import figures, metrics
+from jetatag import figures, files, metrics
+from jetatag.figures import _style
 
 TAGS = ["rock", "guitar", "techno", "slow", "harp"]
 RNG = np.random.default_rng(0)
@@ -41,6 +43,99 @@ def per_tag_tables():
     return {run: metrics.per_tag(LABELS, RNG.random((40, 5)), TAGS) for run in ("no_je", "je")}
 
 
+LOSSES = ["cosine", "subset_query"]
+SEEDS = pd.DataFrame({"seed": [0, 1, 2]})
+
+
+def grid(**columns):
+    """Every combination of the given values, three seeds each, with a value from 0.30 upwards."""
+    table = pd.MultiIndex.from_product(columns.values(), names=columns).to_frame(index=False)
+    table["value"] = 0.3 + 0.02 * np.arange(len(table))
+    table = table.merge(SEEDS, how="cross")
+    table["value"] += 0.003 * (table["seed"] - 1)  # the mean over seeds stays
+    return table
+
+
+def with_interval(table, width=0.01):
+    return table.assign(low=table["value"] - width, high=table["value"] + width)
+
+
+def gains():
+    return with_interval(
+        grid(
+            extractor=["sample_cnn", "harmonic"],
+            method=["no_je", "je"],
+            metric=["roc_auc", "pr_auc"],
+        )
+    )
+
+
+def published():
+    table = grid(source=["paper", "log"], extractor=["a", "b"], method=["no_je", "je"])
+    table = table[table["seed"] == 1].drop(columns="seed")
+    return table.rename(columns={"value": "roc_auc"}).assign(pr_auc=0.4)
+
+
+def differences():
+    methods = ["bce_two_stage", "je", "je_shuffled"]
+    table = grid(extractor=["sample_cnn", "harmonic"], method=methods, pair_loss=LOSSES)
+    table = table[(table["seed"] == 1) & ((table["method"] != "bce_two_stage") | (table.index < 3))]
+    table["pair_loss"] = table["pair_loss"].where(table["method"] != "bce_two_stage")
+    table = with_interval(table.assign(value=table["value"] - 0.4, metric="average_precision"))
+    bounds = {"group_low": table["low"] - 0.02, "group_high": table["high"] + 0.02}
+    return table.rename(columns={"value": "difference"}).assign(**bounds)
+
+
+def tag_gains():
+    tags = [f"tag number {i}" for i in range(30)]
+    gain = RNG.normal(size=30) / 20
+    table = pd.DataFrame({"tag": tags, "difference": gain, "low": gain - 0.03, "high": gain + 0.03})
+    return table.assign(frequency=RNG.uniform(0.01, 0.3, 30), correlation=RNG.uniform(0, 0.4, 30))
+
+
+def reliability(*, bend=1.0):
+    prob = np.linspace(0.05, 0.95, 10)
+    count = [*range(900, 0, -100), 0]
+    return pd.DataFrame({"mean_prob": prob, "share_positive": prob**bend, "count": count})
+
+
+def errors():
+    return pd.DataFrame({"tag": [f"tag {i}" for i in range(20)], "calibration_error": RNG.random(20) / 5})
+
+
+def calibrations():
+    runs = {"je": (reliability(), errors()), "no_je": (reliability(bend=2), errors())}
+    return tuple({name: run[part] for name, run in runs.items()} for part in (0, 1))
+
+
+def label_shares():
+    metric = ["roc_auc", "average_precision"]
+    shares = grid(pair_loss=LOSSES, label_share=[0.1, 0.3, 1.0], metric=metric)
+    return with_interval(shares.assign(method="je", protocol="macro_clip"))
+
+
+def retrieved():
+    kinds, ranked = ["one_tag", "two_tags", "tag_and_not_tag"], ["space", "classifier", "random"]
+    table = grid(pair_loss=LOSSES, kind=kinds, ranked_by=ranked, metric=["precision_at_10"])
+    return table.assign(method="je")
+
+
+def tag_spaces():
+    table = grid(pair_loss=LOSSES)
+    return table.rename(columns={"value": "semantics"}).assign(mean_energy=0.5, effective_rank=9.0)
+
+
+RELEASED = {"released weights": {"semantics": 0.03, "mean_energy": 0.91}}
+
+
+def histories():
+    stages = [("je", "cosine", "stage1"), ("je", "cosine", "stage2"), ("no_je", None, "end_to_end")]
+    runs = pd.DataFrame(stages, columns=["method", "pair_loss", "stage"])
+    table = runs.merge(SEEDS, how="cross").merge(pd.DataFrame({"epoch": range(1, 9)}), how="cross")
+    score = table["epoch"] / 10 + table["seed"] / 100
+    return table.assign(valid_average_precision=score.where(table["stage"] != "stage1"))
+
+
 FIGURES = {
     "tag_counts": lambda: figures.tag_counts(LABELS, TAGS, SPLITS),
     "tag_correlation": lambda: figures.tag_correlation(LABELS, TAGS, "rock", n=3),
@@ -50,6 +145,18 @@ FIGURES = {
     "shared_space": lambda: figures.shared_space(POINTS, POINTS[:5], TAGS, ["rock"], "gap 2"),
     "scores_with_intervals": lambda: figures.scores_with_intervals(results()),
     "per_tag": lambda: figures.per_tag(per_tag_tables()),
+    "tag_correlations": lambda: figures.tag_correlation(LABELS, TAGS, ["rock", "harp"], n=3),
+    "published_gains": lambda: figures.published_gains(published()),
+    "measured_gains": lambda: figures.measured_gains(gains()),
+    "ablation": lambda: figures.ablation(differences()),
+    "gain_per_tag": lambda: figures.gain_per_tag(tag_gains(), {"frequency": "rank correlation 0"}),
+    "calibration": lambda: figures.calibration(*calibrations()),
+    "label_curves": lambda: figures.label_curves(label_shares()),
+    "label_curves of one metric": lambda: figures.label_curves(label_shares()[::2]),
+    "retrieval": lambda: figures.retrieval(retrieved()),
+    "retrieval of one kind": lambda: figures.retrieval(retrieved().query("kind == 'one_tag'")),
+    "semantics": lambda: figures.semantics(tag_spaces(), RELEASED),
+    "curves_by_method": lambda: figures.curves_by_method(histories()),
 }
 
 
@@ -80,6 +187,36 @@ def test_no_text_is_cut_off(figure):
         assert frame.y0 <= box.y0 and box.y1 <= frame.y1
 
 
+def test_no_entry_of_a_legend_differs_by_colour_alone(figure):
+    legends = [*figure.legends, *(ax.get_legend() for ax in figure.axes if ax.get_legend())]
+    for legend in legends:
+        lines = [entry for entry in legend.legend_handles if isinstance(entry, Line2D)]
+        forms = [
+            (line.get_marker(), line.get_linestyle(), str(line.get_markerfacecolor()) == "white")
+            for line in lines
+        ]
+        assert len(set(forms)) == len(forms)
+
+
+def test_many_lines_stay_distinct_without_colour():
+    looks = _style.looks(map(str, range(44))).values()
+    assert len({(look["marker"], look["linestyle"]) for look in looks}) == 44
+
+
+@pytest.mark.parametrize("name", ["tag_correlation", "loss_curves", "label_curves"])
+def test_a_saved_figure_is_a_picture_and_a_vector_of_the_same_bytes_each_time(name, tmp_path):
+    figure = FIGURES[name]()
+    paths = [files.save_figure(figure, tmp_path / folder, "a figure") for folder in "ab"]
+    assert paths[0] == tmp_path / "a" / "a figure.png"
+    for suffix, magic in ((".png", b"\x89PNG"), (".pdf", b"%PDF")):
+        first, second = (path.with_suffix(suffix).read_bytes() for path in paths)
+        assert first == second and first.startswith(magic) and b"CreationDate" not in first
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == [
+        "a figure.pdf",
+        "a figure.png",
+    ]
+
+
 def test_tag_counts_stack_the_splits_in_order_of_use():
     ax = figures.tag_counts(LABELS, TAGS, SPLITS).axes[0]
     names = [text.get_text() for text in ax.get_legend().get_texts()]
@@ -97,6 +234,15 @@ def test_tag_correlation_prints_the_nearest_tags_numbers():
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a", "b"]
     expected = f"{np.corrcoef(labels.T)[0, 1]:.2f}".lstrip("0")
     assert [text.get_text() for text in ax.texts] == ["1.00", expected, expected, "1.00"]
+
+
+def test_tag_correlations_of_several_tags_stand_side_by_side():
+    *panels, colorbar = figures.tag_correlation(LABELS, TAGS, ["rock", "harp"], n=3).axes
+    for ax, tag in zip(panels, ("rock", "harp"), strict=True):
+        alone = figures.tag_correlation(LABELS, TAGS, tag, n=3).axes[0]
+        assert ax.get_title() == alone.get_title() == f"{tag} and its nearest tags"
+        assert [text.get_text() for text in ax.texts] == [text.get_text() for text in alone.texts]
+    assert colorbar.get_ylabel() == "Pearson correlation"
 
 
 def test_a_cycle_is_no_row_of_phases():
@@ -152,6 +298,174 @@ def test_per_tag_sorts_by_the_first_run_and_counts_what_it_leaves_out():
     assert "1 tags without positive clips" in ax.get_xlabel()
 
 
+def marks(ax, marker):
+    """(x, y) of every point drawn with `marker`, in order of drawing."""
+    return [
+        tuple(xy) for line in ax.lines if line.get_marker() == marker for xy in line.get_xydata()
+    ]
+
+
+def row_names(ax):
+    """Names of the rows from the top down."""
+    return [text.get_text() for text in ax.get_yticklabels()][::-1]
+
+
+def whiskers(ax):
+    """(left, right) of every horizontal whisker."""
+    return [tuple(path[:, 0]) for lines in ax.collections for path in lines.get_segments()]
+
+
+def test_measured_gains_show_means_seeds_and_intervals_of_both_methods():
+    table = gains()
+    roc, pr = figures.measured_gains(table).axes
+    assert row_names(roc) == ["sample_cnn", "harmonic"]
+    assert [roc.get_xlabel(), pr.get_xlabel()] == ["ROC-AUC", "PR-AUC"]
+    for ax, metric in ((roc, "roc_auc"), (pr, "pr_auc")):
+        shown = table[table["metric"] == metric]
+        means = shown.groupby(["extractor", "method"])["value"].mean()
+        for line in (line for line in ax.lines if line.get_marker() == "o"):
+            method = "no_je" if line.get_markerfacecolor() == "white" else "je"
+            extractor = ["harmonic", "sample_cnn"][round(line.get_ydata()[0])]
+            assert line.get_xdata()[0] == pytest.approx(means.pop((extractor, method)))
+        assert means.empty
+        assert sorted(x for x, _ in marks(ax, "|")) == sorted(shown["value"])
+        lows = shown.groupby(["extractor", "method"])["low"].mean()
+        assert sorted(low for low, _ in whiskers(ax)) == pytest.approx(sorted(lows))
+    named = figures.measured_gains(table.assign(protocol="macro_clip")).axes[0]
+    assert named.get_xlabel() == "ROC-AUC, macro_clip"
+
+
+def test_one_seed_is_no_spread():
+    alone = figures.measured_gains(gains().query("seed == 0"))
+    assert not marks(alone.axes[0], "|")
+    assert "one seed" not in [text.get_text() for text in alone.legends[0].get_texts()]
+
+
+def test_published_gains_give_each_source_its_shape_and_no_whisker():
+    table = published()
+    roc, pr = figures.published_gains(table).axes
+    for source, marker in (("paper", "o"), ("log", "s")):
+        expected = table.loc[table["source"] == source, "roc_auc"]
+        assert sorted(x for x, _ in marks(roc, marker)) == sorted(expected)
+    assert not whiskers(roc) and pr.get_xlabel() == "PR-AUC, micro_window (published)"
+
+
+def test_ablation_sets_pair_losses_apart_from_controls():
+    table = differences()
+    figure = figures.ablation(table, reference="no_je_linear")
+    axes = dict(zip(("sample_cnn", "harmonic"), figure.axes, strict=True))
+    rows = [
+        *("pair losses", "je · cosine", "je · subset_query"),
+        *("controls", "bce_two_stage", "je_shuffled · cosine", "je_shuffled · subset_query"),
+    ]
+    assert row_names(figure.axes[0]) == rows
+    for extractor, ax in axes.items():
+        assert ax.get_title() == extractor
+        assert ax.get_xlabel() == "average precision,\ndifference to no_je_linear"
+        assert any(list(line.get_xdata()) == [0, 0] for line in ax.lines)
+        drawn = {rows[::-1][round(y)]: x for x, y in marks(ax, "o") + marks(ax, "s")}
+        shown = table[table["extractor"] == extractor]
+        assert drawn == dict(zip(_style.line_names(shown), shown["difference"], strict=True))
+        bounds = shown[["group_low", "group_high"]].to_numpy().ravel()
+        assert sorted(x for x, _ in marks(ax, "|")) == sorted(bounds)
+    plain = figures.ablation(
+        table.query("method == 'je'").drop(columns=["group_low", "group_high"])
+    )
+    assert row_names(plain.axes[0]) == rows[:3] and not marks(plain.axes[0], "|")
+
+
+def test_gain_per_tag_names_the_extremes_at_their_points_and_leaves_out_what_is_unknown():
+    table = tag_gains()
+    table.loc[4, ["difference", "low", "high"]] = np.nan
+    figure = figures.gain_per_tag(table, {"correlation": "rank correlation 0.3"}, n_named=4)
+    ranked = table.dropna().sort_values("difference")
+    extreme = pd.concat([ranked[:2], ranked[-2:]]).set_index("tag")
+    for ax, column in zip(figure.axes, ("frequency", "correlation"), strict=True):
+        assert {text.get_text(): text.xy for text in ax.texts} == {
+            tag: (row[column], row["difference"]) for tag, row in extreme.iterrows()
+        }
+        assert sorted(marks(ax, "D")) == sorted(text.xy for text in ax.texts)
+        assert len(marks(ax, "o")) == len(ranked) - 4
+        figure.draw_without_rendering()
+        boxes = [Text.get_window_extent(text) for text in ax.texts]
+        assert sum(box.count_overlaps(boxes) for box in boxes) == 4  # each meets itself alone
+    assert figure.axes[0].get_xscale() == "log"
+    assert figure.axes[1].get_xlabel() == "correlation with other tags\nrank correlation 0.3"
+
+
+def test_calibration_shows_full_bins_their_counts_and_the_worst_tags():
+    curves, per_tag = calibrations()
+    figure = figures.calibration(curves, per_tag, n_named=2)
+    above, errors, below = figure.axes
+    diagonal, *lines = above.lines
+    assert (diagonal.get_xdata() == diagonal.get_ydata()).all()
+    for line, (name, curve) in zip(lines, curves.items(), strict=True):
+        full = curve[curve["count"] > 0]
+        assert line.get_label() == name and len(full) == 9
+        assert line.get_xdata() == pytest.approx(full["mean_prob"].to_numpy())
+        assert line.get_ydata() == pytest.approx(full["share_positive"].to_numpy())
+    heights = [bar.get_height() for bars in below.containers for bar in bars]
+    assert heights == [*range(900, 0, -100)] * 2
+    for line, table in zip(errors.lines, per_tag.values(), strict=True):
+        assert line.get_ydata() == pytest.approx(sorted(table["calibration_error"]))
+    worst = per_tag["je"].nlargest(2, "calibration_error").set_index("tag")["calibration_error"]
+    assert {text.get_text(): text.xy[1] for text in errors.texts} == worst.to_dict()
+    assert not figures.calibration(curves, per_tag, n_named=0).axes[1].texts
+
+
+def test_label_curves_are_means_over_seeds_at_the_labelled_shares():
+    figure = figures.label_curves(label_shares().query("pair_loss == 'cosine'"))
+    roc, ap = figure.axes
+    assert ap.get_ylabel() == "average precision, macro_clip"
+    assert [text.get_text() for text in roc.get_xticklabels()] == ["10 %", "30 %", "100 %"]
+    curve = roc.containers[0].lines[0]
+    assert curve.get_xdata() == pytest.approx([0.1, 0.3, 1])
+    assert curve.get_ydata() == pytest.approx([0.30, 0.34, 0.38])
+    (bars,) = roc.containers[0].lines[2]
+    ends = [tuple(segment[:, 1]) for segment in bars.get_segments()]
+    assert np.array(ends) == pytest.approx(np.array([(0.29, 0.31), (0.33, 0.35), (0.37, 0.39)]))
+
+
+def test_retrieval_shows_each_ranking_by_its_own_marker():
+    table = retrieved()
+    figure = figures.retrieval(table)
+    assert row_names(figure.axes[0]) == ["je · cosine", "je · subset_query"]
+    assert [ax.get_title() for ax in figure.axes] == ["one tag", "two tags", "tag and not tag"]
+    for ax, kind in zip(figure.axes, table["kind"].unique(), strict=True):
+        shown = table[table["kind"] == kind]
+        for ranking, marker in (("space", "o"), ("classifier", "s"), ("random", "x")):
+            means = shown[shown["ranked_by"] == ranking].groupby("pair_loss")["value"].mean()
+            drawn = {LOSSES[::-1][round(y)]: x for x, y in marks(ax, marker)}
+            assert drawn == pytest.approx(means.to_dict())
+        assert sorted(x for x, _ in marks(ax, "|")) == sorted(shown["value"])
+
+
+def test_semantics_show_three_measures_and_the_references():
+    figure = figures.semantics(tag_spaces(), RELEASED)
+    semantics, energy, rank = figure.axes
+    assert row_names(semantics) == LOSSES
+    assert marks(semantics, "o") == [pytest.approx((0.30, 1)), pytest.approx((0.32, 0))]
+    assert [x for x, _ in marks(rank, "o")] == [9, 9]
+    lines = [
+        [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"]
+        for ax in figure.axes
+    ]
+    assert lines == [[0.03], [0.91], []] and energy.get_xlabel() == "share of energy in the mean"
+
+
+def test_curves_by_method_are_means_with_the_range_of_seeds():
+    figure = figures.curves_by_method(histories())
+    assert [ax.get_title() for ax in figure.axes] == ["stage 2: classifier", "end to end"]
+    assert figure.axes[0].get_ylabel() == "average precision, validation"
+    for ax in figure.axes:
+        (line,), (shade,) = ax.lines, ax.collections
+        assert line.get_ydata() == pytest.approx(np.arange(1, 9) / 10 + 0.01)
+        edge = shade.get_paths()[0].vertices[:, 1]
+        assert (edge.min(), edge.max()) == pytest.approx((0.1, 0.82))
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["je · cosine", "no_je", "lowest to highest seed"]
+
+
 @pytest.mark.parametrize("method", ["umap", "tsne", "pca"])
 def test_layouts_are_flat_repeatable_and_take_few_points(method):
     points = RNG.normal(size=(9, 4)).astype(np.float32)
@@ -184,6 +498,24 @@ def test_tsne_keeps_separate_clusters_apart():
         (lambda: figures.shared_space(POINTS, POINTS[:5], TAGS, ["jazz"]), "unknown tag 'jazz'"),
         (lambda: figures.scores_with_intervals(results().drop(columns="low")), "lack low"),
         (lambda: figures.per_tag(per_tag_tables(), "f1"), "unknown metric 'f1'"),
+        (lambda: figures.measured_gains(gains().drop(columns="low")), "gains lack low: give rows"),
+        (lambda: figures.measured_gains(gains().assign(method="ej")), "unknown method in a table"),
+        (lambda: figures.ablation(differences()[:0]), "differences lack rows: give rows with"),
+        (lambda: figures.ablation(differences(), "pr_auc"), "unknown metric 'pr_auc'"),
+        (lambda: figures.gain_per_tag(tag_gains().assign(frequency=40)), r"must be in \(0, 1\]"),
+        (lambda: figures.gain_per_tag(tag_gains(), {"tag": ""}), "unknown panel 'tag'"),
+        (lambda: figures.gain_per_tag(tag_gains().assign(difference=np.nan)), "per tag lack rows"),
+        (lambda: figures.calibration({"je": reliability()}, {}), "je's errors per tag lack tag"),
+        (lambda: figures.calibration({"je": errors()}, {"je": errors()}), "curve lacks mean_prob"),
+        (lambda: figures.calibration({}, {}), "give at least one run"),
+        (lambda: figures.label_curves(label_shares().assign(label_share=30)), "label_share must"),
+        (lambda: figures.retrieval(retrieved().assign(ranked_by="spaec")), "mean 'space'"),
+        (lambda: figures.semantics(tag_spaces(), {"a": {"rank": 1}}), "unknown measure 'rank'"),
+        (lambda: figures.curves_by_method(histories(), "loss"), "history lacks loss: give rows"),
+        (
+            lambda: figures.curves_by_method(histories().query("stage == 'stage1'")),
+            "of valid_average_precision, the runs' history lacks rows",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(call, message):

@@ -1,0 +1,43 @@
+"""Arrays and tables in, matplotlib figures out.
+
+Every function returns a `Figure` that pyplot no longer holds, so a notebook shows it once and
+nothing piles up in memory; saving is the caller's. Colours are steps of cividis, which keep their
+order in grey print and for colour-blind readers, and no meaning hangs on colour alone: markers,
+line styles or hatching repeat it. Wrong shapes and names are refused with a `ValueError`.
+"""
+
+from jetatag.figures.data import mel_spectrogram, tag_correlation, tag_counts
+from jetatag.figures.layouts import FEWEST_POINTS, LAYOUTS, layout
+from jetatag.figures.results import (
+    ablation,
+    label_curves,
+    measured_gains,
+    published_gains,
+    scores_with_intervals,
+)
+from jetatag.figures.spaces import retrieval, semantics, shared_space, tag_map
+from jetatag.figures.tags import calibration, gain_per_tag, per_tag
+from jetatag.figures.training import curves_by_method, loss_curves
+
+__all__ = [
+    "FEWEST_POINTS",
+    "LAYOUTS",
+    "ablation",
+    "calibration",
+    "curves_by_method",
+    "gain_per_tag",
+    "label_curves",
+    "layout",
+    "loss_curves",
+    "measured_gains",
+    "mel_spectrogram",
+    "per_tag",
+    "published_gains",
+    "retrieval",
+    "scores_with_intervals",
+    "semantics",
+    "shared_space",
+    "tag_correlation",
+    "tag_counts",
+    "tag_map",
+]

@@ -1,0 +1,212 @@
+"""What every figure shares: looks, names, panels, rows of dots, and labels that keep apart."""
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+DARK, MIDDLE, LIGHT = (colormaps["cividis"](step) for step in (0.0, 0.55, 0.95))
+PALE = "0.72"
+WHISKER = {"color": "0.35", "linewidth": 1.4}
+SEED = {"color": "0.35", "marker": "|", "markersize": 12, "markeredgewidth": 1}
+MARKERS = "osD^vPX*<>h"
+LINES = ("-", "--", "-.", ":")
+
+NAMES = {
+    "roc_auc": "ROC-AUC",
+    "pr_auc": "PR-AUC",
+    "average_precision": "average precision",
+    "pr_auc_trapezoid": "PR-AUC (trapezoid)",
+    "map": "mean average precision",
+    "f1_as_coded": "F1 as coded",
+    "f1_instance": "instance-based F1 (micro)",
+    "autoencoder_ap": "autoencoder AP",
+    "learning_rate": "learning rate",
+    "macro_clip": "per clip, macro areas",
+    "micro_window": "per window, micro areas",
+    "stage1": "stage 1: extractor",
+    "stage2": "stage 2: classifier",
+    "end_to_end": "end to end",
+}
+
+
+def panels(
+    rows: int, columns: int, size: tuple[float, float], **kwargs
+) -> tuple[Figure, np.ndarray]:
+    """A figure of `size` inches and its axes (rows, columns), let go by pyplot at once.
+
+    Made through pyplot all the same, because that is what tells a notebook how to show figures.
+    """
+    figure, axes = plt.subplots(
+        rows, columns, figsize=size, squeeze=False, layout="constrained", **kwargs
+    )
+    plt.close(figure)
+    for ax in axes.flat:
+        ax.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Name → colour, marker and line style; no two of the first 44 share marker and line style."""
+    return {
+        name: {
+            "color": colormaps["cividis"]((0.0, 0.4, 0.7)[number % 3]),
+            "marker": MARKERS[number % len(MARKERS)],
+            "linestyle": LINES[number % len(LINES)],
+        }
+        for number, name in enumerate(dict.fromkeys(names))
+    }
+
+
+def key(label: str, **look: Any) -> Line2D:
+    """An entry of a legend for something that is drawn many times, or in many panels."""
+    return Line2D([], [], label=label, **{"color": DARK, "linestyle": "", **look})
+
+
+def legend_above(figure: Figure, keys: Sequence[Artist]) -> None:
+    """A legend of several panels, in as few and as even rows as the figure's width allows."""
+    widest = 0.9 + 0.085 * max(len(entry.get_label()) for entry in keys)  # inches
+    n_rows = math.ceil(len(keys) / max(1, int(figure.get_figwidth() / widest)))
+    ncols = math.ceil(len(keys) / n_rows)
+    figure.legend(handles=keys, loc="outside upper center", ncols=ncols, frameon=False)
+
+
+# Rows of dots
+
+
+def name_rows(ax: Axes, names: Sequence[str], fontsize: float = 8) -> None:
+    """Write `names` at the heights 0, 1, … and show the gridlines that lead to a row's numbers."""
+    ax.set_yticks(range(len(names)), names, fontsize=fontsize)
+    ax.set_ylim(-0.7, len(names) - 0.3)
+    grid_values(ax)
+
+
+def grid_values(ax: Axes) -> None:
+    ax.grid(axis="x", color="0.9")
+    ax.set_axisbelow(True)
+
+
+def draw_mean(ax: Axes, place: float, rows: pd.DataFrame, value: str = "value", **look) -> None:
+    """Draw the mean of `rows` as a marker at height `place`, each of several rows (its seeds) as
+    a small tick, and, where there are `low` and `high`, their mean interval as a whisker."""
+    if "low" in rows:
+        ax.hlines(place, rows["low"].mean(), rows["high"].mean(), **WHISKER)
+    if len(rows) > 1:
+        ax.plot(rows[value], np.full(len(rows), place), **SEED, linestyle="", zorder=2.5)
+    ax.plot(rows[value].mean(), place, **{"color": DARK, "linestyle": "", "zorder": 3, **look})
+
+
+def mean_keys(rows: pd.DataFrame, repeated: Sequence[str]) -> list[Line2D]:
+    """Legend entries for what `draw_mean` adds to a marker: the seeds of rows that share
+    `repeated`, and the interval."""
+    keys = [key("one seed", **SEED)] if rows.duplicated(list(repeated)).any() else []
+    return [*keys, key("95 % interval", **WHISKER, linestyle="-")] if "low" in rows else keys
+
+
+# Names and refusals
+
+
+def rows_of(things: Sequence, columns: int) -> list[Sequence]:
+    """`things` in rows of `columns`; the last may be shorter."""
+    return [things[start : start + columns] for start in range(0, len(things), columns)]
+
+
+def line_name(method: str, pair_loss: object) -> str:
+    """Method and pair loss; without a loss ("none", "" or missing) the method alone."""
+    has_loss = isinstance(pair_loss, str) and pair_loss not in ("", "none")
+    return f"{method} · {pair_loss}" if has_loss else method
+
+
+def line_names(table: pd.DataFrame) -> list[str]:
+    """The line of each row, by its `method` and `pair_loss`."""
+    return [line_name(*pair) for pair in zip(table["method"], table["pair_loss"], strict=True)]
+
+
+def named(name: str) -> str:
+    return NAMES.get(name, name.replace("_", " "))
+
+
+def scale_names(table: pd.DataFrame) -> list[str]:
+    """What each row's number is: its metric, and its protocol where the table names one."""
+    columns = [column for column in ("metric", "protocol") if column in table]
+    scales = table[columns].assign(metric=table["metric"].map(named))
+    return [", ".join(scale) for scale in scales.itertuples(index=False)]
+
+
+def refuse_misfit(array: np.ndarray, shape: tuple[int, ...], what: str, axes: str) -> None:
+    if np.shape(array) != shape:
+        raise ValueError(f"{what} must be {axes} = {shape}, not {np.shape(array)}.")
+
+
+def refuse_lacking(
+    table: pd.DataFrame, columns: Sequence[str], what: str, remedy: str | None = None
+) -> None:
+    """Refuse a table without rows or without some of `columns`; `what` ends in its verb."""
+    missing = [column for column in columns if column not in table]
+    if missing or table.empty:
+        remedy = remedy or f"give rows with the columns {', '.join(columns)}"
+        raise ValueError(f"{what} {', '.join(missing) or 'rows'}: {remedy}.")
+
+
+# Labels
+
+
+def place_labels(
+    ax: Axes, points: np.ndarray, names: Sequence[str], stressed: np.ndarray | None = None
+) -> None:
+    """Write each name at the nearest free place around its point, stressed ones first; a point
+    with an empty name is only kept free.
+
+    Places lie on rings of growing radius inside the axes; a place is free when the text meets no
+    landmark and no earlier text. A thin line leads from a text to its point.
+    """
+    scale = 72 / ax.figure.dpi  # pixels → typographic points, which stay right at any dpi
+    frame = Bbox(ax.bbox.get_points() * scale)
+    pixels = ax.transData.transform(points) * scale
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in pixels]
+    leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+    stressed = np.zeros(len(points), bool) if stressed is None else stressed
+    for index in np.argsort(~stressed, kind="stable"):
+        if not names[index]:
+            continue
+        text = ax.annotate(
+            names[index],
+            points[index],
+            (0, 0),
+            textcoords="offset points",
+            **{"ha": "center", "va": "center", "arrowprops": leader},
+            **{"fontsize": 10 if stressed[index] else 8},
+            **{"fontweight": "bold" if stressed[index] else "normal"},
+            path_effects=[withStroke(linewidth=2, foreground="white")],
+        )
+        extent = Text.get_window_extent(text)  # of the text alone, without its line
+        size = np.array([extent.width, extent.height]) * scale
+        offset, box = _free_place(pixels[index], size, taken, frame)
+        text.set_position(offset)
+        taken.append(box)
+
+
+def _free_place(
+    point: np.ndarray, size: np.ndarray, taken: Sequence[Bbox], frame: Bbox
+) -> tuple[np.ndarray, Bbox]:
+    """The first (offset of the text's centre, its box) that is free, or the last one tried."""
+    for radius, angle in product((5, 12, 22, 34, 48, 64), np.linspace(0, 2 * np.pi, 16, False)):
+        direction = np.array([np.cos(angle), np.sin(angle)])
+        offset = direction * (radius + size / 2)
+        box = Bbox.from_bounds(*(point + offset - size / 2), *size)
+        inside = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
+        if inside and not box.count_overlaps(taken):
+            break
+    return offset, box

@@ -1,0 +1,106 @@
+"""What a data set holds: tags, their correlation, a clip."""
+
+from collections.abc import Sequence
+from itertools import cycle
+
+import librosa
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from jetatag import metrics
+from jetatag.config import refuse_unknown
+from jetatag.figures._style import DARK, LIGHT, MIDDLE, name_rows, panels, refuse_misfit
+
+
+def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -> Figure:
+    """Draw how many clips carry each tag, one bar a tag, stacked by split, commonest on top.
+
+    labels : (clip, tag) 0/1; tags : names of the columns; splits : (clip,) names such as train
+    """
+    labels, splits = np.asarray(labels), np.asarray(splits)
+    refuse_misfit(labels, (len(splits), len(tags)), "labels", "(clip, tag)")
+    order = np.argsort(labels.sum(axis=0), kind="stable")
+    figure, axes = panels(1, 1, (6.5, 1.2 + 0.17 * len(tags)))
+    left = np.zeros(len(tags))
+    looks = zip((DARK, MIDDLE, LIGHT), ("", "////", ""), strict=True)
+    for split, (colour, hatch) in zip(_in_order(splits), cycle(looks), strict=False):
+        counts = labels[splits == split].sum(axis=0)[order]
+        name = f"{split} ({(splits == split).sum():,} clips)"
+        axes[0, 0].barh(
+            np.arange(len(tags)), counts, left=left, color=colour, hatch=hatch, label=name
+        )
+        left += counts
+    name_rows(axes[0, 0], [tags[i] for i in order])
+    axes[0, 0].set(xlabel="clips", ylabel="tag")
+    axes[0, 0].legend(loc="lower right", frameon=False)
+    return figure
+
+
+def _in_order(splits: np.ndarray) -> list[str]:
+    """Split names in the order of use (train, valid, test), others behind."""
+    usual = ("train", "valid", "test")
+    return sorted(set(splits), key=lambda name: (usual.index(name) if name in usual else 3, name))
+
+
+def tag_correlation(
+    labels: np.ndarray, tags: Sequence[str], tag: str | Sequence[str], n: int = 10
+) -> Figure:
+    """Draw the Pearson correlations of `tag` and its `n` nearest tags as a heat map with numbers.
+
+    Figure 3 of Lee & Cho 2021. labels : (clip, tag) 0/1; tags : names of the columns; `tag` : one
+    of them, or several, which are drawn side by side. Unknown ones are refused.
+    """
+    shown = [tag] if isinstance(tag, str) else list(tag)
+    refuse_unknown(shown, tags, "tag")
+    correlation = metrics.tag_correlation(labels)
+    refuse_misfit(correlation, (len(tags), len(tags)), "the tag correlation", "(tag, tag)")
+    side = min(n + 1, len(tags))
+    size = (len(shown) * (1.1 + 0.5 * side) + 0.8, 1.2 + 0.45 * side)
+    figure, axes = panels(1, len(shown), size)
+    for ax, name in zip(axes[0], shown, strict=True):
+        nearest = np.argsort(-correlation[list(tags).index(name)], kind="stable")[:side]
+        cells = correlation[np.ix_(nearest, nearest)]
+        image = _draw_cells(ax, cells, [tags[i] for i in nearest])
+        ax.set(xlabel="tag", ylabel="tag", title=f"{name} and its nearest tags")
+    figure.colorbar(
+        image, ax=axes, label="Pearson correlation", extend="max", fraction=0.15 / len(shown)
+    )
+    return figure
+
+
+def _draw_cells(ax: Axes, cells: np.ndarray, names: Sequence[str]) -> AxesImage:
+    """A heat map of `cells` (tag, tag) with their numbers, `names` along both sides."""
+    image = ax.imshow(cells, cmap="cividis", vmin=-0.2, vmax=0.6, aspect="auto")
+    for (row, column), value in np.ndenumerate(cells):
+        colour = "black" if value > 0.25 else "white"
+        text = f"{value:z.2f}".replace("0.", ".")
+        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(names)), names)
+    ax.spines[:].set_visible(False)
+    return image
+
+
+def mel_spectrogram(audio: np.ndarray, sample_rate: int, title: str = "") -> Figure:
+    """Draw a waveform (sample,) in [-1, 1] above its mel spectrogram in dB below the loudest cell.
+
+    sample_rate : Hz; 128 mel bands, frames of 2048 samples every 512, 80 dB shown
+    """
+    audio = np.asarray(audio, dtype=np.float32)
+    if audio.ndim != 1 or not len(audio):
+        raise ValueError(f"audio has shape {audio.shape}: give one mono waveform (sample,).")
+    mel = librosa.feature.melspectrogram(y=audio, sr=sample_rate, n_mels=128)
+    decibel = librosa.power_to_db(mel, ref=np.max, top_db=80)
+    figure, axes = panels(2, 1, (8, 4), height_ratios=(1, 3), sharex=True)
+    wave, picture = axes[:, 0]
+    wave.plot(np.arange(len(audio)) / sample_rate, audio, color=DARK, linewidth=0.4)
+    wave.set(ylabel="amplitude", ylim=(-1.05, 1.05), title=title)
+    wave.tick_params(labelbottom=False)
+    shown = librosa.display.specshow(
+        decibel, sr=sample_rate, x_axis="time", y_axis="mel", cmap="cividis", ax=picture
+    )
+    picture.set(xlabel="time (s)", ylabel="frequency (Hz)", xlim=(0, len(audio) / sample_rate))
+    figure.colorbar(shown, ax=picture, label="level (dB)", format="%d")
+    return figure

@@ -1,0 +1,77 @@
+"""Points of a space laid out in the plane."""
+
+import sys
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+
+from jetatag.config import refuse_unknown
+
+PAPER_PCA = 50
+"""Dimensions kept before t-SNE in figure 2 of Lee & Cho 2021."""
+FEWEST_POINTS = 5
+"""Fewer have no neighbourhoods to lay out."""
+
+
+def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarray:
+    """Lay `points` (n, dimension) out in the plane, (n, 2) float64 without unit.
+
+    `umap` compares by cosine (McInnes et al. 2018), `tsne` follows figure 2 of Lee & Cho 2021
+    (PCA to 50 dimensions, then t-SNE), `pca` takes the first two principal components. Only
+    neighbourhoods mean anything in the first two; neither axes nor distances do. To map two
+    kinds of points together, stack them first. Same seed, same layout on one machine.
+
+    Raises `ValueError` for an unknown method, or fewer than `FEWEST_POINTS` finite points.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    refuse_unknown([method], LAYOUTS, "layout method")
+    if points.ndim != 2 or len(points) < FEWEST_POINTS or not np.isfinite(points).all():
+        raise ValueError(
+            f"a layout needs (n, dimension) finite points, n ≥ {FEWEST_POINTS}: got {points.shape}."
+        )
+    return LAYOUTS[method](points, seed).astype(np.float64)
+
+
+def _umap(points: np.ndarray, seed: int) -> np.ndarray:
+    umap = _umap_class()
+    # The spectral start needs more points than it has neighbours to spare.
+    start = "spectral" if len(points) > 20 else "random"
+    n_neighbors = min(15, len(points) - 1)
+    return umap(
+        n_neighbors=n_neighbors, metric="cosine", init=start, random_state=seed, n_jobs=1
+    ).fit_transform(points)
+
+
+def _umap_class() -> type:
+    """UMAP's class; it is imported here because that takes seconds.
+
+    Where TensorFlow is installed, UMAP would import it for a part that is not used here, and
+    TensorFlow and torch's compiler crash each other in one process: meanwhile it is hidden.
+    """
+    hidden = "tensorflow" not in sys.modules
+    if hidden:
+        sys.modules["tensorflow"] = None
+    try:
+        from umap import UMAP
+    finally:
+        if hidden:
+            del sys.modules["tensorflow"]
+    return UMAP
+
+
+def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
+    reduced = PCA(min(PAPER_PCA, *points.shape), random_state=seed).fit_transform(points)
+    perplexity = min(30.0, (len(points) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="random", random_state=seed)
+    # One thread: sums in one order, and none that spin against those numba leaves after UMAP.
+    with threadpool_limits(1, user_api="openmp"):
+        return tsne.fit_transform(reduced)
+
+
+def _pca(points: np.ndarray, seed: int) -> np.ndarray:
+    return PCA(2, random_state=seed).fit_transform(points)
+
+
+LAYOUTS = {"umap": _umap, "tsne": _tsne, "pca": _pca}

@@ -1,0 +1,145 @@
+"""Scores tag by tag: who is tagged well, what gains, and whose probabilities can be trusted."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from jetatag.config import refuse_unknown
+from jetatag.figures._style import (
+    DARK,
+    legend_above,
+    looks,
+    name_rows,
+    named,
+    panels,
+    place_labels,
+    refuse_lacking,
+)
+
+UNNAMED = {"color": "0.45", "linestyle": "", "marker": "o", "markersize": 3}
+NAMED = {"color": DARK, "linestyle": "", "marker": "D", "markersize": 5}
+
+
+def per_tag(tables: Mapping[str, pd.DataFrame], metric: str = "average_precision") -> Figure:
+    """Draw the score of every tag in one or more runs, sorted by the first run, best on top.
+
+    tables : name of the run → its table from `metrics.per_tag`, all of the same tags; tags that
+    the first run cannot score are left out and counted under the picture
+    """
+    first = next(iter(tables.values()))
+    refuse_unknown([metric], first.columns.difference(["tag", "n_positive"]), "metric")
+    scores = pd.DataFrame({name: table.set_index("tag")[metric] for name, table in tables.items()})
+    shown = scores.dropna(subset=[scores.columns[0]]).sort_values(scores.columns[0])
+    n_out = len(scores) - len(shown)
+    figure, axes = panels(1, 1, (6.5, 1.3 + 0.17 * len(shown)))
+    ax, rows = axes[0, 0], np.arange(len(shown))
+    ax.hlines(rows, shown.min(axis=1), shown.max(axis=1), color="0.75", linewidth=1.2)
+    for name, look in looks(shown).items():
+        ax.plot(shown[name], rows, **{**look, "linestyle": ""}, markersize=5, label=name)
+    counts = first.set_index("tag").loc[shown.index, "n_positive"]
+    name_rows(ax, [f"{tag} ({n})" for tag, n in counts.items()])
+    left_out = f"\n({n_out} tags without positive clips are not shown)" if n_out else ""
+    ax.set(xlabel=named(metric) + left_out, ylabel="tag (clips that carry it)")
+    legend_above(figure, ax.get_legend_handles_labels()[0])
+    return figure
+
+
+def gain_per_tag(
+    table: pd.DataFrame, notes: Mapping[str, str] | None = None, n_named: int = 6
+) -> Figure:
+    """Draw what each tag gains against how frequent it is and how it correlates with other tags.
+
+    `table` : a row a tag, columns `tag`, `difference` (in average precision) with `low` and
+    `high`, `frequency` (share of clips that carry it, in (0, 1]) and `correlation` (with other
+    tags); notes : `frequency` or `correlation` → a line printed under that panel, for the rank
+    correlation and its interval; n_named : how many tags are named, half of them the largest
+    gains and half the largest losses. Tags without a difference are left out.
+    """
+    scales = {"frequency": "clips that carry the tag", "correlation": "correlation with other tags"}
+    notes = notes or {}
+    refuse_unknown(notes, scales, "panel")
+    needed = ["tag", "difference", "low", "high", *scales]
+    refuse_lacking(table, needed, "the gains per tag lack")
+    table = table.dropna(subset="difference")
+    refuse_lacking(table, needed, "the known gains per tag lack")
+    if not table["frequency"].between(0, 1, inclusive="right").all():
+        raise ValueError("frequency must be in (0, 1]: give the share of clips that carry a tag.")
+    rank = table["difference"].rank(method="first")
+    outer = np.minimum(rank - 1, len(table) - rank) < n_named // 2
+    figure, axes = panels(1, 2, (9.5, 4.4), sharey=True)
+    for ax, (column, scale) in zip(axes[0], scales.items(), strict=True):
+        ax.vlines(table[column], table["low"], table["high"], color="0.8", linewidth=1)
+        for rows, look in ((table[~outer], UNNAMED), (table[outer], NAMED)):
+            ax.plot(rows[column], rows["difference"], **look)
+        ax.axhline(0, color="0.4", linestyle="--", linewidth=1)
+        ax.set(xlabel="\n".join(filter(None, (scale, notes.get(column)))))
+    axes[0, 0].set(ylabel="gain in average precision (95 % interval)", xscale="log")
+    axes[0, 0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[0, 0].xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    axes[0, 0].xaxis.set_minor_formatter(NullFormatter())
+    figure.draw_without_rendering()  # fixes the layout, so that labels can be placed in pixels
+    names = [tag if named else "" for tag, named in zip(table["tag"], outer, strict=True)]
+    for ax, column in zip(axes[0], scales, strict=True):
+        place_labels(ax, table[[column, "difference"]].to_numpy(), names)
+    return figure
+
+
+def calibration(
+    curves: Mapping[str, pd.DataFrame], per_tag: Mapping[str, pd.DataFrame], n_named: int = 3
+) -> Figure:
+    """Draw whether probabilities can be trusted: over all tags, and tag by tag.
+
+    curves : name of the run → its reliability curve, a row a bin of pooled probabilities, columns
+    `mean_prob`, `share_positive`, `count` (clips × tags in the bin; empty bins are left out);
+    per_tag : the same names → columns `tag`, `calibration_error` (expected calibration error, in [0, 1]);
+    n_named : how many of the first run's worst tags are named
+    """
+    if not curves:
+        raise ValueError("there is no curve to draw: give at least one run.")
+    refuse_unknown(per_tag, curves, "run")
+    for name, curve in curves.items():
+        refuse_lacking(curve, ["mean_prob", "share_positive", "count"], f"{name}'s curve lacks")
+        errors = per_tag.get(name, pd.DataFrame())
+        refuse_lacking(errors, ["tag", "calibration_error"], f"{name}'s errors per tag lack")
+    figure, axes = panels(2, 2, (9.5, 5), height_ratios=(3, 1))
+    axes[0, 1].set_subplotspec(axes[0, 1].get_gridspec()[:, 1])
+    axes[1, 1].remove()
+    _draw_reliability(*axes[:, 0], curves)
+    ranked = {name: per_tag[name].sort_values("calibration_error", kind="stable") for name in curves}
+    _draw_errors(axes[0, 1], ranked)
+    legend_above(figure, axes[0, 0].get_legend_handles_labels()[0])
+    figure.draw_without_rendering()  # fixes the layout, so that labels can be placed in pixels
+    points = np.concatenate([line.get_xydata() for line in axes[0, 1].lines])
+    tags = ranked[next(iter(curves))]["tag"].tolist()
+    n_plain = max(0, len(tags) - n_named)
+    names = [""] * n_plain + tags[n_plain:] + [""] * (len(points) - len(tags))
+    place_labels(axes[0, 1], points, names)
+    return figure
+
+
+def _draw_reliability(ax: Axes, below: Axes, curves: Mapping[str, pd.DataFrame]) -> None:
+    """Share of positives above, counts below, the runs' bars side by side under their markers."""
+    ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="perfectly calibrated")
+    for number, (name, look) in enumerate(looks(curves).items()):
+        full = curves[name][curves[name]["count"] > 0]
+        ax.plot(full["mean_prob"], full["share_positive"], **look, markersize=5, label=name)
+        place = full["mean_prob"] + 0.02 * (number - (len(curves) - 1) / 2)
+        below.bar(place, full["count"], 0.008, color=look["color"])
+        below.plot(place, full["count"], **{**look, "linestyle": "", "markersize": 3.5})
+    ax.set(ylabel="share of positives", ylim=(-0.03, 1.03))
+    ax.sharex(below)
+    ax.tick_params(labelbottom=False)
+    below.set(xlabel="mean probability", ylabel="clips × tags", xlim=(-0.03, 1.03), yscale="log")
+
+
+def _draw_errors(ax: Axes, ranked: Mapping[str, pd.DataFrame]) -> None:
+    for name, look in looks(ranked).items():
+        rank = np.arange(1, len(ranked[name]) + 1)
+        ax.plot(rank, ranked[name]["calibration_error"], **{**look, "linestyle": "", "markersize": 4})
+    ax.set(xlabel="tags, from the best calibrated", ylabel="expected calibration error")
+    ax.set_ylim(bottom=0)
+    ax.margins(x=0.08)

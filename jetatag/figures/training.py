@@ -1,0 +1,113 @@
+"""Training as curves."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from pandas.api.typing import SeriesGroupBy
+
+from jetatag.figures._style import (
+    DARK,
+    MIDDLE,
+    key,
+    line_names,
+    looks,
+    named,
+    panels,
+    refuse_lacking,
+    rows_of,
+)
+
+
+def loss_curves(history: pd.DataFrame) -> Figure:
+    """Draw every quantity of a training history against the epoch, one panel a stage and quantity.
+
+    `history` has one row an epoch: columns `stage`, `epoch` (from 1), `learning_rate` and any
+    number of numeric ones; `valid_x` is drawn dashed in the panel of `x`. Dotted vertical lines
+    mark a change of learning rate, where a new phase of the schedule begins.
+    """
+    needed = ["stage", "epoch", "learning_rate"]
+    refuse_lacking(history, needed, "history lacks", "train a run first")
+    stages = [history[history["stage"] == name] for name in history["stage"].unique()]
+    wanted = [_stage_panels(stage) for stage in stages]
+    columns = min(3, max(map(len, wanted)))
+    rows = [list(row) for stage in wanted for row in rows_of(stage, columns)]
+    figure, axes = panels(len(rows), columns, (3.4 * columns, 2.3 * len(rows)))
+    for line, panel_row in zip(axes, rows, strict=True):
+        for ax in line[len(panel_row) :]:
+            ax.remove()
+        for ax, (stage, quantity) in zip(line, panel_row, strict=False):
+            _draw_quantity(ax, stage, quantity)
+    return figure
+
+
+def _stage_panels(stage: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
+    """(rows of the stage, quantity) for every quantity the stage has values of."""
+    numeric = stage.drop(columns=["stage", "epoch", "learning_rate"]).select_dtypes("number")
+    quantities = dict.fromkeys(
+        name.removeprefix("valid_") for name in numeric.dropna(axis=1, how="all")
+    )
+    if not quantities:
+        raise ValueError("history has no numeric column besides epoch and learning rate.")
+    return [(stage, quantity) for quantity in quantities]
+
+
+def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
+    looks = {
+        quantity: (DARK, "-", "o", "training"),
+        f"valid_{quantity}": (MIDDLE, "--", "s", "validation"),
+    }
+    for column, (colour, line, marker, name) in looks.items():
+        if column in stage and stage[column].notna().any():
+            few = marker if len(stage) <= 12 else None  # a short curve shows its points
+            ax.plot(stage["epoch"], stage[column], line, color=colour, marker=few, ms=4, label=name)
+    changes = np.diff(stage["learning_rate"].to_numpy()) != 0
+    for change in () if changes.all() else np.flatnonzero(changes):  # a cycle changes every epoch
+        ax.axvline(stage["epoch"].iloc[change] + 0.5, color="0.4", linestyle=":", linewidth=1)
+    ax.set(xlabel="epoch", ylabel=named(quantity))
+    ax.set_title(named(str(stage["stage"].iloc[0])), fontsize=9)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(frameon=False, fontsize=8)
+
+
+def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precision") -> Figure:
+    """Draw one quantity of many runs against the epoch, a line a method, a panel a stage.
+
+    `history` holds the rows of all runs: columns `method`, `pair_loss`, `seed`, `stage`, `epoch`
+    (from 1) and `metric`; a line is the mean over seeds, shaded from the lowest to the highest.
+    Stages in which the metric is missing are left out.
+    """
+    needed = ["method", "pair_loss", "seed", "stage", "epoch", metric]
+    refuse_lacking(history, needed, "the runs' history lacks")
+    history = history.assign(line=line_names(history))
+    styles = looks(history["line"])  # of all lines, so that every metric draws them alike
+    drawn = history.dropna(subset=metric)
+    refuse_lacking(drawn, needed, f"of {metric}, the runs' history lacks")
+    stages = [stage for stage in history["stage"].unique() if stage in set(drawn["stage"])]
+    figure, axes = panels(1, len(stages), (2.9 + 3.4 * len(stages), 4.2), sharey=True)
+    for ax, stage in zip(axes[0], stages, strict=True):
+        for line, curve in drawn[drawn["stage"] == stage].groupby("line", sort=False):
+            _draw_range(ax, curve.groupby("epoch")[metric], styles[line])
+        ax.set(xlabel="epoch", title=named(stage))
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.grid(color="0.92")
+    name = named(metric.removeprefix("valid_"))
+    axes[0, 0].set_ylabel(f"{name}, validation" if metric.startswith("valid_") else name)
+    keys = [key(line, **look) for line, look in styles.items() if line in set(drawn["line"])]
+    if drawn["seed"].nunique() > 1:
+        keys.append(Patch(color="0.85", label="lowest to highest seed"))
+    figure.legend(handles=keys, loc="outside right upper", frameon=False, handlelength=4)
+    return figure
+
+
+def _draw_range(ax: Axes, seeds: SeriesGroupBy, look: dict[str, Any]) -> None:
+    """The mean of each epoch's seeds as a line, with a marker now and then, and their range."""
+    mean = seeds.mean()
+    every = max(1, len(mean) // 6)
+    ax.fill_between(
+        mean.index, seeds.min(), seeds.max(), color=look["color"], alpha=0.15, linewidth=0
+    )
+    ax.plot(mean.index, mean, **look, markevery=every, markersize=5)
