@@ -324,7 +324,9 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "folder", type=Path, nargs="?", default="runs", help="%(default)s if not given"
     )
-    verb = verbs.add_parser("report", help="write one HTML page of runs, to be read without a server")
+    verb = verbs.add_parser(
+        "report", help="write one HTML page of runs, to be read without a server"
+    )
     verb.set_defaults(run=report_runs)
     verb.add_argument("runs", type=Path, nargs="+", help="run folders, or folders that hold runs")
     verb.add_argument("--out", type=Path, default="report.html", help="default: %(default)s")

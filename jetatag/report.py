@@ -41,6 +41,8 @@ PROTOCOLS = {
 CONTROLS = ("no_je", "no_je_linear")
 """Methods without joint embedding, end to end: what the others are compared with."""
 FLOOR = {"tag_frequency": "no audio", "log_mel_logistic": "one score a clip"}
+DRAWING = {"svg.hashsalt": "jetatag", "text.parse_math": False}
+"""Equal figures give equal bytes, and a tag with dollar signs is no formula."""
 MOST_MAPS = 2
 MOST_HEARD, EXAMPLES = 4, 5
 """Cells whose clips are played, and how many of their best and of their worst."""
@@ -101,8 +103,11 @@ def page(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     template = environment.from_string(Path(__file__).with_name("report.html").read_text("utf-8"))
-    sections = [_section(one, store, n_resamples, seed, layout) for one in compared]
-    return template.render(sections=sections, n_runs=len(runs), n_resamples=n_resamples)
+    with rc_context(DRAWING):
+        sections = [_section(one, store, n_resamples, seed, layout) for one in compared]
+    begun = sorted(str(_made_by(s).get("begun") or "")[:10] for c in compared for s in c.scored)
+    days = " to ".join(dict.fromkeys(filter(None, (begun[0], begun[-1]))))
+    return template.render(sections=sections, n_runs=len(runs), days=days, n_resamples=n_resamples)
 
 
 # What is compared with what
@@ -193,6 +198,19 @@ class Comparison:
         ]
 
     @cached_property
+    def per_tag(self) -> dict[str, pd.DataFrame]:
+        """`metrics.per_tag` of every cell by its label, the areas averaged over its seeds."""
+        tables = {}
+        for cell in self.cells:
+            own = [metrics.per_tag(self.labels, s.probs, self.tags) for s in cell.of_seed.values()]
+            areas = {
+                name: np.mean([table[name] for table in own], axis=0)
+                for name in ("roc_auc", "average_precision")
+            }
+            tables[cell.label] = own[0].assign(**areas)
+        return tables
+
+    @cached_property
     def floor(self) -> dict[str, np.ndarray]:
         """Scores (clip, tag) of the baselines whose file lies beside a run, by name."""
         for folder in dict.fromkeys(one.run.folder.parent for one in self.scored):
@@ -272,7 +290,7 @@ def _section(
         "data": data_table(one),
         "about": about_table(one),
         "protocols": [
-            (_named(name), PROTOCOLS.get(name, ""), score_table(rows))
+            (f"{_named(name)} ({name})", PROTOCOLS.get(name, ""), score_table(rows))
             for name, rows in scores.groupby("protocol", sort=False)
         ],
         "scores_figure": _picture(figures.scores_with_intervals(scores)),
@@ -280,7 +298,7 @@ def _section(
         "differences": difference_table(one, n_resamples, seed),
         "cells": [cell.label for cell in one.cells],
         "per_tag": per_tag_rows(one),
-        "per_tag_figure": _picture(figures.per_tag(_per_tag(one))),
+        "per_tag_figure": _picture(figures.per_tag(one.per_tag)),
         "correlation": _correlation(one),
         "maps": _maps(one, layout, seed),
         "curves": [
@@ -351,7 +369,7 @@ def score_rows(one: Comparison, n_resamples: int, seed: int) -> pd.DataFrame:
 def score_table(rows: pd.DataFrame) -> pd.DataFrame:
     """One protocol's rows of `score_rows` with a row a run and a column a metric."""
     text = rows.assign(text=[_with_interval(row) for row in rows.to_dict("records")])
-    wide = text.pivot(index="run", columns="metric", values="text")
+    wide = text.pivot_table(index="run", columns="metric", values="text", aggfunc="first")
     wide = wide.loc[list(dict.fromkeys(rows["run"])), list(dict.fromkeys(rows["metric"]))]
     return _texts(wide.rename(columns=_named).reset_index())
 
@@ -380,7 +398,8 @@ def difference_table(one: Comparison, n_resamples: int, seed: int) -> pd.DataFra
         row = {"first": a.label, "second": b.label, "seeds": _seeds(*seeds)}
         for metric, value, low, high in told[["metric", "difference", "low", "high"]].to_numpy():
             apart = " *" if low > 0 or high < 0 else ""
-            row[_named(metric)] = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]{apart}"
+            text = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]{apart}"
+            row[_named(metric)] = text.replace("-", "−")
         rows.append(row)
     return _texts(pd.DataFrame(rows))
 
@@ -390,24 +409,10 @@ def _seeds(first: list[int], second: list[int]) -> str:
     return told[0] if first == second else " against ".join(told)
 
 
-def _per_tag(one: Comparison) -> dict[str, pd.DataFrame]:
-    """`metrics.per_tag` of every cell, areas averaged over its seeds."""
-    tables = {}
-    for cell in one.cells:
-        own = [metrics.per_tag(one.labels, s.probs, one.tags) for s in cell.of_seed.values()]
-        areas = {
-            name: np.mean([table[name] for table in own], axis=0)
-            for name in ("roc_auc", "average_precision")
-        }
-        tables[cell.label] = own[0].assign(**areas)
-    return tables
-
-
 def per_tag_rows(one: Comparison) -> list[dict[str, Any]]:
     """One row a tag, commonest first: `tag`, `n` and `share` of the test clips that carry it, and
     `values`, for every cell (average precision, whether it is the best of the row)."""
-    tables = _per_tag(one)
-    values = np.stack([table["average_precision"] for table in tables.values()], axis=1)
+    values = np.stack([table["average_precision"] for table in one.per_tag.values()], axis=1)
     counts = one.labels.sum(axis=0)
     return [
         {
@@ -461,8 +466,11 @@ def stage_table(one: Comparison) -> pd.DataFrame:
 
 
 def differing_settings(one: Comparison) -> pd.DataFrame:
-    """The settings in which the runs differ, a row a setting and a column a run."""
-    told = {s.label: _flat(s.run.config.to_dict()) for s in one.scored}
+    """The settings (and the data's checksum) in which the runs differ, a row a setting and a
+    column a run."""
+    told = {
+        s.label: _flat({**s.run.config.to_dict(), "data": s.settings["data"]}) for s in one.scored
+    }
     table = pd.DataFrame(told)
     differ = table[[len(set(row)) > 1 for row in table.to_numpy()]]
     return _texts(differ.rename_axis("setting").reset_index())
@@ -579,11 +587,9 @@ def excerpt(store: AudioStore, row: int) -> str:
 
 
 def _picture(figure: Figure) -> str:
-    """A figure as an SVG data URI: as an image its ids cannot meet another figure's, and salt and
-    no date make equal figures equal bytes."""
+    """A figure as an SVG data URI: in an image its ids cannot meet another figure's."""
     drawn = io.BytesIO()
-    with rc_context({"svg.hashsalt": "jetatag"}):
-        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    figure.savefig(drawn, format="svg", metadata={"Date": None})
     return _data_uri("image/svg+xml", drawn.getvalue())
 
 
