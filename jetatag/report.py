@@ -22,7 +22,6 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from sklearn.metrics import label_ranking_average_precision_score
 
 from jetatag import baselines, figures, metrics
 from jetatag.audio import resample
@@ -548,16 +547,16 @@ def _described(one: Comparison, probs: np.ndarray, clip: int) -> dict[str, Any]:
 def ranking_precision(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """How well each clip's own tags rank before the others: (clip,) float64 in (0, 1].
 
-    scikit-learn's label ranking average precision of every clip alone (Tsoumakas et al. 2010,
-    "Mining multi-label data"): the mean over its tags of the share of its tags among those that
-    score at least as high. NaN for clips without tags. `labels` and `probs` are (clip, tag).
+    Label ranking average precision (Schapire & Singer 2000, "BoosTexter") of every clip alone: the
+    mean over its tags of the share of its own among the tags that score at least as high. NaN for
+    clips without tags. `labels` and `probs` are (clip, tag).
     """
-    return np.array(
-        [
-            label_ranking_average_precision_score(own[None], scores[None]) if own.any() else np.nan
-            for own, scores in zip(labels, probs, strict=True)
-        ]
-    )
+    precision = np.full(len(labels), np.nan)
+    for clip in np.flatnonzero(np.any(labels, axis=1)):
+        own = labels[clip] == 1
+        as_high = probs[clip] >= probs[clip, own, None]  # (own tag, tag)
+        precision[clip] = (as_high[:, own].sum(axis=1) / as_high.sum(axis=1)).mean()
+    return precision
 
 
 def _extremes(

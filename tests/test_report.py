@@ -286,6 +286,21 @@ def test_runs_of_other_clips_get_a_section_of_their_own(made, tiny_config, tmp_p
     assert text.count("<audio") > 10 and "To hear them" not in text
 
 
+def test_one_multiclass_run_is_shown_without_differences_or_tag_correlation(
+    made, tiny_config, tmp_path
+):
+    pitch = Vocabulary(made.store.vocabulary.tags[:2], "multiclass")
+    store = replace(made.store, vocabulary=pitch, labels=made.store.labels[:, :2])
+    read = Page(page([scored_run(tmp_path, tiny_config, store, 0)]))
+    assert [t[0][1:] for t in read.tables if "accuracy" in t[0]] == [
+        ["ROC-AUC", "PR-AUC", "accuracy"],
+        ["ROC-AUC", "average precision", "accuracy"],
+    ]
+    assert not {"s1-differences"} & set(read.ids) and not read.sounds()
+    images = [attributes["alt"] for tag, attributes in read.tags if tag == "img"]
+    assert len(images) == 4 and not any("correlations" in alt for alt in images)
+
+
 def test_runs_of_one_name_are_told_apart_by_their_folders(made, tiny_config, tmp_path):
     again = scored_run(tmp_path / "again", tiny_config, made.store, 9)
     labels = [one.label for one in report.comparisons([*made.runs, again])[0].scored]
