@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 from jetatag import baselines, figures, metrics
 from jetatag.audio import resample
 from jetatag.files import atomic, read_arrays
-from jetatag.runs import PLACE_SETTINGS, Run, results, task_of
+from jetatag.runs import PLACE_SETTINGS, Run, score_table, task_of
 from jetatag.store import AudioStore
 
 PROTOCOLS = {
@@ -289,7 +289,7 @@ def _section(
         "data": data_table(one),
         "about": about_table(one),
         "protocols": [
-            (f"{_named(name)} ({name})", PROTOCOLS.get(name, ""), score_table(rows))
+            (f"{_named(name)} ({name})", PROTOCOLS.get(name, ""), protocol_table(rows))
             for name, rows in scores.groupby("protocol", sort=False)
         ],
         "scores_figure": _picture(figures.scores_with_intervals(scores)),
@@ -349,10 +349,10 @@ def about_table(one: Comparison) -> pd.DataFrame:
 
 
 def score_rows(one: Comparison, n_resamples: int, seed: int) -> pd.DataFrame:
-    """`runs.results` of every run and `metrics.score_table` of every baseline, in one long table
-    whose `run` names the row and `method` the cell, for the figure."""
+    """`score_table` of every run and baseline in one long table, whose `run` names the row and
+    `method` the cell, for the figure."""
     tables = [
-        results([scored.run], n_resamples, seed).assign(
+        score_table(scored.run, n_resamples, seed).assign(
             run=scored.label, method=cell.label, pair_loss=""
         )
         for cell in one.cells
@@ -365,7 +365,7 @@ def score_rows(one: Comparison, n_resamples: int, seed: int) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def score_table(rows: pd.DataFrame) -> pd.DataFrame:
+def protocol_table(rows: pd.DataFrame) -> pd.DataFrame:
     """One protocol's rows of `score_rows` with a row a run and a column a metric."""
     text = rows.assign(text=[_with_interval(row) for row in rows.to_dict("records")])
     wide = text.pivot_table(index="run", columns="metric", values="text", aggfunc="first")
@@ -373,11 +373,12 @@ def score_table(rows: pd.DataFrame) -> pd.DataFrame:
     return _texts(wide.rename(columns=_named).reset_index())
 
 
-def _with_interval(row: Mapping[str, Any]) -> str:
-    """A score with its interval by clip and, where clips share artists, by group."""
-    text = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+def _with_interval(row: Mapping[str, Any], form: str = ".3f") -> str:
+    """A value with its interval by clip and, where clips share artists, by group."""
+    value, low, high = (format(row[name], form) for name in ("value", "low", "high"))
+    text = f"{value} [{low}, {high}]"
     if pd.notna(row.get("group_low")):
-        text += f", by group [{row['group_low']:.3f}, {row['group_high']:.3f}]"
+        text += f", by group [{row['group_low']:{form}}, {row['group_high']:{form}}]"
     return text
 
 
@@ -395,10 +396,10 @@ def difference_table(one: Comparison, n_resamples: int, seed: int) -> pd.DataFra
         ]
         told = metrics.paired_difference(one.labels, *probs, n_resamples, seed, task=one.task)
         row = {"first": a.label, "second": b.label, "seeds": _seeds(*seeds)}
-        for metric, value, low, high in told[["metric", "difference", "low", "high"]].to_numpy():
-            apart = " *" if low > 0 or high < 0 else ""
-            text = f"{value:+.3f} [{low:+.3f}, {high:+.3f}]{apart}"
-            row[_named(metric)] = text.replace("-", "−")
+        for figure in told.rename(columns={"difference": "value"}).to_dict("records"):
+            apart = " *" if figure["low"] > 0 or figure["high"] < 0 else ""
+            text = _with_interval(figure, "+.3f").replace("-", "−")
+            row[_named(figure["metric"])] = text + apart
         rows.append(row)
     return _texts(pd.DataFrame(rows))
 
