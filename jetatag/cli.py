@@ -295,7 +295,8 @@ def train_run(path: Path, changes: list[str], until: str | None) -> int:
     config = preset(name, **values)
 
     from jetatag import compute, predict, train
-    from jetatag.runs import Run, banner, score_table
+    from jetatag.results import score_table
+    from jetatag.runs import Run, banner
     from jetatag.store import AudioStore
 
     audio = AudioStore.open(store)
@@ -317,6 +318,15 @@ def list_runs(folder: Path) -> int:
     from jetatag.runs import listing
 
     print(listing(folder).to_string(index=False, float_format="{:.3f}".format))
+    return 0
+
+
+def report_runs(runs: list[Path], out: Path, store: Path | None) -> int:
+    """Write the HTML page of the runs under `runs` and say where it is; returns the exit status."""
+    from jetatag import report
+
+    n_runs = len(report.write(runs, out, store))
+    print(f"{out}: {n_runs} run{'s' if n_runs > 1 else ''}, {out.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
@@ -414,6 +424,13 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "folder", type=Path, nargs="?", default="runs", help="%(default)s if not given"
     )
+    verb = verbs.add_parser(
+        "report", help="write one HTML page of runs, to be read without a server"
+    )
+    verb.set_defaults(run=report_runs)
+    verb.add_argument("runs", type=Path, nargs="+", help="run folders, or folders that hold runs")
+    verb.add_argument("--out", type=Path, default="report.html", help="default: %(default)s")
+    verb.add_argument("--store", type=Path, help="prepared data of the test clips, to hear them")
     verb = verbs.add_parser("render", help="write the built-in data set in MagnaTagATune's layout")
     verb.set_defaults(run=render)
     verb.add_argument("folder", type=Path)

@@ -100,7 +100,9 @@ def reliability(*, bend=1.0):
 
 
 def errors():
-    return pd.DataFrame({"tag": [f"tag {i}" for i in range(20)], "calibration_error": RNG.random(20) / 5})
+    return pd.DataFrame(
+        {"tag": [f"tag {i}" for i in range(20)], "calibration_error": RNG.random(20) / 5}
+    )
 
 
 def calibrations():

@@ -109,7 +109,9 @@ def calibration(
     axes[0, 1].set_subplotspec(axes[0, 1].get_gridspec()[:, 1])
     axes[1, 1].remove()
     _draw_reliability(*axes[:, 0], curves)
-    ranked = {name: per_tag[name].sort_values("calibration_error", kind="stable") for name in curves}
+    ranked = {
+        name: per_tag[name].sort_values("calibration_error", kind="stable") for name in curves
+    }
     _draw_errors(axes[0, 1], ranked)
     legend_above(figure, axes[0, 0].get_legend_handles_labels()[0])
     figure.draw_without_rendering()  # fixes the layout, so that labels can be placed in pixels
@@ -139,7 +141,9 @@ def _draw_reliability(ax: Axes, below: Axes, curves: Mapping[str, pd.DataFrame])
 def _draw_errors(ax: Axes, ranked: Mapping[str, pd.DataFrame]) -> None:
     for name, look in looks(ranked).items():
         rank = np.arange(1, len(ranked[name]) + 1)
-        ax.plot(rank, ranked[name]["calibration_error"], **{**look, "linestyle": "", "markersize": 4})
+        ax.plot(
+            rank, ranked[name]["calibration_error"], **{**look, "linestyle": "", "markersize": 4}
+        )
     ax.set(xlabel="tags, from the best calibrated", ylabel="expected calibration error")
     ax.set_ylim(bottom=0)
     ax.margins(x=0.08)
