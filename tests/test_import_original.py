@@ -123,7 +123,7 @@ def test_with_a_store_it_is_a_run_like_any_other(made, release, tiny_store, tmp_
     assert_close(scores["probs"][:2, 15], answers["probs"][:, by_name])
     for name in ("h", "z_audio", "z_tag"):
         assert_close(embeddings[name][:2], answers[name])
-    assert set(runs.results(runs.finished(tmp_path / "runs"), 10).method) == {"je"}
+    assert set(results.results(runs.finished(tmp_path / "runs"), 10).method) == {"je"}
 
 
 def test_the_record_tells_where_it_comes_from_and_claims_no_time(release, tiny_store, tmp_path):

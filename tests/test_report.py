@@ -132,7 +132,7 @@ def test_the_page_is_whole_and_needs_nothing_beside_itself(made, text):
 
 
 def test_the_numbers_are_those_of_the_results_table(made, text):
-    read, table = Page(text), runs.results(made.runs, n_resamples=50)
+    read, table = Page(text), results.results(made.runs, n_resamples=50)
     heads = {"micro_window": ("ROC-AUC", "PR-AUC"), "macro_clip": ("ROC-AUC", "average precision")}
     names = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "average_precision": "average precision"}
     checked = 0
@@ -165,7 +165,7 @@ def test_intervals_by_group_and_metrics_not_known_here_are_shown():
 def test_differences_are_paired_over_clips_and_seeds(made, text):
     row = Page(text).table("first", "second")["je-subset_query-sample_cnn"]
     assert row["second"] == "no_je-sample_cnn" and row["seeds"] == "0, 1"
-    scores, labels, _ = runs.clip_scores(made.runs)
+    scores, labels, _ = results.clip_scores(made.runs)
     je, no_je = np.split(np.stack(list(scores.values())), 2)
     told = metrics.paired_difference(labels, je, no_je, n_resamples=50).set_index("metric")
     value, low, high = told.loc["average_precision", ["difference", "low", "high"]]
@@ -194,7 +194,7 @@ def test_seeds_of_one_cell_are_told_from_runs_of_other_settings(made, tiny_confi
 
 def test_each_tag_s_best_is_marked(made, text):
     read = Page(text).table("tag", "clips", "share")
-    scores, labels, tags = runs.clip_scores(made.runs)
+    scores, labels, tags = results.clip_scores(made.runs)
     areas = [metrics.per_tag(labels, s, tags).average_precision.to_numpy() for s in scores.values()]
     je, no_je = np.mean(areas[:2], axis=0), np.mean(areas[2:], axis=0)
     for i, tag in enumerate(tags):

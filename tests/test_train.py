@@ -95,13 +95,13 @@ def test_a_multiclass_task_goes_all_the_way(pitch_store, tiny_config, tmp_path, 
     assert 0 <= last.valid_accuracy <= 1
     if method == "je":
         assert np.isfinite(run.history[["valid_gap", "valid_autoencoder_ap"]].iloc[0]).all()
-    assert runs.thresholds(run) is None
-    table = runs.results([run], n_resamples=20)
+    assert results.thresholds(run) is None
+    table = results.results([run], n_resamples=20)
     assert table.groupby("protocol").metric.apply(set).to_dict() == {
         "macro_clip": {"roc_auc", "average_precision", "pr_auc_trapezoid", "accuracy"},
         "micro_window": {"roc_auc", "pr_auc", "accuracy"},
     }
-    probs, labels, _ = runs.clip_scores([run])
+    probs, labels, _ = results.clip_scores([run])
     against_itself = runs.differences(probs, labels, [(config.name, config.name)], "multiclass")
     assert set(against_itself.metric) == set(table[table.protocol == "macro_clip"].metric)
 
@@ -492,26 +492,26 @@ def test_thresholds_come_from_saved_validation_scores(tiny_store, tiny_config, t
     assert valid.keys() == run.read_arrays("scores.npz").keys()
     assert valid["clip_ids"].tolist() == tiny_store.table.clip_id.iloc[rows].tolist()
     chosen = metrics.choose_thresholds(tiny_store.labels[rows], valid["probs"].mean(1))
-    np.testing.assert_array_equal(runs.thresholds(run), chosen)
-    assert "f1_instance" in set(runs.score_table(run, n_resamples=20).metric)
+    np.testing.assert_array_equal(results.thresholds(run), chosen)
+    assert "f1_instance" in set(results.score_table(run, n_resamples=20).metric)
 
     predict(run, model, tiny_store, split="valid")  # no threshold on what it is judged by
-    assert runs.thresholds(run) is None
+    assert results.thresholds(run) is None
     predict(run, model, tiny_store)
     table = tiny_store.table.replace({"split": {"valid": "train"}})
     predict(run, model, replace(tiny_store, table=table))
     assert not run.has("scores.valid.npz")
-    assert "f1_instance" not in set(runs.score_table(run, n_resamples=20).metric)
+    assert "f1_instance" not in set(results.score_table(run, n_resamples=20).metric)
 
 
 def test_score_files_of_before_the_task_are_multilabel(tiny_store, tiny_config, tmp_path):
     run = Run.start(tmp_path, tiny_config, tiny_store)
     predict(run, train.build_model(tiny_config, tiny_store.vocabulary), tiny_store)
     scores = run.read_arrays("scores.npz")
-    before = runs.score_table(run, n_resamples=20)
+    before = results.score_table(run, n_resamples=20)
     assert scores.pop("task") == "multilabel"
     run.write_arrays("scores.npz", scores)
-    pd.testing.assert_frame_equal(runs.score_table(run, n_resamples=20), before)
+    pd.testing.assert_frame_equal(results.score_table(run, n_resamples=20), before)
 
 
 @pytest.mark.parametrize(
@@ -688,14 +688,14 @@ def test_results_and_differences(tiny_store, tiny_config, tmp_path):
         run = Run.start(tmp_path, config, tiny_store)
         predict(run, train.build_model(config, tiny_store.vocabulary, "paper"), tiny_store)
     found = runs.finished(tmp_path)
-    table = runs.results(found, n_resamples=20)
+    table = results.results(found, n_resamples=20)
     assert set(table.method) == {"no_je", "no_je_linear"}
     assert set(table.protocol) == {"micro_window", "macro_clip"}
     assert ((table.low <= table.value) & (table.value <= table.high)).mean() > 0.5
     assert runs.pick(found, method="no_je").config.method == "no_je"
     with pytest.raises(ValueError, match="no run with method = je among 2"):
         runs.pick(found, method="je")
-    scores, labels, tags = runs.clip_scores(found)
+    scores, labels, tags = results.clip_scores(found)
     name = found[0].config.name
     against_itself = runs.differences(scores, labels, [(name, name)])
     assert (against_itself.difference == 0).all() and list(tags) == list(tiny_store.vocabulary.tags)

@@ -95,7 +95,7 @@ def calibration(
 
     curves : name of the run → its reliability curve, a row a bin of pooled probabilities, columns
     `mean_prob`, `share_positive`, `count` (clips × tags in the bin; empty bins are left out);
-    per_tag : the same names → columns `tag`, `calibration_error` (expected calibration error, in [0, 1]);
+    per_tag : the same names → columns `tag`, `calibration_error` (the expected one, in [0, 1]);
     n_named : how many of the first run's worst tags are named
     """
     if not curves:
