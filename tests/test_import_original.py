@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from jetatag import cli, original, runs, savedmodels
+from jetatag import cli, original, results, runs, savedmodels
 from jetatag.datasets import Vocabulary
 from jetatag.files import checksum
 from jetatag.heads import build_model

@@ -1,7 +1,6 @@
 """The page tells what the runs hold, needs nothing beside itself, and can be listened to."""
 
 import io
-import json
 import re
 import shutil
 from base64 import b64decode
@@ -14,9 +13,10 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
+from scored import scored_run
 from sklearn.metrics import label_ranking_average_precision_score
 
-from jetatag import cli, metrics, report, runs
+from jetatag import cli, metrics, report, results
 from jetatag.config import RunConfig
 from jetatag.datasets import Vocabulary
 from jetatag.predict import describe
@@ -69,27 +69,6 @@ class Page(HTMLParser):
         return [soundfile.read(io.BytesIO(b64decode(s.partition(",")[2]))) for s in sources]
 
 
-def scored_run(parent, config, store, seed, sharpness=1.0):
-    """A run folder as training leaves it, with made-up scores that lean towards the labels."""
-    run = Run.start(parent, config, store)
-    rng, rows = np.random.default_rng(seed), store.rows("test")
-    noise = rng.normal(size=(len(rows), 3, len(store.vocabulary.tags)))
-    logits = noise + sharpness * (2.0 * store.labels[rows][:, None] - 1)
-    probs = (1 / (1 + np.exp(-logits))).astype(np.float32)
-    run.write_arrays("scores.npz", {**describe(store, rows), "probs": probs})
-    run.write_arrays("scores.valid.npz", {**describe(store, rows), "probs": probs})
-    if config.pair_loss != "none":
-        space = {name: rng.normal(size=(len(rows), 8)) for name in ("z_audio", "z_tag")}
-        query = {"z_query": rng.normal(size=(probs.shape[2], 8)), "z_centre": np.zeros(8)}
-        run.write_arrays("embeddings.npz", {**describe(store, rows), **space, **query})
-    epochs = "stage,epoch,learning_rate,loss,valid_loss\nstage1,1,0.1,3,2\nstage1,2,0.1,2,1\n"
-    (run.folder / "history.csv").write_text(epochs)
-    stages = {"stage1": {"wall_time_s": 12.3, "peak_memory_mib": 99, "commit": "abc"}}
-    record = run.folder / "record.json"
-    record.write_text(json.dumps({**run.record, "stages": stages}))
-    return run
-
-
 @pytest.fixture(scope="module")
 def made(tiny_store, tiny_config, tmp_path_factory):
     """Two methods with two seeds each, a baseline file, and the store that they were tested on;
@@ -133,6 +112,7 @@ def test_the_page_is_whole_and_needs_nothing_beside_itself(made, text):
 
 def test_the_numbers_are_those_of_the_results_table(made, text):
     read, table = Page(text), results.results(made.runs, n_resamples=50)
+    table = table[(table.tag == "") & (table.seed != "mean")]
     heads = {"micro_window": ("ROC-AUC", "PR-AUC"), "macro_clip": ("ROC-AUC", "average precision")}
     names = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "average_precision": "average precision"}
     checked = 0
