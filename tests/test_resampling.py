@@ -58,6 +58,13 @@ def test_weighted_macro_takes_real_weights_and_unit_weights(rng):
         np.testing.assert_allclose(result[name][1], expected, atol=1e-12)
 
 
+def test_whole_numbers_rank_like_any_scores(rng):
+    labels, scores = simulated(rng)
+    once = np.ones((1, 60))
+    plain = metrics.weighted_macro(labels, scores, once)
+    assert metrics.weighted_macro(labels, (scores * 20).astype(np.uint8), once) == plain
+
+
 def test_the_trapezoid_begins_at_precision_one_whatever_the_highest_score_holds():
     best_is_wrong, best_is_right = [[0.9], [0.5], [0.1]], [[0.5], [0.9], [0.1]]
     labels = np.array([[0], [1], [1]])
@@ -106,6 +113,9 @@ def test_clip_weights_draw_clips_or_whole_groups():
     clustered = metrics.clip_weights(5, 100, seed=0, groups=artists)
     assert (clustered[:, 0] == clustered[:, 3]).all() and (clustered[:, 2] == clustered[:, 4]).all()
     assert (clustered[:, :3].sum(axis=1) == 3).all()
+    clustered = metrics.clip_weights(5, 100, seed=0, groups=["", "b", "b", "", ""])
+    assert (clustered[:, 1] == clustered[:, 2]).all() and (clustered[:, 0] != clustered[:, 3]).any()
+    assert (clustered[:, [0, 1, 3, 4]].sum(axis=1) == 4).all()  # who has no artist stands alone
 
 
 def test_interval_known_case():

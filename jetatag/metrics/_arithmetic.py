@@ -53,8 +53,9 @@ def weighted_areas(weights: np.ndarray, steps: csr_array) -> np.ndarray:
     """(clip, resample) weights → (area, resample) in the order of `AREAS`; NaN if undefined."""
     counts = steps @ weights
     gained, tied, passed = counts[:-1].reshape(3, -1, weights.shape[1])  # (step, resample)
-    hits, false_alarms = np.cumsum(gained, axis=0), np.cumsum(passed + tied, axis=0)
-    n_positive, n_negative = gained.sum(axis=0), (passed + tied).sum(axis=0) + counts[-1]
+    alarms = passed + tied
+    hits, false_alarms = np.cumsum(gained, axis=0), np.cumsum(alarms, axis=0)
+    n_positive, n_negative = gained.sum(axis=0), alarms.sum(axis=0) + counts[-1]
     # A step's positives beat the negatives below them and tie with half of those in the step.
     beaten = (gained * (n_negative - false_alarms + tied / 2)).sum(axis=0)
     precision = ratio(hits, hits + false_alarms)

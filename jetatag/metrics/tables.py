@@ -65,11 +65,8 @@ def resampled(
         figures["micro_window"] = _window_figures(labels, scores, weights, task)
         scores = scores.mean(axis=1)
     figures["macro_clip"] = _clip_figures(labels, scores, weights, task, thresholds)
-    return pd.concat(
-        {protocol: pd.DataFrame(values, rows) for protocol, values in figures.items()},
-        axis=1,
-        names=["protocol", "metric"],
-    )
+    columns = {(of, metric): v for of, found in figures.items() for metric, v in found.items()}
+    return pd.DataFrame(columns, rows).rename_axis(columns=["protocol", "metric"])
 
 
 def score_table(
@@ -195,7 +192,8 @@ def paired_difference(
     this interval is narrower than the two runs' own intervals suggest. Both runs are averaged
     over the same tags in every resample. A multiclass task adds the difference in accuracy. With
     several seeds the difference is the mean over them, and seeds are drawn anew like clips, so
-    that the interval also holds their spread, as far as so few can show it.
+    that the interval also holds their spread, as far as so few can show it: where three seeds
+    differ by far more than clips do, a 95 % interval covers the truth four times in five.
 
     Parameters
     ----------
@@ -246,9 +244,10 @@ def _draws(
     }
     if groups is not None and 1 < group_codes(groups, n_clips).max() + 1 < n_clips:
         drawn["group"] = clip_weights(n_clips, n_resamples, seed, groups)
-    rows = [(how, number) for how, weights in drawn.items() for number in range(len(weights))]
-    index = pd.MultiIndex.from_tuples(rows, names=["drawn", "resample"])
-    return np.concatenate(list(drawn.values())), index
+    how = np.repeat(list(drawn), [len(weights) for weights in drawn.values()])
+    number = np.concatenate([np.arange(len(weights)) for weights in drawn.values()])
+    rows = pd.MultiIndex.from_arrays([how, number], names=["drawn", "resample"])
+    return np.concatenate(list(drawn.values())), rows
 
 
 def _window_figures(
