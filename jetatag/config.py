@@ -32,6 +32,7 @@ PairLoss = Literal[
     "cosine_variance",
     "soft_info_nce",
     "subset_query",
+    "subset_completion",
 ]
 Extractor = Literal[
     "harmonic_cnn",

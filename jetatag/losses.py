@@ -95,6 +95,21 @@ def subset_query(
     return F.binary_cross_entropy_with_logits(logits + offset, positive)
 
 
+def subset_completion(
+    z_audio: Tensor, z_query: Tensor, positive: Tensor, log_scale: Tensor, offset: Tensor
+) -> Tensor:
+    """`subset_query`, and the same asked of each clip's own random subset of tags: it, too, has to
+    answer every query that its clip answers.
+
+    So a part of the tags has to tell the whole, as words do in masked language models (Devlin et
+    al., NAACL 2019), and tags that occur together come to lie together. Ours.
+    """
+    whole = positive[positive.any(dim=1)]  # what clips with tags answer; their subsets come last
+    z_part = z_query[len(z_query) - len(whole) :]
+    asked, answers = torch.cat([z_audio, z_part]), torch.cat([positive, whole])
+    return subset_query(asked, z_query, answers, log_scale, offset)
+
+
 def soft_info_nce(
     z_audio: Tensor,
     z_tag: Tensor,
@@ -171,4 +186,5 @@ PAIR_LOSSES = {
     "cosine_variance": PairLoss(cosine_variance),
     "soft_info_nce": PairLoss(soft_info_nce, 1.0, own_tag_sets, tag_overlap),
     "subset_query": PairLoss(subset_query, 2.0, subset_queries, answers),
+    "subset_completion": PairLoss(subset_completion, 4.0, subset_queries, answers),
 }

@@ -36,6 +36,7 @@ class Cell(NamedTuple):
 REFERENCES = ("no_je", "no_je_linear")
 """Methods that the others are compared with: the paper's baseline, and the fair control."""
 NEIGHBOURS = 10
+"""Nearest clips whose tags are compared, and first places of a search that are counted."""
 
 
 # One run
@@ -297,12 +298,13 @@ def search_rows(
     """Searches of every kind, ranked by the shared space (where there is one), by the classifier's
     probabilities (clip, tag), and by chance; queries that no clip answers are left out."""
     relevant = answers(space["labels"], queries)
-    ranked = {"classifier": metrics.rank_table(classifier_scores(probs, queries), relevant)}
+    k = min(NEIGHBOURS, len(relevant))
+    ranked = {"classifier": metrics.rank_table(classifier_scores(probs, queries), relevant, k)}
     if "z_query" in space:
         clips, asked = (space[name] - space["z_centre"] for name in ("z_audio", "z_query"))
-        ranked["space"] = metrics.rank_table(cosine_similarity(clips, asked), relevant)
+        ranked["space"] = metrics.rank_table(cosine_similarity(clips, asked), relevant, k)
     share = relevant.mean(axis=0)
-    names = {"average_precision": "map", "precision_at_10": "precision_at_10"}
+    names = {"average_precision": "map", f"precision_at_{k}": f"precision_at_{k}"}
     answered, kind_of = relevant.any(axis=0), kinds(queries)
     rows = []
     for kind in (kind for kind in KINDS if (answered & (kind_of == kind)).any()):

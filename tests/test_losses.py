@@ -126,6 +126,25 @@ def test_subset_query_rewards_the_right_space():
     assert right < mirrored
 
 
+def test_completion_asks_a_part_of_the_tags_what_the_clip_answers():
+    labels = torch.tensor([[1.0, 1, 0], [0, 0, 0], [0, 0, 1]])
+    queries = torch.cat([torch.eye(3), torch.tensor([[1.0, 0, 0], [0, 0, 1]])])  # own parts last
+    positive, scale, offset = losses.answers(labels, queries), torch.tensor(1.6), torch.tensor(-2.0)
+    z_audio = torch.eye(4)[[3, 3, 3]]  # far from all tags in both spaces
+
+    def completion(z_query):
+        return losses.subset_completion(z_audio, z_query, positive, scale, offset)
+
+    apart = torch.eye(4)[[0, 1, 2, 0, 2]]  # tags 0 and 1, of one clip, at right angles
+    together = torch.eye(4)[[0, 0, 2, 0, 2]]
+    assert completion(together) < completion(apart)
+    part = losses.subset_query(apart[3:], apart, positive[[0, 2]], scale, offset)
+    audio = losses.subset_query(z_audio, apart, positive, scale, offset)
+    assert completion(apart) == pytest.approx(float((3 * audio + 2 * part) / 5))
+    untagged = z_audio, torch.eye(3, 4), torch.zeros(3, 3), scale, offset
+    assert losses.subset_completion(*untagged) == losses.subset_query(*untagged)
+
+
 def test_classification_follows_the_task():
     logits, labels = torch.tensor([[2.0, -1.0, 0.5]]), torch.tensor([[0.0, 0.0, 1.0]])
     binary = -(torch.sigmoid(-logits[0, :2]).log().sum() + torch.sigmoid(logits[0, 2]).log()) / 3

@@ -25,6 +25,7 @@ from jetatag.runs import Run
 CELLS = [("je", "subset_query"), ("je", "cosine"), ("no_je", "none"), ("no_je_linear", "none")]
 CONTROLS = [
     *(("je", "cosine_stop_grad"), ("je", "cosine_variance"), ("je", "soft_info_nce")),
+    ("je", "subset_completion"),
     *(("bce_two_stage", "none"), ("no_je_early_stop", "none"), ("je_shuffled", "cosine")),
 ]
 
@@ -71,7 +72,7 @@ def test_every_method_goes_all_the_way(tiny_store, tiny_config, tmp_path, method
     assert ("z_audio" in embeddings) == (pair_loss != "none")
     if pair_loss != "none":
         assert embeddings["z_query"].shape == (4, 8)
-        assert embeddings["z_centre"].any() == (pair_loss != "subset_query")
+        assert embeddings["z_centre"].any() == (not pair_loss.startswith("subset"))
     stages = [stage.name for stage in methods.METHODS[method].stages]
     assert run.history.groupby("stage").size().to_dict() == dict.fromkeys(stages, 3)
     assert list(run.record["stages"]) == stages
