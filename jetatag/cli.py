@@ -140,7 +140,7 @@ def reproduce(
             run_snakemake(notebooks, params, cores, profile, without=failed)
     for run, executed in failed.items():
         print(f"jetatag: {run} did not finish; see {executed}", file=sys.stderr)
-    if (Path(values["runs"]) / "results.csv").is_file():
+    if (Path(values["runs"]) / "results.parquet").is_file():
         show_results(Path(values["runs"]))
     return status
 
@@ -151,24 +151,23 @@ def own_data(name: str, data: list[str], dataset: str | None) -> dict[str, Any]:
     MagnaTagATune's, gives way to the vocabulary's first."""
     if dataset is not None and not data:
         raise ValueError(f"where is {dataset}? Give its folder with --data.")
-    named = [
-        text.partition("=") if "=" in text else (dataset or "mtat", "=", text) for text in data
-    ]
-    if len({key for key, _, _ in named}) < len(named):
-        raise ValueError("--data names a data set twice: give DATASET=FOLDER, each once.")
-    if not named:
+    if not data:
         return {}
-    runs = f"runs/{name}-{'+'.join(key for key, _, _ in named)}"
+    pairs = [text.split("=", 1) if "=" in text else (dataset or "mtat", text) for text in data]
+    folders = dict(pairs)
+    if len(folders) < len(pairs):
+        raise ValueError("--data names a data set twice: give DATASET=FOLDER, each once.")
+    runs = f"runs/{name}-{'+'.join(folders)}"
+    shared = {"runs": runs, "out": runs, "options": {}, "datasets": {}}
     datasets = {
-        key: {
-            "data": folder,
-            "store": f"{folder.rstrip('/')}.store",
-            "options": {},
-            **({} if key == "mtat" else {"tag": ""}),
-        }
-        for key, folder in named
+        key: {"data": folder, "store": f"{folder.rstrip('/')}.store"}
+        | ({} if key == "mtat" else {"tag": ""})
+        for key, folder in folders.items()
     }
-    return {"datasets": datasets, "runs": runs, "out": runs}
+    if len(datasets) == 1:  # said of all, so that --set can change it
+        ((only, own),) = datasets.items()
+        return shared | own | {"dataset": only}
+    return shared | {"datasets": datasets}
 
 
 def unfinished(values: Mapping[str, Any]) -> dict[str, Path]:
@@ -246,23 +245,23 @@ def find_notebooks() -> Path:
 
 
 def show_results(folder: Path) -> None:
-    """Print the results and comparisons tables of `folder` and where everything lies."""
+    """Print scores and differences of `folder`'s results table and where everything lies."""
     import pandas as pd
 
-    table = pd.read_csv(folder / "results.csv", keep_default_na=False)
+    table = pd.read_parquet(folder / "results.parquet")
     table["score"] = [
         f"{v:.3f} [{a:.3f}, {b:.3f}]" for v, a, b in table[["value", "low", "high"]].to_numpy()
     ]
-    wide = table.pivot(
-        index=["method", "pair_loss", "extractor", "seed"],
-        columns=["protocol", "metric"],
-        values="score",
-    )
-    comparisons = pd.read_csv(folder / "comparisons.csv")
-    print(f"\nScores on the test split, 95 % clip-bootstrap interval\n{wide.to_string()}")
-    print(f"\nPaired differences, macro_clip\n{comparisons.round(3).to_string(index=False)}")
-    print(f"\ntables     {folder}/results.csv, {folder}/comparisons.csv")
-    print(f"figures    {folder}/figures/*.png\nnotebooks  {folder}/notebooks/*.ipynb")
+    table = table[(table.tag == "") & table.seed.isin(["mean", ""])]
+    cell = ["dataset", "extractor", "label_share", "method", "pair_loss"]
+    scores, apart = table[table.minus == ""], table[table.minus != ""]
+    wide = scores.pivot(index=cell, columns=["protocol", "metric"], values="score")
+    print(f"\nScores on the test split, mean over seeds, 95 % interval\n{wide.to_string()}")
+    apart = apart[apart.protocol == "macro_clip"]
+    wide = apart.pivot(index=[*cell, "minus"], columns="metric", values="score")
+    print(f"\nPaired differences, macro_clip\n{wide.to_string()}")
+    print(f"\ntables     {folder}/results.csv, .parquet, {folder}/*/*.csv")
+    print(f"figures    {folder}/*/figures/*.png, .pdf\nnotebooks  {folder}/*/notebooks/*.ipynb")
 
 
 def _change(text: str) -> tuple[str, Any]:

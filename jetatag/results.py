@@ -208,6 +208,12 @@ def floor_rows(run: Run, floor: Path | str, n_resamples: int, seed: int) -> list
     return rows
 
 
+def all_histories(runs: Sequence[Run]) -> pd.DataFrame:
+    """The runs' histories under each other, with the columns of `Cell` and `seed` in front."""
+    tables = [about(cell_of(run), run.config.seed, run.history) for run in runs]
+    return pd.concat(tables, ignore_index=True).drop(columns=["tag", "minus"])
+
+
 def gains(
     runs: Sequence[Run], n_resamples: int = 1000, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -317,6 +323,15 @@ def search_rows(
             for m, v in mean.items()
         ]
     return rows
+
+
+def gather_tables(parent: Path | str, name: str) -> pd.DataFrame:
+    """The tables `name` of every data set under `parent`, under each other; none is refused in one
+    sentence (`FileNotFoundError`)."""
+    paths = sorted(Path(parent).glob(f"*/{name}.parquet"))
+    if not paths:
+        raise FileNotFoundError(f"no {name}.parquet under {parent}: run notebooks 04 and 05 first.")
+    return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
 
 
 def write_table(table: pd.DataFrame, folder: Path | str, name: str) -> None:

@@ -33,16 +33,23 @@ def test_from_nothing_to_results_and_maps(tmp_path, capfd):
     assert "clip/s" in told.err + told.out  # progress
     runs = tmp_path / "runs"
     table = pd.read_csv(runs / "results.csv", keep_default_na=False)
-    assert set(table.method) == {"je", "no_je", "no_je_linear"}
-    assert set(table.protocol) == {"micro_window", "macro_clip"}
-    assert len(table) == 3 * 6 and table.value.between(0, 1).all()
-    executed = sorted((runs / "notebooks").glob("*.ipynb"))
+    whole = table[(table.tag == "") & (table.minus == "") & (table.seed == "0")]
+    assert set(whole.method) == {"je", "no_je", "no_je_linear"}
+    assert set(whole.protocol) == {"micro_window", "macro_clip"}
+    assert len(whole) == 3 * 7 and whole.value.astype(float).between(0, 1).all()
+    assert set(table[table.seed == ""].method) == {"tag_frequency", "log_mel_logistic"}
+    assert len(pd.read_parquet(runs / "results.parquet")) == len(table)
+    assert len(pd.read_csv(runs / "runs.csv")) == 3
+    executed = sorted(runs.rglob("notebooks/*.ipynb"))
     assert len(executed) == 1 + 1 + 3 + 3
     for path in executed:
         cells = json.loads(path.read_text())["cells"]
         assert all(c["execution_count"] for c in cells if c["cell_type"] == "code")
-    figures = {path.stem for path in (runs / "figures").glob("*.png")}
-    assert {"shared_space", "figure2_umap", "figure2_tsne", "table1", "scores"} <= figures
+    for suffix in (".png", ".pdf"):
+        figures = {path.stem for path in runs.rglob(f"figures/*{suffix}")}
+        drawn = {"shared_space", "figure2_umap", "figure2_tsne", "table1", "table1_published"}
+        drawn |= {"scores", "ablation", "gain_per_tag", "calibration", "retrieval", "semantics"}
+        assert drawn <= figures
     store = json.loads((tmp_path / "store" / "store.json").read_text())
     left_out = pd.read_csv(tmp_path / "store" / "report.csv")
     assert store["annotated_clips"] == 96 == store["stored_clips"] + len(left_out)
@@ -55,6 +62,23 @@ def test_from_nothing_to_results_and_maps(tmp_path, capfd):
     with alone(runs):
         assert reproduce(tmp_path) == 2
     assert "another process is at work" in capfd.readouterr().err
+
+
+def test_a_run_that_fails_leaves_its_notebook_and_the_others_go_on(tmp_path, capfd):
+    lost = tmp_path / "runs" / "rendered" / "no_je_early_stop-sample_cnn-seed0"
+    lost.mkdir(parents=True)
+    (lost / "config.json").write_text("no settings")  # a damaged run folder
+    (lost / "history.csv").write_text("")
+    cells = TRAINED[:-1] + ", {method: no_je_early_stop, pair_loss: none}]"
+    assert reproduce(tmp_path, f"trained={cells}") == 1
+    told = capfd.readouterr()
+    assert "no_je_early_stop-sample_cnn-seed0 did not finish; see " in told.err
+    executed = tmp_path / "runs/rendered/notebooks"
+    failed = executed / "03_train_stage2.no_je_early_stop-sample_cnn-seed0.ipynb"
+    assert "is not valid JSON" in failed.read_text()
+    table = pd.read_parquet(tmp_path / "runs" / "results.parquet")
+    assert {"je", "no_je", "no_je_linear"} <= set(table.method)
+    assert "no_je_early_stop" not in set(table.method) and "Paired differences" in told.out
 
 
 def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd):
@@ -83,10 +107,13 @@ def test_few_clips_are_enough_or_refused_before_anything_runs(tmp_path, capfd):
     assert "has 2 tagged clips to test on" in told and told.count("\n") == 1
     places = [f"data={write_classes(tmp_path / 'some', 40)}", "dataset=folder", "tag=''"]
     assert reproduce(tmp_path, *places, "settings={sample_rate: 8000}") == 0
-    embeddings = (tmp_path / "runs" / "notebooks" / "05_embeddings.ipynb").read_text()
+    embeddings = (tmp_path / "runs/folder/notebooks/05_embeddings.ipynb").read_text()
     assert embeddings.count("figure 2 needs 5 test clips, not 4: prepare more") == 2
     facts = json.loads((tmp_path / "store" / "store.json").read_text())
-    assert facts["sample_rate"] == 8_000 and (tmp_path / "runs/figures/shared_space.png").is_file()
+    assert (
+        facts["sample_rate"] == 8_000
+        and (tmp_path / "runs/folder/figures/shared_space.png").is_file()
+    )
 
 
 def test_data_that_cannot_be_read_is_one_sentence_before_anything_runs(tmp_path, capfd):
