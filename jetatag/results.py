@@ -33,8 +33,9 @@ class Cell(NamedTuple):
     label_share: float
 
 
-REFERENCES = ("no_je", "no_je_linear")
-"""Methods that the others are compared with: the paper's baseline, and the fair control."""
+REFERENCES = ("no_je", "no_je_linear", "bce_two_stage")
+"""Methods that the others are compared with: the paper's baseline; the same network with one linear
+layer; and the same two stages as joint embedding without a space of tags."""
 NEIGHBOURS = 10
 """Nearest clips whose tags are compared, and first places of a search that are counted."""
 
