@@ -198,6 +198,11 @@ class Comparison:
         ]
 
     @cached_property
+    def groups(self) -> np.ndarray | None:
+        """The clips' groups (clip,), where the scores name them."""
+        return self.scored[0].run.read_arrays("scores.npz").get("groups")
+
+    @cached_property
     def per_tag(self) -> dict[str, pd.DataFrame]:
         """`metrics.per_tag` of every cell by its label, the areas averaged over its seeds."""
         tables = {}
@@ -361,7 +366,9 @@ def score_rows(one: Comparison, n_resamples: int, seed: int) -> pd.DataFrame:
     ]
     for name, scores in one.floor.items():
         label = f"{name} ({FLOOR[name]})"
-        table = metrics.score_table(one.labels, scores[:, None], n_resamples, seed, task=one.task)
+        table = metrics.score_table(
+            one.labels, scores[:, None], n_resamples, seed, one.groups, one.task
+        )
         tables.append(table.assign(run=label, method=label, pair_loss=""))
     return pd.concat(tables, ignore_index=True)
 
@@ -395,7 +402,9 @@ def difference_table(one: Comparison, n_resamples: int, seed: int) -> pd.DataFra
             np.stack([cell.of_seed[s].probs for s in own])
             for cell, own in zip((a, b), seeds, strict=True)
         ]
-        told = metrics.paired_difference(one.labels, *probs, n_resamples, seed, task=one.task)
+        told = metrics.paired_difference(
+            one.labels, *probs, n_resamples, seed, one.groups, task=one.task
+        )
         row = {"first": a.label, "second": b.label, "seeds": _seeds(*seeds)}
         for figure in told.rename(columns={"difference": "value"}).to_dict("records"):
             apart = " *" if figure["low"] > 0 or figure["high"] < 0 else ""

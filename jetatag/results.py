@@ -237,6 +237,8 @@ def gains(
             by_tag.append(about(cell, "mean", table, minus=reference))
             trend = metrics.gain_trend(labels, *pair, known, n_resamples, seed)
             trends.append(about(cell, "mean", trend, minus=reference))
+    if not by_tag:
+        raise ValueError("no gain to tell: train je and, alike in all else, one of its references.")
     return pd.concat(by_tag, ignore_index=True), pd.concat(trends, ignore_index=True)
 
 
