@@ -49,13 +49,19 @@ def check_parameters(values: Mapping[str, Any], notebooks: list[Path]) -> None:
     refuse_unknown(values, sorted(valid | set(GRID_PARAMETERS)), "parameter")
     from jetatag.datasets import refuse_options
 
+    refuse_unless_text(values, "runs", "out")
     for own in by_dataset(values).values():
         refuse_unknown(own, sorted(valid | set(GRID_PARAMETERS)), "parameter")
-        for name in ("data", "store", "runs", "out", "tag", "dataset"):
-            if not isinstance(own[name], str):
-                raise ValueError(f"{name} must be text, not {own[name]!r}.")
+        refuse_unless_text(own, "data", "store", "tag", "dataset")
         refuse_options(own["dataset"], own.get("options", {}))
     grid(values)
+
+
+def refuse_unless_text(values: Mapping[str, Any], *names: str) -> None:
+    """Refuse (`ValueError`) the first of `names` that is no text."""
+    for name in names:
+        if not isinstance(values[name], str):
+            raise ValueError(f"{name} must be text, not {values[name]!r}.")
 
 
 def by_dataset(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -39,6 +39,9 @@ layer; and the same two stages as joint embedding without a space of tags."""
 NEIGHBOURS = 10
 """Nearest clips whose tags are compared, and first places of a search that are counted."""
 
+FEWEST_TAGS = 3
+"""Fewer have no order of pairs to compare."""
+
 
 # One run
 
@@ -235,11 +238,27 @@ def gains(
             pair = [np.stack([probs[run.config.name] for run in r]) for r in (own, theirs)]
             table = metrics.gain_by_tag(labels, *pair, tags, n_resamples, seed).assign(**known)
             by_tag.append(about(cell, "mean", table, minus=reference))
-            trend = metrics.gain_trend(labels, *pair, known, n_resamples, seed)
+            trend = _trend(labels, *pair, known, n_resamples, seed)
             trends.append(about(cell, "mean", trend, minus=reference))
     if not by_tag:
         raise ValueError("no gain to tell: train je and, alike in all else, one of its references.")
     return pd.concat(by_tag, ignore_index=True), pd.concat(trends, ignore_index=True)
+
+
+def _trend(
+    labels: np.ndarray,
+    own: np.ndarray,
+    theirs: np.ndarray,
+    known: Mapping[str, np.ndarray],
+    n_resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """`metrics.gain_trend`; missing where there are too few tags, or all alike, to have one."""
+    scored = labels.any(axis=0)
+    if scored.sum() >= FEWEST_TAGS and all(np.ptp(what[scored]) > 0 for what in known.values()):
+        return metrics.gain_trend(labels, own, theirs, known, n_resamples, seed)
+    missing = dict.fromkeys(("correlation", "low", "high"), np.nan)
+    return pd.DataFrame({"covariate": list(known), **missing, "n_tags": scored.sum()})
 
 
 # Spaces
@@ -297,7 +316,8 @@ def shared_rows(space: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         return []
     values = metrics.gap(space["z_audio"], space["z_tag"], space["labels"])
     values["mean_energy"] = metrics.mean_energy(space["z_tag"])
-    values["tag_semantics"] = metrics.tag_semantics(space["z_single"], space["tag_correlation"])
+    if len(space["z_single"]) >= FEWEST_TAGS:
+        values["tag_semantics"] = metrics.tag_semantics(space["z_single"], space["tag_correlation"])
     return [{"space": "shared", "metric": name, "value": value} for name, value in values.items()]
 
 

@@ -6,6 +6,7 @@ order in grey print and for colour-blind readers, and no meaning hangs on colour
 line styles or hatching repeat it. Wrong shapes and names are refused with a `ValueError`.
 """
 
+from jetatag.figures._style import NAMES
 from jetatag.figures.data import mel_spectrogram, tag_correlation, tag_counts
 from jetatag.figures.layouts import FEWEST_POINTS, LAYOUTS, layout
 from jetatag.figures.results import (
@@ -22,6 +23,7 @@ from jetatag.figures.training import curves_by_method, loss_curves
 __all__ = [
     "FEWEST_POINTS",
     "LAYOUTS",
+    "NAMES",
     "ablation",
     "calibration",
     "curves_by_method",
