@@ -452,7 +452,7 @@ def _maps(one: Comparison, layout: str, seed: int) -> list[tuple[str, str]]:
             continue
         space = scored.run.read_arrays("embeddings.npz")
         if "z_audio" in space and len(one.labels) >= figures.FEWEST_POINTS:
-            points = np.concatenate([space["z_audio"], space["z_query"]])
+            points = np.concatenate([space["z_audio"], space["z_query"][: len(one.tags)]])
             xy, n = figures.layout(points, layout, seed), len(space["z_audio"])
             note = ""
             if len(np.unique(one.labels, axis=0)) > 1:

@@ -152,6 +152,8 @@ def results(
     if floor is not None:
         rows += floor_rows(runs[0], floor, n_resamples, seed)
     table = pd.concat(rows, ignore_index=True)
+    scores, bounds = table.minus == "", ["low", "high", "group_low", "group_high"]
+    table.loc[scores, bounds] = table.loc[scores, bounds].clip(0, 1)  # no score leaves [0, 1]
     return table.assign(n_clips=len(labels), n_tags=int(labels.any(axis=0).sum()))
 
 
@@ -316,8 +318,9 @@ def shared_rows(space: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         return []
     values = metrics.gap(space["z_audio"], space["z_tag"], space["labels"])
     values["mean_energy"] = metrics.mean_energy(space["z_tag"])
-    if len(space["z_single"]) >= FEWEST_TAGS:
-        values["tag_semantics"] = metrics.tag_semantics(space["z_single"], space["tag_correlation"])
+    few = len(space["z_single"]) < FEWEST_TAGS
+    among = np.nan if few else metrics.tag_semantics(space["z_single"], space["tag_correlation"])
+    values["tag_semantics"] = among
     return [{"space": "shared", "metric": name, "value": value} for name, value in values.items()]
 
 
