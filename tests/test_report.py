@@ -127,7 +127,7 @@ def test_the_numbers_are_those_of_the_results_table(made, text):
                 checked += 1
         assert told["tag_frequency (no audio)"]["ROC-AUC"][0] == "0"
     assert checked == 16
-    assert told["tag_frequency (no audio)"]["ROC-AUC"] == "0.500 [0.500, 0.500]"
+    assert told["tag_frequency (no audio)"]["ROC-AUC"].startswith("0.500 [0.500, 0.500]")
 
 
 def test_intervals_by_group_and_metrics_not_known_here_are_shown():
