@@ -139,7 +139,7 @@ def difference_table(
     ValueError
         On other numbers of runs, and on runs whose figures or draws differ.
     """
-    if len(runs_a) != len(runs_b):
+    if len(runs_a) != len(runs_b) or not runs_a:
         raise ValueError(f"{len(runs_a)} and {len(runs_b)} runs cannot be paired by seed.")
     _refuse_unlike([*runs_a, *runs_b])
     apart = [a - b for a, b in zip(runs_a, runs_b, strict=True)]
