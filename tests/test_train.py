@@ -15,6 +15,7 @@ from torch import nn
 
 from jetatag import cli, methods, metrics, results, runs, train
 from jetatag import predict as prediction
+from jetatag import standing as train_standing
 from jetatag.compute import launch
 from jetatag.config import PRESETS, Phase, RunConfig
 from jetatag.datasets import Vocabulary
@@ -71,7 +72,11 @@ def test_every_method_goes_all_the_way(tiny_store, tiny_config, tmp_path, method
     assert embeddings["h"].shape == (n_test, 32)
     assert ("z_audio" in embeddings) == (pair_loss != "none")
     if pair_loss != "none":
-        assert embeddings["z_query"].shape == (4, 8)
+        n_queries, n_tags = embeddings["queries"].shape
+        assert embeddings["z_query"].shape == (n_queries, 8) and n_queries > n_tags == 4
+        assert (embeddings["queries"][:4] == np.eye(4)).all()
+        assert embeddings["z_single"].shape == (4, 8)
+        assert embeddings["tag_correlation"].shape == (4, 4)
         assert embeddings["z_centre"].any() == (not pair_loss.startswith("subset"))
     stages = [stage.name for stage in methods.METHODS[method].stages]
     assert run.history.groupby("stage").size().to_dict() == dict.fromkeys(stages, 3)
@@ -465,9 +470,41 @@ def test_kept_features_pass_the_extractor_once_a_crop(
     assert crops == {"stage1": 3, "stage2": 16}
 
 
+def test_fewer_labels_are_a_share_of_the_clips_and_of_the_smaller_shares(tiny_store, tiny_config):
+    every = tiny_store.rows("train")
+    half, tenth = (tiny_store.rows("train", share, seed=3) for share in (0.5, 0.1))
+    assert len(half) == round(len(every) / 2) and len(tenth) == round(len(every) / 10)
+    assert set(tenth) <= set(half) <= set(every) and (np.diff(half) > 0).all()
+    assert len(tiny_store.rows("train", 1e-6)) == 1
+    assert set(half) != set(tiny_store.rows("train", 0.5, seed=4))
+    config = tiny_config.replace(label_share=0.5, seed=3)
+    assert config.name == "je-subset_query-sample_cnn-labels50-seed3"
+    model, fabric = train.build_model(config, tiny_store.vocabulary), launch(config)
+    data = train.StageData(model, methods.STAGE1, tiny_store, config, fabric)
+    seen = np.concatenate([rows for _, _, rows in data.steps(0, 0)])
+    assert sorted(seen) == half.tolist()
+    with pytest.raises(ValueError, match="label_share must be above 0"):
+        tiny_config.replace(label_share=0.0)
+
+
+def test_curves_are_drawn_seldom(monkeypatch):
+    clock, drawn = [0.0], []
+    monkeypatch.setattr(train_standing.time, "monotonic", lambda: clock[0])
+
+    def draw(history):
+        drawn.append(history)
+        clock[0] += 1.0
+
+    curves = train_standing.seldom(draw, share=0.05)
+    for epoch in range(400):
+        clock[0] += 0.1
+        curves(epoch)
+    assert drawn[0] == 0 and 2 <= len(drawn) <= 0.06 * clock[0]
+
+
 def test_presets_say_how_many_crops_stage_2_takes():
     crops = {n: len(set(methods.kept_epochs(methods.STAGE2, c))) for n, c in PRESETS.items()}
-    assert crops == {"smoke": 2, "demo": 16, "fast": 16, "paper": 200}
+    assert crops == {"smoke": 2, "demo": 16, "study": 4, "fast": 16, "paper": 200}
 
 
 def test_scores_do_not_depend_on_the_batch_size(tiny_store, tiny_config, tmp_path):
