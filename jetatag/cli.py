@@ -373,7 +373,8 @@ def build_parser() -> argparse.ArgumentParser:
         default="demo",
         choices=list(PRESETS),
         dest="name",
-        help="how much: smoke takes minutes, demo (the default) a quarter of an hour, paper days",
+        help="how much: smoke takes minutes, demo (the default) a quarter of an hour, study hours, "
+        "paper days",
     )
     verb.add_argument(
         "--set",
