@@ -142,10 +142,11 @@ def reproduce(
             temporary.write_text(yaml.safe_dump(values, sort_keys=False))
         status = run_snakemake(notebooks, params, cores, profile)
         failed = unfinished(values) if status == 1 else {}
-        if failed and len(failed) < len(grid(values)):
-            run_snakemake(notebooks, params, cores, profile, without=failed)
-    for run, executed in failed.items():
-        print(f"jetatag: {run} did not finish; see {executed}", file=sys.stderr)
+        names = {run for _, run in failed}
+        if failed and len(names) < len(grid(values)):
+            run_snakemake(notebooks, params, cores, profile, without=sorted(names))
+    for (dataset_name, run), executed in failed.items():
+        print(f"jetatag: {run} on {dataset_name} did not finish; see {executed}", file=sys.stderr)
     if (Path(values["runs"]) / "results.parquet").is_file():
         show_results(Path(values["runs"]))
     return status
@@ -176,14 +177,14 @@ def own_data(name: str, data: list[str], dataset: str | None) -> dict[str, Any]:
     return shared | {"datasets": datasets}
 
 
-def unfinished(values: Mapping[str, Any]) -> dict[str, Path]:
-    """The runs of the grid that lack scores on some data set, and the executed notebook that
-    tells why."""
+def unfinished(values: Mapping[str, Any]) -> dict[tuple[str, str], Path]:
+    """The data sets and runs of the grid that lack scores, and the executed notebook that tells
+    why."""
     failed = {}
-    for own, run in itertools.product(by_dataset(values).values(), grid(values)):
+    for (name, own), run in itertools.product(by_dataset(values).items(), grid(values)):
         if not (Path(own["runs"]) / run / "scores.npz").is_file():
             told = sorted(Path(own["runs"], "notebooks").glob(f"0[23]_*.{run}.ipynb"))
-            failed[run] = told[-1] if told else Path(own["runs"]) / "notebooks"
+            failed[name, run] = told[-1] if told else Path(own["runs"]) / "notebooks"
     return failed
 
 

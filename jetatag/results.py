@@ -48,16 +48,26 @@ FEWEST_TAGS = 3
 
 def score_table(run: Run, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """`metrics.score_table` of the run's saved scores, by the task and groups they carry."""
+    return metrics.score_table(**_saved(run), n_resamples=n_resamples, seed=seed)
+
+
+def resampled(run: Run, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
+    """`metrics.resampled` of the run's saved window scores, from which all intervals come."""
+    saved = _saved(run)
+    scores = saved.pop("window_scores")
+    return metrics.resampled(scores=scores, **saved, n_resamples=n_resamples, seed=seed)
+
+
+def _saved(run: Run) -> dict[str, Any]:
+    """The run's window scores and what they are judged by, as `metrics` names them."""
     scores = run.read_arrays("scores.npz")
-    return metrics.score_table(
-        scores["labels"],
-        scores["probs"],
-        n_resamples,
-        seed,
-        scores.get("groups"),
-        task_of(scores),
-        thresholds(run),
-    )
+    return {
+        "labels": scores["labels"],
+        "window_scores": scores["probs"],
+        "groups": scores.get("groups"),
+        "task": task_of(scores),
+        "thresholds": thresholds(run),
+    }
 
 
 def thresholds(run: Run) -> np.ndarray | None:
@@ -152,23 +162,9 @@ def results(
     if floor is not None:
         rows += floor_rows(runs[0], floor, n_resamples, seed)
     table = pd.concat(rows, ignore_index=True)
-    scores, bounds = table.minus == "", ["low", "high", "group_low", "group_high"]
-    table.loc[scores, bounds] = table.loc[scores, bounds].clip(0, 1)  # no score leaves [0, 1]
+    is_score, bounds = table.minus == "", ["low", "high", "group_low", "group_high"]
+    table.loc[is_score, bounds] = table.loc[is_score, bounds].clip(0, 1)  # none leaves [0, 1]
     return table.assign(n_clips=len(labels), n_tags=int(labels.any(axis=0).sum()))
-
-
-def resampled(run: Run, n_resamples: int, seed: int) -> pd.DataFrame:
-    """`metrics.resampled` of the run's window scores, with groups and thresholds."""
-    scores = run.read_arrays("scores.npz")
-    return metrics.resampled(
-        scores["labels"],
-        scores["probs"],
-        n_resamples,
-        seed,
-        scores.get("groups"),
-        task_of(scores),
-        thresholds(run),
-    )
 
 
 def compared(

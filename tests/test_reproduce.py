@@ -72,7 +72,7 @@ def test_a_run_that_fails_leaves_its_notebook_and_the_others_go_on(tmp_path, cap
     cells = TRAINED[:-1] + ", {method: no_je_early_stop, pair_loss: none}]"
     assert reproduce(tmp_path, f"trained={cells}") == 1
     told = capfd.readouterr()
-    assert "no_je_early_stop-sample_cnn-seed0 did not finish; see " in told.err
+    assert "no_je_early_stop-sample_cnn-seed0 on rendered did not finish; see " in told.err
     executed = tmp_path / "runs/rendered/notebooks"
     failed = executed / "03_train_stage2.no_je_early_stop-sample_cnn-seed0.ipynb"
     assert "is not valid JSON" in failed.read_text()
