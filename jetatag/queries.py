@@ -50,3 +50,15 @@ def classifier_scores(probs: np.ndarray, queries: np.ndarray) -> np.ndarray:
     tags wanted · Π (1 − p) of those barred, as if tags were independent. `probs` (clip, tag)."""
     probs = np.clip(np.asarray(probs, np.float64), 1e-12, 1 - 1e-12)
     return np.log(probs) @ (queries > 0).T + np.log1p(-probs) @ (queries < 0).T
+
+
+def weighted_query(z_query: np.ndarray, z_centre: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """A vector to rank clips by (by the cosine with z_audio − z_centre), (dim,) float32: the sum
+    of the tags' directions from the centre, each by its weight: from 1, wanted, to −1, not wanted.
+
+    `z_query` (query, dim) begins with the single tags, as `predict` keeps it; `weights` (tag,).
+    """
+    directions = z_query[: len(weights)] - z_centre
+    length = np.linalg.norm(directions, axis=1, keepdims=True)
+    directions = directions / np.maximum(length, 1e-12)  # a tag no clip carries lies in the centre
+    return (np.asarray(weights, np.float32) @ directions).astype(np.float32)
