@@ -47,9 +47,11 @@ def answers(labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
 
 def classifier_scores(probs: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """How a classifier ranks clips for queries, (clip, query) float64: the logarithm of Π p of the
-    tags wanted · Π (1 − p) of those barred, as if tags were independent. `probs` (clip, tag)."""
+    tags wanted · Π (1 − p) of those barred, as if tags were independent. `probs` (clip, tag);
+    `queries` may weigh their tags (from 1 to −1): each factor is then raised to its weight."""
     probs = np.clip(np.asarray(probs, np.float64), 1e-12, 1 - 1e-12)
-    return np.log(probs) @ (queries > 0).T + np.log1p(-probs) @ (queries < 0).T
+    wanted, barred = np.maximum(queries, 0), np.maximum(-queries, 0)
+    return np.log(probs) @ wanted.T + np.log1p(-probs) @ barred.T
 
 
 def weighted_query(z_query: np.ndarray, z_centre: np.ndarray, weights: np.ndarray) -> np.ndarray:

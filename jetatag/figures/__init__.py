@@ -6,8 +6,8 @@ order in grey print and for colour-blind readers, and no meaning hangs on colour
 line styles or hatching repeat it. Wrong shapes and names are refused with a `ValueError`.
 """
 
-from jetatag.figures._style import NAMES
-from jetatag.figures.data import mel_spectrogram, tag_correlation, tag_counts
+from jetatag.figures._style import NAMES, PALE_TO_DARK
+from jetatag.figures.data import mel_spectrogram, tag_correlation, tag_counts, taggram
 from jetatag.figures.layouts import FEWEST_POINTS, LAYOUTS, layout
 from jetatag.figures.results import (
     ablation,
@@ -16,7 +16,7 @@ from jetatag.figures.results import (
     published_gains,
     scores_with_intervals,
 )
-from jetatag.figures.spaces import retrieval, semantics, shared_space, tag_map
+from jetatag.figures.spaces import maps, retrieval, semantics, shared_space, tag_map
 from jetatag.figures.tags import calibration, gain_per_tag, per_tag
 from jetatag.figures.training import curves_by_method, loss_curves
 
@@ -24,6 +24,7 @@ __all__ = [
     "FEWEST_POINTS",
     "LAYOUTS",
     "NAMES",
+    "PALE_TO_DARK",
     "ablation",
     "calibration",
     "curves_by_method",
@@ -31,6 +32,7 @@ __all__ = [
     "label_curves",
     "layout",
     "loss_curves",
+    "maps",
     "measured_gains",
     "mel_spectrogram",
     "per_tag",
@@ -42,4 +44,5 @@ __all__ = [
     "tag_correlation",
     "tag_counts",
     "tag_map",
+    "taggram",
 ]
