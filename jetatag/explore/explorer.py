@@ -1,5 +1,7 @@
 """The explorer: what a user has set, shown live where there are widgets and else as a picture."""
 
+import io
+from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import anywidget
 import numpy as np
 import pandas as pd
-from IPython.display import display
+from IPython.display import DisplayHandle, display
 from matplotlib.figure import Figure
 from traitlets import Bool
 
@@ -102,18 +104,25 @@ class Explorer:
             ", ".join(f"{tag} {weight:+.1f}" for tag, weight in self.weights.items()) or "nothing"
         )
 
+    def best(self, top: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the `top` clips that fit best what is asked, in the shared space and by the
+        classifier; none where nothing is asked."""
+        like = self.clips.numbers([self.state["like"]])
+        asked = self.scores() or (np.zeros(0), np.zeros(0))
+        orders = [np.argsort(-scores, kind="stable")[: top + len(like)] for scores in asked]
+        in_space, by_classifier = (order[~np.isin(order, like)][:top] for order in orders)
+        return in_space, by_classifier
+
     def ranking(self, top: int = 10) -> pd.DataFrame:
-        """The best clips in the shared space and by the classifier, side by side, with their true
-        tags."""
-        columns = {}
-        asked = self.scores() or ()
-        for name, scores in zip(("shared space", "classifier"), asked, strict=False):
-            best = best_first(scores, top)
+        """The clips of `best` side by side, with their scores and true tags."""
+        columns: dict[tuple[str, str], Any] = {}
+        names = ("shared space", "classifier")
+        for name, scores, best in zip(names, self.scores() or (), self.best(top), strict=False):
             columns[name, "clip"] = self.clips.titles[best]
             columns[name, "score"] = scores[best]
             columns[name, "true tags"] = [self.clips.true_tags(clip) for clip in best]
-        index = pd.RangeIndex(1, 1 + min(top, len(self.clips)), name="rank")
-        return pd.DataFrame(columns, index=index if columns else None)
+        table = pd.DataFrame(columns)
+        return table.set_axis(pd.RangeIndex(1, len(table) + 1, name="rank"))
 
     def selected(self) -> pd.DataFrame:
         """The selected clips: id, title, true and predicted tags."""
@@ -155,17 +164,23 @@ class Explorer:
 
     def _ipython_display_(self) -> None:
         """The picture, and in its place the live maps once a browser has answered."""
-        picture = display(self.figure(), display_id=True)
+        picture = png(self.figure())
+        place = display({"image/png": b64encode(picture).decode()}, raw=True, display_id=True)
         self._greeting = Greeting()
-        self._greeting.observe(lambda _: self._come_alive(picture), "answered")
+        self._greeting.observe(lambda _: self._come_alive(place, picture), "answered")
 
-    def _come_alive(self, picture: Any) -> None:
-        from jetatag.explore.panel import Panel
+    def _come_alive(self, place: DisplayHandle, picture: bytes) -> None:
+        """Show the widgets; the picture stays beside them for whoever reads the saved notebook
+        where there are none."""
+        from jetatag.explore.panel import Panel  # which itself knows the explorer
 
         self.panel = Panel(self)
-        picture.update(self.panel.box)
+        shown = self.panel.box._repr_mimebundle_()
+        place.update({**shown, "image/png": b64encode(picture).decode()}, raw=True)
 
 
-def best_first(scores: np.ndarray, top: int) -> np.ndarray:
-    """The rows of the `top` highest scores, best first; of equals the first."""
-    return np.argsort(-scores, kind="stable")[:top]
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    return file.getvalue()

@@ -1,10 +1,10 @@
 """The explorer's widgets: the maps, and beside them what one asks, finds, hears and selects."""
 
-import html
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 from ipywidgets import (
     HTML,
     Audio,
@@ -18,10 +18,9 @@ from ipywidgets import (
     Select,
     VBox,
 )
-from matplotlib.figure import Figure
 
 from jetatag.explore.clips import Clips
-from jetatag.explore.explorer import COLOURS, best_first
+from jetatag.explore.explorer import COLOURS, png
 from jetatag.explore.maps import Maps
 
 if TYPE_CHECKING:
@@ -47,10 +46,8 @@ class Panel:
         )
         self.hover_plays.observe(lambda c: explorer.change(play_on_hover=c["new"]), "value")
         self.sliders = Sliders(self.clips.tags, state["weights"], self.ask)
-        self.in_space, self.by_classifier = (
-            Listing(self.clips, self.show),
-            Listing(self.clips, self.show),
-        )
+        self.in_space = Listing(self.clips, "best in the shared space", self.show)
+        self.by_classifier = Listing(self.clips, "best by the classifier", self.show)
         self.player = Player(self.clips, self.more_like_this)
         self.selection = Selection(self.clips, self.show)
         self.box = self._arranged()
@@ -63,7 +60,8 @@ class Panel:
 
     def _arranged(self) -> VBox:
         bar = HBox(
-            [self.layout, self.colour, self.tag, self.hover_plays], layout=Layout(flex_flow="wrap")
+            [self.layout, self.colour, self.tag, self.maps.legend, self.hover_plays],
+            layout=Layout(flex_flow="wrap"),
         )
         asking = row(self.sliders.box, self.in_space.box, self.by_classifier.box)
         return VBox([bar, self.maps.box, asking, row(self.player.box, self.selection.box)])
@@ -90,17 +88,9 @@ class Panel:
         self.rank()
 
     def rank(self) -> None:
-        asked, told = self.explorer.scores(), self.explorer.asked()
-        for listing, where, scores in zip(
-            (self.in_space, self.by_classifier),
-            ("in the shared space", "by the classifier"),
-            asked or (None, None),
-            strict=True,
-        ):
-            listing.tell(
-                f"<b>{where}</b>: {html.escape(told)}",
-                () if scores is None else best_first(scores, TOP),
-            )
+        self.sliders.told.value = f"asked: <b>{escape(self.explorer.asked())}</b>"
+        self.in_space.tell(self.explorer.best(TOP)[0])
+        self.by_classifier.tell(self.explorer.best(TOP)[1])
         if self.colour.value == "fit":
             self.maps.colour(*self.explorer.colours())
 
@@ -118,7 +108,9 @@ class Panel:
         if self.hover_plays.value and point is not None and 0 <= point < len(self.clips):
             self.player.play(point)
 
-    def show(self, clip: int) -> None:
+    def show(self, clip: int | None) -> None:
+        if clip is None:
+            return
         self.explorer.change(clip=str(self.clips.clip_ids[clip]))
         self.maps.point_at(clip)
         self.player.show(clip)
@@ -140,8 +132,9 @@ class Sliders:
         )
         self.adder.observe(lambda change: self.add(change["new"]), "value")
         self.rows = VBox()
-        told = HTML("<b>ask for tags</b>: 1 wanted, −1 not wanted")
-        self.box = VBox([told, self.adder, self.rows])
+        self.told = HTML()
+        heading = HTML("<b>ask for tags</b>, from 1 wanted to −1 not wanted")
+        self.box = VBox([heading, self.adder, self.rows, self.told])
         for tag, weight in weights.items():
             self._append(tag, weight)
 
@@ -183,19 +176,20 @@ class Sliders:
 class Listing:
     """Clips by name, one a line; the one that is picked is shown and played."""
 
-    def __init__(self, clips: Clips, on_pick: Callable[[int], None], rows: int = 12) -> None:
-        self.clips, self.heading = clips, HTML()
+    def __init__(
+        self, clips: Clips, heading: str, on_pick: Callable[[int], None], rows: int = 12
+    ) -> None:
+        self.clips, self.heading = clips, HTML(f"<b>{heading}</b>")
         self.list = Select(rows=rows, layout=Layout(width="auto"))
-        self.list.observe(lambda c: on_pick(c["new"]) if c["new"] is not None else None, "value")
+        self.list.observe(lambda change: on_pick(change["new"]), "value")
         self.box = VBox([self.heading, self.list])
 
-    def tell(self, heading: str, chosen: Iterable[int]) -> None:
-        self.heading.value = heading
+    def tell(self, chosen: Iterable[int]) -> None:
         lines = [
             (f"{place}. {self.clips.titles[clip]} · {self.clips.true_tags(clip)}", int(clip))
             for place, clip in enumerate(chosen, 1)
         ]
-        self.list.options = [("pick a clip to hear it", None), *lines] if lines else []
+        self.list.options = [("pick a clip to hear it:", None), *lines] if lines else []
 
 
 class Player:
@@ -221,8 +215,8 @@ class Player:
 
     def _tell(self, clip: int, play: bool) -> None:
         lines = {"true": self.clips.true_tags(clip), "predicted": self.clips.predicted_tags(clip)}
-        told = "".join(f"<br>{name}: {html.escape(tags)}" for name, tags in lines.items())
-        self.about.value = f"<b>{html.escape(self.clips.titles[clip])}</b>{told}"
+        told = "".join(f"<br>{name}: {escape(tags)}" for name, tags in lines.items())
+        self.about.value = f"<b>{escape(self.clips.titles[clip])}</b>{told}"
         self.like.disabled = False
         if self.clips.store:
             with self.audio.hold_sync():
@@ -234,23 +228,23 @@ class Selection:
     """The clips that a lasso caught: their tags against those of the rest, and a list of them."""
 
     def __init__(self, clips: Clips, on_pick: Callable[[int], None]) -> None:
-        self.clips, self.table = clips, HTML()
-        self.listing = Listing(clips, on_pick, rows=8)
-        self.box = VBox([self.listing.heading, self.table, self.listing.list])
+        self.clips, self.told = clips, HTML()
+        self.listing = Listing(clips, "the clips selected", on_pick)
+        self.box = VBox([self.told])
 
     def tell(self, chosen: Sequence[int]) -> None:
         if len(chosen) < 2:
-            self.listing.tell(
-                "<b>selection</b>: draw a lasso around clips to compare their tags", []
-            )
-            self.table.value = ""
+            self.told.value = "draw a <b>lasso</b> around clips to compare their tags"
+            self.box.children = (self.told,)
             return
-        self.listing.tell(f"<b>selection</b>: {len(chosen):,} of {len(self.clips):,} clips", chosen)
-        self.table.value = comparison(self.clips.compare(chosen))
+        self.told.value = comparison(self.clips.compare(chosen))
+        self.listing.heading.value = f"<b>{len(chosen):,} of {len(self.clips):,} clips selected</b>"
+        self.listing.tell(chosen)
+        self.box.children = (self.listing.box, self.told)
 
 
-def comparison(table) -> str:
-    """The tags that differ most between a selection and the rest, as HTML."""
+def comparison(table: pd.DataFrame) -> str:
+    """The tags whose share differs most between a selection and the rest, as HTML."""
     shown = table[table.difference.abs().rank(ascending=False, method="first") <= 8]
     shares = dict.fromkeys(("selected", "rest"), "{:.0%}".format)
     return shown.to_html(formatters={**shares, "difference": "{:+.0%}".format}, border=0)
@@ -262,7 +256,13 @@ def dropdown(
     value: str,
     on_change: Callable[[str], None],
 ) -> Dropdown:
-    made = Dropdown(options=options, value=value, description=name, layout=Layout(width="17em"))
+    made = Dropdown(
+        options=options,
+        value=value,
+        description=name,
+        layout=Layout(width="auto"),
+        style={"description_width": "initial"},
+    )
     made.observe(lambda change: on_change(change["new"]), "value")
     return made
 
@@ -272,9 +272,3 @@ def row(*boxes: VBox) -> HBox:
     for box in boxes:
         box.layout = Layout(flex="1 1 0", min_width="0", padding="0 8px")
     return HBox(boxes)
-
-
-def png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=100)
-    return file.getvalue()

@@ -1,0 +1,194 @@
+"""The explorer in a real JupyterLab, driven as a user does, in a real browser without a window."""
+
+import io
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import nbformat
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from scored import scored_run
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
+from selenium.webdriver import ActionChains, ChromeOptions, ChromeService  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+
+from jetatag import explore  # noqa: E402
+from jetatag.explore.maps import CAMERA  # noqa: E402
+from jetatag.runs import Run  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (BROWSER and DRIVER), reason="needs chromium and chromedriver (Debian: chromium-driver)"
+)
+SWIFTSHADER = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # WebGL without a GPU
+PATIENCE_S = 90
+CELL = """from jetatag import explore
+from jetatag.runs import Run
+from jetatag.store import AudioStore
+
+store = AudioStore.open({store!r})
+clips = explore.Clips.read(Run.open({run!r}), Run.open({plain!r}), store)
+state = {{"layout": "pca", "weights": {{"low": 1.0}}}}
+explorer = explore.Explorer(clips, state, keep="explorer.json")
+explorer"""
+MANY = """import numpy as np
+from jetatag import explore
+
+rng, tags = np.random.default_rng(0), tuple(f"tag {i}" for i in range(50))
+n, spaces = 20_000, ["h without JE", "h with JE", "z"]
+clips = explore.Clips(
+    tags=tags, titles=np.array([f"clip {i}" for i in range(n)]),
+    clip_ids=np.arange(n).astype(str), splits=np.full(n, "test"),
+    labels=(rng.random((n, 50)) < 0.1).astype(np.uint8), probs=rng.random((n, 1, 50)),
+    spaces={name: rng.normal(size=(n, 128)).astype(np.float32) for name in spaces},
+    landmarks={name: rng.normal(size=(50, 128)).astype(np.float32) for name in spaces},
+    z_centre=np.zeros(128, np.float32), starts_s=np.zeros((n, 1)), window_s=3.0)
+explorer = explore.Explorer(clips, {"layout": "pca", "weights": {"tag 7": 1.0}})
+explorer"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, tiny_store, tiny_config):
+    """A JupyterLab of its own, with a run and a notebook on it: (address, token, its folder)."""
+    folder = tmp_path_factory.mktemp("lab")
+    run = scored_run(folder, tiny_config, tiny_store, 0)
+    plain = replace(tiny_config, method="no_je", pair_loss="none")
+    plain = scored_run(folder, plain, tiny_store, 1)
+    places = {"store": tiny_store.folder, "run": run.folder, "plain": plain.folder}
+    cell = CELL.format(**{name: str(place) for name, place in places.items()})
+    for name, source in {"walk": cell, "many": MANY}.items():
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+    silent = folder / "settings" / "@jupyterlab" / "apputils-extension"
+    silent.mkdir(parents=True)
+    (silent / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token, address = secrets.token_hex(8), f"http://127.0.0.1:{port}"
+    with (folder / "lab.log").open("w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
+            + ["--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}"]
+            + [f"--IdentityProvider.token={token}"],
+            stdout=log,
+            stderr=log,
+            env=os.environ | own_places(folder) | {"PYTHONPATH": str(ROOT)},
+        )
+        try:
+            yield address, token, folder
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+def own_places(folder: Path) -> dict[str, str]:
+    """Nothing of the user's is read or written."""
+    names = ["JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"]
+    places = {name: str(folder / name.lower()) for name in names}
+    return places | {
+        "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+    }
+
+
+@pytest.fixture(scope="module")
+def browser():
+    options = ChromeOptions()
+    options.binary_location = BROWSER
+    window = ("--headless=new", "--window-size=1500,1400", "--no-sandbox", "--mute-audio")
+    for argument in (*window, "--disable-dev-shm-usage", *SWIFTSHADER):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driven = webdriver.Chrome(options=options, service=ChromeService(DRIVER))
+    yield driven
+    driven.quit()
+
+
+@pytest.fixture
+def notebook(lab, browser):
+    """Opens a notebook and runs its cell, until the maps are there."""
+    address, token, _ = lab
+
+    def run(name: str) -> None:
+        until(browser, lambda _: answers(f"{address}/api/status?token={token}"))
+        browser.get(f"{address}/lab/tree/{name}.ipynb?token={token}&reset")
+        idle = ".jp-Notebook-ExecutionIndicator[data-status=idle]"
+        until(browser, lambda _: one(browser, idle))
+        one(browser, ".jp-CodeCell .cm-content").click()
+        ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.ENTER).perform()
+        ActionChains(browser).key_up(Keys.SHIFT).perform()
+        until(browser, lambda _: len(maps_of(browser)) == 3 or refuse_traceback(browser))
+
+    return run
+
+
+def answers(url: str) -> bool:
+    try:
+        return urlopen(url).status == 200
+    except OSError:
+        return False
+
+
+def until(browser, condition):
+    waiting = WebDriverWait(browser, PATIENCE_S, ignored_exceptions=())
+    return waiting.until(condition)
+
+
+def one(browser, selector: str):
+    return next(iter(browser.find_elements(By.CSS_SELECTOR, selector)), None)
+
+
+def refuse_traceback(browser) -> None:
+    told = one(browser, ".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']")
+    assert told is None, told.text
+
+
+def maps_of(browser) -> list:
+    """The canvas of each map, on which points are drawn and clicked."""
+    found = browser.find_elements(By.CSS_SELECTOR, ".jp-OutputArea canvas")
+    places = {(canvas.location["x"], canvas.location["y"]): canvas for canvas in found}
+    return list(places.values())
+
+
+def pixels(canvas) -> np.ndarray:
+    return imread(io.BytesIO(canvas.screenshot_as_png))[..., :3]
+
+
+def placed(layout: np.ndarray, canvas) -> np.ndarray:
+    """Where a map draws the points of a layout, in pixels from its centre, (point, 2)."""
+    low, high = layout.min(axis=0), layout.max(axis=0)
+    unit = 2 * (layout - low) / (high - low) - 1
+    return unit * [1, -1] * canvas.size["height"] / 2 / CAMERA
+
+
+def lists(browser) -> list[list[str]]:
+    """The lines of each list of clips."""
+    found = browser.find_elements(By.CSS_SELECTOR, ".jp-OutputArea select[size]")
+    return [[option.text for option in Select(each).options] for each in found]
+
+
+def audio(browser) -> dict:
+    script = """const heard = document.querySelector('.jp-OutputArea audio');
+    return heard && {time: heard.currentTime, paused: heard.paused, length: heard.duration};"""
+    return browser.execute_script(script) or {"time": 0.0, "paused": True, "length": 0.0}
+
+
+def errors(browser) -> list[str]:
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
