@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -20,6 +19,7 @@ from matplotlib.image import imread
 from scored import scored_run
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
+from selenium.common.exceptions import TimeoutException  # noqa: E402
 from selenium.webdriver import ActionChains, ChromeOptions, ChromeService  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(
     not (BROWSER and DRIVER), reason="needs chromium and chromedriver (Debian: chromium-driver)"
 )
 SWIFTSHADER = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # WebGL without a GPU
-PATIENCE_S = 90
+PATIENCE_S = 60
 CELL = """from jetatag import explore
 from jetatag.runs import Run
 from jetatag.store import AudioStore
@@ -82,11 +82,11 @@ def lab(tmp_path_factory, tiny_store, tiny_config):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     token, address = secrets.token_hex(8), f"http://127.0.0.1:{port}"
+    options = [f"--port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}"]
+    options += [f"--IdentityProvider.token={token}"]
     with (folder / "lab.log").open("w") as log:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}"]
-            + ["--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}"]
-            + [f"--IdentityProvider.token={token}"],
+            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *options],
             stdout=log,
             stderr=log,
             env=os.environ | own_places(folder) | {"PYTHONPATH": str(ROOT)},
@@ -147,8 +147,13 @@ def answers(url: str) -> bool:
 
 
 def until(browser, condition):
-    waiting = WebDriverWait(browser, PATIENCE_S, ignored_exceptions=())
-    return waiting.until(condition)
+    """What the condition gives once it holds; else what is seen is left in a picture."""
+    try:
+        return WebDriverWait(browser, PATIENCE_S).until(condition)
+    except TimeoutException:
+        picture = Path(tempfile.gettempdir()) / "explorer_as_last_seen.png"
+        browser.save_screenshot(str(picture))
+        raise AssertionError(f"waited in vain; see {picture} for what is shown") from None
 
 
 def one(browser, selector: str):
@@ -192,3 +197,92 @@ def audio(browser) -> dict:
 
 def errors(browser) -> list[str]:
     return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_a_walk_through_the_maps(lab, browser, notebook):
+    """Draws, plays at a click, compares what a lasso catches, ranks as a slider says, and shows
+    the same again after the notebook was saved and its kernel is gone."""
+    address, token, folder = lab
+    notebook("walk")
+    canvas = maps_of(browser)[0]
+    clips = explore.Clips.read(*(Run.open(folder / name) for name in run_names(folder)))
+    points = placed(clips.layout("h without JE", "pca"), canvas)[: len(clips)]
+    until(browser, lambda _: drawn(canvas, points).mean() > 0.9)
+    assert audio(browser)["paused"]
+    lonely = int(np.argmax(np.linalg.norm(points, axis=1)))
+    pointer = ActionChains(browser).move_to_element_with_offset(canvas, *map(int, points[lonely]))
+    pointer.pause(0.5).click().perform()
+    until(browser, lambda _: audio(browser)["time"] > 0.1 and not audio(browser)["paused"])
+    kept = kept_state(folder)
+    assert kept["clip"] == clips.clip_ids[lonely] and kept["selection"] == [kept["clip"]]
+    by_click = one(browser, ".jp-OutputArea .widget-image")
+    until(browser, lambda _: int(by_click.get_property("naturalWidth")) > 300)  # the taggram
+
+    lasso_all(browser, canvas)
+    until(browser, lambda _: len(kept_state(folder)["selection"]) > 1)
+    assert f"of {len(clips)} clips selected" in browser.page_source
+    before = lists(browser)[:2]
+    handle = one(browser, ".jp-OutputArea .noUi-handle")
+    ActionChains(browser).drag_and_drop_by_offset(handle, -400, 0).perform()
+    until(browser, lambda _: lists(browser)[:2] != before)
+    assert kept_state(folder)["weights"] == {"low": -1.0}
+    assert [lines[1:] for lines in lists(browser)[:2]] == expected_lists(clips, {"low": -1.0})
+
+    left = kept_state(folder)
+    ActionChains(browser).key_down(Keys.CONTROL).send_keys("s").key_up(Keys.CONTROL).perform()
+    until(browser, lambda _: "image/png" in (folder / "walk.ipynb").read_text())
+    for session in json.load(urlopen(f"{address}/api/sessions?token={token}")):
+        urlopen(Request(f"{address}/api/sessions/{session['id']}?token={token}", method="DELETE"))
+    shown = lists(browser)[:2]
+    notebook("walk")
+    until(browser, lambda _: lists(browser)[:2] == shown)
+    assert kept_state(folder) == left
+    assert one(browser, ".jp-OutputArea .widget-readout").text == "−1.0"
+    assert not errors(browser)
+
+
+def test_twenty_thousand_points_are_drawn_and_ranked(browser, notebook):
+    notebook("many")
+    canvas = maps_of(browser)[0]
+    until(browser, lambda _: (pixels(canvas).min(axis=2) < 0.95).mean() > 0.05)
+    before = lists(browser)
+    handle = one(browser, ".jp-OutputArea .noUi-handle")
+    ActionChains(browser).drag_and_drop_by_offset(handle, -400, 0).perform()
+    until(browser, lambda _: len(lists(browser)) and lists(browser) != before)
+    assert not errors(browser)
+
+
+def run_names(folder: Path) -> list[str]:
+    """The run with joint embedding and the one without."""
+    return sorted(path.parent.name for path in folder.glob("*/embeddings.npz"))
+
+
+def drawn(canvas, points: np.ndarray) -> np.ndarray:
+    """Whether there is anything but background where each point should be, (point,) bool."""
+    ink = pixels(canvas).min(axis=2) < 0.95
+    centre = np.array(ink.shape[::-1]) / 2
+    places = np.rint(points + centre).astype(int)[:, ::-1]
+    around = [ink[row - 2 : row + 3, column - 2 : column + 3] for row, column in places]
+    return np.array([cells.any() for cells in around])
+
+
+def lasso_all(browser, canvas) -> None:
+    one(browser, ".jp-OutputArea button[title='Activate lasso selection']").click()
+    side = canvas.size["height"] // 2 - 8
+    corners = [(-side, -side), (side, -side), (side, side), (-side, side), (-side, 0)]
+    actions = ActionChains(browser)
+    for number, (x, y) in enumerate(corners):
+        actions.move_to_element_with_offset(canvas, x, y).pause(0.2)
+        if number == 0:
+            actions.click_and_hold()
+    actions.release().perform()
+
+
+def kept_state(folder: Path) -> dict:
+    return json.loads((folder / "explorer.json").read_text())
+
+
+def expected_lists(clips: explore.Clips, weights: dict[str, float]) -> list[list[str]]:
+    best = explore.Explorer(clips, {"weights": weights}).best(len(clips))
+    told = [[f"{clips.titles[clip]} · {clips.true_tags(clip)}" for clip in order] for order in best]
+    return [[f"{place}. {line}" for place, line in enumerate(lines, 1)] for lines in told]

@@ -206,8 +206,9 @@ class Player:
     def show(self, clip: int, play: bool = True) -> None:
         """Show a clip, and play it unless there is no store or it is not wanted."""
         self._tell(clip, play)
-        self.picture.value = png(self.clips.figure(clip))
-        self.box.children = (self.about, self.audio, self.like, self.picture)
+        sound = (self.audio,) if self.clips.store else ()
+        self.box.children = (self.about, *sound, self.like, self.picture)
+        self.picture.value = png(self.clips.figure(clip))  # last, for drawing takes longest
 
     def play(self, clip: int) -> None:
         """Play a clip in passing."""
@@ -256,13 +257,8 @@ def dropdown(
     value: str,
     on_change: Callable[[str], None],
 ) -> Dropdown:
-    made = Dropdown(
-        options=options,
-        value=value,
-        description=name,
-        layout=Layout(width="auto"),
-        style={"description_width": "initial"},
-    )
+    look = {"layout": Layout(width="auto"), "style": {"description_width": "initial"}}
+    made = Dropdown(options=options, value=value, description=name, **look)
     made.observe(lambda change: on_change(change["new"]), "value")
     return made
 
