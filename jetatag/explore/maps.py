@@ -13,12 +13,13 @@ from matplotlib.colors import to_hex
 from jetatag import figures
 from jetatag.explore.clips import Clips, Z
 
-HEIGHT = 380
+HEIGHT = 350
 SELECTED = "#c1121f"
 LANDMARK = "tag"
 SWATCH = "display: inline-block; height: 0.9em; border: 1px solid #777;"
-CAMERA = 1.2
-"""How far a map is looked at from: at 1 its outermost points lie on its edges."""
+CAMERA = 1.3
+"""How far a map is looked at from: at 1 its highest and lowest points lie on its edges; a map may
+be narrower than it is high."""
 BUTTONS = ["pan_zoom", "lasso", "divider", "full_screen", "reset"]
 TITLES = {Z: "z, the shared space"}
 
@@ -49,6 +50,8 @@ class Maps:
         self.legend = HTML()
         self.box = jscatter.compose(pairs, sync_selection=True, sync_hover=True, row_height=HEIGHT)
         self.box.layout.grid_template_columns = f"repeat({len(pairs)}, minmax(0, 1fr))"
+        for box in self.box.children:
+            box.layout.overflow = "hidden"  # or else a bar to scroll by a pixel
         for one in self.scatters.values():
             one.widget.observe(lambda change: on_hover(change["new"]), "hovering")
         # The others follow the one that was touched, so that one of them tells all.
