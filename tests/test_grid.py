@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jetatag import cli
+from jetatag import grid
 from jetatag.config import PRESETS, preset
 
 ROOT = Path(__file__).parents[1]
@@ -26,12 +26,12 @@ def values_of(name, **changes):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_a_grid(name):
     values = values_of(name)
-    cli.check_parameters(values, sorted((ROOT / "notebooks").glob("0*.ipynb")))
-    assert {"je", "no_je", "no_je_linear"} <= {run.method for run in cli.grid(values).values()}
+    grid.check_parameters(values, sorted((ROOT / "notebooks").glob("0*.ipynb")))
+    assert {"je", "no_je", "no_je_linear"} <= {run.method for run in grid.trained(values).values()}
 
 
 def test_the_papers_grid_is_whole():
-    runs = cli.grid(values_of("paper")).values()
+    runs = grid.trained(values_of("paper")).values()
     cells = {(run.extractor, run.method, run.pair_loss) for run in runs}
     extractors = {run.extractor for run in runs}
     assert len(extractors) == 6 and {run.seed for run in runs} == {0, 1, 2}
@@ -43,37 +43,37 @@ def test_the_papers_grid_is_whole():
 
 def test_entries_that_list_values_stand_for_each_of_them():
     entry = {"method": ["no_je", "no_je_linear"], "pair_loss": "none", "label_share": [0.5, 1.0]}
-    grid = cli.grid(values_of("demo", trained=[entry], seed=[3, 4]))
-    assert list(grid)[:2] == ["no_je-sample_cnn-labels50-seed3", "no_je-sample_cnn-seed3"]
-    assert len(grid) == 2 * 2 * 2 and {run.seed for run in grid.values()} == {3, 4}
-    own = cli.grid(values_of("demo", trained=[{**entry, "seed": 7, "width": 5}], seed=[3, 4]))
+    runs = grid.trained(values_of("demo", trained=[entry], seed=[3, 4]))
+    assert list(runs)[:2] == ["no_je-sample_cnn-labels50-seed3", "no_je-sample_cnn-seed3"]
+    assert len(runs) == 2 * 2 * 2 and {run.seed for run in runs.values()} == {3, 4}
+    own = grid.trained(values_of("demo", trained=[{**entry, "seed": 7, "width": 5}], seed=[3, 4]))
     assert {(run.seed, run.width) for run in own.values()} == {(7, 5)}
     with pytest.raises(ValueError, match="names the run no_je-sample_cnn-seed0 twice"):
-        cli.grid(values_of("demo", trained=[{"method": "no_je", "pair_loss": "none"}] * 2))
+        grid.trained(values_of("demo", trained=[{"method": "no_je", "pair_loss": "none"}] * 2))
 
 
 def test_a_runs_parameters_say_what_it_is():
-    for name, run in cli.grid(values_of("study")).items():
-        told = cli.run_parameters(run, "study")
+    for name, run in grid.trained(values_of("study")).items():
+        told = grid.run_parameters(run, "study")
         again = preset("study", **told.pop("settings") | told)
         assert again == run and again.name == name
-    assert "width" not in cli.run_parameters(preset("study"), "study")["settings"]
+    assert "width" not in grid.run_parameters(preset("study"), "study")["settings"]
 
 
 def test_several_data_sets_share_what_they_do_not_say():
-    own = cli.own_data("paper", ["mtat=/data/mtat", "dcase2017=/data/dcase/"], None)
+    own = grid.own_data("paper", ["mtat=/data/mtat", "dcase2017=/data/dcase/"], None)
     values = values_of("paper") | own
-    by_dataset = cli.by_dataset(values)
+    by_dataset = grid.by_dataset(values)
     assert by_dataset["mtat"]["tag"] == "techno" and by_dataset["dcase2017"]["tag"] == ""
     assert by_dataset["dcase2017"]["store"] == "/data/dcase.store"
     assert by_dataset["mtat"]["runs"] == "runs/paper-mtat+dcase2017/mtat"
     assert by_dataset["mtat"]["preset"] == by_dataset["dcase2017"]["preset"] == "paper"
-    (only,) = cli.by_dataset(values_of("demo")).values()
+    (only,) = grid.by_dataset(values_of("demo")).values()
     assert only["dataset"] == "rendered" and only["runs"] == "runs/demo/rendered"
     with pytest.raises(ValueError, match="names a data set twice"):
-        cli.own_data("paper", ["a", "mtat=b"], None)
+        grid.own_data("paper", ["a", "mtat=b"], None)
     with pytest.raises(ValueError, match="must name for each data set its own parameters"):
-        cli.by_dataset(values_of("demo", datasets={"mtat": "/data"}))
+        grid.by_dataset(values_of("demo", datasets={"mtat": "/data"}))
 
 
 def dry_run(tmp_path, *options, **changes):
@@ -93,7 +93,7 @@ def test_a_cluster_is_asked_for_a_gpu_a_training(tmp_path):
         for name in ("mtat", "speech_commands")
     }
     told = dry_run(tmp_path, "--workflow-profile", "notebooks/profiles/slurm", datasets=datasets)
-    n_runs = len(cli.grid(values_of("paper")))
+    n_runs = len(grid.trained(values_of("paper")))
     counts = dict(line.split() for line in told.splitlines() if len(line.split()) == 2)
     assert int(counts["train_stage2"]) == 2 * n_runs and counts["evaluate"] == "2"
     assert counts["prepare_mtat"] == counts["prepare_speech_commands"] == "1"
