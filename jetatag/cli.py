@@ -15,13 +15,13 @@ import yaml
 
 from jetatag import grid
 from jetatag.config import PRESETS, RunConfig, checked, preset, read_yaml, refuse_unknown
-from jetatag.files import alone, atomic
+from jetatag.files import alone
 
 
 def reproduce(
     name: str,
     changes: list[str],
-    cores: str,
+    cores: str | None,
     data: list[str],
     dataset: str | None,
     profile: Path | None,
@@ -31,9 +31,10 @@ def reproduce(
     `data` are folders to use instead of the preset's, one of `dataset` or several named
     dataset=folder; `changes` are name=value pairs over `notebooks/params/<name>.yaml`; with a
     Snakemake `profile`, such as a cluster's, its jobs run where that says. Only what is missing
-    runs. Where runs fail the tables are made of the others. Returns the exit status.
+    runs. Where runs fail, each data set's tables are made of those it has. Returns the exit status.
     """
     notebooks = grid.find_notebooks()
+    grid.check_profile(profile)
     values = read_yaml(notebooks / "params" / f"{name}.yaml")
     values |= grid.own_data(name, data, dataset)
     values |= dict(_change(text) for text in changes)
@@ -43,16 +44,9 @@ def reproduce(
             grid.check_data(own)
         grid.check_store(own)
     with alone(values["runs"]):
-        params = Path(values["runs"]) / "params.yaml"  # stays beside the results as their record
-        with atomic(params) as temporary:
-            temporary.write_text(yaml.safe_dump(values, sort_keys=False))
-        status = grid.run_snakemake(notebooks, params, cores, profile)
-        failed = grid.unfinished(values) if status == 1 else {}
-        names = {run for _, run in failed}
-        if failed and len(names) < len(grid.trained(values)):
-            grid.run_snakemake(notebooks, params, cores, profile, without=sorted(names))
-    for (dataset_name, run), executed in failed.items():
-        print(f"jetatag: {run} on {dataset_name} did not finish; see {executed}", file=sys.stderr)
+        status, used = grid.run_grid(notebooks, values, cores, profile)
+    for sentence in grid.failures(values, used):
+        print(f"jetatag: {sentence}", file=sys.stderr)
     if (Path(values["runs"]) / "results.parquet").is_file():
         show_results(Path(values["runs"]))
     return status
@@ -204,11 +198,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--dataset",
         help="what --data holds: mtat (the default), dcase2017, speech_commands or folder",
     )
-    verb.add_argument("--cores", default="all", help="processor cores to use (default: all)")
+    verb.add_argument(
+        "--cores", help="processor cores to use (default: all; with --profile what that says)"
+    )
     verb.add_argument(
         "--profile",
         type=Path,
-        help="Snakemake profile that says where jobs run, such as notebooks/profiles/slurm",
+        help="folder of a Snakemake profile, which says where jobs run and how many at once, "
+        "such as notebooks/profiles/slurm",
     )
     verb = verbs.add_parser(
         "train",

@@ -9,18 +9,19 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from jetatag.config import RunConfig, preset, refuse_unknown
-from jetatag.files import read_json
+from jetatag import gpus
+from jetatag.config import RunConfig, checked, preset, refuse_unknown
+from jetatag.files import atomic, read_json
 
-GRID_PARAMETERS = ["trained", "datasets", "without"]
+GRID_PARAMETERS = ["trained", "datasets", "only"]
 """What the Snakefile itself takes, beside the notebooks' parameters: the runs to train, data sets
-with what differs between them, and runs to leave out."""
+with what differs between them, and, by data set, the names of the only runs to use."""
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "label_share")
 """Settings of which an entry of `trained` may list several values; the first two also for all."""
 
@@ -48,7 +49,7 @@ def check_parameters(values: Mapping[str, Any], notebooks: list[Path]) -> None:
         refuse_unknown(own, sorted(valid | set(GRID_PARAMETERS)), "parameter")
         refuse_unless_text(own, "data", "store", "tag", "dataset")
         refuse_options(own["dataset"], own.get("options", {}))
-    trained(values)
+    cells(values)
 
 
 def refuse_unless_text(values: Mapping[str, Any], *names: str) -> None:
@@ -71,8 +72,19 @@ def by_dataset(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+def cells(values: Mapping[str, Any]) -> dict[str, dict[str, RunConfig]]:
+    """The grid: the runs of every data set, by their names; with `only`, nothing but what that
+    lists."""
+    whole = {name: trained(own) for name, own in by_dataset(values).items()}
+    only = checked(values.get("only", whole), dict, "only")
+    refuse_unknown(only, whole, "data set")
+    for name, runs in only.items():
+        refuse_unknown(runs, whole[name], "run")
+    return {name: {run: whole[name][run] for run in runs} for name, runs in only.items()}
+
+
 def trained(values: Mapping[str, Any]) -> dict[str, RunConfig]:
-    """The runs to train on each data set, by name: every entry of `trained`, once for each
+    """The runs to train on a data set, by name: every entry of `trained`, once for each
     combination of the values where it, or the shared parameters, list several (`GRID_AXES`).
 
     An entry overrides the shared `settings`. Two runs of one name are refused (`ValueError`).
@@ -87,7 +99,7 @@ def trained(values: Mapping[str, Any]) -> dict[str, RunConfig]:
             if run.name in runs:
                 raise ValueError(f"trained names the run {run.name} twice: leave one out.")
             runs[run.name] = run
-    return {name: run for name, run in runs.items() if name not in values.get("without", ())}
+    return runs
 
 
 def run_parameters(run: RunConfig, name: str) -> dict[str, Any]:
@@ -131,17 +143,6 @@ def own_data(name: str, data: list[str], dataset: str | None) -> dict[str, Any]:
     return shared | {"datasets": datasets}
 
 
-def unfinished(values: Mapping[str, Any]) -> dict[tuple[str, str], Path]:
-    """The data sets and runs of the grid that lack scores, and the executed notebook that tells
-    why."""
-    failed = {}
-    for (name, own), run in itertools.product(by_dataset(values).items(), trained(values)):
-        if not (Path(own["runs"]) / run / "scores.npz").is_file():
-            told = sorted(Path(own["runs"], "notebooks").glob(f"0[23]_*.{run}.ipynb"))
-            failed[name, run] = told[-1] if told else Path(own["runs"]) / "notebooks"
-    return failed
-
-
 def check_data(values: Mapping[str, Any]) -> None:
     """Refuse (`ValueError`, `FileNotFoundError`) a data set that cannot be read, before notebooks
     run; what it only lacks, notebook 01 tells."""
@@ -171,29 +172,86 @@ def check_store(values: Mapping[str, Any]) -> None:
             )
 
 
+def check_profile(profile: Path | None) -> None:
+    """Refuse (`FileNotFoundError`) a folder that is no Snakemake profile."""
+    if profile and not any(profile.glob("config*.yaml")):
+        raise FileNotFoundError(f"{profile} holds no config.yaml: give the folder of a profile.")
+
+
+def run_grid(
+    notebooks: Path, values: Mapping[str, Any], cores: str | None, profile: Path | None
+) -> tuple[int, dict[str, list[str]]]:
+    """Run the grid of `values` by Snakemake, and where some of it fails, once more what needs only
+    the rest. Returns the first exit status and the runs of every data set that were used."""
+    params = Path(values["runs"]) / "params.yaml"  # stays beside the results as their record
+    with atomic(params) as temporary:
+        temporary.write_text(yaml.safe_dump(dict(values), sort_keys=False))
+    used = {name: list(runs) for name, runs in cells(values).items()}
+    status = ended = run_snakemake(notebooks, params, cores, profile)
+    while ended == 1 and (fewer := finished(values, used)) != used:
+        used = fewer
+        if not used:
+            break
+        ended = run_snakemake(notebooks, params, cores, profile, only=used)
+    return status, used
+
+
+def finished(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Those of the data sets and runs `used` that went well: runs that have scores, of data sets
+    where any has. A data set where all have and whose tables are still not there went wrong."""
+    well = {}
+    for name, runs in used.items():
+        folder = Path(by_dataset(values)[name]["runs"])
+        scored = [run for run in runs if (folder / run / "scores.npz").is_file()]
+        tables = [folder / f"{table}.parquet" for table in ("results", "spaces")]
+        if scored and (scored != runs or all(table.is_file() for table in tables)):
+            well[name] = scored
+    return well
+
+
+def failures(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> Iterator[str]:
+    """A sentence for every run of the grid that is not `used`, or one for a whole data set: where
+    to read why."""
+    for name, runs in cells(values).items():
+        executed = Path(by_dataset(values)[name]["runs"]) / "notebooks"
+        if name not in used:
+            told = last_written(executed, "*.ipynb")
+            yield f"{name} did not finish and is left out of the common tables; see {told}"
+            continue
+        for run in runs:
+            if run not in used[name]:
+                told = last_written(executed, f"0[23]_*.{run}.ipynb")
+                yield f"{run} on {name} did not finish; see {told}"
+
+
+def last_written(folder: Path, pattern: str) -> Path:
+    """The file of `folder` written last; the folder itself where it has none."""
+    return max(folder.glob(pattern), key=lambda path: path.stat().st_mtime, default=folder)
+
+
 def run_snakemake(
     notebooks: Path,
     params: Path,
-    cores: str,
+    cores: str | None = None,
     profile: Path | None = None,
-    without: Iterable[str] = (),
+    only: Mapping[str, list[str]] | None = None,
 ) -> int:
-    """Run the Snakefile with the parameters of `params`, but `without` some runs of the grid;
-    returns the exit status."""
+    """Run the Snakefile with the parameters of `params`, on `only` some of the grid; returns the
+    exit status. A `profile` says where jobs run; without one they share this machine's GPUs."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(notebooks / "Snakefile")]
     command += ["--configfile", str(params), "--rerun-incomplete", "--keep-going"]
     command += ["--nolock"]  # `alone` holds the folder, and a killed process lets go of it
-    command += ["--workflow-profile", str(profile)] if profile else ["--cores", cores]
-    command += ["--resources", "gpu=1"] if not profile and has_gpu() else []
-    command += ["--config", f"without={json.dumps(list(without))}"] if without else []
+    command += ["--config", f"only={json.dumps(only)}"] if only else []
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(command, env={**os.environ, "PATH": path}).returncode
-
-
-def has_gpu() -> bool:
-    """Whether torch sees a GPU, asked of a process of its own, so that its memory is freed."""
-    question = "import sys, torch; sys.exit(not torch.cuda.is_available())"
-    return subprocess.run([sys.executable, "-c", question], capture_output=True).returncode == 0
+    environment = {**os.environ, "PATH": path}
+    if profile:
+        command += ["--workflow-profile", str(profile)] + (["--cores", cores] if cores else [])
+    else:
+        command += ["--cores", cores or "all"]
+        if found := gpus.found():
+            command += ["--resources", f"gpu={len(found)}"]
+            environment[gpus.OFFERED] = ",".join(found)
+    return subprocess.run(command, env=environment).returncode
 
 
 def find_notebooks() -> Path:

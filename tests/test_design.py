@@ -15,7 +15,7 @@ from jetatag.datasets import DATASETS
 ROOT = Path(__file__).parents[1]
 FLOW = """config files memory audio datasets store crops extractors compute heads losses optimizers
 metrics queries baselines runs predict methods standing train results figures report convert
-savedmodels original grid cli"""
+savedmodels original gpus grid cli"""
 ROOMS = FLOW.split()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
