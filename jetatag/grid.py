@@ -215,18 +215,20 @@ def failures(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> Iterat
     for name, runs in cells(values).items():
         executed = Path(by_dataset(values)[name]["runs"]) / "notebooks"
         if name not in used:
-            told = last_written(executed, "*.ipynb")
+            told = last_failed(executed, "*.ipynb")
             yield f"{name} did not finish and is left out of the common tables; see {told}"
             continue
         for run in runs:
             if run not in used[name]:
-                told = last_written(executed, f"0[23]_*.{run}.ipynb")
+                told = last_failed(executed, f"0[23]_*.{run}.ipynb")
                 yield f"{run} on {name} did not finish; see {told}"
 
 
-def last_written(folder: Path, pattern: str) -> Path:
-    """The file of `folder` written last; the folder itself where it has none."""
-    return max(folder.glob(pattern), key=lambda path: path.stat().st_mtime, default=folder)
+def last_failed(folder: Path, pattern: str) -> Path:
+    """The executed notebook of `folder` that failed last; the folder itself where none did, as when
+    a job was killed."""
+    failed = [path for path in folder.glob(pattern) if '"exception": true' in path.read_text()]
+    return max(failed, key=lambda path: path.stat().st_mtime, default=folder)
 
 
 def run_snakemake(

@@ -158,8 +158,10 @@ def test_what_failed_is_told_once_with_where_to_read_why(tmp_path):
     executed = tmp_path / "runs" / "mtat" / "notebooks"
     executed.mkdir(parents=True)
     for stage in ("02_train_stage1", "03_train_stage2"):
-        (executed / f"{stage}.{others[0]}.ipynb").touch()
-    (why := executed / f"02_train_stage1.{first}.ipynb").touch()
+        (executed / f"{stage}.{others[0]}.ipynb").write_text('{"exception": true}')
+    why = executed / f"02_train_stage1.{first}.ipynb"
+    why.write_text('{"metadata": {"papermill": {"exception": true}}}')
+    (executed / f"03_train_stage2.{first}.ipynb").write_text('{"exception": false}')
     assert list(grid.failures(values, {"mtat": others})) == [
         f"{first} on mtat did not finish; see {why}",
         "dcase2017 did not finish and is left out of the common tables; see "

@@ -88,9 +88,11 @@ def test_what_fails_on_one_data_set_leaves_its_notebook_and_the_others_whole(tmp
     own = {name: {"data": str(data), "tag": ""} for name, data in datasets.items()}
     own = {name: told | {"store": f"{told['data']}.store"} for name, told in own.items()}
     own["lost"] |= {"dataset": "folder"}
-    runs, gone = tmp_path / "runs", "no_je_linear-sample_cnn-seed0"
+    runs, gone = tmp_path / "runs", "no_je_early_stop-sample_cnn-seed0"
     damage(runs / "folder" / gone)
-    assert reproduce(tmp_path, f"datasets={json.dumps(own)}", "settings={sample_rate: 8000}") == 1
+    changes = [f"trained={TRAINED[:-1]}, {{method: no_je_early_stop, pair_loss: none}}]"]
+    changes += [f"datasets={json.dumps(own)}", "settings={sample_rate: 8000}"]
+    assert reproduce(tmp_path, *changes) == 1
     told = capfd.readouterr()
     sentences = [line for line in told.err.splitlines() if line.startswith("jetatag: ")]
     executed = runs / "folder" / "notebooks" / f"03_train_stage2.{gone}.ipynb"
@@ -102,8 +104,8 @@ def test_what_fails_on_one_data_set_leaves_its_notebook_and_the_others_whole(tmp
     assert "is not valid JSON" in executed.read_text() and "Paired differences" in told.out
     table = pd.read_parquet(runs / "results.parquet").query("seed == '0' and minus == ''")
     methods = {name: set(rows.method) for name, rows in table.groupby("dataset")}
-    both = {"je", "no_je"}
-    assert methods == {"mtat": both | {"no_je_linear"}, "folder": both}
+    both = {"je", "no_je", "no_je_linear"}
+    assert methods == {"mtat": both | {"no_je_early_stop"}, "folder": both}
     embeddings = (runs / "folder" / "notebooks" / "05_embeddings.ipynb").read_text()
     assert embeddings.count("figure 2 needs 5 test clips, not 4: prepare more") == 2
     facts = json.loads((tmp_path / "classes.store" / "store.json").read_text())
