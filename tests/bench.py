@@ -203,6 +203,7 @@ def noise_store(folder: Path, n_clips: int, duration_s: float, sample_rate: int 
     tags = Vocabulary(tuple(f"tag {i}" for i in range(N_TAGS)))
     labels = (rng.random((n_clips, N_TAGS)) < 0.1).astype(np.uint8)
     about = {"name": "noise", "vocabulary": tags, "checksum": "none", "report": pd.DataFrame()}
+    about |= {"peak_normalise": False}
     table = pd.DataFrame(columns)
     return AudioStore(folder, sample_rate=sample_rate, table=table, labels=labels, **about)
 

@@ -14,7 +14,7 @@ from jetatag.datasets import DATASETS
 
 ROOT = Path(__file__).parents[1]
 FLOW = """config files memory audio datasets store crops extractors compute heads losses optimizers
-metrics queries baselines runs predict methods standing train results figures report convert
+metrics queries baselines runs predict methods tagger standing train results figures report convert
 savedmodels original cli"""
 ROOMS = FLOW.split()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
