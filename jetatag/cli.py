@@ -399,6 +399,23 @@ def draw_taggram(reading: Any, tags: Iterable[str], top: int, path: Path) -> Non
         figure.savefig(temporary, dpi=150)
 
 
+def export(model: str, out: Path, onnx: bool) -> int:
+    """Write a finished run as a folder to give away; returns the exit status."""
+    from jetatag import share
+
+    for path in sorted(share.export(model, out, onnx).iterdir()):
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+def push(folder: Path, name: str, private: bool) -> int:
+    """Upload an exported model to the Hugging Face Hub; returns the exit status."""
+    from jetatag import share
+
+    print(share.push(folder, name, private))
+    return 0
+
+
 def list_runs(folder: Path) -> int:
     """Print one line for every run under `folder`; returns the exit status."""
     from jetatag.runs import listing
@@ -536,6 +553,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--workers", type=int, help="files to decode at once (default: one a core)")
     verb.add_argument("--device", default="auto", help="auto (the default), cpu, cuda, …")
+    verb = verbs.add_parser(
+        "export", help="write a finished run as a folder to give away: weights, model card, ONNX"
+    )
+    verb.set_defaults(run=export)
+    verb.add_argument("model", metavar="RUN", help="run folder")
+    verb.add_argument("out", metavar="DIR", type=Path, help="new folder")
+    verb.add_argument(
+        "--no-onnx", action="store_false", dest="onnx", help="without model.onnx and its libraries"
+    )
+    verb = verbs.add_parser("push", help="upload an exported model to the Hugging Face Hub")
+    verb.set_defaults(run=push)
+    verb.add_argument("folder", metavar="DIR", type=Path, help="what jetatag export wrote")
+    verb.add_argument(
+        "name", metavar="OWNER/NAME", help="the model there; made where there is none"
+    )
+    verb.add_argument("--private", action="store_true", help="make it a private one")
     verb = verbs.add_parser("runs", help="list the runs of a folder")
     verb.set_defaults(run=list_runs)
     verb.add_argument(

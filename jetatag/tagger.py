@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from jetatag import hub
 from jetatag.audio import stream
 from jetatag.compute import pick_device
 from jetatag.config import RunConfig
@@ -34,6 +35,8 @@ from jetatag.store import as_heard, as_stored, peak_of
 
 WEIGHTS = "model.safetensors"
 """The weights of a model that was exported; a run has those of its last stage."""
+FILES = ("config.json", "record.json", WEIGHTS, "embeddings.npz")
+"""All that `load` reads of a model that was exported."""
 AS_RECORDED = ("dcase2017", "speech_commands")
 """Data sets whose clips are not scaled to full scale, for runs begun before their record told."""
 HELD_S = 600
@@ -225,8 +228,8 @@ def write_readings(
     readings: Mapping[Path, Reading], vocabulary: Vocabulary, path: Path | str
 ) -> None:
     """Write readings as one npz: `paths` (file,) and `tags` (tag,), and of all windows under each
-    other `file_index` (window,), its file's row in `paths`, `starts_s`, `probs`, `h` and, with joint
-    embedding, `z_audio`."""
+    other `file_index` (window,), the file's row in `paths`, `starts_s`, `probs`, `h` and, with
+    joint embedding, `z_audio`."""
     told = list(readings.values())
     arrays = {
         "paths": np.array([shown(path) for path in readings]),
@@ -256,7 +259,8 @@ def load(folder: Path | str, device: str = "auto", extractor: nn.Module | None =
     `ValueError` for one that is unfinished or damaged, `ImportError` for a Hub address without
     its library.
     """
-    run = Run.open(fetched(str(folder)) if str(folder).startswith("hf://") else folder)
+    on_the_hub = str(folder).startswith(hub.ADDRESS)
+    run = Run.open(hub.fetch(str(folder), FILES) if on_the_hub else folder)
     method, data = METHODS[run.config.method], run.record["data"]
     last = method.stages[-1].name
     weights = next((s for s in (Path(WEIGHTS).stem, last) if run.has(f"{s}.safetensors")), None)
@@ -277,17 +281,6 @@ def load(folder: Path | str, device: str = "auto", extractor: nn.Module | None =
         _peak_normalise(run.folder, data),
         data,
     )
-
-
-def fetched(address: str) -> Path:
-    """The local folder of a model on the Hugging Face Hub, `hf://owner/name`."""
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise ImportError(
-            "addresses hf://… need their library: pip install 'jetatag[hub]'."
-        ) from None
-    return Path(snapshot_download(address.removeprefix("hf://")))
 
 
 def _peak_normalise(folder: Path, data: dict[str, Any]) -> bool:

@@ -45,10 +45,10 @@ def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
             f"{extractor.name} needs at least {extractor.min_samples:,} samples, not "
             f"{waveform.shape[1]:,}: take longer crops or pad them with silence."
         )
-    if len(waveform) < (extractor.min_batch if extractor.training else 1):
+    if waveform.shape[0] < (extractor.min_batch if extractor.training else 1):
         raise ValueError(
             f"{extractor.name} needs {extractor.min_batch} waveforms or more in training and one "
-            f"in inference, not {len(waveform)}: batch normalisation compares them."
+            f"in inference, not {waveform.shape[0]}: batch normalisation compares them."
         )
 
 
