@@ -103,18 +103,26 @@ def _stream(file: FileIO, path: Path, sample_rate: int) -> Iterator[np.ndarray]:
         yield from resample_blocks(blocks, sound.samplerate, sample_rate)
 
 
-def _recognised(source: int, path: Path) -> soundfile.SoundFile:
+class ForwardFile(soundfile.SoundFile):
+    """An audio file that is read from front to back. As seekable, soundfile seeks to where it is
+    after every read, and an MP3 decoder then lacks what earlier frames hold of the next."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _recognised(source: int, path: Path) -> ForwardFile:
     """An open file, recognised by its content; libsndfile finds an MP3 behind other bytes only
     where the name says that there is one."""
     try:
-        return soundfile.SoundFile(source, closefd=False)
+        return ForwardFile(source, closefd=False)
     except soundfile.LibsndfileError as error:
         if error.code not in UNRECOGNISED or path.suffix.lower() != ".mp3":
             raise
-    return soundfile.SoundFile(path)
+    return ForwardFile(path)
 
 
-def _decoded(sound: soundfile.SoundFile, length_is_known: bool) -> Iterator[np.ndarray]:
+def _decoded(sound: ForwardFile, length_is_known: bool) -> Iterator[np.ndarray]:
     """All samples by blocks, (n_samples,) float32, the channels averaged; so a header that states
     more than the file holds costs no memory."""
     if sound.frames == UNSTATED:

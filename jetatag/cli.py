@@ -338,6 +338,8 @@ def tag(
 
     from jetatag import tagger
 
+    if top < 1 or (workers is not None and workers < 1):
+        raise ValueError(f"top and workers must be at least 1, not {top} and {workers}.")
     loaded, files = tagger.load(model, device), tagger.audio_paths(paths)
     pictures = picture_paths(files, taggram) if taggram else {}
     print(loaded, file=sys.stderr)

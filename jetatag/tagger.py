@@ -117,8 +117,10 @@ class Tagger:
         """Every path with its reading, or the reason why there is none, in the order given.
 
         `workers` files (None: one a core) are decoded while the model runs. `heard` is called with
-        the seconds of audio of every step.
+        the seconds of audio of every step. Raises `ValueError` for less than one worker.
         """
+        if workers is not None and workers < 1:
+            raise ValueError(f"workers must be at least 1, or None for every core, not {workers}.")
         for path, stretches in ahead(map(Path, paths), self._stretches, workers):
             try:
                 yield path, self._read(stretches, heard)
