@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from jetatag import hub, results
-from jetatag.datasets import LICENCES
+from jetatag.datasets import LICENCES, SPLITS
 from jetatag.extractors.sinc import SincConv
 from jetatag.files import atomic, write_arrays, write_json
 from jetatag.heads import JointModel
@@ -225,8 +225,9 @@ def use_onnx(tagger: Tagger) -> str:
 def about_data(tagger: Tagger) -> str:
     """What the model was trained and tested on, by whose leave."""
     data, config = tagger.data, tagger.config
-    counts = [f"{n:,} {split}" for split, n in data["clips_by_split"].items()]
-    clips = f" Clips: {', '.join(sorted(counts, reverse=True))}." if counts else ""
+    counts = {split: data["clips_by_split"].get(split) for split in SPLITS}
+    counts = ", ".join(f"{n:,} {split}" for split, n in counts.items() if n)
+    clips = f" Clips: {counts}." if counts else ""
     share = f" {config.label_share:.0%} of the training clips were used."
     licence = LICENCES.get(data["name"], "unknown here: ask whoever trained the model")
     return (
