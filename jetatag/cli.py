@@ -31,6 +31,9 @@ with what differs between them, and runs to leave out."""
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "label_share")
 """Settings of which an entry of `trained` may list several values; the first two also for all."""
 
+BAR = "{desc}: {n:.0f} s of audio in {elapsed} ({rate_noinv_fmt}){postfix}"
+"""How far tagging is; its rate is in seconds of audio a second."""
+
 FEWEST_TESTED = 3
 """Clips: fewer have no neighbours to share tags with, and with their tags make no map."""
 
@@ -364,9 +367,6 @@ def tag(
     return int(n_bad > 0)
 
 
-BAR = "{desc}: {n:.0f} s of audio in {elapsed} ({rate_noinv_fmt}){postfix}"
-
-
 def tag_line(row: Mapping[str, Any], top: int) -> str:
     """A file on one line: its most probable tags, or what is wrong with it."""
     from jetatag.tagger import as_json
@@ -528,8 +528,9 @@ def build_parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser(
         "tag",
         help="tag audio files by a finished run",
-        description="Print each file's most probable tags. Every second of a file is heard, at any "
-        "sample rate, length and number of channels.",
+        description="Print each file's most probable tags. Every second of it is heard, at any "
+        "sample rate, length and number of channels. A file that cannot be read is told in its "
+        "place, and the exit status is then 1.",
     )
     verb.set_defaults(run=tag)
     verb.add_argument(

@@ -19,14 +19,15 @@ def _library(what: str) -> Iterator[ModuleType]:
         ) from None
     try:
         yield huggingface_hub
-    except (OSError, ValueError) as error:  # what its errors are, and those of the connection
-        told = str(error).strip().splitlines() or [type(error).__name__]
-        raise type_of(error)(f"{what}: {told[0].rstrip('.')}.") from None
+    except ValueError as error:
+        raise ValueError(_sentence(what, error)) from None
+    except OSError as error:  # what else its errors are, and those of the connection
+        raise OSError(_sentence(what, error)) from None
 
 
-def type_of(error: OSError | ValueError) -> type[OSError] | type[ValueError]:
-    """The plain kind of an error of the library, whose own kinds want more than a sentence."""
-    return ValueError if isinstance(error, ValueError) else OSError
+def _sentence(what: str, error: Exception) -> str:
+    told = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{what}: {told[0].rstrip('.')}."
 
 
 def fetch(address: str, files: Sequence[str]) -> Path:

@@ -1,7 +1,7 @@
 """A finished run as a folder to give away: weights, settings, model card, ONNX.
 
 `jetatag.load` reads it as it reads a run: `config.json`, `record.json` and `embeddings.npz` have a
-run's names, and of the last only what the shared space is searched by, nothing of any clip.
+run's names; of the last there is what the shared space is searched by, and nothing of any clip.
 """
 
 import copy
@@ -30,17 +30,20 @@ CLOSE = 1e-4
 SEARCHED_BY = ("tags", "queries", "z_query", "z_centre", "z_single")
 
 
-def export(run: Path | str, out: Path | str, onnx: bool = True) -> Path:
+def export(
+    run: Path | str, out: Path | str, onnx: bool = True, extractor: nn.Module | None = None
+) -> Path:
     """Write the finished run `run` to the folder `out`, which must be new or empty.
 
     It holds `model.safetensors`, `config.json`, `record.json`, README.md (the model card), and
-    with joint embedding `embeddings.npz`; with `onnx` also `model.onnx`. Raises `ValueError` for
-    an unfinished run and where ONNX does not answer as torch does, `ImportError` without ONNX.
+    with joint embedding `embeddings.npz`; with `onnx` also `model.onnx`. `extractor` is the module
+    of a run whose extractor is "own". Raises `ValueError` for an unfinished run and where ONNX
+    does not answer as torch does, `ImportError` without ONNX.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty: choose a new folder.")
-    tagger = load(run, device="cpu")
+    tagger = load(run, device="cpu", extractor=extractor)
     source, target = Run(tagger.folder, tagger.config), Run(out, tagger.config)
     target.write_tensors(WEIGHTS, tagger.model.state_dict())
     if source.has("embeddings.npz"):

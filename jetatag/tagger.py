@@ -304,11 +304,13 @@ def _peak_normalise(folder: Path, data: dict[str, Any]) -> bool:
 
 def audio_paths(given: Sequence[Path | str]) -> list[Path]:
     """The files of `given`, and in folders those that are audio by name, sorted; a folder without
-    any and a path that does not exist are kept, to be told as such."""
+    any is refused (`FileNotFoundError`)."""
     found = []
     for path in map(Path, given):
-        inside = [path / name for name in audio_files(path)] if path.is_dir() else []
-        found += inside or [path]
+        inside = [path / name for name in audio_files(path)] if path.is_dir() else [path]
+        if not inside:
+            raise FileNotFoundError(f"{path} holds no audio files: name another folder.")
+        found += inside
     return found
 
 
@@ -368,6 +370,8 @@ def ahead(
     """Each item with what `function` yields of it, always one element ahead in `workers` threads
     (None: one a core), which also begin on that many items to come; in order."""
     workers, waiting = workers or os.cpu_count() or 1, deque()
+    # torch's number of threads is each thread's own: one is enough to resample, and what the model
+    # has stays.
     pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     try:
         for item in items:

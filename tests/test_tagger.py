@@ -346,10 +346,11 @@ def test_one_good_file_and_its_picture(run, folder, tmp_path, capsys):
 
 
 def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
-    one, several = str(folder / "a.wav"), str(folder)
+    one, several, none = str(folder / "a.wav"), str(folder), str(tmp_path)
     for arguments, told in (
         ([str(tmp_path), one], "is no run folder"),
         ([str(run.folder), several, "--taggram", "x.png"], "4 files make as many pictures"),
+        ([str(run.folder), none], "holds no audio files"),
         ([str(run.folder), one, "--device", "tpu"], "device 'tpu' cannot be used"),
         ([str(run.folder), one, "--workers", "0"], "at least 1, not 5 and 0"),
         ([str(run.folder), one, "--top", "0"], "must be at least 1, not 0 and None"),
