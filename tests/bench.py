@@ -421,14 +421,17 @@ def tagger_seconds(run: Path, paths: list[Path]) -> tuple[float, float, float]:
 
 
 def tagging_files(folder: Path) -> dict[str, list[Path]]:
-    """A file to warm up and those to measure: clips of MagnaTagATune's kind, and ten minutes."""
+    """A file to warm up and those to measure: clips of MagnaTagATune's kind, a song's length, and
+    ten minutes."""
     clips = [folder / path for path in mtat_like(folder, copies=1).table.path]
-    audio_of_all, rates = zip(
-        *(soundfile.read(path, dtype="float32") for path in clips), strict=True
-    )
-    long = np.concatenate([*audio_of_all, *audio_of_all])[: 600 * rates[0]]
-    soundfile.write(folder / "long.mp3", long, rates[0], format="MP3")
-    return {"16 clips of 29 s": clips[:1] + clips, "10 minutes": [clips[0], folder / "long.mp3"]}
+    heard, rates = zip(*(soundfile.read(path, dtype="float32") for path in clips), strict=True)
+    long, rate = np.concatenate([*heard, *heard]), rates[0]
+    files = {"16 clips of 29 s": clips[:1] + clips}
+    for minutes in (4, 10):
+        path = folder / f"{minutes} minutes.mp3"
+        soundfile.write(path, long[: minutes * 60 * rate], rate, format="MP3")
+        files[path.stem] = [clips[0], path]
+    return files
 
 
 def bench_tagging(peer: Path | None, n_cores: int, rounds: int = 3) -> None:
