@@ -3,14 +3,11 @@
 The run says all that decides a score (sample rate, loudness, window, tags and their order), so that
 nothing has to be set. A file is read in consecutive windows of the run's crop; the last one ends
 with the file and counts in the mean by the audio that it adds, so that every second counts once.
-Long files are decoded twice (for the peak, then for the windows) and never held whole.
 """
 
 import os
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,17 +18,17 @@ import torch
 from torch import nn
 
 from jetatag import hub
-from jetatag.audio import stream
 from jetatag.compute import pick_device
 from jetatag.config import RunConfig
 from jetatag.datasets import Vocabulary
 from jetatag.datasets.index import audio_files
 from jetatag.files import atomic, write_arrays, write_json
 from jetatag.heads import JointModel, build_model
+from jetatag.listening import Stretch, ahead, windows
 from jetatag.memory import keep_memory
 from jetatag.methods import METHODS
 from jetatag.runs import Run
-from jetatag.store import as_heard, as_stored, peak_of
+from jetatag.store import as_heard
 
 WEIGHTS = "model.safetensors"
 """The weights of a model that was exported; a run has those of its last stage."""
@@ -39,9 +36,7 @@ FILES = ("config.json", "record.json", WEIGHTS, "embeddings.npz")
 """All that `load` reads of a model that was exported."""
 AS_RECORDED = ("dcase2017", "speech_commands")
 """Data sets whose clips are not scaled to full scale, for runs begun before their record told."""
-HELD_S = 600
-"""Seconds of a file that are held in memory; shorter ones are decoded once."""
-AT_ONCE = {"cpu": 4, "cuda": 64}
+AT_ONCE, AT_ONCE_ON_CPU = 64, 4
 """Windows that go through the model together; on a CPU more are no faster and take more memory."""
 
 
@@ -124,10 +119,8 @@ class Tagger:
         for path, stretches in ahead(map(Path, paths), self._stretches, workers):
             try:
                 yield path, self._read(stretches, heard)
-            except OSError as error:
-                yield path, error.strerror or str(error)
-            except ValueError as error:  # `AudioError` is one
-                yield path, str(error)
+            except (OSError, ValueError) as error:  # `AudioError` is one of the latter
+                yield path, getattr(error, "strerror", None) or str(error)
 
     def space(self) -> tuple[np.ndarray, np.ndarray]:
         """What to search the shared space by: z_query (query, dim), the single tags first, and
@@ -146,19 +139,19 @@ class Tagger:
         arrays = run.read_arrays("embeddings.npz")
         return arrays["z_query"], arrays["z_centre"]
 
-    def _stretches(self, path: Path) -> Iterator["Stretch"]:
-        blocks = stored_blocks(path, self.config.sample_rate, self.peak_normalise)
-        at_once = max(1, HELD_S * self.config.sample_rate // self.config.crop_samples)
-        return windows(blocks, self.config.crop_samples, at_once)
+    def _stretches(self, path: Path) -> Iterator[Stretch]:
+        config = self.config
+        return windows(path, config.sample_rate, config.crop_samples, self.peak_normalise)
 
     def _read(
         self,
-        stretches: Iterable["Stretch"],
+        stretches: Iterable[Stretch],
         heard: Callable[[float], object] = lambda seconds: None,
     ) -> Reading:
         starts, parts, end, rate = [], [], 0, self.config.sample_rate
+        at_once = AT_ONCE_ON_CPU if self.device.type == "cpu" else AT_ONCE
         for stretch in stretches:
-            for first in range(0, len(stretch.starts), at_once := AT_ONCE[self.device.type]):
+            for first in range(0, len(stretch.starts), at_once):
                 parts.append(self._hear(stretch.samples[first : first + at_once]))
             starts += stretch.starts
             heard((stretch.end - end) / rate)
@@ -299,9 +292,6 @@ def _peak_normalise(folder: Path, data: dict[str, Any]) -> bool:
     return told
 
 
-# From files
-
-
 def audio_paths(given: Sequence[Path | str]) -> list[Path]:
     """The files of `given`, and in folders those that are audio by name, sorted; a folder without
     any is refused (`FileNotFoundError`)."""
@@ -312,83 +302,3 @@ def audio_paths(given: Sequence[Path | str]) -> list[Path]:
             raise FileNotFoundError(f"{path} holds no audio files: name another folder.")
         found += inside
     return found
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Some windows of a file as they are stored: samples (window, n_samples) int16, the sample at
-    which each starts, and the one before which the file is read so far."""
-
-    samples: np.ndarray
-    starts: list[int]
-    end: int
-
-
-def stored_blocks(path: Path, sample_rate: int, peak_normalise: bool) -> Iterator[np.ndarray]:
-    """A file as a store would hold it (`store.decode`), by blocks of int16."""
-    held, n_samples, peak = [], 0, 0.0
-    for block in stream(path, sample_rate):
-        n_samples, peak = n_samples + len(block), max(peak, peak_of(block))
-        held = [*held, block] if n_samples <= HELD_S * sample_rate else []
-    for block in held or stream(path, sample_rate):
-        yield as_stored(block, peak, peak_normalise)
-
-
-def windows(blocks: Iterable[np.ndarray], n_samples: int, at_once: int) -> Iterator[Stretch]:
-    """Consecutive windows of a signal that comes by blocks, so many at once. What remains at the
-    end is read in the last `n_samples`, or with zeros behind it where there are not as many."""
-    start, before = 0, np.empty(0, np.int16)
-    for chunk in rechunk(blocks, at_once * n_samples):
-        n_whole = len(chunk) // n_samples
-        starts = [start + i * n_samples for i in range(n_whole)]
-        samples = chunk[: n_whole * n_samples].reshape(n_whole, n_samples)
-        start, end = start + n_whole * n_samples, start + len(chunk)
-        if start < end:
-            last = np.concatenate([before, chunk])[-n_samples:]
-            last = np.pad(last, (0, n_samples - len(last)))
-            samples = np.concatenate([samples, last[None]])
-            starts.append(max(0, end - n_samples))
-        before = chunk[-n_samples:]
-        yield Stretch(samples, starts, end)
-
-
-def rechunk(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """The same signal in chunks of `size` samples, of which the last may be shorter."""
-    waiting = np.empty(0, np.int16)
-    for block in blocks:
-        waiting = np.concatenate([waiting, block])
-        n_whole = len(waiting) // size * size
-        yield from waiting[:n_whole].reshape(-1, size)
-        waiting = waiting[n_whole:]
-    if len(waiting):
-        yield waiting
-
-
-def ahead(
-    items: Iterable[Any], function: Callable[[Any], Iterator[Any]], workers: int | None
-) -> Iterator[tuple[Any, Iterator[Any]]]:
-    """Each item with what `function` yields of it, always one element ahead in `workers` threads
-    (None: one a core), which also begin on that many items to come; in order."""
-    workers, waiting = workers or os.cpu_count() or 1, deque()
-    # torch's number of threads is each thread's own: one is enough to resample, and what the model
-    # has stays.
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        for item in items:
-            waiting.append((item, _one_ahead(pool, function(item))))
-            if len(waiting) > workers:
-                yield waiting.popleft()
-        yield from waiting
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _one_ahead(pool: ThreadPoolExecutor, elements: Iterator[Any]) -> Iterator[Any]:
-    first = pool.submit(next, elements, None)
-
-    def each(coming: Future) -> Iterator[Any]:
-        while (element := coming.result()) is not None:
-            coming = pool.submit(next, elements, None)
-            yield element
-
-    return each(first)

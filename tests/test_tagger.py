@@ -14,11 +14,12 @@ import torch
 from scored import finished_run
 
 import jetatag
-from jetatag import cli, figures, tagger
+from jetatag import cli, figures, listening, tagger
 from jetatag.audio import load, resample, resample_blocks, stream
+from jetatag.listening import cut, rechunk
 from jetatag.runs import Run
 from jetatag.store import as_heard, build
-from jetatag.tagger import Reading, rechunk, windows
+from jetatag.tagger import Reading
 
 RATE = 16_000
 
@@ -105,10 +106,10 @@ def test_a_long_file_is_not_held_in_memory(tmp_path):
     program = f"""
 import resource
 from pathlib import Path
-from jetatag import tagger
-tagger.HELD_S = 60
+from jetatag import listening
+listening.HELD_S = 60
 def read(n_blocks):
-    blocks = tagger.stored_blocks(Path({str(tmp_path / "long.wav")!r}), {RATE}, True)
+    blocks = listening.stored_blocks(Path({str(tmp_path / "long.wav")!r}), {RATE}, True)
     return sum(len(block) for _, block in zip(range(n_blocks), blocks))
 read(3)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -123,7 +124,7 @@ def test_windows_hold_every_sample_once_and_the_last_ends_with_the_file():
     for n_samples in (1, 7, 9, 10, 11, 19, 20, 21, 35, 40, 47, 120, 121):
         signal = np.arange(1, n_samples + 1, dtype=np.int16)
         for n_blocks, at_once in ((1, 3), (4, 1), (5, 2)):
-            stretches = list(windows(np.array_split(signal, n_blocks), 10, at_once))
+            stretches = list(cut(np.array_split(signal, n_blocks), 10, at_once))
             read = np.concatenate([stretch.samples for stretch in stretches])
             starts = [start for stretch in stretches for start in stretch.starts]
             assert stretches[-1].end == n_samples and max(map(len, read)) == 10
@@ -156,7 +157,7 @@ def test_it_hears_what_the_run_heard(
     assert model.peak_normalise == peak_normalise
     row, n_samples = 5, tiny_config.crop_samples
     stored = store.read([row], [0], store.lengths[row])[0]
-    blocks = tagger.stored_blocks(index.audio_root / store.table.path[row], RATE, peak_normalise)
+    blocks = listening.stored_blocks(index.audio_root / store.table.path[row], RATE, peak_normalise)
     np.testing.assert_array_equal(as_heard(np.concatenate(list(blocks))), stored)
     reading = model.read(index.audio_root / store.table.path[row])
     starts = np.round(reading.starts_s * RATE).astype(int)
@@ -204,7 +205,7 @@ def test_rate_and_channels_make_no_difference(model, tmp_path):
 
 def test_a_long_file_reads_as_one_that_is_held(model, folder, monkeypatch):
     whole = model.read(folder / "b" / "stereo.flac")
-    monkeypatch.setattr(tagger, "HELD_S", 5)  # one window at a time, decoded twice
+    monkeypatch.setattr(listening, "HELD_S", 5)  # one window at a time, decoded twice
     again = model.read(folder / "b" / "stereo.flac")
     assert whole.duration_s == again.duration_s == pytest.approx(23.3)
     for name in ("starts_s", "probs", "h", "z_audio"):
