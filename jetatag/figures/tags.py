@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from jetatag.config import refuse_unknown
 from jetatag.figures._style import (
@@ -167,6 +167,7 @@ def taggram(
     rows = np.arange(len(top) + 1) - 0.5
     mesh = ax.pcolormesh(edges_s, rows, probs[:, top].T, cmap="cividis", vmin=0, vmax=1)
     ax.set_yticks(range(len(top)), [f"{tags[i]} ({means[i]:.2f})" for i in top], fontsize=8)
+    ax.xaxis.set_major_locator(MaxNLocator(11, steps=[1, 3, 6, 10]))  # whole parts of a minute
     ax.xaxis.set_major_formatter(lambda s, _: f"{int(s // 60)}:{s % 60:02.0f}")
     ax.set(xlabel="time (min:s)", ylabel="tag (mean probability)")
     figure.colorbar(mesh, ax=ax, label="probability")
