@@ -39,8 +39,8 @@ FILES = ("config.json", "record.json", WEIGHTS, "embeddings.npz")
 """All that `load` reads of a model that was exported."""
 AS_RECORDED = ("dcase2017", "speech_commands")
 """Data sets whose clips are not scaled to full scale, for runs begun before their record told."""
-AT_ONCE, AT_ONCE_ON_CPU = 64, 2
-"""Windows that go through the model together, on a CPU in every thread: more take more memory."""
+AT_ONCE = 64
+"""Windows that go through a GPU together. On a CPU each goes alone: a cache holds no more."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Tagger:
     ) -> Reading:
         starts, parts, end, rate = [], [], 0, self.config.sample_rate
         on_cpu = self.device.type == "cpu"
-        at_once, each = (AT_ONCE_ON_CPU, self._threads.map) if on_cpu else (AT_ONCE, map)
+        at_once, each = (1, self._threads.map) if on_cpu else (AT_ONCE, map)
         for stretch in stretches:
             firsts = range(0, len(stretch.starts), at_once)
             parts += each(self._hear, (stretch.samples[i : i + at_once] for i in firsts))
@@ -171,7 +171,7 @@ class Tagger:
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
-        """On a CPU every core hears windows of its own: cores that share them wait for each other
+        """On a CPU every core hears a window of its own: cores that share one wait for each other
         at every layer."""
         n_threads = torch.get_num_threads()
         return ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,))
