@@ -5,9 +5,11 @@ and should not hold their memory meanwhile.
 """
 
 import argparse
+import collections
 import dataclasses
 import logging
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,10 @@ import yaml
 
 from jetatag import grid
 from jetatag.config import PRESETS, RunConfig, checked, preset, read_yaml, refuse_unknown
-from jetatag.files import alone
+from jetatag.files import alone, atomic
+
+BAR = "{desc}: {n:.0f} s of audio in {elapsed} ({rate_noinv_fmt}){postfix}"
+"""How far tagging is; its rate is in seconds of audio a second."""
 
 
 def reproduce(
@@ -117,6 +122,101 @@ def train_run(path: Path, changes: list[str], until: str | None) -> int:
     if run.writes:
         print(score_table(run).round(3).to_string(index=False) if run.has("scores.npz") else "")
         print(run.folder)
+    return 0
+
+
+def tag(
+    model: str,
+    paths: list[Path],
+    top: int,
+    csv: Path | None,
+    json: Path | None,
+    parquet: Path | None,
+    taggram: Path | None,
+    embeddings: Path | None,
+    workers: int | None,
+    device: str,
+) -> int:
+    """Print the most probable tags of every file and write what is asked for; returns the exit
+    status, 1 where a file could not be read."""
+    from tqdm import tqdm
+
+    from jetatag import tagger
+
+    if top < 1 or (workers is not None and workers < 1):
+        raise ValueError(f"top and workers must be at least 1, not {top} and {workers}.")
+    loaded, files = tagger.load(model, device), tagger.audio_paths(paths)
+    pictures = picture_paths(files, taggram) if taggram else {}
+    print(loaded, file=sys.stderr)
+    rows, readings = [], {}
+    with tqdm(desc="tagging", unit=" s", bar_format=BAR) as bar:
+        for path, reading in loaded.read_files(files, workers, bar.update):
+            rows.append(tagger.row_of(path, reading, loaded.vocabulary))
+            bar.set_postfix_str(f"{len(rows)} of {len(files)} files", refresh=False)
+            tqdm.write(tag_line(rows[-1], top))
+            if isinstance(reading, str):
+                continue
+            if path in pictures:
+                draw_taggram(reading, loaded.vocabulary.tags, top, pictures[path])
+            if embeddings:
+                readings[path] = reading
+    tagger.write_rows(rows, csv, json, parquet)
+    if embeddings:
+        tagger.write_readings(readings, loaded.vocabulary, embeddings)
+    n_bad = sum(row["error"] != "" for row in rows)
+    if n_bad:
+        print(f"jetatag: {n_bad} of {len(rows)} files could not be read.", file=sys.stderr)
+    return int(n_bad > 0)
+
+
+def tag_line(row: Mapping[str, Any], top: int) -> str:
+    """A file on one line: its most probable tags, or what is wrong with it."""
+    from jetatag.tagger import as_json
+
+    told = list(as_json(row)["tags"].items())[:top]
+    tags = " · ".join(f"{tag} {prob:.2f}" for tag, prob in told)
+    return f"{row['path']}: {row['error'] and 'error: '}{row['error'] or tags}"
+
+
+def picture_paths(files: list[Path], out: Path) -> dict[Path, Path]:
+    """Where each file's picture goes: `out` for a single file, else a folder of them by the files'
+    names; refuses (`ValueError`) several files for one picture."""
+    if len(files) == 1:
+        return {files[0]: out}
+    if out.suffix:
+        raise ValueError(f"{len(files)} files make as many pictures: give a folder, not {out}.")
+    used = collections.Counter()
+    pictures = {}
+    for path in files:
+        used[path.stem] += 1
+        number = f"-{used[path.stem]}" if used[path.stem] > 1 else ""
+        pictures[path] = out / f"{path.stem}{number}.png"
+    return pictures
+
+
+def draw_taggram(reading: Any, tags: Iterable[str], top: int, path: Path) -> None:
+    """Write a file's tag probabilities over time as a picture."""
+    from jetatag import figures
+
+    figure = figures.taggram(reading.probs, reading.edges_s, tags, top)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def export(model: str, out: Path, onnx: bool) -> int:
+    """Write a finished run as a folder to give away; returns the exit status."""
+    from jetatag import share
+
+    for path in sorted(share.export(model, out, onnx).iterdir()):
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+def push(folder: Path, name: str, private: bool) -> int:
+    """Upload an exported model to the Hugging Face Hub; returns the exit status."""
+    from jetatag import share
+
+    print(share.push(folder, name, private))
     return 0
 
 
@@ -230,6 +330,53 @@ def build_parser() -> argparse.ArgumentParser:
         help="change what the file says, such as seed=1",
     )
     verb.add_argument("--until", help="stop after this stage, such as stage1")
+    verb = verbs.add_parser(
+        "tag",
+        help="tag audio files by a finished run",
+        description="Print each file's most probable tags. Every second of it is heard, at any "
+        "sample rate, length and number of channels. A file that cannot be read is told in its "
+        "place, and the exit status is then 1.",
+    )
+    verb.set_defaults(run=tag)
+    verb.add_argument(
+        "model", metavar="RUN", help="run folder, exported folder, or hf://owner/name"
+    )
+    verb.add_argument("paths", metavar="PATH", type=Path, nargs="+", help="audio files or folders")
+    verb.add_argument("--top", type=int, default=5, help="tags to show (default: %(default)s)")
+    for name in ("csv", "json", "parquet"):
+        verb.add_argument(
+            f"--{name}", type=Path, metavar="FILE", help=f"write all probabilities as {name}"
+        )
+    verb.add_argument(
+        "--taggram",
+        type=Path,
+        metavar="PNG",
+        help="draw the tags over time; for several files a folder of pictures",
+    )
+    verb.add_argument(
+        "--embeddings",
+        type=Path,
+        metavar="NPZ",
+        help="write probabilities, features and shared-space vectors of every window",
+    )
+    verb.add_argument("--workers", type=int, help="files to decode at once (default: one a core)")
+    verb.add_argument("--device", default="auto", help="auto (the default), cpu, cuda, …")
+    verb = verbs.add_parser(
+        "export", help="write a finished run as a folder to give away: weights, model card, ONNX"
+    )
+    verb.set_defaults(run=export)
+    verb.add_argument("model", metavar="RUN", help="run folder")
+    verb.add_argument("out", metavar="DIR", type=Path, help="new folder")
+    verb.add_argument(
+        "--no-onnx", action="store_false", dest="onnx", help="without model.onnx and its libraries"
+    )
+    verb = verbs.add_parser("push", help="upload an exported model to the Hugging Face Hub")
+    verb.set_defaults(run=push)
+    verb.add_argument("folder", metavar="DIR", type=Path, help="what jetatag export wrote")
+    verb.add_argument(
+        "name", metavar="OWNER/NAME", help="the model there; made where there is none"
+    )
+    verb.add_argument("--private", action="store_true", help="make it a private one")
     verb = verbs.add_parser("runs", help="list the runs of a folder")
     verb.set_defaults(run=list_runs)
     verb.add_argument(

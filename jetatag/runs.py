@@ -70,6 +70,7 @@ class Run:
             "name": store.name,
             "checksum": store.checksum,
             "split_checksum": split_checksum(store),
+            "peak_normalise": store.peak_normalise,
             "clips_by_split": store.table.split.value_counts().to_dict(),
             "padded_clips": store.table.split[padded].value_counts().to_dict(),
             "tags": list(store.vocabulary.tags),

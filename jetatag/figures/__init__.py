@@ -17,7 +17,7 @@ from jetatag.figures.results import (
     scores_with_intervals,
 )
 from jetatag.figures.spaces import retrieval, semantics, shared_space, tag_map
-from jetatag.figures.tags import calibration, gain_per_tag, per_tag
+from jetatag.figures.tags import calibration, gain_per_tag, per_tag, taggram
 from jetatag.figures.training import curves_by_method, loss_curves
 
 __all__ = [
@@ -42,4 +42,5 @@ __all__ = [
     "tag_correlation",
     "tag_counts",
     "tag_map",
+    "taggram",
 ]
