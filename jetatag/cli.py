@@ -401,6 +401,65 @@ def draw_taggram(reading: Any, tags: Iterable[str], top: int, path: Path) -> Non
         figure.savefig(temporary, dpi=150)
 
 
+def index(model: str, music: Path, out: Path | None, workers: int | None, device: str) -> int:
+    """Build or extend an index of a folder of music and say what was done; returns the exit
+    status."""
+    from jetatag import search, tagger
+
+    made = search.build(tagger.load(model, device), music, out, workers)
+    print(f"{shown(made.folder)}: {made}")
+    if len(made.report):
+        print(f"what was left out and why: {shown(made.folder / 'report.csv')}")
+    return 0
+
+
+def search(
+    folder: Path,
+    tags: str | None,
+    like: Path | None,
+    top: int,
+    by: str | None,
+    model: str | None,
+    m3u: Path | None,
+    json: Path | None,
+) -> int:
+    """Print what an index holds nearest to tags or to a file, and write playlists; returns the exit
+    status."""
+    from jetatag.search import Index, parse_tags, write_hits, write_m3u
+
+    if top < 1:
+        raise ValueError(f"top must be at least 1, not {top}.")
+    opened = Index.open(folder)
+    if tags is not None:
+        hits = opened.tags(parse_tags(tags, opened.facts["tags"]), top, by)
+    elif by is None:
+        from jetatag import load
+
+        hits = opened.like(like, top, load(model) if model else None)
+    else:
+        raise ValueError("--by is for --tags: files are alike by what the network hears in them.")
+    for hit in hits.itertuples():
+        print(hit_line(hit))
+    for path, write in ((m3u, write_m3u), (json, write_hits)):
+        if path:
+            write(hits, path)
+    return 0
+
+
+def hit_line(hit: Any) -> str:
+    """A file that was found on one line: rank, score, path (title) and its most probable tags."""
+    told = " · ".join(f"{tag} {prob:.2f}" for tag, prob in hit.tags.items())
+    title = f" ({hit.title})" if hit.title else ""
+    path = "".join(c if c.isprintable() else "�" for c in shown(Path(hit.path)))
+    return f"{hit.rank:>3}  {hit.score:.3f}  {path}{title}  {told}"
+
+
+def shown(path: Path) -> str:
+    """A path as text, from the working folder if it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def export(model: str, out: Path, onnx: bool) -> int:
     """Write a finished run as a folder to give away; returns the exit status."""
     from jetatag import share
@@ -556,6 +615,55 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--workers", type=int, help="files to decode at once (default: one a core)")
     verb.add_argument("--device", default="auto", help="auto (the default), cpu, cuda, …")
+    verb = verbs.add_parser(
+        "index",
+        help="index a folder of music by a finished run, to search it",
+        description="Read all audio under a folder and keep what the run says of it. Run again, it "
+        "reads only files that are new or changed, and goes on where it was stopped. Files that "
+        "cannot be read are left out and named, with the reason, in the index's report.csv.",
+    )
+    verb.set_defaults(run=index)
+    verb.add_argument(
+        "model", metavar="RUN", help="run folder, exported folder, or hf://owner/name"
+    )
+    verb.add_argument("music", metavar="FOLDER", type=Path, help="holds the audio files")
+    verb.add_argument(
+        "--out", metavar="INDEX", type=Path, help="folder of the index (default: FOLDER.index)"
+    )
+    verb.add_argument("--workers", type=int, help="files to decode at once (default: one a core)")
+    verb.add_argument("--device", default="auto", help="auto (the default), cpu, cuda, …")
+    verb = verbs.add_parser(
+        "search",
+        help="search an index by tags or by a file",
+        description="List the files of an index that answer tags, or that sound most like a file: "
+        "rank, score (cosine, or mean probability), path, title, most probable tags.",
+    )
+    verb.set_defaults(run=search)
+    verb.add_argument("folder", metavar="INDEX", type=Path, help="what jetatag index made")
+    asked = verb.add_mutually_exclusive_group(required=True)
+    asked.add_argument(
+        "--tags",
+        metavar="TAGS",
+        help="tags wanted, with − before those that are not and a weight behind a colon, such as "
+        "'piano, slow:0.5, -vocal' (write --tags='-vocal, …' where the first begins with −)",
+    )
+    asked.add_argument("--like", metavar="FILE", type=Path, help="an audio file")
+    verb.add_argument("--top", type=int, default=20, help="files to list (default: %(default)s)")
+    verb.add_argument(
+        "--by",
+        choices=["space", "classifier"],
+        help="rank by the shared space of tags and music (the default where the run has one), or "
+        "by the classifier's probabilities",
+    )
+    verb.add_argument(
+        "--run",
+        dest="model",
+        metavar="RUN",
+        help="the run that made the index, where it was moved; only --like needs it, for a file "
+        "that the index does not hold",
+    )
+    verb.add_argument("--m3u", metavar="FILE", type=Path, help="write the list as a playlist")
+    verb.add_argument("--json", metavar="FILE", type=Path, help="write the list as JSON")
     verb = verbs.add_parser(
         "export", help="write a finished run as a folder to give away: weights, model card, ONNX"
     )
