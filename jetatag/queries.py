@@ -56,9 +56,15 @@ def classifier_scores(probs: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """How a classifier ranks clips for queries, (clip, query) float64: the logarithm of Π p of the
     tags wanted · Π (1 − p) of those barred, as if tags were independent. `probs` (clip, tag);
     a query's values may also be weights: exponents of what they stand for."""
-    probs, queries = np.asarray(probs, np.float64), np.asarray(queries, np.float64)
-    probs = np.clip(probs, 1e-12, 1 - 1e-12)
-    return np.log(probs) @ np.maximum(queries, 0).T - np.log1p(-probs) @ np.minimum(queries, 0).T
+    probs, queries = np.asarray(probs), np.asarray(queries, np.float64)
+    wanted, barred = (queries > 0).any(axis=0), (queries < 0).any(axis=0)  # other tags cost time
+    yes, no = (_inside_0_1(probs[:, tags]) for tags in (wanted, barred))
+    scores = np.log(yes) @ np.maximum(queries[:, wanted], 0).T
+    return scores - np.log1p(-no) @ np.minimum(queries[:, barred], 0).T
+
+
+def _inside_0_1(probs: np.ndarray) -> np.ndarray:
+    return np.clip(probs.astype(np.float64), 1e-12, 1 - 1e-12)
 
 
 def weighted_query(z_query: np.ndarray, z_centre: np.ndarray, weights: np.ndarray) -> np.ndarray:

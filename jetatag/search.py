@@ -41,6 +41,10 @@ By = Literal["space", "classifier"]
 STAMP = ["path", "size", "mtime_ns"]
 """What says that a file is still the one that was read."""
 COLUMNS = {"path": str, "size": int, "mtime_ns": int, "duration_s": float, "title": str}
+FACTS = ("model", "run", "identity", "music", "tags", "vectors", "dim", "generation", "last")
+"""What `index.json` says: the model in words, its folder and checksum; the music's folder; the tags
+in their order; what the vectors are (z_audio or h) and their size; which generation is the index,
+0 for none yet; and how many files the last building read, kept, dropped and left out."""
 JOURNAL = "journal.jsonl"
 TAGS_SHOWN = 5
 """Most probable tags of a file that stand beside it in a list."""
@@ -72,24 +76,17 @@ class Index:
         folder = Path(folder)
         if not (folder / "index.json").is_file():
             raise FileNotFoundError(f"{folder} is no index: make one with `jetatag index`.")
-        facts = read_json(folder / "index.json")
+        facts = _facts(folder)
+        if not facts["generation"]:
+            raise FileNotFoundError(
+                f"the index {folder} is unfinished: run its `jetatag index` again, which goes on."
+            )
         try:
-            if not facts["generation"]:
-                raise FileNotFoundError(
-                    f"the index {folder} is unfinished: run its `jetatag index` again, which goes "
-                    "on."
-                )
             space = _space(folder, facts)
             rows = _open_rows(folder / str(facts["generation"]))
             return cls(folder, facts, rows, space.get("z_query"), space.get("z_centre"))
-        except FileNotFoundError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            problem = str(error).strip("'\"").rstrip(".")
-            raise ValueError(
-                f"the index {folder} is damaged ({problem}): delete it and run `jetatag index` "
-                "again."
-            ) from None
+        except (OSError, ValueError, KeyError) as error:
+            raise _damaged(folder, str(error).strip("'\"").rstrip(".")) from None
 
     def __len__(self) -> int:
         return len(self.rows.files)
@@ -121,8 +118,7 @@ class Index:
             if not asked.any():
                 raise ValueError("these tags cancel out, or no training clip has them: add others.")
             return self.hits(*nearest(self.rows.vectors, asked, top))
-        asked = np.flatnonzero(row)
-        scores = classifier_scores(self.rows.probs[:, asked], row[None, asked])[:, 0]
+        scores = classifier_scores(self.rows.probs, row[None])[:, 0]
         rows = best(scores, top)
         return self.hits(rows, np.exp(scores[rows] / np.abs(row).sum()))
 
@@ -252,14 +248,34 @@ def build(
     found, links = _found(music)
     with alone(out):
         facts = _begin(out, tagger, music)
-        old = _open_rows(out / str(facts["generation"])) if facts["generation"] else _nothing(facts)
+        old = Index.open(out).rows if facts["generation"] else _nothing(facts)
         missing = found[_rows_of(found, _stacked([old, _read_journal(out, facts)])) < 0]
         done = {"total": len(found), "initial": len(found) - len(missing)}
         with tqdm(desc="indexing", unit="file", **done) as bar:
             reasons = _read(tagger, music, missing, out, bar, workers)
+        if len(reasons) == len(found):
+            first, reason = next(iter(reasons.items()))
+            raise ValueError(
+                f"none of the {len(found):,} audio files under {music} can be read; the first, "
+                f"{first}: {reason}."
+            )
         _write_report(out, reasons, links)
         _commit(out, facts, old, _stacked([old, _read_journal(out, facts)]), found)
     return Index.open(out)
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """The facts of an index; `ValueError` where its `index.json` does not hold them."""
+    facts = read_json(folder / "index.json")
+    if not isinstance(facts, dict) or not set(FACTS) <= facts.keys():
+        raise _damaged(folder, "its index.json is not one")
+    return facts
+
+
+def _damaged(folder: Path, problem: str) -> ValueError:
+    return ValueError(
+        f"the index {folder} is damaged ({problem}): delete it and run `jetatag index` again."
+    )
 
 
 def _open_rows(folder: Path) -> Rows:
@@ -311,7 +327,7 @@ def vector_of(reading: "Reading", z_centre: np.ndarray | None) -> np.ndarray:
 def _begin(out: Path, tagger: "Tagger", music: Path) -> dict[str, Any]:
     """The facts of the index `out`, which is begun if it is not there."""
     if (out / "index.json").is_file():
-        facts = read_json(out / "index.json")
+        facts = _facts(out)
         refuse_other_run(out, facts, tagger)
         if facts["music"] != str(music) and Path(facts["music"]).is_dir():  # else it was moved
             raise ValueError(f"{out} is the index of {facts['music']}: choose another with --out.")
@@ -374,8 +390,7 @@ def _read(
 ) -> dict[str, str]:
     """Read the files that are `missing` into the journal; returns the reasons of those that cannot
     be read, by path."""
-    facts, reasons = read_json(out / "index.json"), {}
-    z_centre = _space(out, facts).get("z_centre")
+    z_centre, reasons = _space(out, _facts(out)).get("z_centre"), {}
     readings = tagger.read_files([music / path for path in missing.path], workers)
     with (out / JOURNAL).open("a", buffering=1) as journal:  # a line leaves this process at its end
         for stamp, (path, reading) in zip(missing.to_dict("records"), readings, strict=True):
@@ -436,7 +451,7 @@ def _commit(out: Path, facts: dict[str, Any], old: Rows, held: Rows, found: pd.D
     last = {"read": len(rows) - n_kept, "kept": n_kept, "gone": n_gone, "left out": n_left_out}
     if len(rows) > n_kept or n_kept < len(old.files) or not facts["generation"]:
         facts = facts | {"generation": facts["generation"] + 1}
-        _write_rows(out / str(facts["generation"]), Rows(*(_take(part, rows) for part in held)))
+        write_rows(out / str(facts["generation"]), Rows(*(_take(part, rows) for part in held)))
     write_json(out / "index.json", facts | {"last": last})
     (out / JOURNAL).unlink()
     for folder in (path for path in out.iterdir() if path.name.isdigit()):
@@ -448,8 +463,8 @@ def _take(part: pd.DataFrame | np.ndarray, rows: np.ndarray) -> pd.DataFrame | n
     return part.iloc[rows] if isinstance(part, pd.DataFrame) else part[rows]
 
 
-def _write_rows(folder: Path, rows: Rows) -> None:
-    """Write a generation over what a kill may have left of it."""
+def write_rows(folder: Path, rows: Rows) -> None:
+    """Write a generation, in place of what a kill may have left of one."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     rows.files.to_parquet(folder / "files.parquet", index=False)
