@@ -43,7 +43,7 @@ def export(
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty: choose a new folder.")
-    tagger = load(run, device="cpu", extractor=extractor)
+    tagger = load(run, "cpu", extractor, quick=False)
     source, target = Run(tagger.folder, tagger.config), Run(out, tagger.config)
     target.write_tensors(WEIGHTS, tagger.model.state_dict())
     if source.has("embeddings.npz"):

@@ -8,7 +8,9 @@ with the file and counts in the mean by the audio that it adds, so that every se
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from jetatag.compute import pick_device
 from jetatag.config import RunConfig
 from jetatag.datasets import Vocabulary
 from jetatag.datasets.index import audio_files
+from jetatag.extractors.quick import quicken
 from jetatag.files import atomic, write_arrays, write_json
 from jetatag.heads import JointModel, build_model
 from jetatag.listening import Stretch, ahead, windows
@@ -36,8 +39,8 @@ FILES = ("config.json", "record.json", WEIGHTS, "embeddings.npz")
 """All that `load` reads of a model that was exported."""
 AS_RECORDED = ("dcase2017", "speech_commands")
 """Data sets whose clips are not scaled to full scale, for runs begun before their record told."""
-AT_ONCE, AT_ONCE_ON_CPU = 64, 4
-"""Windows that go through the model together; on a CPU more are no faster and take more memory."""
+AT_ONCE = 64
+"""Windows that go through a GPU together. On a CPU each goes alone: a cache holds no more."""
 
 
 @dataclass(frozen=True)
@@ -149,10 +152,11 @@ class Tagger:
         heard: Callable[[float], object] = lambda seconds: None,
     ) -> Reading:
         starts, parts, end, rate = [], [], 0, self.config.sample_rate
-        at_once = AT_ONCE_ON_CPU if self.device.type == "cpu" else AT_ONCE
+        on_cpu = self.device.type == "cpu"
+        at_once, each = (1, self._threads.map) if on_cpu else (AT_ONCE, map)
         for stretch in stretches:
-            for first in range(0, len(stretch.starts), at_once):
-                parts.append(self._hear(stretch.samples[first : first + at_once]))
+            firsts = range(0, len(stretch.starts), at_once)
+            parts += each(self._hear, (stretch.samples[i : i + at_once] for i in firsts))
             starts += stretch.starts
             heard((stretch.end - end) / rate)
             end = stretch.end
@@ -164,6 +168,13 @@ class Tagger:
             np.concatenate(z_audio) if self.config.pair_loss != "none" else None,
             end / rate,
         )
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        """On a CPU every core hears a window of its own: cores that share one wait for each other
+        at every layer."""
+        n_threads = torch.get_num_threads()
+        return ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,))
 
     @torch.inference_mode()
     def _hear(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -245,14 +256,20 @@ def shown(path: Path) -> str:
 # From a run
 
 
-def load(folder: Path | str, device: str = "auto", extractor: nn.Module | None = None) -> Tagger:
+def load(
+    folder: Path | str,
+    device: str = "auto",
+    extractor: nn.Module | None = None,
+    quick: bool = True,
+) -> Tagger:
     """The tagger of a finished run or of what `jetatag export` wrote; `hf://owner/name` is fetched
     from the Hugging Face Hub.
 
     It computes in float32 on `device` ("auto": the GPU where there is one). `extractor` is the
-    module of a run whose extractor is "own". Raises `FileNotFoundError` where there is no run,
-    `ValueError` for one that is unfinished or damaged, `ImportError` for a Hub address without
-    its library.
+    module of a run whose extractor is "own". With `quick` the extractor is rearranged on a CPU
+    (`extractors.quick`) and its parameters are no longer those that were trained. Raises
+    `FileNotFoundError` where there is no run, `ValueError` for one that is unfinished or damaged,
+    `ImportError` for a Hub address without its library.
     """
     on_the_hub = str(folder).startswith(hub.ADDRESS)
     run = Run.open(hub.fetch(str(folder), FILES) if on_the_hub else folder)
@@ -268,6 +285,8 @@ def load(folder: Path | str, device: str = "auto", extractor: nn.Module | None =
     where = pick_device(device)
     if where.type == "cpu":
         keep_memory()
+        if quick:
+            quicken(model.extractor)
     return Tagger(
         run.folder,
         run.config,

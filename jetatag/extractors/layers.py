@@ -156,12 +156,21 @@ class ConvNorm(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training:
             return self.norm(self.conv(x))
+        return functional_call(self.conv, self._folded(), x)
+
+    def _folded(self) -> dict[str, torch.Tensor]:
         scale = self.norm.weight * (self.norm.running_var + self.norm.eps).rsqrt()
-        folded = {
+        return {
             "weight": self.conv.weight * scale.reshape(-1, *[1] * (self.conv.weight.ndim - 1)),
             "bias": (self.conv.bias - self.norm.running_mean) * scale + self.norm.bias,
         }
-        return functional_call(self.conv, folded, x)
+
+    def folded(self) -> nn.Module:
+        """The one convolution, at the present weights; this module is spent."""
+        with torch.no_grad():
+            for name, values in self._folded().items():
+                getattr(self.conv, name).copy_(values)
+        return self.conv
 
 
 def conv_norm_1d(n_in: int, n_out: int, size: int = 3) -> ConvNorm:
