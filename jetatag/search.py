@@ -300,10 +300,12 @@ def _write_report(out: Path, reasons: Mapping[str, str], links: Sequence[str]) -
 
 
 def identity_of(tagger: "Tagger") -> str:
-    """Checksum of what decides what a model says of a file: weights, tags, and how it hears."""
-    config, weights = tagger.config, sorted(tagger.model.state_dict().items())
+    """Checksum of what decides what a model says of a file: tags, how it hears, and the weights of
+    its heads, which tell trainings apart and are the same however its extractor is computed."""
+    config, model = tagger.config, tagger.model
     told = [tagger.vocabulary.tags, tagger.peak_normalise, config.sample_rate, config.crop_samples]
-    return checksum(json.dumps(told).encode(), *(w.cpu().numpy().tobytes() for _, w in weights))
+    weights = [*model.projection.state_dict().values(), *model.classifier.state_dict().values()]
+    return checksum(json.dumps(told).encode(), *(w.cpu().numpy().tobytes() for w in weights))
 
 
 def refuse_other_run(out: Path, facts: Mapping[str, Any], tagger: "Tagger") -> None:
