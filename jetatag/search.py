@@ -23,15 +23,7 @@ from tqdm import tqdm
 
 from jetatag.config import checked, refuse_unknown
 from jetatag.datasets.index import files_under, is_audio
-from jetatag.files import (
-    alone,
-    atomic,
-    checksum,
-    read_arrays,
-    read_json,
-    write_arrays,
-    write_json,
-)
+from jetatag.files import alone, atomic, checksum, read_arrays, read_json, write_arrays, write_json
 from jetatag.queries import classifier_scores, weighted_query
 
 if TYPE_CHECKING:  # it brings torch with it, for which no search has to wait
@@ -184,11 +176,39 @@ class Index:
 
     def _row(self, path: Path) -> int | None:
         """The row of a file, if the index holds it as it is now."""
-        place = os.path.realpath(path.parent)
-        name = os.path.relpath(os.path.join(place, path.name), self.facts["music"])  # noqa: PTH118
+        place = Path(os.path.realpath(path.parent), path.name)
+        name = os.path.relpath(place, self.facts["music"])
         rows = np.flatnonzero(self.rows.files.path == name)
         unchanged = len(rows) and _stamp(path) == tuple(self.rows.files[STAMP[1:]].iloc[rows[0]])
         return int(rows[0]) if unchanged else None
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """The facts of an index; `ValueError` where its `index.json` does not hold them."""
+    facts = read_json(folder / "index.json")
+    if not isinstance(facts, dict) or not set(FACTS) <= facts.keys():
+        raise _damaged(folder, "its index.json is not one")
+    return facts
+
+
+def _damaged(folder: Path, problem: str) -> ValueError:
+    return ValueError(
+        f"the index {folder} is damaged ({problem}): delete it and run `jetatag index` again."
+    )
+
+
+def _space(folder: Path, facts: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """z_query and z_centre of an index; nothing for a run without joint embedding."""
+    return read_arrays(folder / "space.npz") if facts["vectors"] == "z_audio" else {}
+
+
+def _open_rows(folder: Path) -> Rows:
+    """The rows of a generation, arrays mapped into memory; `ValueError` if they do not agree."""
+    arrays = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("vectors", "probs"))
+    rows = Rows(pd.read_parquet(folder / "files.parquet"), *map(np.asarray, arrays))
+    if not len(rows.files) == len(rows.vectors) == len(rows.probs):
+        raise ValueError("its tables do not have the same files")
+    return rows
 
 
 # Exact search
@@ -240,8 +260,9 @@ def build(
     Files that the index holds are not read again unless their size or time of change differ; what
     is gone is dropped; what cannot be read is left out, named in the report, and tried anew next
     time. Killed at any moment, the same call goes on. While it works, searches find what was there
-    before. Raises `FileNotFoundError` without audio, `ValueError` where no file can be read and
-    for an `out` that holds another run's or other music's index.
+    before; at its end it takes a few times the index's size of memory. Raises `FileNotFoundError`
+    without audio, `ValueError` where no file can be read and for an `out` that holds another run's
+    or other music's index.
     """
     music = Path(os.path.realpath(music))
     out = Path(out) if out else music.with_name(f"{music.name}.index")
@@ -262,41 +283,6 @@ def build(
         _write_report(out, reasons, links)
         _commit(out, facts, old, _stacked([old, _read_journal(out, facts)]), found)
     return Index.open(out)
-
-
-def _facts(folder: Path) -> dict[str, Any]:
-    """The facts of an index; `ValueError` where its `index.json` does not hold them."""
-    facts = read_json(folder / "index.json")
-    if not isinstance(facts, dict) or not set(FACTS) <= facts.keys():
-        raise _damaged(folder, "its index.json is not one")
-    return facts
-
-
-def _damaged(folder: Path, problem: str) -> ValueError:
-    return ValueError(
-        f"the index {folder} is damaged ({problem}): delete it and run `jetatag index` again."
-    )
-
-
-def _open_rows(folder: Path) -> Rows:
-    """The rows of a generation, arrays mapped into memory; `ValueError` if they do not agree."""
-    arrays = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("vectors", "probs"))
-    rows = Rows(pd.read_parquet(folder / "files.parquet"), *map(np.asarray, arrays))
-    if not len(rows.files) == len(rows.vectors) == len(rows.probs):
-        raise ValueError("its tables do not have the same files")
-    return rows
-
-
-def _nothing(facts: Mapping[str, Any]) -> Rows:
-    """No rows yet."""
-    files = pd.DataFrame([], columns=list(COLUMNS)).astype(COLUMNS)
-    return Rows(files, *(np.empty((0, width), np.float32) for width in _widths(facts).values()))
-
-
-def _write_report(out: Path, reasons: Mapping[str, str], links: Sequence[str]) -> None:
-    told = [*reasons.items(), *((link, "a link to a folder is not followed") for link in links)]
-    with atomic(out / "report.csv") as temporary:
-        pd.DataFrame(told, columns=["path", "reason"]).to_csv(temporary, index=False)
 
 
 def identity_of(tagger: "Tagger") -> str:
@@ -355,11 +341,6 @@ def _begin(out: Path, tagger: "Tagger", music: Path) -> dict[str, Any]:
     return facts
 
 
-def _space(folder: Path, facts: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """z_query and z_centre of an index; nothing for a run without joint embedding."""
-    return read_arrays(folder / "space.npz") if facts["vectors"] == "z_audio" else {}
-
-
 def _found(music: Path) -> tuple[pd.DataFrame, list[str]]:
     """The audio files under `music` as a table of STAMP, in order, and the links to folders."""
     if not music.is_dir():
@@ -378,6 +359,12 @@ def _stamp(path: Path) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return about.st_size, about.st_mtime_ns
+
+
+def _nothing(facts: Mapping[str, Any]) -> Rows:
+    """No rows yet."""
+    files = pd.DataFrame([], columns=list(COLUMNS)).astype(COLUMNS)
+    return Rows(files, *(np.empty((0, width), np.float32) for width in _widths(facts).values()))
 
 
 def _rows_of(found: pd.DataFrame, held: Rows) -> np.ndarray:
@@ -441,6 +428,12 @@ def _stacked(parts: Sequence[Rows]) -> Rows:
     """Rows under each other."""
     files, *arrays = zip(*parts, strict=True)
     return Rows(pd.concat(files, ignore_index=True), *map(np.concatenate, arrays))
+
+
+def _write_report(out: Path, reasons: Mapping[str, str], links: Sequence[str]) -> None:
+    told = [*reasons.items(), *((link, "a link to a folder is not followed") for link in links)]
+    with atomic(out / "report.csv") as temporary:
+        pd.DataFrame(told, columns=["path", "reason"]).to_csv(temporary, index=False)
 
 
 def _commit(out: Path, facts: dict[str, Any], old: Rows, held: Rows, found: pd.DataFrame) -> None:

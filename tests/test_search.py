@@ -268,6 +268,18 @@ def test_what_cannot_be_indexed_is_said_in_one_sentence(model, tmp_path):
         assert "\n" not in str(told.value)
 
 
+def test_no_file_is_lost_in_silence(model, music, tmp_path):
+    write(tmp_path / "elsewhere" / "c.wav", 1)
+    (music / "linked").symlink_to(tmp_path / "elsewhere")
+    (music / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    (music / "notes.txt").write_text("not audio by its name")
+    Path(os.fsdecode(os.fsencode(music) + b"/caf\xe9.wav")).write_bytes(b"x")
+    reasons = dict(build(model, music).report.to_numpy())
+    assert reasons.keys() == {"bad.mp3", "linked", "gone.wav", "caf\ufffd.wav"}
+    assert reasons["gone.wav"] == reasons["caf\ufffd.wav"] == "audio file missing"
+    assert reasons["linked"] == "a link to a folder is not followed"
+
+
 # Asking
 
 
