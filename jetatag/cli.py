@@ -11,11 +11,11 @@ import logging
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
-from jetatag import grid
+from jetatag import __version__, grid
 from jetatag.config import PRESETS, RunConfig, checked, preset, read_yaml, refuse_unknown
 from jetatag.files import alone, atomic
 
@@ -203,6 +203,65 @@ def draw_taggram(reading: Any, tags: Iterable[str], top: int, path: Path) -> Non
         figure.savefig(temporary, dpi=150)
 
 
+def index(model: str, music: Path, out: Path | None, workers: int | None, device: str) -> int:
+    """Build or extend an index of a folder of music and say what was done; returns the exit
+    status."""
+    from jetatag import search, tagger
+
+    made = search.build(tagger.load(model, device), music, out, workers)
+    print(f"{shown(made.folder)}: {made}")
+    if len(made.report):
+        print(f"what was left out and why: {shown(made.folder / 'report.csv')}")
+    return 0
+
+
+def search(
+    folder: Path,
+    tags: str | None,
+    like: Path | None,
+    top: int,
+    by: str | None,
+    model: str | None,
+    m3u: Path | None,
+    json: Path | None,
+) -> int:
+    """Print what an index holds nearest to tags or to a file, and write playlists; returns the exit
+    status."""
+    from jetatag.search import Index, parse_tags, write_hits, write_m3u
+
+    if top < 1:
+        raise ValueError(f"top must be at least 1, not {top}.")
+    opened = Index.open(folder)
+    if tags is not None:
+        hits = opened.tags(parse_tags(tags, opened.facts["tags"]), top, by)
+    elif by is None:
+        from jetatag import load
+
+        hits = opened.like(like, top, load(model) if model else None)
+    else:
+        raise ValueError("--by is for --tags: files are alike by what the network hears in them.")
+    for hit in hits.itertuples():
+        print(hit_line(hit))
+    for path, write in ((m3u, write_m3u), (json, write_hits)):
+        if path:
+            write(hits, path)
+    return 0
+
+
+def hit_line(hit: Any) -> str:
+    """A file that was found on one line: rank, score, path (title) and its most probable tags."""
+    told = " · ".join(f"{tag} {prob:.2f}" for tag, prob in hit.tags.items())
+    title = f" ({hit.title})" if hit.title else ""
+    path = "".join(c if c.isprintable() else "�" for c in shown(Path(hit.path)))
+    return f"{hit.rank:>3}  {hit.score:.3f}  {path}{title}  {told}"
+
+
+def shown(path: Path) -> str:
+    """A path as text, from the working folder if it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def export(model: str, out: Path, onnx: bool) -> int:
     """Write a finished run as a folder to give away; returns the exit status."""
     from jetatag import share
@@ -262,13 +321,67 @@ def import_original(
     return 0
 
 
+def completion(shell: str) -> int:
+    """Print the script by which a shell completes the command; returns the exit status."""
+    import shtab
+
+    def complete_paths(parser: argparse.ArgumentParser) -> None:
+        for action in parser._actions:  # argparse has no other way to them, and shtab goes it, too
+            if action.type is Path or action.metavar in ("RUN", "FOLDER"):
+                action.complete = shtab.FILE
+            if isinstance(action.choices, dict):
+                for verb in action.choices.values():
+                    complete_paths(verb)
+
+    parser = build_parser()
+    complete_paths(parser)
+    print(shtab.complete(parser, shell))
+    return 0
+
+
+class Help(argparse.HelpFormatter):
+    """Fills a text line by line, so that examples keep theirs."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        filled = super()._fill_text
+        lines = text.splitlines()
+        return "\n".join(t if t.startswith(" ") else filled(t, width, indent) for t in lines)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser, and its verbs', with such help, which tells a mistake in one sentence."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, formatter_class=Help, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"jetatag: {message}; see {self.prog} --help.\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The verbs and their options; `run` is what to call with them."""
-    parser = argparse.ArgumentParser(
-        "jetatag", description="Music auto-tagging with joint embeddings."
+    parser = Parser(
+        "jetatag",
+        description="Music auto-tagging with joint embeddings: train taggers, tag files, search "
+        "music by tags. What each verb takes is told by: jetatag VERB --help",
+        epilog="examples:\n"
+        "  jetatag reproduce                     the six notebooks on the built-in data\n"
+        "  jetatag tag RUN song.mp3 album/       the tags of files and folders\n"
+        "  jetatag index RUN music/              index a folder of music\n"
+        "  jetatag search music.index --tags 'piano, slow, -vocal' --m3u quiet.m3u",
     )
-    verbs = parser.add_subparsers(required=True)
-    verb = verbs.add_parser("reproduce", help="run the six notebooks of a preset")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verb = verbs.add_parser(
+        "reproduce",
+        help="run the six notebooks of a preset",
+        description="Prepare data, train, evaluate and draw, by the six notebooks over a grid of "
+        "runs, each once: what is there already stays, and after a stop it goes on. Run it at the "
+        "top of a checkout.",
+        epilog="examples:\n"
+        "  jetatag reproduce --preset demo\n"
+        "  jetatag reproduce --preset paper --data /data/mtat --set device=cuda seed=0",
+    )
     verb.set_defaults(run=reproduce)
     verb.add_argument(
         "--preset",
@@ -310,8 +423,11 @@ def build_parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser(
         "train",
         help="train one run and score it; under torchrun on several GPUs",
-        epilog="Several GPUs: "
-        "torchrun --nproc-per-node 8 --no-python jetatag train --config run.yaml",
+        description="Train the run that a YAML file describes and score its test clips. Stopped, "
+        "it goes on from its last checkpoint.",
+        epilog="examples:\n"
+        "  jetatag train --config run.yaml --set seed=1\n"
+        "  torchrun --nproc-per-node 8 --no-python jetatag train --config run.yaml",
     )
     verb.set_defaults(run=train_run)
     verb.add_argument(
@@ -329,20 +445,25 @@ def build_parser() -> argparse.ArgumentParser:
         dest="changes",
         help="change what the file says, such as seed=1",
     )
-    verb.add_argument("--until", help="stop after this stage, such as stage1")
+    verb.add_argument("--until", metavar="STAGE", help="stop after this stage, such as stage1")
     verb = verbs.add_parser(
         "tag",
         help="tag audio files by a finished run",
         description="Print each file's most probable tags. Every second of it is heard, at any "
         "sample rate, length and number of channels. A file that cannot be read is told in its "
         "place, and the exit status is then 1.",
+        epilog="examples:\n"
+        "  jetatag tag RUN song.mp3 --top 10 --taggram song.png\n"
+        "  jetatag tag RUN album/ --csv album.csv",
     )
     verb.set_defaults(run=tag)
     verb.add_argument(
         "model", metavar="RUN", help="run folder, exported folder, or hf://owner/name"
     )
     verb.add_argument("paths", metavar="PATH", type=Path, nargs="+", help="audio files or folders")
-    verb.add_argument("--top", type=int, default=5, help="tags to show (default: %(default)s)")
+    verb.add_argument(
+        "--top", metavar="N", type=int, default=5, help="tags to show (default: %(default)s)"
+    )
     for name in ("csv", "json", "parquet"):
         verb.add_argument(
             f"--{name}", type=Path, metavar="FILE", help=f"write all probabilities as {name}"
@@ -359,10 +480,73 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NPZ",
         help="write probabilities, features and shared-space vectors of every window",
     )
-    verb.add_argument("--workers", type=int, help="files to decode at once (default: one a core)")
+    verb.add_argument(
+        "--workers", metavar="N", type=int, help="files to decode at once (default: one a core)"
+    )
     verb.add_argument("--device", default="auto", help="auto (the default), cpu, cuda, …")
     verb = verbs.add_parser(
-        "export", help="write a finished run as a folder to give away: weights, model card, ONNX"
+        "index",
+        help="index a folder of music by a finished run, to search it",
+        description="Read all audio under a folder and keep what the run says of it. Run again, it "
+        "reads only files that are new or changed, and goes on where it was stopped. Files that "
+        "cannot be read are left out and named, with the reason, in the index's report.csv.",
+        epilog="example:\n  jetatag index RUN music/",
+    )
+    verb.set_defaults(run=index)
+    verb.add_argument(
+        "model", metavar="RUN", help="run folder, exported folder, or hf://owner/name"
+    )
+    verb.add_argument("music", metavar="FOLDER", type=Path, help="holds the audio files")
+    verb.add_argument(
+        "--out", metavar="INDEX", type=Path, help="folder of the index (default: FOLDER.index)"
+    )
+    verb.add_argument(
+        "--workers", metavar="N", type=int, help="files to decode at once (default: one a core)"
+    )
+    verb.add_argument("--device", default="auto", help="auto (the default), cpu, cuda, …")
+    verb = verbs.add_parser(
+        "search",
+        help="search an index by tags or by a file",
+        description="List the files of an index that answer tags, or that sound most like a file: "
+        "rank, score (cosine, or mean probability), path, title, most probable tags.",
+        epilog="examples:\n"
+        "  jetatag search music.index --tags 'piano, slow, -vocal' --top 20\n"
+        "  jetatag search music.index --like song.mp3 --m3u more.m3u",
+    )
+    verb.set_defaults(run=search)
+    verb.add_argument("folder", metavar="INDEX", type=Path, help="what jetatag index made")
+    asked = verb.add_mutually_exclusive_group(required=True)
+    asked.add_argument(
+        "--tags",
+        metavar="TAGS",
+        help="tags wanted, with − before those that are not and a weight behind a colon, such as "
+        "'piano, slow:0.5, -vocal' (write --tags='-vocal, …' where the first begins with −)",
+    )
+    asked.add_argument("--like", metavar="FILE", type=Path, help="an audio file")
+    verb.add_argument(
+        "--top", metavar="N", type=int, default=20, help="files to list (default: %(default)s)"
+    )
+    verb.add_argument(
+        "--by",
+        choices=["space", "classifier"],
+        help="rank by the shared space of tags and music (the default where the run has one), or "
+        "by the classifier's probabilities",
+    )
+    verb.add_argument(
+        "--run",
+        dest="model",
+        metavar="RUN",
+        help="the run that made the index, where it was moved; only --like needs it, for a file "
+        "that the index does not hold",
+    )
+    verb.add_argument("--m3u", metavar="FILE", type=Path, help="write the list as a playlist")
+    verb.add_argument("--json", metavar="FILE", type=Path, help="write the list as JSON")
+    verb = verbs.add_parser(
+        "export",
+        help="write a finished run as a folder to give away: weights, model card, ONNX",
+        description="Write what a finished run is to others: its weights, settings and tags, a "
+        "model card with its scores, and ONNX. jetatag.load and every RUN here take the folder.",
+        epilog="example:\n  jetatag export RUN my-tagger",
     )
     verb.set_defaults(run=export)
     verb.add_argument("model", metavar="RUN", help="run folder")
@@ -370,48 +554,130 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "--no-onnx", action="store_false", dest="onnx", help="without model.onnx and its libraries"
     )
-    verb = verbs.add_parser("push", help="upload an exported model to the Hugging Face Hub")
+    verb = verbs.add_parser(
+        "push",
+        help="upload an exported model to the Hugging Face Hub",
+        description="Upload what jetatag export wrote to the Hugging Face Hub, as who is logged in "
+        "there (hf auth login). Everyone's RUN is then hf://OWNER/NAME.",
+        epilog="example:\n  jetatag push my-tagger ann/my-tagger --private",
+    )
     verb.set_defaults(run=push)
     verb.add_argument("folder", metavar="DIR", type=Path, help="what jetatag export wrote")
     verb.add_argument(
         "name", metavar="OWNER/NAME", help="the model there; made where there is none"
     )
     verb.add_argument("--private", action="store_true", help="make it a private one")
-    verb = verbs.add_parser("runs", help="list the runs of a folder")
+    verb = verbs.add_parser(
+        "runs",
+        help="list the runs of a folder",
+        description="List every run anywhere under a folder: what it is, how far it came, how it "
+        "does on the validation clips, and what it took.",
+        epilog="example:\n  jetatag runs runs/demo",
+    )
     verb.set_defaults(run=list_runs)
     verb.add_argument(
-        "folder", type=Path, nargs="?", default="runs", help="%(default)s if not given"
+        "folder",
+        metavar="FOLDER",
+        type=Path,
+        nargs="?",
+        default="runs",
+        help="where to look (default: %(default)s)",
     )
     verb = verbs.add_parser(
-        "report", help="write one HTML page of runs, to be read without a server"
+        "report",
+        help="write one HTML page of runs, to be read without a server",
+        description="Write tables, figures and settings of finished runs as one page that opens "
+        "anywhere, with the clips they tag best and worst to hear.",
+        epilog="example:\n"
+        "  jetatag report runs/demo/rendered --store data/rendered-demo.store --out demo.html",
     )
     verb.set_defaults(run=report_runs)
-    verb.add_argument("runs", type=Path, nargs="+", help="run folders, or folders that hold runs")
-    verb.add_argument("--out", type=Path, default="report.html", help="default: %(default)s")
-    verb.add_argument("--store", type=Path, help="prepared data of the test clips, to hear them")
-    verb = verbs.add_parser("render", help="write the built-in data set in MagnaTagATune's layout")
+    verb.add_argument(
+        "runs",
+        metavar="RUNS",
+        type=Path,
+        nargs="+",
+        help="run folders, or folders that hold runs",
+    )
+    verb.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        default="report.html",
+        help="the page (default: %(default)s)",
+    )
+    verb.add_argument(
+        "--store",
+        metavar="FOLDER",
+        type=Path,
+        help="prepared data of the test clips, to hear them",
+    )
+    verb = verbs.add_parser(
+        "render",
+        help="write the built-in data set in MagnaTagATune's layout",
+        description="Compose and render tagged music: free to use, the same for the same seed, and "
+        "read like MagnaTagATune. `jetatag reproduce` does this by itself.",
+        epilog="example:\n  jetatag render my_data --clips 300 --seconds 6",
+    )
     verb.set_defaults(run=render)
-    verb.add_argument("folder", type=Path)
-    verb.add_argument("--clips", type=int, default=1200)
-    verb.add_argument("--seconds", type=float, default=10.0, help="length of a clip")
-    verb.add_argument("--seed", type=int, default=0)
-    verb = verbs.add_parser("import-original", help="make a run of the authors' SavedModels")
+    verb.add_argument("folder", metavar="FOLDER", type=Path, help="where to write it")
+    verb.add_argument(
+        "--clips", metavar="N", type=int, default=1200, help="how many (default: %(default)s)"
+    )
+    verb.add_argument(
+        "--seconds", type=float, default=10.0, help="length of a clip (default: %(default)s)"
+    )
+    verb.add_argument(
+        "--seed",
+        metavar="N",
+        type=int,
+        default=0,
+        help="start of all chance (default: %(default)s)",
+    )
+    verb = verbs.add_parser(
+        "import-original",
+        help="make a run of the authors' SavedModels",
+        description="Read the TensorFlow SavedModels of the original code as a run, which can then "
+        "tag, be evaluated and be exported like any other. This takes TensorFlow: pip install "
+        "'jetatag[tensorflow]'.",
+        epilog="example:\n  jetatag import-original saved_models --tags tags.npy",
+    )
     verb.set_defaults(run=import_original)
-    verb.add_argument("folder", type=Path, help="holds encoder/, classifier/ and the rest")
+    verb.add_argument(
+        "folder", metavar="FOLDER", type=Path, help="holds encoder/, classifier/ and the rest"
+    )
     verb.add_argument(
         "--tags",
+        metavar="FILE",
         type=Path,
         required=True,
         help="the model's tags in its order: one a line, or tags.npy",
     )
-    verb.add_argument("--store", type=Path, help="prepared data of the same tags")
-    verb.add_argument("--runs", type=Path, default="runs/original", help="%(default)s if not given")
+    verb.add_argument("--store", metavar="FOLDER", type=Path, help="prepared data of the same tags")
+    verb.add_argument(
+        "--runs",
+        metavar="FOLDER",
+        type=Path,
+        default="runs/original",
+        help="where the run goes (default: %(default)s)",
+    )
     verb.add_argument(
         "--pair-loss",
         default="margin_as_coded",
         choices=["margin_as_coded", "cosine_as_coded"],
         help="what a joint embedding was trained with (default: %(default)s)",
     )
+    verb = verbs.add_parser(
+        "completion",
+        help="print what completes this command in a shell",
+        description="Print the script by which a shell completes verbs, options and files.",
+        epilog="examples:\n"
+        '  eval "$(jetatag completion bash)"                        bash, in ~/.bashrc\n'
+        "  jetatag completion zsh > ~/.zfunc/_jetatag               zsh, a folder in $fpath\n"
+        "  jetatag completion tcsh > ~/.jetatag.csh                 tcsh, sourced in ~/.tcshrc",
+    )
+    verb.set_defaults(run=completion)
+    verb.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="which shell")
     return parser
 
 

@@ -27,13 +27,13 @@ import soxr
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from jetatag import audio, baselines, metrics, tagger
+from jetatag import audio, baselines, metrics, search, tagger
 from jetatag.compute import extract, launch, place
 from jetatag.config import Phase, RunConfig, preset
 from jetatag.crops import Crops
 from jetatag.datasets import Index, Vocabulary, load, rendered
 from jetatag.extractors import EXTRACTORS
-from jetatag.files import write_json
+from jetatag.files import write_arrays, write_json
 from jetatag.heads import build_model
 from jetatag.methods import METHODS, STAGE1, kept_epochs, phases_by_epoch
 from jetatag.optimizers import build_optimizer
@@ -466,6 +466,63 @@ def bench_tagging(peer: Path | None, n_cores: int, rounds: int = 3) -> None:
     print(table.round(1).to_string())
 
 
+def noise_index(folder: Path, n_files: int, dim: int) -> tuple[search.Index, Path]:
+    """An index of random unit vectors and probabilities under made-up paths, and one real file."""
+    rng, song = np.random.default_rng(0), folder / "song.mp3"
+    vectors = rng.standard_normal((n_files, dim), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    probs = rng.random((n_files, N_TAGS), dtype=np.float32)
+    paths = [f"artist {i // 1000:04}/album {i // 10:06}/{i:07}.mp3" for i in range(n_files - 1)]
+    song.write_bytes(b"x")
+    columns = {"path": [*paths, song.name], "size": 1, "mtime_ns": song.stat().st_mtime_ns}
+    files = pd.DataFrame(columns | {"duration_s": 200.0, "title": ""})
+    search.write_rows(folder / "1", search.Rows(files, vectors, probs))
+    space = {"z_query": vectors[:N_TAGS], "z_centre": np.zeros(dim, np.float32)}
+    write_arrays(folder / "space.npz", space)
+    facts = dict.fromkeys(search.FACTS) | {"music": os.path.realpath(folder), "generation": 1}
+    facts |= {"vectors": "z_audio", "tags": [f"tag {i}" for i in range(N_TAGS)]}
+    write_json(folder / "index.json", facts)
+    return search.Index.open(folder), song
+
+
+def search_seconds(n_files: int, dim: int, n_rounds: int = 21) -> pd.DataFrame:
+    """Median seconds (and of processor time) of searching such an index for 20 files and of what
+    bounds it, in turns, after one to warm up, so that its files lie in the page cache; two cores.
+    """
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+    with tempfile.TemporaryDirectory() as folder:
+        index, song = noise_index(Path(folder), n_files, dim)
+        vectors, tags = index.rows.vectors, {"tag 1": 1.0, "tag 2": 1.0, "tag 3": -1.0}
+        query = np.array(vectors[0])
+        actions = {
+            "by tags": lambda: index.tags(tags),
+            "by example": lambda: index.like(song),
+            "by tags, classifier": lambda: index.tags(tags, by="classifier"),
+            "numpy's product alone": lambda: vectors @ query,
+            "reading the vectors once": lambda: vectors.max(),
+            "opening the index": lambda: search.Index.open(folder),
+        }
+        rows = []
+        for number, (name, action) in itertools.product(range(n_rounds + 1), actions.items()):
+            begun, worked = time.perf_counter(), time.process_time()
+            action()
+            taken = time.perf_counter() - begun, time.process_time() - worked
+            rows += [(name, *taken)] if number else []
+    table = pd.DataFrame(rows, columns=["what", "seconds", "processor"])
+    return table.groupby("what", sort=False).median()
+
+
+def bench_search(n_files: int = 1_000_000, dim: int = RunConfig().embedding_dim) -> None:
+    """Exact searches of a million files, in a process of their own."""
+    with multiprocessing.get_context("spawn").Pool(1) as process:
+        taken = process.apply(search_seconds, (n_files, dim))
+    print(f"search of {n_files:,} files × {dim} dimensions, two cores, warm page cache:")
+    for row in taken.itertuples():
+        print(f"  {row.Index}: {1e3 * row.seconds:.0f} ms ({1e3 * row.processor:.0f} of its time)")
+    bandwidth = 4e-9 * n_files * dim / taken.seconds["reading the vectors once"]
+    print(f"  (they are read at {bandwidth:.1f} GB/s)")
+
+
 def bench_data(device: str) -> None:
     """The built-in data set: making it, what it asks of a model; feeding; stage 2."""
     n_clips, duration_s = rendered.SIZES["demo"]
@@ -495,15 +552,19 @@ def main() -> None:
     peer = os.environ.get("JETATAG_MUSICNN")
     parser.add_argument("--peer", type=Path, default=peer and Path(peer), help="see --tagging")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="of --tagging")
+    parser.add_argument("--searching", action="store_true", help="measure searches only")
     parser.add_argument("--cost", action="store_true", help="count a paper run's operations only")
     given = parser.parse_args()
     if given.cost:
         return bench_cost()
+    if given.searching:
+        return bench_search()
     if given.tagging:
         return bench_tagging(given.peer, given.cores)
     bench_extractors(given.batches, given.device, given.precision, given.out)
     bench_data(given.device)
     bench_bootstrap()
+    bench_search()
     bench_tagging(given.peer, given.cores)
 
 
