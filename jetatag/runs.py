@@ -297,12 +297,15 @@ def _listed(run: Run) -> dict[str, Any]:
     }
 
 
-def finished(parent: Path | str) -> list[Run]:
-    """Every run under `parent` that has scores, by name; none is refused in one sentence."""
-    folders = sorted(path.parent for path in Path(parent).glob("*/scores.npz"))
+def finished(parent: Path | str, below: str = "*") -> list[Run]:
+    """Every run in `parent` (with `below` "**": at it or anywhere under it) that has scores, by
+    name; none is refused in one sentence."""
+    folders = sorted(path.parent for path in Path(parent).glob(f"{below}/scores.npz"))
     runs = [Run.open(folder) for folder in folders if (folder / "config.json").is_file()]
     if not runs:
-        raise FileNotFoundError(f"no finished run under {parent}: run notebooks 02 and 03 first.")
+        raise FileNotFoundError(
+            f"no finished run under {parent}: run `jetatag train` or notebooks 02 and 03 first."
+        )
     return runs
 
 
