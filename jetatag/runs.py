@@ -267,7 +267,7 @@ def listing(parent: Path | str) -> pd.DataFrame:
     rows = []
     for folder in (folder for folder in folders if (folder / "record.json").is_file()):
         try:
-            rows.append(_listed(Run.open(folder)))
+            rows.append(listed(Run.open(folder)))
         except ValueError as error:
             warnings.warn(f"left out: {error}", stacklevel=2)
     if not rows:
@@ -275,7 +275,8 @@ def listing(parent: Path | str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _listed(run: Run) -> dict[str, Any]:
+def listed(run: Run) -> dict[str, Any]:
+    """A run's row of `listing`."""
     record, history, config = run.record, run.history, run.config
     ap = history.get("valid_average_precision", pd.Series(dtype=float)).dropna()
     stages = record["stages"].values()
