@@ -17,6 +17,11 @@ from jetatag.runs import Run, listed
 from jetatag.store import AudioStore
 
 VALIDATION = "valid_average_precision"
+HEADS = {
+    "valid_ap": "validation AP",
+    **dict.fromkeys(("wall_s", "wall_time_s"), "wall time (s)"),
+    **dict.fromkeys(("peak_mib", "peak_memory_mib"), "peak memory (MiB)"),
+}
 
 
 def section(
@@ -88,15 +93,14 @@ def data_table(one: Evaluation) -> pd.DataFrame:
 def about_table(one: Evaluation) -> pd.DataFrame:
     """One row a run: what `runs.listing` tells of it."""
     top = top_folder([run for _, run in one.runs])
-    rows = [
-        {
-            **{"of": name, **listed(run)},
-            "seed": str(run.config.seed),
-            "run": run.folder.resolve().relative_to(top).as_posix(),
-        }
-        for name, run in one.runs
-    ]
-    return pd.DataFrame(rows).drop(columns=["dataset", "method", "pair_loss", "state"])
+    rows = []
+    for name, run in one.runs:
+        told = listed(run)
+        place = run.folder.resolve().relative_to(top).as_posix()
+        begun = told["begun"].replace("T", " ").removesuffix("+00:00")
+        rows.append({**told, "run": place, "method": name, "begun": begun})
+    table = pd.DataFrame(rows).drop(columns=["dataset", "pair_loss", "state"])
+    return table.rename(columns=HEADS)
 
 
 def wide(rows: pd.DataFrame, index: list[str], form: str = ".3f") -> pd.DataFrame:
@@ -192,8 +196,7 @@ def stage_table(one: Evaluation) -> pd.DataFrame:
         for name, run in one.runs
         for stage, facts in run.record["stages"].items()
     )
-    units = {"wall_time_s": "wall time (s)", "peak_memory_mib": "peak memory (MiB)"}
-    return table.rename(columns=units).rename(columns=figures.named)
+    return table.rename(columns=HEADS).rename(columns=figures.named)
 
 
 def differing_settings(one: Evaluation) -> pd.DataFrame:
