@@ -6,7 +6,7 @@ order in grey print and for colour-blind readers, and no meaning hangs on colour
 line styles or hatching repeat it. Wrong shapes and names are refused with a `ValueError`.
 """
 
-from jetatag.figures._style import NAMES
+from jetatag.figures._style import line_name, named
 from jetatag.figures.data import mel_spectrogram, tag_correlation, tag_counts
 from jetatag.figures.layouts import FEWEST_POINTS, LAYOUTS, layout
 from jetatag.figures.results import (
@@ -23,16 +23,17 @@ from jetatag.figures.training import curves_by_method, loss_curves
 __all__ = [
     "FEWEST_POINTS",
     "LAYOUTS",
-    "NAMES",
     "ablation",
     "calibration",
     "curves_by_method",
     "gain_per_tag",
     "label_curves",
     "layout",
+    "line_name",
     "loss_curves",
     "measured_gains",
     "mel_spectrogram",
+    "named",
     "per_tag",
     "published_gains",
     "retrieval",
