@@ -38,6 +38,8 @@ FACTS = ("model", "run", "identity", "music", "tags", "vectors", "dim", "generat
 in their order; what the vectors are (z_audio or h) and their size; which generation is the index,
 0 for none yet; and how many files the last building read, kept, dropped and left out."""
 JOURNAL = "journal.jsonl"
+BLOCK = 16_384
+"""Files whose probabilities are looked at together: what is made of them fits a cache."""
 TAGS_SHOWN = 5
 """Most probable tags of a file that stand beside it in a list."""
 
@@ -110,7 +112,8 @@ class Index:
             if not asked.any():
                 raise ValueError("these tags cancel out, or no training clip has them: add others.")
             return self.hits(*nearest(self.rows.vectors, asked, top))
-        scores = classifier_scores(self.rows.probs, row[None])[:, 0]
+        blocks = np.array_split(self.rows.probs, max(1, len(self) // BLOCK))
+        scores = np.concatenate([classifier_scores(block, row[None])[:, 0] for block in blocks])
         rows = best(scores, top)
         return self.hits(rows, np.exp(scores[rows] / np.abs(row).sum()))
 

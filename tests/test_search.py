@@ -283,7 +283,8 @@ def test_no_file_is_lost_in_silence(model, music, tmp_path):
 # Asking
 
 
-def test_tags_rank_as_the_space_and_the_classifier_say(model, music):
+def test_tags_rank_as_the_space_and_the_classifier_say(model, music, monkeypatch):
+    monkeypatch.setattr(search, "BLOCK", 3)
     index = build(model, music)
     names, (z_query, z_centre) = index.facts["tags"], model.space()
     weights = np.zeros(len(names))
