@@ -1,3 +1,14 @@
 """Music auto-tagging with joint embeddings (Lee & Cho, KSC 2021), in PyTorch."""
 
+from typing import Any
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """`jetatag.load`, which brings torch with it, is imported when it is asked for."""
+    if name == "load":
+        from jetatag.tagger import load
+
+        return load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

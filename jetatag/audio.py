@@ -1,13 +1,15 @@
 """One function: a file on disk becomes a mono float32 waveform at the wanted rate."""
 
 import errno
+import itertools
 import math
 import os
 import re
+import shutil
 import stat
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from io import FileIO
@@ -20,6 +22,8 @@ import torch
 from torch import fft
 
 SHORTEST_S = 0.1
+BLOCK = 1 << 20
+"""Samples a channel that are decoded at once."""
 REJECTION_DB = 125
 LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000  # others are damage, and costly to resample
 UNKNOWN_BYTES = range(0x7FFF_F000, 1 << 32)  # as programs write that cannot know a length yet
@@ -46,23 +50,19 @@ def load(path: Path | str, sample_rate: int) -> np.ndarray:
     Truncation shows where the file states its length, as all but some MP3s do; those are decoded
     to their last whole frame.
     """
-    audio, rate = _decode(Path(path))
-    if len(audio) < SHORTEST_S * rate:
-        raise AudioError(f"shorter than {SHORTEST_S} s ({len(audio):,} samples at {rate:,} Hz)")
-    audio = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1)
-    low, high = extremes(audio)
-    if not math.isfinite(high - low):
-        raise AudioError("holds values that are not numbers (NaN or infinity)")
-    if high - low < QUIETEST:
-        raise AudioError("silent: its samples differ by less than a 16-bit step")
-    return resample(audio, rate, sample_rate)
+    return _joined(list(stream(path, sample_rate)))
 
 
-def _decode(path: Path) -> tuple[np.ndarray, int]:
-    """All samples of a file, (n_samples, channel) float32, and its sample rate in Hz."""
+def stream(path: Path | str, sample_rate: int) -> Iterator[np.ndarray]:
+    """`load` by blocks of about `BLOCK` decoded samples, which together are what it returns; in
+    memory that does not depend on the file's length.
+
+    What can be known of the whole alone (truncated, silent, too short) is raised at the end.
+    """
+    path = Path(path)
     with _opened(path) as file:
         try:
-            return _all_samples(file, path)
+            yield from _stream(file, path, sample_rate)
         except (AudioError, soundfile.SoundFileError) as error:
             # libsndfile hides what the system said; where that was no word on the file, it says
             # it again (`OSError`).
@@ -90,7 +90,7 @@ def _opened(path: Path) -> FileIO:
         raise AudioError(f"unreadable audio ({error.strerror})") from None
 
 
-def _all_samples(file: FileIO, path: Path) -> tuple[np.ndarray, int]:
+def _stream(file: FileIO, path: Path, sample_rate: int) -> Iterator[np.ndarray]:
     at_most = unstated_samples(file)
     with (
         with_stated_length(file, at_most) if at_most else nullcontext(file.fileno()) as source,
@@ -99,36 +99,59 @@ def _all_samples(file: FileIO, path: Path) -> tuple[np.ndarray, int]:
         refuse_truncated(sound)
         if not LOWEST_HZ <= sound.samplerate <= HIGHEST_HZ:
             raise AudioError(f"states a sample rate of {sound.samplerate:,} Hz")
-        audio = _read(sound, os.fstat(source).st_size)
-        if len(audio) == 0 or (len(audio) < sound.frames and not at_most):
-            raise AudioError(
-                f"truncated: {len(audio):,} of {sound.frames:,} samples could be decoded"
-            )
-        return audio, sound.samplerate
+        blocks = _checked(_decoded(sound, length_is_known=not at_most), sound.samplerate)
+        yield from resample_blocks(blocks, sound.samplerate, sample_rate)
 
 
-def _recognised(source: int, path: Path) -> soundfile.SoundFile:
+class ForwardFile(soundfile.SoundFile):
+    """An audio file that is read from front to back. As seekable, soundfile seeks to where it is
+    after every read, and an MP3 decoder then lacks what earlier frames hold of the next."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _recognised(source: int, path: Path) -> ForwardFile:
     """An open file, recognised by its content; libsndfile finds an MP3 behind other bytes only
     where the name says that there is one."""
     try:
-        return soundfile.SoundFile(source, closefd=False)
+        return ForwardFile(source, closefd=False)
     except soundfile.LibsndfileError as error:
         if error.code not in UNRECOGNISED or path.suffix.lower() != ".mp3":
             raise
-    return soundfile.SoundFile(path)
+    return ForwardFile(path)
 
 
-def _read(sound: soundfile.SoundFile, n_bytes: int) -> np.ndarray:
-    """All samples, (n_samples, channel) float32; by pieces where a header states more than the
-    file is likely to hold, so that a damaged one costs no memory (long silence in FLAC is true)."""
+def _decoded(sound: ForwardFile, length_is_known: bool) -> Iterator[np.ndarray]:
+    """All samples by blocks, (n_samples,) float32, the channels averaged; so a header that states
+    more than the file holds costs no memory."""
     if sound.frames == UNSTATED:
         raise AudioError("does not state its length, like FLAC written into a pipe: encode it anew")
-    likely = sound.frames * sound.channels <= 64 * n_bytes
-    n_samples = sound.frames if likely else 1 << 20
-    pieces = [sound.read(n_samples, "float32", always_2d=True)]
-    while len(pieces[-1]) == n_samples < sound.frames:
-        pieces.append(sound.read(n_samples, "float32", always_2d=True))
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    n_samples, size = 0, min(sound.frames, BLOCK)
+    while n_samples < sound.frames:
+        block = sound.read(size, "float32", always_2d=True)
+        n_samples += len(block)
+        if len(block):
+            yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+        if len(block) < size:
+            break
+    if n_samples == 0 or (n_samples < sound.frames and length_is_known):
+        raise AudioError(f"truncated: {n_samples:,} of {sound.frames:,} samples could be decoded")
+
+
+def _checked(blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
+    """The blocks as they are; refuses (`AudioError`) what is no use as audio."""
+    n_samples, lows, highs = 0, [], []
+    for block in blocks:
+        low, high = extremes(block)
+        if not math.isfinite(high - low):
+            raise AudioError("holds values that are not numbers (NaN or infinity)")
+        n_samples, lows, highs = n_samples + len(block), [*lows, low], [*highs, high]
+        yield block
+    if n_samples < SHORTEST_S * rate:
+        raise AudioError(f"shorter than {SHORTEST_S} s ({n_samples:,} samples at {rate:,} Hz)")
+    if max(highs) - min(lows) < QUIETEST:
+        raise AudioError("silent: its samples differ by less than a 16-bit step")
 
 
 def refuse_truncated(file: soundfile.SoundFile) -> None:
@@ -157,17 +180,39 @@ def resample(audio: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
     spectrum is read back at the other rate. The filter has the pass band of soxr's high quality
     (to 0.913 of the lower Nyquist frequency) and stops at that frequency by 125 dB.
     """
+    return _joined(list(resample_blocks([audio], rate, sample_rate)))
+
+
+def resample_blocks(
+    blocks: Iterable[np.ndarray], rate: int, sample_rate: int
+) -> Iterator[np.ndarray]:
+    """`resample` of a signal that comes by blocks of any lengths, which tell nothing in the
+    result: what lies under the filter at a block's end waits for the next one."""
     if rate == sample_rate:
-        return audio
+        yield from blocks
+        return
     up, down = (r // math.gcd(rate, sample_rate) for r in (sample_rate, rate))
     response, n_steps, margin = _band_limit(up, down)
     size, hop = n_steps * down, (n_steps - 2 * margin) * down
-    before, behind = margin * down, -len(audio) % hop + margin * down
-    padded = torch.cat([torch.zeros(before), torch.from_numpy(audio), torch.zeros(behind)])
-    spectra = fft.rfft(padded.unfold(0, size, hop))[:, : len(response)]
-    torch.view_as_real(spectra).mul_(response)
-    there = fft.irfft(spectra, n_steps * up)[:, margin * up : -margin * up]
-    return there.reshape(-1)[: -(-len(audio) * up // down)].numpy()
+    waiting, n_in, n_out = torch.zeros(margin * down), 0, 0
+    for block in itertools.chain(blocks, [None]):
+        if block is None:
+            new = torch.zeros(-n_in % hop + margin * down)
+        else:
+            new, n_in = torch.from_numpy(block), n_in + len(block)
+        waiting = torch.cat([waiting, new])
+        n_frames = max(0, (len(waiting) - size) // hop + 1)
+        if n_frames:
+            spectra = fft.rfft(waiting.unfold(0, size, hop))[:, : len(response)]
+            torch.view_as_real(spectra).mul_(response)
+            there = fft.irfft(spectra, n_steps * up)[:, margin * up : -margin * up].reshape(-1)
+            waiting = waiting[n_frames * hop :]
+            yield there[: -(-n_in * up // down) - n_out].numpy()
+            n_out += len(there)
+
+
+def _joined(blocks: list[np.ndarray]) -> np.ndarray:
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 @contextmanager
@@ -202,6 +247,9 @@ def _band_limit(up: int, down: int) -> tuple[torch.Tensor, int, int]:
 
 # MP3 files that do not state their length
 
+PIECE, IN_MEMORY = 1 << 24, 1 << 26
+"""Bytes that are read at once, and up to which a file is copied in memory."""
+
 
 def unstated_samples(file: FileIO) -> int:
     """How many samples a channel an MP3 may hold that does not say so in its first frame, as at
@@ -216,9 +264,14 @@ def unstated_samples(file: FileIO) -> int:
     stated = any(mark in head[:first] for mark in (b"Xing", b"Info", b"VBRI"))
     if stated or not (first and _frame(head[first:])):
         return 0
-    data = np.frombuffer(_mp3_data(file), np.uint8)
-    alike = (data[:-1] == head[0]) & (data[1:] == head[1])  # six times as fast as bytes.count
-    return np.count_nonzero(alike) * _samples(head)
+    _seek_mp3(file)
+    n_alike, last = 0, b""
+    while piece := file.read(PIECE):
+        data = np.frombuffer(last + piece, np.uint8)
+        alike = (data[:-1] == head[0]) & (data[1:] == head[1])  # six times as fast as bytes.count
+        n_alike, last = n_alike + np.count_nonzero(alike), piece[-1:]
+    file.seek(0)
+    return n_alike * _samples(head)
 
 
 @contextmanager
@@ -228,22 +281,26 @@ def with_stated_length(file: FileIO, n_samples: int) -> Iterator[int]:
 
     Frames counted too much cost nothing, because reading stops at the end of the data.
     """
-    data = _mp3_data(file)
+    data = _mp3_data(file, 4096)
     # The first frame's form, unprotected, at a bit rate whose frames have room for the header.
     head = bytes([0xFF, data[1] | 1, 0x90 | data[2] & 0x0C, data[3]])
     side = (17, 9)[_is_low_rate(data)] if data[3] >> 6 == 3 else (32, 17)[_is_low_rate(data)]
     xing = head + bytes(side) + b"Xing" + struct.pack(">II", 1, n_samples // _samples(head))
-    with _nameless() as copy:
-        copy.write(xing.ljust(_frame(head), b"\0") + data)
+    _seek_mp3(file)
+    with _nameless(os.fstat(file.fileno()).st_size) as copy:
+        copy.write(xing.ljust(_frame(head), b"\0"))
+        shutil.copyfileobj(file, copy, PIECE)
         copy.seek(0)
+        file.seek(0)
         yield copy.fileno()
 
 
-def _nameless() -> BinaryIO:
-    """A file without a name: in memory where the system has such files, so that no disk matters.
-    (Of a `BytesIO` libsndfile would ask Python for every piece.)"""
+def _nameless(n_bytes: int) -> BinaryIO:
+    """A file without a name: of few bytes in memory where the system has such files, so that no
+    disk matters. (Of a `BytesIO` libsndfile would ask Python for every piece.)"""
     try:
-        return os.fdopen(os.memfd_create("mp3"), "w+b")
+        if n_bytes < IN_MEMORY:
+            return os.fdopen(os.memfd_create("mp3"), "w+b")
     except (AttributeError, PermissionError):  # not Linux, or closed off there
         pass
     try:
@@ -252,16 +309,21 @@ def _nameless() -> BinaryIO:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
 
 
-def _mp3_data(file: FileIO, n_bytes: int = -1) -> bytes:
-    """The file behind its ID3 tag, all of it or its first `n_bytes`."""
+def _mp3_data(file: FileIO, n_bytes: int) -> bytes:
+    """The first `n_bytes` of the file behind its ID3 tag."""
+    _seek_mp3(file)
+    data = file.read(n_bytes)
+    file.seek(0)  # where libsndfile begins
+    return data
+
+
+def _seek_mp3(file: FileIO) -> None:
+    """Go to the first byte behind the ID3 tag."""
     file.seek(0)
     tag = file.read(10)
     sizes = zip(tag[6:], (21, 14, 7, 0), strict=False)
     size = 10 + sum((byte & 127) << shift for byte, shift in sizes)
     file.seek(size if tag[:3] == b"ID3" else 0)
-    data = file.read(n_bytes)
-    file.seek(0)  # where libsndfile begins
-    return data
 
 
 BIT_RATES = (  # kbit/s of layer III, by index: MPEG 1, then MPEG 2 and 2.5

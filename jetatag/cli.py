@@ -5,117 +5,28 @@ and should not hold their memory meanwhile.
 """
 
 import argparse
-import contextlib
+import collections
 import dataclasses
-import io
-import itertools
-import json
 import logging
-import os
-import subprocess
 import sys
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
+from jetatag import __version__, grid
 from jetatag.config import PRESETS, RunConfig, checked, preset, read_yaml, refuse_unknown
-from jetatag.files import alone, atomic, read_json
+from jetatag.files import alone, atomic
 
-GRID_PARAMETERS = ["trained", "datasets", "without"]
-"""What the Snakefile itself takes, beside the notebooks' parameters: the runs to train, data sets
-with what differs between them, and runs to leave out."""
-GRID_AXES = ("extractor", "seed", "method", "pair_loss", "label_share")
-"""Settings of which an entry of `trained` may list several values; the first two also for all."""
-
-FEWEST_TESTED = 3
-"""Clips: fewer have no neighbours to share tags with, and with their tags make no map."""
-
-
-def parameters(notebook: Path | str) -> list[str]:
-    """Names in the notebook's `parameters` cell, as papermill reads them."""
-    from papermill import inspect_notebook
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        return list(inspect_notebook(str(notebook)))
-
-
-def check_parameters(values: Mapping[str, Any], notebooks: list[Path]) -> None:
-    """Refuse (`ValueError`) nonsense before anything runs: a name that no notebook and not the
-    Snakefile knows (papermill itself only warns), a data set or run that cannot be."""
-    valid = {name for notebook in notebooks for name in parameters(notebook)}
-    refuse_unknown(values, sorted(valid | set(GRID_PARAMETERS)), "parameter")
-    from jetatag.datasets import refuse_options
-
-    refuse_unless_text(values, "runs", "out")
-    for own in by_dataset(values).values():
-        refuse_unknown(own, sorted(valid | set(GRID_PARAMETERS)), "parameter")
-        refuse_unless_text(own, "data", "store", "tag", "dataset")
-        refuse_options(own["dataset"], own.get("options", {}))
-    grid(values)
-
-
-def refuse_unless_text(values: Mapping[str, Any], *names: str) -> None:
-    """Refuse (`ValueError`) the first of `names` that is no text."""
-    for name in names:
-        if not isinstance(values[name], str):
-            raise ValueError(f"{name} must be text, not {values[name]!r}.")
-
-
-def by_dataset(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The parameters of every data set of the grid, by its name: the shared ones, what `datasets`
-    says of it, and a folder of its own under `runs`."""
-    several = values.get("datasets") or {values["dataset"]: {}}
-    if not all(isinstance(own, dict) for own in several.values()):
-        raise ValueError("datasets must name for each data set its own parameters, such as data.")
-    return {
-        name: {**values, "dataset": name, **own, "runs": f"{values['runs']}/{name}"}
-        | {"out": f"{values['out']}/{name}"}
-        for name, own in several.items()
-    }
-
-
-def grid(values: Mapping[str, Any]) -> dict[str, RunConfig]:
-    """The runs to train on each data set, by name: every entry of `trained`, once for each
-    combination of the values where it, or the shared parameters, list several (`GRID_AXES`).
-
-    An entry overrides the shared `settings`. Two runs of one name are refused (`ValueError`).
-    """
-    runs: dict[str, RunConfig] = {}
-    shared = {name: values[name] for name in ("extractor", "seed", "device", "precision")}
-    for entry in values["trained"]:
-        cell = {**shared, **values["settings"], **entry}
-        listed = {axis: cell[axis] for axis in GRID_AXES if isinstance(cell.get(axis), list)}
-        for combination in itertools.product(*listed.values()):
-            run = preset(values["preset"], **cell | dict(zip(listed, combination, strict=True)))
-            if run.name in runs:
-                raise ValueError(f"trained names the run {run.name} twice: leave one out.")
-            runs[run.name] = run
-    return {name: run for name, run in runs.items() if name not in values.get("without", ())}
-
-
-def run_parameters(run: RunConfig, name: str) -> dict[str, Any]:
-    """A run of the grid as parameters of notebooks 02 and 03: what is otherwise than in preset
-    `name` and no parameter of theirs goes into `settings`."""
-    plain, usual = (json.loads(json.dumps(config.to_dict())) for config in (run, preset(name)))
-    own = ("method", "pair_loss", "extractor", "seed", "device", "precision")
-    given = {setting: plain.pop(setting) for setting in own}
-    changed = {setting: value for setting, value in plain.items() if value != usual[setting]}
-    return given | {"settings": changed}
-
-
-def parameter_yaml(values: Mapping[str, Any], notebook: Path) -> str:
-    """Those of `values` that the notebook takes, as one line of YAML for papermill."""
-    known = {name: values[name] for name in parameters(notebook) if name in values}
-    return yaml.safe_dump(known, default_flow_style=True, width=10**6).strip()
+BAR = "{desc}: {n:.0f} s of audio in {elapsed} ({rate_noinv_fmt}){postfix}"
+"""How far tagging is; its rate is in seconds of audio a second."""
 
 
 def reproduce(
     name: str,
     changes: list[str],
-    cores: str,
+    cores: str | None,
     data: list[str],
     dataset: str | None,
     profile: Path | None,
@@ -125,130 +36,25 @@ def reproduce(
     `data` are folders to use instead of the preset's, one of `dataset` or several named
     dataset=folder; `changes` are name=value pairs over `notebooks/params/<name>.yaml`; with a
     Snakemake `profile`, such as a cluster's, its jobs run where that says. Only what is missing
-    runs. Where runs fail the tables are made of the others. Returns the exit status.
+    runs. Where runs fail, each data set's tables are made of those it has. Returns the exit status.
     """
-    notebooks = find_notebooks()
+    notebooks = grid.find_notebooks()
+    grid.check_profile(profile)
     values = read_yaml(notebooks / "params" / f"{name}.yaml")
-    values |= own_data(name, data, dataset)
+    values |= grid.own_data(name, data, dataset)
     values |= dict(_change(text) for text in changes)
-    check_parameters(values, sorted(notebooks.glob("0*.ipynb")))
-    for own in by_dataset(values).values():
+    grid.check_parameters(values, sorted(notebooks.glob("0*.ipynb")))
+    for own in grid.by_dataset(values).values():
         if own["dataset"] != "rendered":  # which notebook 01 makes
-            check_data(own)
-        check_store(own)
+            grid.check_data(own)
+        grid.check_store(own)
     with alone(values["runs"]):
-        params = Path(values["runs"]) / "params.yaml"  # stays beside the results as their record
-        with atomic(params) as temporary:
-            temporary.write_text(yaml.safe_dump(values, sort_keys=False))
-        status = run_snakemake(notebooks, params, cores, profile)
-        failed = unfinished(values) if status == 1 else {}
-        names = {run for _, run in failed}
-        if failed and len(names) < len(grid(values)):
-            run_snakemake(notebooks, params, cores, profile, without=sorted(names))
-    for (dataset_name, run), executed in failed.items():
-        print(f"jetatag: {run} on {dataset_name} did not finish; see {executed}", file=sys.stderr)
+        status, used = grid.run_grid(notebooks, values, cores, profile)
+    for sentence in grid.failures(values, used):
+        print(f"jetatag: {sentence}", file=sys.stderr)
     if (Path(values["runs"]) / "results.parquet").is_file():
         show_results(Path(values["runs"]))
     return status
-
-
-def own_data(name: str, data: list[str], dataset: str | None) -> dict[str, Any]:
-    """Parameters of preset `name` for data sets of the user's, each FOLDER of `dataset` or
-    DATASET=FOLDER: their results have a place of their own, and the preset's tag, which is
-    MagnaTagATune's, gives way to the vocabulary's first."""
-    if dataset is not None and not data:
-        raise ValueError(f"where is {dataset}? Give its folder with --data.")
-    if not data:
-        return {}
-    pairs = [text.split("=", 1) if "=" in text else (dataset or "mtat", text) for text in data]
-    folders = dict(pairs)
-    if len(folders) < len(pairs):
-        raise ValueError("--data names a data set twice: give DATASET=FOLDER, each once.")
-    runs = f"runs/{name}-{'+'.join(folders)}"
-    shared = {"runs": runs, "out": runs, "options": {}, "datasets": {}}
-    datasets = {
-        key: {"data": folder, "store": f"{folder.rstrip('/')}.store"}
-        | ({} if key == "mtat" else {"tag": ""})
-        for key, folder in folders.items()
-    }
-    if len(datasets) == 1:  # said of all, so that --set can change it
-        ((only, own),) = datasets.items()
-        return shared | own | {"dataset": only}
-    return shared | {"datasets": datasets}
-
-
-def unfinished(values: Mapping[str, Any]) -> dict[tuple[str, str], Path]:
-    """The data sets and runs of the grid that lack scores, and the executed notebook that tells
-    why."""
-    failed = {}
-    for (name, own), run in itertools.product(by_dataset(values).items(), grid(values)):
-        if not (Path(own["runs"]) / run / "scores.npz").is_file():
-            told = sorted(Path(own["runs"], "notebooks").glob(f"0[23]_*.{run}.ipynb"))
-            failed[name, run] = told[-1] if told else Path(own["runs"]) / "notebooks"
-    return failed
-
-
-def check_data(values: Mapping[str, Any]) -> None:
-    """Refuse (`ValueError`, `FileNotFoundError`) a data set that cannot be read, before notebooks
-    run; what it only lacks, notebook 01 tells."""
-    from jetatag.datasets import load
-
-    with warnings.catch_warnings(action="ignore"):
-        index = load(values["dataset"], values["data"], **values["options"])
-    if values["tag"]:
-        index.vocabulary.columns([values["tag"]])
-    test = index.labels[(index.table.split == "test").to_numpy() & index.labels.any(axis=1)]
-    if len(test) < FEWEST_TESTED or (test == test[0]).all():
-        raise ValueError(
-            f"{values['data']} has {len(test)} tagged clips to test on, where notebook 05 compares "
-            f"at least {FEWEST_TESTED}, not all tagged alike: add clips or give other splits."
-        )
-
-
-def check_store(values: Mapping[str, Any]) -> None:
-    """Refuse (`ValueError`) a store that was prepared at another sample rate than the runs want."""
-    facts = Path(values["store"]) / "store.json"
-    held = read_json(facts).get("sample_rate") if facts.is_file() else None
-    for run in grid(values).values():
-        if held not in (None, run.sample_rate):
-            raise ValueError(
-                f"{values['store']} holds audio at {held:,} Hz and the settings say "
-                f"{run.sample_rate:,}: name another store (--set store=…) or delete this one."
-            )
-
-
-def run_snakemake(
-    notebooks: Path,
-    params: Path,
-    cores: str,
-    profile: Path | None = None,
-    without: Iterable[str] = (),
-) -> int:
-    """Run the Snakefile with the parameters of `params`, but `without` some runs of the grid;
-    returns the exit status."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(notebooks / "Snakefile")]
-    command += ["--configfile", str(params), "--rerun-incomplete", "--keep-going"]
-    command += ["--nolock"]  # `alone` holds the folder, and a killed process lets go of it
-    command += ["--workflow-profile", str(profile)] if profile else ["--cores", cores]
-    command += ["--resources", "gpu=1"] if not profile and has_gpu() else []
-    command += ["--config", f"without={json.dumps(list(without))}"] if without else []
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(command, env={**os.environ, "PATH": path}).returncode
-
-
-def has_gpu() -> bool:
-    """Whether torch sees a GPU, asked of a process of its own, so that its memory is freed."""
-    question = "import sys, torch; sys.exit(not torch.cuda.is_available())"
-    return subprocess.run([sys.executable, "-c", question], capture_output=True).returncode == 0
-
-
-def find_notebooks() -> Path:
-    """The folder `notebooks` of the checkout we are in."""
-    if not Path("notebooks/Snakefile").is_file():
-        raise FileNotFoundError(
-            "no folder notebooks/ here: run `jetatag reproduce` at the top of a jetatag checkout."
-        )
-    return Path("notebooks")
 
 
 def show_results(folder: Path) -> None:
@@ -319,6 +125,160 @@ def train_run(path: Path, changes: list[str], until: str | None) -> int:
     return 0
 
 
+def tag(
+    model: str,
+    paths: list[Path],
+    top: int,
+    csv: Path | None,
+    json: Path | None,
+    parquet: Path | None,
+    taggram: Path | None,
+    embeddings: Path | None,
+    workers: int | None,
+    device: str,
+) -> int:
+    """Print the most probable tags of every file and write what is asked for; returns the exit
+    status, 1 where a file could not be read."""
+    from tqdm import tqdm
+
+    from jetatag import tagger
+
+    if top < 1 or (workers is not None and workers < 1):
+        raise ValueError(f"top and workers must be at least 1, not {top} and {workers}.")
+    loaded, files = tagger.load(model, device), tagger.audio_paths(paths)
+    pictures = picture_paths(files, taggram) if taggram else {}
+    print(loaded, file=sys.stderr)
+    rows, readings = [], {}
+    with tqdm(desc="tagging", unit=" s", bar_format=BAR) as bar:
+        for path, reading in loaded.read_files(files, workers, bar.update):
+            rows.append(tagger.row_of(path, reading, loaded.vocabulary))
+            bar.set_postfix_str(f"{len(rows)} of {len(files)} files", refresh=False)
+            tqdm.write(tag_line(rows[-1], top))
+            if isinstance(reading, str):
+                continue
+            if path in pictures:
+                draw_taggram(reading, loaded.vocabulary.tags, top, pictures[path])
+            if embeddings:
+                readings[path] = reading
+    tagger.write_rows(rows, csv, json, parquet)
+    if embeddings:
+        tagger.write_readings(readings, loaded.vocabulary, embeddings)
+    n_bad = sum(row["error"] != "" for row in rows)
+    if n_bad:
+        print(f"jetatag: {n_bad} of {len(rows)} files could not be read.", file=sys.stderr)
+    return int(n_bad > 0)
+
+
+def tag_line(row: Mapping[str, Any], top: int) -> str:
+    """A file on one line: its most probable tags, or what is wrong with it."""
+    from jetatag.tagger import as_json
+
+    told = list(as_json(row)["tags"].items())[:top]
+    tags = " · ".join(f"{tag} {prob:.2f}" for tag, prob in told)
+    return f"{row['path']}: {row['error'] and 'error: '}{row['error'] or tags}"
+
+
+def picture_paths(files: list[Path], out: Path) -> dict[Path, Path]:
+    """Where each file's picture goes: `out` for a single file, else a folder of them by the files'
+    names; refuses (`ValueError`) several files for one picture."""
+    if len(files) == 1:
+        return {files[0]: out}
+    if out.suffix:
+        raise ValueError(f"{len(files)} files make as many pictures: give a folder, not {out}.")
+    used = collections.Counter()
+    pictures = {}
+    for path in files:
+        used[path.stem] += 1
+        number = f"-{used[path.stem]}" if used[path.stem] > 1 else ""
+        pictures[path] = out / f"{path.stem}{number}.png"
+    return pictures
+
+
+def draw_taggram(reading: Any, tags: Iterable[str], top: int, path: Path) -> None:
+    """Write a file's tag probabilities over time as a picture."""
+    from jetatag import figures
+
+    figure = figures.taggram(reading.probs, reading.edges_s, tags, top)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def index(model: str, music: Path, out: Path | None, workers: int | None, device: str) -> int:
+    """Build or extend an index of a folder of music and say what was done; returns the exit
+    status."""
+    from jetatag import search, tagger
+
+    made = search.build(tagger.load(model, device), music, out, workers)
+    print(f"{shown(made.folder)}: {made}")
+    if len(made.report):
+        print(f"what was left out and why: {shown(made.folder / 'report.csv')}")
+    return 0
+
+
+def search(
+    folder: Path,
+    tags: str | None,
+    like: Path | None,
+    top: int,
+    by: str | None,
+    model: str | None,
+    m3u: Path | None,
+    json: Path | None,
+) -> int:
+    """Print what an index holds nearest to tags or to a file, and write playlists; returns the exit
+    status."""
+    from jetatag.search import Index, parse_tags, write_hits, write_m3u
+
+    if top < 1:
+        raise ValueError(f"top must be at least 1, not {top}.")
+    opened = Index.open(folder)
+    if tags is not None:
+        hits = opened.tags(parse_tags(tags, opened.facts["tags"]), top, by)
+    elif by is None:
+        from jetatag import load
+
+        hits = opened.like(like, top, load(model) if model else None)
+    else:
+        raise ValueError("--by is for --tags: files are alike by what the network hears in them.")
+    for hit in hits.itertuples():
+        print(hit_line(hit))
+    for path, write in ((m3u, write_m3u), (json, write_hits)):
+        if path:
+            write(hits, path)
+    return 0
+
+
+def hit_line(hit: Any) -> str:
+    """A file that was found on one line: rank, score, path (title) and its most probable tags."""
+    told = " · ".join(f"{tag} {prob:.2f}" for tag, prob in hit.tags.items())
+    title = f" ({hit.title})" if hit.title else ""
+    path = "".join(c if c.isprintable() else "�" for c in shown(Path(hit.path)))
+    return f"{hit.rank:>3}  {hit.score:.3f}  {path}{title}  {told}"
+
+
+def shown(path: Path) -> str:
+    """A path as text, from the working folder if it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def export(model: str, out: Path, onnx: bool) -> int:
+    """Write a finished run as a folder to give away; returns the exit status."""
+    from jetatag import share
+
+    for path in sorted(share.export(model, out, onnx).iterdir()):
+        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+    return 0
+
+
+def push(folder: Path, name: str, private: bool) -> int:
+    """Upload an exported model to the Hugging Face Hub; returns the exit status."""
+    from jetatag import share
+
+    print(share.push(folder, name, private))
+    return 0
+
+
 def list_runs(folder: Path) -> int:
     """Print one line for every run under `folder`; returns the exit status."""
     from jetatag.runs import listing
@@ -361,13 +321,67 @@ def import_original(
     return 0
 
 
+def completion(shell: str) -> int:
+    """Print the script by which a shell completes the command; returns the exit status."""
+    import shtab
+
+    def complete_paths(parser: argparse.ArgumentParser) -> None:
+        for action in parser._actions:  # argparse has no other way to them, and shtab goes it, too
+            if action.type is Path or action.metavar in ("RUN", "FOLDER"):
+                action.complete = shtab.FILE
+            if isinstance(action.choices, dict):
+                for verb in action.choices.values():
+                    complete_paths(verb)
+
+    parser = build_parser()
+    complete_paths(parser)
+    print(shtab.complete(parser, shell))
+    return 0
+
+
+class Help(argparse.HelpFormatter):
+    """Fills a text line by line, so that examples keep theirs."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        filled = super()._fill_text
+        lines = text.splitlines()
+        return "\n".join(t if t.startswith(" ") else filled(t, width, indent) for t in lines)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser, and its verbs', with such help, which tells a mistake in one sentence."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, formatter_class=Help, **options)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"jetatag: {message}; see {self.prog} --help.\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The verbs and their options; `run` is what to call with them."""
-    parser = argparse.ArgumentParser(
-        "jetatag", description="Music auto-tagging with joint embeddings."
+    parser = Parser(
+        "jetatag",
+        description="Music auto-tagging with joint embeddings: train taggers, tag files, search "
+        "music by tags. What each verb takes is told by: jetatag VERB --help",
+        epilog="examples:\n"
+        "  jetatag reproduce                     the six notebooks on the built-in data\n"
+        "  jetatag tag RUN song.mp3 album/       the tags of files and folders\n"
+        "  jetatag index RUN music/              index a folder of music\n"
+        "  jetatag search music.index --tags 'piano, slow, -vocal' --m3u quiet.m3u",
     )
-    verbs = parser.add_subparsers(required=True)
-    verb = verbs.add_parser("reproduce", help="run the six notebooks of a preset")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    verb = verbs.add_parser(
+        "reproduce",
+        help="run the six notebooks of a preset",
+        description="Prepare data, train, evaluate and draw, by the six notebooks over a grid of "
+        "runs, each once: what is there already stays, and after a stop it goes on. Run it at the "
+        "top of a checkout.",
+        epilog="examples:\n"
+        "  jetatag reproduce --preset demo\n"
+        "  jetatag reproduce --preset paper --data /data/mtat --set device=cuda seed=0",
+    )
     verb.set_defaults(run=reproduce)
     verb.add_argument(
         "--preset",
@@ -397,17 +411,23 @@ def build_parser() -> argparse.ArgumentParser:
         "--dataset",
         help="what --data holds: mtat (the default), dcase2017, speech_commands or folder",
     )
-    verb.add_argument("--cores", default="all", help="processor cores to use (default: all)")
+    verb.add_argument(
+        "--cores", help="processor cores to use (default: all; with --profile what that says)"
+    )
     verb.add_argument(
         "--profile",
         type=Path,
-        help="Snakemake profile that says where jobs run, such as notebooks/profiles/slurm",
+        help="folder of a Snakemake profile, which says where jobs run and how many at once, "
+        "such as notebooks/profiles/slurm",
     )
     verb = verbs.add_parser(
         "train",
         help="train one run and score it; under torchrun on several GPUs",
-        epilog="Several GPUs: "
-        "torchrun --nproc-per-node 8 --no-python jetatag train --config run.yaml",
+        description="Train the run that a YAML file describes and score its test clips. Stopped, "
+        "it goes on from its last checkpoint.",
+        epilog="examples:\n"
+        "  jetatag train --config run.yaml --set seed=1\n"
+        "  torchrun --nproc-per-node 8 --no-python jetatag train --config run.yaml",
     )
     verb.set_defaults(run=train_run)
     verb.add_argument(
@@ -425,42 +445,239 @@ def build_parser() -> argparse.ArgumentParser:
         dest="changes",
         help="change what the file says, such as seed=1",
     )
-    verb.add_argument("--until", help="stop after this stage, such as stage1")
-    verb = verbs.add_parser("runs", help="list the runs of a folder")
-    verb.set_defaults(run=list_runs)
+    verb.add_argument("--until", metavar="STAGE", help="stop after this stage, such as stage1")
+    verb = verbs.add_parser(
+        "tag",
+        help="tag audio files by a finished run",
+        description="Print each file's most probable tags. Every second of it is heard, at any "
+        "sample rate, length and number of channels. A file that cannot be read is told in its "
+        "place, and the exit status is then 1.",
+        epilog="examples:\n"
+        "  jetatag tag RUN song.mp3 --top 10 --taggram song.png\n"
+        "  jetatag tag RUN album/ --csv album.csv",
+    )
+    verb.set_defaults(run=tag)
     verb.add_argument(
-        "folder", type=Path, nargs="?", default="runs", help="%(default)s if not given"
+        "model", metavar="RUN", help="run folder, exported folder, or hf://owner/name"
+    )
+    verb.add_argument("paths", metavar="PATH", type=Path, nargs="+", help="audio files or folders")
+    verb.add_argument(
+        "--top", metavar="N", type=int, default=5, help="tags to show (default: %(default)s)"
+    )
+    for name in ("csv", "json", "parquet"):
+        verb.add_argument(
+            f"--{name}", type=Path, metavar="FILE", help=f"write all probabilities as {name}"
+        )
+    verb.add_argument(
+        "--taggram",
+        type=Path,
+        metavar="PNG",
+        help="draw the tags over time; for several files a folder of pictures",
+    )
+    verb.add_argument(
+        "--embeddings",
+        type=Path,
+        metavar="NPZ",
+        help="write probabilities, features and shared-space vectors of every window",
+    )
+    verb.add_argument(
+        "--workers", metavar="N", type=int, help="files to decode at once (default: one a core)"
+    )
+    verb.add_argument("--device", default="auto", help="auto (the default), cpu, cuda, …")
+    verb = verbs.add_parser(
+        "index",
+        help="index a folder of music by a finished run, to search it",
+        description="Read all audio under a folder and keep what the run says of it. Run again, it "
+        "reads only files that are new or changed, and goes on where it was stopped. Files that "
+        "cannot be read are left out and named, with the reason, in the index's report.csv.",
+        epilog="example:\n  jetatag index RUN music/",
+    )
+    verb.set_defaults(run=index)
+    verb.add_argument(
+        "model", metavar="RUN", help="run folder, exported folder, or hf://owner/name"
+    )
+    verb.add_argument("music", metavar="FOLDER", type=Path, help="holds the audio files")
+    verb.add_argument(
+        "--out", metavar="INDEX", type=Path, help="folder of the index (default: FOLDER.index)"
+    )
+    verb.add_argument(
+        "--workers", metavar="N", type=int, help="files to decode at once (default: one a core)"
+    )
+    verb.add_argument("--device", default="auto", help="auto (the default), cpu, cuda, …")
+    verb = verbs.add_parser(
+        "search",
+        help="search an index by tags or by a file",
+        description="List the files of an index that answer tags, or that sound most like a file: "
+        "rank, score (cosine, or mean probability), path, title, most probable tags.",
+        epilog="examples:\n"
+        "  jetatag search music.index --tags 'piano, slow, -vocal' --top 20\n"
+        "  jetatag search music.index --like song.mp3 --m3u more.m3u",
+    )
+    verb.set_defaults(run=search)
+    verb.add_argument("folder", metavar="INDEX", type=Path, help="what jetatag index made")
+    asked = verb.add_mutually_exclusive_group(required=True)
+    asked.add_argument(
+        "--tags",
+        metavar="TAGS",
+        help="tags wanted, with − before those that are not and a weight behind a colon, such as "
+        "'piano, slow:0.5, -vocal' (write --tags='-vocal, …' where the first begins with −)",
+    )
+    asked.add_argument("--like", metavar="FILE", type=Path, help="an audio file")
+    verb.add_argument(
+        "--top", metavar="N", type=int, default=20, help="files to list (default: %(default)s)"
+    )
+    verb.add_argument(
+        "--by",
+        choices=["space", "classifier"],
+        help="rank by the shared space of tags and music (the default where the run has one), or "
+        "by the classifier's probabilities",
+    )
+    verb.add_argument(
+        "--run",
+        dest="model",
+        metavar="RUN",
+        help="the run that made the index, where it was moved; only --like needs it, for a file "
+        "that the index does not hold",
+    )
+    verb.add_argument("--m3u", metavar="FILE", type=Path, help="write the list as a playlist")
+    verb.add_argument("--json", metavar="FILE", type=Path, help="write the list as JSON")
+    verb = verbs.add_parser(
+        "export",
+        help="write a finished run as a folder to give away: weights, model card, ONNX",
+        description="Write what a finished run is to others: its weights, settings and tags, a "
+        "model card with its scores, and ONNX. jetatag.load and every RUN here take the folder.",
+        epilog="example:\n  jetatag export RUN my-tagger",
+    )
+    verb.set_defaults(run=export)
+    verb.add_argument("model", metavar="RUN", help="run folder")
+    verb.add_argument("out", metavar="DIR", type=Path, help="new folder")
+    verb.add_argument(
+        "--no-onnx", action="store_false", dest="onnx", help="without model.onnx and its libraries"
     )
     verb = verbs.add_parser(
-        "report", help="write one HTML page of runs, to be read without a server"
+        "push",
+        help="upload an exported model to the Hugging Face Hub",
+        description="Upload what jetatag export wrote to the Hugging Face Hub, as who is logged in "
+        "there (hf auth login). Everyone's RUN is then hf://OWNER/NAME.",
+        epilog="example:\n  jetatag push my-tagger ann/my-tagger --private",
+    )
+    verb.set_defaults(run=push)
+    verb.add_argument("folder", metavar="DIR", type=Path, help="what jetatag export wrote")
+    verb.add_argument(
+        "name", metavar="OWNER/NAME", help="the model there; made where there is none"
+    )
+    verb.add_argument("--private", action="store_true", help="make it a private one")
+    verb = verbs.add_parser(
+        "runs",
+        help="list the runs of a folder",
+        description="List every run anywhere under a folder: what it is, how far it came, how it "
+        "does on the validation clips, and what it took.",
+        epilog="example:\n  jetatag runs runs/demo",
+    )
+    verb.set_defaults(run=list_runs)
+    verb.add_argument(
+        "folder",
+        metavar="FOLDER",
+        type=Path,
+        nargs="?",
+        default="runs",
+        help="where to look (default: %(default)s)",
+    )
+    verb = verbs.add_parser(
+        "report",
+        help="write one HTML page of runs, to be read without a server",
+        description="Write tables, figures and settings of finished runs as one page that opens "
+        "anywhere, with the clips they tag best and worst to hear.",
+        epilog="example:\n"
+        "  jetatag report runs/demo/rendered --store data/rendered-demo.store --out demo.html",
     )
     verb.set_defaults(run=report_runs)
-    verb.add_argument("runs", type=Path, nargs="+", help="run folders, or folders that hold runs")
-    verb.add_argument("--out", type=Path, default="report.html", help="default: %(default)s")
-    verb.add_argument("--store", type=Path, help="prepared data of the test clips, to hear them")
-    verb = verbs.add_parser("render", help="write the built-in data set in MagnaTagATune's layout")
+    verb.add_argument(
+        "runs",
+        metavar="RUNS",
+        type=Path,
+        nargs="+",
+        help="run folders, or folders that hold runs",
+    )
+    verb.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        default="report.html",
+        help="the page (default: %(default)s)",
+    )
+    verb.add_argument(
+        "--store",
+        metavar="FOLDER",
+        type=Path,
+        help="prepared data of the test clips, to hear them",
+    )
+    verb = verbs.add_parser(
+        "render",
+        help="write the built-in data set in MagnaTagATune's layout",
+        description="Compose and render tagged music: free to use, the same for the same seed, and "
+        "read like MagnaTagATune. `jetatag reproduce` does this by itself.",
+        epilog="example:\n  jetatag render my_data --clips 300 --seconds 6",
+    )
     verb.set_defaults(run=render)
-    verb.add_argument("folder", type=Path)
-    verb.add_argument("--clips", type=int, default=1200)
-    verb.add_argument("--seconds", type=float, default=10.0, help="length of a clip")
-    verb.add_argument("--seed", type=int, default=0)
-    verb = verbs.add_parser("import-original", help="make a run of the authors' SavedModels")
+    verb.add_argument("folder", metavar="FOLDER", type=Path, help="where to write it")
+    verb.add_argument(
+        "--clips", metavar="N", type=int, default=1200, help="how many (default: %(default)s)"
+    )
+    verb.add_argument(
+        "--seconds", type=float, default=10.0, help="length of a clip (default: %(default)s)"
+    )
+    verb.add_argument(
+        "--seed",
+        metavar="N",
+        type=int,
+        default=0,
+        help="start of all chance (default: %(default)s)",
+    )
+    verb = verbs.add_parser(
+        "import-original",
+        help="make a run of the authors' SavedModels",
+        description="Read the TensorFlow SavedModels of the original code as a run, which can then "
+        "tag, be evaluated and be exported like any other. This takes TensorFlow: pip install "
+        "'jetatag[tensorflow]'.",
+        epilog="example:\n  jetatag import-original saved_models --tags tags.npy",
+    )
     verb.set_defaults(run=import_original)
-    verb.add_argument("folder", type=Path, help="holds encoder/, classifier/ and the rest")
+    verb.add_argument(
+        "folder", metavar="FOLDER", type=Path, help="holds encoder/, classifier/ and the rest"
+    )
     verb.add_argument(
         "--tags",
+        metavar="FILE",
         type=Path,
         required=True,
         help="the model's tags in its order: one a line, or tags.npy",
     )
-    verb.add_argument("--store", type=Path, help="prepared data of the same tags")
-    verb.add_argument("--runs", type=Path, default="runs/original", help="%(default)s if not given")
+    verb.add_argument("--store", metavar="FOLDER", type=Path, help="prepared data of the same tags")
+    verb.add_argument(
+        "--runs",
+        metavar="FOLDER",
+        type=Path,
+        default="runs/original",
+        help="where the run goes (default: %(default)s)",
+    )
     verb.add_argument(
         "--pair-loss",
         default="margin_as_coded",
         choices=["margin_as_coded", "cosine_as_coded"],
         help="what a joint embedding was trained with (default: %(default)s)",
     )
+    verb = verbs.add_parser(
+        "completion",
+        help="print what completes this command in a shell",
+        description="Print the script by which a shell completes verbs, options and files.",
+        epilog="examples:\n"
+        '  eval "$(jetatag completion bash)"                        bash, in ~/.bashrc\n'
+        "  jetatag completion zsh > ~/.zfunc/_jetatag               zsh, a folder in $fpath\n"
+        "  jetatag completion tcsh > ~/.jetatag.csh                 tcsh, sourced in ~/.tcshrc",
+    )
+    verb.set_defaults(run=completion)
+    verb.add_argument("shell", choices=["bash", "zsh", "tcsh"], help="which shell")
     return parser
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from jetatag import baselines, metrics
 from jetatag.files import atomic, read_arrays
 from jetatag.queries import KINDS, answers, classifier_scores, kinds
-from jetatag.runs import Run
+from jetatag.runs import PLACE_SETTINGS, Run
 
 
 class Cell(NamedTuple):
@@ -36,6 +36,8 @@ class Cell(NamedTuple):
 REFERENCES = ("no_je", "no_je_linear", "bce_two_stage")
 """Methods that the others are compared with: the paper's baseline; the same network with one linear
 layer; and the same two stages as joint embedding without a space of tags."""
+TESTED = ("clip_ids", "labels", "tags")
+"""The arrays of scores.npz that say what a run was tested on."""
 NEIGHBOURS = 10
 """Nearest clips whose tags are compared, and first places of a search that are counted."""
 
@@ -89,16 +91,37 @@ def task_of(scores: Mapping[str, np.ndarray]) -> str:
 # Many runs of the same clips
 
 
+def by_test(runs: Iterable[Run]) -> list[list[Run]]:
+    """The runs in lists of the same test clips, labels and tags, in the order given; scores that do
+    not say theirs are refused (`ValueError`)."""
+    found: list[tuple[list[np.ndarray], list[Run]]] = []
+    for run in runs:
+        scores = run.read_arrays("scores.npz")
+        if absent := {*TESTED, "probs"} - scores.keys():
+            raise ValueError(
+                f"{run.folder}/scores.npz lacks {', '.join(sorted(absent))}: score the run again."
+            )
+        tested = [scores[name] for name in TESTED]
+        alike = (own for other, own in found if all(map(np.array_equal, tested, other)))
+        if (own := next(alike, None)) is None:
+            found.append((tested, own := []))
+        own.append(run)
+    return [own for _, own in found]
+
+
 def clip_scores(runs: Sequence[Run]) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
     """Mean probability over windows by run name, each (clip, tag), with the labels and tags.
 
     Runs of different test clips or tags cannot be compared and are refused (`ValueError`).
     """
+    _, *others = by_test(runs)
+    if others:
+        name = others[0][0].config.name
+        raise ValueError(f"{name} was tested on other clips or tags than the runs beside it.")
     arrays = {run.config.name: run.read_arrays("scores.npz") for run in runs}
+    if len(arrays) < len(runs):
+        raise ValueError("some of the runs share a name: compare the runs of one folder.")
     first = next(iter(arrays.values()))
-    for name, own in arrays.items():
-        if any(not np.array_equal(own[key], first[key]) for key in ("clip_ids", "labels", "tags")):
-            raise ValueError(f"{name} was tested on other clips or tags than the runs beside it.")
     return (
         {name: own["probs"].mean(1) for name, own in arrays.items()},
         first["labels"],
@@ -114,11 +137,28 @@ def cell_of(run: Run) -> Cell:
 
 
 def cells(runs: Iterable[Run]) -> dict[Cell, dict[int, Run]]:
-    """The runs of every cell by their seeds."""
+    """The runs of every cell by their seeds; two of one seed, and runs of a cell that differ in
+    more than the seed, are refused (`ValueError`)."""
     found: dict[Cell, dict[int, Run]] = {}
     for run in runs:
-        found.setdefault(cell_of(run), {})[run.config.seed] = run
+        of_seeds = found.setdefault(cell_of(run), {})
+        other = next(iter(of_seeds.values()), run)
+        own, theirs = decisive(run), decisive(other)
+        differing = [name for name, value in own.items() if value != theirs[name]]
+        if differing or run.config.seed in of_seeds:
+            raise ValueError(
+                f"{other.folder} and {run.folder} count as seeds of one method but differ in "
+                f"{', '.join(differing) or 'nothing'}: keep and compare them in folders apart."
+            )
+        of_seeds[run.config.seed] = run
     return {cell: dict(sorted(of_seeds.items())) for cell, of_seeds in found.items()}
+
+
+def decisive(run: Run) -> dict[str, Any]:
+    """What decides a run's weights besides the seed: settings, and the checksum of its data."""
+    apart = ("seed", *PLACE_SETTINGS)
+    settings = {name: v for name, v in run.config.to_dict().items() if name not in apart}
+    return {**settings, "data": run.record["data"].get("checksum")}
 
 
 def results(

@@ -70,6 +70,7 @@ class Run:
             "name": store.name,
             "checksum": store.checksum,
             "split_checksum": split_checksum(store),
+            "peak_normalise": store.peak_normalise,
             "clips_by_split": store.table.split.value_counts().to_dict(),
             "padded_clips": store.table.split[padded].value_counts().to_dict(),
             "tags": list(store.vocabulary.tags),
@@ -267,7 +268,7 @@ def listing(parent: Path | str) -> pd.DataFrame:
     rows = []
     for folder in (folder for folder in folders if (folder / "record.json").is_file()):
         try:
-            rows.append(_listed(Run.open(folder)))
+            rows.append(listed(Run.open(folder)))
         except ValueError as error:
             warnings.warn(f"left out: {error}", stacklevel=2)
     if not rows:
@@ -275,7 +276,8 @@ def listing(parent: Path | str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _listed(run: Run) -> dict[str, Any]:
+def listed(run: Run) -> dict[str, Any]:
+    """A run's row of `listing`."""
     record, history, config = run.record, run.history, run.config
     ap = history.get("valid_average_precision", pd.Series(dtype=float)).dropna()
     stages = record["stages"].values()
@@ -297,12 +299,15 @@ def _listed(run: Run) -> dict[str, Any]:
     }
 
 
-def finished(parent: Path | str) -> list[Run]:
-    """Every run under `parent` that has scores, by name; none is refused in one sentence."""
-    folders = sorted(path.parent for path in Path(parent).glob("*/scores.npz"))
+def finished(parent: Path | str, below: str = "*") -> list[Run]:
+    """Every run in `parent` (with `below` "**": at it or anywhere under it) that has scores, by
+    name; none is refused in one sentence."""
+    folders = sorted(path.parent for path in Path(parent).glob(f"{below}/scores.npz"))
     runs = [Run.open(folder) for folder in folders if (folder / "config.json").is_file()]
     if not runs:
-        raise FileNotFoundError(f"no finished run under {parent}: run notebooks 02 and 03 first.")
+        raise FileNotFoundError(
+            f"no finished run under {parent}: run `jetatag train` or notebooks 02 and 03 first."
+        )
     return runs
 
 

@@ -46,6 +46,7 @@ class AudioStore:
     name: str
     vocabulary: Vocabulary
     sample_rate: int
+    peak_normalise: bool
     checksum: str
     table: pd.DataFrame
     labels: np.ndarray
@@ -87,6 +88,7 @@ class AudioStore:
             name=facts["name"],
             vocabulary=Vocabulary(tuple(facts["tags"]), facts["task"]),
             sample_rate=facts["sample_rate"],
+            peak_normalise=facts["peak_normalise"],
             checksum=facts["checksum"],
             table=table,
             labels=labels,
@@ -294,10 +296,25 @@ def decode(path: Path, sample_rate: int, peak_normalise: bool) -> tuple[np.ndarr
     """One file as (n_samples,) int16 and its peak before scaling; unusable clips raise
     `AudioError` with the reason. Audio beyond full scale is scaled to it, never clipped."""
     audio = load(path, sample_rate)
+    peak = peak_of(audio)
+    return as_stored(audio, peak, peak_normalise), peak
+
+
+def peak_of(audio: np.ndarray) -> float:
+    """Largest absolute value."""
     low, high = extremes(audio)
-    peak = max(high, -low)
+    return max(high, -low)
+
+
+def as_stored(audio: np.ndarray, peak: float, peak_normalise: bool) -> np.ndarray:
+    """Audio, or a block of a recording of that peak, as int16 (n_samples,); scaled in place."""
     audio *= np.float32(FULL_SCALE / (peak if peak_normalise else max(peak, 1)))
-    return np.rint(audio, out=audio).astype("<i2"), peak
+    return np.rint(audio, out=audio).astype("<i2")
+
+
+def as_heard(samples: np.ndarray) -> np.ndarray:
+    """Stored samples as an extractor takes them, float32 in [-1, 1]."""
+    return samples * np.float32(1 / FULL_SCALE)
 
 
 @one_thread()  # a clip: the workers share the cores already

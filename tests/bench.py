@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,13 +27,13 @@ import soxr
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from jetatag import audio, baselines, metrics
+from jetatag import audio, baselines, metrics, search, tagger
 from jetatag.compute import extract, launch, place
 from jetatag.config import Phase, RunConfig, preset
 from jetatag.crops import Crops
 from jetatag.datasets import Index, Vocabulary, load, rendered
 from jetatag.extractors import EXTRACTORS
-from jetatag.files import write_json
+from jetatag.files import write_arrays, write_json
 from jetatag.heads import build_model
 from jetatag.methods import METHODS, STAGE1, kept_epochs, phases_by_epoch
 from jetatag.optimizers import build_optimizer
@@ -203,6 +204,7 @@ def noise_store(folder: Path, n_clips: int, duration_s: float, sample_rate: int 
     tags = Vocabulary(tuple(f"tag {i}" for i in range(N_TAGS)))
     labels = (rng.random((n_clips, N_TAGS)) < 0.1).astype(np.uint8)
     about = {"name": "noise", "vocabulary": tags, "checksum": "none", "report": pd.DataFrame()}
+    about |= {"peak_normalise": False}
     table = pd.DataFrame(columns)
     return AudioStore(folder, sample_rate=sample_rate, table=table, labels=labels, **about)
 
@@ -374,6 +376,153 @@ def bench_bootstrap(n_resamples: int = 2_000, rounds: int = 5) -> None:
     print(told.format(n_resamples, MTAT["test"], N_TAGS, *np.median(taken, axis=0)))
 
 
+PEER_NAME = "musicnn (MTT)"
+PEER = """
+import os, sys, time
+os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+from musicnn.tagger import top_tags
+first, *paths = sys.argv[1:]
+top_tags(first, model="MTT_musicnn", print_tags=False)
+begun, worked = time.perf_counter(), time.process_time()
+for path in paths:
+    top_tags(path, model="MTT_musicnn", print_tags=False)
+print(time.perf_counter() - begun, time.process_time() - worked)
+"""
+"""musicnn as its authors offer it: a call a file, 3-s windows without overlap."""
+
+
+def peer_seconds(python: Path, paths: list[Path]) -> tuple[float, float]:
+    """Seconds, and of processor time, that musicnn takes for `paths` but the first, which warms it
+    up, in a process of its own."""
+    done = subprocess.run([python, "-c", PEER, *paths], capture_output=True, text=True, check=True)
+    return tuple(float(word) for word in done.stdout.split()[-2:])
+
+
+def untrained_run(folder: Path, config: RunConfig) -> Path:
+    """A finished run but for its training: weights of chance, for which speed is the same."""
+    (folder / "store").mkdir(parents=True)
+    store = noise_store(folder / "store", n_clips=10, duration_s=1)
+    run = Run.start(folder, config, store)
+    last = METHODS[config.method].stages[-1].name
+    run.write_tensors(f"{last}.safetensors", build_model(config, store.vocabulary).state_dict())
+    return run.folder
+
+
+def tagger_seconds(run: Path, paths: list[Path]) -> tuple[float, float, float]:
+    """Seconds, and of processor time, of tagging `paths` but the first, which warms it up; and the
+    process's peak memory in MiB."""
+    model = tagger.load(run, device="cpu")
+    model.read(paths[0])
+    begun, worked = time.perf_counter(), time.process_time()
+    for _, reading in model.read_files(paths[1:], workers=len(os.sched_getaffinity(0))):
+        reading.clip_probs  # noqa: B018
+    taken, worked = time.perf_counter() - begun, time.process_time() - worked
+    return taken, worked, peak_memory_mib()
+
+
+def tagging_files(folder: Path) -> dict[str, list[Path]]:
+    """A file to warm up and those to measure: clips of MagnaTagATune's kind, a song's length, and
+    ten minutes."""
+    clips = [folder / path for path in mtat_like(folder, copies=1).table.path]
+    heard, rates = zip(*(soundfile.read(path, dtype="float32") for path in clips), strict=True)
+    long, rate = np.concatenate([*heard, *heard]), rates[0]
+    files = {"16 clips of 29 s": clips[:1] + clips}
+    for minutes in (4, 10):
+        path = folder / f"{minutes} minutes.mp3"
+        soundfile.write(path, long[: minutes * 60 * rate], rate, format="MP3")
+        files[path.stem] = [clips[0], path]
+    return files
+
+
+def bench_tagging(peer: Path | None, n_cores: int, rounds: int = 3) -> None:
+    """Seconds of audio a second from file to tags, decoding included, beside musicnn where `peer`
+    is a Python that has it; each in a process of its own, pinned to the same cores, in turns;
+    medians. On one core, processor time tells under other load, too."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-n_cores:])  # children inherit it
+    cases = {
+        "sample_cnn, width 128": RunConfig(extractor="sample_cnn"),
+        "harmonic_cnn, width 128": RunConfig(),
+        "demo (sample_cnn, width 16)": preset("demo", pair_loss="subset_query"),
+    }
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        files = tagging_files(Path(temporary))
+        runs = {name: untrained_run(Path(temporary) / name, c) for name, c in cases.items()}
+        turns = itertools.product(
+            range(rounds), files.items(), [*runs, *([PEER_NAME] * bool(peer))]
+        )
+        for _, (what, paths), name in turns:
+            if name == PEER_NAME:
+                taken, worked = peer_seconds(peer, paths)
+                peak = float("nan")
+            else:
+                with multiprocessing.get_context("spawn").Pool(1) as process:
+                    taken, worked, peak = process.apply(tagger_seconds, (runs[name], paths))
+            duration_s = sum(soundfile.info(path).duration for path in paths[1:])
+            speeds = {"s/s": duration_s / taken, "s/s of processor": duration_s / worked}
+            rows.append({"files": what, "model": name, **speeds, "peak MiB": peak})
+            print(json.dumps(rows[-1]), flush=True)
+    table = pd.DataFrame(rows).groupby(["files", "model"], sort=False).median()
+    print(table.round(1).to_string())
+
+
+def noise_index(folder: Path, n_files: int, dim: int) -> tuple[search.Index, Path]:
+    """An index of random unit vectors and probabilities under made-up paths, and one real file."""
+    rng, song = np.random.default_rng(0), folder / "song.mp3"
+    vectors = rng.standard_normal((n_files, dim), dtype=np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    probs = rng.random((n_files, N_TAGS), dtype=np.float32)
+    paths = [f"artist {i // 1000:04}/album {i // 10:06}/{i:07}.mp3" for i in range(n_files - 1)]
+    song.write_bytes(b"x")
+    columns = {"path": [*paths, song.name], "size": 1, "mtime_ns": song.stat().st_mtime_ns}
+    files = pd.DataFrame(columns | {"duration_s": 200.0, "title": ""})
+    search.write_rows(folder / "1", search.Rows(files, vectors, probs))
+    space = {"z_query": vectors[:N_TAGS], "z_centre": np.zeros(dim, np.float32)}
+    write_arrays(folder / "space.npz", space)
+    facts = dict.fromkeys(search.FACTS) | {"music": os.path.realpath(folder), "generation": 1}
+    facts |= {"vectors": "z_audio", "tags": [f"tag {i}" for i in range(N_TAGS)]}
+    write_json(folder / "index.json", facts)
+    return search.Index.open(folder), song
+
+
+def search_seconds(n_files: int, dim: int, n_rounds: int = 21) -> pd.DataFrame:
+    """Median seconds (and of processor time) of searching such an index for 20 files and of what
+    bounds it, in turns, after one to warm up, so that its files lie in the page cache; two cores.
+    """
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+    with tempfile.TemporaryDirectory() as folder:
+        index, song = noise_index(Path(folder), n_files, dim)
+        vectors, tags = index.rows.vectors, {"tag 1": 1.0, "tag 2": 1.0, "tag 3": -1.0}
+        query = np.array(vectors[0])
+        actions = {
+            "by tags": lambda: index.tags(tags),
+            "by example": lambda: index.like(song),
+            "by tags, classifier": lambda: index.tags(tags, by="classifier"),
+            "numpy's product alone": lambda: vectors @ query,
+            "reading the vectors once": lambda: vectors.max(),
+            "opening the index": lambda: search.Index.open(folder),
+        }
+        rows = []
+        for number, (name, action) in itertools.product(range(n_rounds + 1), actions.items()):
+            begun, worked = time.perf_counter(), time.process_time()
+            action()
+            taken = time.perf_counter() - begun, time.process_time() - worked
+            rows += [(name, *taken)] if number else []
+    table = pd.DataFrame(rows, columns=["what", "seconds", "processor"])
+    return table.groupby("what", sort=False).median()
+
+
+def bench_search(n_files: int = 1_000_000, dim: int = RunConfig().embedding_dim) -> None:
+    """Exact searches of a million files, in a process of their own."""
+    with multiprocessing.get_context("spawn").Pool(1) as process:
+        taken = process.apply(search_seconds, (n_files, dim))
+    print(f"search of {n_files:,} files × {dim} dimensions, two cores, warm page cache:")
+    for row in taken.itertuples():
+        print(f"  {row.Index}: {1e3 * row.seconds:.0f} ms ({1e3 * row.processor:.0f} of its time)")
+    bandwidth = 4e-9 * n_files * dim / taken.seconds["reading the vectors once"]
+    print(f"  (they are read at {bandwidth:.1f} GB/s)")
+
+
 def bench_data(device: str) -> None:
     """The built-in data set: making it, what it asks of a model; feeding; stage 2."""
     n_clips, duration_s = rendered.SIZES["demo"]
@@ -394,13 +543,29 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
     parser.add_argument("--out", type=Path, default=Path("benchmarks.json"))
+    parser.add_argument(
+        "--tagging",
+        action="store_true",
+        help="measure the tagger only, beside musicnn where --peer or JETATAG_MUSICNN names a "
+        "Python that has it (pip install --no-deps musicnn; librosa, tensorflow, tf-keras)",
+    )
+    peer = os.environ.get("JETATAG_MUSICNN")
+    parser.add_argument("--peer", type=Path, default=peer and Path(peer), help="see --tagging")
+    parser.add_argument("--cores", type=int, default=os.cpu_count(), help="of --tagging")
+    parser.add_argument("--searching", action="store_true", help="measure searches only")
     parser.add_argument("--cost", action="store_true", help="count a paper run's operations only")
     given = parser.parse_args()
     if given.cost:
         return bench_cost()
+    if given.searching:
+        return bench_search()
+    if given.tagging:
+        return bench_tagging(given.peer, given.cores)
     bench_extractors(given.batches, given.device, given.precision, given.out)
     bench_data(given.device)
     bench_bootstrap()
+    bench_search()
+    bench_tagging(given.peer, given.cores)
 
 
 if __name__ == "__main__":

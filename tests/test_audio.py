@@ -139,7 +139,7 @@ def test_a_failing_disk_is_no_fault_of_the_file(tmp_path, monkeypatch):
     """libsndfile only says that something was wrong with the system, or finds the file short."""
     file = write_mp3(tmp_path / "a.mp3").open("rb", buffering=0)
     monkeypatch.setattr("jetatag.audio._opened", lambda path: file)
-    monkeypatch.setattr(soundfile, "SoundFile", raising(soundfile.LibsndfileError(2)))
+    monkeypatch.setattr("jetatag.audio.ForwardFile", raising(soundfile.LibsndfileError(2)))
     monkeypatch.setattr(Path, "open", raising(OSError(errno.EIO, "Input/output error")))
     with pytest.raises(OSError, match="Input/output error"):
         load(tmp_path / "a.mp3", 16_000)

@@ -99,7 +99,7 @@ BAD_FILES = {
     ),
     "FLAC of 68 billion samples by its header": (
         patched(LENGTH_AT, b"\xff" * 5, format="FLAC"),
-        "left out: unreadable",
+        "left out: truncated",
     ),
     "FLAC written into a pipe": (
         patched(LENGTH_AT, b"\xf0" + bytes(4), format="FLAC"),

@@ -4,7 +4,9 @@ import importlib.util
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from jetatag.config import RunConfig
 
@@ -45,3 +47,12 @@ def test_noise_feeds_like_any_store(bench, tmp_path):
     store = bench.noise_store(tmp_path, n_clips=10, duration_s=1)
     assert store.read([9], [8_000], 16_000).shape == (1, 16_000)
     assert len(store.rows("train")) == 9 and store.labels.shape == (10, bench.N_TAGS)
+
+
+def test_the_tagger_is_timed_from_files(bench, tmp_path):
+    config = RunConfig(extractor="sample_cnn", width=4, device="cpu")
+    run = bench.untrained_run(tmp_path / "run", config)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(80_000)
+    soundfile.write(tmp_path / "a.wav", noise, 16_000)
+    taken, worked, peak = bench.tagger_seconds(run, [tmp_path / "a.wav"] * 3)
+    assert 0 < taken < 60 and 0 < worked < 60 and peak > 100

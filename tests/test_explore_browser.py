@@ -144,7 +144,7 @@ def answers(url: str) -> bool:
 
 
 def run_cell(browser) -> bool:
-    """Run the only cell; whether it runs already, for a kernel that only just starts may miss it."""
+    """Run the only cell, again if a kernel that only just starts missed it; whether it runs."""
     cell, prompt = one(browser, ".jp-CodeCell .cm-content"), one(browser, ".jp-InputPrompt")
     if cell is None or prompt.text != "[ ]:":
         return cell is not None and prompt.text != ""

@@ -1,5 +1,7 @@
 """The grid: which runs, on which data, with which parameters, and what a cluster is asked for."""
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jetatag import cli
+from jetatag import grid
 from jetatag.config import PRESETS, preset
 
 ROOT = Path(__file__).parents[1]
@@ -26,54 +28,58 @@ def values_of(name, **changes):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_a_grid(name):
     values = values_of(name)
-    cli.check_parameters(values, sorted((ROOT / "notebooks").glob("0*.ipynb")))
-    assert {"je", "no_je", "no_je_linear"} <= {run.method for run in cli.grid(values).values()}
+    grid.check_parameters(values, sorted((ROOT / "notebooks").glob("0*.ipynb")))
+    assert {"je", "no_je", "no_je_linear"} <= {run.method for run in grid.trained(values).values()}
 
 
 def test_the_papers_grid_is_whole():
-    runs = cli.grid(values_of("paper")).values()
+    runs = grid.trained(values_of("paper")).values()
     cells = {(run.extractor, run.method, run.pair_loss) for run in runs}
     extractors = {run.extractor for run in runs}
     assert len(extractors) == 6 and {run.seed for run in runs} == {0, 1, 2}
     for extractor in extractors:
-        for method, pair_loss in (("je", "cosine"), ("je", "cosine_as_coded"), ("no_je", "none")):
-            assert (extractor, method, pair_loss) in cells
+        for pair_loss in ("cosine", "cosine_as_coded", "margin_as_coded", "subset_query"):
+            assert (extractor, "je", pair_loss) in cells
+        for method in ("no_je", "no_je_linear", "bce_two_stage"):
+            assert (extractor, method, "none") in cells
+    readme = (ROOT / "README.md").read_text()
+    assert len(runs) == int(re.search(r"These are (\d+) runs", readme).group(1))
     assert all(run.width == 128 and run.crop_samples in (59_049, 80_000) for run in runs)
 
 
 def test_entries_that_list_values_stand_for_each_of_them():
     entry = {"method": ["no_je", "no_je_linear"], "pair_loss": "none", "label_share": [0.5, 1.0]}
-    grid = cli.grid(values_of("demo", trained=[entry], seed=[3, 4]))
-    assert list(grid)[:2] == ["no_je-sample_cnn-labels50-seed3", "no_je-sample_cnn-seed3"]
-    assert len(grid) == 2 * 2 * 2 and {run.seed for run in grid.values()} == {3, 4}
-    own = cli.grid(values_of("demo", trained=[{**entry, "seed": 7, "width": 5}], seed=[3, 4]))
+    runs = grid.trained(values_of("demo", trained=[entry], seed=[3, 4]))
+    assert list(runs)[:2] == ["no_je-sample_cnn-labels50-seed3", "no_je-sample_cnn-seed3"]
+    assert len(runs) == 2 * 2 * 2 and {run.seed for run in runs.values()} == {3, 4}
+    own = grid.trained(values_of("demo", trained=[{**entry, "seed": 7, "width": 5}], seed=[3, 4]))
     assert {(run.seed, run.width) for run in own.values()} == {(7, 5)}
     with pytest.raises(ValueError, match="names the run no_je-sample_cnn-seed0 twice"):
-        cli.grid(values_of("demo", trained=[{"method": "no_je", "pair_loss": "none"}] * 2))
+        grid.trained(values_of("demo", trained=[{"method": "no_je", "pair_loss": "none"}] * 2))
 
 
 def test_a_runs_parameters_say_what_it_is():
-    for name, run in cli.grid(values_of("study")).items():
-        told = cli.run_parameters(run, "study")
+    for name, run in grid.trained(values_of("study")).items():
+        told = grid.run_parameters(run, "study")
         again = preset("study", **told.pop("settings") | told)
         assert again == run and again.name == name
-    assert "width" not in cli.run_parameters(preset("study"), "study")["settings"]
+    assert "width" not in grid.run_parameters(preset("study"), "study")["settings"]
 
 
 def test_several_data_sets_share_what_they_do_not_say():
-    own = cli.own_data("paper", ["mtat=/data/mtat", "dcase2017=/data/dcase/"], None)
+    own = grid.own_data("paper", ["mtat=/data/mtat", "dcase2017=/data/dcase/"], None)
     values = values_of("paper") | own
-    by_dataset = cli.by_dataset(values)
+    by_dataset = grid.by_dataset(values)
     assert by_dataset["mtat"]["tag"] == "techno" and by_dataset["dcase2017"]["tag"] == ""
     assert by_dataset["dcase2017"]["store"] == "/data/dcase.store"
     assert by_dataset["mtat"]["runs"] == "runs/paper-mtat+dcase2017/mtat"
     assert by_dataset["mtat"]["preset"] == by_dataset["dcase2017"]["preset"] == "paper"
-    (only,) = cli.by_dataset(values_of("demo")).values()
+    (only,) = grid.by_dataset(values_of("demo")).values()
     assert only["dataset"] == "rendered" and only["runs"] == "runs/demo/rendered"
     with pytest.raises(ValueError, match="names a data set twice"):
-        cli.own_data("paper", ["a", "mtat=b"], None)
+        grid.own_data("paper", ["a", "mtat=b"], None)
     with pytest.raises(ValueError, match="must name for each data set its own parameters"):
-        cli.by_dataset(values_of("demo", datasets={"mtat": "/data"}))
+        grid.by_dataset(values_of("demo", datasets={"mtat": "/data"}))
 
 
 def dry_run(tmp_path, *options, **changes):
@@ -93,7 +99,7 @@ def test_a_cluster_is_asked_for_a_gpu_a_training(tmp_path):
         for name in ("mtat", "speech_commands")
     }
     told = dry_run(tmp_path, "--workflow-profile", "notebooks/profiles/slurm", datasets=datasets)
-    n_runs = len(cli.grid(values_of("paper")))
+    n_runs = len(grid.trained(values_of("paper")))
     counts = dict(line.split() for line in told.splitlines() if len(line.split()) == 2)
     assert int(counts["train_stage2"]) == 2 * n_runs and counts["evaluate"] == "2"
     assert counts["prepare_mtat"] == counts["prepare_speech_commands"] == "1"
@@ -102,8 +108,69 @@ def test_a_cluster_is_asked_for_a_gpu_a_training(tmp_path):
     assert not any("gpu=" in job for job in told.split("rule ") if job.startswith("evaluate"))
 
 
-def test_a_run_left_out_leaves_the_others(tmp_path):
-    gone = "no_je-harmonic_cnn-seed0"
-    scores = f"mtat/{gone}/scores.npz"
-    assert scores in dry_run(tmp_path)
-    assert scores not in dry_run(tmp_path, "--config", f'without=["{gone}"]')
+def two_data_sets(tmp_path):
+    places = {"runs": str(tmp_path / "runs"), "out": str(tmp_path / "runs"), "preset": "demo"}
+    datasets = {
+        name: {"data": "/data", "store": str(tmp_path / name)} for name in ("mtat", "dcase2017")
+    }
+    return values_of("demo", **places, datasets=datasets)
+
+
+def test_what_is_left_out_on_one_data_set_is_there_on_the_other(tmp_path):
+    values = two_data_sets(tmp_path)
+    first, *others = grid.cells(values)["mtat"]
+    params = {name: values[name] for name in ("datasets", "trained", "extractor", "seed")}
+    told = dry_run(tmp_path, "--config", f'only={{"mtat": {json.dumps(others)}}}', **params)
+    assert f"mtat/{first}/scores.npz" not in told and f"mtat/{others[0]}/scores.npz" in told
+    assert "prepare_dcase2017" not in told and "dcase2017/results" not in told
+    told = dry_run(tmp_path, **params)
+    assert f"mtat/{first}/scores.npz" in told and f"dcase2017/{first}/scores.npz" in told
+    with pytest.raises(ValueError, match="unknown run 'no_such'"):
+        grid.cells(values | {"only": {"mtat": ["no_such"]}})
+    with pytest.raises(ValueError, match="unknown data set 'rendered'"):
+        grid.cells(values | {"only": {"rendered": []}})
+
+
+def write_finished(folder, runs, tables=("results", "spaces")):
+    for file in [f"{run}/scores.npz" for run in runs] + [f"{table}.parquet" for table in tables]:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+
+
+def test_runs_without_scores_go_and_data_sets_without_runs_or_tables(tmp_path):
+    values = two_data_sets(tmp_path)
+    used = {name: list(runs) for name, runs in grid.cells(values).items()}
+    others = used["mtat"][1:]
+    assert grid.finished(values, used) == {}
+    write_finished(tmp_path / "runs" / "mtat", others, tables=())
+    fewer = grid.finished(values, used)
+    assert fewer == {"mtat": others}  # to be tried with those
+    assert grid.finished(values, fewer) == {}  # tried, and the tables are not there
+    write_finished(tmp_path / "runs" / "mtat", ())
+    assert grid.finished(values, fewer) == fewer
+    write_finished(tmp_path / "runs" / "dcase2017", used["dcase2017"])
+    assert grid.finished(values, used) == {"mtat": others, "dcase2017": used["dcase2017"]}
+
+
+def test_what_failed_is_told_once_with_where_to_read_why(tmp_path):
+    values = two_data_sets(tmp_path)
+    first, *others = grid.cells(values)["mtat"]
+    executed = tmp_path / "runs" / "mtat" / "notebooks"
+    executed.mkdir(parents=True)
+    for stage in ("02_train_stage1", "03_train_stage2"):
+        (executed / f"{stage}.{others[0]}.ipynb").write_text('{"exception": true}')
+    why = executed / f"02_train_stage1.{first}.ipynb"
+    why.write_text('{"metadata": {"papermill": {"exception": true}}}')
+    (executed / f"03_train_stage2.{first}.ipynb").write_text('{"exception": false}')
+    assert list(grid.failures(values, {"mtat": others})) == [
+        f"{first} on mtat did not finish; see {why}",
+        "dcase2017 did not finish and is left out of the common tables; see "
+        f"{tmp_path / 'runs' / 'dcase2017' / 'notebooks'}",
+    ]
+
+
+def test_only_what_computes_on_a_gpu_takes_one(tmp_path):
+    told = dry_run(tmp_path, "--printshellcmds", device="cpu", seed=0, extractor="sample_cnn")
+    jobs = [job for job in told.split("rule ") if job.startswith("train_stage")]
+    assert jobs and all("python -m jetatag.gpus cpu env" in job for job in jobs)
+    assert not any("gpu=1" in job for job in jobs)

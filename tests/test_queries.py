@@ -46,6 +46,6 @@ def test_the_classifier_ranks_by_the_product_of_its_probabilities():
 def test_a_weighted_query_adds_the_tags_directions_from_the_centre():
     z_query = np.array([[3.0, 1.0], [1.0, 0.5], [1.0, 1.0]], np.float32)  # two tags and a pair
     asked = queries.weighted_query(z_query, np.array([1.0, 1.0], np.float32), np.array([1.0, -0.5]))
-    assert asked.dtype == np.float32 and np.allclose(asked, [1.0, 0.5])
+    assert asked.dtype == np.float32 and np.allclose(asked, [1.0, 0.5 * queries.BARRED_SHARE])
     absent = queries.weighted_query(z_query[2:], z_query[2], np.array([1.0]))
     assert np.array_equal(absent, [0, 0])

@@ -4,7 +4,7 @@ import io
 import re
 import shutil
 from base64 import b64decode
-from dataclasses import replace
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -16,11 +16,12 @@ import yaml
 from scored import scored_run
 from sklearn.metrics import label_ranking_average_precision_score
 
-from jetatag import cli, metrics, report, results
+from jetatag import baselines, cli, figures, metrics, report, results
 from jetatag.config import RunConfig
 from jetatag.datasets import Vocabulary
 from jetatag.predict import describe
-from jetatag.runs import Run
+from jetatag.report import evaluation, listening, sections
+from jetatag.runs import Run, finished
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 NASTY = ("<script>alert(1)</script>", 'high" onload="x', "cash & '$\\oops$'", "{{ never }}")
@@ -57,10 +58,11 @@ class Page(HTMLParser):
         if {"td", "th"} & set(self.open):
             self.tables[-1][-1][-1] += data
 
-    def table(self, *heads):
-        """The rows, by first cell, of the first table that has these heads."""
+    def table(self, *heads, by=1):
+        """The rows, by their first cells (so many as `by`), of the first table of these heads."""
         (head, *rows), *_ = [t for t in self.tables if set(heads) <= set(t[0])]
-        return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+        keys = [row[0] if by == 1 else tuple(row[:by]) for row in rows]
+        return {k: dict(zip(head, row, strict=True)) for k, row in zip(keys, rows, strict=True)}
 
     def sounds(self):
         """(samples, rate) of every player."""
@@ -80,9 +82,9 @@ def made(tiny_store, tiny_config, tmp_path_factory):
             scored_run(parent, config, tiny_store, seed, sharpness)
     rows = tiny_store.rows("test")
     frequency = np.tile(tiny_store.labels.mean(0, dtype=np.float32), (len(rows), 1))
-    floor = {**describe(tiny_store, rows), "tag_frequency": frequency}
-    np.savez(parent / "baselines.npz", **floor)
-    return SimpleNamespace(parent=parent, store=tiny_store, runs=report.scored_runs([parent]))
+    floor = dict.fromkeys(baselines.NAMES, frequency)
+    np.savez(parent / "baselines.npz", **describe(tiny_store, rows), **floor)
+    return SimpleNamespace(parent=parent, store=tiny_store, runs=finished(parent))
 
 
 @pytest.fixture(scope="module")
@@ -104,73 +106,87 @@ def test_the_page_is_whole_and_needs_nothing_beside_itself(made, text):
     assert not outer and "@import" not in text and "url(" not in text
     assert ("html", {"lang": "en"}) in read.tags and "<title>jetatag report: " in text
     images = [attributes for tag, attributes in read.tags if tag == "img"]
-    assert len(images) == 4 + len(made.runs) and all(image["alt"] for image in images)
+    assert len(images) == 7 and all(image["alt"] for image in images)
     for image in images:
         assert b"<svg" in b64decode(image["src"].removeprefix("data:image/svg+xml;base64,"))
     assert str(made.parent) not in text and str(made.store.folder) not in text
 
 
 def test_the_numbers_are_those_of_the_results_table(made, text):
-    read, table = Page(text), results.results(made.runs, n_resamples=50)
-    table = table[(table.tag == "") & (table.seed != "mean")]
+    read = Page(text)
+    table = results.results(made.runs, n_resamples=50, floor=made.parent / "baselines.npz")
+    table = table[(table.tag == "") & (table.minus == "")]
     heads = {"micro_window": ("ROC-AUC", "PR-AUC"), "macro_clip": ("ROC-AUC", "average precision")}
     names = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "average_precision": "average precision"}
     checked = 0
     for protocol, shown in heads.items():
-        told = read.table("run", *shown)
-        for row in table[table.protocol == protocol].itertuples():
-            loss = f"-{row.pair_loss}" if row.method == "je" else ""
-            run = f"{row.method}{loss}-{row.extractor}-seed{row.seed}"
-            text = f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
-            if row.metric in names and names[row.metric] in shown:
-                assert told[run][names[row.metric]].startswith(text + ", by group [")
+        means = read.table("method", *shown)
+        seeds = read.table("method", "seed", *shown, by=2)
+        for row in table[(table.protocol == protocol) & table.metric.isin(names)].itertuples():
+            name = "je · subset_query" if row.method == "je" else row.method
+            told = [seeds[name, row.seed]] if row.seed else []
+            told += [means[name]] if row.seed in ("", "mean") else []
+            for shown_row in told:
+                text = f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]\nby group ["
+                assert shown_row[names[row.metric]].startswith(text)
                 checked += 1
-        assert told["tag_frequency (no audio)"]["ROC-AUC"][0] == "0"
-    assert checked == 16
-    assert told["tag_frequency (no audio)"]["ROC-AUC"].startswith("0.500 [0.500, 0.500]")
+    assert checked == 2 * 2 * (2 * 2 + 2 * 2 + 2)  # protocols, metrics; seeds, means twice, floor
+    assert means["tag_frequency"]["ROC-AUC"].startswith("0.500 [0.500, 0.500]")
 
 
 def test_intervals_by_group_and_metrics_not_known_here_are_shown():
-    rows = {"run": ["a", "a", "b"], "metric": ["roc_auc", "new_one", "roc_auc"], "value": 0.5}
+    rows = {"method": ["a", "a", "b"], "metric": ["roc_auc", "new_one", "roc_auc"], "value": 0.5}
     rows = pd.DataFrame(rows).assign(low=0.4, high=0.6, group_low=[0.3, np.nan, np.nan])
-    table = report.protocol_table(rows.assign(group_high=0.7)).set_index("run")
+    table = sections.wide(rows.assign(group_high=0.7), ["method"]).set_index("method")
     assert table.loc["a"].tolist() == [
-        "0.500 [0.400, 0.600], by group [0.300, 0.700]",
+        "0.500 [0.400, 0.600]\nby group [0.300, 0.700]",
         "0.500 [0.400, 0.600]",
     ]
-    assert table.loc["b"].tolist() == ["0.500 [0.400, 0.600]", "–"]
+    assert table.loc["b"].isna().tolist() == [False, True]
     assert table.columns.tolist() == ["ROC-AUC", "new one"]
 
 
 def test_differences_are_paired_over_clips_and_seeds(made, text):
-    row = Page(text).table("first", "second")["je-subset_query-sample_cnn"]
-    assert row["second"] == "no_je-sample_cnn" and row["seeds"] == "0, 1"
+    row = Page(text).table("first", "average precision")["je · subset_query"]
+    assert row["minus"] == "no_je"
     scores, labels, _ = results.clip_scores(made.runs)
     je, no_je = np.split(np.stack(list(scores.values())), 2)
     told = metrics.paired_difference(labels, je, no_je, n_resamples=50).set_index("metric")
     value, low, high = told.loc["average_precision", ["difference", "low", "high"]]
     assert low > 0
-    by_clip, _, by_group = row["average precision"].partition(", by group ")
-    assert by_clip == f"{value:+.3f} [{low:+.3f}, {high:+.3f}]" and by_group.endswith("] *")
+    by_clip, _, by_group = row["average precision"].partition("\nby group ")
+    assert by_clip == f"{value:+.3f} [{low:+.3f}, {high:+.3f}] *" and by_group.endswith("]")
 
 
-def test_seeds_of_one_cell_are_told_from_runs_of_other_settings(made, tiny_config, tmp_path):
-    wide = tiny_config.replace(width=5, seed=2)
-    stranger = scored_run(tmp_path, wide, made.store, 5)
-    (one,) = report.comparisons([*made.runs, stranger])
-    told = {cell.label: list(cell.of_seed) for cell in one.cells}
-    assert told == {
-        "je-subset_query-sample_cnn-seed0": [0, 1],
-        "no_je-sample_cnn": [0, 1],
-        "je-subset_query-sample_cnn-seed2": [2],
+def test_what_differs_in_more_than_the_seed_is_told_apart(made, tiny_config, tmp_path):
+    wide = scored_run(tmp_path / "wide", tiny_config.replace(width=5, seed=2), made.store, 5)
+    named = evaluation.evaluate([*made.runs, wide], 20).cells
+    assert {name: list(seeds) for name, seeds in named.items()} == {
+        "je · subset_query, width 4": [0, 1],
+        "no_je, width 4": [0, 1],
+        "je · subset_query, width 5": [2],
     }
-    je, no_je, other = one.cells
-    assert report.pairs(one.cells) == [(je, no_je), (other, no_je)]
-    assert report.pairs([je, other]) == [(other, je)]
-    seeds = report.difference_table(replace(one, scored=[*je.of_seed.values(), other.first]), 20, 0)
-    assert seeds["seeds"].tolist() == ["2 against 0"]
-    differing = report.differing_settings(one)
-    assert differing["setting"].tolist() == ["method", "pair_loss", "width", "seed"]
+    # A name says nothing of the number of windows: only the folder tells the two apart.
+    windows = tiny_config.replace(n_windows=7, seed=2)
+    other = scored_run(tmp_path / "windows", windows, made.store, 5)
+    one = evaluation.evaluate([*made.runs, other], 20)
+    assert {name: list(seeds) for name, seeds in one.cells.items()} == {
+        "je · subset_query, report0/runs": [0, 1],
+        "no_je, report0/runs": [0, 1],
+        f"je · subset_query, {tmp_path.name}/windows": [2],
+    }
+    differing = sections.differing_settings(one)
+    assert differing.columns.tolist() == ["runs", "n_windows"]
+    assert differing.n_windows.tolist() == ["3", "3", "7"]
+
+
+def test_of_many_cells_the_best_of_every_method_is_drawn(made, tiny_config, tmp_path, monkeypatch):
+    sharp = tiny_config.replace(method="je", pair_loss="cosine")
+    one = evaluation.evaluate([*made.runs, scored_run(tmp_path, sharp, made.store, 3, 9.0)], 20)
+    assert list(one.shown) == list(one.cells) and len(one.cells) == 3
+    monkeypatch.setattr(evaluation, "MOST_SHOWN", 2)
+    fewer = evaluation.Evaluation(**{f.name: getattr(one, f.name) for f in fields(one)})
+    assert list(fewer.shown) == ["no_je", "je · cosine"]
 
 
 def test_each_tag_s_best_is_marked(made, text):
@@ -208,7 +224,7 @@ def test_the_clips_that_rank_best_and_worst_are_heard(made):
     read = Page(page([run], made.store))
     scores = run.read_arrays("scores.npz")
     probs, tagged = scores["probs"].mean(1), scores["labels"].any(axis=1)
-    ranking = report.ranking_precision(scores["labels"], probs)
+    ranking = listening.ranking_precision(scores["labels"], probs)
     best, worst = [t for t in read.tables if t[0][0] == "clip"]
     precisions = [[float(row[1]) for row in rows[1:]] for rows in (best, worst)]
     n = len(precisions[0])
@@ -236,9 +252,9 @@ def test_the_ranking_precision_is_scikit_learn_s_and_the_hand_s():
     rng = np.random.default_rng(0)
     labels, probs = rng.random((30, 6)) < 0.4, rng.integers(0, 4, (30, 6)) / 4  # with ties
     labels[:, 0] |= ~labels.any(axis=1)
-    ours = report.ranking_precision(labels, probs)
+    ours = listening.ranking_precision(labels, probs)
     assert ours.mean() == pytest.approx(label_ranking_average_precision_score(labels, probs))
-    hand = report.ranking_precision(np.array([[1, 0, 1], [0, 0, 0]]), np.array([[9, 5, 2]] * 2))
+    hand = listening.ranking_precision(np.array([[1, 0, 1], [0, 0, 0]]), np.array([[9, 5, 2]] * 2))
     assert hand == pytest.approx([(1 / 1 + 2 / 3) / 2, np.nan], nan_ok=True)
 
 
@@ -250,8 +266,7 @@ def test_an_excerpt_is_the_middle_of_the_clip(made, sample_rate, coded):
     table = store.table.iloc[:1].assign(n_samples=len(sound))
     store = replace(store, table=table)
     store.__dict__["_samples"] = (20_000 * sound).astype(np.int16)
-    source = report.excerpt(store, 0).partition(",")[2]
-    heard, rate = soundfile.read(io.BytesIO(b64decode(source)))
+    heard, rate = soundfile.read(io.BytesIO(listening.excerpt(store, 0)))
     assert rate == coded and abs(len(heard) / rate - 10) < 0.2
     spectrum = abs(np.fft.rfft(heard))
     assert np.fft.rfftfreq(len(heard), 1 / rate)[spectrum.argmax()] == pytest.approx(1000, abs=2)
@@ -288,31 +303,31 @@ def test_one_multiclass_run_is_shown_without_differences_or_tag_correlation(
     read = Page(page([scored_run(tmp_path, tiny_config, store, 0)]))
     windows, clips = (set(t[0]) for t in read.tables if "accuracy" in t[0])
     assert {"ROC-AUC", "PR-AUC"} <= windows and {"ROC-AUC", "average precision"} <= clips
-    assert not {"s1-differences"} & set(read.ids) and not read.sounds()
+    assert not any("minus" in t[0] for t in read.tables) and not read.sounds()
     images = [attributes["alt"] for tag, attributes in read.tags if tag == "img"]
     assert len(images) == 4 and not any("correlations" in alt for alt in images)
 
 
 def test_runs_of_one_name_are_told_apart_by_their_folders(made, tiny_config, tmp_path):
     again = scored_run(tmp_path / "again", tiny_config, made.store, 9)
-    labels = [one.label for one in report.comparisons([*made.runs, again])[0].scored]
-    name = tiny_config.name
-    assert labels[0].endswith(f"/runs/{name}") and labels[-1].endswith(f"/again/{name}")
-    assert len(set(labels)) == 5
+    one = evaluation.evaluate([*made.runs, again], 20)
+    assert [name.rpartition("/")[2] for name in one.cells] == ["runs", "runs", "again"]
+    assert len(one.runs) == 5
 
 
 def test_the_settings_train_the_run_again(made, text):
     blocks = re.findall(r"<pre>(.*?)</pre>", text, flags=re.S)
     told = [RunConfig.from_dict(yaml.safe_load(block)) for block in blocks]
-    assert told == [run.config for run in made.runs]
+    assert told == [run.config for run in made.runs if run.config.seed == 0]
+    assert text.count("with the first of the seeds 0, 1") == 2
 
 
 def test_the_same_runs_give_the_same_bytes(made, text):
-    assert page(report.scored_runs([made.parent]), made.store) == text
+    assert page(finished(made.parent), made.store) == text
 
 
 def test_the_command_writes_the_page_and_finds_each_run_once(made, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(report.figures.LAYOUTS, "umap", report.figures.LAYOUTS["pca"])
+    monkeypatch.setitem(figures.LAYOUTS, "umap", figures.LAYOUTS["pca"])
     out = tmp_path / "pages" / "report.html"
     given = [str(made.parent), str(made.runs[0].folder)]
     assert cli.main(["report", *given, "--out", str(out), "--store", str(made.store.folder)]) == 0
@@ -322,8 +337,8 @@ def test_the_command_writes_the_page_and_finds_each_run_once(made, tmp_path, mon
 
 
 def test_mistakes_are_refused_in_one_sentence(made, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no run with scores under .*absent: train one"):
-        report.scored_runs([made.parent, tmp_path / "absent"])
+    with pytest.raises(FileNotFoundError, match=r"no finished run under .*absent: run `jetatag"):
+        report.write([made.parent, tmp_path / "absent"], tmp_path / "page.html")
     labels = 1 - made.store.labels
     with pytest.raises(ValueError, match="does not hold the test clips of these runs"):
         page(made.runs, replace(made.store, labels=labels))

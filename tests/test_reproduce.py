@@ -64,21 +64,53 @@ def test_from_nothing_to_results_and_maps(tmp_path, capfd):
     assert "another process is at work" in capfd.readouterr().err
 
 
-def test_a_run_that_fails_leaves_its_notebook_and_the_others_go_on(tmp_path, capfd):
-    lost = tmp_path / "runs" / "rendered" / "no_je_early_stop-sample_cnn-seed0"
-    lost.mkdir(parents=True)
-    (lost / "config.json").write_text("no settings")  # a damaged run folder
-    (lost / "history.csv").write_text("")
-    cells = TRAINED[:-1] + ", {method: no_je_early_stop, pair_loss: none}]"
-    assert reproduce(tmp_path, f"trained={cells}") == 1
+def write_classes(root: Path, n_clips: int) -> Path:
+    for number in range(n_clips):
+        name, pitch = ("low", 200) if number % 2 else ("high", 2000)
+        write_wav(root / name / f"{number}.wav", tone(pitch, 1.0), RATE)
+    return root
+
+
+def damage(run: Path) -> None:
+    run.mkdir(parents=True)
+    (run / "config.json").write_text("no settings")
+    (run / "history.csv").write_text("")
+
+
+def test_what_fails_on_one_data_set_leaves_its_notebook_and_the_others_whole(tmp_path, capfd):
+    """Three small data sets: of one a run fails, and one cannot be prepared."""
+    music, lost = write_mtat(tmp_path / "music"), tmp_path / "lost"
+    write_classes(tmp_path / "classes", 40)
+    for number in range(40):
+        (lost / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        (lost / "ab"[number % 2] / f"{number}.wav").write_text("no sound")
+    datasets = {"mtat": music, "folder": tmp_path / "classes", "lost": lost}
+    own = {name: {"data": str(data), "tag": ""} for name, data in datasets.items()}
+    own = {name: told | {"store": f"{told['data']}.store"} for name, told in own.items()}
+    own["lost"] |= {"dataset": "folder"}
+    runs, gone = tmp_path / "runs", "no_je_early_stop-sample_cnn-seed0"
+    damage(runs / "folder" / gone)
+    changes = [f"trained={TRAINED[:-1]}, {{method: no_je_early_stop, pair_loss: none}}]"]
+    changes += [f"datasets={json.dumps(own)}", "settings={sample_rate: 8000}"]
+    assert reproduce(tmp_path, *changes) == 1
     told = capfd.readouterr()
-    assert "no_je_early_stop-sample_cnn-seed0 on rendered did not finish; see " in told.err
-    executed = tmp_path / "runs/rendered/notebooks"
-    failed = executed / "03_train_stage2.no_je_early_stop-sample_cnn-seed0.ipynb"
-    assert "is not valid JSON" in failed.read_text()
-    table = pd.read_parquet(tmp_path / "runs" / "results.parquet")
-    assert {"je", "no_je", "no_je_linear"} <= set(table.method)
-    assert "no_je_early_stop" not in set(table.method) and "Paired differences" in told.out
+    sentences = [line for line in told.err.splitlines() if line.startswith("jetatag: ")]
+    executed = runs / "folder" / "notebooks" / f"03_train_stage2.{gone}.ipynb"
+    assert sentences == [
+        f"jetatag: {gone} on folder did not finish; see {executed}",
+        "jetatag: lost did not finish and is left out of the common tables; see "
+        f"{runs / 'lost' / 'notebooks' / '01_prepare_data.ipynb'}",
+    ]
+    assert "is not valid JSON" in executed.read_text() and "Paired differences" in told.out
+    table = pd.read_parquet(runs / "results.parquet").query("seed == '0' and minus == ''")
+    methods = {name: set(rows.method) for name, rows in table.groupby("dataset")}
+    both = {"je", "no_je", "no_je_linear"}
+    assert methods == {"mtat": both | {"no_je_early_stop"}, "folder": both}
+    embeddings = (runs / "folder" / "notebooks" / "05_embeddings.ipynb").read_text()
+    assert embeddings.count("figure 2 needs 5 test clips, not 4: prepare more") == 2
+    facts = json.loads((tmp_path / "classes.store" / "store.json").read_text())
+    assert facts["sample_rate"] == 8_000
+    assert (runs / "folder" / "figures" / "shared_space.png").is_file()
 
 
 def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd):
@@ -92,28 +124,12 @@ def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd):
     assert not (tmp_path / "runs").exists()
 
 
-def write_classes(root: Path, n_clips: int) -> Path:
-    for number in range(n_clips):
-        name, pitch = ("low", 200) if number % 2 else ("high", 2000)
-        write_wav(root / name / f"{number}.wav", tone(pitch, 1.0), RATE)
-    return root
-
-
-def test_few_clips_are_enough_or_refused_before_anything_runs(tmp_path, capfd):
+def test_too_few_clips_are_refused_before_anything_runs(tmp_path, capfd):
     few = str(write_classes(tmp_path / "few", 20))
     command = ["reproduce", "--preset", "smoke", "--dataset", "folder", "--data", few]
     assert cli.main([*command, "--set", f"store={tmp_path / 'store'}"]) == 2
     told = capfd.readouterr().err
     assert "has 2 tagged clips to test on" in told and told.count("\n") == 1
-    places = [f"data={write_classes(tmp_path / 'some', 40)}", "dataset=folder", "tag=''"]
-    assert reproduce(tmp_path, *places, "settings={sample_rate: 8000}") == 0
-    embeddings = (tmp_path / "runs/folder/notebooks/05_embeddings.ipynb").read_text()
-    assert embeddings.count("figure 2 needs 5 test clips, not 4: prepare more") == 2
-    facts = json.loads((tmp_path / "store" / "store.json").read_text())
-    assert (
-        facts["sample_rate"] == 8_000
-        and (tmp_path / "runs/folder/figures/shared_space.png").is_file()
-    )
 
 
 def test_data_that_cannot_be_read_is_one_sentence_before_anything_runs(tmp_path, capfd):
@@ -140,6 +156,33 @@ def test_a_store_of_another_sample_rate_is_one_sentence_before_anything_runs(
     told = capfd.readouterr().err
     assert "holds audio at 16,000 Hz and the settings say 8,000: name another" in told
     assert told.count("\n") == 1 and not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("ours", [False, True], ids=["of one's own", "slurm"])
+def test_a_profile_says_where_jobs_run_and_how_many(tmp_path, capfd, ours):
+    """The whole way of the command but for the jobs themselves: the profile asks for a dry run."""
+    slurm = (ROOT / "notebooks/profiles/slurm/config.yaml").read_text()
+    profile = tmp_path / "profile" / "config.yaml"
+    profile.parent.mkdir()
+    profile.write_text((slurm if ours else "cores: 3\n") + "\ndry-run: true\n")
+    places = [f"{name}={tmp_path / name}" for name in ("data", "store", "runs", "out")]
+    command = ["reproduce", "--preset", "smoke", "--profile", str(profile.parent)]
+    command += ["--set", *places, "device=auto"]
+    assert cli.main(command if ours else [*command, "--cores", "2"]) == 0
+    told = capfd.readouterr()
+    jobs = (told.out + told.err).split("rule ")
+    training = [job for job in jobs if job.startswith("train_stage2")]
+    assert len(training) == 4 and all("gpu=1" in job for job in training)
+    assert all(("runtime=2880" in job) == ours for job in training)
+    (preparing,) = {job for job in jobs if job.startswith("prepare_rendered:")}
+    assert ours or "threads: 2" in preparing  # what the command line says goes before the profile
+    assert not list(tmp_path.rglob("*.ipynb"))
+
+
+def test_a_folder_that_is_no_profile_is_one_sentence(tmp_path, capfd):
+    assert cli.main(["reproduce", "--preset", "smoke", "--profile", str(tmp_path)]) == 2
+    told = capfd.readouterr().err
+    assert "holds no config.yaml" in told and told.count("\n") == 1
 
 
 def test_render_writes_a_data_set(tmp_path):

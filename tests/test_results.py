@@ -164,3 +164,27 @@ def test_runs_of_other_clips_are_refused(made, tiny_store, tiny_config, tmp_path
         results.results(made[0], 2, floor=tmp_path / "floor.npz")
     with pytest.raises(ValueError, match="no run with method = bce"):
         runs.pick(made[0], method="bce_two_stage")
+
+
+def test_runs_that_are_no_seeds_of_one_method_are_refused(tiny_store, tiny_config, tmp_path):
+    told = {"n_windows": 7, "stage2_crops": 3}
+    runs_of = [
+        scored_run(tmp_path / "a", tiny_config, tiny_store, 0),
+        scored_run(tmp_path / "b", tiny_config.replace(seed=1, **told), tiny_store, 1),
+        scored_run(tmp_path / "c", tiny_config, tiny_store, 2),
+    ]
+    with pytest.raises(ValueError, match=r"a/.* and .*b/.* differ in stage2_crops, n_windows:"):
+        results.cells(runs_of[:2])
+    with pytest.raises(ValueError, match="differ in nothing: keep and compare them in folders"):
+        results.cells(runs_of[::2])
+    with pytest.raises(ValueError, match="some of the runs share a name"):
+        results.clip_scores(runs_of[::2])
+    assert [len(seeds) for seeds in results.cells(runs_of[:1]).values()] == [1]
+
+
+def test_runs_are_sorted_by_what_they_were_tested_on(made, tmp_path):
+    first, second, *_ = made[0]
+    scores = first.read_arrays("scores.npz")
+    other = runs.Run(tmp_path, first.config)
+    other.write_arrays("scores.npz", {**scores, "labels": 1 - scores["labels"]})
+    assert results.by_test([first, other, second]) == [[first, second], [other]]

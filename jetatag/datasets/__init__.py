@@ -9,7 +9,16 @@ from jetatag.config import check_arguments, refuse_unknown
 from jetatag.datasets import dcase2017, folder, mtat, speech_commands
 from jetatag.datasets.index import SPLITS, DataWarning, Index, Vocabulary
 
-__all__ = ["DATASETS", "SPLITS", "DataWarning", "Index", "Vocabulary", "load", "refuse_options"]
+__all__ = [
+    "DATASETS",
+    "LICENCES",
+    "SPLITS",
+    "DataWarning",
+    "Index",
+    "Vocabulary",
+    "load",
+    "refuse_options",
+]
 
 DATASETS = {
     "rendered": mtat.load,
@@ -21,6 +30,16 @@ DATASETS = {
 """Loaders by name. The built-in set is written in MagnaTagATune's own layout and read by the
 same function."""
 
+LICENCES = {
+    "rendered": "made by jetatag (MIT) of rendered MIDI, no recordings; its tag statistics are of "
+    "MagnaTagATune (CC BY-NC-SA 3.0)",
+    "mtat": "CC BY-NC-SA 3.0 (MagnaTagATune, Law et al., ISMIR 2009; music by Magnatune)",
+    "dcase2017": "labels CC BY 4.0 (AudioSet, Google); the sound is of YouTube videos, each its "
+    "owner's",
+    "speech_commands": "CC BY 4.0 (Warden, 2018; Google)",
+    "folder": "that of the files, a folder of the trainer's own",
+}
+"""By whose leave each data set may be used, for what is passed on."""
 
 NOT_OPTIONS = ("root", "name")
 

@@ -123,12 +123,6 @@ class Clips:
         best = np.argsort(-self.mean_probs[clip], kind="stable")[:top]
         return ", ".join(f"{self.tags[i]} {self.mean_probs[clip, i]:.2f}" for i in best)
 
-    def taggram(self, clip: int) -> pd.DataFrame:
-        """Probability of each tag over a clip's time: a row a window (index: its start in
-        seconds), a column a tag."""
-        index = pd.Index(self.starts_s[clip], name="start_s")
-        return pd.DataFrame(self.probs[clip], index=index, columns=list(self.tags))
-
     # What may be asked
 
     def space_scores(self, weights: Mapping[str, float]) -> np.ndarray:
@@ -183,12 +177,15 @@ class Clips:
         return file.getvalue()
 
     def figure(self, clip: int) -> Figure:
-        """A clip's spectrogram, where there is a store, and its taggram, the true tags marked."""
+        """A clip's taggram, true tags marked by •, below its spectrogram where there is a store."""
         audio, sample_rate = self.waveform(clip) if self.store else (None, 0)
-        true = [tag for tag, carried in zip(self.tags, self.labels[clip], strict=True) if carried]
-        taggram = self.taggram(clip)
-        title = self.titles[clip]
-        return figures.taggram(taggram, self.window_s, true, audio, sample_rate, title)
+        carried = zip(self.tags, self.labels[clip], strict=True)
+        names = [f"• {tag}" if true else tag for tag, true in carried]
+        starts_s, order = np.unique(self.starts_s[clip], return_index=True)
+        halfway = (starts_s[1:] + starts_s[:-1] + self.window_s) / 2  # between two windows' centres
+        edges_s = np.concatenate([starts_s[:1], halfway, starts_s[-1:] + self.window_s])
+        probs = self.probs[clip, order]
+        return figures.taggram(probs, edges_s, names, audio=audio, sample_rate=sample_rate)
 
     @cached_property
     def _directions(self) -> np.ndarray:

@@ -45,10 +45,10 @@ def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
             f"{extractor.name} needs at least {extractor.min_samples:,} samples, not "
             f"{waveform.shape[1]:,}: take longer crops or pad them with silence."
         )
-    if len(waveform) < (extractor.min_batch if extractor.training else 1):
+    if waveform.shape[0] < (extractor.min_batch if extractor.training else 1):
         raise ValueError(
             f"{extractor.name} needs {extractor.min_batch} waveforms or more in training and one "
-            f"in inference, not {len(waveform)}: batch normalisation compares them."
+            f"in inference, not {waveform.shape[0]}: batch normalisation compares them."
         )
 
 
@@ -156,12 +156,21 @@ class ConvNorm(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training:
             return self.norm(self.conv(x))
+        return functional_call(self.conv, self._folded(), x)
+
+    def _folded(self) -> dict[str, torch.Tensor]:
         scale = self.norm.weight * (self.norm.running_var + self.norm.eps).rsqrt()
-        folded = {
+        return {
             "weight": self.conv.weight * scale.reshape(-1, *[1] * (self.conv.weight.ndim - 1)),
             "bias": (self.conv.bias - self.norm.running_mean) * scale + self.norm.bias,
         }
-        return functional_call(self.conv, folded, x)
+
+    def folded(self) -> nn.Module:
+        """The one convolution, at the present weights; this module is spent."""
+        with torch.no_grad():
+            for name, values in self._folded().items():
+                getattr(self.conv, name).copy_(values)
+        return self.conv
 
 
 def conv_norm_1d(n_in: int, n_out: int, size: int = 3) -> ConvNorm:

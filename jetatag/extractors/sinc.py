@@ -89,6 +89,15 @@ class SincConv(nn.Conv1d):
         delayed = torch.einsum("oft,fn->ton", self.weight, self.filters())
         return sum(F.pad(taps, (t, STRIDE - 1 - t)) for t, taps in enumerate(delayed))
 
+    @torch.no_grad()
+    def as_convolution(self) -> nn.Conv1d:
+        """The same at the present weights as one plain convolution, for what knows no FFT."""
+        kernel = self.kernel()
+        conv = nn.Conv1d(1, *kernel.shape, stride=STRIDE, padding=self.n_zeros)
+        conv.weight.copy_(kernel[:, None])
+        conv.bias.copy_(self.bias)
+        return conv.requires_grad_(False)
+
     @torch.compiler.disable  # complex numbers are not for its code generator
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # Autocast's bfloat16 would keep two to three digits, and there is no FFT in it.

@@ -6,8 +6,8 @@ order in grey print and for colour-blind readers, and no meaning hangs on colour
 line styles or hatching repeat it. Wrong shapes and names are refused with a `ValueError`.
 """
 
-from jetatag.figures._style import NAMES, PALE_TO_DARK
-from jetatag.figures.data import mel_spectrogram, tag_correlation, tag_counts, taggram
+from jetatag.figures._style import PALE_TO_DARK, line_name, named
+from jetatag.figures.data import mel_spectrogram, tag_correlation, tag_counts
 from jetatag.figures.layouts import FEWEST_POINTS, LAYOUTS, layout
 from jetatag.figures.results import (
     ablation,
@@ -17,13 +17,12 @@ from jetatag.figures.results import (
     scores_with_intervals,
 )
 from jetatag.figures.spaces import maps, retrieval, semantics, shared_space, tag_map
-from jetatag.figures.tags import calibration, gain_per_tag, per_tag
+from jetatag.figures.tags import calibration, gain_per_tag, per_tag, taggram
 from jetatag.figures.training import curves_by_method, loss_curves
 
 __all__ = [
     "FEWEST_POINTS",
     "LAYOUTS",
-    "NAMES",
     "PALE_TO_DARK",
     "ablation",
     "calibration",
@@ -31,10 +30,12 @@ __all__ = [
     "gain_per_tag",
     "label_curves",
     "layout",
+    "line_name",
     "loss_curves",
     "maps",
     "measured_gains",
     "mel_spectrogram",
+    "named",
     "per_tag",
     "published_gains",
     "retrieval",

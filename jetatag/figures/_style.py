@@ -205,7 +205,9 @@ def _free_place(
     point: np.ndarray, size: np.ndarray, taken: Sequence[Bbox], frame: Bbox
 ) -> tuple[np.ndarray, Bbox]:
     """The first (offset of the text's centre, its box) that is free, or the last one tried."""
-    for radius, angle in product((5, 12, 22, 34, 48, 64), np.linspace(0, 2 * np.pi, 16, False)):
+    for radius, angle in product(
+        (5, 12, 22, 34, 48, 64, 82, 102, 124), np.linspace(0, 2 * np.pi, 16, False)
+    ):
         direction = np.array([np.cos(angle), np.sin(angle)])
         offset = direction * (radius + size / 2)
         box = Bbox.from_bounds(*(point + offset - size / 2), *size)

@@ -1,11 +1,10 @@
 """What a data set holds: tags, their correlation, a clip."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 
 import librosa
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
@@ -17,7 +16,6 @@ from jetatag.figures._style import (
     DARK,
     LIGHT,
     MIDDLE,
-    PALE_TO_DARK,
     name_rows,
     panels,
     refuse_misfit,
@@ -100,7 +98,7 @@ def mel_spectrogram(audio: np.ndarray, sample_rate: int, title: str = "") -> Fig
     """
     figure, axes = panels(2, 1, (8, 4), height_ratios=(1, 3), sharex=True)
     wave, picture = axes[:, 0]
-    shown = _draw_mel(picture, audio, sample_rate)
+    shown = draw_mel(picture, audio, sample_rate)
     wave.plot(np.arange(len(audio)) / sample_rate, audio, color=DARK, linewidth=0.4)
     wave.set(ylabel="amplitude", ylim=(-1.05, 1.05), title=title)
     wave.tick_params(labelbottom=False)
@@ -109,7 +107,8 @@ def mel_spectrogram(audio: np.ndarray, sample_rate: int, title: str = "") -> Fig
     return figure
 
 
-def _draw_mel(ax: Axes, audio: np.ndarray, sample_rate: int) -> QuadMesh:
+def draw_mel(ax: Axes, audio: np.ndarray, sample_rate: int) -> QuadMesh:
+    """The mel spectrogram of `mel_spectrogram` in axes of one's own."""
     audio = np.asarray(audio, dtype=np.float32)
     if audio.ndim != 1 or not len(audio):
         raise ValueError(f"audio has shape {audio.shape}: give one mono waveform (sample,).")
@@ -120,40 +119,3 @@ def _draw_mel(ax: Axes, audio: np.ndarray, sample_rate: int) -> QuadMesh:
     )
     ax.set(xlabel="", ylabel="frequency (Hz)", xlim=(0, len(audio) / sample_rate))
     return shown
-
-
-def taggram(
-    probs: pd.DataFrame,
-    window_s: float,
-    true: Collection[str] = (),
-    audio: np.ndarray | None = None,
-    sample_rate: int = 0,
-    title: str = "",
-    top: int = 12,
-) -> Figure:
-    """Draw how probable each tag is over a clip's time, below its spectrogram if audio is given.
-
-    probs : a row a window (index: its start in seconds), a column a tag; window_s : how long a
-    window is (seconds); true : tags the clip carries, marked by •; audio : (sample,) in [-1, 1] at
-    sample_rate (Hz). The `top` tags that are most probable anywhere are shown, and all true ones.
-    """
-    strongest = probs.max().sort_values(ascending=False, kind="stable").index
-    shown = [tag for i, tag in enumerate(strongest) if i < top or tag in true]
-    shown = probs[shown].mean().sort_values(kind="stable").index.tolist()
-    tall = 0.9 + 0.19 * len(shown)
-    heights = [tall] if audio is None else [1.9, tall]
-    figure, axes = panels(len(heights), 1, (7, sum(heights)), height_ratios=heights, sharex=True)
-    if audio is not None:
-        level = _draw_mel(axes[0, 0], audio, sample_rate)
-        figure.colorbar(level, ax=axes[0, 0], label="level (dB)", format="%d")
-    below, centres = axes[-1, 0], probs.index.to_numpy() + window_s / 2
-    edges = [probs.index[0], *(centres[1:] + centres[:-1]) / 2, probs.index[-1] + window_s]
-    cells = below.pcolormesh(
-        edges, range(len(shown) + 1), probs[shown].T, cmap=PALE_TO_DARK, vmin=0, vmax=1
-    )
-    names = [f"• {tag}" if tag in true else tag for tag in shown]
-    below.set_yticks(np.arange(len(shown)) + 0.5, names, fontsize=8)
-    below.set(xlabel="time (s)", ylabel="tag (•: true)" if true else "tag")
-    figure.colorbar(cells, ax=below, label="probability")
-    axes[0, 0].set_title(title)
-    return figure

@@ -1,0 +1,193 @@
+"""What a run gives away: weights, card and ONNX that say what the run says; the Hub's library is
+replaced at its door."""
+
+import json
+import shutil
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import soundfile
+import torch
+from scored import finished_run, told_apart
+
+import jetatag
+from jetatag import cli, hub, share
+from jetatag.config import RunConfig
+from jetatag.datasets import DATASETS, LICENCES, Vocabulary
+from jetatag.extractors import EXTRACTORS
+from jetatag.heads import build_model
+from jetatag.tagger import FILES, Tagger
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_config, tiny_store):
+    return finished_run(tmp_path_factory.mktemp("runs"), tiny_config, tiny_store)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, run):
+    return share.export(run.folder, tmp_path_factory.mktemp("away") / "model")
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory):
+    path = tmp_path_factory.mktemp("music") / "song.wav"
+    noise = 0.1 * np.random.default_rng(0).standard_normal(10 * 16_000)
+    soundfile.write(path, noise * np.linspace(0.1, 1, len(noise)), 16_000)
+    return path
+
+
+def test_what_is_loaded_again_answers_alike(run, exported, song):
+    before, after = (jetatag.load(folder, device="cpu") for folder in (run.folder, exported))
+    theirs, ours = before.read(song), after.read(song)
+    for name in ("starts_s", "probs", "h", "z_audio"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+    for ours, theirs in zip(after.space(), before.space(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert str(after) == str(before) and after.peak_normalise == before.peak_normalise
+
+
+def test_nothing_of_a_clip_is_given_away(exported):
+    names = {"README.md", "config.json", "embeddings.npz", "model.onnx", "model.safetensors"}
+    assert {path.name for path in exported.iterdir()} == {*names, "record.json"}
+    kept = np.load(exported / "embeddings.npz")
+    assert set(kept) == {"tags", "queries", "z_query", "z_centre", "z_single"}
+
+
+def test_the_card_tells_what_one_must_know(run, exported):
+    card = (exported / "README.md").read_text()
+    front, body = card.split("---\n")[1:]
+    assert "pipeline_tag: audio-classification" in front
+    data = run.record["data"]
+    for told in (run.config.name, data["checksum"], data["split_checksum"], LICENCES["mtat"]):
+        assert told in body
+    assert "30 train, 3 valid, 7 test" in body and "| macro_clip | average_precision | 0." in body
+    assert "7 clips of 3 windows" in body and "] | [0." in body and "model.onnx" in body
+    assert all(tag in body for tag in data["tags"]) and "each recording scaled" in body
+
+
+def test_every_data_set_has_a_licence_to_tell():
+    assert LICENCES.keys() == DATASETS.keys()
+
+
+def test_a_run_without_joint_embedding_scores_or_onnx(tmp_path, tiny_config, tiny_store, song):
+    config = tiny_config.replace(method="no_je_linear", pair_loss="none")
+    run = finished_run(tmp_path, config, tiny_store)
+    for file in ("scores.npz", "scores.valid.npz", "embeddings.npz"):
+        (run.folder / file).unlink()
+    exported = share.export(run.folder, tmp_path / "away", onnx=False)
+    names = {"README.md", "config.json", "model.safetensors", "record.json"}
+    assert {path.name for path in exported.iterdir()} == names
+    card = (exported / "README.md").read_text()
+    assert "Not scored." in card and "onnx" not in card and "pair loss" not in card
+    assert jetatag.load(exported).read(song).z_audio is None
+
+
+# ONNX
+
+
+@pytest.mark.parametrize("name", list(EXTRACTORS))
+def test_onnx_answers_as_torch_does(tmp_path, name):
+    """Every extractor, with batches other than the one it was written with."""
+    vocabulary = Vocabulary(tuple(f"tag {i}" for i in range(5)))
+    config = RunConfig(extractor=name, width=4, device="cpu")
+    model = told_apart(build_model(config, vocabulary)).requires_grad_(False)
+    data = {"name": "folder", "clips_by_split": {}}
+    share.write_onnx(Tagger(tmp_path, config, vocabulary, model, True, data), tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(1)
+    for n in (1, 4):
+        audio = 0.3 * torch.randn(n, config.crop_samples, generator=generator)
+        (probs,) = session.run(["probs"], {"audio": audio.numpy()})
+        ours = model.classifier(model.extractor(audio)).sigmoid().numpy()
+        assert probs.shape == (n, 5) and probs.dtype == np.float32 and np.ptp(ours) > 0.01
+        np.testing.assert_allclose(probs, ours, rtol=0, atol=1e-4)
+
+
+def test_onnx_knows_its_tags(run, exported):
+    props = {p.key: p.value for p in onnx.load(exported / "model.onnx").metadata_props}
+    assert tuple(json.loads(props["tags"])) == run.vocabulary.tags
+    assert props["sample_rate"] == "16000" and json.loads(props["peak_normalise"]) is True
+
+
+def test_onnx_that_answers_otherwise_is_refused(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(share.FromAudio, "forward", lambda self, audio: audio[:, :4].sigmoid())
+    with pytest.raises(ValueError, match="the ONNX model differs from torch by"):
+        share.export(run.folder, tmp_path / "away")
+    assert not list(tmp_path.rglob("*.onnx")) and not (tmp_path / "away" / "config.json").exists()
+
+
+def test_without_onnx_or_hub_the_extra_is_named(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert cli.main(["export", str(run.folder), str(tmp_path / "away")]) == 2
+    assert "pip install 'jetatag[onnx]'" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ImportError, match=r"pip install 'jetatag\[hub\]'"):
+        jetatag.load("hf://someone/something")
+
+
+def test_a_folder_in_use_is_left_alone(run, tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("keep")
+    assert cli.main(["export", str(run.folder), str(tmp_path)]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+# The Hub
+
+
+@pytest.fixture
+def the_hub(monkeypatch, tmp_path):
+    """Keeps models in a folder, and notes what it was asked."""
+    import huggingface_hub
+
+    asked = []
+
+    def create_repo(name, private, exist_ok):
+        asked.append((name, private, exist_ok))
+
+    def upload_folder(repo_id, folder_path, commit_message):
+        shutil.copytree(folder_path, tmp_path / "hub" / repo_id)
+
+    def snapshot_download(repo_id, revision, allow_patterns):
+        asked.append((repo_id, revision, allow_patterns))
+        if not (tmp_path / "hub" / repo_id).is_dir():
+            raise huggingface_hub.errors.RepositoryNotFoundError(
+                "404 Client Error.\nRepository Not Found",
+                response=SimpleNamespace(headers={}, request=None),
+            )
+        return str(tmp_path / "hub" / repo_id)
+
+    api = SimpleNamespace(create_repo=create_repo, upload_folder=upload_folder)
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    return asked
+
+
+def test_there_and_back(exported, the_hub, song, capsys):
+    assert cli.main(["push", str(exported), "someone/tagger", "--private"]) == 0
+    assert capsys.readouterr().out == "hf://someone/tagger\n"
+    assert the_hub == [("someone/tagger", True, True)]
+    there = jetatag.load("hf://someone/tagger@v1")
+    assert the_hub[1] == ("someone/tagger", "v1", list(FILES))
+    np.testing.assert_array_equal(there.read(song).probs, jetatag.load(exported).read(song).probs)
+
+
+def test_what_the_hub_refuses_is_one_sentence(the_hub, song, capsys):
+    assert cli.main(["tag", "hf://someone/gone", str(song)]) == 2
+    told = "jetatag: hf://someone/gone cannot be fetched: 404 Client Error.\n"
+    assert capsys.readouterr().err == told
+
+
+def test_only_an_export_is_pushed(run, the_hub, capsys):
+    assert cli.main(["push", str(run.folder), "someone/tagger"]) == 2
+    assert "is no exported model" in capsys.readouterr().err and not the_hub
+
+
+def test_addresses_are_told_from_folders(monkeypatch, exported):
+    monkeypatch.setattr(hub, "fetch", lambda address, files: exported)
+    assert jetatag.load("hf://a/b").folder == exported

@@ -1,0 +1,376 @@
+"""A finished run on files: what it hears, how it counts, and what becomes of bad ones."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import torch
+from scored import finished_run
+
+import jetatag
+from jetatag import cli, figures, listening, tagger
+from jetatag.audio import load, resample, resample_blocks, stream
+from jetatag.listening import cut, rechunk
+from jetatag.runs import Run
+from jetatag.store import as_heard, build
+from jetatag.tagger import Reading
+
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_config, tiny_store):
+    return finished_run(tmp_path_factory.mktemp("runs"), tiny_config, tiny_store)
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return jetatag.load(run.folder, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Four files of different kinds, two of them bad."""
+    root = tmp_path_factory.mktemp("music")
+    write(root / "a.wav", noise(10.0, RATE), RATE)
+    write(root / "b" / "stereo.flac", noise(23.3, 44_100, channels=2), 44_100)
+    (root / "b" / "empty.mp3").touch()
+    (root / "c.ogg").write_text("no music " * 100)
+    (root / "notes.txt").write_text("not audio by its name")
+    return root
+
+
+def noise(duration_s, rate, channels=1, seed=0):
+    """Noise whose colour and loudness change, so that no two windows sound alike."""
+    rng, n_samples = np.random.default_rng(seed), round(duration_s * rate)
+    loudness = 0.02 + 0.2 * np.sin(np.linspace(0, 7, n_samples)) ** 2
+    audio = rng.standard_normal((n_samples, channels)) * loudness[:, None]
+    return np.cumsum(audio, axis=0) / (1 + np.arange(n_samples)[:, None] ** 0.5) + 0.3 * audio
+
+
+def write(path, audio, rate, **kind):
+    path.parent.mkdir(exist_ok=True)
+    soundfile.write(path, audio, rate, **kind)
+    return path
+
+
+# Streams
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000])
+def test_resampling_by_blocks_is_resampling_the_whole(rate):
+    audio = noise(3.1, rate)[:, 0].astype(np.float32)
+    cuts = np.sort(np.random.default_rng(rate).integers(0, len(audio), 9))
+    blocks = list(resample_blocks(np.split(audio, cuts), rate, RATE))
+    whole = resample(audio, rate, RATE)
+    assert len(blocks) > 1
+    np.testing.assert_allclose(np.concatenate(blocks), whole, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "channels"),
+    [("a.wav", 16_000, 1), ("a.flac", 44_100, 2), ("a.mp3", 22_050, 1), ("a.ogg", 48_000, 6)],
+)
+def test_a_file_by_blocks_is_the_whole_file(tmp_path, monkeypatch, name, rate, channels):
+    path = write(tmp_path / name, noise(2.7, rate, channels), rate)
+    whole = load(path, RATE)
+    monkeypatch.setattr("jetatag.audio.BLOCK", 5_000)
+    blocks = list(stream(path, RATE))
+    assert len(blocks) > 3
+    np.testing.assert_allclose(np.concatenate(blocks), whole, rtol=0, atol=1e-6)
+
+
+def test_what_is_wrong_late_in_a_file_is_said_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("jetatag.audio.BLOCK", 5_000)
+    audio = noise(3.0, RATE)[:, 0]
+    audio[-1] = np.nan
+    write(tmp_path / "nan.wav", audio, RATE, subtype="FLOAT")
+    write(tmp_path / "silent.wav", np.zeros(40_000), RATE)
+    for name, reason in (("nan.wav", "not numbers"), ("silent.wav", "silent")):
+        with pytest.raises(ValueError, match=reason):
+            list(stream(tmp_path / name, RATE))
+
+
+def test_a_long_file_is_not_held_in_memory(tmp_path):
+    """Half an hour at 16 kHz would be 115 MB; what a process of its own grows by while it reads."""
+    with soundfile.SoundFile(tmp_path / "long.wav", "w", 8_000, 1) as file:
+        minute = noise(60.0, 8_000)
+        for _ in range(30):
+            file.write(minute)
+    program = f"""
+import resource
+from pathlib import Path
+from jetatag import listening
+listening.HELD_S = 60
+def read(n_blocks):
+    blocks = listening.stored_blocks(Path({str(tmp_path / "long.wav")!r}), {RATE}, True)
+    return sum(len(block) for _, block in zip(range(n_blocks), blocks))
+read(3)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert read(10**9) == 30 * 60 * {RATE}
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert int(told.stdout) < 40_000, told.stderr  # KiB
+
+
+def test_windows_hold_every_sample_once_and_the_last_ends_with_the_file():
+    for n_samples in (1, 7, 9, 10, 11, 19, 20, 21, 35, 40, 47, 120, 121):
+        signal = np.arange(1, n_samples + 1, dtype=np.int16)
+        for n_blocks, at_once in ((1, 3), (4, 1), (5, 2)):
+            stretches = list(cut(np.array_split(signal, n_blocks), 10, at_once))
+            read = np.concatenate([stretch.samples for stretch in stretches])
+            starts = [start for stretch in stretches for start in stretch.starts]
+            assert stretches[-1].end == n_samples and max(map(len, read)) == 10
+            whole = [10 * i for i in range(n_samples // 10)]
+            assert starts == whole + ([max(0, n_samples - 10)] if n_samples % 10 else [])
+            padded = np.pad(signal, (0, max(0, 10 - n_samples)))
+            np.testing.assert_array_equal(read, [padded[start : start + 10] for start in starts])
+
+
+def test_chunks_are_the_signal():
+    signal = np.arange(100, dtype=np.int16)
+    chunks = list(rechunk(np.split(signal, [3, 4, 50]), 16))
+    assert [len(chunk) for chunk in chunks] == [16] * 6 + [4]
+    np.testing.assert_array_equal(np.concatenate(chunks), signal)
+
+
+# Readings
+
+
+@pytest.mark.parametrize("peak_normalise", [True, False])
+def test_it_hears_what_the_run_heard(
+    mtat_folder, tmp_path, tiny_config, tiny_store, peak_normalise
+):
+    """The very samples of the store, scaled or not as the run's data were."""
+    from jetatag.datasets import mtat
+
+    index = mtat.load(mtat_folder)
+    store = build(index, tmp_path / "store", peak_normalise=peak_normalise, workers=1)
+    model = jetatag.load(finished_run(tmp_path, tiny_config, store).folder, device="cpu")
+    assert model.peak_normalise == peak_normalise
+    row, n_samples = 5, tiny_config.crop_samples
+    stored = store.read([row], [0], store.lengths[row])[0]
+    blocks = listening.stored_blocks(index.audio_root / store.table.path[row], RATE, peak_normalise)
+    np.testing.assert_array_equal(as_heard(np.concatenate(list(blocks))), stored)
+    reading = model.read(index.audio_root / store.table.path[row])
+    starts = np.round(reading.starts_s * RATE).astype(int)
+    audio = torch.from_numpy(store.read([row] * len(starts), starts, n_samples))
+    with torch.no_grad():
+        h = model.model.extractor(audio)
+        probs = model.model.classifier(h).sigmoid()
+        z_audio = model.model.projection(h)
+    for ours, theirs in ((reading.h, h), (reading.probs, probs), (reading.z_audio, z_audio)):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_every_second_counts_once():
+    """2.5 windows: the last, which the one before half overlaps, weighs half."""
+    starts, probs = np.array([0.0, 4.0, 6.0]), np.array([[0.0, 1], [0.5, 0], [1, 1]], np.float32)
+    reading = Reading(starts, probs, probs, None, 10.0)
+    np.testing.assert_allclose(reading.edges_s, [0, 4, 8, 10])
+    np.testing.assert_allclose(reading.clip_probs, [0.4, 0.6])
+    short = Reading(starts[:1], probs[:1], probs[:1], None, 1.5)
+    np.testing.assert_allclose(short.edges_s, [0, 1.5])
+    np.testing.assert_allclose(short.clip_probs, [0, 1])
+
+
+def test_the_table_is_sorted_and_of_the_mean(model, folder):
+    table, reading = model.tag(folder / "a.wav"), model.read(folder / "a.wav")
+    assert sorted(table.tag) == sorted(model.vocabulary.tags)
+    assert table.prob.is_monotonic_decreasing and table.prob.between(0, 1).all()
+    assert table.prob.max() - table.prob.min() > 0.01  # the weights tell tags apart
+    column = model.vocabulary.columns([table.tag[0]])[0]
+    assert table.prob[0] == pytest.approx(reading.clip_probs[column])
+    assert reading.probs.shape == (3, len(table)) and reading.duration_s == 10
+    assert np.ptp(reading.probs, axis=0).max() > 1e-3  # and windows
+
+
+def test_rate_and_channels_make_no_difference(model, tmp_path):
+    """Both rates hold the same band; the right channel alone is twice as loud as the mean."""
+    plain = resample(noise(9.0, 8_000)[:, 0].astype(np.float32), 8_000, RATE)
+    plain *= 0.9 / np.abs(plain).max()
+    high = resample(plain, RATE, 48_000)
+    write(tmp_path / "plain.wav", plain, RATE, subtype="FLOAT")
+    write(tmp_path / "high.wav", high[:, None] * [0, 1], 48_000, subtype="FLOAT")
+    ours, theirs = (model.read(tmp_path / f"{name}.wav") for name in ("plain", "high"))
+    np.testing.assert_allclose(ours.probs, theirs.probs, atol=2e-3)
+
+
+def test_a_long_file_reads_as_one_that_is_held(model, folder, monkeypatch):
+    whole = model.read(folder / "b" / "stereo.flac")
+    monkeypatch.setattr(listening, "HELD_S", 5)  # one window at a time, decoded twice
+    again = model.read(folder / "b" / "stereo.flac")
+    assert whole.duration_s == again.duration_s == pytest.approx(23.3)
+    for name in ("starts_s", "probs", "h", "z_audio"):
+        np.testing.assert_allclose(getattr(whole, name), getattr(again, name), atol=1e-5)
+
+
+def test_a_clip_shorter_than_a_window_is_padded(model, tmp_path):
+    reading = model.read(write(tmp_path / "short.wav", noise(1.5, RATE), RATE))
+    assert reading.starts_s.tolist() == [0] and reading.duration_s == 1.5
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_files_come_in_order_and_a_bad_one_is_told(model, folder, workers):
+    paths = [folder / "a.wav", folder / "b" / "empty.mp3", folder / "gone.wav", folder / "c.ogg"]
+    paths += [folder / "b" / "stereo.flac"]
+    heard = []
+    told = list(model.read_files(paths, workers, heard.append))
+    assert [path for path, _ in told] == paths
+    alone, _, _, _, last = (reading for _, reading in told)
+    np.testing.assert_array_equal(alone.probs, model.read(paths[0]).probs)
+    assert last.duration_s == pytest.approx(23.3) and sum(heard) == pytest.approx(33.3)
+    reasons = [reading for _, reading in told[1:4]]
+    assert reasons[0] == "empty file (0 bytes)" and reasons[1] == "audio file missing"
+    assert "not recognised as audio" in reasons[2]
+
+
+def test_who_stops_early_is_not_kept_waiting(model, folder):
+    files = model.read_files([folder / "a.wav"] * 50, workers=2)
+    assert next(files)[0] == folder / "a.wav"
+    files.close()
+
+
+def test_the_space_is_the_runs(model, run):
+    z_query, z_centre = model.space()
+    np.testing.assert_array_equal(z_query, run.read_arrays("embeddings.npz")["z_query"])
+    assert z_centre.shape == (8,)
+
+
+def test_without_joint_embedding_there_is_no_space(tmp_path, tiny_config, tiny_store, folder):
+    config = tiny_config.replace(method="no_je_linear", pair_loss="none")
+    model = jetatag.load(finished_run(tmp_path, config, tiny_store).folder, device="cpu")
+    assert model.read(folder / "a.wav").z_audio is None
+    with pytest.raises(ValueError, match="no shared space"):
+        model.space()
+
+
+# Loading
+
+
+def test_importing_the_package_stays_light():
+    program = "import sys, jetatag; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+    assert jetatag.load is tagger.load
+    with pytest.raises(AttributeError, match="lode"):
+        jetatag.lode  # noqa: B018
+
+
+def test_it_says_what_it_is(model, tiny_store):
+    n_train = len(tiny_store.rows("train"))
+    assert f"mtat ({n_train} training clips)" in str(model)
+    assert f"{len(tiny_store.vocabulary.tags)} tags" in str(model)
+
+
+def test_no_run_and_an_unfinished_one_are_refused(tmp_path, tiny_config, tiny_store):
+    with pytest.raises(FileNotFoundError, match="no run folder"):
+        jetatag.load(tmp_path)
+    run = Run.start(tmp_path, tiny_config, tiny_store)
+    with pytest.raises(ValueError, match=r"not trained to its end \(stage2"):
+        jetatag.load(run.folder)
+
+
+def test_a_run_that_computed_on_a_gpu_tags_without_one(tmp_path, tiny_config, tiny_store):
+    run = finished_run(tmp_path, tiny_config, tiny_store)
+    settings = {**run.config.to_dict(), "device": "cuda:7", "precision": "bf16-mixed"}
+    (run.folder / "config.json").write_text(json.dumps(settings))
+    assert jetatag.load(run.folder, device="cpu").device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("name", "scaled", "warns"),
+    [("rendered", True, False), ("speech_commands", False, False), ("folder", True, True)],
+)
+def test_an_old_record_does_not_tell_how_loud(
+    tmp_path, tiny_config, tiny_store, name, scaled, warns, recwarn
+):
+    run = finished_run(tmp_path, tiny_config, dataclasses.replace(tiny_store, name=name))
+    record = run.record
+    assert record["data"].pop("peak_normalise") is True
+    (run.folder / "record.json").write_text(json.dumps(record))
+    assert jetatag.load(run.folder).peak_normalise == scaled
+    assert any("how loud" in str(warning.message) for warning in recwarn) == warns
+
+
+# The verb
+
+
+def test_tagging_a_folder_from_the_command_line(run, folder, tmp_path, capsys):
+    out = {name: tmp_path / f"out.{name}" for name in ("csv", "json", "parquet", "npz")}
+    written = [f"--{name}={path}" for name, path in out.items() if name != "npz"]
+    command = ["tag", str(run.folder), str(folder), "--top", "2", "--device", "cpu", *written]
+    command += ["--embeddings", str(out["npz"]), "--taggram", str(tmp_path / "pictures")]
+    assert cli.main(command) == 1
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    names = ["a.wav", "b/empty.mp3", "b/stereo.flac", "c.ogg"]
+    assert [line.split(": ")[0] for line in lines] == [str(folder / name) for name in names]
+    assert lines[0].count("·") == 1 and lines[1].endswith(": error: empty file (0 bytes)")
+    assert "2 of 4 files could not be read" in printed.err and "trained on mtat" in printed.err
+    assert "s of audio in" in printed.err and " s/s" in printed.err
+
+    table = pd.read_parquet(out["parquet"])
+    tags = list(run.vocabulary.tags)
+    assert list(table.columns) == ["path", "duration_s", "error", *tags]
+    assert (table.error != "").tolist() == table[tags].isna().all(axis=1).tolist()
+    read = pd.read_csv(out["csv"], keep_default_na=False, na_values={"duration_s": [""]})
+    assert read.path.tolist() == table.path.tolist() and read.error.tolist() == table.error.tolist()
+    told = json.loads(out["json"].read_text())
+    assert [entry["path"] for entry in told] == table.path.tolist()
+    assert list(told[0]["tags"])[:2] == [part.rsplit(" ", 1)[0] for part in parts(lines[0])]
+    assert told[0]["tags"] == pytest.approx(table.loc[0, tags].to_dict())
+    assert told[1]["tags"] == {} and told[1]["duration_s"] is None
+
+    arrays = np.load(out["npz"])
+    assert arrays["paths"].tolist() == [str(folder / names[0]), str(folder / names[2])]
+    assert arrays["file_index"].tolist() == [0] * 3 + [1] * 7
+    assert arrays["h"].shape == (10, 32) and arrays["z_audio"].shape == (10, 8)
+    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"a.png", "stereo.png"}
+
+
+def parts(line):
+    return line.split(": ", 1)[1].split(" · ")
+
+
+def test_one_good_file_and_its_picture(run, folder, tmp_path, capsys):
+    picture = tmp_path / "taggram.png"
+    command = ["tag", str(run.folder), str(folder / "a.wav"), "--taggram", str(picture)]
+    assert cli.main([*command, "--device", "cpu"]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
+    one, several, none = str(folder / "a.wav"), str(folder), str(tmp_path)
+    for arguments, told in (
+        ([str(tmp_path), one], "is no run folder"),
+        ([str(run.folder), several, "--taggram", "x.png"], "4 files make as many pictures"),
+        ([str(run.folder), none], "holds no audio files"),
+        ([str(run.folder), one, "--device", "tpu"], "device 'tpu' cannot be used"),
+        ([str(run.folder), one, "--workers", "0"], "at least 1, not 5 and 0"),
+        ([str(run.folder), one, "--top", "0"], "must be at least 1, not 0 and None"),
+    ):
+        assert cli.main(["tag", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert told in error and error.count("\n") == 1
+
+
+def test_pictures_of_files_of_one_name_do_not_overwrite_each_other():
+    files = [Path("a/x.mp3"), Path("b/x.mp3"), Path("b/y.wav")]
+    pictures = cli.picture_paths(files, Path("out"))
+    assert [path.name for path in pictures.values()] == ["x.png", "x-2.png", "y.png"]
+
+
+def test_the_taggram_shows_the_most_probable_tags_on_top():
+    probs = np.array([[0.1, 0.9, 0.5], [0.3, 0.7, 0.1]])
+    ax = figures.taggram(probs, np.array([0, 60, 90.0]), ["a", "b", "c"], 2).axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["c (0.37)", "b (0.83)"]
+    np.testing.assert_allclose(ax.collections[0].get_array(), [[0.5, 0.1], [0.9, 0.7]])
+    with pytest.raises(ValueError, match="probs must be"):
+        figures.taggram(probs, np.array([0, 60.0]), ["a", "b", "c"])
