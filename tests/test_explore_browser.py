@@ -277,12 +277,11 @@ def drawn(canvas, points: np.ndarray) -> np.ndarray:
 def lasso_all(browser, canvas) -> None:
     one(browser, ".jp-OutputArea button[title='Activate lasso selection']").click()
     side = min(canvas.size.values()) // 2 - 4
-    corners = [(-side, -side), (side, -side), (side, side), (-side, side), (-side, 0)]
-    actions = ActionChains(browser)
-    for number, (x, y) in enumerate(corners):
-        actions.move_to_element_with_offset(canvas, x, y).pause(0.2)
-        if number == 0:
-            actions.click_and_hold()
+    corners = [(-side, -side), (side, -side), (side, side), (-side, side), (-side, -side)]
+    actions = ActionChains(browser).move_to_element_with_offset(canvas, *corners[0])
+    actions.click_and_hold().pause(0.3)  # or else it begins somewhere on the way
+    for corner in corners[1:]:
+        actions.move_to_element_with_offset(canvas, *corner).pause(0.3)
     actions.release().perform()
 
 

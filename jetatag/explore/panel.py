@@ -229,7 +229,7 @@ class Selection:
     """The clips that a lasso caught: their tags against those of the rest, and a list of them."""
 
     def __init__(self, clips: Clips, on_pick: Callable[[int], None]) -> None:
-        self.clips, self.told = clips, HTML()
+        self.clips, self.told = clips, HTML().add_class("jp-RenderedHTMLCommon")  # looks of a table
         self.listing = Listing(clips, "the clips selected", on_pick)
         self.box = VBox([self.told])
 
@@ -248,6 +248,7 @@ def comparison(table: pd.DataFrame) -> str:
     """The tags whose share differs most between a selection and the rest, as HTML."""
     shown = table[table.difference.abs().rank(ascending=False, method="first") <= 8]
     shares = dict.fromkeys(("selected", "rest"), "{:.0%}".format)
+    shown = shown.rename_axis(index=None, columns="tag")
     return shown.to_html(formatters={**shares, "difference": "{:+.0%}".format}, border=0)
 
 
