@@ -1,7 +1,6 @@
 """The explorer: what a user has set, shown live where there are widgets and else as a picture."""
 
 import io
-from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,6 +36,7 @@ COLOURS = {
     "score of a tag": "score",
     "fit to what is asked": "fit",
 }
+LIVE = "Run this cell in JupyterLab, and the maps come alive: click, lasso, ask, listen."
 
 
 class Greeting(anywidget.AnyWidget):
@@ -164,19 +164,17 @@ class Explorer:
 
     def _ipython_display_(self) -> None:
         """The picture, and in its place the live maps once a browser has answered."""
-        picture = png(self.figure())
-        place = display({"image/png": b64encode(picture).decode()}, raw=True, display_id=True)
+        display(self.figure())
+        place = display({"text/plain": LIVE}, raw=True, display_id=True)
         self._greeting = Greeting()
-        self._greeting.observe(lambda _: self._come_alive(place, picture), "answered")
+        self._greeting.observe(lambda _: self._come_alive(place), "answered")
 
-    def _come_alive(self, place: DisplayHandle, picture: bytes) -> None:
-        """Show the widgets; the picture stays beside them for whoever reads the saved notebook
-        where there are none."""
+    def _come_alive(self, place: DisplayHandle) -> None:
+        """Show the widgets, which hide the picture for as long as they live."""
         from jetatag.explore.panel import Panel  # which itself knows the explorer
 
         self.panel = Panel(self)
-        shown = self.panel.box._repr_mimebundle_()
-        place.update({**shown, "image/png": b64encode(picture).decode()}, raw=True)
+        place.update({**self.panel.box._repr_mimebundle_(), "text/plain": LIVE}, raw=True)
 
 
 def png(figure: Figure) -> bytes:

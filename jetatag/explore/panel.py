@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 LAYOUTS = {"UMAP": "umap", "t-SNE": "tsne", "first principal axes": "pca"}
 TOP = 50
 """Clips in a ranking."""
+HIDE_PICTURE = """<style>
+.jp-OutputArea-child:has(+ .jp-OutputArea-child .jetatag-explorer) { display: none }
+</style>"""
+"""The picture comes right before the widgets; without them it is seen again."""
 
 
 class Panel:
@@ -64,7 +68,9 @@ class Panel:
             layout=Layout(flex_flow="wrap"),
         )
         asking = row(self.sliders.box, self.in_space.box, self.by_classifier.box)
-        return VBox([bar, self.maps.box, asking, row(self.player.box, self.selection.box)])
+        below = row(self.player.box, self.selection.box)
+        box = VBox([HTML(HIDE_PICTURE), bar, self.maps.box, asking, below])
+        return box.add_class("jetatag-explorer")
 
     # What a touch does
 
