@@ -134,7 +134,7 @@ def notebook(lab, browser):
         browser.get(f"{address}/lab/tree/{name}.ipynb?token={token}&reset")
         until(browser, lambda _: one(browser, READY))
         if run:
-            one(browser, ".jp-CodeCell .cm-content").click()
+            until(browser, lambda _: clicked(browser, ".jp-CodeCell .cm-content"))
             press(browser, Keys.SHIFT, Keys.ENTER)
             until(browser, lambda _: len(maps_of(browser)) == 3 or refuse_traceback(browser))
 
@@ -164,6 +164,11 @@ def until(browser, condition, every_s: float = 0.5):
 
 def one(browser, selector: str):
     return next(iter(browser.find_elements(By.CSS_SELECTOR, selector)), None)
+
+
+def clicked(browser, selector: str) -> bool:
+    found = one(browser, selector)
+    return found is not None and found.click() is None
 
 
 def refuse_traceback(browser) -> None:
