@@ -203,7 +203,7 @@ class Player:
 
     def __init__(self, clips: Clips, on_like: Callable[[], None]) -> None:
         self.clips, self.about = clips, HTML("<b>click a clip to hear it</b>")
-        self.audio = Audio(format="flac", autoplay=True, loop=False, layout=Layout(width="100%"))
+        self.audio = Audio(format="flac", autoplay=True, loop=False, layout=Layout(width="auto"))
         self.like = Button(description="more like this", icon="search", disabled=True)
         self.like.on_click(lambda _: on_like())
         self.picture = Image(format="png", layout=Layout(max_width="100%"))
@@ -273,5 +273,5 @@ def dropdown(
 def row(*boxes: VBox) -> HBox:
     """Boxes side by side, each as wide as the others."""
     for box in boxes:
-        box.layout = Layout(flex="1 1 0", min_width="0", padding="0 8px")
+        box.layout = Layout(flex="1 1 0", min_width="0", padding="0 8px", overflow="hidden")
     return HBox(boxes)
