@@ -134,9 +134,7 @@ def notebook(lab, browser):
         browser.get(f"{address}/lab/tree/{name}.ipynb?token={token}&reset")
         until(browser, lambda _: one(browser, READY))
         if run:
-            until(browser, lambda _: clicked(browser, ".jp-CodeCell .cm-content"))
-            press(browser, Keys.SHIFT, Keys.ENTER)
-            until(browser, lambda _: len(maps_of(browser)) == 3 or refuse_traceback(browser))
+            until(browser, lambda _: alive(browser), every_s=6)
 
     return opened
 
@@ -166,9 +164,16 @@ def one(browser, selector: str):
     return next(iter(browser.find_elements(By.CSS_SELECTOR, selector)), None)
 
 
-def clicked(browser, selector: str) -> bool:
-    found = one(browser, selector)
-    return found is not None and found.click() is None
+def alive(browser) -> bool:
+    """Whether the maps are there; else run the cell, for a kernel that only just starts may have
+    missed it, unless it runs."""
+    refuse_traceback(browser)
+    if len(maps_of(browser)) == 3:
+        return True
+    if one(browser, READY) and one(browser, ".jp-InputPrompt").text != "[*]:":
+        one(browser, ".jp-CodeCell .cm-content").click()
+        press(browser, Keys.SHIFT, Keys.ENTER)
+    return False
 
 
 def refuse_traceback(browser) -> None:
