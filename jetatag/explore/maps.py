@@ -121,7 +121,6 @@ def scatter(frame: pd.DataFrame, x: str, y: str) -> jscatter.Scatter:
     """One map of clips, small, and tags, large and by name."""
     one = jscatter.Scatter(x, y, frame, height=HEIGHT, axes=False, camera_distance=CAMERA)
     one.size(by="kind", map={"clip": 6, "tag": 9})
-    one.opacity(default=0.85, unselected=0.4, by=None)
     one.color(default="#888888", selected=SELECTED, hover="#000000")
     one.label(by=LANDMARK, exclude=[f"{LANDMARK}:"], size=11, color="#000000", align="top")
     one.tooltip(True, properties=["true tags", "predicted"], preview="title", histograms=False)
