@@ -6,7 +6,7 @@ order in grey print and for colour-blind readers, and no meaning hangs on colour
 line styles or hatching repeat it. Wrong shapes and names are refused with a `ValueError`.
 """
 
-from jetatag.figures._style import line_name, named
+from jetatag.figures._style import PALE_TO_DARK, line_name, named
 from jetatag.figures.data import mel_spectrogram, tag_correlation, tag_counts
 from jetatag.figures.layouts import FEWEST_POINTS, LAYOUTS, layout
 from jetatag.figures.results import (
@@ -16,13 +16,14 @@ from jetatag.figures.results import (
     published_gains,
     scores_with_intervals,
 )
-from jetatag.figures.spaces import retrieval, semantics, shared_space, tag_map
+from jetatag.figures.spaces import maps, retrieval, semantics, shared_space, tag_map
 from jetatag.figures.tags import calibration, gain_per_tag, per_tag, taggram
 from jetatag.figures.training import curves_by_method, loss_curves
 
 __all__ = [
     "FEWEST_POINTS",
     "LAYOUTS",
+    "PALE_TO_DARK",
     "ablation",
     "calibration",
     "curves_by_method",
@@ -31,6 +32,7 @@ __all__ = [
     "layout",
     "line_name",
     "loss_curves",
+    "maps",
     "measured_gains",
     "mel_spectrogram",
     "named",

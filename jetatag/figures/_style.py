@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
@@ -19,6 +20,8 @@ from matplotlib.transforms import Bbox
 
 DARK, MIDDLE, LIGHT = (colormaps["cividis"](step) for step in (0.0, 0.55, 0.95))
 PALE = "0.72"
+PALE_TO_DARK = LinearSegmentedColormap.from_list("pale_to_dark", ["0.86", MIDDLE, DARK])
+"""For amounts on white: nothing is hardly seen, and more is darker also in grey."""
 WHISKER = {"color": "0.35", "linewidth": 1.4}
 SEED = {"color": "0.35", "marker": "|", "markersize": 12, "markeredgewidth": 1}
 MARKERS = "osD^vPX*<>h"

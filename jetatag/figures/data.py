@@ -6,12 +6,20 @@ from itertools import cycle
 import librosa
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from jetatag import metrics
 from jetatag.config import refuse_unknown
-from jetatag.figures._style import DARK, LIGHT, MIDDLE, name_rows, panels, refuse_misfit
+from jetatag.figures._style import (
+    DARK,
+    LIGHT,
+    MIDDLE,
+    name_rows,
+    panels,
+    refuse_misfit,
+)
 
 
 def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -> Figure:
@@ -88,19 +96,26 @@ def mel_spectrogram(audio: np.ndarray, sample_rate: int, title: str = "") -> Fig
 
     sample_rate : Hz; 128 mel bands, frames of 2048 samples every 512, 80 dB shown
     """
+    figure, axes = panels(2, 1, (8, 4), height_ratios=(1, 3), sharex=True)
+    wave, picture = axes[:, 0]
+    shown = draw_mel(picture, audio, sample_rate)
+    wave.plot(np.arange(len(audio)) / sample_rate, audio, color=DARK, linewidth=0.4)
+    wave.set(ylabel="amplitude", ylim=(-1.05, 1.05), title=title)
+    wave.tick_params(labelbottom=False)
+    picture.set(xlabel="time (s)")
+    figure.colorbar(shown, ax=picture, label="level (dB)", format="%d")
+    return figure
+
+
+def draw_mel(ax: Axes, audio: np.ndarray, sample_rate: int) -> QuadMesh:
+    """The mel spectrogram of `mel_spectrogram` in axes of one's own."""
     audio = np.asarray(audio, dtype=np.float32)
     if audio.ndim != 1 or not len(audio):
         raise ValueError(f"audio has shape {audio.shape}: give one mono waveform (sample,).")
     mel = librosa.feature.melspectrogram(y=audio, sr=sample_rate, n_mels=128)
     decibel = librosa.power_to_db(mel, ref=np.max, top_db=80)
-    figure, axes = panels(2, 1, (8, 4), height_ratios=(1, 3), sharex=True)
-    wave, picture = axes[:, 0]
-    wave.plot(np.arange(len(audio)) / sample_rate, audio, color=DARK, linewidth=0.4)
-    wave.set(ylabel="amplitude", ylim=(-1.05, 1.05), title=title)
-    wave.tick_params(labelbottom=False)
     shown = librosa.display.specshow(
-        decibel, sr=sample_rate, x_axis="time", y_axis="mel", cmap="cividis", ax=picture
+        decibel, sr=sample_rate, x_axis="time", y_axis="mel", cmap="cividis", ax=ax
     )
-    picture.set(xlabel="time (s)", ylabel="frequency (Hz)", xlim=(0, len(audio) / sample_rate))
-    figure.colorbar(shown, ax=picture, label="level (dB)", format="%d")
-    return figure
+    ax.set(xlabel="", ylabel="frequency (Hz)", xlim=(0, len(audio) / sample_rate))
+    return shown

@@ -6,17 +6,20 @@ from itertools import cycle
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from jetatag.config import refuse_unknown
 from jetatag.figures._style import (
     DARK,
     PALE,
+    PALE_TO_DARK,
     draw_mean,
     grid_values,
     key,
     legend_above,
     line_names,
+    looks,
     mean_keys,
     name_rows,
     named,
@@ -92,6 +95,48 @@ def shared_space(
     figure.draw_without_rendering()  # fixes the layout, so that labels can be placed in pixels
     place_labels(ax, tag_xy, tags, stressed)
     return figure
+
+
+def maps(
+    layouts: Mapping[str, np.ndarray], tags: Sequence[str], values: np.ndarray, name: str
+) -> Figure:
+    """Draw several spaces side by side, clips as points coloured alike, tags as labelled landmarks.
+
+    layouts : title → (clip + tag, 2), the tags behind the clips; values : (clip,) or longer, what
+    the clips are coloured by, numbers (darker is more) or names (each its own marker); name : of it
+    """
+    n_clips = len(next(iter(layouts.values()))) - len(tags)
+    values = np.asarray(values)[:n_clips]
+    figure, axes = panels(1, len(layouts), (4.6 * len(layouts), 4.9))
+    for ax, (title, xy) in zip(axes[0], layouts.items(), strict=True):
+        refuse_misfit(xy, (n_clips + len(tags), 2), f"layout {title!r}", "(clip + tag, 2)")
+        drawn = _draw_clips(ax, xy[:n_clips], values)
+        ax.scatter(
+            *xy[n_clips:].T, s=16, color="black", marker="D", edgecolor="white", label="tags"
+        )
+        ax.set(title=title, xlabel="layout axis 1")
+        _hide_scale(ax)
+        ax.margins(0.08)
+    axes[0, 0].set_ylabel("layout axis 2")
+    if drawn:
+        figure.colorbar(drawn, ax=axes, label=name, fraction=0.02, pad=0.01)
+    legend_above(figure, axes[0, 0].get_legend_handles_labels()[0])
+    figure.draw_without_rendering()  # fixes the layout, so that labels can be placed in pixels
+    for ax, xy in zip(axes[0], layouts.values(), strict=True):
+        place_labels(ax, xy[n_clips:], tags)
+    return figure
+
+
+def _draw_clips(ax: Axes, xy: np.ndarray, values: np.ndarray) -> PathCollection | None:
+    """Clips coloured by numbers, which a colour bar explains, or by names, which a legend does."""
+    if values.dtype.kind in "biuf":
+        order = np.argsort(values, kind="stable")  # what is rare lies on top
+        colours = {"c": values[order], "cmap": PALE_TO_DARK, "label": "clips"}
+        return ax.scatter(*xy[order].T, s=9, linewidth=0, **colours)
+    for value, look in looks(np.unique(values)).items():
+        points = {"s": 9, "color": look["color"], "marker": look["marker"], "linewidth": 0}
+        ax.scatter(*xy[values == value].T, **points, label=value)
+    return None
 
 
 def _hide_scale(ax: Axes) -> None:

@@ -20,6 +20,7 @@ from jetatag.figures._style import (
     refuse_lacking,
     refuse_misfit,
 )
+from jetatag.figures.data import draw_mel
 
 UNNAMED = {"color": "0.45", "linestyle": "", "marker": "o", "markersize": 3}
 NAMED = {"color": DARK, "linestyle": "", "marker": "D", "markersize": 5}
@@ -151,19 +152,30 @@ def _draw_errors(ax: Axes, ranked: Mapping[str, pd.DataFrame]) -> None:
 
 
 def taggram(
-    probs: np.ndarray, edges_s: np.ndarray, tags: Sequence[str], n_tags: int = 10
+    probs: np.ndarray,
+    edges_s: np.ndarray,
+    tags: Sequence[str],
+    n_tags: int = 10,
+    audio: np.ndarray | None = None,
+    sample_rate: int = 0,
 ) -> Figure:
-    """Draw the probabilities of a recording's most probable tags over time.
+    """Draw the probabilities of a recording's most probable tags over time, below its mel
+    spectrogram where there is its audio.
 
     probs : (window, tag); edges_s : (window + 1,) seconds, what each window stands for; n_tags :
-    how many tags are shown, the most probable of the whole recording on top
+    how many tags are shown, the most probable of the whole recording on top; audio : (sample,) in
+    [-1, 1] at sample_rate (Hz)
     """
     probs, edges_s = np.asarray(probs), np.asarray(edges_s)
     refuse_misfit(probs, (len(edges_s) - 1, len(tags)), "probs", "(window, tag)")
     means = np.average(probs, axis=0, weights=np.diff(edges_s))
     top = np.argsort(-means, kind="stable")[:n_tags][::-1]
-    figure, axes = panels(1, 1, (8, 1.2 + 0.22 * len(top)))
-    ax = axes[0, 0]
+    heights = [1.8] * (audio is not None) + [1.2 + 0.22 * len(top)]
+    figure, axes = panels(len(heights), 1, (8, sum(heights)), height_ratios=heights, sharex=True)
+    if audio is not None:
+        level = draw_mel(axes[0, 0], audio, sample_rate)
+        figure.colorbar(level, ax=axes[0, 0], label="level (dB)", format="%d")
+    ax = axes[-1, 0]
     rows = np.arange(len(top) + 1) - 0.5
     mesh = ax.pcolormesh(edges_s, rows, probs[:, top].T, cmap="cividis", vmin=0, vmax=1)
     ax.set_yticks(range(len(top)), [f"{tags[i]} ({means[i]:.2f})" for i in top], fontsize=8)

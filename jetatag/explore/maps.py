@@ -1,0 +1,153 @@
+"""Maps of a run's spaces side by side: the same clips and tags in each, chosen together."""
+
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+import jscatter
+import numpy as np
+import pandas as pd
+from ipywidgets import HTML
+from matplotlib.colors import to_hex
+
+from jetatag import figures
+from jetatag.explore.clips import Clips, Z
+
+HEIGHT = 350
+SELECTED = "#c1121f"
+LANDMARK = "tag"
+SWATCH = "display: inline-block; height: 0.9em; border: 1px solid #777;"
+CAMERA = 1.3
+"""How far a map is looked at from: at 1 its highest and lowest points lie on its edges; a map may
+be narrower than it is high."""
+BUTTONS = ["pan_zoom", "lasso", "divider", "full_screen", "reset"]
+TITLES = {Z: "z, the shared space"}
+
+
+class Maps:
+    """One map a space, linked: what is selected or hovered in one is so in all.
+
+    A point's number is its clip's row; the tags' numbers follow. `on_select` is called with the
+    numbers that were clicked or lassoed, `on_hover` with the one under the mouse, or None.
+    """
+
+    def __init__(
+        self,
+        clips: Clips,
+        method: str,
+        seed: int,
+        on_select: Callable[[list[int]], None],
+        on_hover: Callable[[int | None], None],
+    ) -> None:
+        self.clips, self.seed = clips, seed
+        told = tooltips(clips)
+        self.frames = {space: told.copy() for space in clips.spaces}
+        self.scatters = {
+            space: scatter(frame, *self._placed(space, method))
+            for space, frame in self.frames.items()
+        }
+        pairs = [(one, TITLES.get(space, space)) for space, one in self.scatters.items()]
+        self.legend = HTML()
+        self.box = jscatter.compose(pairs, sync_selection=True, sync_hover=True, row_height=HEIGHT)
+        self.box.layout.grid_template_columns = f"repeat({len(pairs)}, minmax(0, 1fr))"
+        for box in self.box.children:
+            box.layout.overflow = "hidden"  # or else a bar to scroll by a pixel
+        for one in self.scatters.values():
+            one.widget.observe(lambda change: on_hover(change["new"]), "hovering")
+        # The others follow the one that was touched, so that one of them tells all.
+        self.first.widget.observe(lambda change: on_select(numbers(change["new"])), "selection")
+
+    @property
+    def first(self) -> jscatter.Scatter:
+        return next(iter(self.scatters.values()))
+
+    def lay_out(self, method: str) -> None:
+        """Move every point to where `method` puts it."""
+        for space, one in self.scatters.items():
+            one.xy(*self._placed(space, method))
+            one.label(by=LANDMARK)
+
+    def _placed(self, space: str, method: str) -> tuple[str, str]:
+        """The columns of a map's frame that hold a layout, which is added where it is not there."""
+        names = f"{method} axis 1", f"{method} axis 2"
+        self.frames[space][[*names]] = self.clips.layout(space, method, self.seed)
+        return names
+
+    def colour(self, name: str, values: np.ndarray) -> None:
+        """Colour by `values` (clip + tag,), numbers or names; darker is more."""
+        colours = palette(values)
+        self.legend.value = legend(name, colours)
+        for space, one in self.scatters.items():
+            self.frames[space][name] = values
+            with one.widget.hold_sync():
+                one.color(by=None)  # or else new values under an old name would not be sent
+                one.color(by=name, **colours)
+
+    def select(self, chosen: list[int]) -> None:
+        """Select these points in all maps."""
+        self.first.selection(chosen)
+
+    def point_at(self, number: int) -> None:
+        """Show where a point lies in all maps."""
+        for one in self.scatters.values():
+            one.widget.hovering = number
+
+
+def numbers(selection: np.ndarray | None) -> list[int]:
+    return [] if selection is None else [int(number) for number in selection]
+
+
+def tooltips(clips: Clips) -> pd.DataFrame:
+    """What is told of every point that the mouse meets: a row a clip, then a row a tag."""
+    every, counts = range(len(clips)), clips.labels.sum(axis=0)
+    of_clips = {
+        "title": clips.titles,
+        "true tags": [clips.true_tags(clip) for clip in every],
+        "predicted": [clips.predicted_tags(clip) for clip in every],
+        LANDMARK: "",
+        "kind": "clip",
+    }
+    of_tags = {
+        "title": [f"the tag “{tag}”" for tag in clips.tags],
+        "true tags": [f"{count} of {len(clips)} clips" for count in counts],
+        "predicted": [f"{p:.2f} on average" for p in clips.mean_probs.mean(axis=0)],
+        LANDMARK: list(clips.tags),
+        "kind": "tag",
+    }
+    return pd.concat([pd.DataFrame(of_clips), pd.DataFrame(of_tags)], ignore_index=True)
+
+
+def scatter(frame: pd.DataFrame, x: str, y: str) -> jscatter.Scatter:
+    """One map of clips, small, and tags, large and by name."""
+    one = jscatter.Scatter(x, y, frame, height=HEIGHT, axes=False, camera_distance=CAMERA)
+    one.size(by="kind", map={"clip": 6, "tag": 9})
+    one.color(default="#888888", selected=SELECTED, hover="#000000")
+    one.label(by=LANDMARK, exclude=[f"{LANDMARK}:"], size=11, color="#000000", align="top")
+    one.tooltip(True, properties=["true tags", "predicted"], preview="title", histograms=False)
+    one.widget.toolbar_buttons = BUTTONS
+    return one
+
+
+def palette(values: np.ndarray) -> dict[str, Any]:
+    """How jscatter colours numbers, from pale to dark, or names, as far apart in grey as can be."""
+    if values.dtype.kind in "fiu":
+        low, high = float(values.min()), float(values.max())
+        return {"map": figures.PALE_TO_DARK, "norm": (low, high if high > low else low + 1)}
+    names = sorted(set(values.tolist()))
+    steps = figures.PALE_TO_DARK(np.linspace(0.2, 1, len(names)))
+    return {"map": dict(zip(names, map(to_hex, steps), strict=True))}
+
+
+def legend(name: str, colours: dict[str, Any]) -> str:
+    """What the colours mean, as HTML on one line."""
+    if "norm" in colours:
+        steps = ", ".join(to_hex(step) for step in colours["map"](np.linspace(0, 1, 9)))
+        low, high = colours["norm"]
+        ramp = f"background: linear-gradient(to right, {steps}); {SWATCH} width: 8em"
+        told = f'{low:.2f} <span style="{ramp}"></span> {high:.2f}'
+    else:
+        told = " ".join(
+            f'<span style="background: {colour}; {SWATCH} width: 1em"></span> {escape(value)}'
+            for value, colour in colours["map"].items()
+        )
+    return f"<b>{escape(name)}</b> {told}"

@@ -1,0 +1,175 @@
+"""What the explorer ranks, compares, keeps and leaves where no browser answers."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import soundfile
+from nbclient import NotebookClient
+from scored import scored_run
+
+from jetatag import explore
+from jetatag.runs import Run
+
+ROOT = Path(__file__).parents[1]
+TAGS = ("piano", "fast", "vocal")
+# Six clips: in the shared space piano points right, fast up and vocal left.
+LABELS = np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1], [0, 0, 1]], np.uint8)
+ANGLES = np.radians([0, 45, 90, 135, 180, 200])
+
+
+def on_circle(angles: np.ndarray) -> np.ndarray:
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def clips() -> explore.Clips:
+    probs = np.repeat(0.1 + 0.8 * LABELS[:, None].astype(np.float32), 2, axis=1)
+    probs[1, 1] = 0.1  # only the first half of the second clip is piano and fast
+    landmarks = on_circle(np.radians([0, 90, 180]))
+    return explore.Clips(
+        tags=TAGS,
+        titles=np.array([f"song {i}" for i in range(6)]),
+        clip_ids=np.array(list("abcdef")),
+        splits=np.array(["test"] * 6),
+        labels=LABELS,
+        probs=probs,
+        spaces={"h with JE": on_circle(ANGLES + 1), "z": on_circle(ANGLES) + 5},
+        landmarks={"h with JE": landmarks, "z": landmarks + 5},
+        z_centre=np.array([5, 5], np.float32),
+        starts_s=np.tile([0.0, 3.0], (6, 1)),
+        window_s=3.0,
+    )
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, tiny_store, tiny_config) -> tuple[Run, Run]:
+    """A run with joint embedding and one without."""
+    folder = tmp_path_factory.mktemp("explored")
+    plain = replace(tiny_config, method="no_je", pair_loss="none")
+    return scored_run(folder, tiny_config, tiny_store, 0), scored_run(folder, plain, tiny_store, 1)
+
+
+def test_clips_are_ranked_in_the_shared_space_and_by_the_classifier(clips):
+    explorer = explore.Explorer(clips, {"weights": {"piano": 1.0, "fast": 0.5, "vocal": 0.0}})
+    in_space, by_classifier = explorer.best(6)
+    assert in_space.tolist() == [1, 0, 2, 3, 4, 5]  # the sum points 27° up, and clip 1 lies at 45°
+    assert by_classifier.tolist()[:2] == [1, 0]
+    explorer.change(weights={"vocal": -1.0})
+    in_space, by_classifier = explorer.best(2)
+    assert in_space.tolist() == [0, 1]
+    assert set(by_classifier) <= {0, 1, 2}
+    explorer.change(weights={"vocal": 1.0})
+    assert explorer.best(1)[0].tolist() == [4] and clips.labels[explorer.best(3)[1], 2].all()
+    assert explorer.asked() == "vocal +1.0"
+
+
+def test_scores_are_a_cosine_and_a_log_probability(clips):
+    weights = {"piano": 1.0, "vocal": -1.0}
+    assert clips.space_scores({"fast": 1.0}) == pytest.approx(np.sin(ANGLES), abs=1e-6)
+    probs = clips.mean_probs
+    expected = np.log(probs[:, 0]) + np.log(1 - probs[:, 2])
+    assert clips.classifier_scores(weights) == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match="jazz"):
+        clips.space_scores({"jazz": 1.0})
+
+
+def test_a_selection_is_compared_with_the_rest(clips):
+    table = clips.compare([2, 3])
+    assert table.index.tolist() == ["fast", "vocal", "piano"]
+    assert table.clips.tolist() == [2, 1, 0]
+    assert table.selected.tolist() == [1.0, 0.5, 0.0]
+    assert table.rest.tolist() == [0.25, 0.5, 0.5]
+    assert table.difference.tolist() == [0.75, 0.0, -0.5]
+    everything, nothing = clips.compare(range(6)), clips.compare([])
+    assert (everything.rest == 0).all() and (nothing.selected == 0).all()
+
+
+def test_more_like_this_ranks_by_likeness_and_leaves_the_clip_out(clips):
+    explorer = explore.Explorer(clips, {"like": "e", "weights": {"piano": 1.0}})
+    in_space, by_classifier = explorer.best(5)
+    assert in_space.tolist() == [5, 3, 2, 1, 0]  # by the angle between them
+    assert by_classifier[0] == 5 and 4 not in by_classifier
+    assert explorer.asked() == "more like song 4"
+    assert explorer.ranking(2)["shared space", "clip"].tolist() == ["song 5", "song 3"]
+
+
+def test_what_is_told_of_a_clip(clips):
+    assert (clips.true_tags(3), clips.predicted_tags(3, 2)) == (
+        "fast, vocal",
+        "fast 0.90, vocal 0.90",
+    )
+    assert replace(clips, labels=LABELS * 0).true_tags(3) == "none"
+    assert clips.numbers(["f", "gone", "a"]) == [5, 0]
+    ax = clips.figure(1).axes[0]
+    assert [tick.get_text() for tick in ax.get_yticklabels()][::-1] == [
+        "• piano (0.50)",
+        "• fast (0.50)",
+        "vocal (0.10)",
+    ]
+    np.testing.assert_allclose(ax.collections[0].get_array()[-1], [0.9, 0.1])
+    with pytest.raises(ValueError, match="no sound without a store"):
+        clips.sound(0)
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "expected"),
+    [
+        ("split", "split", ["test"] * 6 + ["tag"] * 3),
+        ("tag", "tag: fast", [0, 1, 1, 1, 0, 0, 0.5, 1, 1 / 3]),
+        ("score", "score: fast", [0.1, 0.5, 0.9, 0.9, 0.1, 0.1, 0.3, 2.3 / 3, 1.1 / 3]),
+    ],
+)
+def test_colours_of_clips_and_of_tags_behind_them(clips, setting, name, expected):
+    told, values = explore.Explorer(clips, {"colour": setting, "tag": "fast"}).colours()
+    assert told == name and len(values) == 9
+    if setting == "split":
+        assert values.tolist() == expected
+    else:
+        assert values == pytest.approx(np.array(expected))
+
+
+def test_what_is_set_is_kept_for_the_next_time(clips, tmp_path):
+    keep = tmp_path / "explorer.json"
+    first = explore.Explorer(clips, {"layout": "pca"}, keep)
+    assert not keep.exists()
+    first.change(weights={"fast": -0.5}, selection=["b", "c"], clip="b")
+    again = explore.Explorer(clips, {"layout": "tsne", "weights": {"piano": 1.0}}, keep)
+    assert again.state == first.state and again.clip == 1
+    assert again.selected().clip_id.tolist() == ["b", "c"]
+    with pytest.raises(ValueError, match="setting of the explorer"):
+        explore.Explorer(clips, {"colours": "tag"})
+    with pytest.raises(ValueError, match="jazz"):
+        explore.Explorer(clips, {"weights": {"jazz": 1.0}})
+
+
+def test_clips_of_a_run_are_read_with_their_titles_and_their_sound(runs, tiny_store):
+    joint, plain = runs
+    clips = explore.Clips.read(joint, plain, tiny_store)
+    assert list(clips.spaces) == ["h without JE", "h with JE", "z"]
+    rows = tiny_store.rows("test")
+    assert clips.clip_ids.tolist() == tiny_store.table.clip_id.iloc[rows].tolist()
+    assert set(clips.splits) == {"test"} and clips.titles[0].startswith("song")
+    audio, sample_rate = soundfile.read(io.BytesIO(clips.sound(2)), dtype="float32")
+    expected = tiny_store.read([rows[2]], [0], tiny_store.lengths[rows[2]])[0]
+    assert sample_rate == 16_000
+    np.testing.assert_allclose(audio, expected, atol=1 / 32_768)
+    assert len(explore.Clips.read(joint)) == len(rows)
+    with pytest.raises(ValueError, match="no shared space"):
+        explore.Clips.read(plain)
+
+
+def test_without_a_browser_the_cell_leaves_a_picture(runs, tmp_path):
+    source = f"""from jetatag import explore
+from jetatag.runs import Run
+clips = explore.Clips.read(Run.open({str(runs[0].folder)!r}))
+explore.Explorer(clips, {{"layout": "pca"}})"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    client = NotebookClient(notebook, resources={"metadata": {"path": str(ROOT)}})
+    outputs = client.execute().cells[0].outputs
+    shown = [output for output in outputs if output.output_type != "stream"]
+    assert ["image/png" in output.data for output in shown] == [True, False]
+    assert shown[1].data == {"text/plain": explore.explorer.LIVE}
