@@ -5,8 +5,8 @@ and should not hold their memory meanwhile.
 """
 
 import argparse
-import collections
 import dataclasses
+import itertools
 import logging
 import sys
 from collections.abc import Iterable, Mapping
@@ -185,12 +185,11 @@ def picture_paths(files: list[Path], out: Path) -> dict[Path, Path]:
         return {files[0]: out}
     if out.suffix:
         raise ValueError(f"{len(files)} files make as many pictures: give a folder, not {out}.")
-    used = collections.Counter()
-    pictures = {}
+    pictures, taken = {}, set()
     for path in files:
-        used[path.stem] += 1
-        number = f"-{used[path.stem]}" if used[path.stem] > 1 else ""
-        pictures[path] = out / f"{path.stem}{number}.png"
+        names = itertools.chain([path.stem], (f"{path.stem}-{n}" for n in itertools.count(2)))
+        pictures[path] = next(free for n in names if (free := out / f"{n}.png") not in taken)
+        taken.add(pictures[path])
     return pictures
 
 
@@ -691,5 +690,5 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"jetatag: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("jetatag: stopped; the same command goes on from here.", file=sys.stderr)
+        print("jetatag: stopped; what goes on, goes on by the same command.", file=sys.stderr)
         return 130

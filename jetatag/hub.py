@@ -21,7 +21,7 @@ def _library(what: str) -> Iterator[ModuleType]:
         yield huggingface_hub
     except ValueError as error:
         raise ValueError(_sentence(what, error)) from None
-    except OSError as error:  # what else its errors are, and those of the connection
+    except Exception as error:  # of every kind: its own, and those of whatever connects it
         raise OSError(_sentence(what, error)) from None
 
 

@@ -487,15 +487,18 @@ def parse_tags(text: str, known: Sequence[str]) -> dict[str, float]:
     """Weights by tag of "piano, slow:0.5, -vocal": 1 where none is given, − for what is not wanted.
 
     `known` tags may themselves hold a colon or begin with a minus. Raises `ValueError` for a weight
-    that is no number; unknown tags are refused where they are asked.
+    that is no number and for a tag given twice; unknown tags are refused where they are asked.
     """
     weights = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         barred = part[0] in "-−" and part not in known
         rest = part[1:].strip() if barred else part
         tag, colon, weight = (rest, "", "1") if rest in known else rest.rpartition(":")
+        name = tag.strip() if colon else rest
+        if name in weights:
+            raise ValueError(f"{name!r} is asked twice: give each tag once, with one weight.")
         try:
-            weights[tag.strip() if colon else rest] = float(weight if colon else 1) * (-1) ** barred
+            weights[name] = float(weight if colon else 1) * (-1) ** barred
         except ValueError:
             raise ValueError(
                 f"{part!r}: {weight!r} is no number: write a tag's weight like {tag}:0.5."

@@ -41,6 +41,8 @@ def export(
     does not answer as torch does, `ImportError` without ONNX.
     """
     out = Path(out)
+    if onnx:
+        _onnx_libraries()  # missed before anything is written
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty: choose a new folder.")
     tagger = load(run, "cpu", extractor, quick=False)

@@ -340,6 +340,7 @@ def test_mistakes_in_a_search_are_one_sentence(model, music, capsys):
         (["--tags", tag[:-1] + "q"], f"unknown tag .*did you mean '{tag}'"),
         (["--tags", f"{tag}:x"], f"'x' is no number: write a tag's weight like {tag}:0.5"),
         (["--tags", f"{tag}:0"], "no tag has a weight"),
+        (["--tags", f"{tag}, -{tag}"], f"'{tag}' is asked twice"),
         (["--tags", " , "], "no tag has a weight"),
         (["--tags", f"{tag}:nan"], "must be a finite number"),
         (["--tags", tag, "--top", "0"], "top must be at least 1"),
@@ -369,10 +370,13 @@ def test_a_damaged_index_is_told(model, music):
 
 def test_tags_are_read_with_signs_and_weights():
     known = ["piano", "slow", "female vocal", "hip-hop", "-", "key: c", "-x"]
-    told = parse_tags("piano, slow:0.5 ,-female vocal, −hip-hop:2,key: c,-key: c:0.5", known)
+    told = parse_tags("piano, slow:0.5 ,-female vocal, −hip-hop:2,-key: c:0.5", known)
     assert told == {"piano": 1, "slow": 0.5, "female vocal": -1, "hip-hop": -2, "key: c": -0.5}
     assert parse_tags("-x,-", known) == {"-x": 1, "-": 1}
     assert parse_tags("", known) == {}
+    assert parse_tags("key: c", known) == {"key: c": 1}
+    with pytest.raises(ValueError, match="'slow' is asked twice"):
+        parse_tags("slow, piano, -slow", known)
 
 
 def test_playlists_say_what_was_found(model, music, tmp_path, capsys):

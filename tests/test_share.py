@@ -125,6 +125,7 @@ def test_without_onnx_or_hub_the_extra_is_named(run, tmp_path, monkeypatch, caps
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert cli.main(["export", str(run.folder), str(tmp_path / "away")]) == 2
     assert "pip install 'jetatag[onnx]'" in capsys.readouterr().err
+    assert not (tmp_path / "away").exists()  # so that --no-onnx, as advised, finds it free
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"pip install 'jetatag\[hub\]'"):
         jetatag.load("hf://someone/something")
@@ -180,6 +181,21 @@ def test_there_and_back(exported, the_hub, song, capsys):
 def test_what_the_hub_refuses_is_one_sentence(the_hub, song, capsys):
     assert cli.main(["tag", "hf://someone/gone", str(song)]) == 2
     told = "jetatag: hf://someone/gone cannot be fetched: 404 Client Error.\n"
+    assert capsys.readouterr().err == told
+
+
+def test_a_connection_that_fails_is_one_sentence(exported, the_hub, monkeypatch, capsys):
+    import huggingface_hub
+
+    class ConnectError(Exception):
+        """As of the library that the Hub's connects by: of no common kind."""
+
+    def create_repo(*_, **__):
+        raise ConnectError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: SimpleNamespace(create_repo=create_repo))
+    assert cli.main(["push", str(exported), "someone/tagger"]) == 2
+    told = f"jetatag: {exported} cannot be pushed to someone/tagger: no route to host.\n"
     assert capsys.readouterr().err == told
 
 

@@ -362,9 +362,9 @@ def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
 
 
 def test_pictures_of_files_of_one_name_do_not_overwrite_each_other():
-    files = [Path("a/x.mp3"), Path("b/x.mp3"), Path("b/y.wav")]
+    files = [Path("a/x.mp3"), Path("b/x.mp3"), Path("b/x-2.mp3"), Path("b/y.wav")]
     pictures = cli.picture_paths(files, Path("out"))
-    assert [path.name for path in pictures.values()] == ["x.png", "x-2.png", "y.png"]
+    assert [path.name for path in pictures.values()] == ["x.png", "x-2.png", "x-2-2.png", "y.png"]
 
 
 def test_the_taggram_shows_the_most_probable_tags_on_top():
