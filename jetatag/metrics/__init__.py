@@ -41,6 +41,7 @@ from jetatag.metrics.resampling import (
     weighted_macro,
     weighted_micro,
     weighted_per_tag,
+    weighted_precision,
 )
 from jetatag.metrics.scores import (
     accuracy,
@@ -54,6 +55,7 @@ from jetatag.metrics.scores import (
     reliability,
 )
 from jetatag.metrics.spaces import (
+    agreement_by_clip,
     effective_rank,
     gap,
     mean_energy,
@@ -68,12 +70,15 @@ from jetatag.metrics.tables import (
     mean_table,
     paired_difference,
     resampled,
+    resampled_means,
+    resampled_searches,
     score_table,
 )
 
 __all__ = [
     "TASKS",
     "accuracy",
+    "agreement_by_clip",
     "calibration",
     "choose_thresholds",
     "clip_weights",
@@ -96,6 +101,8 @@ __all__ = [
     "rank_table",
     "reliability",
     "resampled",
+    "resampled_means",
+    "resampled_searches",
     "score_table",
     "tag_correlation",
     "tag_semantics",
@@ -104,4 +111,5 @@ __all__ = [
     "weighted_macro",
     "weighted_micro",
     "weighted_per_tag",
+    "weighted_precision",
 ]

@@ -72,6 +72,24 @@ def weighted_areas(weights: np.ndarray, steps: csr_array) -> np.ndarray:
     )
 
 
+def places_filled(
+    relevant: np.ndarray, scores: np.ndarray, weights: np.ndarray, k: int
+) -> np.ndarray:
+    """How much of the first `k` places relevant clips fill, (resample,), by (clip, resample)
+    weights; clips of equal score fill what is left for them in equal parts."""
+    order = np.argsort(-scores, kind="stable")
+    looked_at = k
+    while looked_at < len(order) and weights[order[:looked_at]].sum(axis=0).min() < k:
+        looked_at *= 2
+    tied = np.searchsorted(-scores[order], -scores[order[:looked_at][-1]], side="right")
+    first = order[:tied]
+    level = np.flatnonzero(np.diff(scores[first], prepend=np.inf))
+    size = np.add.reduceat(weights[first], level, axis=0)  # (level, resample)
+    hits = np.add.reduceat(weights[first] * relevant[first, None], level, axis=0)
+    places = np.clip(k - (np.cumsum(size, axis=0) - size), 0, size)
+    return (places * ratio(hits, size)).sum(axis=0)
+
+
 def bucket_counts(labels: np.ndarray, window_scores: np.ndarray) -> np.ndarray:
     """Count (2, clip, threshold) positive and negative cells between a threshold and the next.
 
