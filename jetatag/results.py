@@ -246,12 +246,19 @@ def gains(
     probs, labels, tags = clip_scores(runs)
     strongest = (metrics.tag_correlation(labels) - np.eye(len(tags))).max(axis=0)
     known = {"frequency": labels.mean(axis=0), "correlation": strongest}
+    drawn = {
+        cell: {
+            number: metrics.resampled_per_tag(labels, probs[run.config.name], n_resamples, seed)
+            for number, run in of_seeds.items()
+        }
+        for cell, of_seeds in tqdm(cells(runs).items(), "resample tags", unit="cell")
+    }
     by_tag, trends = [], []
-    for cell, reference, own, theirs in tqdm(list(compared(cells(runs))), "gains", unit="pair"):
-        pair = [np.stack([probs[run.config.name] for run in r]) for r in (own, theirs)]
-        table = metrics.gain_by_tag(labels, *pair, tags, n_resamples, seed).assign(**known)
+    for cell, reference, own, theirs in compared(drawn):
+        gain = metrics.resampled_gains(own, theirs, seed)
+        table = metrics.gain_by_tag(labels, gain, tags).assign(**known)
         by_tag.append(about(cell, "mean", table, minus=reference))
-        trend = _trend(labels, *pair, known, n_resamples, seed)
+        trend = _trend(labels, gain, known, seed)
         trends.append(about(cell, "mean", trend, minus=reference))
     if not by_tag:
         raise ValueError("no gain to tell: train two methods, alike in all else; one a reference.")
@@ -259,17 +266,12 @@ def gains(
 
 
 def _trend(
-    labels: np.ndarray,
-    own: np.ndarray,
-    theirs: np.ndarray,
-    known: Mapping[str, np.ndarray],
-    n_resamples: int,
-    seed: int,
+    labels: np.ndarray, gain: np.ndarray, known: Mapping[str, np.ndarray], seed: int
 ) -> pd.DataFrame:
     """`metrics.gain_trend`; missing where there are too few tags, or all alike, to have one."""
     scored = labels.any(axis=0)
     if scored.sum() >= FEWEST_TAGS and all(np.ptp(what[scored]) > 0 for what in known.values()):
-        return metrics.gain_trend(labels, own, theirs, known, n_resamples, seed)
+        return metrics.gain_trend(labels, gain, known, seed)
     missing = dict.fromkeys(("correlation", "low", "high"), np.nan)
     return pd.DataFrame({"covariate": list(known), **missing, "n_tags": scored.sum()})
 
@@ -398,12 +400,18 @@ def cosines(space: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def gather_tables(parent: Path | str, name: str) -> pd.DataFrame:
-    """The tables `name` of every data set under `parent`, under each other; none is refused in one
-    sentence (`FileNotFoundError`)."""
-    paths = sorted(Path(parent).glob(f"*/{name}.parquet"))
+    """The tables `name` of every data set under `parent`, under each other, read from Parquet or,
+    where there is none, from CSV; no table is refused in one sentence (`FileNotFoundError`)."""
+    kinds = {"csv": pd.read_csv, "parquet": pd.read_parquet}
+    paths = {
+        path.parent: path
+        for kind in kinds  # the last that there is
+        for path in sorted(Path(parent).glob(f"*/{name}.{kind}"))
+    }
     if not paths:
         raise FileNotFoundError(f"no {name}.parquet under {parent}: run notebooks 04 and 05 first.")
-    return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+    tables = [kinds[path.suffix[1:]](path) for path in paths.values()]
+    return pd.concat(tables, ignore_index=True)
 
 
 def write_table(table: pd.DataFrame, folder: Path | str, name: str) -> None:

@@ -190,6 +190,15 @@ def test_tables_are_written_for_eyes_and_programs(table, tmp_path):
     assert len(pd.read_csv(tmp_path / "results.csv")) == len(table)
 
 
+def test_tables_of_all_data_sets_are_gathered_from_either_kind_of_file(table, tmp_path):
+    results.write_table(table.head(3), tmp_path / "one", "results")
+    results.write_table(table.head(2), tmp_path / "two", "results")
+    (tmp_path / "two" / "results.parquet").unlink()
+    assert len(results.gather_tables(tmp_path, "results")) == 5
+    with pytest.raises(FileNotFoundError, match="run notebooks 04 and 05"):
+        results.gather_tables(tmp_path, "gains")
+
+
 def test_runs_of_other_clips_are_refused(made, tiny_store, tiny_config, tmp_path):
     other = scored_run(tmp_path, tiny_config.replace(seed=7), tiny_store, 1)
     scores = other.read_arrays("scores.npz")

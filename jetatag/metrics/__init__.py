@@ -32,7 +32,12 @@ Contents
 """
 
 from jetatag.metrics._checks import TASKS
-from jetatag.metrics.gains import gain_by_tag, gain_trend
+from jetatag.metrics.gains import (
+    gain_by_tag,
+    gain_trend,
+    resampled_gains,
+    resampled_per_tag,
+)
 from jetatag.metrics.resampling import (
     clip_weights,
     interval,
@@ -101,7 +106,9 @@ __all__ = [
     "rank_table",
     "reliability",
     "resampled",
+    "resampled_gains",
     "resampled_means",
+    "resampled_per_tag",
     "resampled_searches",
     "score_table",
     "tag_correlation",

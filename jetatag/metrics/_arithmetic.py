@@ -14,7 +14,7 @@ of `precision_recall_curve`, the one that joins the curve's points by straight l
 N_THRESHOLDS = 200
 """Thresholds of the micro areas: the default of Keras, used by both papers."""
 
-CHUNK = 32
+CHUNK = 128
 """Resamples (or rows of a similarity matrix) held at once: bounds the memory, not the result."""
 
 
