@@ -62,11 +62,12 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
     embeddings: h (clip, n_features) of each clip's middle window; with joint embedding also its
     z_audio (clip, dim), its tags' z_tag (clip, dim), every single tag's z_single (tag, dim), and to
     search by: queries (query, tag) as in `jetatag.queries`, the tags first, their z_query
-    (query, dim), and z_centre (dim,), what to subtract before (`query_vectors`); and the training
-    labels' tag_correlation (tag, tag), against which the tags' own space is judged. Validation
-    scores are not kept where there are no such clips or they are the ones asked for: no threshold
-    is chosen on what it is judged by. Raises `ValueError` for a split without clips and for a
-    store of another kind.
+    (query, dim), and z_centre (dim,), what to subtract before; z_other and z_other_centre, the same
+    for vectors of the other kind, so that losses can be compared by both (`query_vectors`); and the
+    training labels' tag_correlation (tag, tag), against which the tags' own space is judged.
+    Validation scores are not kept where there are no such clips or they are the ones asked for: no
+    threshold is chosen on what it is judged by. Raises `ValueError` for a split without clips and
+    for a store of another kind.
     """
     refuse_other_store(run, store)
     config, rows = run.config, store.rows(split)
@@ -141,13 +142,13 @@ def shared_space(
     device = next(model.parameters()).device
     train_labels = store.labels[store.rows("train")]
     queries = choose_queries(train_labels)
-    z_query, centre = query_vectors(model, store, queries, config)
+    own, other = query_vectors(model, store, queries, config)
     parts = {
         "z_audio": model.projection(h.to(device)),
         "z_tag": model.tag_encoder(_as_input(labels, device)),
         "z_single": model.tag_encoder(torch.eye(labels.shape[1], device=device)),
-        "z_query": z_query,
-        "z_centre": centre,
+        **dict(zip(("z_query", "z_centre"), own, strict=True)),
+        **dict(zip(("z_other", "z_other_centre"), other, strict=True)),
     }
     return {
         **{name: z.cpu().numpy() for name, z in parts.items()},
@@ -158,20 +159,32 @@ def shared_space(
 
 def query_vectors(
     model: JointModel, store: AudioStore, queries: np.ndarray, config: RunConfig
-) -> tuple[Tensor, Tensor]:
-    """Vectors to search the space with, (query, dim), and the centre to subtract, (dim,).
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Vectors to search the space with, (query, dim), and the centre to subtract, (dim,): of the
+    kind that suits the run's pair loss, then of the other.
 
-    An encoder trained on queries embeds the tags wanted as one set, about the origin, less the set
-    of the tags barred: the difference of the two cosines. For any other a set of one or two tags
-    is one it hardly ever saw: there a query's vector is the mean z_tag of the training clips that
-    answer it, and the mean of all of them, which most of z_tag consists of, is the centre.
+    An encoder trained on queries embeds them itself. For any other a set of one or two tags is one
+    it hardly ever saw: it is searched by what the training clips that answer have in common.
     """
+    kinds = encoded_queries(model, queries), answering_clips(model, store, queries, config)
+    return kinds if PAIR_LOSSES[config.pair_loss].asks_single_tags else kinds[::-1]
+
+
+def encoded_queries(model: JointModel, queries: np.ndarray) -> tuple[Tensor, Tensor]:
+    """The tags wanted embedded as one set, less the set of the tags barred, about the origin: a
+    clip is ranked by the difference of its two cosines."""
     device = next(model.parameters()).device
-    if PAIR_LOSSES[config.pair_loss].asks_single_tags:
-        wanted = model.tag_encoder(_as_input(queries > 0, device))
-        barred = model.tag_encoder(_as_input(queries < 0, device))
-        some = torch.from_numpy((queries < 0).any(axis=1)).to(device).unsqueeze(1)
-        return torch.where(some, wanted - barred, wanted), torch.zeros_like(wanted[0])
+    wanted, barred = (model.tag_encoder(_as_input(q, device)) for q in (queries > 0, queries < 0))
+    some = torch.from_numpy((queries < 0).any(axis=1)).to(device).unsqueeze(1)
+    return torch.where(some, wanted - barred, wanted), torch.zeros_like(wanted[0])
+
+
+def answering_clips(
+    model: JointModel, store: AudioStore, queries: np.ndarray, config: RunConfig
+) -> tuple[Tensor, Tensor]:
+    """The mean z_tag of the training clips that answer, about the mean of all of them, which most
+    of z_tag may consist of."""
+    device = next(model.parameters()).device
     labels = store.labels[store.rows("train", config.label_share, config.seed)]
     z_tag = model.tag_encoder(_as_input(labels, device))
     answering = _as_input(answers(labels, queries), device)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from jetatag import baselines, metrics
 from jetatag.files import atomic, read_arrays
-from jetatag.queries import KINDS, answers, classifier_scores, kinds
+from jetatag.queries import answers, classifier_scores, kinds
 from jetatag.runs import PLACE_SETTINGS, Run
 
 
@@ -33,14 +33,19 @@ class Cell(NamedTuple):
     label_share: float
 
 
-REFERENCES = ("no_je", "no_je_linear", "bce_two_stage")
+REFERENCES = ("no_je", "no_je_linear", "bce_two_stage", "je_shuffled")
 """Methods that the others are compared with: the paper's baseline; the same network with one linear
-layer; and the same two stages as joint embedding without a space of tags."""
+layer; the same two stages as joint embedding without a space of tags; and joint embedding of music
+with the tags of other music."""
 TESTED = ("clip_ids", "labels", "tags")
 """The arrays of scores.npz that say what a run was tested on."""
+ENCODED, ANSWERING, CLASSIFIER = "encoded set", "answering clips", "classifier"
+"""What ranks clips for a query: its tags embedded as one set, the mean tag vector of the training
+clips that answer it, or the classifier's probabilities (`predict.query_vectors`)."""
+MINUS = " − "
 NEIGHBOURS = 10
 """Nearest clips whose tags are compared, and first places of a search that are counted."""
-
+BOUNDS = ["low", "high", "group_low", "group_high"]
 FEWEST_TAGS = 3
 """Fewer have no order of pairs to compare."""
 
@@ -202,22 +207,32 @@ def results(
     if floor is not None:
         rows += floor_rows(runs[0], floor, n_resamples, seed)
     table = pd.concat(rows, ignore_index=True)
-    is_score, bounds = table.minus == "", ["low", "high", "group_low", "group_high"]
-    table.loc[is_score, bounds] = table.loc[is_score, bounds].clip(0, 1)  # none leaves [0, 1]
+    table = _within_bounds(table, table.minus == "")
     return table.assign(n_clips=len(labels), n_tags=int(labels.any(axis=0).sum()))
+
+
+def _within_bounds(table: pd.DataFrame, is_score: pd.Series) -> pd.DataFrame:
+    """The table with no score's interval leaving [0, 1]."""
+    table.loc[is_score, BOUNDS] = table.loc[is_score, BOUNDS].clip(0, 1)
+    return table
 
 
 def compared(
     by_cell: Mapping[Cell, Mapping[int, Any]],
 ) -> Iterator[tuple[Cell, str, list[Any], list[Any]]]:
     """What is to be compared: for every cell and each of the `REFERENCES` on the same data,
-    extractor and labels, the cell, the reference's method, and what both have of the seeds that
-    are in both."""
+    extractor and labels, the cell, the reference's method (with its pair loss, if it has one, as in
+    the names of runs), and what both have of the seeds that are in both."""
     for (cell, own), (other, theirs) in itertools.product(by_cell.items(), repeat=2):
         seeds = sorted(own.keys() & theirs.keys())
         alike = cell._replace(method="", pair_loss="") == other._replace(method="", pair_loss="")
         if alike and seeds and cell != other and other.method in REFERENCES:
-            yield cell, other.method, [own[n] for n in seeds], [theirs[n] for n in seeds]
+            yield cell, method_name(other), [own[n] for n in seeds], [theirs[n] for n in seeds]
+
+
+def method_name(cell: Cell) -> str:
+    """Method and pair loss as the names of runs begin: je-cosine, no_je."""
+    return cell.method if cell.pair_loss == "none" else f"{cell.method}-{cell.pair_loss}"
 
 
 def about(cell: Cell, seed: int | str, table: pd.DataFrame, minus: str = "") -> pd.DataFrame:
@@ -259,42 +274,44 @@ def all_histories(runs: Sequence[Run]) -> pd.DataFrame:
 def gains(
     runs: Sequence[Run], n_resamples: int = 1000, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Which tags gain by joint embedding, and whether it is frequent or correlated ones.
+    """Which tags gain by a method, and whether it is frequent or correlated ones.
 
-    Two long tables with the columns of `Cell` and `minus`: for every tag the `difference` in
-    average precision to the reference with its interval, its `frequency` and its strongest
-    `correlation` with another tag, both of the clips tested (`metrics.gain_by_tag`); and for these
-    two the rank correlation with the tags' gains (`metrics.gain_trend`). The paper (Lee & Cho 2021)
-    holds that correlated tags gain.
+    Of every method, so that what joint embedding does can be told from what any second stage or
+    linear head does. Two long tables with the columns of `Cell` and `minus`: for every tag the
+    `difference` in average precision to the reference with its interval, its `frequency` and its
+    strongest `correlation` with another tag, both of the clips tested (`metrics.gain_by_tag`); and
+    for these two the rank correlation with the tags' gains (`metrics.gain_trend`). The paper (Lee &
+    Cho 2021) holds that correlated tags gain.
     """
     probs, labels, tags = clip_scores(runs)
     strongest = (metrics.tag_correlation(labels) - np.eye(len(tags))).max(axis=0)
     known = {"frequency": labels.mean(axis=0), "correlation": strongest}
+    drawn = {
+        cell: {
+            number: metrics.resampled_per_tag(labels, probs[run.config.name], n_resamples, seed)
+            for number, run in of_seeds.items()
+        }
+        for cell, of_seeds in tqdm(cells(runs).items(), "resample tags", unit="cell")
+    }
     by_tag, trends = [], []
-    for cell, reference, own, theirs in compared(cells(runs)):
-        if cell.method == "je":
-            pair = [np.stack([probs[run.config.name] for run in r]) for r in (own, theirs)]
-            table = metrics.gain_by_tag(labels, *pair, tags, n_resamples, seed).assign(**known)
-            by_tag.append(about(cell, "mean", table, minus=reference))
-            trend = _trend(labels, *pair, known, n_resamples, seed)
-            trends.append(about(cell, "mean", trend, minus=reference))
+    for cell, reference, own, theirs in compared(drawn):
+        gain = metrics.resampled_gains(own, theirs, seed)
+        table = metrics.gain_by_tag(labels, gain, tags).assign(**known)
+        by_tag.append(about(cell, "mean", table, minus=reference))
+        trend = _trend(labels, gain, known, seed)
+        trends.append(about(cell, "mean", trend, minus=reference))
     if not by_tag:
-        raise ValueError("no gain to tell: train je and, alike in all else, one of its references.")
+        raise ValueError("no gain to tell: train two methods, alike in all else; one a reference.")
     return pd.concat(by_tag, ignore_index=True), pd.concat(trends, ignore_index=True)
 
 
 def _trend(
-    labels: np.ndarray,
-    own: np.ndarray,
-    theirs: np.ndarray,
-    known: Mapping[str, np.ndarray],
-    n_resamples: int,
-    seed: int,
+    labels: np.ndarray, gain: np.ndarray, known: Mapping[str, np.ndarray], seed: int
 ) -> pd.DataFrame:
     """`metrics.gain_trend`; missing where there are too few tags, or all alike, to have one."""
     scored = labels.any(axis=0)
     if scored.sum() >= FEWEST_TAGS and all(np.ptp(what[scored]) > 0 for what in known.values()):
-        return metrics.gain_trend(labels, own, theirs, known, n_resamples, seed)
+        return metrics.gain_trend(labels, gain, known, seed)
     missing = dict.fromkeys(("correlation", "low", "high"), np.nan)
     return pd.DataFrame({"covariate": list(known), **missing, "n_tags": scored.sum()})
 
@@ -302,29 +319,52 @@ def _trend(
 # Spaces
 
 
-def spaces(runs: Sequence[Run]) -> pd.DataFrame:
+def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.DataFrame:
     """What each run's vectors know of the tags, long: the columns of `Cell`, `seed`, `space`,
-    `metric`, `value`, and for searches `kind` (of query) and `ranked_by`.
+    `metric`, `value`, 95 % intervals as in `results`, and for searches `kind` (of query) and
+    `ranked_by`.
 
     Of h, z_audio and z_tag the agreement of nearest neighbours and the effective rank; of the
     shared space its gap, the share of z_tag's energy in its mean, and the tags' own space
     (`metrics.tag_semantics`); and for every kind of query the mean average precision and the
-    precision at 10 of ranking by cosine and by the classifier, and what chance would give.
+    precision at 10 of ranking by both kinds of query vector and by the classifier, the first two
+    minus the last, and what chance would give. Agreement and searches have intervals, and rows of
+    the mean over a cell's seeds, whose intervals draw the seeds as well.
     """
     queries = next((e["queries"] for e in map(embeddings, runs) if "queries" in e), None)
+    drawn: dict[Cell, list[pd.DataFrame]] = {}
     tables = []
     for run in tqdm(runs, "spaces", unit="run"):
-        space = embeddings(run)
-        rows = space_rows(space) + shared_rows(space)
-        if queries is not None:
-            rows += search_rows(space, run.read_arrays("scores.npz")["probs"].mean(1), queries)
-        tables.append(about(cell_of(run), run.config.seed, pd.DataFrame(rows)))
-    front = [*Cell._fields, "seed", "space", "kind", "ranked_by", "metric", "value"]
-    return (
-        pd.concat(tables, ignore_index=True)
-        .reindex(columns=front)
-        .fillna({"space": "", "kind": "", "ranked_by": ""})
-    )
+        space, cell = embeddings(run), cell_of(run)
+        frame = resampled_space(run, space, queries, n_resamples, seed)
+        drawn.setdefault(cell, []).append(frame)
+        rows = pd.DataFrame(space_rows(space) + shared_rows(space))
+        tables += [about(cell, run.config.seed, t) for t in (rows, metrics.mean_table([frame]))]
+    means = {cell: metrics.mean_table(frames, seed) for cell, frames in drawn.items()}
+    tables += [about(cell, "mean", table) for cell, table in means.items()]
+    front = [*Cell._fields, "seed", "space", "kind", "ranked_by", "metric", "value", *BOUNDS]
+    table = pd.concat(tables, ignore_index=True).reindex(columns=front)
+    table = table.fillna({"space": "", "kind": "", "ranked_by": ""})
+    return _within_bounds(table, ~table.ranked_by.str.contains(MINUS))
+
+
+def resampled_space(
+    run: Run,
+    space: Mapping[str, np.ndarray],
+    queries: np.ndarray | None,
+    n_resamples: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Agreement of neighbours and searches of a run on every resample of its test clips, as
+    `metrics.resampled`; columns (space, kind, ranked_by, metric)."""
+    draws = {"n_resamples": n_resamples, "seed": seed, "groups": space.get("groups")}
+    frame = metrics.resampled_means(agreements(space), **draws)
+    frame.columns = pd.MultiIndex.from_tuples(frame.columns)
+    if queries is not None:
+        probs = run.read_arrays("scores.npz")["probs"].mean(1)
+        found = searches(space, probs, queries, draws)
+        frame = frame.join(pd.concat({"shared": found}, axis=1))
+    return frame.rename_axis(columns=["space", "kind", "ranked_by", "metric"])
 
 
 def embeddings(run: Run) -> dict[str, np.ndarray]:
@@ -332,20 +372,25 @@ def embeddings(run: Run) -> dict[str, np.ndarray]:
     return run.read_arrays("embeddings.npz")
 
 
-def space_rows(space: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """Neighbour agreement and effective rank of every kind of vector that clips have."""
-    labels, rows = space["labels"], []
+def agreements(space: Mapping[str, np.ndarray]) -> dict[tuple[str, ...], np.ndarray]:
+    """`metrics.agreement_by_clip` of every kind of vector that clips have, (clip,) each."""
+    labels, found = space["labels"], {}
     k = min(NEIGHBOURS, int(labels.any(axis=1).sum()) - 1)
-    for name in ("h", "z_audio", "z_tag"):
-        if name in space:
-            near = metrics.neighbour_agreement(space[name], labels, k)
-            values = {
-                "neighbour_agreement": near["agreement"],
-                "chance_agreement": near["chance"],
-                "effective_rank": metrics.effective_rank(space[name]),
-            }
-            rows += [{"space": name, "metric": m, "value": v} for m, v in values.items()]
-    return rows
+    for name in _vectors(space):
+        near = metrics.agreement_by_clip(space[name], labels, k)
+        found[name, "", "", "neighbour_agreement"] = near["agreement"]
+        found[name, "", "", "chance_agreement"] = near["chance"]
+    return found
+
+
+def space_rows(space: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Effective rank of every kind of vector that clips have."""
+    ranks = {name: metrics.effective_rank(space[name]) for name in _vectors(space)}
+    return [{"space": n, "metric": "effective_rank", "value": rank} for n, rank in ranks.items()]
+
+
+def _vectors(space: Mapping[str, np.ndarray]) -> list[str]:
+    return [name for name in ("h", "z_audio", "z_tag") if name in space]
 
 
 def shared_rows(space: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -360,40 +405,53 @@ def shared_rows(space: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     return [{"space": "shared", "metric": name, "value": value} for name, value in values.items()]
 
 
-def search_rows(
-    space: Mapping[str, np.ndarray], probs: np.ndarray, queries: np.ndarray
-) -> list[dict[str, Any]]:
-    """Searches of every kind, ranked by the shared space (where there is one), by the classifier's
-    probabilities (clip, tag), and by chance; queries that no clip answers are left out."""
+def searches(
+    space: Mapping[str, np.ndarray],
+    probs: np.ndarray,
+    queries: np.ndarray,
+    draws: Mapping[str, Any],
+) -> pd.DataFrame:
+    """`metrics.resampled_searches` of every kind, ranked in the shared space (where there is one)
+    by each kind of query vector, by the classifier's probabilities (clip, tag), and by chance; then
+    the first minus the second. Queries that no clip answers are left out."""
     relevant = answers(space["labels"], queries)
-    k = min(NEIGHBOURS, len(relevant))
-    ranked = {"classifier": metrics.rank_table(classifier_scores(probs, queries), relevant, k)}
-    if "z_query" in space:
-        clips, asked = (space[name] - space["z_centre"] for name in ("z_audio", "z_query"))
-        ranked["space"] = metrics.rank_table(cosine_similarity(clips, asked), relevant, k)
-    share = relevant.mean(axis=0)
-    names = {"average_precision": "map", f"precision_at_{k}": f"precision_at_{k}"}
-    answered, kind_of = relevant.any(axis=0), kinds(queries)
-    rows = []
-    for kind in (kind for kind in KINDS if (answered & (kind_of == kind)).any()):
-        asked = answered & (kind_of == kind)
-        means = {by: table.loc[asked, list(names)].mean() for by, table in ranked.items()}
-        means["random"] = pd.Series(share[asked].mean(), list(names))
-        rows += [
-            {"space": "shared", "kind": kind, "ranked_by": by, "metric": names[m], "value": v}
-            for by, mean in means.items()
-            for m, v in mean.items()
-        ]
-    return rows
+    rankings = {CLASSIFIER: classifier_scores(probs, queries), **cosines(space)}
+    found = metrics.resampled_searches(
+        relevant, rankings, kinds(queries), **draws, k=min(NEIGHBOURS, len(relevant))
+    )
+    for kind, by, metric in found:
+        if by in (ENCODED, ANSWERING):
+            apart = found[kind, by, metric] - found[kind, CLASSIFIER, metric]
+            found[kind, f"{by}{MINUS}{CLASSIFIER}", metric] = apart
+    return found
+
+
+def cosines(space: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Kind of query vector → cosine of every clip with every query, (clip, query), about the
+    kind's centre; none without a shared space. Vectors of clips that answer have a centre, encoded
+    sets are about the origin."""
+    found = {}
+    for asked, centre in (("z_query", "z_centre"), ("z_other", "z_other_centre")):
+        if asked in space:
+            kind = ANSWERING if space[centre].any() else ENCODED
+            about_centre = (space[name] - space[centre] for name in ("z_audio", asked))
+            found[kind] = cosine_similarity(*about_centre)
+    return found
 
 
 def gather_tables(parent: Path | str, name: str) -> pd.DataFrame:
-    """The tables `name` of every data set under `parent`, under each other; none is refused in one
-    sentence (`FileNotFoundError`)."""
-    paths = sorted(Path(parent).glob(f"*/{name}.parquet"))
+    """The tables `name` of every data set under `parent`, under each other, read from Parquet or,
+    where there is none, from CSV; no table is refused in one sentence (`FileNotFoundError`)."""
+    kinds = {"csv": pd.read_csv, "parquet": pd.read_parquet}
+    paths = {
+        path.parent: path
+        for kind in kinds  # the last that there is
+        for path in sorted(Path(parent).glob(f"*/{name}.{kind}"))
+    }
     if not paths:
         raise FileNotFoundError(f"no {name}.parquet under {parent}: run notebooks 04 and 05 first.")
-    return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+    tables = [kinds[path.suffix[1:]](path) for path in paths.values()]
+    return pd.concat(tables, ignore_index=True)
 
 
 def write_table(table: pd.DataFrame, folder: Path | str, name: str) -> None:

@@ -117,7 +117,8 @@ def label_shares():
 
 
 def retrieved():
-    kinds, ranked = ["one_tag", "two_tags", "tag_and_not_tag"], ["space", "classifier", "random"]
+    kinds = ["one_tag", "two_tags", "tag_and_not_tag"]
+    ranked = ["encoded set", "answering clips", "classifier", "random"]
     table = grid(pair_loss=LOSSES, kind=kinds, ranked_by=ranked, metric=["precision_at_10"])
     return table.assign(method="je")
 
@@ -435,11 +436,25 @@ def test_retrieval_shows_each_ranking_by_its_own_marker():
     assert [ax.get_title() for ax in figure.axes] == ["one tag", "two tags", "tag and not tag"]
     for ax, kind in zip(figure.axes, table["kind"].unique(), strict=True):
         shown = table[table["kind"] == kind]
-        for ranking, marker in (("space", "o"), ("classifier", "s"), ("random", "x")):
+        for ranking, marker in zip(table["ranked_by"].unique(), "o^sx", strict=True):
             means = shown[shown["ranked_by"] == ranking].groupby("pair_loss")["value"].mean()
             drawn = {LOSSES[::-1][round(y)]: x for x, y in marks(ax, marker)}
             assert drawn == pytest.approx(means.to_dict())
         assert sorted(x for x, _ in marks(ax, "|")) == sorted(shown["value"])
+
+
+def test_retrieval_draws_the_mean_that_is_told_with_its_interval_and_no_differences():
+    seeds = retrieved().assign(low=np.nan, high=np.nan)
+    seeds = seeds[seeds["kind"] == "one_tag"].astype({"seed": str})
+    mean = seeds.drop_duplicates(["pair_loss", "ranked_by"]).assign(seed="mean", value=0.9)
+    mean = mean.assign(low=0.8, high=0.95)
+    apart = mean.assign(ranked_by="encoded set − classifier", value=-0.5)
+    (ax,) = figures.retrieval(pd.concat([seeds, mean, apart])).axes
+    for marker in "o^sx":
+        assert [x for x, _ in marks(ax, marker)] == [0.9, 0.9]
+    assert sorted(x for x, _ in marks(ax, "|")) == sorted(seeds["value"])
+    whiskers = [tuple(segment[:, 0]) for c in ax.collections for segment in c.get_segments()]
+    assert whiskers == [(0.8, 0.95)] * 8
 
 
 def test_semantics_show_three_measures_and_the_references():
@@ -511,7 +526,7 @@ def test_tsne_keeps_separate_clusters_apart():
         (lambda: figures.calibration({"je": errors()}, {"je": errors()}), "curve lacks mean_prob"),
         (lambda: figures.calibration({}, {}), "give at least one run"),
         (lambda: figures.label_curves(label_shares().assign(label_share=30)), "label_share must"),
-        (lambda: figures.retrieval(retrieved().assign(ranked_by="spaec")), "mean 'space'"),
+        (lambda: figures.retrieval(retrieved().assign(ranked_by="randon")), "mean 'random'"),
         (lambda: figures.semantics(tag_spaces(), {"a": {"rank": 1}}), "unknown measure 'rank'"),
         (lambda: figures.curves_by_method(histories(), "loss"), "history lacks loss: give rows"),
         (

@@ -18,12 +18,21 @@ def runs_with_gains(rng, gains, n_runs=3):
     return labels, a + gains * labels, b
 
 
+def gains_of(labels, a, b, n_resamples=200, seed=0):
+    """Resampled gains of two methods' runs, (run, clip, tag) scores each."""
+    a, b = (
+        [metrics.resampled_per_tag(labels, scores, n_resamples, seed) for scores in runs]
+        for runs in (a, b)
+    )
+    return metrics.resampled_gains(a, b, seed)
+
+
 def test_gains_are_scikit_learns_and_their_mean_is_the_paired_difference(rng):
     labels, b = simulated(rng)
     labels[:, 2] = 0
     a = np.stack([b + 0.05 * labels, b - 0.02 * labels])
     b = np.stack([b, b])
-    table = metrics.gain_by_tag(labels, a, b, list("abcdef"), n_resamples=50)
+    table = metrics.gain_by_tag(labels, gains_of(labels, a, b, 50), list("abcdef"))
     assert table.tag.tolist() == list("abcdef")
     assert table.n_positive.tolist() == labels.sum(axis=0).tolist()
     assert table.isna().any(axis=1).tolist() == [tag == "c" for tag in table.tag]
@@ -40,7 +49,8 @@ def test_gains_are_scikit_learns_and_their_mean_is_the_paired_difference(rng):
 
 def test_the_tags_that_gain_are_told_from_those_that_do_not(rng):
     gains = np.where(np.arange(N_TAGS) < 4, 0.8, 0.0)
-    table = metrics.gain_by_tag(*runs_with_gains(rng, gains), range(N_TAGS), n_resamples=200)
+    scored = runs_with_gains(rng, gains)
+    table = metrics.gain_by_tag(scored[0], gains_of(*scored), range(N_TAGS))
     assert (table.low[:4] > 0).all() and table.difference[:4].min() > table.difference[4:].max()
     assert ((table.low[4:] <= 0) & (table.high[4:] >= 0)).sum() >= 6
     assert ((table.low <= table.difference) & (table.difference <= table.high)).all()
@@ -50,8 +60,8 @@ def test_a_trend_is_spearmans_and_is_found_where_it_was_planted(rng):
     planted, chance = np.linspace(0, 1, N_TAGS), rng.random((3, N_TAGS))
     covariates = {"planted": planted, "against": -planted, "chance": chance[0]}
     scored = runs_with_gains(rng, planted)
-    table = metrics.gain_trend(*scored, covariates, n_resamples=200).set_index("covariate")
-    gains = metrics.gain_by_tag(*scored, range(N_TAGS), 1).difference
+    table = metrics.gain_trend(scored[0], gains_of(*scored), covariates).set_index("covariate")
+    gains = gains_of(*scored)[0]
     for name, values in covariates.items():
         expected = spearmanr(gains, values).statistic
         assert table.correlation[name] == pytest.approx(expected, abs=1e-12)
@@ -66,7 +76,8 @@ def test_a_trend_that_was_not_planted_is_hardly_ever_found(rng, spread):
     for seed in range(60):
         scored = runs_with_gains(rng, spread * rng.random(N_TAGS), n_runs=2)
         covariate = {"chance": rng.random(N_TAGS)}
-        (row,) = metrics.gain_trend(*scored, covariate, 63, seed).to_dict("records")
+        gains = gains_of(*scored, 63, seed)
+        (row,) = metrics.gain_trend(scored[0], gains, covariate, seed).to_dict("records")
         found += row["low"] > 0 or row["high"] < 0
     assert found <= plausible_counts(60, 0.05)[1]
 
@@ -74,8 +85,8 @@ def test_a_trend_that_was_not_planted_is_hardly_ever_found(rng, spread):
 def test_a_tag_without_positives_takes_no_part_in_a_trend(rng):
     labels, a, b = runs_with_gains(rng, np.linspace(0, 1, N_TAGS))
     labels[:, 3] = 0
-    (row,) = metrics.gain_trend(labels, a, b, {"x": np.arange(N_TAGS)}, 20).to_dict("records")
-    kept = np.arange(N_TAGS) != 3
-    without = labels[:, kept], a[:, :, kept], b[:, :, kept], {"x": np.arange(N_TAGS)[kept]}
-    assert row == metrics.gain_trend(*without, 20).to_dict("records")[0]
+    x, gains, kept = np.arange(N_TAGS), gains_of(labels, a, b, 20), np.arange(N_TAGS) != 3
+    (row,) = metrics.gain_trend(labels, gains, {"x": x}).to_dict("records")
+    without = metrics.gain_trend(labels[:, kept], gains[:, kept], {"x": x[kept]})
+    assert row == without.to_dict("records")[0]
     assert row["n_tags"] == N_TAGS - 1

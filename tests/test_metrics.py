@@ -166,7 +166,7 @@ def test_the_reliability_curve_is_that_of_scikit_learn_with_counts(rng):
 # Refusals
 
 LABELS, SCORES = np.array([[1, 0], [0, 1]]), np.array([[0.9, 0.1], [0.2, 0.8]])
-STACK, FOUR, STACK4 = SCORES[None], np.eye(4, dtype=int), np.eye(4)[None]
+FOUR = np.eye(4, dtype=int)
 
 
 @pytest.mark.parametrize(
@@ -199,10 +199,11 @@ STACK, FOUR, STACK4 = SCORES[None], np.eye(4, dtype=int), np.eye(4)[None]
         (lambda: metrics.calibration(LABELS, SCORES * 2, "ab"), "apply the sigmoid"),
         (lambda: metrics.calibration(LABELS, SCORES, "a"), "1 tag names for 2 columns"),
         (lambda: metrics.reliability(LABELS, SCORES, 0), "at least one bin"),
-        (lambda: metrics.gain_by_tag(LABELS, SCORES, SCORES, "ab"), r"give both as \(run"),
-        (lambda: metrics.gain_trend(LABELS, STACK, STACK, {"a": [1, 2]}), "at least 3"),
-        (lambda: metrics.gain_trend(FOUR, STACK4, STACK4, {"a": [1, 2]}), "each of the 4 tags"),
-        (lambda: metrics.gain_trend(FOUR, STACK4, STACK4, {"a": [1] * 4}), "no trend can follow"),
+        (lambda: metrics.resampled_gains([SCORES], [SCORES] * 2), r"give both as \(run"),
+        (lambda: metrics.gain_by_tag(LABELS, SCORES[:1], "ab"), "of 2 tags"),
+        (lambda: metrics.gain_trend(LABELS, SCORES, {"a": [1, 2]}), "at least 3"),
+        (lambda: metrics.gain_trend(FOUR, FOUR, {"a": [1, 2]}), "each of the 4 tags"),
+        (lambda: metrics.gain_trend(FOUR, FOUR, {"a": [1] * 4}), "no trend can follow"),
         (lambda: metrics.interval(np.array([np.nan])), "no resample could be scored"),
         (lambda: metrics.interval(np.arange(3), level=95), "between 0 and 1"),
         (lambda: metrics.neighbour_agreement(SCORES, LABELS, k=2), "k=2 neighbours"),

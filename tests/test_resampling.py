@@ -300,3 +300,83 @@ def test_clips_that_share_an_artist_need_the_interval_by_group(rng):
         by_group += low <= ROC_OF[1.5] <= high
     fewest, most = plausible_counts(N_SETS)
     assert by_clip < 0.7 * N_SETS and fewest <= by_group <= most
+
+
+def test_weighted_precision_is_that_of_clips_drawn_again_and_again(rng):
+    """A resample written out, clip by clip; few levels, so that ties fall on the last place."""
+    relevant, scores = simulated(rng, n_clips=50, n_levels=7)
+    relevant[:, 2], relevant[:, 3], relevant[:2, 3] = 0, 0, 1
+    weights = metrics.clip_weights(50, 40, 3, groups=np.arange(50) // 5)
+    result = metrics.weighted_precision(relevant, scores, weights, k=8)
+    lost = 0
+    for row, drawn in zip(result, weights, strict=True):
+        written = np.repeat(np.arange(50), drawn)
+        expected = metrics.rank_table(scores[written], relevant[written], k=8).precision_at_8
+        np.testing.assert_allclose(row, expected)
+        lost += np.isnan(row[3])
+    assert lost and np.isnan(result[:, 2]).all()
+
+
+def test_weighted_precision_by_hand():
+    scores, relevant = np.array([[0.9], [0.5], [0.5], [0.1]]), np.array([[1, 0, 1, 1]]).T
+    weights = np.array([[1, 1, 1, 1], [2, 1, 1, 0], [0, 2, 1, 1], [0, 0, 1, 0]])
+    precise = metrics.weighted_precision(relevant, scores, weights, k=2)[:, 0]
+    assert precise == pytest.approx([(1 + 1 / 2) / 2, 1, (2 / 3) / 2, 1 / 2])
+    with pytest.raises(ValueError, match="1 place at least"):
+        metrics.weighted_precision(relevant, scores, weights, k=0)
+
+
+def test_resampled_searches_are_rank_tables_of_every_resample(rng):
+    relevant, scores = simulated(rng, n_clips=40)
+    relevant[:, 1] = 0  # asks for what no clip is
+    kinds = np.array(["one", "one", "two", "one", "two", "none"])
+    relevant[:, 5] = 0
+    found = metrics.resampled_searches(
+        relevant, {"own": scores, "mirror": -scores}, kinds, 5, groups=np.arange(40) // 4, k=6
+    )
+    assert found.index.get_level_values("drawn").value_counts().to_dict() == {
+        "estimate": 1,
+        "clip": 5,
+        "group": 5,
+    }
+    assert set(found.columns.get_level_values("kind")) == {"one", "two"}
+    weights = np.concatenate(
+        [
+            np.ones((1, 40), int),
+            metrics.clip_weights(40, 5, 0),
+            metrics.clip_weights(40, 5, 0, np.arange(40) // 4),
+        ]
+    )
+    for (_, row), drawn in zip(found.iterrows(), weights, strict=True):
+        written = np.repeat(np.arange(40), drawn)
+        for name, sign in (("own", 1), ("mirror", -1)):
+            table = metrics.rank_table(sign * scores[written], relevant[written], k=6)
+            for kind in ("one", "two"):
+                own = table[kinds == kind].mean()
+                assert row[kind, name, "map"] == pytest.approx(own.average_precision)
+                assert row[kind, name, "precision_at_6"] == pytest.approx(own.precision_at_6)
+        share = relevant[written][:, kinds == "two"].mean()
+        assert row["two", "random", "map"] == pytest.approx(share)
+
+
+def test_resampled_means_leave_out_what_is_missing():
+    values = {"a": np.array([1.0, 2.0, np.nan, 4.0]), "none": np.full(4, np.nan)}
+    found = metrics.resampled_means(values, n_resamples=30, seed=1)
+    assert found.loc["estimate", "a"].item() == pytest.approx(7 / 3) and found["none"].isna().all()
+    for (_, mean), drawn in zip(
+        found.loc["clip", "a"].items(), metrics.clip_weights(4, 30, 1), strict=True
+    ):
+        written = np.repeat(values["a"], drawn)
+        assert mean == pytest.approx(np.nanmean(written), nan_ok=True)
+
+
+@pytest.mark.parametrize("truth", [0.3, 0.6])
+def test_intervals_of_a_mean_hold_the_truth(rng, truth):
+    held = 0
+    for seed in range(200):
+        drawn = metrics.resampled_means({("a",): rng.random(80) < truth}, 200, seed)
+        drawn.columns.names = ["metric"]
+        row = metrics.mean_table([drawn]).iloc[0]
+        held += row.low <= truth <= row.high
+    low, high = plausible_counts(200, 0.94)  # a bootstrap of 80 clips is a little narrow
+    assert low <= held <= high

@@ -110,40 +110,77 @@ def test_the_floor_knows_no_clip(table):
     assert by_protocol["macro_clip"] == 0.5 and by_protocol["micro_window"] > 0.5
 
 
-def test_gains_are_of_joint_embeddings(made):
+def test_gains_are_of_every_method(made):
     by_tag, trends = results.gains(made[0], n_resamples=20)
-    assert set(zip(by_tag.method, by_tag.minus, strict=True)) == {
+    pairs = {
         ("je", "no_je"),
         ("je", "no_je_linear"),
+        ("no_je", "no_je_linear"),
+        ("no_je_linear", "no_je"),
     }
-    mean = by_tag[by_tag.minus == "no_je"].difference.mean()
+    assert set(zip(by_tag.method, by_tag.minus, strict=True)) == pairs
     rows = results.results(made[0], n_resamples=2)
-    told = macro_ap(rows, method="je", minus="no_je", seed="mean").value.item()
-    assert mean == pytest.approx(told)
+    for method in ("je", "no_je_linear"):
+        own = by_tag[(by_tag.method == method) & (by_tag.minus == "no_je")]
+        told = macro_ap(rows, method=method, minus="no_je", seed="mean").value.item()
+        assert own.difference.mean() == pytest.approx(told)
+    assert set(zip(trends.method, trends.minus, strict=True)) == pairs
     assert set(trends.covariate) == {"frequency", "correlation"}
     assert trends.correlation.between(-1, 1).all()
 
 
+def test_every_pair_loss_is_compared_with_shuffled_music(tiny_store, tiny_config, tmp_path):
+    """What the right pairing earns is found where it was planted, and nothing where it was not."""
+    made = [
+        scored_run(tmp_path, tiny_config.replace(method=method, pair_loss=loss), tiny_store, 1, s)
+        for method, loss, s in (
+            ("je", "subset_query", 1.5),
+            ("je", "cosine", 0.3),
+            ("je_shuffled", "subset_query", 0.3),
+        )
+    ]
+    told = macro_ap(results.results(made, 20), minus="je_shuffled-subset_query")
+    told = told.set_index("pair_loss").value
+    assert set(told.index) == {"subset_query", "cosine"}
+    assert told["subset_query"] > 0.05 and told["cosine"] == pytest.approx(0)
+
+
 def test_spaces_and_searches(made):
-    table = results.spaces(made[0])
+    table = results.spaces(made[0], n_resamples=30)
     assert set(table[table.method == "no_je"].space) == {"h", "shared"}
-    assert set(table[table.ranked_by == "space"].method) == {"je"}
+    ways = table[~table.ranked_by.isin(["", "classifier", "random"])]
+    assert set(ways.method) == {"je"} and ways.ranked_by.nunique() == 4
     run = runs.pick(made[0], method="je", label_share=1.0)
     space, scores = run.read_arrays("embeddings.npz"), run.read_arrays("scores.npz")
     own = table[(table.method == "je") & (table.seed == str(run.config.seed))]
     own = own[(own.label_share == 1) & (own.kind == "one tag") & (own.metric == "map")]
-    by = own.set_index("ranked_by").value
+    own = own.set_index("ranked_by")
     tags = space["queries"][: len(scores["tags"])]
     relevant = answers(scores["labels"], tags)
     asked = relevant.any(0)
-    z_query = space["z_query"][: len(tags)][asked]
+    z_query, z_other = (space[z][: len(tags)][asked] for z in ("z_query", "z_other"))
+    by = own.value
     wanted = metrics.query_map(z_query, space["z_audio"], relevant[:, asked])
-    assert by["space"] == pytest.approx(wanted)
+    assert by["encoded set"] == pytest.approx(wanted)
+    centred = (z - space["z_other_centre"] for z in (z_other, space["z_audio"]))
+    assert by["answering clips"] == pytest.approx(metrics.query_map(*centred, relevant[:, asked]))
     macro = metrics.macro_clip(scores["labels"][:, asked], scores["probs"].mean(1)[:, asked])
     assert by["classifier"] == pytest.approx(macro["average_precision"])
     assert by["random"] == pytest.approx(relevant[:, asked].mean())
+    apart = by["encoded set"] - by["classifier"]
+    assert by["encoded set − classifier"] == pytest.approx(apart)
+    assert (own.low <= own.value).all() and (own.value <= own.high).all()
     shared = {"gap", "matched", "unmatched", "mean_energy", "tag_semantics"}
     assert shared <= set(table[table.space == "shared"].metric)
+
+
+def test_means_of_spaces_are_those_of_their_seeds(made):
+    table = results.spaces(made[0], n_resamples=30)
+    key = ["method", "label_share", "space", "kind", "ranked_by", "metric"]
+    mean, seeds = (table[own] for own in (table.seed == "mean", table.seed != "mean"))
+    assert not mean[["value", "low", "high"]].isna().any(axis=None)
+    wanted = seeds.groupby(key).value.mean()[pd.MultiIndex.from_frame(mean[key])]
+    np.testing.assert_allclose(mean.value, wanted)
 
 
 def test_tables_are_written_for_eyes_and_programs(table, tmp_path):
@@ -151,6 +188,15 @@ def test_tables_are_written_for_eyes_and_programs(table, tmp_path):
     read = pd.read_parquet(tmp_path / "results.parquet")
     pd.testing.assert_frame_equal(read, table, check_dtype=False)
     assert len(pd.read_csv(tmp_path / "results.csv")) == len(table)
+
+
+def test_tables_of_all_data_sets_are_gathered_from_either_kind_of_file(table, tmp_path):
+    results.write_table(table.head(3), tmp_path / "one", "results")
+    results.write_table(table.head(2), tmp_path / "two", "results")
+    (tmp_path / "two" / "results.parquet").unlink()
+    assert len(results.gather_tables(tmp_path, "results")) == 5
+    with pytest.raises(FileNotFoundError, match="run notebooks 04 and 05"):
+        results.gather_tables(tmp_path, "gains")
 
 
 def test_runs_of_other_clips_are_refused(made, tiny_store, tiny_config, tmp_path):

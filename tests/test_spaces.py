@@ -28,6 +28,22 @@ def test_neighbour_agreement_is_jaccard_by_cosine_without_untagged_clips():
     assert result["chance"] == pytest.approx((1 / 2 + 1 / 3 + 0) / 3)
 
 
+def test_agreement_by_clip_has_the_agreement_as_its_mean(rng):
+    labels, _ = simulated(rng, n_clips=70)
+    labels[5] = 0
+    points = rng.normal(size=(70, 4))
+    by_clip, whole = metrics.agreement_by_clip(points, labels, 3), {}
+    for name, values in by_clip.items():
+        assert np.flatnonzero(np.isnan(values)).tolist() == np.flatnonzero(~labels.any(1)).tolist()
+        whole[name] = np.nanmean(values)
+    assert metrics.neighbour_agreement(points, labels, 3) == pytest.approx(whole)
+    tagged = np.flatnonzero(labels.any(axis=1))
+    cosine = 1 - squareform(pdist(points[tagged], "cosine")) - 2 * np.eye(len(tagged))
+    first = tagged[np.argsort(-cosine[0])[:3]]
+    jaccard = [(labels[0] & labels[i]).sum() / (labels[0] | labels[i]).sum() for i in first]
+    assert labels[0].any() and by_clip["agreement"][0] == pytest.approx(np.mean(jaccard))
+
+
 def test_gap_of_matched_mirrored_and_collapsed_spaces():
     z = np.eye(4)
     aligned = metrics.gap(z + 0.1 * z[::-1], z)

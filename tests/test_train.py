@@ -21,6 +21,7 @@ from jetatag.config import PRESETS, Phase, RunConfig
 from jetatag.datasets import Vocabulary
 from jetatag.extractors import EXTRACTORS
 from jetatag.predict import predict
+from jetatag.queries import answers
 from jetatag.runs import Run
 
 CELLS = [("je", "subset_query"), ("je", "cosine"), ("no_je", "none"), ("no_je_linear", "none")]
@@ -78,6 +79,15 @@ def test_every_method_goes_all_the_way(tiny_store, tiny_config, tmp_path, method
         assert embeddings["z_single"].shape == (4, 8)
         assert embeddings["tag_correlation"].shape == (4, 4)
         assert embeddings["z_centre"].any() == (not pair_loss.startswith("subset"))
+        assert embeddings["z_other"].shape == embeddings["z_query"].shape
+        assert embeddings["z_other_centre"].any() == pair_loss.startswith("subset")
+        of_clips = "z_other" if pair_loss.startswith("subset") else "z_query"
+        train_labels = tiny_store.labels[tiny_store.rows("train")]
+        z_tag = model.tag_encoder(torch.from_numpy(train_labels).float()).detach().numpy()
+        answer = answers(train_labels, embeddings["queries"]).astype(bool)
+        found = answer.any(axis=0)
+        means = np.stack([z_tag[own].mean(axis=0) for own in answer.T[found]])
+        np.testing.assert_allclose(embeddings[of_clips][found], means, atol=1e-5)
     stages = [stage.name for stage in methods.METHODS[method].stages]
     assert run.history.groupby("stage").size().to_dict() == dict.fromkeys(stages, 3)
     assert list(run.record["stages"]) == stages

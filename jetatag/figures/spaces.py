@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from jetatag.figures._style import (
     DARK,
     PALE,
     PALE_TO_DARK,
+    SEED,
     draw_mean,
     grid_values,
     key,
@@ -30,9 +32,10 @@ from jetatag.figures._style import (
 )
 
 RANKINGS = {
-    "space": {"label": "ranked in the space", "marker": "o", "markerfacecolor": DARK},
-    "classifier": {"label": "ranked by the classifier", "marker": "s", "markerfacecolor": "white"},
-    "random": {"label": "ranked at random", "marker": "x", "color": "0.4"},
+    "encoded set": {"label": "space, tags encoded as a set", "marker": "o"},
+    "answering clips": {"label": "space, mean of clips that answer", "marker": "^"},
+    "classifier": {"label": "classifier", "marker": "s", "markerfacecolor": "white"},
+    "random": {"label": "chance", "marker": "x", "color": "0.4"},
 }
 MEASURES = {
     "semantics": "rank correlation of tag cosines\nwith label correlation",
@@ -154,22 +157,26 @@ def retrieval(table: pd.DataFrame) -> Figure:
     """Draw how well clips are found by tags: a row a pair loss, a column of panels a kind of query.
 
     `table` has a row a seed: columns `method`, `pair_loss`, `kind` (of query: one tag, two tags,
-    tag and not tag), `ranked_by` (space, classifier or random), `metric`, `value`; each metric has
-    its own row of panels. Markers are means over seeds, which are small ticks.
+    tag and not tag), `ranked_by` (encoded set, answering clips, classifier or random), `metric`,
+    `value`; each metric has its own row of panels. Markers are means over seeds, which are small
+    ticks. With a column `seed`, rows of seed "mean" are the markers, and their `low` and `high`
+    the whiskers. Differences between rankings, "a − b", have no place on this scale and are left
+    out.
     """
     needed = ["method", "pair_loss", "kind", "ranked_by", "metric", "value"]
     refuse_lacking(table, needed, "the retrieval table lacks")
+    table = table[~table["ranked_by"].str.contains(" − ")]
     refuse_unknown(table["ranked_by"], RANKINGS, "ranking")
     table = table.assign(line=line_names(table))
     lines = table["line"].unique().tolist()[::-1]
     kinds, shown = table["kind"].unique(), table["metric"].unique()
-    size = (2.2 + 2.7 * len(kinds), 1.2 + len(shown) * (0.8 + 0.48 * len(lines)))
+    size = (2.2 + 2.7 * len(kinds), 1.2 + len(shown) * (0.8 + 0.52 * len(lines)))
     figure, axes = panels(len(shown), len(kinds), size, sharey=True)
     for (row, column), ax in np.ndenumerate(axes):
         here = table[(table["metric"] == shown[row]) & (table["kind"] == kinds[column])]
-        for (line, ranking), seeds in here.groupby(["line", "ranked_by"]):
-            aside = 0.26 * (1 - list(RANKINGS).index(ranking))
-            draw_mean(ax, lines.index(line) + aside, seeds, **RANKINGS[ranking])
+        for (line, ranking), rows in here.groupby(["line", "ranked_by"]):
+            aside = 0.21 * (1.5 - list(RANKINGS).index(ranking))
+            _draw_ranking(ax, lines.index(line) + aside, rows, RANKINGS[ranking])
         ax.set(xlabel=named(shown[row]), title=named(kinds[column]) if row == 0 else "")
         ax.set_yticks(np.arange(len(lines) - 1) + 0.5, minor=True)  # lines between the rows
         ax.tick_params(axis="y", which="minor", length=0)
@@ -183,6 +190,18 @@ def retrieval(table: pd.DataFrame) -> Figure:
     keys += mean_keys(table, ["line", "kind", "ranked_by", "metric"])
     legend_above(figure, keys)
     return figure
+
+
+def _draw_ranking(ax: Axes, place: float, rows: pd.DataFrame, look: Mapping[str, Any]) -> None:
+    """A ranking's seeds, and their mean, told or taken here."""
+    told = rows["seed"] == "mean" if "seed" in rows else np.zeros(len(rows), bool)
+    seeds = rows[~told]
+    if not told.any():
+        draw_mean(ax, place, seeds, **look)
+        return
+    draw_mean(ax, place, rows[told], **look)
+    if len(seeds) > 1:
+        ax.plot(seeds["value"], np.full(len(seeds), place), **SEED, linestyle="", zorder=2.5)
 
 
 def semantics(

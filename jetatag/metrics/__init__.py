@@ -32,7 +32,12 @@ Contents
 """
 
 from jetatag.metrics._checks import TASKS
-from jetatag.metrics.gains import gain_by_tag, gain_trend
+from jetatag.metrics.gains import (
+    gain_by_tag,
+    gain_trend,
+    resampled_gains,
+    resampled_per_tag,
+)
 from jetatag.metrics.resampling import (
     clip_weights,
     interval,
@@ -41,6 +46,7 @@ from jetatag.metrics.resampling import (
     weighted_macro,
     weighted_micro,
     weighted_per_tag,
+    weighted_precision,
 )
 from jetatag.metrics.scores import (
     accuracy,
@@ -54,6 +60,7 @@ from jetatag.metrics.scores import (
     reliability,
 )
 from jetatag.metrics.spaces import (
+    agreement_by_clip,
     effective_rank,
     gap,
     mean_energy,
@@ -68,12 +75,15 @@ from jetatag.metrics.tables import (
     mean_table,
     paired_difference,
     resampled,
+    resampled_means,
+    resampled_searches,
     score_table,
 )
 
 __all__ = [
     "TASKS",
     "accuracy",
+    "agreement_by_clip",
     "calibration",
     "choose_thresholds",
     "clip_weights",
@@ -96,6 +106,10 @@ __all__ = [
     "rank_table",
     "reliability",
     "resampled",
+    "resampled_gains",
+    "resampled_means",
+    "resampled_per_tag",
+    "resampled_searches",
     "score_table",
     "tag_correlation",
     "tag_semantics",
@@ -104,4 +118,5 @@ __all__ = [
     "weighted_macro",
     "weighted_micro",
     "weighted_per_tag",
+    "weighted_precision",
 ]

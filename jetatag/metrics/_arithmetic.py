@@ -14,7 +14,7 @@ of `precision_recall_curve`, the one that joins the curve's points by straight l
 N_THRESHOLDS = 200
 """Thresholds of the micro areas: the default of Keras, used by both papers."""
 
-CHUNK = 32
+CHUNK = 128
 """Resamples (or rows of a similarity matrix) held at once: bounds the memory, not the result."""
 
 
@@ -70,6 +70,24 @@ def weighted_areas(weights: np.ndarray, steps: csr_array) -> np.ndarray:
             ratio((precise + sloped) / 2, n_positive, empty=np.nan),
         ]
     )
+
+
+def places_filled(
+    relevant: np.ndarray, scores: np.ndarray, weights: np.ndarray, k: int
+) -> np.ndarray:
+    """How much of the first `k` places relevant clips fill, (resample,), by (clip, resample)
+    weights; clips of equal score fill what is left for them in equal parts."""
+    order = np.argsort(-scores, kind="stable")
+    looked_at = k
+    while looked_at < len(order) and weights[order[:looked_at]].sum(axis=0).min() < k:
+        looked_at *= 2
+    tied = np.searchsorted(-scores[order], -scores[order[:looked_at][-1]], side="right")
+    first = order[:tied]
+    level = np.flatnonzero(np.diff(scores[first], prepend=np.inf))
+    size = np.add.reduceat(weights[first], level, axis=0)  # (level, resample)
+    hits = np.add.reduceat(weights[first] * relevant[first, None], level, axis=0)
+    places = np.clip(k - (np.cumsum(size, axis=0) - size), 0, size)
+    return (places * ratio(hits, size)).sum(axis=0)
 
 
 def bucket_counts(labels: np.ndarray, window_scores: np.ndarray) -> np.ndarray:

@@ -13,26 +13,71 @@ FEWEST_TAGS = 3
 """Fewer have no trend."""
 
 
-def gain_by_tag(
-    labels: np.ndarray,
-    scores_a: np.ndarray,
-    scores_b: np.ndarray,
-    tags: Sequence,
-    n_resamples: int = 1000,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Return each tag's difference a − b in average precision, the mean over runs paired by seed.
+def resampled_per_tag(
+    labels: np.ndarray, scores: np.ndarray, n_resamples: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """Return each tag's average precision on the clips as they are and on every resample.
 
-    Clips and seeds are drawn as by `paired_difference`, whose macro difference is the mean of
-    these. The intervals are each tag's own: of 50 tags that gain nothing, two or three will seem
-    to gain or lose.
+    What gains are made of, from runs resampled once for all comparisons they enter.
 
     Parameters
     ----------
     labels : (clip, tag) 0/1
-    scores_a, scores_b : (run, clip, tag) of runs paired by seed, any finite numbers that rank
-    tags : names of the columns, in order
+    scores : (clip, tag), any finite numbers that rank
     n_resamples, seed : as `clip_weights`
+
+    Returns
+    -------
+    (1 + resample, tag) float64, NaN where a resample leaves the tag no positives.
+
+    Raises
+    ------
+    ValueError
+        As `weighted_per_tag`.
+    """
+    clips = clip_weights(len(labels), n_resamples, seed)
+    weights = np.concatenate([np.ones_like(clips[:1]), clips])
+    return weighted_per_tag(labels, scores, weights)["average_precision"]
+
+
+def resampled_gains(
+    runs_a: Sequence[np.ndarray], runs_b: Sequence[np.ndarray], seed: int = 0
+) -> np.ndarray:
+    """Return each tag's difference a − b, (1 + resample, tag), the mean over runs paired by seed.
+
+    Clips and seeds are drawn as by `paired_difference`, whose macro difference is the mean of
+    these.
+
+    Parameters
+    ----------
+    runs_a, runs_b : of `resampled_per_tag`, paired by their order, of the same draws
+    seed : of the draws of pairs
+
+    Raises
+    ------
+    ValueError
+        On other numbers of runs, and on runs of other draws or tags.
+    """
+    a, b = np.asarray(runs_a), np.asarray(runs_b)
+    if a.ndim != 3 or a.shape != b.shape:
+        raise ValueError(
+            f"runs {a.shape} and {b.shape} cannot be paired by seed: give both as (run, resample, "
+            "tag), resampled alike."
+        )
+    return np.einsum("nr,rnt->nt", run_shares(len(a), a.shape[1] - 1, seed), a - b)
+
+
+def gain_by_tag(labels: np.ndarray, gains: np.ndarray, tags: Sequence) -> pd.DataFrame:
+    """Return each tag's gain in average precision with its interval.
+
+    The intervals are each tag's own: of 50 tags that gain nothing, two or three will seem to gain
+    or lose.
+
+    Parameters
+    ----------
+    labels : (clip, tag) 0/1
+    gains : (1 + resample, tag) of `resampled_gains`
+    tags : names of the columns, in order
 
     Returns
     -------
@@ -42,11 +87,11 @@ def gain_by_tag(
     Raises
     ------
     ValueError
-        As `weighted_per_tag`, on stacks that cannot be paired and on missing names.
+        On labels that are not 0/1, gains that do not fit them and missing names.
     """
     labels = checked_labels(labels)
     refuse_unless_named(tags, labels)
-    gains = _gains(labels, scores_a, scores_b, n_resamples, seed)
+    gains = _checked_gains(gains, labels)
     rows = []
     for tag, n_positive, (gain, *drawn) in zip(tags, labels.sum(axis=0), gains.T, strict=True):
         bounds = interval(drawn, estimate=gain) if n_positive else (np.nan, np.nan)
@@ -55,12 +100,7 @@ def gain_by_tag(
 
 
 def gain_trend(
-    labels: np.ndarray,
-    scores_a: np.ndarray,
-    scores_b: np.ndarray,
-    covariates: Mapping[str, np.ndarray],
-    n_resamples: int = 1000,
-    seed: int = 0,
+    labels: np.ndarray, gains: np.ndarray, covariates: Mapping[str, np.ndarray], seed: int = 0
 ) -> pd.DataFrame:
     """Return how far the tags that gain more by a over b are those with more of each covariate.
 
@@ -72,9 +112,10 @@ def gain_trend(
 
     Parameters
     ----------
-    labels, scores_a, scores_b, n_resamples, seed : as `gain_by_tag`
+    labels, gains : as `gain_by_tag`
     covariates : name → (tag,) finite numbers, such as the tags' frequency in training or their
         strongest correlation with another tag
+    seed : of the draws of tags
 
     Returns
     -------
@@ -95,7 +136,7 @@ def gain_trend(
     values = {
         name: _checked_covariate(name, covariate, scored) for name, covariate in covariates.items()
     }
-    gain, *resampled = _gains(labels, scores_a, scores_b, n_resamples, seed)[:, scored]
+    gain, *resampled = _checked_gains(gains, labels)[:, scored]
     resampled = np.where(np.isnan(resampled), gain, resampled)
     drawn = np.random.default_rng(seed + 2).integers(n_tags, size=resampled.shape)
     resampled = np.take_along_axis(resampled, drawn, axis=1)
@@ -107,23 +148,14 @@ def gain_trend(
     return pd.DataFrame(rows, columns=["covariate", "correlation", "low", "high", "n_tags"])
 
 
-def _gains(
-    labels: np.ndarray, scores_a: np.ndarray, scores_b: np.ndarray, n_resamples: int, seed: int
-) -> np.ndarray:
-    """(1 + resample, tag) mean differences in average precision, the first on the clips as they
-    are."""
-    if np.ndim(scores_a) != 3 or np.shape(scores_a) != np.shape(scores_b):
+def _checked_gains(gains: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    gains = np.asarray(gains, dtype=np.float64)
+    if gains.ndim != 2 or gains.shape[1] != labels.shape[1] or len(gains) < 2:
         raise ValueError(
-            f"scores {np.shape(scores_a)} and {np.shape(scores_b)} cannot be paired by seed: "
-            "give both as (run, clip, tag)."
+            f"gains {gains.shape} must be (1 + resample, tag) of {labels.shape[1]} tags, as from "
+            "metrics.resampled_gains."
         )
-    clips = clip_weights(len(labels), n_resamples, seed)
-    weights = np.concatenate([np.ones_like(clips[:1]), clips])
-    a, b = (
-        np.stack([weighted_per_tag(labels, run, weights)["average_precision"] for run in runs])
-        for runs in (scores_a, scores_b)
-    )
-    return np.einsum("nr,rnt->nt", run_shares(len(a), n_resamples, seed), a - b)
+    return gains
 
 
 def _checked_covariate(name: str, covariate: np.ndarray, scored: np.ndarray) -> np.ndarray:

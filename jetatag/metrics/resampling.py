@@ -8,6 +8,7 @@ from jetatag.metrics._arithmetic import (
     AREAS,
     bucket_counts,
     chunks,
+    places_filled,
     ratio,
     steps_of,
     threshold_areas,
@@ -123,6 +124,41 @@ def weighted_macro(
         n_scored = (~np.isnan(areas)).sum(axis=1)
         means[name] = ratio(np.nansum(areas, axis=1), n_scored, empty=np.nan)
     return means
+
+
+def weighted_precision(
+    relevant: np.ndarray, scores: np.ndarray, weights: np.ndarray, k: int = 10
+) -> np.ndarray:
+    """Return each query's precision in its first `k` places for each row of clip weights.
+
+    A clip that is drawn twice fills two places. Of clips tied at the last place as many places are
+    filled with their average relevance, which is the mean over all orders of them; places that a
+    resample cannot fill count as misses.
+
+    Parameters
+    ----------
+    relevant : (clip, query) 0/1, whether the clip answers the query
+    scores : (clip, query), any finite numbers that rank
+    weights : (resample, clip) counts, as from `clip_weights`
+    k : places, 1 at least
+
+    Returns
+    -------
+    (resample, query) float64, NaN where the resample holds no relevant clip.
+
+    Raises
+    ------
+    ValueError
+        As `weighted_per_tag`, and for k below 1.
+    """
+    relevant, scores = checked(relevant, scores)
+    weights = checked_weights(weights, len(relevant))
+    if k < 1:
+        raise ValueError(f"precision needs 1 place at least, not {k}.")
+    drawn = np.ascontiguousarray(weights.T, dtype=np.float64)
+    columns = zip(relevant.T, scores.T, strict=True)
+    found = np.stack([places_filled(*column, drawn, k) for column in columns], axis=1)
+    return np.where(weights @ relevant.astype(np.float64) > 0, found / k, np.nan)
 
 
 def weighted_micro(

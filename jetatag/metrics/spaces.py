@@ -8,7 +8,7 @@ from scipy.special import entr
 
 from jetatag.metrics._arithmetic import chunks, rank_correlation, ratio, unit_rows
 from jetatag.metrics._checks import checked, checked_labels, checked_points
-from jetatag.metrics.resampling import weighted_per_tag
+from jetatag.metrics.resampling import weighted_per_tag, weighted_precision
 
 
 def neighbour_agreement(points: np.ndarray, labels: np.ndarray, k: int = 10) -> dict[str, float]:
@@ -34,6 +34,13 @@ def neighbour_agreement(points: np.ndarray, labels: np.ndarray, k: int = 10) -> 
     ValueError
         On points that are not finite or not one a clip, and when no more than `k` clips carry tags.
     """
+    by_clip = agreement_by_clip(points, labels, k)
+    return {name: float(np.nanmean(values)) for name, values in by_clip.items()}
+
+
+def agreement_by_clip(points: np.ndarray, labels: np.ndarray, k: int = 10) -> dict[str, np.ndarray]:
+    """Return the parts whose mean is `neighbour_agreement`, one a clip: `{"agreement": (clip,),
+    "chance": (clip,)}`, NaN for clips without tags. Takes and raises the same."""
     labels, points = checked_labels(labels), checked_points(points, len(labels))
     tagged = labels.any(axis=1)
     unit, tags = unit_rows(points[tagged]), labels[tagged].astype(np.float64)
@@ -41,20 +48,18 @@ def neighbour_agreement(points: np.ndarray, labels: np.ndarray, k: int = 10) -> 
         raise ValueError(
             f"k={k} neighbours need at least k + 1 tagged clips, but there are {len(unit)}."
         )
-    size, near, anyone = tags.sum(axis=1), 0.0, 0.0
+    size, near, anyone = tags.sum(axis=1), [], []
     for rows in chunks(np.arange(len(unit))):
         shared = tags[rows] @ tags.T
         jaccard = shared / (size[rows, None] + size - shared)
         cosine = unit[rows] @ unit.T
         cosine[np.arange(len(rows)), rows] = -np.inf  # a clip is not its own neighbour
         nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
-        near += np.take_along_axis(jaccard, nearest, axis=1).sum()
-        anyone += jaccard.sum() - len(rows)  # without the pairs of a clip and itself
-    n_clips = len(unit)
-    return {
-        "agreement": float(near / (n_clips * k)),
-        "chance": float(anyone / (n_clips * (n_clips - 1))),
-    }
+        near.append(np.take_along_axis(jaccard, nearest, axis=1).mean(axis=1))
+        anyone.append((jaccard.sum(axis=1) - 1) / (len(unit) - 1))  # others alone
+    by_clip = np.full((2, len(labels)), np.nan)
+    by_clip[:, tagged] = np.concatenate(near), np.concatenate(anyone)
+    return dict(zip(("agreement", "chance"), by_clip, strict=True))
 
 
 def gap(
@@ -160,16 +165,12 @@ def rank_table(scores: np.ndarray, relevant: np.ndarray, k: int = 10) -> pd.Data
     relevant, scores = checked(relevant, scores)
     if not 1 <= k <= len(scores):
         raise ValueError(f"precision at {k} needs at least {max(k, 1)} clips, not {len(scores)}.")
-    cut = -np.partition(-scores.astype(np.float64), k - 1, axis=0)[k - 1]
-    above, tied = scores > cut, scores == cut
-    share = (relevant & tied).sum(axis=0) / tied.sum(axis=0)
-    found = (relevant & above).sum(axis=0) + share * (k - above.sum(axis=0))
-    n_relevant = relevant.sum(axis=0)
+    once = np.ones((1, len(scores)))
     return pd.DataFrame(
         {
-            "n_relevant": n_relevant,
+            "n_relevant": relevant.sum(axis=0),
             "average_precision": _average_precision(relevant, scores),
-            f"precision_at_{k}": np.where(n_relevant, found / k, np.nan),
+            f"precision_at_{k}": weighted_precision(relevant, scores, once, k)[0],
         }
     )
 

@@ -4,12 +4,14 @@ Resampling is dear and a run's own, differences are cheap: `resampled` once for 
 `difference_table` for as many comparisons as one likes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from jetatag.config import refuse_unknown
+from jetatag.metrics._arithmetic import ratio
 from jetatag.metrics._checks import TASKS, checked, checked_windows, group_codes
 from jetatag.metrics.resampling import (
     clip_weights,
@@ -18,6 +20,8 @@ from jetatag.metrics.resampling import (
     weighted_f1_instance,
     weighted_macro,
     weighted_micro,
+    weighted_per_tag,
+    weighted_precision,
 )
 from jetatag.metrics.scores import f1_as_coded
 
@@ -67,6 +71,94 @@ def resampled(
     figures["macro_clip"] = _clip_figures(labels, scores, weights, task, thresholds)
     columns = {(of, metric): v for of, found in figures.items() for metric, v in found.items()}
     return pd.DataFrame(columns, rows).rename_axis(columns=["protocol", "metric"])
+
+
+def resampled_means(
+    by_clip: Mapping[Any, np.ndarray],
+    n_resamples: int = 1000,
+    seed: int = 0,
+    groups: Sequence | None = None,
+) -> pd.DataFrame:
+    """Return the mean over clips of each of `by_clip`, on the clips as they are and resampled.
+
+    Of neighbours (`agreement_by_clip`), the clips that ask are drawn and those that are found stay:
+    a clip that is drawn twice would be its own nearest neighbour.
+
+    Parameters
+    ----------
+    by_clip : name → (clip,) numbers, NaN for clips that have none
+    n_resamples, seed, groups : as `resampled`
+
+    Returns
+    -------
+    As `resampled`, a column a name; NaN where a resample holds no clip that has a number.
+
+    Raises
+    ------
+    ValueError
+        As `clip_weights`.
+    """
+    values = np.stack(list(by_clip.values()), axis=1).astype(np.float64)
+    weights, rows = _draws(len(values), n_resamples, seed, groups)
+    has = ~np.isnan(values)
+    means = ratio(weights @ np.where(has, values, 0), weights @ has.astype(float), empty=np.nan)
+    return pd.DataFrame(dict(zip(by_clip, means.T, strict=True)), rows)
+
+
+def resampled_searches(
+    relevant: np.ndarray,
+    rankings: Mapping[str, np.ndarray],
+    kinds: Sequence[str],
+    n_resamples: int = 1000,
+    seed: int = 0,
+    groups: Sequence | None = None,
+    k: int = 10,
+) -> pd.DataFrame:
+    """Return how well each ranking finds what is asked, on the clips as they are and resampled.
+
+    Means over the queries of a kind that a clip of the resample answers: `map`, of the average
+    precision, and the precision in the first `k` places (`rank_table`). Beside the rankings stands
+    `random`, what chance gives in both: the share of clips that answer.
+
+    Parameters
+    ----------
+    relevant : (clip, query) 0/1, whether the clip answers the query
+    rankings : name → (clip, query), any finite numbers that rank
+    kinds : (query,) names; kinds of which no query has an answer are left out
+    n_resamples, seed, groups : as `resampled`
+    k : places counted for the precision
+
+    Returns
+    -------
+    As `resampled`; columns (kind, ranked_by, metric).
+
+    Raises
+    ------
+    ValueError
+        As `weighted_per_tag` and `clip_weights`.
+    """
+    answered = np.asarray(relevant).any(axis=0)
+    relevant, kinds = np.asarray(relevant)[:, answered], np.asarray(kinds)[answered]
+    weights, rows = _draws(len(relevant), n_resamples, seed, groups)
+    shares = ratio(weights @ relevant.astype(float), weights.sum(axis=1, keepdims=True))
+    shares[shares == 0] = np.nan  # nothing to find
+    found = {}
+    for name, scores in rankings.items():
+        scores = np.asarray(scores)[:, answered]
+        areas = weighted_per_tag(relevant, scores, weights)["average_precision"]
+        found[name] = areas, weighted_precision(relevant, scores, weights, k)
+    columns = {
+        (kind, name, metric): _known_mean(values[:, kinds == kind])
+        for kind in dict.fromkeys(kinds)
+        for name, both in {**found, "random": (shares, shares)}.items()
+        for metric, values in zip(("map", f"precision_at_{k}"), both, strict=True)
+    }
+    return pd.DataFrame(columns, rows).rename_axis(columns=["kind", "ranked_by", "metric"])
+
+
+def _known_mean(values: np.ndarray) -> np.ndarray:
+    """(resample, query) → (resample,) means of what is not missing."""
+    return ratio(np.nansum(values, axis=1), (~np.isnan(values)).sum(axis=1), empty=np.nan)
 
 
 def score_table(
@@ -160,7 +252,8 @@ def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0, level: float = 0.95)
 
     Returns
     -------
-    One row a figure: `protocol`, `metric`, `value`, `low`, `high`, `group_low`, `group_high`.
+    One row a figure: what the frames' columns name (of `resampled`: `protocol` and `metric`), then
+    `value`, `low`, `high`, `group_low`, `group_high`.
 
     Raises
     ------
@@ -277,14 +370,14 @@ def _clip_figures(
 
 
 def _with_intervals(figures: pd.DataFrame, name: str, level: float = 0.95) -> pd.DataFrame:
-    """One row a column of `resampled`: protocol, metric, the estimate as `name`, both intervals."""
+    """One row a column of `resampled`: what it is of, the estimate as `name`, both intervals."""
     rows = []
-    for (protocol, metric), values in figures.items():
+    for figure, values in figures.items():
         estimate = values.loc["estimate"].item()
         by_clip = interval(values.loc["clip"], level, estimate)
         by_group = (np.nan, np.nan)
         if "group" in values.index:
             by_group = interval(values.loc["group"], level, estimate)
-        rows.append((protocol, metric, estimate, *by_clip, *by_group))
-    columns = ["protocol", "metric", name, "low", "high", "group_low", "group_high"]
+        rows.append((*figure, estimate, *by_clip, *by_group))
+    columns = [*figures.columns.names, name, "low", "high", "group_low", "group_high"]
     return pd.DataFrame(rows, columns=columns)
