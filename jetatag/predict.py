@@ -12,7 +12,7 @@ from jetatag.config import RunConfig
 from jetatag.crops import window_starts
 from jetatag.heads import JointModel
 from jetatag.losses import PAIR_LOSSES
-from jetatag.queries import answers, choose_queries
+from jetatag.queries import BARRED_SHARE, answers, choose_queries
 from jetatag.runs import Run
 from jetatag.store import AudioStore
 
@@ -171,12 +171,12 @@ def query_vectors(
 
 
 def encoded_queries(model: JointModel, queries: np.ndarray) -> tuple[Tensor, Tensor]:
-    """The tags wanted embedded as one set, less the set of the tags barred, about the origin: a
-    clip is ranked by the difference of its two cosines."""
+    """The tags wanted embedded as one set, less `BARRED_SHARE` of the set of the tags barred, about
+    the origin: a clip is ranked by the weighted difference of its two cosines."""
     device = next(model.parameters()).device
     wanted, barred = (model.tag_encoder(_as_input(q, device)) for q in (queries > 0, queries < 0))
     some = torch.from_numpy((queries < 0).any(axis=1)).to(device).unsqueeze(1)
-    return torch.where(some, wanted - barred, wanted), torch.zeros_like(wanted[0])
+    return torch.where(some, wanted - BARRED_SHARE * barred, wanted), torch.zeros_like(wanted[0])
 
 
 def answering_clips(
