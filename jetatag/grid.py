@@ -25,6 +25,8 @@ with what differs between them, and, by data set, the names of the only runs to 
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "label_share")
 """Settings of which an entry of `trained` may list several values; the first two also for all."""
 
+COMPARED = ("je", "no_je", "no_je_linear")
+"""Methods that every data set of a grid needs: the paper's two and the fair control."""
 FEWEST_TESTED = 3
 """Clips: fewer have no neighbours to share tags with, and with their tags make no map."""
 
@@ -49,6 +51,7 @@ def check_parameters(values: Mapping[str, Any], notebooks: list[Path]) -> None:
         refuse_unknown(own, sorted(valid | set(GRID_PARAMETERS)), "parameter")
         refuse_unless_text(own, "data", "store", "tag", "dataset")
         refuse_options(own["dataset"], own.get("options", {}))
+        refuse_uncompared(trained(own))
     cells(values)
 
 
@@ -57,6 +60,15 @@ def refuse_unless_text(values: Mapping[str, Any], *names: str) -> None:
     for name in names:
         if not isinstance(values[name], str):
             raise ValueError(f"{name} must be text, not {values[name]!r}.")
+
+
+def refuse_uncompared(runs: Mapping[str, RunConfig]) -> None:
+    """Refuse (`ValueError`) runs that lack a method which notebooks 04 and 05 compare."""
+    if absent := [name for name in COMPARED if name not in {run.method for run in runs.values()}]:
+        raise ValueError(
+            f"trained lacks {' and '.join(absent)}: notebooks 04 and 05 compare "
+            f"{', '.join(COMPARED)}. For single runs there are `jetatag train` and `jetatag report`."
+        )
 
 
 def by_dataset(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -216,7 +228,7 @@ def failures(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> Iterat
         executed = Path(by_dataset(values)[name]["runs"]) / "notebooks"
         if name not in used:
             told = last_failed(executed, "*.ipynb")
-            yield f"{name} did not finish and is left out of the common tables; see {told}"
+            yield f"{name} did not finish: the common tables hold what it has, if any; see {told}"
             continue
         for run in runs:
             if run not in used[name]:

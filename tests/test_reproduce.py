@@ -98,7 +98,7 @@ def test_what_fails_on_one_data_set_leaves_its_notebook_and_the_others_whole(tmp
     executed = runs / "folder" / "notebooks" / f"03_train_stage2.{gone}.ipynb"
     assert sentences == [
         f"jetatag: {gone} on folder did not finish; see {executed}",
-        "jetatag: lost did not finish and is left out of the common tables; see "
+        "jetatag: lost did not finish: the common tables hold what it has, if any; see "
         f"{runs / 'lost' / 'notebooks' / '01_prepare_data.ipynb'}",
     ]
     assert "is not valid JSON" in executed.read_text() and "Paired differences" in told.out
