@@ -67,7 +67,7 @@ def refuse_uncompared(runs: Mapping[str, RunConfig]) -> None:
     if absent := [name for name in COMPARED if name not in {run.method for run in runs.values()}]:
         raise ValueError(
             f"trained lacks {' and '.join(absent)}: notebooks 04 and 05 compare "
-            f"{', '.join(COMPARED)}. For single runs there are `jetatag train` and `jetatag report`."
+            f"{', '.join(COMPARED)}. Single runs have `jetatag train` and `jetatag report`."
         )
 
 
