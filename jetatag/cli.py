@@ -300,6 +300,7 @@ def render(folder: Path, clips: int, seconds: float, seed: int) -> int:
     from jetatag.datasets import rendered
 
     rendered.write(folder, clips, seconds, seed)
+    print(f"{folder}: {clips:,} clips of {seconds:g} s in MagnaTagATune's layout, with their tags")
     return 0
 
 
