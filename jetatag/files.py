@@ -48,8 +48,12 @@ def refuse_unwritable(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _temporary(path).touch()
         _temporary(path).unlink()
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"{path} cannot be written: {path.parent} is no folder.") from None
     except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error.strerror}): name another.") from None
+        raise ValueError(
+            f"{path} cannot be written ({error.strerror}): name another place."
+        ) from None
 
 
 def write_json(path: Path | str, value: Any) -> None:

@@ -266,18 +266,17 @@ def build(
 
     Files that the index holds are not read again unless their size or time of change differ; what
     is gone is dropped; what cannot be read is left out, named in the report, and tried anew next
-    time. Killed at any moment, the same call goes on; one that fails before it has read a file leaves
-    nothing. While it works, searches find what was there
-    before; at its end it takes a few times the index's size of memory. Raises `FileNotFoundError`
-    without audio, `ValueError` where no file can be read and for an `out` that holds another run's
-    or other music's index.
+    time. Killed at any moment, the same call goes on; one that fails before it has read a file
+    leaves nothing. While it works, searches find what was there before; at its end it takes a few
+    times the index's size of memory. Raises `FileNotFoundError` without audio, `ValueError` where
+    no file can be read and for an `out` that holds another run's or other music's index.
     """
     from jetatag.audio import quiet_decoder
 
     music = Path(os.path.realpath(music))
     out = Path(out) if out else music.with_name(f"{music.name}.index")
     found, links = _found(music)
-    with _no_trace(out), alone(out):
+    with alone(out), _no_trace(out):
         facts = _begin(out, tagger, music)
         old = Index.open(out).rows if facts["generation"] else _nothing(facts)
         missing = found[_rows_of(found, _stacked([old, _read_journal(out, facts)])) < 0]
@@ -297,8 +296,9 @@ def build(
 
 @contextmanager
 def _no_trace(out: Path) -> Iterator[None]:
-    """Remove the folder `out`, if it is new, where the block fails before it has read a file."""
-    is_new = not out.exists()
+    """Remove the folder `out`, if nothing was in it, where the block fails before it has read a
+    file."""
+    is_new = {path.name for path in out.iterdir()} == {".lock"}
     try:
         yield
     except BaseException:
