@@ -21,7 +21,7 @@ from torch import nn
 from jetatag import hub
 from jetatag.compute import pick_device
 from jetatag.config import RunConfig
-from jetatag.datasets import Vocabulary
+from jetatag.datasets import TITLES, Vocabulary
 from jetatag.extractors.quick import quicken
 from jetatag.heads import JointModel, build_model
 from jetatag.listening import Stretch, ahead, windows
@@ -80,10 +80,10 @@ class Tagger:
 
     def __str__(self) -> str:
         """What model this is, in one line."""
-        n_train = self.data["clips_by_split"].get("train")
+        name, n_train = self.data["name"], self.data["clips_by_split"].get("train")
         clips = f" ({n_train:,} training clips)" if n_train else ""
         return (
-            f"{self.config.name}, trained on {self.data['name']}{clips}, "
+            f"{self.config.name}, trained on {TITLES.get(name, name)}{clips}, "
             f"{len(self.vocabulary.tags)} tags"
         )
 
@@ -96,10 +96,11 @@ class Tagger:
         return ranked(self.read(path), self.vocabulary)
 
     def read(self, path: Path | str) -> Reading:
-        """All windows of a file, of any sample rate, length and number of channels.
+        """All windows of a file, of any sample rate, number of channels and length from 0.1 s; one
+        shorter than a window is followed by silence.
 
-        Raises `AudioError` (a `ValueError`) for what is no use as audio, `OSError` where the
-        machine fails.
+        Raises `AudioError` (a `ValueError`) for what is no use as audio, such as a file that is
+        shorter or silent all through; `OSError` where the machine fails.
         """
         return self._read(self._stretches(Path(path)))
 

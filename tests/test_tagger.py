@@ -267,7 +267,7 @@ def test_importing_the_package_stays_light():
 
 def test_it_says_what_it_is(model, tiny_store):
     n_train = len(tiny_store.rows("train"))
-    assert f"mtat ({n_train} training clips)" in str(model)
+    assert f"trained on MagnaTagATune ({n_train} training clips)" in str(model)
     assert f"{len(tiny_store.vocabulary.tags)} tags" in str(model)
 
 
@@ -315,7 +315,7 @@ def test_tagging_a_folder_from_the_command_line(run, folder, tmp_path, capsys):
     names = ["a.wav", "b/empty.mp3", "b/stereo.flac", "c.ogg"]
     assert [line.split(": ")[0] for line in lines] == [str(folder / name) for name in names]
     assert lines[0].count("·") == 1 and lines[1].endswith(": error: empty file (0 bytes)")
-    assert "2 of 4 files could not be read" in printed.err and "trained on mtat" in printed.err
+    assert "2 of 4 files could not be read" in printed.err and "trained on Magna" in printed.err
     assert "tagging" not in printed.err  # there is no terminal to show how far it is
 
     table = pd.read_parquet(out["parquet"])
