@@ -493,10 +493,10 @@ def build_parser() -> argparse.ArgumentParser:
         "search",
         help="search an index by tags or by a file",
         description="List the files of an index that answer tags, or that sound most like a file: "
-        "rank, score, path, title, most probable tags. The score is at most 1: by the shared space, "
-        "and with --like, the cosine between what is asked and the file (1 the same direction, 0 "
-        "nothing in common); by the classifier, the geometric mean of the probabilities p of the "
-        "tags wanted and 1 - p of those that are not, each by its weight.",
+        "rank, score, path, title, most probable tags. The score is at most 1: in the shared "
+        "space, and with --like, the cosine between what is asked and the file (1 the same "
+        "direction, 0 nothing in common); by the classifier, the geometric mean of the "
+        "probabilities p of the tags wanted and 1 - p of those that are not, each by its weight.",
         epilog="examples:\n"
         "  jetatag search music.index --tags 'piano, slow, -vocal' --top 20\n"
         "  jetatag search music.index --like song.mp3 --m3u more.m3u",
