@@ -8,18 +8,21 @@ import re
 import shutil
 import stat
 import struct
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from functools import cache
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 import numpy as np
 import soundfile
 import torch
 from torch import fft
+
+from jetatag.files import NOT_TEXT, NOT_UTF8
 
 SHORTEST_S = 0.1
 BLOCK = 1 << 20
@@ -72,6 +75,38 @@ def stream(path: Path | str, sample_rate: int) -> Iterator[np.ndarray]:
             raise AudioError(_reason(error)) from None
 
 
+def stated_s(path: Path) -> float:
+    """Seconds that a file's header states, in a fraction of a millisecond; 0 where it does not."""
+    try:
+        about = soundfile.info(path) if path.is_file() else None  # of a pipe it would wait
+    except (OSError, soundfile.SoundFileError):
+        return 0.0
+    return about.duration if about and about.frames != UNSTATED else 0.0
+
+
+@contextmanager
+def quiet_decoder() -> Iterator[None]:
+    """Drop what C libraries write to standard error, as libsndfile's MP3 decoder does of every
+    frame that is damaged; what Python writes there still appears. Reasons do not come that way."""
+    with (
+        os.fdopen(os.dup(2), "w", buffering=1) as kept,
+        Path(os.devnull).open("wb") as nowhere,
+        redirect_stderr(kept) if _descriptor(sys.stderr) == 2 else nullcontext(),
+    ):
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept.fileno(), 2)
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except OSError:  # it is no file, such as a notebook's
+        return None
+
+
 def _opened(path: Path) -> FileIO:
     """The file, open. What keeps it closed is its own fault (`AudioError`) or the machine's, which
     passes (`OSError`)."""
@@ -83,7 +118,8 @@ def _opened(path: Path) -> FileIO:
             raise AudioError("empty file (0 bytes)")
         return path.open("rb", buffering=0)
     except FileNotFoundError:
-        raise AudioError("audio file missing") from None
+        missing = NOT_UTF8 if NOT_TEXT in str(path) else "audio file missing"
+        raise AudioError(missing) from None
     except OSError as error:
         if error.errno in PASSING:
             raise

@@ -6,10 +6,11 @@ and should not hold their memory meanwhile.
 
 import argparse
 import dataclasses
-import itertools
 import logging
+import os
+import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,10 +18,12 @@ import yaml
 
 from jetatag import __version__, grid
 from jetatag.config import PRESETS, RunConfig, checked, preset, read_yaml, refuse_unknown
-from jetatag.files import alone, atomic
+from jetatag.files import alone, printable, refuse_unwritable
 
-BAR = "{desc}: {n:.0f} s of audio in {elapsed} ({rate_noinv_fmt}){postfix}"
-"""How far tagging is; its rate is in seconds of audio a second."""
+
+def say(sentence: object) -> None:
+    """Tell something on one line of standard error."""
+    print(f"jetatag: {printable(str(sentence))}", file=sys.stderr)
 
 
 def reproduce(
@@ -51,7 +54,7 @@ def reproduce(
     with alone(values["runs"]):
         status, used = grid.run_grid(notebooks, values, cores, profile)
     for sentence in grid.failures(values, used):
-        print(f"jetatag: {sentence}", file=sys.stderr)
+        say(sentence)
     if (Path(values["runs"]) / "results.parquet").is_file():
         show_results(Path(values["runs"]))
     return status
@@ -129,77 +132,45 @@ def tag(
     model: str,
     paths: list[Path],
     top: int,
-    csv: Path | None,
-    json: Path | None,
-    parquet: Path | None,
-    taggram: Path | None,
-    embeddings: Path | None,
     workers: int | None,
     device: str,
+    **outputs: Path | None,
 ) -> int:
-    """Print the most probable tags of every file and write what is asked for; returns the exit
-    status, 1 where a file could not be read."""
-    from tqdm import tqdm
-
-    from jetatag import tagger
+    """Print the most probable tags of every file and write `outputs`, as `tagging.Tagged` names
+    them; returns the exit status, 1 where a file could not be read and 130 for Ctrl-C."""
+    from jetatag import tagger, tagging
+    from jetatag.audio import quiet_decoder
 
     if top < 1 or (workers is not None and workers < 1):
         raise ValueError(f"top and workers must be at least 1, not {top} and {workers}.")
-    loaded, files = tagger.load(model, device), tagger.audio_paths(paths)
-    pictures = picture_paths(files, taggram) if taggram else {}
+    loaded, (files, links) = tagger.load(model, device), tagging.audio_paths(paths)
+    done, status = tagging.Tagged(files, loaded.vocabulary, top, **outputs), 0
     print(loaded, file=sys.stderr)
-    rows, readings = [], {}
-    with tqdm(desc="tagging", unit=" s", bar_format=BAR) as bar:
-        for path, reading in loaded.read_files(files, workers, bar.update):
-            rows.append(tagger.row_of(path, reading, loaded.vocabulary))
-            bar.set_postfix_str(f"{len(rows)} of {len(files)} files", refresh=False)
-            tqdm.write(tag_line(rows[-1], top))
-            if isinstance(reading, str):
-                continue
-            if path in pictures:
-                draw_taggram(reading, loaded.vocabulary.tags, top, pictures[path])
-            if embeddings:
-                readings[path] = reading
-    tagger.write_rows(rows, csv, json, parquet)
-    if embeddings:
-        tagger.write_readings(readings, loaded.vocabulary, embeddings)
-    n_bad = sum(row["error"] != "" for row in rows)
-    if n_bad:
-        print(f"jetatag: {n_bad} of {len(rows)} files could not be read.", file=sys.stderr)
-    return int(n_bad > 0)
+    if links:
+        say(f"links to folders are not followed, name them too: {', '.join(map(str, links))}.")
+    try:
+        with done, quiet_decoder(), tagging.Progress(files) as bar:
+            for path, reading in loaded.read_files(files, workers, bar.update):
+                bar.write(tag_line(done.add(path, reading), top))
+                sys.stdout.flush()  # who reads it in a pipe need not wait, or is gone
+                bar.close_file(path, reading)
+    except KeyboardInterrupt:
+        status = 130
+    finally:
+        if len(done.rows) < len(files):
+            say(f"stopped: {done}.")
+    if n_bad := sum(row["error"] != "" for row in done.rows):
+        say(f"{n_bad} of {len(done.rows)} files could not be read.")
+    return status or int(n_bad > 0)
 
 
 def tag_line(row: Mapping[str, Any], top: int) -> str:
     """A file on one line: its most probable tags, or what is wrong with it."""
-    from jetatag.tagger import as_json
+    from jetatag.tagging import as_json
 
     told = list(as_json(row)["tags"].items())[:top]
     tags = " · ".join(f"{tag} {prob:.2f}" for tag, prob in told)
-    return f"{row['path']}: {row['error'] and 'error: '}{row['error'] or tags}"
-
-
-def picture_paths(files: list[Path], out: Path) -> dict[Path, Path]:
-    """Where each file's picture goes: `out` for a single file, else a folder of them by the files'
-    names; refuses (`ValueError`) several files for one picture."""
-    if len(files) == 1:
-        return {files[0]: out}
-    if out.suffix:
-        raise ValueError(f"{len(files)} files make as many pictures: give a folder, not {out}.")
-    pictures, taken = {}, set()
-    for path in files:
-        names = itertools.chain([path.stem], (f"{path.stem}-{n}" for n in itertools.count(2)))
-        pictures[path] = next(free for n in names if (free := out / f"{n}.png") not in taken)
-        taken.add(pictures[path])
-    return pictures
-
-
-def draw_taggram(reading: Any, tags: Iterable[str], top: int, path: Path) -> None:
-    """Write a file's tag probabilities over time as a picture."""
-    from jetatag import figures
-
-    figure = figures.taggram(reading.probs, reading.edges_s, tags, top)
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=150)
+    return printable(f"{row['path']}: {row['error'] and 'error: '}{row['error'] or tags}")
 
 
 def index(model: str, music: Path, out: Path | None, workers: int | None, device: str) -> int:
@@ -230,13 +201,13 @@ def search(
 
     if top < 1:
         raise ValueError(f"top must be at least 1, not {top}.")
+    for path in filter(None, (m3u, json)):
+        refuse_unwritable(path)
     opened = Index.open(folder)
     if tags is not None:
         hits = opened.tags(parse_tags(tags, opened.facts["tags"]), top, by)
     elif by is None:
-        from jetatag import load
-
-        hits = opened.like(like, top, load(model) if model else None)
+        hits = opened.like(like, top, model)
     else:
         raise ValueError("--by is for --tags: files are alike by what the network hears in them.")
     for hit in hits.itertuples():
@@ -251,8 +222,7 @@ def hit_line(hit: Any) -> str:
     """A file that was found on one line: rank, score, path (title) and its most probable tags."""
     told = " · ".join(f"{tag} {prob:.2f}" for tag, prob in hit.tags.items())
     title = f" ({hit.title})" if hit.title else ""
-    path = "".join(c if c.isprintable() else "�" for c in shown(Path(hit.path)))
-    return f"{hit.rank:>3}  {hit.score:.3f}  {path}{title}  {told}"
+    return printable(f"{hit.rank:>3}  {hit.score:.3f}  {shown(Path(hit.path))}{title}  {told}")
 
 
 def shown(path: Path) -> str:
@@ -266,8 +236,14 @@ def export(model: str, out: Path, onnx: bool) -> int:
     from jetatag import share
 
     for path in sorted(share.export(model, out, onnx).iterdir()):
-        print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+        print(f"{path}: {size_of(path)}")
     return 0
+
+
+def size_of(path: Path) -> str:
+    """How large a file is, in a unit that suits it."""
+    n_bytes = path.stat().st_size
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:.1f} kB"
 
 
 def push(folder: Path, name: str, private: bool) -> int:
@@ -291,7 +267,7 @@ def report_runs(runs: list[Path], out: Path, store: Path | None) -> int:
     from jetatag import report
 
     n_runs = len(report.write(runs, out, store))
-    print(f"{out}: {n_runs} run{'s' if n_runs > 1 else ''}, {out.stat().st_size / 1e6:.1f} MB")
+    print(f"{out}: {n_runs} run{'s' if n_runs > 1 else ''}, {size_of(out)}")
     return 0
 
 
@@ -354,6 +330,14 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, formatter_class=Help, **options)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Takes what stands behind --tags for tags, also where it begins with a minus."""
+        args = list(sys.argv[1:] if args is None else args)
+        for i in range(len(args) - 2, -1, -1):
+            if args[i] == "--tags" and re.match("-[^-]", args[i + 1]):
+                args[i : i + 2] = [f"--tags={args[i + 1]}"]
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"jetatag: {message}; see {self.prog} --help.\n")
 
@@ -389,7 +373,7 @@ def build_parser() -> argparse.ArgumentParser:
         choices=list(PRESETS),
         dest="name",
         help="how much: smoke takes minutes, demo (the default) a quarter of an hour, study hours, "
-        "paper days",
+        "paper days, fast a fifth of paper's computing",
     )
     verb.add_argument(
         "--set",
@@ -450,8 +434,10 @@ def build_parser() -> argparse.ArgumentParser:
         "tag",
         help="tag audio files by a finished run",
         description="Print each file's most probable tags. Every second of it is heard, at any "
-        "sample rate, length and number of channels. A file that cannot be read is told in its "
-        "place, and the exit status is then 1.",
+        "sample rate, number of channels and length from 0.1 s; of one shorter than the run's "
+        "window, what is missing is silence. A file that cannot be read, or in which there is "
+        "nothing to hear (shorter, or silent all through), is told in its place, and the exit "
+        "status is then 1. Ctrl-C leaves what was tagged.",
         epilog="examples:\n"
         "  jetatag tag RUN song.mp3 --top 10 --taggram song.png\n"
         "  jetatag tag RUN album/ --csv album.csv",
@@ -472,7 +458,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--taggram",
         type=Path,
         metavar="PNG",
-        help="draw the tags over time; for several files a folder of pictures",
+        help="draw the tags over time (.png, .pdf or .svg); for several files a folder of pictures",
     )
     verb.add_argument(
         "--embeddings",
@@ -508,7 +494,10 @@ def build_parser() -> argparse.ArgumentParser:
         "search",
         help="search an index by tags or by a file",
         description="List the files of an index that answer tags, or that sound most like a file: "
-        "rank, score (cosine, or mean probability), path, title, most probable tags.",
+        "rank, score, path, title, most probable tags. The score is at most 1: in the shared "
+        "space, and with --like, the cosine between what is asked and the file (1 the same "
+        "direction, 0 nothing in common); by the classifier, the geometric mean of the "
+        "probabilities p of the tags wanted and 1 - p of those that are not, each by its weight.",
         epilog="examples:\n"
         "  jetatag search music.index --tags 'piano, slow, -vocal' --top 20\n"
         "  jetatag search music.index --like song.mp3 --m3u more.m3u",
@@ -520,7 +509,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--tags",
         metavar="TAGS",
         help="tags wanted, with − before those that are not and a weight behind a colon, such as "
-        "'piano, slow:0.5, -vocal' (write --tags='-vocal, …' where the first begins with −)",
+        "'piano, slow:0.5, -vocal'",
     )
     asked.add_argument("--like", metavar="FILE", type=Path, help="an audio file")
     verb.add_argument(
@@ -686,10 +675,15 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("papermill").setLevel(logging.ERROR)
     given = vars(build_parser().parse_args(arguments))
     try:
-        return given.pop("run")(**given)
+        status = given.pop("run")(**given)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # who read it has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print(f"jetatag: {error}", file=sys.stderr)
+        say(error)
         return 2
     except KeyboardInterrupt:
-        print("jetatag: stopped; what goes on, goes on by the same command.", file=sys.stderr)
+        say("stopped; what goes on, goes on by the same command.")
         return 130

@@ -14,6 +14,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
+NOT_TEXT = "\N{REPLACEMENT CHARACTER}"
+NOT_UTF8 = "its name is not UTF-8: rename it"
+
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
@@ -24,12 +27,33 @@ def atomic(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
+    temporary = _temporary(path)
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.partial{path.suffix}")
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Refuse (`ValueError`) a path that `atomic` could not write, found out by trying, before the
+    work whose outcome it would lose."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name a file to write.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _temporary(path).touch()
+        _temporary(path).unlink()
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"{path} cannot be written: {path.parent} is no folder.") from None
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be written ({error.strerror}): name another place."
+        ) from None
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -52,8 +76,8 @@ def read_json(path: Path | str) -> Any:
 
 def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays as a compressed npz, atomically."""
-    with atomic(path) as temporary:
-        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+    with atomic(path) as temporary, temporary.open("wb") as file:  # of any suffix
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
@@ -83,6 +107,16 @@ def save_figure(figure: Any, folder: Path | str, name: str) -> Path:
         with atomic(path) as temporary:
             figure.savefig(temporary, dpi=150, metadata=metadata)
     return path
+
+
+def as_text(path: Path | str) -> str:
+    """A path as text; what is not UTF-8 in it becomes `NOT_TEXT`, so that it names no file."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def printable(text: str) -> str:
+    """Text on one line of a terminal, what would steer it escaped as `repr` does."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def inside(root: Path | str, relative: str) -> Path:

@@ -95,7 +95,8 @@ class Run:
         folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(
-                f"{folder} is no run folder: train one with notebooks 02 and 03."
+                f"{folder} is no run folder: make one with `jetatag reproduce` or notebooks 02 "
+                "and 03."
             )
         values = read_json(folder / "config.json")
         if not isinstance(values, dict):
@@ -306,7 +307,8 @@ def finished(parent: Path | str, below: str = "*") -> list[Run]:
     runs = [Run.open(folder) for folder in folders if (folder / "config.json").is_file()]
     if not runs:
         raise FileNotFoundError(
-            f"no finished run under {parent}: run `jetatag train` or notebooks 02 and 03 first."
+            f"no finished run under {parent}: run `jetatag reproduce`, `jetatag train` or "
+            "notebooks 02 and 03 first."
         )
     return runs
 
@@ -317,7 +319,10 @@ def pick(runs: list[Run], **settings: Any) -> Run:
         if all(getattr(run.config, name) == value for name, value in settings.items()):
             return run
     wanted = ", ".join(f"{name} = {value}" for name, value in settings.items())
-    raise ValueError(f"no run with {wanted} among {len(runs)}: train one with notebooks 02 and 03.")
+    raise ValueError(
+        f"no run with {wanted} among {len(runs)}: train one with `jetatag reproduce` or notebooks "
+        "02 and 03."
+    )
 
 
 def split_checksum(store: AudioStore) -> str:

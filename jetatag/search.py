@@ -11,7 +11,8 @@ import base64
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -117,20 +118,23 @@ class Index:
         rows = best(scores, top)
         return self.hits(rows, np.exp(scores[rows] / np.abs(row).sum()))
 
-    def like(self, path: Path | str, top: int = 20, tagger: "Tagger | None" = None) -> pd.DataFrame:
+    def like(
+        self, path: Path | str, top: int = 20, tagger: "Tagger | Path | str | None" = None
+    ) -> pd.DataFrame:
         """The `top` other files that sound most like the file `path`, by the cosine of z_audio
         (less the centre), or of h where the run has no joint embedding; the table of `hits`.
 
-        A file that the index holds is not read; any other is, by `tagger` or the run that made the
-        index. Raises `ValueError` for another run and for what is no use as audio.
+        A file that the index holds is not read; any other is, by `tagger` (or what `load` takes),
+        or by the run that made the index. Raises `ValueError` for another run and for what is no
+        use as audio.
         """
         row = self._row(Path(path))
         if row is not None:
             return self.hits(*nearest(self.rows.vectors, self.rows.vectors[row], top, row))
-        if tagger is None:
-            from jetatag.tagger import load
+        from jetatag.tagger import Tagger, load
 
-            tagger = load(self.facts["run"])
+        if not isinstance(tagger, Tagger):
+            tagger = load(tagger or self.facts["run"])
         refuse_other_run(self.folder, self.facts, tagger)
         try:
             reading = tagger.read(path)
@@ -262,20 +266,22 @@ def build(
 
     Files that the index holds are not read again unless their size or time of change differ; what
     is gone is dropped; what cannot be read is left out, named in the report, and tried anew next
-    time. Killed at any moment, the same call goes on. While it works, searches find what was there
-    before; at its end it takes a few times the index's size of memory. Raises `FileNotFoundError`
-    without audio, `ValueError` where no file can be read and for an `out` that holds another run's
-    or other music's index.
+    time. Killed at any moment, the same call goes on; one that fails before it has read a file
+    leaves nothing. While it works, searches find what was there before; at its end it takes a few
+    times the index's size of memory. Raises `FileNotFoundError` without audio, `ValueError` where
+    no file can be read and for an `out` that holds another run's or other music's index.
     """
+    from jetatag.audio import quiet_decoder
+
     music = Path(os.path.realpath(music))
     out = Path(out) if out else music.with_name(f"{music.name}.index")
     found, links = _found(music)
-    with alone(out):
+    with alone(out), _no_trace(out):
         facts = _begin(out, tagger, music)
         old = Index.open(out).rows if facts["generation"] else _nothing(facts)
         missing = found[_rows_of(found, _stacked([old, _read_journal(out, facts)])) < 0]
         done = {"total": len(found), "initial": len(found) - len(missing)}
-        with tqdm(desc="indexing", unit="file", **done) as bar:
+        with quiet_decoder(), tqdm(desc="indexing", unit="file", **done) as bar:
             reasons = _read(tagger, music, missing, out, bar, workers)
         if len(reasons) == len(found):
             first, reason = next(iter(reasons.items()))
@@ -286,6 +292,20 @@ def build(
         _write_report(out, reasons, links)
         _commit(out, facts, old, _stacked([old, _read_journal(out, facts)]), found)
     return Index.open(out)
+
+
+@contextmanager
+def _no_trace(out: Path) -> Iterator[None]:
+    """Remove the folder `out`, if nothing was in it, where the block fails before it has read a
+    file."""
+    is_new = {path.name for path in out.iterdir()} == {".lock"}
+    try:
+        yield
+    except BaseException:
+        journal = out / JOURNAL
+        if is_new and not (journal.is_file() and journal.stat().st_size):
+            shutil.rmtree(out, ignore_errors=True)
+        raise
 
 
 def identity_of(tagger: "Tagger") -> str:
@@ -495,6 +515,8 @@ def parse_tags(text: str, known: Sequence[str]) -> dict[str, float]:
         rest = part[1:].strip() if barred else part
         tag, colon, weight = (rest, "", "1") if rest in known else rest.rpartition(":")
         name = tag.strip() if colon else rest
+        if not name:
+            raise ValueError(f"{part!r} names no tag: write one, like piano, piano:0.5 or -piano.")
         if name in weights:
             raise ValueError(f"{name!r} is asked twice: give each tag once, with one weight.")
         try:

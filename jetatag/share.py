@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 from torch import Tensor, nn
 
 from jetatag import hub, results
-from jetatag.datasets import LICENCES, SPLITS
+from jetatag.datasets import LICENCE_LINKS, LICENCES, SPLITS, TITLES
 from jetatag.extractors.sinc import SincConv
 from jetatag.files import atomic, write_arrays, write_json
 from jetatag.heads import JointModel
@@ -27,6 +28,12 @@ from jetatag.tagger import WEIGHTS, Tagger, load
 ONNX, OPSET = "model.onnx", 20
 CLOSE = 1e-4
 """Largest difference of a probability between ONNX and torch."""
+OWN_DATA = "rendered"
+WEIGHTS_MIT = "These weights are free under the same licence as jetatag (MIT)."
+WEIGHTS_OTHER = (
+    "What that means for these weights is not for jetatag to say: whoever trained them states "
+    "their licence above."
+)
 SEARCHED_BY = ("tags", "queries", "z_query", "z_centre", "z_single")
 
 
@@ -48,7 +55,7 @@ def export(
     tagger = load(run, "cpu", extractor, quick=False)
     source, target = Run(tagger.folder, tagger.config), Run(out, tagger.config)
     target.write_tensors(WEIGHTS, tagger.model.state_dict())
-    if source.has("embeddings.npz"):
+    if tagger.config.pair_loss != "none" and source.has("embeddings.npz"):
         kept = source.read_arrays("embeddings.npz")
         kept = {name: kept[name] for name in SEARCHED_BY if name in kept}
         write_arrays(out / "embeddings.npz", kept)
@@ -159,10 +166,10 @@ def _onnx_libraries() -> tuple[Any, Any]:
 def card(tagger: Tagger, table: pd.DataFrame | None, onnx: bool) -> str:
     """The model card: what the model is, what it was trained and judged on, how to load it."""
     parts = [
-        FRONT_MATTER,
+        front_matter(tagger),
         about(tagger),
-        "## Use\n\n" + USE.format(rate=tagger.config.sample_rate),
-        use_onnx(tagger) if onnx else "",
+        "## Use\n\n" + use(tagger),
+        "## Use without jetatag\n\n" + use_onnx(tagger) if onnx else "",
         "## Data\n\n" + about_data(tagger),
         "## Scores\n\n" + about_scores(table, tagger.config.n_windows),
         f"## Tags\n\n{', '.join(tagger.vocabulary.tags)}",
@@ -170,31 +177,67 @@ def card(tagger: Tagger, table: pd.DataFrame | None, onnx: bool) -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-FRONT_MATTER = """---
-library_name: jetatag
-pipeline_tag: audio-classification
-tags: [music, audio, auto-tagging, music-information-retrieval]
----"""
-
 USE = """```python
 import jetatag
 
 model = jetatag.load("this/folder")  # or hf://owner/name
 model.tag("song.mp3")  # table of tag and probability, the most probable first
-model.read("song.mp3")  # every window: probabilities, features, vectors in the shared space
+model.read("song.mp3")  # every window: probabilities, features{vectors}
 ```
 
-or `jetatag tag this/folder song.mp3`. Files of any sample rate, length and number of channels; they
-are mixed to mono and resampled to {rate:,} Hz."""
+or `jetatag tag this/folder song.mp3`. Files of any sample rate, number of channels and length from
+0.1 s; they are mixed to mono and resampled to {rate:,} Hz."""
 
-USE_ONNX = """Without jetatag, `{file}` (opset {opset}) takes `audio` (batch, {samples}) float32,
-mono at {rate:,} Hz, {loudness}, and gives `probs` (batch, tag); its metadata holds the tags in
-their order, which is that below. A file's probabilities are the mean over its windows."""
+USE_ONNX = """`{file}` (opset {opset}) takes `audio` (batch, {samples:,}) float32 and gives `probs`
+(batch, tag). A recording is read as it was in training: mono at {rate:,} Hz, {loudness}, rounded to
+16 bits. Windows follow each other; the last one ends with the recording, and one that is shorter
+than a window has zeros behind it. The probabilities of the whole are the mean over windows, each
+weighted by the samples that it adds to those before. This gives jetatag's own numbers to 1e-4, but
+for what another resampler changes:
+
+```python
+import json
+
+import librosa
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{file}")
+tags = json.loads(session.get_modelmeta().custom_metadata_map["tags"])
+audio, _ = librosa.load("song.mp3", sr={rate})
+audio = np.rint(audio * np.float32(32767 / {peak})) * np.float32(1 / 32767)
+n, end = {samples}, len(audio)
+edges = np.minimum(np.arange(0, end + n, n), end)
+starts = np.minimum(edges[:-1], max(0, end - n))
+padded = np.pad(audio, (0, max(0, n - end)))
+windows = np.stack([padded[start : start + n] for start in starts])
+(probs,) = session.run(["probs"], {{"audio": windows}})
+mean = dict(zip(tags, np.average(probs, axis=0, weights=np.diff(edges))))
+print(sorted(mean.items(), key=lambda item: -item[1])[:5])
+```"""
 
 PROTOCOLS = {
     "micro_window": "every window for itself, all tags pooled, areas by 200 thresholds",
     "macro_clip": "window scores averaged per clip, exact areas, the mean over tags",
 }
+
+
+def front_matter(tagger: Tagger) -> str:
+    """The card's metadata, as the Hub specifies it."""
+    name = tagger.data["name"]
+    told = {
+        "library_name": "jetatag",
+        "pipeline_tag": "audio-classification",
+        "tags": ["music", "audio", "auto-tagging", "music-information-retrieval"],
+        "license": "mit" if name == OWN_DATA else "other",
+    }
+    if name != OWN_DATA:
+        told["license_name"] = "as-the-training-data-allows"
+    if name in LICENCE_LINKS:
+        told["license_link"] = LICENCE_LINKS[name]
+    if name in (OWN_DATA, *LICENCE_LINKS):  # a folder of one's own has no name that others know
+        told["datasets"] = [name]
+    return f"---\n{yaml.safe_dump(told, sort_keys=False)}---"
 
 
 def about(tagger: Tagger) -> str:
@@ -214,33 +257,40 @@ def about(tagger: Tagger) -> str:
     )
 
 
+def use(tagger: Tagger) -> str:
+    """How the model is loaded, and what it then says."""
+    vectors = ", vectors in the shared space" if tagger.config.pair_loss != "none" else ""
+    return USE.format(vectors=vectors, rate=tagger.config.sample_rate)
+
+
 def use_onnx(tagger: Tagger) -> str:
-    """How the ONNX file is called."""
-    loud = "each recording scaled to full scale" if tagger.peak_normalise else "in [-1, 1]"
-    config = tagger.config
+    """How the ONNX file is called so that it says what `Tagger.tag` says."""
+    loudness, peak = "scaled so that the largest sample is 1", "np.abs(audio).max()"
+    if not tagger.peak_normalise:
+        loudness, peak = "scaled down where a sample is beyond 1", f"max(1, {peak})"
     return USE_ONNX.format(
         file=ONNX,
         opset=OPSET,
-        samples=config.crop_samples,
-        rate=config.sample_rate,
-        loudness=loud,
+        samples=tagger.config.crop_samples,
+        rate=tagger.config.sample_rate,
+        loudness=loudness,
+        peak=peak,
     )
 
 
 def about_data(tagger: Tagger) -> str:
     """What the model was trained and tested on, by whose leave."""
-    data, config = tagger.data, tagger.config
+    data, config, name = tagger.data, tagger.config, tagger.data["name"]
     counts = {split: data["clips_by_split"].get(split) for split in SPLITS}
     counts = ", ".join(f"{n:,} {split}" for split, n in counts.items() if n)
     clips = f" Clips: {counts}." if counts else ""
     share = f" {config.label_share:.0%} of the training clips were used."
-    licence = LICENCES.get(data["name"], "unknown here: ask whoever trained the model")
+    licence = LICENCES.get(name, "unknown here: ask whoever trained the model")
     return (
-        f"Trained on `{data['name']}` (checksum `{data['checksum']}`, split "
+        f"Trained on {TITLES.get(name, name)} (`{name}`, checksum `{data['checksum']}`, split "
         f"`{data.get('split_checksum', 'unknown')}`).{clips}"
         f"{share if config.label_share < 1 else ''}\n\n"
-        f"Licence of the data: {licence}. What that means for these weights is not for jetatag to "
-        "say."
+        f"Licence of the data: {licence}. {WEIGHTS_MIT if name == OWN_DATA else WEIGHTS_OTHER}"
     )
 
 

@@ -5,9 +5,8 @@ nothing has to be set. A file is read in consecutive windows of the run's crop; 
 with the file and counts in the mean by the audio that it adds, so that every second counts once.
 """
 
-import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,10 +21,8 @@ from torch import nn
 from jetatag import hub
 from jetatag.compute import pick_device
 from jetatag.config import RunConfig
-from jetatag.datasets import Vocabulary
-from jetatag.datasets.index import audio_files
+from jetatag.datasets import TITLES, Vocabulary
 from jetatag.extractors.quick import quicken
-from jetatag.files import atomic, write_arrays, write_json
 from jetatag.heads import JointModel, build_model
 from jetatag.listening import Stretch, ahead, windows
 from jetatag.memory import keep_memory
@@ -83,10 +80,10 @@ class Tagger:
 
     def __str__(self) -> str:
         """What model this is, in one line."""
-        n_train = self.data["clips_by_split"].get("train")
+        name, n_train = self.data["name"], self.data["clips_by_split"].get("train")
         clips = f" ({n_train:,} training clips)" if n_train else ""
         return (
-            f"{self.config.name}, trained on {self.data['name']}{clips}, "
+            f"{self.config.name}, trained on {TITLES.get(name, name)}{clips}, "
             f"{len(self.vocabulary.tags)} tags"
         )
 
@@ -99,10 +96,11 @@ class Tagger:
         return ranked(self.read(path), self.vocabulary)
 
     def read(self, path: Path | str) -> Reading:
-        """All windows of a file, of any sample rate, length and number of channels.
+        """All windows of a file, of any sample rate, number of channels and length from 0.1 s; one
+        shorter than a window is followed by silence.
 
-        Raises `AudioError` (a `ValueError`) for what is no use as audio, `OSError` where the
-        machine fails.
+        Raises `AudioError` (a `ValueError`) for what is no use as audio, such as a file that is
+        shorter or silent all through; `OSError` where the machine fails.
         """
         return self._read(self._stretches(Path(path)))
 
@@ -191,68 +189,6 @@ def ranked(reading: Reading, vocabulary: Vocabulary) -> pd.DataFrame:
     return table.sort_values("prob", ascending=False, kind="stable", ignore_index=True)
 
 
-def row_of(path: Path, reading: Reading | str, vocabulary: Vocabulary) -> dict[str, Any]:
-    """A file's row of a table: `path`, `duration_s`, `error` (empty where there is none), and a
-    column a tag with its probability."""
-    failed = isinstance(reading, str)
-    probs = [np.nan] * len(vocabulary.tags) if failed else reading.clip_probs.tolist()
-    return {
-        "path": shown(path),
-        "duration_s": np.nan if failed else reading.duration_s,
-        "error": reading if failed else "",
-        **dict(zip(vocabulary.tags, probs, strict=True)),
-    }
-
-
-def as_json(row: dict[str, Any]) -> dict[str, Any]:
-    """A row for JSON: the tags under `tags`, the most probable first; null for what is missing."""
-    own = {name: row[name] for name in ("path", "duration_s", "error")}
-    if row["error"]:
-        return own | {"duration_s": None, "tags": {}}
-    probs = sorted(((p, tag) for tag, p in row.items() if tag not in own), key=lambda t: -t[0])
-    return own | {"tags": {tag: p for p, tag in probs}}
-
-
-def write_rows(
-    rows: Sequence[dict[str, Any]],
-    csv: Path | None = None,
-    json: Path | None = None,
-    parquet: Path | None = None,
-) -> None:
-    """Write rows of `row_of` in the formats for which there is a path, each atomically."""
-    if csv:
-        with atomic(csv) as temporary:
-            pd.DataFrame(rows).to_csv(temporary, index=False)
-    if parquet:
-        with atomic(parquet) as temporary:
-            pd.DataFrame(rows).to_parquet(temporary, index=False)
-    if json:
-        write_json(json, [as_json(row) for row in rows])
-
-
-def write_readings(
-    readings: Mapping[Path, Reading], vocabulary: Vocabulary, path: Path | str
-) -> None:
-    """Write readings as one npz: `paths` (file,) and `tags` (tag,), and of all windows under each
-    other `file_index` (window,), the file's row in `paths`, `starts_s`, `probs`, `h` and, with
-    joint embedding, `z_audio`."""
-    told = list(readings.values())
-    arrays = {
-        "paths": np.array([shown(path) for path in readings]),
-        "tags": np.array(vocabulary.tags),
-        "file_index": np.repeat(np.arange(len(told)), [len(reading.probs) for reading in told]),
-    }
-    for name in ("starts_s", "probs", "h", "z_audio"):
-        if told and getattr(told[0], name) is not None:
-            arrays[name] = np.concatenate([getattr(reading, name) for reading in told])
-    write_arrays(path, arrays)
-
-
-def shown(path: Path) -> str:
-    """A path as text; what is not UTF-8 in it becomes a sign that says so."""
-    return os.fsencode(path).decode("utf-8", "replace")
-
-
 # From a run
 
 
@@ -309,15 +245,3 @@ def _peak_normalise(folder: Path, data: dict[str, Any]) -> bool:
             stacklevel=3,
         )
     return told
-
-
-def audio_paths(given: Sequence[Path | str]) -> list[Path]:
-    """The files of `given`, and in folders those that are audio by name, sorted; a folder without
-    any is refused (`FileNotFoundError`)."""
-    found = []
-    for path in map(Path, given):
-        inside = [path / name for name in audio_files(path)] if path.is_dir() else [path]
-        if not inside:
-            raise FileNotFoundError(f"{path} holds no audio files: name another folder.")
-        found += inside
-    return found

@@ -10,6 +10,8 @@ import pytest
 
 import jetatag
 from jetatag import cli
+from jetatag.audio import SHORTEST_S
+from jetatag.config import PRESETS
 
 
 def verbs():
@@ -32,6 +34,22 @@ def test_every_verb_and_option_is_explained(name):
         if isinstance(action.default, int | float | str | Path) and action.default is not False:
             hidden = action.nargs == 0  # a flag says what it turns off
             assert hidden or "default" in action.help, action.dest
+
+
+def test_help_says_what_one_cannot_guess():
+    """Every preset, what a score is, and what becomes of short and silent files."""
+    (preset,) = (a for a in actions(verbs()["reproduce"]) if a.dest == "name")
+    assert all(re.search(rf"\b{name}\b", preset.help) for name in PRESETS)
+    told = verbs()["search"].description
+    assert "cosine" in told and "geometric mean of the probabilities p" in told
+    told = verbs()["tag"].description
+    assert f"{SHORTEST_S} s" in told and "silent" in told and "Ctrl-C" in told
+
+
+def test_who_has_no_run_is_told_how_to_make_one(tmp_path, capsys):
+    for verb in (["tag", str(tmp_path), "x.wav"], ["report", str(tmp_path)]):
+        assert cli.main(verb) == 2
+        assert "`jetatag reproduce`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", verbs())

@@ -15,7 +15,7 @@ from jetatag.datasets import DATASETS
 ROOT = Path(__file__).parents[1]
 FLOW = """config files memory hub audio datasets store crops listening extractors compute heads
 losses optimizers metrics queries baselines runs predict methods tagger search standing train
-results figures explore report convert savedmodels original share gpus grid cli"""
+results figures tagging explore report convert savedmodels original share gpus grid cli"""
 ROOMS = FLOW.split()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

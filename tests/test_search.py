@@ -18,6 +18,7 @@ from scored import finished_run
 
 import jetatag
 from jetatag import cli, search
+from jetatag.files import NOT_UTF8
 from jetatag.queries import classifier_scores, weighted_query
 from jetatag.search import Index, best, build, nearest, parse_tags, write_hits, write_m3u
 
@@ -266,6 +267,25 @@ def test_what_cannot_be_indexed_is_said_in_one_sentence(model, tmp_path):
         with pytest.raises(kind, match=said) as told:
             build(model, tmp_path / music, tmp_path / out)
         assert "\n" not in str(told.value)
+    assert not (tmp_path / "index").exists() and (tmp_path / "full" / "thesis.tex").exists()
+
+
+def test_what_fails_leaves_no_folder_unless_there_is_something_to_go_on_with(
+    model, run, music, tmp_path, monkeypatch
+):
+    def no_space(self):
+        raise ValueError("was not scored")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(model), "space", no_space)
+        with pytest.raises(ValueError, match="was not scored"):
+            build(model, music, tmp_path / "index")
+    assert not (tmp_path / "index").exists()
+    with pytest.raises(RuntimeError):
+        build(Stopping(model, []), music, tmp_path / "index")
+    with pytest.raises(FileNotFoundError, match="unfinished"):
+        Index.open(tmp_path / "index")
+    assert len(build(model, music, tmp_path / "index")) == 7
 
 
 def test_no_file_is_lost_in_silence(model, music, tmp_path):
@@ -276,7 +296,8 @@ def test_no_file_is_lost_in_silence(model, music, tmp_path):
     Path(os.fsdecode(os.fsencode(music) + b"/caf\xe9.wav")).write_bytes(b"x")
     reasons = dict(build(model, music).report.to_numpy())
     assert reasons.keys() == {"bad.mp3", "linked", "gone.wav", "caf\ufffd.wav"}
-    assert reasons["gone.wav"] == reasons["caf\ufffd.wav"] == "audio file missing"
+    assert reasons["gone.wav"] == "audio file missing"
+    assert reasons["caf\ufffd.wav"] == NOT_UTF8
     assert reasons["linked"] == "a link to a folder is not followed"
 
 
@@ -344,6 +365,9 @@ def test_mistakes_in_a_search_are_one_sentence(model, music, capsys):
         (["--tags", " , "], "no tag has a weight"),
         (["--tags", f"{tag}:nan"], "must be a finite number"),
         (["--tags", tag, "--top", "0"], "top must be at least 1"),
+        (["--tags", "-"], "'-' names no tag: write one, like piano, piano:0.5 or -piano"),
+        (["--tags", f"{tag}, :2"], "':2' names no tag"),
+        (["--tags", tag, "--m3u", str(music)], "is a folder: name a file to write"),
         (["--like", str(music / "nowhere.wav")], "nowhere.wav: audio file missing"),
         (["--like", str(music / "b.wav"), "--by", "space"], "--by is for --tags"),
     ):
@@ -375,6 +399,7 @@ def test_tags_are_read_with_signs_and_weights():
     assert parse_tags("-x,-", known) == {"-x": 1, "-": 1}
     assert parse_tags("", known) == {}
     assert parse_tags("key: c", known) == {"key: c": 1}
+    assert parse_tags("- , piano", known) == {"-": 1, "piano": 1}
     with pytest.raises(ValueError, match="'slow' is asked twice"):
         parse_tags("slow, piano, -slow", known)
 
@@ -397,6 +422,34 @@ def test_playlists_say_what_was_found(model, music, tmp_path, capsys):
         assert info.startswith("#EXTINF:1,")
         plain = "\n" not in hit["path"]
         assert place == (hit["path"] if plain else Path(hit["path"]).as_uri())
+
+
+def test_tags_may_begin_with_one_that_is_not_wanted(model, music, capsys):
+    index = build(model, music)
+    tag, other = index.facts["tags"][:2]
+    for text in (f"-{tag}", f"-{tag}, {other}"):
+        assert cli.main(["search", str(index.folder), "--tags", text, "--top", "1"]) == 0
+        (line,) = capsys.readouterr().out.splitlines()
+        hit = next(index.tags(parse_tags(text, index.facts["tags"]), 1).itertuples())
+        assert line == cli.hit_line(hit)
+
+
+def test_titles_print_on_one_line_and_steer_no_terminal(model, music):
+    index = build(model, music)
+    hit = next(index.tags({index.facts["tags"][0]: 1}, 1).itertuples())
+    line = cli.hit_line(hit._replace(title="a\x1b[2J", path="b\nc.wav"))
+    assert r"b\nc.wav (a\x1b[2J)" in line and line.isprintable()
+
+
+def test_a_search_by_what_the_index_holds_needs_no_torch(model, run, music):
+    index = build(model, music)
+    program = "import sys; from jetatag.cli import main; sys.exit(main(sys.argv[1:])"
+    program += " or 2 * ('torch' in sys.modules))"
+    for asked in (["--tags", index.facts["tags"][0]], ["--like", str(music / "b.wav")]):
+        for by in ([], ["--run", str(run.folder)]):
+            command = [sys.executable, "-c", program, "search", str(index.folder), *asked, *by]
+            told = subprocess.run(command, capture_output=True, text=True)
+            assert (told.returncode, told.stderr) == (0, "") and len(told.stdout.splitlines()) > 5
 
 
 def test_titles_come_from_the_file(model, tmp_path):

@@ -1,23 +1,27 @@
 """What a run gives away: weights, card and ONNX that say what the run says; the Hub's library is
 replaced at its door."""
 
+import dataclasses
 import json
+import re
 import shutil
 import sys
 from types import SimpleNamespace
 
+import huggingface_hub
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import soundfile
 import torch
+import yaml
 from scored import finished_run, told_apart
 
 import jetatag
 from jetatag import cli, hub, share
 from jetatag.config import RunConfig
-from jetatag.datasets import DATASETS, LICENCES, Vocabulary
+from jetatag.datasets import DATASETS, LICENCE_LINKS, LICENCES, TITLES, Vocabulary
 from jetatag.extractors import EXTRACTORS
 from jetatag.heads import build_model
 from jetatag.tagger import FILES, Tagger
@@ -61,17 +65,33 @@ def test_nothing_of_a_clip_is_given_away(exported):
 def test_the_card_tells_what_one_must_know(run, exported):
     card = (exported / "README.md").read_text()
     front, body = card.split("---\n")[1:]
-    assert "pipeline_tag: audio-classification" in front
+    told = huggingface_hub.ModelCard(card).data.to_dict()
+    assert told == yaml.safe_load(front) and told["pipeline_tag"] == "audio-classification"
+    assert told["license"] == "other" and told["license_name"] == "as-the-training-data-allows"
+    assert told["license_link"].endswith("/by-nc-sa/3.0/") and told["datasets"] == ["mtat"]
+    assert "MagnaTagATune" in body and "vectors in the shared space" in body
     data = run.record["data"]
     for told in (run.config.name, data["checksum"], data["split_checksum"], LICENCES["mtat"]):
         assert told in body
     assert "30 train, 3 valid, 7 test" in body and "| macro_clip | average_precision | 0." in body
     assert "7 clips of 3 windows" in body and "] | [0." in body and "model.onnx" in body
-    assert all(tag in body for tag in data["tags"]) and "each recording scaled" in body
+    assert all(tag in body for tag in data["tags"]) and "largest sample is 1" in body
 
 
 def test_every_data_set_has_a_licence_to_tell():
-    assert LICENCES.keys() == DATASETS.keys()
+    assert LICENCES.keys() == TITLES.keys() == DATASETS.keys()
+    assert LICENCES.keys() > LICENCE_LINKS.keys()
+
+
+@pytest.mark.parametrize("name", ["rendered", "folder", "unknown"])
+def test_the_licence_of_weights_is_stated_where_it_is_known(run, name):
+    model = jetatag.load(run.folder, device="cpu")
+    card = share.card(dataclasses.replace(model, data={**model.data, "name": name}), None, True)
+    front, own = yaml.safe_load(card.split("---\n")[1]), name == "rendered"
+    assert front["license"] == ("mit" if own else "other") and ("datasets" in front) == own
+    assert ("license_name" in front) != own and "license_link" not in front
+    assert ("These weights are free" in card) == own
+    assert ("trained on jetatag's built-in rendered music" in card.lower()) == own
 
 
 def test_a_run_without_joint_embedding_scores_or_onnx(tmp_path, tiny_config, tiny_store, song):
@@ -84,6 +104,7 @@ def test_a_run_without_joint_embedding_scores_or_onnx(tmp_path, tiny_config, tin
     assert {path.name for path in exported.iterdir()} == names
     card = (exported / "README.md").read_text()
     assert "Not scored." in card and "onnx" not in card and "pair loss" not in card
+    assert "every window: probabilities, features\n" in card and "shared space" not in card
     assert jetatag.load(exported).read(song).z_audio is None
 
 
@@ -106,6 +127,41 @@ def test_onnx_answers_as_torch_does(tmp_path, name):
         ours = model.classifier(model.extractor(audio)).sigmoid().numpy()
         assert probs.shape == (n, 5) and probs.dtype == np.float32 and np.ptp(ours) > 0.01
         np.testing.assert_allclose(probs, ours, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "rate", "scaled", "close"),
+    [
+        (10, 16_000, True, 1e-4),
+        (1.5, 16_000, True, 1e-4),
+        (2 * 59_049 / 16_000, 16_000, False, 1e-4),
+        (8, 44_100, True, 1e-2),
+    ],
+)
+def test_the_cards_own_lines_give_the_taggers_numbers(
+    run, exported, tmp_path, monkeypatch, duration_s, rate, scaled, close
+):
+    """Whole and half windows, loud and quiet, and of another rate, where resamplers differ."""
+    noise = np.random.default_rng(0).standard_normal((round(duration_s * rate), 2)).cumsum(axis=0)
+    audio = 1.3 * noise / np.abs(noise).max() * np.linspace(0.1, 1, len(noise))[:, None]
+    soundfile.write(tmp_path / "song.wav", audio, rate, subtype="FLOAT")
+    model = dataclasses.replace(jetatag.load(exported, "cpu"), peak_normalise=scaled)
+    code = share.use_onnx(model).split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(exported)
+    said = {}
+    exec(code.replace("song.mp3", str(tmp_path / "song.wav")), said)
+    table = model.tag(tmp_path / "song.wav")
+    assert table.prob.std() > 0.01
+    np.testing.assert_allclose([said["mean"][tag] for tag in table.tag], table.prob, atol=close)
+    assert code in (exported / "README.md").read_text() or not scaled
+
+
+def test_sizes_are_told_in_a_unit_that_suits_them(run, tmp_path, capsys):
+    assert cli.main(["export", str(run.folder), str(tmp_path / "away"), "--no-onnx"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5 and all(re.search(r": [1-9][\d,]*\.\d [kM]B$", line) for line in lines)
+    (tmp_path / "large").write_bytes(bytes(2_345_678))
+    assert cli.size_of(tmp_path / "large") == "2.3 MB"
 
 
 def test_onnx_knows_its_tags(run, exported):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ import torch
 from scored import finished_run
 
 import jetatag
-from jetatag import cli, figures, listening, tagger
-from jetatag.audio import load, resample, resample_blocks, stream
+from jetatag import cli, figures, listening, tagger, tagging
+from jetatag.audio import load, resample, resample_blocks, stated_s, stream
+from jetatag.files import NOT_UTF8
 from jetatag.listening import cut, rechunk
 from jetatag.runs import Run
 from jetatag.store import as_heard, build
@@ -265,7 +267,7 @@ def test_importing_the_package_stays_light():
 
 def test_it_says_what_it_is(model, tiny_store):
     n_train = len(tiny_store.rows("train"))
-    assert f"mtat ({n_train} training clips)" in str(model)
+    assert f"trained on MagnaTagATune ({n_train} training clips)" in str(model)
     assert f"{len(tiny_store.vocabulary.tags)} tags" in str(model)
 
 
@@ -313,8 +315,8 @@ def test_tagging_a_folder_from_the_command_line(run, folder, tmp_path, capsys):
     names = ["a.wav", "b/empty.mp3", "b/stereo.flac", "c.ogg"]
     assert [line.split(": ")[0] for line in lines] == [str(folder / name) for name in names]
     assert lines[0].count("·") == 1 and lines[1].endswith(": error: empty file (0 bytes)")
-    assert "2 of 4 files could not be read" in printed.err and "trained on mtat" in printed.err
-    assert "s of audio in" in printed.err and " s/s" in printed.err
+    assert "2 of 4 files could not be read" in printed.err and "trained on Magna" in printed.err
+    assert "tagging" not in printed.err  # there is no terminal to show how far it is
 
     table = pd.read_parquet(out["parquet"])
     tags = list(run.vocabulary.tags)
@@ -351,6 +353,11 @@ def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
     for arguments, told in (
         ([str(tmp_path), one], "is no run folder"),
         ([str(run.folder), several, "--taggram", "x.png"], "4 files make as many pictures"),
+        ([str(run.folder), one, "--taggram", "x"], "x names no picture: end it in .png or"),
+        ([str(run.folder), one, "--csv", none], "is a folder: name a file to write"),
+        ([str(run.folder), one, "--json", f"{one}/x"], f"x cannot be written: {one} is no folder"),
+        ([str(run.folder), one, "--parquet", "/proc/x"], "/proc/x cannot be written (No such"),
+        ([str(run.folder), one, "--csv", "x", "--embeddings", "x"], "x is to hold two things"),
         ([str(run.folder), none], "holds no audio files"),
         ([str(run.folder), one, "--device", "tpu"], "device 'tpu' cannot be used"),
         ([str(run.folder), one, "--workers", "0"], "at least 1, not 5 and 0"),
@@ -361,9 +368,122 @@ def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
         assert told in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("end", "status"), [(KeyboardInterrupt, 130), (OSError("the disk is gone"), 2)]
+)
+def test_what_was_tagged_before_a_stop_is_kept(
+    run, folder, tmp_path, capsys, monkeypatch, end, status
+):
+    read_files = tagger.Tagger.read_files
+
+    def stopping(*given):
+        for number, told in enumerate(read_files(*given)):
+            if number == 3:
+                raise end
+            yield told
+
+    monkeypatch.setattr(tagger.Tagger, "read_files", stopping)
+    csv, npz = tmp_path / "out.csv", tmp_path / "out.any"
+    command = ["tag", str(run.folder), str(folder), f"--csv={csv}", f"--embeddings={npz}"]
+    assert cli.main(command) == status
+    told = capsys.readouterr().err
+    assert f"jetatag: stopped: 3 of 4 files were tagged and are in {csv}, {npz}.\n" in told
+    assert ("the disk is gone" in told) == (status == 2)
+    assert len(pd.read_csv(csv)) == 3 and len(np.load(npz)["paths"]) == 2
+
+
+def test_a_stop_before_the_first_file_leaves_older_tables(run, folder, tmp_path, monkeypatch):
+    def read_files(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tagger.Tagger, "read_files", read_files)
+    (tmp_path / "out.csv").write_text("of yesterday")
+    assert cli.main(["tag", str(run.folder), str(folder), f"--csv={tmp_path / 'out.csv'}"]) == 130
+    assert (tmp_path / "out.csv").read_text() == "of yesterday"
+
+
+def test_a_terminal_sees_how_far_it_is(run, folder, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    cli.main(["tag", str(run.folder), str(folder), "--device", "cpu", "--workers", "1"])
+    told = capsys.readouterr().err
+    last = [line for line in told.split("\r") if line.startswith("tagging: ")][-1]
+    assert "100 %" in last and "33 of 33 s of audio" in last
+    assert " to go" in last and " s/s" in last
+
+
+def test_progress_counts_what_files_hold_and_not_what_they_state(folder, model, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    files = [folder / "a.wav", folder / "b" / "stereo.flac", folder / "c.ogg"]
+    assert [stated_s(path) for path in files] == [10, pytest.approx(23.3), 0]
+    with tagging.Progress(files) as bar:
+        assert bar.total == pytest.approx(33.3)
+        bar.update(9.0)
+        bar.close_file(files[0], dataclasses.replace(model.read(files[0]), duration_s=9.0))
+        assert bar.total == pytest.approx(32.3)
+        bar.close_file(files[1], "unreadable")
+        assert bar.total == 9
+        bar.update(3)  # of a file that states nothing
+        assert bar.total == 12
+
+
+def test_names_print_on_one_line_and_steer_no_terminal(run, folder, tmp_path, capsys):
+    odd = "a\n\x1b[31mred.wav"
+    (tmp_path / odd).write_bytes((folder / "a.wav").read_bytes())
+    assert cli.main(["tag", str(run.folder), str(tmp_path), "--csv", str(tmp_path / "t.csv")]) == 0
+    told = capsys.readouterr().out
+    assert r"a\n\x1b[31mred.wav: " in told and told.count("\n") == 1
+    assert pd.read_csv(tmp_path / "t.csv").path[0].endswith(odd)
+
+
+def test_links_to_folders_and_names_that_are_no_text_are_told(run, folder, tmp_path, capsys):
+    (tmp_path / "linked").symlink_to(folder)
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")).write_bytes(b"x")
+    assert cli.main(["tag", str(run.folder), str(tmp_path)]) == 1
+    told = capsys.readouterr()
+    assert told.out == f"{tmp_path}/caf\ufffd.wav: error: {NOT_UTF8}\n"
+    assert f"links to folders are not followed, name them too: {tmp_path}/linked." in told.err
+    assert len(tagging.audio_paths([tmp_path / "linked"])[0]) == 4
+
+
+def test_the_mp3_decoder_says_nothing_of_its_own(run, folder, tmp_path, capfd):
+    path = write(tmp_path / "a.mp3", noise(4.0, RATE)[:, 0], RATE)
+    damaged = bytearray(path.read_bytes())
+    damaged[3000:3200] = bytes(range(200))
+    path.write_bytes(damaged)
+    with pytest.raises(ValueError, match="truncated"):
+        load(path, RATE)
+    assert "MPEG" in capfd.readouterr().err  # as the library alone has it
+    assert cli.main(["tag", str(run.folder), str(path)]) == 1
+    told = capfd.readouterr()
+    assert "error: truncated: " in told.out and "MPEG" not in told.err
+    assert told.err.count("\n") == 2 and "1 of 1 files could not be read" in told.err
+
+
+def test_python_is_heard_while_the_decoder_is_not():
+    program = """if True:
+        import os, sys, warnings
+        from jetatag.audio import quiet_decoder
+        with quiet_decoder():
+            os.write(2, b"C")
+            print("Python", file=sys.stderr)
+        os.write(2, b"C again")"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert told.stderr == "Python\nC again"
+
+
+def test_who_reads_no_further_is_not_told_of_pipes(run, folder):
+    program = "import sys; from jetatag.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", program, "tag", str(run.folder), *[str(folder / "a.wav")] * 9]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        told = process.stderr.read().decode()
+    assert process.returncode == 141 and "ipe" not in told and "of 9 files were tagged" in told
+
+
 def test_pictures_of_files_of_one_name_do_not_overwrite_each_other():
     files = [Path("a/x.mp3"), Path("b/x.mp3"), Path("b/x-2.mp3"), Path("b/y.wav")]
-    pictures = cli.picture_paths(files, Path("out"))
+    pictures = tagging.picture_paths(files, Path("out"))
     assert [path.name for path in pictures.values()] == ["x.png", "x-2.png", "x-2-2.png", "y.png"]
 
 
@@ -374,3 +494,13 @@ def test_the_taggram_shows_the_most_probable_tags_on_top():
     np.testing.assert_allclose(ax.collections[0].get_array(), [[0.5, 0.1], [0.9, 0.7]])
     with pytest.raises(ValueError, match="probs must be"):
         figures.taggram(probs, np.array([0, 60.0]), ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("n_tags", [1, 2, 3, 10])
+def test_a_taggram_of_few_tags_has_room_for_its_labels(n_tags):
+    probs = np.linspace(0, 1, 20).reshape(2, 10)
+    figure = figures.taggram(probs, np.array([0, 60, 90.0]), list("abcdefghij"), n_tags)
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        box = ax.yaxis.label.get_window_extent()
+        assert box.y0 >= 0 and box.y1 <= figure.bbox.height

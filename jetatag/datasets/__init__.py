@@ -12,7 +12,9 @@ from jetatag.datasets.index import SPLITS, DataWarning, Index, Vocabulary
 __all__ = [
     "DATASETS",
     "LICENCES",
+    "LICENCE_LINKS",
     "SPLITS",
+    "TITLES",
     "DataWarning",
     "Index",
     "Vocabulary",
@@ -30,6 +32,15 @@ DATASETS = {
 """Loaders by name. The built-in set is written in MagnaTagATune's own layout and read by the
 same function."""
 
+TITLES = {
+    "rendered": "jetatag's built-in rendered music",
+    "mtat": "MagnaTagATune",
+    "dcase2017": "DCASE 2017 task 4",
+    "speech_commands": "Speech Commands",
+    "folder": "a folder of the trainer's own",
+}
+"""What each data set is, for who meets a model and not the data."""
+
 LICENCES = {
     "rendered": "made by jetatag (MIT) of rendered MIDI, no recordings; its tag statistics are of "
     "MagnaTagATune (CC BY-NC-SA 3.0)",
@@ -40,6 +51,12 @@ LICENCES = {
     "folder": "that of the files, a folder of the trainer's own",
 }
 """By whose leave each data set may be used, for what is passed on."""
+
+LICENCE_LINKS = {
+    "mtat": "https://creativecommons.org/licenses/by-nc-sa/3.0/",
+    "dcase2017": "https://creativecommons.org/licenses/by/4.0/",
+    "speech_commands": "https://creativecommons.org/licenses/by/4.0/",
+}
 
 NOT_OPTIONS = ("root", "name")
 

@@ -15,15 +15,8 @@ from jetatag.config import refuse_unknown
 from jetatag.datasets._splits import grouped_split
 from jetatag.datasets._tables import sift
 from jetatag.datasets._user_tables import read_table, relative_paths, shown
-from jetatag.datasets.index import (
-    NOT_TEXT,
-    Index,
-    Vocabulary,
-    files_under,
-    is_audio,
-    warn,
-    warn_about,
-)
+from jetatag.datasets.index import Index, Vocabulary, files_under, is_audio, warn, warn_about
+from jetatag.files import NOT_TEXT, NOT_UTF8
 
 TASKS = ("multilabel", "multiclass")
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
@@ -42,7 +35,6 @@ NO_SPLIT = "its row names no split"
 TWO_SPLITS = "rows put this file into different splits"
 NO_CLASS = "it lies in no class folder"
 RARE_CLASS = "its class is none of the n_tags most frequent"
-NOT_UTF8 = "its name is not UTF-8: rename it"
 HIDDEN = "it is hidden (a name that begins with a dot)"
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from jetatag.config import refuse_unknown
+from jetatag.files import as_text
 
 SPLITS = ("train", "valid", "test")
 LEFT_OUT_COLUMNS = ["clip_id", "path", "reason"]
@@ -20,7 +21,6 @@ AUDIO_SUFFIXES = {
     *(".caf", ".w64", ".rf64", ".mp2"),
     *(".m4a", ".aac", ".wma"),  # not decoded, but counted as unreadable rather than overlooked
 }
-NOT_TEXT = "\N{REPLACEMENT CHARACTER}"
 
 
 class DataWarning(UserWarning):
@@ -95,17 +95,14 @@ def files_under(root: Path) -> tuple[list[str], list[str]]:
     """Paths of all files under `root`, and of the links to folders, which are not followed, so
     that none leads outside or around; relative to it and sorted.
 
-    What is not UTF-8 in a name comes as `NOT_TEXT`, so that it names no file.
+    They come by `files.as_text`.
     """
     found, links = [], []
     for folder, folders, files in os.walk(root):
         inner = f"{Path(folder).relative_to(root).as_posix()}/".removeprefix("./")
         found += [inner + file for file in files]
         links += [inner + f for f in folders if Path(folder, f).is_symlink()]
-    return tuple(
-        sorted(os.fsencode(path).decode("utf-8", "replace") for path in paths)
-        for paths in (found, links)
-    )
+    return tuple(sorted(map(as_text, paths)) for paths in (found, links))
 
 
 def audio_files(root: Path) -> list[str]:

@@ -170,7 +170,7 @@ def taggram(
     refuse_misfit(probs, (len(edges_s) - 1, len(tags)), "probs", "(window, tag)")
     means = np.average(probs, axis=0, weights=np.diff(edges_s))
     top = np.argsort(-means, kind="stable")[:n_tags][::-1]
-    heights = [1.8] * (audio is not None) + [1.2 + 0.22 * len(top)]
+    heights = [1.8] * (audio is not None) + [max(1.9, 1.2 + 0.22 * len(top))]
     figure, axes = panels(len(heights), 1, (8, sum(heights)), height_ratios=heights, sharex=True)
     if audio is not None:
         level = draw_mel(axes[0, 0], audio, sample_rate)
@@ -181,6 +181,6 @@ def taggram(
     ax.set_yticks(range(len(top)), [f"{tags[i]} ({means[i]:.2f})" for i in top], fontsize=8)
     ax.xaxis.set_major_locator(MaxNLocator(11, steps=[1, 3, 6, 10]))  # whole parts of a minute
     ax.xaxis.set_major_formatter(lambda s, _: f"{int(s // 60)}:{s % 60:02.0f}")
-    ax.set(xlabel="time (min:s)", ylabel="tag (mean probability)")
+    ax.set(xlabel="time (min:s)", ylabel="tag\n(mean probability)")
     figure.colorbar(mesh, ax=ax, label="probability")
     return figure
