@@ -42,6 +42,13 @@ COMMANDS = {
     "end": "await run('kernelmenu:shutdown');",
 }
 
+RECORD = """window.frames_ms = []; window.recording = true; let last = performance.now();
+const frame = (now) => {
+  window.frames_ms.push(now - last); last = now;
+  if (window.recording) requestAnimationFrame(frame);
+};
+requestAnimationFrame(frame);"""
+
 
 @dataclass
 class Lab:
@@ -61,6 +68,7 @@ class Lab:
         """Load the page anew with one notebook, and wait until its kernel answers."""
         self.browser.get(f"{self.address}&reset")
         self.until(lambda: self.browser.execute_script("return !!window.jupyterapp"))
+        self.errors()  # of the page before
         self.command("open", f"{name}.ipynb")
 
     def command(self, name: str, path: str = "") -> None:
@@ -94,6 +102,12 @@ class Lab:
 
     def hand(self) -> ActionChains:
         return ActionChains(self.browser, duration=100)
+
+    def frames_ms(self, move: Callable[[], None]) -> list[float]:
+        """How long each frame took that the page drew during `move`."""
+        self.browser.execute_script(RECORD)
+        move()
+        return self.browser.execute_script("window.recording = false; return window.frames_ms")
 
     def errors(self) -> list[str]:
         """What the console told since it was last asked."""
