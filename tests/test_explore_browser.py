@@ -12,14 +12,14 @@ from matplotlib.image import imread
 from scored import scored_run
 
 pytest.importorskip("selenium", reason="selenium drives the browser")
-from lab import BROWSER, DRIVER, started  # noqa: E402
-from selenium.webdriver.common.actions.wheel_input import ScrollOrigin  # noqa: E402
-from selenium.webdriver.support.ui import Select  # noqa: E402
+from lab import BROWSER, DRIVER, started
+from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+from selenium.webdriver.support.ui import Select
 
-from jetatag import explore  # noqa: E402
-from jetatag.explore.maps import CAMERA  # noqa: E402
-from jetatag.explore.panel import LAYOUTS  # noqa: E402
-from jetatag.files import read_json  # noqa: E402
+from jetatag import explore
+from jetatag.explore.maps import CAMERA
+from jetatag.explore.panel import LAYOUTS
+from jetatag.files import read_json
 
 pytestmark = pytest.mark.skipif(
     not (BROWSER and DRIVER), reason="needs chromium and chromedriver (Debian: chromium-driver)"
@@ -174,7 +174,9 @@ def kept(lab) -> dict:
 
 def maps_of(lab) -> list:
     """The canvas of each map, on which points are drawn and clicked."""
-    places = {(canvas.location["x"], canvas.location["y"]): canvas for canvas in lab.every("canvas")}
+    places = {
+        (canvas.location["x"], canvas.location["y"]): canvas for canvas in lab.every("canvas")
+    }
     return [canvas for canvas in places.values() if canvas.size["height"] > 100]
 
 
@@ -219,7 +221,9 @@ def told_of(lab) -> str:
 
 
 def plays(lab) -> bool:
-    heard = "const a = document.querySelector('audio'); return !!a && !a.paused && a.currentTime > 0"
+    heard = (
+        "const a = document.querySelector('audio'); return !!a && !a.paused && a.currentTime > 0"
+    )
     return lab.browser.execute_script(heard)
 
 

@@ -14,7 +14,6 @@ from jetatag import figures
 from jetatag.explore.clips import Clips, Z
 
 HEIGHT = 350
-SELECTED = "#c1121f"
 LANDMARK = "tag"
 SWATCH = "display: inline-block; height: 0.9em; border: 1px solid #777;"
 CAMERA = 1.3
@@ -50,8 +49,7 @@ class Maps:
         self.legend = HTML()
         self.box = jscatter.compose(pairs, sync_selection=True, sync_hover=True, row_height=HEIGHT)
         self.box.layout.grid_template_columns = f"repeat({len(pairs)}, minmax(0, 1fr))"
-        for box in self.box.children:
-            box.layout.overflow = "hidden"  # or else a bar to scroll by a pixel
+        self.box.layout.grid_template_rows = "auto"  # as high as they are: nothing to scroll
         for one in self.scatters.values():
             one.widget.observe(lambda change: on_hover(change["new"]), "hovering")
         # The others follow the one that was touched, so that one of them tells all.
@@ -121,7 +119,7 @@ def scatter(frame: pd.DataFrame, x: str, y: str) -> jscatter.Scatter:
     """One map of clips, small, and tags, large and by name."""
     one = jscatter.Scatter(x, y, frame, height=HEIGHT, axes=False, camera_distance=CAMERA)
     one.size(by="kind", map={"clip": 6, "tag": 9})
-    one.color(default="#888888", selected=SELECTED, hover="#000000")
+    one.opacity(unselected=0.8)  # the others stay to be seen
     one.label(by=LANDMARK, exclude=[f"{LANDMARK}:"], size=11, color="#000000", align="top")
     one.tooltip(True, properties=["true tags", "predicted"], preview="title", histograms=False)
     one.widget.toolbar_buttons = BUTTONS
