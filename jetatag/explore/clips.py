@@ -10,11 +10,9 @@ import pandas as pd
 import soundfile
 from matplotlib.figure import Figure
 
-from jetatag import figures, queries, tagger
-from jetatag.compute import launch
+from jetatag import figures, queries
 from jetatag.config import refuse_unknown
 from jetatag.crops import window_starts
-from jetatag.predict import describe, refuse_other_store, score_clips
 from jetatag.runs import Run
 from jetatag.store import AudioStore
 
@@ -220,29 +218,13 @@ def said_of(
     if splits:
         if store is None:
             raise ValueError("clips of other splits lie in the store: give Clips.read the run's.")
+        from jetatag.explore.splits import score_once  # whose imports take seconds
+
         refuse_unknown(splits, store.table.split.unique(), "split")
         scored = set(store.table.split.iloc[rows_of(store, own["clip_ids"], run)])
         parts += [score_once(run, store, split) for split in splits if split not in scored]
     names = [name for name in SAID if name in own]
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
-
-
-def score_once(run: Run, store: AudioStore, split: str) -> dict[str, np.ndarray]:
-    """The same of the clips of one split, kept in the run's folder until that is scored anew."""
-    kept, rows = run.folder / f"explored.{split}.npz", store.rows(split)
-    fresh = kept.is_file() and kept.stat().st_mtime >= (run.folder / "scores.npz").stat().st_mtime
-    said = run.read_arrays(kept.name) if fresh else describe(store, rows[:0])
-    if np.array_equal(said["clip_ids"], store.table.clip_id.iloc[rows]):
-        return said
-    refuse_other_store(run, store)
-    loaded = tagger.load(run.folder, quick=False)
-    config = run.config.replace(device=loaded.device.type)
-    probs, h = score_clips(loaded.model, store, rows, config, launch(config), split)
-    said = {**describe(store, rows), "probs": probs, "h": h.numpy()}
-    if config.pair_loss != "none":
-        said["z_audio"] = loaded.model.cpu().projection(h).numpy()
-    run.write_arrays(kept.name, said)
-    return said
 
 
 def rows_of(store: AudioStore, clip_ids: np.ndarray, run: Run) -> np.ndarray:
