@@ -28,7 +28,7 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 PATIENCE_S = 90
 """How long anything is waited for; nothing takes as long unless it never comes."""
-WINDOW = ("--headless=new", "--window-size=1200,1300", "--no-sandbox", "--mute-audio")
+WINDOW = ("--headless=new", "--window-size=1500,1400", "--no-sandbox", "--mute-audio")
 SWIFTSHADER = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # WebGL without a GPU
 AUDIBLE = "--autoplay-policy=no-user-gesture-required"  # a script's run is no gesture
 OPEN = """await window.jupyterapp.restored;

@@ -19,6 +19,9 @@ SWATCH = "display: inline-block; height: 0.9em; border: 1px solid #777;"
 CAMERA = 1.3
 """How far a map is looked at from: at 1 its highest and lowest points lie on its edges; a map may
 be narrower than it is high."""
+WIDTH = 300
+"""A map's least, its buttons included, at which no point lies beyond its sides; where there is no
+room for all in a row, some lie below."""
 BUTTONS = ["pan_zoom", "lasso", "divider", "full_screen", "reset"]
 TITLES = {Z: "z, the shared space"}
 
@@ -48,7 +51,7 @@ class Maps:
         pairs = [(one, TITLES.get(space, space)) for space, one in self.scatters.items()]
         self.legend = HTML()
         self.box = jscatter.compose(pairs, sync_selection=True, sync_hover=True, row_height=HEIGHT)
-        self.box.layout.grid_template_columns = f"repeat({len(pairs)}, minmax(0, 1fr))"
+        self.box.layout.grid_template_columns = f"repeat(auto-fit, minmax({WIDTH}px, 1fr))"
         self.box.layout.grid_template_rows = "auto"  # as high as they are: nothing to scroll
         for one in self.scatters.values():
             one.widget.observe(lambda change: on_hover(change["new"]), "hovering")
