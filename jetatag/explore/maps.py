@@ -121,7 +121,8 @@ def tooltips(clips: Clips) -> pd.DataFrame:
 def scatter(frame: pd.DataFrame, x: str, y: str) -> jscatter.Scatter:
     """One map of clips, small, and tags, large and by name."""
     one = jscatter.Scatter(x, y, frame, height=HEIGHT, axes=False, camera_distance=CAMERA)
-    one.size(by="kind", map={"clip": 6, "tag": 9})
+    clip = 6 if len(frame) < 5_000 else 3  # many hide one another, and large ones are slow to draw
+    one.size(by="kind", map={"clip": clip, "tag": 9})
     one.opacity(unselected=0.8)  # the others stay to be seen
     one.label(by=LANDMARK, exclude=[f"{LANDMARK}:"], size=11, color="#000000", align="top")
     one.tooltip(True, properties=["true tags", "predicted"], preview="title", histograms=False)
