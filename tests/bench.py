@@ -523,6 +523,26 @@ def bench_search(n_files: int = 1_000_000, dim: int = RunConfig().embedding_dim)
     print(f"  (they are read at {bandwidth:.1f} GB/s)")
 
 
+def bench_exploring() -> None:
+    """Frames a second while one of three maps is dragged and zoomed, of few clips and of many, in a
+    browser that draws without a GPU; a page has at most 60."""
+    from lab import started  # which needs selenium
+    from test_explore_browser import MANY, maps_of, opened_and_run, pan_and_zoom
+
+    with tempfile.TemporaryDirectory() as folder, started(Path(folder)) as lab:
+        for n_clips in (200, 20_000):
+            lab.write("many", MANY.replace("20_000", str(n_clips)))
+            opened_and_run(lab, "many")
+            moves = {
+                "at rest": lambda: time.sleep(3),
+                "moved": lambda: pan_and_zoom(lab, maps_of(lab)[0], n_steps=20),
+            }
+            for what, move in moves.items():
+                frames_ms = lab.frames_ms(move)
+                told = f"{len(frames_ms) / sum(frames_ms) * 1000:.0f} frames a second"
+                print(f"maps of {n_clips:,} clips {what}: {told}", flush=True)
+
+
 def bench_data(device: str) -> None:
     """The built-in data set: making it, what it asks of a model; feeding; stage 2."""
     n_clips, duration_s = rendered.SIZES["demo"]
@@ -553,10 +573,13 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, default=peer and Path(peer), help="see --tagging")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="of --tagging")
     parser.add_argument("--searching", action="store_true", help="measure searches only")
+    parser.add_argument("--exploring", action="store_true", help="measure maps in a browser only")
     parser.add_argument("--cost", action="store_true", help="count a paper run's operations only")
     given = parser.parse_args()
     if given.cost:
         return bench_cost()
+    if given.exploring:
+        return bench_exploring()
     if given.searching:
         return bench_search()
     if given.tagging:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 from nbclient import NotebookClient
-from scored import scored_run
+from scored import finished_run, scored_run
 
-from jetatag import explore
+from jetatag import explore, predict, tagger
 from jetatag.runs import Run
 
 ROOT = Path(__file__).parents[1]
@@ -160,6 +160,28 @@ def test_clips_of_a_run_are_read_with_their_titles_and_their_sound(runs, tiny_st
     assert len(explore.Clips.read(joint)) == len(rows)
     with pytest.raises(ValueError, match="no shared space"):
         explore.Clips.read(plain)
+
+
+def test_clips_of_other_splits_are_scored_once_as_their_own_are(tmp_path, tiny_store, tiny_config):
+    run = finished_run(tmp_path, tiny_config, tiny_store)
+    own = tagger.load(run.folder, device="cpu", quick=False).model
+    predict.predict(run, own, tiny_store, "test")
+    clips = explore.Clips.read(run, None, tiny_store, ["train", "test"])
+    n_test, n_train = (len(tiny_store.rows(split)) for split in ("test", "train"))
+    assert clips.splits.tolist() == ["test"] * n_test + ["train"] * n_train
+    kept = (run.folder / "explored.train.npz").stat().st_mtime_ns
+    again = explore.Clips.read(run, None, tiny_store, ["train"])
+    assert (run.folder / "explored.train.npz").stat().st_mtime_ns == kept
+    predict.predict(run, own, tiny_store, "train")  # the same clips the other way
+    other = explore.Clips.read(run, None, tiny_store, ["test"])
+    order = other.numbers(clips.clip_ids)
+    for told in (clips, again):
+        np.testing.assert_allclose(told.probs, other.probs[order], atol=1e-6)
+        np.testing.assert_allclose(told.spaces["z"], other.spaces["z"][order], atol=1e-5)
+    with pytest.raises(ValueError, match="other splits lie in the store"):
+        explore.Clips.read(run, splits=["train"])
+    with pytest.raises(ValueError, match="unknown split 'tset'"):
+        explore.Clips.read(run, None, tiny_store, ["tset"])
 
 
 def test_without_a_browser_the_cell_leaves_a_picture(runs, tmp_path):

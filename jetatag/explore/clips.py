@@ -1,7 +1,7 @@
 """A run's clips, what the run says of them, and what one can ask of them; no widget here."""
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,6 +16,7 @@ from jetatag.crops import window_starts
 from jetatag.runs import Run
 from jetatag.store import AudioStore
 
+SAID = ("clip_ids", "labels", "probs", "h", "z_audio")
 Z, H, H_WITHOUT = "z", "h with JE", "h without JE"
 
 
@@ -46,31 +47,36 @@ class Clips:
     _layouts: dict[tuple, np.ndarray] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def read(cls, run: Run, plain: Run | None = None, store: AudioStore | None = None) -> "Clips":
+    def read(
+        cls,
+        run: Run,
+        plain: Run | None = None,
+        store: AudioStore | None = None,
+        splits: Sequence[str] = (),
+    ) -> "Clips":
         """The clips that `run`, one with joint embedding, has scored; `plain`, a run without it on
         the same clips, adds its features as a space, and `store` titles, splits and sound.
 
-        Raises `ValueError` for a run without a shared space and for runs or a store of other clips.
+        Clips of other `splits` of the store lie behind them; the runs score those now, as `predict`
+        would, and keep it in their folders. Raises `ValueError` for a run without a shared space,
+        for runs or a store of other clips, and for splits without a store.
         """
-        space, scores = run.read_arrays("embeddings.npz"), run.read_arrays("scores.npz")
-        if "z_query" not in space:
+        said = said_of(run, store, splits)
+        if "z_audio" not in said:
             raise ValueError(
                 f"{run.folder} has no shared space: explore a run with joint embedding (method je)."
             )
-        labels, tags = scores["labels"], tuple(scores["tags"].tolist())
-        spaces = {H: space["h"], Z: space["z_audio"]}
+        space, config, tags = run.read_arrays("embeddings.npz"), run.config, run.vocabulary.tags
+        spaces = {H: said["h"], Z: said["z_audio"]}
         if plain:
-            other = plain.read_arrays("embeddings.npz")
-            if not np.array_equal(other["clip_ids"], space["clip_ids"]):
+            other = said_of(plain, store, splits)
+            if not np.array_equal(other["clip_ids"], said["clip_ids"]):
                 raise ValueError(f"{plain.folder} scored other clips than {run.folder}.")
             spaces = {H_WITHOUT: other["h"], **spaces}
+        labels, ids = said["labels"], said["clip_ids"]
         of_tags = {name: mean_of_carriers(points, labels) for name, points in spaces.items()}
-        config, table, rows = run.config, None, np.zeros(0, int)
-        if store:
-            rows = pd.Index(store.table.clip_id).get_indexer(space["clip_ids"])
-            if (rows < 0).any():
-                raise ValueError(f"{store.folder} lacks clips of {run.folder}: open its own store.")
-            table = store.table.iloc[rows]
+        rows = rows_of(store, ids, run) if store else np.zeros(0, int)
+        table = store.table.iloc[rows] if store else None
         lengths = store.lengths[rows] if store else np.full(len(labels), config.crop_samples)
         starts = [
             window_starts(length, config.crop_samples, config.n_windows, config.windows)
@@ -78,11 +84,11 @@ class Clips:
         ]
         return cls(
             tags=tags,
-            titles=titles(table) if store else np.array([f"clip {c}" for c in space["clip_ids"]]),
-            clip_ids=space["clip_ids"],
+            titles=titles(table) if store else np.array([f"clip {c}" for c in ids]),
+            clip_ids=ids,
             splits=table.split.to_numpy(str) if store else np.full(len(labels), "not told"),
             labels=labels,
-            probs=scores["probs"],
+            probs=said["probs"],
             spaces=spaces,
             landmarks={**of_tags, Z: space["z_query"][: len(tags)]},
             z_centre=space["z_centre"],
@@ -200,6 +206,33 @@ class Clips:
     def _row(self, weights: Mapping[str, float]) -> np.ndarray:
         refuse_unknown(weights, self.tags, "tag")
         return np.array([weights.get(tag, 0.0) for tag in self.tags], np.float32)
+
+
+def said_of(
+    run: Run, store: AudioStore | None, splits: Sequence[str] = ()
+) -> dict[str, np.ndarray]:
+    """What a run says of the clips that it has scored and, behind them, of those of other splits:
+    clip_ids, labels, probs, h and, with joint embedding, z_audio."""
+    own = run.read_arrays("embeddings.npz") | run.read_arrays("scores.npz")
+    parts = [own]
+    if splits:
+        if store is None:
+            raise ValueError("clips of other splits lie in the store: give Clips.read the run's.")
+        from jetatag.explore.splits import score_once  # whose imports take seconds
+
+        refuse_unknown(splits, store.table.split.unique(), "split")
+        scored = set(store.table.split.iloc[rows_of(store, own["clip_ids"], run)])
+        parts += [score_once(run, store, split) for split in splits if split not in scored]
+    names = [name for name in SAID if name in own]
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def rows_of(store: AudioStore, clip_ids: np.ndarray, run: Run) -> np.ndarray:
+    """Where a run's clips lie in its store; a store that lacks some is refused (`ValueError`)."""
+    rows = pd.Index(store.table.clip_id).get_indexer(clip_ids)
+    if (rows < 0).any():
+        raise ValueError(f"{store.folder} lacks clips of {run.folder}: open its own store.")
+    return rows
 
 
 def titles(table: pd.DataFrame) -> np.ndarray:

@@ -28,8 +28,6 @@ START = {
     "play_on_hover": False,
 }
 """What can be set, in JSON's types: clips by their ids, `weights` a number from −1 to 1 a tag."""
-
-
 COLOURS = {
     "split": "split",
     "true tag": "tag",
@@ -67,7 +65,8 @@ class Explorer:
         kept = read_json(self.keep) if self.keep and self.keep.is_file() else {}
         self.state = {**START, "tag": clips.tags[0], **(state or {}), **kept}
         refuse_unknown(self.state, START, "setting of the explorer")
-        refuse_unknown(self.state["weights"], clips.tags, "tag")
+        refuse_unknown([self.state["colour"]], COLOURS.values(), "colouring")
+        refuse_unknown([self.state["tag"], *self.state["weights"]], clips.tags, "tag")
 
     def change(self, **settings: Any) -> None:
         """Set some of the state, and keep it."""

@@ -14,12 +14,14 @@ from jetatag import figures
 from jetatag.explore.clips import Clips, Z
 
 HEIGHT = 350
-SELECTED = "#c1121f"
 LANDMARK = "tag"
 SWATCH = "display: inline-block; height: 0.9em; border: 1px solid #777;"
 CAMERA = 1.3
 """How far a map is looked at from: at 1 its highest and lowest points lie on its edges; a map may
 be narrower than it is high."""
+WIDTH = 300
+"""A map's least, its buttons included, at which no point lies beyond its sides; where there is no
+room for all in a row, some lie below."""
 BUTTONS = ["pan_zoom", "lasso", "divider", "full_screen", "reset"]
 TITLES = {Z: "z, the shared space"}
 
@@ -49,9 +51,8 @@ class Maps:
         pairs = [(one, TITLES.get(space, space)) for space, one in self.scatters.items()]
         self.legend = HTML()
         self.box = jscatter.compose(pairs, sync_selection=True, sync_hover=True, row_height=HEIGHT)
-        self.box.layout.grid_template_columns = f"repeat({len(pairs)}, minmax(0, 1fr))"
-        for box in self.box.children:
-            box.layout.overflow = "hidden"  # or else a bar to scroll by a pixel
+        self.box.layout.grid_template_columns = f"repeat(auto-fit, minmax({WIDTH}px, 1fr))"
+        self.box.layout.grid_template_rows = "auto"  # as high as they are: nothing to scroll
         for one in self.scatters.values():
             one.widget.observe(lambda change: on_hover(change["new"]), "hovering")
         # The others follow the one that was touched, so that one of them tells all.
@@ -120,8 +121,9 @@ def tooltips(clips: Clips) -> pd.DataFrame:
 def scatter(frame: pd.DataFrame, x: str, y: str) -> jscatter.Scatter:
     """One map of clips, small, and tags, large and by name."""
     one = jscatter.Scatter(x, y, frame, height=HEIGHT, axes=False, camera_distance=CAMERA)
-    one.size(by="kind", map={"clip": 6, "tag": 9})
-    one.color(default="#888888", selected=SELECTED, hover="#000000")
+    clip = 6 if len(frame) < 5_000 else 3  # many hide one another, and large ones are slow to draw
+    one.size(by="kind", map={"clip": clip, "tag": 9})
+    one.opacity(unselected=0.8)  # the others stay to be seen
     one.label(by=LANDMARK, exclude=[f"{LANDMARK}:"], size=11, color="#000000", align="top")
     one.tooltip(True, properties=["true tags", "predicted"], preview="title", histograms=False)
     one.widget.toolbar_buttons = BUTTONS

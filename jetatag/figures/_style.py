@@ -22,8 +22,8 @@ from PIL import Image
 
 DARK, MIDDLE, LIGHT = (colormaps["cividis"](step) for step in (0.0, 0.55, 0.95))
 PALE = "0.72"
-PALE_TO_DARK = LinearSegmentedColormap.from_list("pale_to_dark", ["0.86", MIDDLE, DARK])
-"""For amounts on white: nothing is hardly seen, and more is darker also in grey."""
+PALE_TO_DARK = LinearSegmentedColormap.from_list("pale_to_dark", [PALE, MIDDLE, DARK])
+"""For the amounts of points on white: more is darker also in grey."""
 WHISKER = {"color": "0.35", "linewidth": 1.4}
 SEED = {"color": "0.35", "marker": "|", "markersize": 12, "markeredgewidth": 1}
 MARKERS = "osD^vPX*<>h"

@@ -1,0 +1,187 @@
+"""A JupyterLab of its own in a browser without a window, driven through the lab's own commands."""
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import nbformat
+from selenium import webdriver
+from selenium.common.exceptions import TimeoutException, WebDriverException
+from selenium.webdriver import ActionChains, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+
+ROOT = Path(__file__).parents[1]
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+PATIENCE_S = 90
+"""How long anything is waited for; nothing takes as long unless it never comes."""
+WINDOW = ("--headless=new", "--window-size=1500,1400", "--no-sandbox", "--mute-audio")
+SWIFTSHADER = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # WebGL without a GPU
+AUDIBLE = "--autoplay-policy=no-user-gesture-required"  # a script's run is no gesture
+OPEN = """await window.jupyterapp.restored;
+const page = await run('docmanager:open', {path});
+await page.context.ready; await page.sessionContext.ready;
+await page.sessionContext.session.kernel.info;"""
+COMMANDS = {
+    "open": OPEN,
+    "run": "await run('notebook:run-all-cells');",
+    "save": "await run('docmanager:save');",
+    "end": "await run('kernelmenu:shutdown');",
+}
+
+RECORD = """window.frames_ms = []; window.recording = true; let last = performance.now();
+const frame = (now) => {
+  window.frames_ms.push(now - last); last = now;
+  if (window.recording) requestAnimationFrame(frame);
+};
+requestAnimationFrame(frame);"""
+
+
+@dataclass
+class Lab:
+    """A browser on a server of the notebooks in `folder`."""
+
+    browser: webdriver.Chrome
+    address: str
+    folder: Path
+
+    def write(self, name: str, source: str) -> None:
+        """A notebook of one cell."""
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+        nbformat.write(notebook, self.folder / f"{name}.ipynb")
+
+    def open(self, name: str) -> None:
+        """Load the page anew with one notebook, and wait until its kernel answers."""
+        self.browser.get(f"{self.address}&reset")
+        self.until(lambda: self.browser.execute_script("return !!window.jupyterapp"))
+        self.errors()  # of the page before
+        self.command("open", f"{name}.ipynb")
+
+    def command(self, name: str, path: str = "") -> None:
+        """Do one of `COMMANDS`, to its end: no key that could be missed, no time to be guessed."""
+        script = f"""const [path, done] = arguments;
+        const run = (...what) => window.jupyterapp.commands.execute(...what);
+        (async () => {{ {COMMANDS[name]} }})().then(() => done(null), e => done(String(e)));"""
+        failure = self.browser.execute_async_script(script, path)
+        traceback = self.one(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']")
+        assert not failure and not traceback, failure or traceback.text
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        """What the condition gives once it holds; else what is seen is left in a picture."""
+        try:
+            wait = WebDriverWait(self.browser, PATIENCE_S, 0.3, [WebDriverException])
+            return wait.until(lambda _: condition())
+        except TimeoutException:
+            picture = Path(tempfile.gettempdir()) / "lab_as_last_seen.png"
+            self.browser.save_screenshot(str(picture))
+            raise AssertionError(f"waited in vain; see {picture} for what is shown") from None
+
+    def every(self, selector: str) -> list[WebElement]:
+        return self.browser.find_elements(By.CSS_SELECTOR, selector)
+
+    def one(self, selector: str) -> WebElement | None:
+        return next(iter(self.every(selector)), None)
+
+    def shown(self, selector: str) -> WebElement:
+        """The first such element that can be seen, once it can."""
+        return self.until(lambda: next((e for e in self.every(selector) if e.is_displayed()), None))
+
+    def hand(self) -> ActionChains:
+        return ActionChains(self.browser, duration=100)
+
+    def frames_ms(self, move: Callable[[], None]) -> list[float]:
+        """How long each frame took that the page drew during `move`."""
+        self.browser.execute_script(RECORD)
+        move()
+        return self.browser.execute_script("window.recording = false; return window.frames_ms")
+
+    def errors(self) -> list[str]:
+        """What the console told since it was last asked."""
+        told = self.browser.get_log("browser")
+        return [entry["message"] for entry in told if entry["level"] == "SEVERE"]
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[Lab]:
+    """A lab on `folder`, in which it keeps its own settings, for as long as the context lasts."""
+    with server(folder) as address, driven() as browser:
+        yield Lab(browser, address, folder)
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """The address, token included, of a JupyterLab on `folder`."""
+    token, port = secrets.token_hex(8), free_port()
+    options = [f"--port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}"]
+    options += [f"--IdentityProvider.token={token}", "--LabApp.expose_app_in_browser=True"]
+    with (folder / "lab.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *options],
+            stdout=log,
+            stderr=log,
+            env=os.environ | own_places(folder) | {"PYTHONPATH": str(ROOT)},
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_for(f"{address}/api/status?token={token}", process, folder / "lab.log")
+        yield f"{address}/lab?token={token}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def own_places(folder: Path) -> dict[str, str]:
+    """Nothing of the user's is read or written, and no news are fetched."""
+    silent = folder / "settings" / "@jupyterlab" / "apputils-extension"
+    silent.mkdir(parents=True)
+    (silent / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+    names = ["JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"]
+    names += ["JUPYTERLAB_WORKSPACES_DIR"]
+    places = {name: str(folder / name.lower()) for name in names}
+    return places | {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
+
+
+def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
+    ends = time.monotonic() + PATIENCE_S
+    while time.monotonic() < ends and process.poll() is None:
+        try:
+            return urlopen(url).close()
+        except OSError:
+            time.sleep(0.3)
+    raise AssertionError(f"JupyterLab does not answer: {log.read_text()[-2000:]}")
+
+
+@contextmanager
+def driven() -> Iterator[webdriver.Chrome]:
+    """A browser that draws without a GPU."""
+    options = ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in (*WINDOW, "--disable-dev-shm-usage", *SWIFTSHADER, AUDIBLE):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=ChromeService(DRIVER))
+    browser.set_script_timeout(PATIENCE_S)
+    try:
+        yield browser
+    finally:
+        browser.quit()
