@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 from tqdm import tqdm
 
+from jetatag.metrics import choose_thresholds
 from jetatag.store import AudioStore
 
 NAMES = ("log_mel_logistic", "tag_frequency")
@@ -19,24 +20,35 @@ def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]
     """Score the clips of `split` by every baseline, fitted on the training clips.
 
     Returns the scores by name (`NAMES`), each (clip, tag) float32, with clip_ids, labels, tags
-    and task beside them, in the store's order. Every tag is scored for itself, in a multiclass
-    task as well (one against the rest).
+    and task beside them, in the store's order; and in a multilabel task with validation clips each
+    tag's threshold, chosen on these, as NAME.thresholds (tag,). Every tag is scored for itself, in
+    a multiclass task as well (one against the rest).
     """
-    train, rows = store.rows("train"), store.rows(split)
+    train, valid, rows = (store.rows(name) for name in ("train", "valid", split))
     if not (len(train) and len(rows)):
         raise ValueError(f"train or {split} has no clips to compare: check the split at preparing.")
+    known, heard = store.labels[train], np.concatenate([valid, rows])
     statistics = {
         row: log_mel_statistics(store.read([row], [0], store.lengths[row])[0], store.sample_rate)
-        for row in tqdm([*train, *rows], desc="log-mel statistics", unit="clip")
+        for row in tqdm([*train, *heard], desc="log-mel statistics", unit="clip")
     }
-    train_x, x = (np.stack([statistics[row] for row in part]) for part in (train, rows))
+    train_x, x = (np.stack([statistics[row] for row in part]) for part in (train, heard))
+    scored = {
+        "log_mel_logistic": logistic_regression(train_x, known, x),
+        "tag_frequency": tag_frequency(known, len(x)),
+    }
+    thresholds = {
+        f"{name}.thresholds": choose_thresholds(store.labels[valid], scores[: len(valid)])
+        for name, scores in scored.items()
+        if len(valid) and store.vocabulary.task == "multilabel"
+    }
     return {
         "clip_ids": store.table.clip_id.iloc[rows].to_numpy(np.str_),
         "labels": store.labels[rows],
         "tags": np.array(store.vocabulary.tags),
         "task": np.array(store.vocabulary.task),
-        "log_mel_logistic": logistic_regression(train_x, store.labels[train], x),
-        "tag_frequency": tag_frequency(store.labels[train], len(rows)),
+        **{name: scores[len(valid) :] for name, scores in scored.items()},
+        **thresholds,
     }
 
 

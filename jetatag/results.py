@@ -217,6 +217,12 @@ def _within_bounds(table: pd.DataFrame, is_score: pd.Series) -> pd.DataFrame:
     return table
 
 
+def rows_of(table: pd.DataFrame, run: Run, **others: str) -> pd.DataFrame:
+    """Those rows of a long table that are of the run's cell and, say, `minus="no_je"`."""
+    wanted = cell_of(run)._asdict() | others
+    return table[(table[list(wanted)] == list(wanted.values())).all(axis=1)]
+
+
 def compared(
     by_cell: Mapping[Cell, Mapping[int, Any]],
 ) -> Iterator[tuple[Cell, str, list[Any], list[Any]]]:
@@ -256,8 +262,9 @@ def floor_rows(run: Run, floor: Path | str, n_resamples: int, seed: int) -> list
     groups, task, data = tested.get("groups"), task_of(tested), run.record["data"]["name"]
     rows = []
     for name in baselines.NAMES:
+        chosen = scores.get(f"{name}.thresholds")
         drawn = metrics.resampled(
-            scores["labels"], scores[name][:, None], n_resamples, seed, groups, task
+            scores["labels"], scores[name][:, None], n_resamples, seed, groups, task, chosen
         )
         rows.append(
             about(Cell(data, "", 0, name, "none", 1.0), "", metrics.mean_table([drawn], seed))

@@ -573,11 +573,14 @@ def main() -> None:
     parser.add_argument("--peer", type=Path, default=peer and Path(peer), help="see --tagging")
     parser.add_argument("--cores", type=int, default=os.cpu_count(), help="of --tagging")
     parser.add_argument("--searching", action="store_true", help="measure searches only")
+    parser.add_argument("--bootstrap", action="store_true", help="measure the resampling only")
     parser.add_argument("--exploring", action="store_true", help="measure maps in a browser only")
     parser.add_argument("--cost", action="store_true", help="count a paper run's operations only")
     given = parser.parse_args()
     if given.cost:
         return bench_cost()
+    if given.bootstrap:
+        return bench_bootstrap()
     if given.exploring:
         return bench_exploring()
     if given.searching:

@@ -60,7 +60,9 @@ def test_regression_needs_paired_rows():
 
 def test_scores_of_a_split_carry_what_they_are_of(tiny_store):
     scores, rows = baselines.score_split(tiny_store), tiny_store.rows("test")
-    assert scores.keys() == {"clip_ids", "labels", "tags", "task", *baselines.NAMES}
+    chosen = {f"{name}.thresholds" for name in baselines.NAMES}
+    assert scores.keys() == {"clip_ids", "labels", "tags", "task", *baselines.NAMES, *chosen}
+    assert all(scores[name].shape == (4,) for name in chosen)
     assert scores["tags"].tolist() == list(tiny_store.vocabulary.tags)
     assert scores["task"] == "multilabel"
     assert all(scores[name].shape == (len(rows), 4) for name in baselines.NAMES)

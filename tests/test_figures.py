@@ -93,6 +93,11 @@ def tag_gains():
     return table.assign(frequency=RNG.uniform(0.01, 0.3, 30), correlation=RNG.uniform(0, 0.4, 30))
 
 
+def tag_trends(*covariates):
+    covariates = covariates or ("frequency", "correlation")
+    return pd.DataFrame({"covariate": covariates, "correlation": 0.3, "low": -0.1, "high": 0.6})
+
+
 def reliability(*, bend=1.0):
     prob = np.linspace(0.05, 0.95, 10)
     count = [*range(900, 0, -100), 0]
@@ -152,7 +157,7 @@ FIGURES = {
     "published_gains": lambda: figures.published_gains(published()),
     "measured_gains": lambda: figures.measured_gains(gains()),
     "ablation": lambda: figures.ablation(differences()),
-    "gain_per_tag": lambda: figures.gain_per_tag(tag_gains(), {"frequency": "rank correlation 0"}),
+    "gain_per_tag": lambda: figures.gain_per_tag(tag_gains(), tag_trends()),
     "calibration": lambda: figures.calibration(*calibrations()),
     "label_curves": lambda: figures.label_curves(label_shares()),
     "label_curves of one metric": lambda: figures.label_curves(label_shares()[::2]),
@@ -380,7 +385,7 @@ def test_ablation_sets_pair_losses_apart_from_controls():
 def test_gain_per_tag_names_the_extremes_at_their_points_and_leaves_out_what_is_unknown():
     table = tag_gains()
     table.loc[4, ["difference", "low", "high"]] = np.nan
-    figure = figures.gain_per_tag(table, {"correlation": "rank correlation 0.3"}, n_named=4)
+    figure = figures.gain_per_tag(table.assign(minus="no_je"), tag_trends("correlation"), n_named=4)
     ranked = table.dropna().sort_values("difference")
     extreme = pd.concat([ranked[:2], ranked[-2:]]).set_index("tag")
     for ax, column in zip(figure.axes, ("frequency", "correlation"), strict=True):
@@ -393,7 +398,9 @@ def test_gain_per_tag_names_the_extremes_at_their_points_and_leaves_out_what_is_
         boxes = [Text.get_window_extent(text) for text in ax.texts]
         assert sum(box.count_overlaps(boxes) for box in boxes) == 4  # each meets itself alone
     assert figure.axes[0].get_xscale() == "log"
-    assert figure.axes[1].get_xlabel() == "correlation with other tags\nrank correlation 0.3"
+    told = "correlation with other tags\nrank correlation +0.30 [-0.10, +0.60]"
+    assert figure.axes[1].get_xlabel() == told
+    assert figure.axes[0].get_ylabel().startswith("gain over no_je")
 
 
 def test_calibration_shows_full_bins_their_counts_and_the_worst_tags():
@@ -520,8 +527,13 @@ def test_tsne_keeps_separate_clusters_apart():
         (lambda: figures.ablation(differences()[:0]), "differences lack rows: give rows with"),
         (lambda: figures.ablation(differences(), "pr_auc"), "unknown metric 'pr_auc'"),
         (lambda: figures.gain_per_tag(tag_gains().assign(frequency=40)), r"must be in \(0, 1\]"),
-        (lambda: figures.gain_per_tag(tag_gains(), {"tag": ""}), "unknown panel 'tag'"),
+        (lambda: figures.gain_per_tag(tag_gains(), tag_trends("tag")), "unknown panel 'tag'"),
         (lambda: figures.gain_per_tag(tag_gains().assign(difference=np.nan)), "per tag lack rows"),
+        (lambda: figures.gain_per_tag(pd.concat([tag_gains()] * 2)), "rows of several comparisons"),
+        (
+            lambda: figures.gain_per_tag(tag_gains(), pd.concat([tag_trends()] * 2)),
+            "rows of several comparisons",
+        ),
         (lambda: figures.calibration({"je": reliability()}, {}), "je's errors per tag lack tag"),
         (lambda: figures.calibration({"je": errors()}, {"je": errors()}), "curve lacks mean_prob"),
         (lambda: figures.calibration({}, {}), "give at least one run"),

@@ -51,21 +51,27 @@ def per_tag(tables: Mapping[str, pd.DataFrame], metric: str = "average_precision
 
 
 def gain_per_tag(
-    table: pd.DataFrame, notes: Mapping[str, str] | None = None, n_named: int = 6
+    table: pd.DataFrame, trends: pd.DataFrame | None = None, n_named: int = 6
 ) -> Figure:
     """Draw what each tag gains against how frequent it is and how it correlates with other tags.
 
-    `table` : a row a tag, columns `tag`, `difference` (in average precision) with `low` and
-    `high`, `frequency` (share of clips that carry it, in (0, 1]) and `correlation` (with other
-    tags); notes : `frequency` or `correlation` → a line printed under that panel, for the rank
-    correlation and its interval; n_named : how many tags are named, half of them the largest
-    gains and half the largest losses. Tags without a difference are left out.
+    `table` : of one method minus another (`results.gains`), a row a tag, columns `tag`,
+    `difference` (in average precision) with `low` and `high`, `frequency` (share of clips that
+    carry it, in (0, 1]), `correlation` (with other tags) and, if named, `minus`; trends : of the
+    same, `covariate` (`frequency`, `correlation`) with the rank `correlation`, `low` and `high`,
+    printed under that panel; n_named : how many tags are named, half of them the largest gains and
+    half the largest losses. Tags without a difference are left out.
     """
     scales = {"frequency": "clips that carry the tag", "correlation": "correlation with other tags"}
-    notes = notes or {}
+    notes = {
+        row.covariate: f"rank correlation {row.correlation:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
+        for row in ([] if trends is None else trends.itertuples())
+    }
     refuse_unknown(notes, scales, "panel")
     needed = ["tag", "difference", "low", "high", *scales]
     refuse_lacking(table, needed, "the gains per tag lack")
+    if table["tag"].duplicated().any() or (trends is not None and len(trends) > len(notes)):
+        raise ValueError("rows of several comparisons: give those of one method minus another.")
     table = table.dropna(subset="difference")
     refuse_lacking(table, needed, "the known gains per tag lack")
     if not table["frequency"].between(0, 1, inclusive="right").all():
@@ -79,7 +85,8 @@ def gain_per_tag(
             ax.plot(rows[column], rows["difference"], **look)
         ax.axhline(0, color="0.4", linestyle="--", linewidth=1)
         ax.set(xlabel="\n".join(filter(None, (scale, notes.get(column)))))
-    axes[0, 0].set(ylabel="gain in average precision (95 % interval)", xscale="log")
+    over = f" over {table['minus'].iloc[0]}" if "minus" in table else ""
+    axes[0, 0].set(ylabel=f"gain{over} in average precision\n(95 % interval)", xscale="log")
     axes[0, 0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes[0, 0].xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
     axes[0, 0].xaxis.set_minor_formatter(NullFormatter())
