@@ -16,6 +16,7 @@ from jetatag.metrics._checks import TASKS, checked, checked_windows, group_codes
 from jetatag.metrics.resampling import (
     clip_weights,
     interval,
+    run_shares,
     weighted_accuracy,
     weighted_f1_instance,
     weighted_macro,
@@ -261,11 +262,10 @@ def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0, level: float = 0.95)
         Without a run, and on runs whose figures or draws differ.
     """
     _refuse_unlike(runs)
-    n_runs, first = len(runs), runs[0]
-    share = clip_weights(n_runs, len(first.loc["clip"]), seed + 1) / n_runs
-    shares = {"estimate": np.full((1, n_runs), 1 / n_runs), "clip": share, "group": share}
-    share = np.concatenate([shares[drawn] for drawn in first.index.unique("drawn")])
-    mean = np.einsum("nr,rnf->nf", share, np.stack(runs))  # (run, row, figure)
+    first = runs[0]
+    shares = run_shares(len(runs), len(first.loc["clip"]), seed)
+    shares = np.concatenate([shares, shares[1:]])[: len(first)]  # drawn by group as by clip
+    mean = np.einsum("nr,rnf->nf", shares, np.stack(runs))  # (run, row, figure)
     return _with_intervals(pd.DataFrame(mean, first.index, first.columns), "value", level)
 
 
