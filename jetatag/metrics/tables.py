@@ -12,9 +12,9 @@ import pandas as pd
 
 from jetatag.config import refuse_unknown
 from jetatag.metrics._arithmetic import ratio
-from jetatag.metrics._checks import TASKS, checked, checked_windows, group_codes
+from jetatag.metrics._checks import TASKS, checked, checked_windows
 from jetatag.metrics.resampling import (
-    clip_weights,
+    draws,
     interval,
     run_shares,
     weighted_accuracy,
@@ -64,7 +64,7 @@ def resampled(
     refuse_unknown([task], TASKS, "task")
     windowed = np.ndim(scores) == 3
     labels, scores = (checked_windows if windowed else checked)(labels, scores)
-    weights, rows = _draws(len(labels), n_resamples, seed, groups)
+    weights, rows = draws(len(labels), n_resamples, seed, groups)
     figures = {}
     if windowed:
         figures["micro_window"] = _window_figures(labels, scores, weights, task)
@@ -100,7 +100,7 @@ def resampled_means(
         As `clip_weights`.
     """
     values = np.stack(list(by_clip.values()), axis=1).astype(np.float64)
-    weights, rows = _draws(len(values), n_resamples, seed, groups)
+    weights, rows = draws(len(values), n_resamples, seed, groups)
     has = ~np.isnan(values)
     means = ratio(weights @ np.where(has, values, 0), weights @ has.astype(float), empty=np.nan)
     return pd.DataFrame(dict(zip(by_clip, means.T, strict=True)), rows)
@@ -140,7 +140,7 @@ def resampled_searches(
     """
     answered = np.asarray(relevant).any(axis=0)
     relevant, kinds = np.asarray(relevant)[:, answered], np.asarray(kinds)[answered]
-    weights, rows = _draws(len(relevant), n_resamples, seed, groups)
+    weights, rows = draws(len(relevant), n_resamples, seed, groups)
     shares = ratio(weights @ relevant.astype(float), weights.sum(axis=1, keepdims=True))
     shares[shares == 0] = np.nan  # nothing to find
     found = {}
@@ -325,22 +325,6 @@ def _refuse_unlike(runs: Sequence[pd.DataFrame]) -> None:
         raise ValueError(
             "the runs hold other figures or draws: resample all alike, with windows or without."
         )
-
-
-def _draws(
-    n_clips: int, n_resamples: int, seed: int, groups: Sequence | None
-) -> tuple[np.ndarray, pd.MultiIndex]:
-    """(row, clip) weights, and for each row how it is drawn and its number."""
-    drawn = {
-        "estimate": np.ones((1, n_clips), np.int64),
-        "clip": clip_weights(n_clips, n_resamples, seed),
-    }
-    if groups is not None and 1 < group_codes(groups, n_clips).max() + 1 < n_clips:
-        drawn["group"] = clip_weights(n_clips, n_resamples, seed, groups)
-    how = np.repeat(list(drawn), [len(weights) for weights in drawn.values()])
-    number = np.concatenate([np.arange(len(weights)) for weights in drawn.values()])
-    rows = pd.MultiIndex.from_arrays([how, number], names=["drawn", "resample"])
-    return np.concatenate(list(drawn.values())), rows
 
 
 def _window_figures(
