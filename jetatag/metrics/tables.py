@@ -26,6 +26,9 @@ from jetatag.metrics.resampling import (
 )
 from jetatag.metrics.scores import f1_as_coded
 
+BOUNDS = ["low", "high", "group_low", "group_high"]
+"""The columns of both intervals: clips drawn, groups drawn."""
+
 
 def resampled(
     labels: np.ndarray,
@@ -203,9 +206,8 @@ def score_table(
         ("macro_clip", "average_precision"): int(carried.sum()),
         ("macro_clip", "pr_auc_trapezoid"): int(carried.sum()),
     }
-    table = _with_intervals(figures, "value")
-    bounds = table.columns[3:]
-    table[bounds] = table[bounds].clip(0, 1)  # no figure leaves [0, 1]
+    table = _with_intervals(figures)
+    table[BOUNDS] = table[BOUNDS].clip(0, 1)  # no figure leaves [0, 1]
     return table.assign(
         n_clips=len(labels), n_tags=[n_scored.get(of, labels.shape[1]) for of in figures.columns]
     )
@@ -266,7 +268,7 @@ def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0, level: float = 0.95)
     shares = run_shares(len(runs), len(first.loc["clip"]), seed)
     shares = np.concatenate([shares, shares[1:]])[: len(first)]  # drawn by group as by clip
     mean = np.einsum("nr,rnf->nf", shares, np.stack(runs))  # (run, row, figure)
-    return _with_intervals(pd.DataFrame(mean, first.index, first.columns), "value", level)
+    return _with_intervals(pd.DataFrame(mean, first.index, first.columns), level)
 
 
 def paired_difference(
@@ -353,8 +355,8 @@ def _clip_figures(
     return figures
 
 
-def _with_intervals(figures: pd.DataFrame, name: str, level: float = 0.95) -> pd.DataFrame:
-    """One row a column of `resampled`: what it is of, the estimate as `name`, both intervals."""
+def _with_intervals(figures: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """One row a column of `resampled`: what it is of, its estimate, both intervals."""
     rows = []
     for figure, values in figures.items():
         estimate = values.loc["estimate"].item()
@@ -363,5 +365,4 @@ def _with_intervals(figures: pd.DataFrame, name: str, level: float = 0.95) -> pd
         if "group" in values.index:
             by_group = interval(values.loc["group"], level, estimate)
         rows.append((*figure, estimate, *by_clip, *by_group))
-    columns = [*figures.columns.names, name, "low", "high", "group_low", "group_high"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=[*figures.columns.names, "value", *BOUNDS])
