@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from jetatag import baselines, metrics
 from jetatag.files import atomic, read_arrays
+from jetatag.metrics.tables import BOUNDS
 from jetatag.queries import answers, classifier_scores, kinds
 from jetatag.runs import PLACE_SETTINGS, Run
 
@@ -45,7 +46,6 @@ clips that answer it, or the classifier's probabilities (`predict.query_vectors`
 MINUS = " − "
 NEIGHBOURS = 10
 """Nearest clips whose tags are compared, and first places of a search that are counted."""
-BOUNDS = ["low", "high", "group_low", "group_high"]
 FEWEST_TAGS = 3
 """Fewer have no order of pairs to compare."""
 
@@ -338,11 +338,12 @@ def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.Dat
     minus the last, and what chance would give. Agreement and searches have intervals, and rows of
     the mean over a cell's seeds, whose intervals draw the seeds as well.
     """
-    queries = next((e["queries"] for e in map(embeddings, runs) if "queries" in e), None)
+    saved = (run.read_arrays("embeddings.npz") for run in runs)
+    queries = next((space["queries"] for space in saved if "queries" in space), None)
     drawn: dict[Cell, list[pd.DataFrame]] = {}
     tables = []
     for run in tqdm(runs, "spaces", unit="run"):
-        space, cell = embeddings(run), cell_of(run)
+        space, cell = run.read_arrays("embeddings.npz"), cell_of(run)
         frame = resampled_space(run, space, queries, n_resamples, seed)
         drawn.setdefault(cell, []).append(frame)
         rows = pd.DataFrame(space_rows(space) + shared_rows(space))
@@ -372,11 +373,6 @@ def resampled_space(
         found = searches(space, probs, queries, draws)
         frame = frame.join(pd.concat({"shared": found}, axis=1))
     return frame.rename_axis(columns=["space", "kind", "ranked_by", "metric"])
-
-
-def embeddings(run: Run) -> dict[str, np.ndarray]:
-    """The run's saved embeddings."""
-    return run.read_arrays("embeddings.npz")
 
 
 def agreements(space: Mapping[str, np.ndarray]) -> dict[tuple[str, ...], np.ndarray]:

@@ -61,10 +61,9 @@ def scores_with_intervals(table: pd.DataFrame) -> Figure:
 
 
 def _draw_intervals(ax: Axes, rows: pd.DataFrame, lines: Sequence[str]) -> None:
-    for _, row in rows.iterrows():
-        place = lines.index(row["line"])
-        ax.hlines(place, row["low"], row["high"], **WHISKER)
-        ax.plot(row["value"], place, MARKERS[place % len(MARKERS)], color=DARK, markersize=6)
+    for number, line in enumerate(rows["line"]):
+        place = lines.index(line)
+        draw_mean(ax, place, rows.iloc[[number]], marker=MARKERS[place % len(MARKERS)])
     grid_values(ax)
 
 

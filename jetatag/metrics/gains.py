@@ -7,7 +7,7 @@ import pandas as pd
 
 from jetatag.metrics._arithmetic import rank_correlation
 from jetatag.metrics._checks import checked_labels, refuse_unless_named
-from jetatag.metrics.resampling import clip_weights, interval, run_shares, weighted_per_tag
+from jetatag.metrics.resampling import draws, interval, run_shares, weighted_per_tag
 
 FEWEST_TAGS = 3
 """Fewer have no trend."""
@@ -35,8 +35,7 @@ def resampled_per_tag(
     ValueError
         As `weighted_per_tag`.
     """
-    clips = clip_weights(len(labels), n_resamples, seed)
-    weights = np.concatenate([np.ones_like(clips[:1]), clips])
+    weights, _ = draws(len(labels), n_resamples, seed)
     return weighted_per_tag(labels, scores, weights)["average_precision"]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from jetatag.metrics._arithmetic import (
     AREAS,
@@ -57,11 +58,27 @@ def clip_weights(
     return drawn if groups is None else drawn[:, codes]
 
 
+def draws(
+    n_clips: int, n_resamples: int, seed: int, groups: Sequence | None = None
+) -> tuple[np.ndarray, pd.MultiIndex]:
+    """(row, clip) weights, the clips as they are above those of `clip_weights`, and for each row
+    how it is drawn and its number."""
+    drawn = {
+        "estimate": np.ones((1, n_clips), np.int64),
+        "clip": clip_weights(n_clips, n_resamples, seed),
+    }
+    if groups is not None and 1 < group_codes(groups, n_clips).max() + 1 < n_clips:
+        drawn["group"] = clip_weights(n_clips, n_resamples, seed, groups)
+    how = np.repeat(list(drawn), [len(weights) for weights in drawn.values()])
+    number = np.concatenate([np.arange(len(weights)) for weights in drawn.values()])
+    rows = pd.MultiIndex.from_arrays([how, number], names=["drawn", "resample"])
+    return np.concatenate(list(drawn.values())), rows
+
+
 def run_shares(n_runs: int, n_resamples: int, seed: int) -> np.ndarray:
     """(1 + resample, run) shares of each run in a mean: all alike, then as they are drawn beside
     `clip_weights` of the same seed."""
-    drawn = clip_weights(n_runs, n_resamples, seed + 1)
-    return np.concatenate([np.ones_like(drawn[:1]), drawn]) / n_runs
+    return draws(n_runs, n_resamples, seed + 1)[0] / n_runs
 
 
 def weighted_per_tag(

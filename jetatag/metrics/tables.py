@@ -12,10 +12,11 @@ import pandas as pd
 
 from jetatag.config import refuse_unknown
 from jetatag.metrics._arithmetic import ratio
-from jetatag.metrics._checks import TASKS, checked, checked_windows, group_codes
+from jetatag.metrics._checks import TASKS, checked, checked_windows
 from jetatag.metrics.resampling import (
-    clip_weights,
+    draws,
     interval,
+    run_shares,
     weighted_accuracy,
     weighted_f1_instance,
     weighted_macro,
@@ -24,6 +25,9 @@ from jetatag.metrics.resampling import (
     weighted_precision,
 )
 from jetatag.metrics.scores import f1_as_coded
+
+BOUNDS = ["low", "high", "group_low", "group_high"]
+"""The columns of both intervals: clips drawn, groups drawn."""
 
 
 def resampled(
@@ -63,7 +67,7 @@ def resampled(
     refuse_unknown([task], TASKS, "task")
     windowed = np.ndim(scores) == 3
     labels, scores = (checked_windows if windowed else checked)(labels, scores)
-    weights, rows = _draws(len(labels), n_resamples, seed, groups)
+    weights, rows = draws(len(labels), n_resamples, seed, groups)
     figures = {}
     if windowed:
         figures["micro_window"] = _window_figures(labels, scores, weights, task)
@@ -99,7 +103,7 @@ def resampled_means(
         As `clip_weights`.
     """
     values = np.stack(list(by_clip.values()), axis=1).astype(np.float64)
-    weights, rows = _draws(len(values), n_resamples, seed, groups)
+    weights, rows = draws(len(values), n_resamples, seed, groups)
     has = ~np.isnan(values)
     means = ratio(weights @ np.where(has, values, 0), weights @ has.astype(float), empty=np.nan)
     return pd.DataFrame(dict(zip(by_clip, means.T, strict=True)), rows)
@@ -139,7 +143,7 @@ def resampled_searches(
     """
     answered = np.asarray(relevant).any(axis=0)
     relevant, kinds = np.asarray(relevant)[:, answered], np.asarray(kinds)[answered]
-    weights, rows = _draws(len(relevant), n_resamples, seed, groups)
+    weights, rows = draws(len(relevant), n_resamples, seed, groups)
     shares = ratio(weights @ relevant.astype(float), weights.sum(axis=1, keepdims=True))
     shares[shares == 0] = np.nan  # nothing to find
     found = {}
@@ -202,9 +206,8 @@ def score_table(
         ("macro_clip", "average_precision"): int(carried.sum()),
         ("macro_clip", "pr_auc_trapezoid"): int(carried.sum()),
     }
-    table = _with_intervals(figures, "value")
-    bounds = table.columns[3:]
-    table[bounds] = table[bounds].clip(0, 1)  # no figure leaves [0, 1]
+    table = _with_intervals(figures)
+    table[BOUNDS] = table[BOUNDS].clip(0, 1)  # no figure leaves [0, 1]
     return table.assign(
         n_clips=len(labels), n_tags=[n_scored.get(of, labels.shape[1]) for of in figures.columns]
     )
@@ -261,12 +264,11 @@ def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0, level: float = 0.95)
         Without a run, and on runs whose figures or draws differ.
     """
     _refuse_unlike(runs)
-    n_runs, first = len(runs), runs[0]
-    share = clip_weights(n_runs, len(first.loc["clip"]), seed + 1) / n_runs
-    shares = {"estimate": np.full((1, n_runs), 1 / n_runs), "clip": share, "group": share}
-    share = np.concatenate([shares[drawn] for drawn in first.index.unique("drawn")])
-    mean = np.einsum("nr,rnf->nf", share, np.stack(runs))  # (run, row, figure)
-    return _with_intervals(pd.DataFrame(mean, first.index, first.columns), "value", level)
+    first = runs[0]
+    shares = run_shares(len(runs), len(first.loc["clip"]), seed)
+    shares = np.concatenate([shares, shares[1:]])[: len(first)]  # drawn by group as by clip
+    mean = np.einsum("nr,rnf->nf", shares, np.stack(runs))  # (run, row, figure)
+    return _with_intervals(pd.DataFrame(mean, first.index, first.columns), level)
 
 
 def paired_difference(
@@ -327,22 +329,6 @@ def _refuse_unlike(runs: Sequence[pd.DataFrame]) -> None:
         )
 
 
-def _draws(
-    n_clips: int, n_resamples: int, seed: int, groups: Sequence | None
-) -> tuple[np.ndarray, pd.MultiIndex]:
-    """(row, clip) weights, and for each row how it is drawn and its number."""
-    drawn = {
-        "estimate": np.ones((1, n_clips), np.int64),
-        "clip": clip_weights(n_clips, n_resamples, seed),
-    }
-    if groups is not None and 1 < group_codes(groups, n_clips).max() + 1 < n_clips:
-        drawn["group"] = clip_weights(n_clips, n_resamples, seed, groups)
-    how = np.repeat(list(drawn), [len(weights) for weights in drawn.values()])
-    number = np.concatenate([np.arange(len(weights)) for weights in drawn.values()])
-    rows = pd.MultiIndex.from_arrays([how, number], names=["drawn", "resample"])
-    return np.concatenate(list(drawn.values())), rows
-
-
 def _window_figures(
     labels: np.ndarray, window_scores: np.ndarray, weights: np.ndarray, task: str
 ) -> dict[str, np.ndarray]:
@@ -369,8 +355,8 @@ def _clip_figures(
     return figures
 
 
-def _with_intervals(figures: pd.DataFrame, name: str, level: float = 0.95) -> pd.DataFrame:
-    """One row a column of `resampled`: what it is of, the estimate as `name`, both intervals."""
+def _with_intervals(figures: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
+    """One row a column of `resampled`: what it is of, its estimate, both intervals."""
     rows = []
     for figure, values in figures.items():
         estimate = values.loc["estimate"].item()
@@ -379,5 +365,4 @@ def _with_intervals(figures: pd.DataFrame, name: str, level: float = 0.95) -> pd
         if "group" in values.index:
             by_group = interval(values.loc["group"], level, estimate)
         rows.append((*figure, estimate, *by_clip, *by_group))
-    columns = [*figures.columns.names, name, "low", "high", "group_low", "group_high"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=[*figures.columns.names, "value", *BOUNDS])
