@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,16 @@ def test_what_is_left_out_on_one_data_set_is_there_on_the_other(tmp_path):
         grid.cells(values | {"only": {"mtat": ["no_such"]}})
     with pytest.raises(ValueError, match="unknown data set 'rendered'"):
         grid.cells(values | {"only": {"rendered": []}})
+
+
+def test_a_deleted_store_is_prepared_again(tmp_path):
+    store, runs = tmp_path / "store", tmp_path / "runs" / "mtat"
+    for path in (store / ".prepared", runs / "baselines.npz"):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert "rule prepare_mtat:" not in dry_run(tmp_path, store=str(store))
+    shutil.rmtree(store)
+    assert "rule prepare_mtat:" in dry_run(tmp_path, store=str(store))
 
 
 def write_finished(folder, runs, tables=("results", "spaces")):

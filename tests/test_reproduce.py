@@ -9,6 +9,7 @@ from layouts import RATE, tone, write_mtat, write_wav
 
 from jetatag import cli
 from jetatag.files import alone
+from jetatag.store import AudioStore
 
 ROOT = Path(__file__).parents[1]
 TRAINED = "[{method: je, pair_loss: subset_query}, {method: no_je, pair_loss: none}, "
@@ -111,6 +112,16 @@ def test_what_fails_on_one_data_set_leaves_its_notebook_and_the_others_whole(tmp
     facts = json.loads((tmp_path / "classes.store" / "store.json").read_text())
     assert facts["sample_rate"] == 8_000
     assert (runs / "folder" / "figures" / "shared_space.png").is_file()
+
+
+def test_what_fails_after_the_store_was_built_leaves_it_whole(tmp_path):
+    write_mtat(tmp_path / "data")
+    in_the_way = tmp_path / "runs" / "mtat" / "my_music.csv"
+    in_the_way.mkdir(parents=True)  # where the notebook writes a file
+    assert reproduce(tmp_path, "dataset=mtat", "tag=''") == 1
+    executed = tmp_path / "runs" / "mtat" / "notebooks" / "01_prepare_data.ipynb"
+    assert "IsADirectoryError" in executed.read_text()
+    assert AudioStore.open(tmp_path / "store").damaged() == []
 
 
 def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd):
