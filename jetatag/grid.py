@@ -6,13 +6,15 @@ import io
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import psutil
 import yaml
 
 from jetatag import gpus
@@ -265,7 +267,30 @@ def run_snakemake(
         if found := gpus.found():
             command += ["--resources", f"gpu={len(found)}"]
             environment[gpus.OFFERED] = ",".join(found)
-    return subprocess.run(command, env=environment).returncode
+    return run_to_its_end(command, environment)
+
+
+def run_to_its_end(command: list[str], environment: Mapping[str, str]) -> int:
+    """Run Snakemake and return its exit status; who stops us stops it and its jobs, and is heard
+    (`KeyboardInterrupt`) once they have ended, for until then the folder is not free."""
+    usual = signal.signal(signal.SIGTERM, end_all_below)
+    snakemake = subprocess.Popen(command, env=environment)
+    try:
+        return snakemake.wait()
+    except KeyboardInterrupt:  # of Ctrl-C, which a terminal sends to all of them, or of SIGTERM
+        snakemake.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+
+
+def end_all_below(*_: Any) -> NoReturn:
+    """Pass SIGTERM on to every process below this one: Snakemake first, which then begins no job
+    and waits for those of a cluster."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            process.terminate()
+    raise KeyboardInterrupt
 
 
 def find_notebooks() -> Path:

@@ -1,9 +1,12 @@
 """The six notebooks through Snakemake and papermill, as `make reproduce` runs them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from layouts import RATE, tone, write_mtat, write_wav
 
@@ -16,10 +19,14 @@ TRAINED = "[{method: je, pair_loss: subset_query}, {method: no_je, pair_loss: no
 TRAINED += "{method: no_je_linear, pair_loss: none}]"
 
 
-def reproduce(folder: Path, *changes: str) -> int:
+def command_of(folder: Path, *changes: str) -> list[str]:
     places = [f"{name}={folder / name}" for name in ("data", "store", "runs")]
     settings = ["extractor=sample_cnn", f"trained={TRAINED}", f"out={folder / 'runs'}"]
-    return cli.main(["reproduce", "--preset", "smoke", "--set", *places, *settings, *changes])
+    return ["reproduce", "--preset", "smoke", "--set", *places, *settings, *changes]
+
+
+def reproduce(folder: Path, *changes: str) -> int:
+    return cli.main(command_of(folder, *changes))
 
 
 @pytest.fixture(autouse=True)
@@ -122,6 +129,22 @@ def test_what_fails_after_the_store_was_built_leaves_it_whole(tmp_path):
     executed = tmp_path / "runs" / "mtat" / "notebooks" / "01_prepare_data.ipynb"
     assert "IsADirectoryError" in executed.read_text()
     assert AudioStore.open(tmp_path / "store").damaged() == []
+
+
+def test_who_terminates_the_command_ends_its_jobs_and_the_folder_is_free(tmp_path):
+    write_mtat(tmp_path / "data")
+    command = [sys.executable, "-c", "import sys; from jetatag import cli; sys.exit(cli.main())"]
+    command += command_of(tmp_path, "dataset=mtat", "tag=''")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        next(line for line in running.stderr if "Executing Cell" in line)
+        below = psutil.Process(running.pid).children(recursive=True)
+        assert any("papermill" in process.name() for process in below)
+        running.terminate()
+        running.communicate()
+    assert running.returncode == 130
+    assert not psutil.wait_procs(below, timeout=60)[1]
+    with alone(tmp_path / "runs"):
+        assert not (tmp_path / "runs" / "results.csv").exists()
 
 
 def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd):
