@@ -1,6 +1,7 @@
 """The grid: which runs, on which data, with which parameters, and what a cluster is asked for."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -174,6 +175,8 @@ def test_what_failed_is_told_once_with_where_to_read_why(tmp_path):
     first, *others = grid.cells(values)["mtat"]
     executed = tmp_path / "runs" / "mtat" / "notebooks"
     executed.mkdir(parents=True)
+    record = tmp_path / "runs" / "params.yaml"
+    record.touch()
     for stage in ("02_train_stage1", "03_train_stage2"):
         (executed / f"{stage}.{others[0]}.ipynb").write_text('{"exception": true}')
     why = executed / f"02_train_stage1.{first}.ipynb"
@@ -184,6 +187,10 @@ def test_what_failed_is_told_once_with_where_to_read_why(tmp_path):
         "dcase2017 did not finish: the common tables hold what it has, if any; see "
         f"{tmp_path / 'runs' / 'dcase2017' / 'notebooks'}",
     ]
+    os.utime(why, (0, record.stat().st_mtime - 1))  # it failed before this grid began
+    assert f"{first} on mtat did not finish; see {executed}" in grid.failures(
+        values, {"mtat": others}
+    )
 
 
 def test_only_what_computes_on_a_gpu_takes_one(tmp_path):

@@ -154,7 +154,10 @@ def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd):
     assert capfd.readouterr().err.count("\n") == 1
     assert cli.main(["reproduce", "--set", "seed"]) == 2
     assert "is no name=value pair" in capfd.readouterr().err
-    for change in ("tag=[", "runs=3", "dataset=mtta", "extractor=foo", "settings={seed: x}"):
+    changes = ["tag=[", "runs=3", "dataset=mtta", "extractor=foo", "settings={seed: x}"]
+    changes += ["trained=5", "trained=[5]", "settings=5", "datasets=5", "tag=nosuchtag"]
+    changes += ["n_resamples=0", "n_resamples=x", "published=/nonexist.csv", "study=/nonexist"]
+    for change in changes:
         assert reproduce(tmp_path, change) == 2, change
         assert capfd.readouterr().err.count("\n") == 1, change
     assert not (tmp_path / "runs").exists()
