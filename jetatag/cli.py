@@ -272,8 +272,11 @@ def report_runs(runs: list[Path], out: Path, store: Path | None) -> int:
     """Write the HTML page of the runs under `runs` and say where it is; returns the exit status."""
     from jetatag import report
 
-    n_runs = len(report.write(runs, out, store))
-    print(f"{out}: {n_runs} run{'s' if n_runs > 1 else ''}, {size_of(out)}")
+    shown_runs, without = report.write(runs, out, store)
+    if without:
+        say(f"left out, for they hold no finished run: {', '.join(map(str, without))}.")
+    several = "s" if len(shown_runs) > 1 else ""
+    print(f"{out}: {len(shown_runs)} run{several}, {size_of(out)}")
     return 0
 
 

@@ -123,7 +123,7 @@ def trained(values: Mapping[str, Any]) -> dict[str, RunConfig]:
     shared = {name: values[name] for name in ("extractor", "seed", "device", "precision")}
     shared |= checked(values["settings"], dict, "settings")
     for entry in checked(values["trained"], Sequence[dict], "trained"):
-        cell = shared | entry
+        cell = {str(name): value for name, value in (shared | entry).items()}
         listed = {axis: cell[axis] for axis in GRID_AXES if isinstance(cell.get(axis), list)}
         for combination in itertools.product(*listed.values()):
             run = preset(values["preset"], **cell | dict(zip(listed, combination, strict=True)))
