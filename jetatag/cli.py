@@ -48,8 +48,7 @@ def reproduce(
     values |= dict(_change(text) for text in changes)
     grid.check_parameters(values, sorted(notebooks.glob("0*.ipynb")))
     for own in grid.by_dataset(values).values():
-        if own["dataset"] != "rendered":  # which notebook 01 makes
-            grid.check_data(own)
+        grid.check_data(own)
         grid.check_store(own)
     with alone(values["runs"]):
         status, used = grid.run_grid(notebooks, values, cores, profile)
@@ -58,6 +57,13 @@ def reproduce(
     if (Path(values["runs"]) / "results.parquet").is_file():
         show_results(Path(values["runs"]))
     return status
+
+
+def n_cores(text: str) -> str:
+    """A number of cores as Snakemake takes it; argparse refuses any other text."""
+    if text != "all" and not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"must be all or a number from 1, not {text}")
+    return text
 
 
 def show_results(folder: Path) -> None:
@@ -266,8 +272,11 @@ def report_runs(runs: list[Path], out: Path, store: Path | None) -> int:
     """Write the HTML page of the runs under `runs` and say where it is; returns the exit status."""
     from jetatag import report
 
-    n_runs = len(report.write(runs, out, store))
-    print(f"{out}: {n_runs} run{'s' if n_runs > 1 else ''}, {size_of(out)}")
+    shown_runs, without = report.write(runs, out, store)
+    if without:
+        say(f"left out, for they hold no finished run: {', '.join(map(str, without))}.")
+    several = "s" if len(shown_runs) > 1 else ""
+    print(f"{out}: {len(shown_runs)} run{several}, {size_of(out)}")
     return 0
 
 
@@ -396,7 +405,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="what --data holds: mtat (the default), dcase2017, speech_commands or folder",
     )
     verb.add_argument(
-        "--cores", help="processor cores to use (default: all; with --profile what that says)"
+        "--cores",
+        type=n_cores,
+        help="processor cores to use (default: all; with --profile what that says)",
     )
     verb.add_argument(
         "--profile",

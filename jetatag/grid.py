@@ -6,13 +6,16 @@ import io
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import psutil
 import yaml
 
 from jetatag import gpus
@@ -25,6 +28,8 @@ with what differs between them, and, by data set, the names of the only runs to 
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "label_share")
 """Settings of which an entry of `trained` may list several values; the first two also for all."""
 
+READ = ("published", "schedules", "study")
+"""Where notebook 06 reads what was there before; the study's tables may be the grid's own."""
 COMPARED = ("je", "no_je", "no_je_linear")
 """Methods that every data set of a grid needs: the paper's two and the fair control."""
 FEWEST_TESTED = 3
@@ -46,10 +51,17 @@ def check_parameters(values: Mapping[str, Any], notebooks: list[Path]) -> None:
     refuse_unknown(values, sorted(valid | set(GRID_PARAMETERS)), "parameter")
     from jetatag.datasets import refuse_options
 
-    refuse_unless_text(values, "runs", "out")
+    refuse_unless_text(values, "runs", "out", *READ)
+    refuse_too_few_resamples(values)
+    for name in READ:
+        if values[name] != values["runs"] and not Path(values[name]).exists():
+            raise FileNotFoundError(
+                f"{name} {values[name]} does not exist: name another (--set {name}=…)."
+            )
     for own in by_dataset(values).values():
         refuse_unknown(own, sorted(valid | set(GRID_PARAMETERS)), "parameter")
         refuse_unless_text(own, "data", "store", "tag", "dataset")
+        refuse_too_few_resamples(own)
         refuse_options(own["dataset"], own.get("options", {}))
         refuse_uncompared(trained(own))
     cells(values)
@@ -60,6 +72,12 @@ def refuse_unless_text(values: Mapping[str, Any], *names: str) -> None:
     for name in names:
         if not isinstance(values[name], str):
             raise ValueError(f"{name} must be text, not {values[name]!r}.")
+
+
+def refuse_too_few_resamples(values: Mapping[str, Any]) -> None:
+    """Refuse (`ValueError`) what is no number of resamples."""
+    if checked(values.get("n_resamples", 1), int, "n_resamples") < 1:
+        raise ValueError(f"n_resamples must be at least 1, not {values['n_resamples']}.")
 
 
 def refuse_uncompared(runs: Mapping[str, RunConfig]) -> None:
@@ -75,7 +93,7 @@ def by_dataset(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The parameters of every data set of the grid, by its name: the shared ones, what `datasets`
     says of it, and a folder of its own under `runs`."""
     several = values.get("datasets") or {values["dataset"]: {}}
-    if not all(isinstance(own, dict) for own in several.values()):
+    if not isinstance(several, dict) or not all(isinstance(own, dict) for own in several.values()):
         raise ValueError("datasets must name for each data set its own parameters, such as data.")
     return {
         name: {**values, "dataset": name, **own, "runs": f"{values['runs']}/{name}"}
@@ -103,8 +121,9 @@ def trained(values: Mapping[str, Any]) -> dict[str, RunConfig]:
     """
     runs: dict[str, RunConfig] = {}
     shared = {name: values[name] for name in ("extractor", "seed", "device", "precision")}
-    for entry in values["trained"]:
-        cell = {**shared, **values["settings"], **entry}
+    shared |= checked(values["settings"], dict, "settings")
+    for entry in checked(values["trained"], Sequence[dict], "trained"):
+        cell = {str(name): value for name, value in (shared | entry).items()}
         listed = {axis: cell[axis] for axis in GRID_AXES if isinstance(cell.get(axis), list)}
         for combination in itertools.product(*listed.values()):
             run = preset(values["preset"], **cell | dict(zip(listed, combination, strict=True)))
@@ -157,9 +176,13 @@ def own_data(name: str, data: list[str], dataset: str | None) -> dict[str, Any]:
 
 def check_data(values: Mapping[str, Any]) -> None:
     """Refuse (`ValueError`, `FileNotFoundError`) a data set that cannot be read, before notebooks
-    run; what it only lacks, notebook 01 tells."""
-    from jetatag.datasets import load
+    run; what it only lacks, notebook 01 tells, which also makes the built-in one."""
+    from jetatag.datasets import load, rendered
 
+    if values["dataset"] == "rendered":
+        if values["tag"] and "tags" not in values["options"]:
+            refuse_unknown([values["tag"]], rendered.TAGS, "tag")
+        return
     with warnings.catch_warnings(action="ignore"):
         index = load(values["dataset"], values["data"], **values["options"])
     if values["tag"]:
@@ -190,12 +213,17 @@ def check_profile(profile: Path | None) -> None:
         raise FileNotFoundError(f"{profile} holds no config.yaml: give the folder of a profile.")
 
 
+def record_of(values: Mapping[str, Any]) -> Path:
+    """The grid's parameters as a file beside the results; written whenever it begins to run."""
+    return Path(values["runs"]) / "params.yaml"
+
+
 def run_grid(
     notebooks: Path, values: Mapping[str, Any], cores: str | None, profile: Path | None
 ) -> tuple[int, dict[str, list[str]]]:
     """Run the grid of `values` by Snakemake, and where some of it fails, once more what needs only
     the rest. Returns the first exit status and the runs of every data set that were used."""
-    params = Path(values["runs"]) / "params.yaml"  # stays beside the results as their record
+    params = record_of(values)
     with atomic(params) as temporary:
         temporary.write_text(yaml.safe_dump(dict(values), sort_keys=False))
     used = {name: list(runs) for name, runs in cells(values).items()}
@@ -224,23 +252,27 @@ def finished(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> dict[s
 def failures(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> Iterator[str]:
     """A sentence for every run of the grid that is not `used`, or one for a whole data set: where
     to read why."""
+    begun = record_of(values).stat().st_mtime
     for name, runs in cells(values).items():
         executed = Path(by_dataset(values)[name]["runs"]) / "notebooks"
+        told_in = partial(last_failed, executed, begun)
         if name not in used:
-            told = last_failed(executed, "*.ipynb")
+            told = told_in("*.ipynb")
             yield f"{name} did not finish: the common tables hold what it has, if any; see {told}"
             continue
         for run in runs:
             if run not in used[name]:
-                told = last_failed(executed, f"0[23]_*.{run}.ipynb")
+                told = told_in(f"0[23]_*.{run}.ipynb")
                 yield f"{run} on {name} did not finish; see {told}"
 
 
-def last_failed(folder: Path, pattern: str) -> Path:
-    """The executed notebook of `folder` that failed last; the folder itself where none did, as when
-    a job was killed."""
-    failed = [path for path in folder.glob(pattern) if '"exception": true' in path.read_text()]
-    return max(failed, key=lambda path: path.stat().st_mtime, default=folder)
+def last_failed(folder: Path, begun: float, pattern: str) -> Path:
+    """The notebook of `folder` executed since `begun` (s since 1970) that failed last; the folder
+    itself where none did, as when a job was killed."""
+    times = {path: path.stat().st_mtime for path in folder.glob(pattern)}
+    executed = (path for path, time in times.items() if time >= begun)
+    failed = [path for path in executed if '"exception": true' in path.read_text()]
+    return max(failed, key=times.get, default=folder)
 
 
 def run_snakemake(
@@ -265,7 +297,30 @@ def run_snakemake(
         if found := gpus.found():
             command += ["--resources", f"gpu={len(found)}"]
             environment[gpus.OFFERED] = ",".join(found)
-    return subprocess.run(command, env=environment).returncode
+    return run_to_its_end(command, environment)
+
+
+def run_to_its_end(command: list[str], environment: Mapping[str, str]) -> int:
+    """Run Snakemake and return its exit status; who stops us stops it and its jobs, and is heard
+    (`KeyboardInterrupt`) once they have ended, for until then the folder is not free."""
+    usual = signal.signal(signal.SIGTERM, end_all_below)
+    snakemake = subprocess.Popen(command, env=environment)
+    try:
+        return snakemake.wait()
+    except KeyboardInterrupt:  # of Ctrl-C, which a terminal sends to all of them, or of SIGTERM
+        snakemake.wait()
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+
+
+def end_all_below(*_: Any) -> NoReturn:
+    """Pass SIGTERM on to every process below this one: Snakemake first, which then begins no job
+    and waits for those of a cluster."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+            process.terminate()
+    raise KeyboardInterrupt
 
 
 def find_notebooks() -> Path:

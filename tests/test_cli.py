@@ -93,6 +93,8 @@ def test_examples_are_commands_that_parse():
         (["search", "x"], "one of the arguments --tags --like is required; see jetatag search"),
         (["search", "x", "--tags", "a", "--like", "b"], "not allowed with argument"),
         (["tag", "x", "y", "--top", "many"], "invalid int value: 'many'"),
+        (["reproduce", "--cores", "0"], "argument --cores: must be all or a number from 1, not 0"),
+        (["reproduce", "--cores", "x"], "not x"),
         (["completion", "fish"], "choose from"),
     ],
 )

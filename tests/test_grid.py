@@ -1,7 +1,9 @@
 """The grid: which runs, on which data, with which parameters, and what a cluster is asked for."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,8 +105,9 @@ def test_a_cluster_is_asked_for_a_gpu_a_training(tmp_path):
         name: {"data": f"/data/{name}", "store": str(tmp_path / name)}
         for name in ("mtat", "speech_commands")
     }
-    told = dry_run(tmp_path, "--workflow-profile", "notebooks/profiles/slurm", datasets=datasets)
-    n_runs = len(grid.trained(values_of("paper")))
+    fewer = {"datasets": datasets, "extractor": "sample_cnn", "seed": 0}
+    told = dry_run(tmp_path, "--workflow-profile", "notebooks/profiles/slurm", **fewer)
+    n_runs = len(grid.trained(values_of("paper", **fewer)))
     counts = dict(line.split() for line in told.splitlines() if len(line.split()) == 2)
     assert int(counts["train_stage2"]) == 2 * n_runs and counts["evaluate"] == "2"
     assert counts["prepare_mtat"] == counts["prepare_speech_commands"] == "1"
@@ -136,6 +139,16 @@ def test_what_is_left_out_on_one_data_set_is_there_on_the_other(tmp_path):
         grid.cells(values | {"only": {"rendered": []}})
 
 
+def test_a_deleted_store_is_prepared_again(tmp_path):
+    store, runs = tmp_path / "store", tmp_path / "runs" / "mtat"
+    for path in (store / ".prepared", runs / "baselines.npz"):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert "rule prepare_mtat:" not in dry_run(tmp_path, store=str(store))
+    shutil.rmtree(store)
+    assert "rule prepare_mtat:" in dry_run(tmp_path, store=str(store))
+
+
 def write_finished(folder, runs, tables=("results", "spaces")):
     for file in [f"{run}/scores.npz" for run in runs] + [f"{table}.parquet" for table in tables]:
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
@@ -162,6 +175,8 @@ def test_what_failed_is_told_once_with_where_to_read_why(tmp_path):
     first, *others = grid.cells(values)["mtat"]
     executed = tmp_path / "runs" / "mtat" / "notebooks"
     executed.mkdir(parents=True)
+    record = tmp_path / "runs" / "params.yaml"
+    record.touch()
     for stage in ("02_train_stage1", "03_train_stage2"):
         (executed / f"{stage}.{others[0]}.ipynb").write_text('{"exception": true}')
     why = executed / f"02_train_stage1.{first}.ipynb"
@@ -172,6 +187,10 @@ def test_what_failed_is_told_once_with_where_to_read_why(tmp_path):
         "dcase2017 did not finish: the common tables hold what it has, if any; see "
         f"{tmp_path / 'runs' / 'dcase2017' / 'notebooks'}",
     ]
+    os.utime(why, (0, record.stat().st_mtime - 1))  # it failed before this grid began
+    assert f"{first} on mtat did not finish; see {executed}" in grid.failures(
+        values, {"mtat": others}
+    )
 
 
 def test_only_what_computes_on_a_gpu_takes_one(tmp_path):

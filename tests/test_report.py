@@ -329,9 +329,13 @@ def test_the_same_runs_give_the_same_bytes(made, text):
 def test_the_command_writes_the_page_and_finds_each_run_once(made, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(figures.LAYOUTS, "umap", figures.LAYOUTS["pca"])
     out = tmp_path / "pages" / "report.html"
-    given = [str(made.parent), str(made.runs[0].folder)]
+    (tmp_path / "figures").mkdir()
+    without = [str(tmp_path / "figures"), str(made.parent / "baselines.npz")]
+    given = [str(made.parent), *without, str(made.runs[0].folder)]
     assert cli.main(["report", *given, "--out", str(out), "--store", str(made.store.folder)]) == 0
-    assert capsys.readouterr().out.startswith(f"{out}: 4 runs, ")
+    told = capsys.readouterr()
+    assert told.out.startswith(f"{out}: 4 runs, ")
+    assert f"left out, for they hold no finished run: {', '.join(without)}.\n" in told.err
     assert list(out.parent.iterdir()) == [out]
     assert len(Page(out.read_text()).sounds()) > 0
 
@@ -339,6 +343,8 @@ def test_the_command_writes_the_page_and_finds_each_run_once(made, tmp_path, mon
 def test_mistakes_are_refused_in_one_sentence(made, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no finished run under .*absent: run `jetatag"):
         report.write([made.parent, tmp_path / "absent"], tmp_path / "page.html")
+    with pytest.raises(FileNotFoundError, match=f"no finished run under {tmp_path}: run"):
+        report.write([tmp_path], tmp_path / "page.html")
     labels = 1 - made.store.labels
     with pytest.raises(ValueError, match="does not hold the test clips of these runs"):
         page(made.runs, replace(made.store, labels=labels))

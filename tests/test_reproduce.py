@@ -1,24 +1,34 @@
 """The six notebooks through Snakemake and papermill, as `make reproduce` runs them."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
 from layouts import RATE, tone, write_mtat, write_wav
+from snakemake.cli import parse_args
 
 from jetatag import cli
 from jetatag.files import alone
+from jetatag.store import AudioStore
 
 ROOT = Path(__file__).parents[1]
 TRAINED = "[{method: je, pair_loss: subset_query}, {method: no_je, pair_loss: none}, "
 TRAINED += "{method: no_je_linear, pair_loss: none}]"
 
 
-def reproduce(folder: Path, *changes: str) -> int:
+def command_of(folder: Path, *changes: str) -> list[str]:
     places = [f"{name}={folder / name}" for name in ("data", "store", "runs")]
     settings = ["extractor=sample_cnn", f"trained={TRAINED}", f"out={folder / 'runs'}"]
-    return cli.main(["reproduce", "--preset", "smoke", "--set", *places, *settings, *changes])
+    return ["reproduce", "--preset", "smoke", "--set", *places, *settings, *changes]
+
+
+def reproduce(folder: Path, *changes: str) -> int:
+    return cli.main(command_of(folder, *changes))
 
 
 @pytest.fixture(autouse=True)
@@ -113,12 +123,41 @@ def test_what_fails_on_one_data_set_leaves_its_notebook_and_the_others_whole(tmp
     assert (runs / "folder" / "figures" / "shared_space.png").is_file()
 
 
+def test_what_fails_after_the_store_was_built_leaves_it_whole(tmp_path):
+    write_mtat(tmp_path / "data")
+    in_the_way = tmp_path / "runs" / "mtat" / "my_music.csv"
+    in_the_way.mkdir(parents=True)  # where the notebook writes a file
+    assert reproduce(tmp_path, "dataset=mtat", "tag=''") == 1
+    executed = tmp_path / "runs" / "mtat" / "notebooks" / "01_prepare_data.ipynb"
+    assert "IsADirectoryError" in executed.read_text()
+    assert AudioStore.open(tmp_path / "store").damaged() == []
+
+
+def test_who_terminates_the_command_ends_its_jobs_and_the_folder_is_free(tmp_path):
+    write_mtat(tmp_path / "data")
+    command = [sys.executable, "-c", "import sys; from jetatag import cli; sys.exit(cli.main())"]
+    command += command_of(tmp_path, "dataset=mtat", "tag=''")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        next(line for line in running.stderr if "Executing Cell" in line)
+        below = psutil.Process(running.pid).children(recursive=True)
+        assert any("papermill" in process.name() for process in below)
+        running.terminate()
+        running.communicate()
+    assert running.returncode == 130
+    assert not psutil.wait_procs(below, timeout=60)[1]
+    with alone(tmp_path / "runs"):
+        assert not (tmp_path / "runs" / "results.csv").exists()
+
+
 def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd):
     assert reproduce(tmp_path, "sed=1") == 2
     assert capfd.readouterr().err.count("\n") == 1
     assert cli.main(["reproduce", "--set", "seed"]) == 2
     assert "is no name=value pair" in capfd.readouterr().err
-    for change in ("tag=[", "runs=3", "dataset=mtta", "extractor=foo", "settings={seed: x}"):
+    changes = ["tag=[", "runs=3", "dataset=mtta", "extractor=foo", "settings={seed: x}"]
+    changes += ["trained=5", "trained=[5]", "settings=5", "datasets=5", "tag=nosuchtag"]
+    changes += ["n_resamples=0", "n_resamples=x", "published=/nonexist.csv", "study=/nonexist"]
+    for change in changes:
         assert reproduce(tmp_path, change) == 2, change
         assert capfd.readouterr().err.count("\n") == 1, change
     assert not (tmp_path / "runs").exists()
@@ -158,24 +197,42 @@ def test_a_store_of_another_sample_rate_is_one_sentence_before_anything_runs(
     assert told.count("\n") == 1 and not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize("ours", [False, True], ids=["of one's own", "slurm"])
-def test_a_profile_says_where_jobs_run_and_how_many(tmp_path, capfd, ours):
+def test_a_profile_says_where_jobs_run_and_how_many(tmp_path, capfd):
     """The whole way of the command but for the jobs themselves: the profile asks for a dry run."""
-    slurm = (ROOT / "notebooks/profiles/slurm/config.yaml").read_text()
-    profile = tmp_path / "profile" / "config.yaml"
-    profile.parent.mkdir()
-    profile.write_text((slurm if ours else "cores: 3\n") + "\ndry-run: true\n")
+    (tmp_path / "config.yaml").write_text("cores: 3\ndry-run: true\n")
     places = [f"{name}={tmp_path / name}" for name in ("data", "store", "runs", "out")]
-    command = ["reproduce", "--preset", "smoke", "--profile", str(profile.parent)]
-    command += ["--set", *places, "device=auto"]
-    assert cli.main(command if ours else [*command, "--cores", "2"]) == 0
+    command = ["reproduce", "--preset", "smoke", "--profile", str(tmp_path), "--cores", "2"]
+    assert cli.main([*command, "--set", *places]) == 0
     told = capfd.readouterr()
-    jobs = (told.out + told.err).split("rule ")
-    training = [job for job in jobs if job.startswith("train_stage2")]
-    assert len(training) == 4 and all("gpu=1" in job for job in training)
-    assert all(("runtime=2880" in job) == ours for job in training)
-    (preparing,) = {job for job in jobs if job.startswith("prepare_rendered:")}
-    assert ours or "threads: 2" in preparing  # what the command line says goes before the profile
+    (preparing,) = {job for job in jobs_of(told) if job.startswith("prepare_rendered:")}
+    assert "threads: 2" in preparing  # what the command line says goes before the profile
+    assert not list(tmp_path.rglob("*.ipynb"))
+
+
+def jobs_of(told) -> list[str]:
+    return (told.out + told.err).split("rule ")
+
+
+def test_the_readmes_command_for_a_cluster_asks_for_what_its_profile_says(
+    tmp_path, capfd, monkeypatch
+):
+    """A profile for all of Snakemake makes a dry run of it."""
+    (tmp_path / "config.yaml").write_text("dry-run: true\n")
+    monkeypatch.setenv("SNAKEMAKE_PROFILE", str(tmp_path))
+    readme = (ROOT / "README.md").read_text()
+    (line,) = re.findall(r"^jetatag (reproduce .*--profile .*)$", readme, re.MULTILINE)
+    command = line.replace("/data/mtat", str(write_mtat(tmp_path / "mtat"))).split()
+    places = [f"{name}={tmp_path / name}" for name in ("store", "runs", "out")]
+    at = command.index("--set") + 1
+    command[at:at] = [*places, "tag=''"]  # its few tags lack techno
+    assert cli.main(command) == 0
+    trainings = [job for job in jobs_of(capfd.readouterr()) if job.startswith("train_stage")]
+    asked = ["runtime=2880", "gpu=1", "mem_mb=16000", "cpus_per_task=8"]
+    assert len([job for job in trainings if job.startswith("train_stage2")]) == 144
+    assert all(all(f" {one}" in job for one in asked) for job in trainings)
+    profile = ["--workflow-profile", command[command.index("--profile") + 1]]
+    _, understood = parse_args(["--snakefile", "notebooks/Snakefile", *profile])
+    assert (understood.executor, understood.jobs, understood.retries) == ("slurm", 64, 1)
     assert not list(tmp_path.rglob("*.ipynb"))
 
 

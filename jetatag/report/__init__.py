@@ -30,19 +30,23 @@ DRAWING = {"svg.hashsalt": "jetatag", "text.parse_math": False}
 
 def write(
     places: Iterable[Path | str], out: Path | str, store: Path | str | None = None
-) -> list[Run]:
-    """Write the page of all scored runs at or under `places` to `out`; returns the runs.
+) -> tuple[list[Run], list[Path]]:
+    """Write the page of all scored runs at or under `places` to `out`; returns the runs, and those
+    of the places that hold none and were left out, as a shell's * names them.
 
     `store` is the prepared data that some of them were tested on; excerpts of its clips are
     embedded as MP3. Raises ValueError or FileNotFoundError, in one sentence, where there is no
     run, a damaged one, or a store of other clips.
     """
-    found = [run for place in places for run in finished(place, "**")]
+    places = [Path(place) for place in places]
+    without = [place for place in places if place.exists() and not any(place.glob("**/scores.npz"))]
+    named = [place for place in places if place not in without] or places
+    found = [run for place in named for run in finished(place, "**")]
     runs = list({run.folder.resolve(): run for run in found}.values())
     text = page(runs, AudioStore.open(store) if store else None)
     with atomic(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    return runs
+    return runs, without
 
 
 def page(
