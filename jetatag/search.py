@@ -131,13 +131,15 @@ class Index:
         row = self._row(Path(path))
         if row is not None:
             return self.hits(*nearest(self.rows.vectors, self.rows.vectors[row], top, row))
+        from jetatag.audio import quiet_decoder
         from jetatag.tagger import Tagger, load
 
         if not isinstance(tagger, Tagger):
             tagger = load(tagger or self.facts["run"])
         refuse_other_run(self.folder, self.facts, tagger)
         try:
-            reading = tagger.read(path)
+            with quiet_decoder():
+                reading = tagger.read(path)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         return self.hits(*nearest(self.rows.vectors, vector_of(reading, self.z_centre), top))
