@@ -163,6 +163,7 @@ def own_data(name: str, data: list[str], dataset: str | None) -> dict[str, Any]:
         raise ValueError("--data names a data set twice: give DATASET=FOLDER, each once.")
     runs = f"runs/{name}-{'+'.join(folders)}"
     shared = {"runs": runs, "out": runs, "options": {}, "datasets": {}}
+    shared |= {"study": runs} if name == "study" else {}  # its own tables
     datasets = {
         key: {"data": folder, "store": f"{folder.rstrip('/')}.store"}
         | ({} if key == "mtat" else {"tag": ""})

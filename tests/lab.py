@@ -50,6 +50,10 @@ const frame = (now) => {
 requestAnimationFrame(frame);"""
 
 
+class NoBrowser(RuntimeError):
+    """A browser that is there but does not start, as without the libraries or rights it needs."""
+
+
 @dataclass
 class Lab:
     """A browser on a server of the notebooks in `folder`."""
@@ -179,7 +183,10 @@ def driven() -> Iterator[webdriver.Chrome]:
     for argument in (*WINDOW, "--disable-dev-shm-usage", *SWIFTSHADER, AUDIBLE):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=ChromeService(DRIVER))
+    try:
+        browser = webdriver.Chrome(options=options, service=ChromeService(DRIVER))
+    except WebDriverException as error:
+        raise NoBrowser(error.msg) from None
     browser.set_script_timeout(PATIENCE_S)
     try:
         yield browser

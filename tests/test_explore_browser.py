@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from scored import scored_run
 
 pytest.importorskip("selenium", reason="selenium drives the browser")
-from lab import BROWSER, DRIVER, started
+from lab import BROWSER, DRIVER, NoBrowser, started
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.support.ui import Select
 
@@ -52,8 +52,11 @@ explorer"""
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    with started(tmp_path_factory.mktemp("lab")) as lab:
-        yield lab
+    try:
+        with started(tmp_path_factory.mktemp("lab")) as lab:
+            yield lab
+    except NoBrowser as error:
+        pytest.skip(f"the browser does not start: {error}")
 
 
 @pytest.fixture(scope="module")

@@ -83,6 +83,7 @@ def test_several_data_sets_share_what_they_do_not_say():
     assert by_dataset["mtat"]["preset"] == by_dataset["dcase2017"]["preset"] == "paper"
     (only,) = grid.by_dataset(values_of("demo")).values()
     assert only["dataset"] == "rendered" and only["runs"] == "runs/demo/rendered"
+    assert grid.own_data("study", ["/data/mtat"], None)["study"] == "runs/study-mtat"
     with pytest.raises(ValueError, match="names a data set twice"):
         grid.own_data("paper", ["a", "mtat=b"], None)
     with pytest.raises(ValueError, match="must name for each data set its own parameters"):
