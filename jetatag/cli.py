@@ -147,8 +147,9 @@ def tag(
     from jetatag import tagger, tagging
     from jetatag.audio import quiet_decoder
 
-    if top < 1 or (workers is not None and workers < 1):
-        raise ValueError(f"top and workers must be at least 1, not {top} and {workers}.")
+    for name, number in (("top", top), ("workers", workers)):
+        if number is not None and number < 1:
+            raise ValueError(f"--{name} must be at least 1, not {number}.")
     loaded, (files, links) = tagger.load(model, device), tagging.audio_paths(paths)
     done, status = tagging.Tagged(files, loaded.vocabulary, top, **outputs), 0
     print(loaded, file=sys.stderr)

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from jetatag.config import RunConfig
@@ -224,7 +224,8 @@ class Run:
             return
         with atomic(self.folder / file) as temporary:
             # Copies, because weights that two layers share may not be saved as such.
-            save_file({k: v.contiguous().clone() for k, v in tensors.items()}, temporary, notes)
+            whole = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+            temporary.write_bytes(save(whole, notes))  # for `save_file` shuts all others out
 
     def read_tensors(self, file: str) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Tensors (on the CPU) and notes; a torn or foreign file is refused (`ValueError`)."""

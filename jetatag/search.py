@@ -165,13 +165,14 @@ class Index:
         )
 
     def _weights(self, weights: Mapping[str, float]) -> np.ndarray:
-        """Weights by name as a row (tag,) float64."""
+        """Weights by name as a row (tag,) float64, the largest ±1."""
         names = self.facts["tags"]
         refuse_unknown(weights, names, "tag")
         given = {tag: checked(w, float, f"the weight of {tag!r}") for tag, w in weights.items()}
         if not any(given.values()):
             raise ValueError("no tag has a weight: ask for at least one.")
-        return np.array([given.get(name, 0.0) for name in names])
+        row = np.array([given.get(name, 0.0) for name in names])
+        return row / np.abs(row).max()  # ranks alike, and no weight is too large to count with
 
     def _by(self, by: By | None) -> By:
         by = by or ("classifier" if self.z_query is None else "space")

@@ -54,6 +54,8 @@ def export(
         raise ValueError(f"{out} is not empty: choose a new folder.")
     tagger = load(run, "cpu", extractor, quick=False)
     source, target = Run(tagger.folder, tagger.config), Run(out, tagger.config)
+    if source.has(WEIGHTS):  # it has a card, with scores that are not here to be taken again
+        raise ValueError(f"{source.folder} is an export itself: copy it as it is.")
     target.write_tensors(WEIGHTS, tagger.model.state_dict())
     if tagger.config.pair_loss != "none" and source.has("embeddings.npz"):
         kept = source.read_arrays("embeddings.npz")

@@ -110,12 +110,12 @@ class Tagged:
 
     def add(self, path: Path, reading: Reading | str) -> dict[str, Any]:
         """Take in what `Tagger.read_files` says of a file and draw it; returns its row."""
-        self.rows.append(row_of(path, reading, self.vocabulary))
         if not isinstance(reading, str):
             if path in self.pictures:
                 draw_taggram(reading, self.vocabulary.tags, self.top, self.pictures[path])
             if self.embeddings:
                 self.readings[path] = reading
+        self.rows.append(row_of(path, reading, self.vocabulary))  # last: it counts as done
         return self.rows[-1]
 
 

@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 from scored import finished_run, scored_run
 
 from jetatag import explore, predict, tagger
+from jetatag.explore.maps import Maps
 from jetatag.runs import Run
 
 ROOT = Path(__file__).parents[1]
@@ -113,6 +114,15 @@ def test_what_is_told_of_a_clip(clips):
     np.testing.assert_allclose(ax.collections[0].get_array()[-1], [0.9, 0.1])
     with pytest.raises(ValueError, match="no sound without a store"):
         clips.sound(0)
+
+
+def test_every_layout_fills_the_same_range_or_labels_stay_behind(clips):
+    drawn = Maps(clips, "pca", 0, on_select=print, on_hover=print)
+    drawn.lay_out("tsne")
+    for frame in drawn.frames.values():
+        axes = frame.filter(like=" axis ")
+        assert axes.shape[1] == 4
+        np.testing.assert_allclose(axes.agg(["min", "max"]), [[-1] * 4, [1] * 4], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,7 @@ def explored(lab, tiny_store, tiny_config):
     places = {"store": tiny_store.folder, "run": run.folder, "plain": plain.folder}
     lab.write("walk", WALK.format(**{name: str(place) for name, place in places.items()}))
     opened_and_run(lab, "walk")
+    assert not lab.errors()
     return explore.Clips.read(run, plain, tiny_store)
 
 

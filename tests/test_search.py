@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import soundfile
 from scored import finished_run
@@ -402,6 +403,14 @@ def test_tags_are_read_with_signs_and_weights():
     assert parse_tags("- , piano", known) == {"-": 1, "piano": 1}
     with pytest.raises(ValueError, match="'slow' is asked twice"):
         parse_tags("slow, piano, -slow", known)
+
+
+@pytest.mark.parametrize("by", ["space", "classifier"])
+def test_only_the_ratio_of_weights_counts(model, music, by):
+    index = build(model, music)
+    one, other = index.facts["tags"][:2]
+    hits, huge = (index.tags({one: w, other: -w / 2}, by=by) for w in (1, 1e300))
+    pd.testing.assert_frame_equal(hits, huge)
 
 
 def test_playlists_say_what_was_found(model, music, tmp_path, capsys):

@@ -194,6 +194,17 @@ def test_a_folder_in_use_is_left_alone(run, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
+def test_an_export_is_not_exported_again(exported, tmp_path, capsys):
+    assert cli.main(["export", str(exported), str(tmp_path / "again"), "--no-onnx"]) == 2
+    assert "is an export itself: copy it as it is" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()
+
+
+def test_who_may_read_the_card_may_read_the_weights(exported):
+    modes = {path.stat().st_mode & 0o777 for path in exported.iterdir()}
+    assert len(modes) == 1
+
+
 # The Hub
 
 

@@ -360,8 +360,8 @@ def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
         ([str(run.folder), one, "--csv", "x", "--embeddings", "x"], "x is to hold two things"),
         ([str(run.folder), none], "holds no audio files"),
         ([str(run.folder), one, "--device", "tpu"], "device 'tpu' cannot be used"),
-        ([str(run.folder), one, "--workers", "0"], "at least 1, not 5 and 0"),
-        ([str(run.folder), one, "--top", "0"], "must be at least 1, not 0 and None"),
+        ([str(run.folder), one, "--workers", "0"], "--workers must be at least 1, not 0"),
+        ([str(run.folder), one, "--top", "0"], "--top must be at least 1, not 0"),
     ):
         assert cli.main(["tag", *arguments]) == 2
         error = capsys.readouterr().err

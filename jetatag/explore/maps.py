@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from ipywidgets import HTML
 from matplotlib.colors import to_hex
+from sklearn.preprocessing import minmax_scale
 
 from jetatag import figures
 from jetatag.explore.clips import Clips, Z
@@ -69,9 +70,14 @@ class Maps:
             one.label(by=LANDMARK)
 
     def _placed(self, space: str, method: str) -> tuple[str, str]:
-        """The columns of a map's frame that hold a layout, which is added where it is not there."""
+        """The columns of a map's frame that hold a layout, which is added where it is not there.
+
+        All layouts fill −1 to 1 on both axes: where the range changes, jscatter's labels stay
+        behind in the old one.
+        """
         names = f"{method} axis 1", f"{method} axis 2"
-        self.frames[space][[*names]] = self.clips.layout(space, method, self.seed)
+        places = self.clips.layout(space, method, self.seed)
+        self.frames[space][[*names]] = minmax_scale(places, (-1, 1))
         return names
 
     def colour(self, name: str, values: np.ndarray) -> None:
