@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from jetatag import baselines, metrics
 from jetatag.files import atomic, read_arrays
+from jetatag.metrics.gains import FEWEST_TAGS
 from jetatag.metrics.tables import BOUNDS
 from jetatag.queries import answers, classifier_scores, kinds
 from jetatag.runs import PLACE_SETTINGS, Run
@@ -46,8 +47,6 @@ clips that answer it, or the classifier's probabilities (`predict.query_vectors`
 MINUS = " − "
 NEIGHBOURS = 10
 """Nearest clips whose tags are compared, and first places of a search that are counted."""
-FEWEST_TAGS = 3
-"""Fewer have no order of pairs to compare."""
 
 
 # One run

@@ -10,7 +10,7 @@ from jetatag.metrics._checks import checked_labels, refuse_unless_named
 from jetatag.metrics.resampling import draws, interval, run_shares, weighted_per_tag
 
 FEWEST_TAGS = 3
-"""Fewer have no trend."""
+"""Fewer have no trend, and their pairs no order to compare."""
 
 
 def resampled_per_tag(
