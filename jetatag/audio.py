@@ -113,7 +113,7 @@ def _opened(path: Path) -> FileIO:
     try:
         about = path.stat()  # before opening, which waits for the other end of a pipe
         if not stat.S_ISREG(about.st_mode):
-            raise FileNotFoundError
+            raise AudioError("a folder, pipe or device, not a file")
         if about.st_size == 0:
             raise AudioError("empty file (0 bytes)")
         return path.open("rb", buffering=0)

@@ -470,7 +470,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--taggram",
         type=Path,
         metavar="PNG",
-        help="draw the tags over time (.png, .pdf or .svg); for several files a folder of pictures",
+        help="draw the tags over time (.png, .pdf or .svg); of several files into a folder",
     )
     verb.add_argument(
         "--embeddings",

@@ -134,9 +134,11 @@ def inside(root: Path | str, relative: str) -> Path:
 def alone(folder: Path | str, wait: bool = False) -> Iterator[None]:
     """Hold `folder` for this process; while another one holds it, `wait` or refuse (`ValueError`).
 
-    The operating system lets go when the process ends, however it ends.
+    The operating system lets go when the process ends, however it ends, and with it those that it
+    began with `close_fds=False`.
     """
     with _lock(Path(folder)) as lock:
+        os.set_inheritable(lock.fileno(), True)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -303,9 +303,10 @@ def run_snakemake(
 
 def run_to_its_end(command: list[str], environment: Mapping[str, str]) -> int:
     """Run Snakemake and return its exit status; who stops us stops it and its jobs, and is heard
-    (`KeyboardInterrupt`) once they have ended, for until then the folder is not free."""
+    (`KeyboardInterrupt`) once they have ended, for until then the folder is not free. Where we are
+    killed, it goes on and holds the folder in our place (`files.alone`)."""
     usual = signal.signal(signal.SIGTERM, end_all_below)
-    snakemake = subprocess.Popen(command, env=environment)
+    snakemake = subprocess.Popen(command, env=environment, close_fds=False)
     try:
         return snakemake.wait()
     except KeyboardInterrupt:  # of Ctrl-C, which a terminal sends to all of them, or of SIGTERM

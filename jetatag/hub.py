@@ -1,5 +1,6 @@
 """To and from the Hugging Face Hub, by its own library, an optional extra."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,11 @@ def _library(what: str) -> Iterator[ModuleType]:
         raise OSError(_sentence(what, error)) from None
 
 
+def _refuse_nameless(name: str, address: str) -> None:
+    if not re.fullmatch(r"[^/\s]+/[^/\s]+", name):
+        raise ValueError(f"{address} names no model on the Hub: write {ADDRESS}owner/name.")
+
+
 def _sentence(what: str, error: Exception) -> str:
     told = str(error).strip().splitlines() or [type(error).__name__]
     return f"{what}: {told[0].rstrip('.')}."
@@ -36,6 +42,7 @@ def fetch(address: str, files: Sequence[str]) -> Path:
     Raises `ImportError` without the library, `ValueError` or `OSError` for what it says.
     """
     name, _, revision = address.removeprefix(ADDRESS).partition("@")
+    _refuse_nameless(name, address)
     with _library(f"{address} cannot be fetched") as hub:
         return Path(
             hub.snapshot_download(name, revision=revision or None, allow_patterns=list(files))
@@ -45,6 +52,7 @@ def fetch(address: str, files: Sequence[str]) -> Path:
 def push(folder: Path | str, name: str, private: bool = False) -> str:
     """Upload `folder` as the model owner/name, which is made where there is none; returns its
     address. Raises as `fetch`."""
+    _refuse_nameless(name, name)
     with _library(f"{folder} cannot be pushed to {name}") as hub:
         api = hub.HfApi()
         api.create_repo(name, private=private, exist_ok=True)

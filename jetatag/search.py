@@ -509,15 +509,21 @@ def title(path: Path) -> str:
 def parse_tags(text: str, known: Sequence[str]) -> dict[str, float]:
     """Weights by tag of "piano, slow:0.5, -vocal": 1 where none is given, − for what is not wanted.
 
-    `known` tags may themselves hold a colon or begin with a minus. Raises `ValueError` for a weight
-    that is no number and for a tag given twice; unknown tags are refused where they are asked.
+    `known` tags may themselves hold a colon or begin with a minus, and their case need not be
+    theirs. Raises `ValueError` for a weight that is no number and for a tag given twice; unknown
+    tags are refused where they are asked.
     """
+    spelt = {tag.casefold(): tag for tag in known} | {tag: tag for tag in known}
+
+    def as_known(name: str) -> str:
+        return spelt.get(name) or spelt.get(name.casefold(), name)
+
     weights = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
-        barred = part[0] in "-−" and part not in known
-        rest = part[1:].strip() if barred else part
+        barred = part[0] in "-−" and as_known(part) not in known
+        rest = as_known(part[1:].strip() if barred else part)
         tag, colon, weight = (rest, "", "1") if rest in known else rest.rpartition(":")
-        name = tag.strip() if colon else rest
+        name = as_known(tag.strip()) if colon else rest
         if not name:
             raise ValueError(f"{part!r} names no tag: write one, like piano, piano:0.5 or -piano.")
         if name in weights:

@@ -3,7 +3,7 @@
 A bad file costs its own row; a stop or a failing machine costs the files that were not read yet.
 """
 
-import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +83,8 @@ class Tagged:
 
     def __post_init__(self) -> None:
         self.pictures = picture_paths(self.files, self.taggram) if self.taggram else {}
+        if self.embeddings and self.embeddings.suffix.lower() != ".npz":
+            raise ValueError(f"{self.embeddings} names no npz: end it in .npz.")
         written = [*self._written, *list(self.pictures.values())[:1]]
         for number, path in enumerate(written):
             if path in written[:number]:
@@ -177,21 +179,19 @@ def write_readings(
 
 
 def picture_paths(files: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """Where each file's picture goes: `out` for a single file, else a folder of them by the files'
-    names. Refuses (`ValueError`) several files for one picture, and for one file another name than
-    a picture's."""
+    """Where each file's picture goes: `out` for a single file, else the folder `out`, in which they
+    lie as the files do below what they have in common, `.png` behind their whole names. Refuses
+    (`ValueError`) several files for one picture, and for one file another name than a picture's.
+    """
     if len(files) == 1:
         if out.suffix.lower() not in PICTURES:
             raise ValueError(f"{out} names no picture: end it in {' or '.join(PICTURES)}.")
         return {files[0]: out}
     if out.suffix.lower() in PICTURES:
         raise ValueError(f"{len(files)} files make as many pictures: give a folder, not {out}.")
-    pictures, taken = {}, set()
-    for path in files:
-        names = itertools.chain([path.stem], (f"{path.stem}-{n}" for n in itertools.count(2)))
-        pictures[path] = next(free for n in names if (free := out / f"{n}.png") not in taken)
-        taken.add(pictures[path])
-    return pictures
+    places = {path: Path(os.path.normpath(path.absolute())) for path in files}
+    common = os.path.commonpath([place.parent for place in places.values()])
+    return {path: out / f"{place.relative_to(common)}.png" for path, place in places.items()}
 
 
 def draw_taggram(reading: Reading, tags: Sequence[str], top: int, path: Path) -> None:

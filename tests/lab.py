@@ -1,5 +1,6 @@
 """A JupyterLab of its own in a browser without a window, driven through the lab's own commands."""
 
+import base64
 import os
 import secrets
 import shutil
@@ -42,6 +43,9 @@ COMMANDS = {
     "end": "await run('kernelmenu:shutdown');",
 }
 
+FETCH = """const [address, done] = arguments, reader = new FileReader();
+reader.onload = () => done(reader.result);
+fetch(address).then((told) => told.blob()).then((blob) => reader.readAsDataURL(blob));"""
 RECORD = """window.frames_ms = []; window.recording = true; let last = performance.now();
 const frame = (now) => {
   window.frames_ms.push(now - last); last = now;
@@ -103,6 +107,11 @@ class Lab:
     def shown(self, selector: str) -> WebElement:
         """The first such element that can be seen, once it can."""
         return self.until(lambda: next((e for e in self.every(selector) if e.is_displayed()), None))
+
+    def fetched(self, element: WebElement) -> bytes:
+        """What lies behind an element's `src`, which only its page can read."""
+        told = self.browser.execute_async_script(FETCH, element.get_property("src"))
+        return base64.b64decode(told.partition(",")[2])
 
     def hand(self) -> ActionChains:
         return ActionChains(self.browser, duration=100)

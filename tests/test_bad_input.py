@@ -81,7 +81,7 @@ BAD_FILES = {
         NOT_AUDIO,
     ),
     "samples alone, named `.raw`": (written(format="RAW", subtype="PCM_16"), NOT_AUDIO),
-    "a folder": (lambda path: path.mkdir(), "left out: audio file missing"),
+    "a folder": (lambda path: path.mkdir(), "left out: a folder, pipe or device, not a file"),
     "truncated WAV": (written(cut=0.6), "left out: truncated"),
     "truncated FLAC": (written(cut=0.6, format="FLAC"), "left out: unreadable"),
     "truncated Ogg": (written(np.tile(SOUND, 9), cut=0.6, format="OGG"), "left out: truncated"),

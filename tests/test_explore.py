@@ -13,6 +13,7 @@ from scored import finished_run, scored_run
 
 from jetatag import explore, predict, tagger
 from jetatag.explore.maps import Maps
+from jetatag.files import write_json
 from jetatag.runs import Run
 
 ROOT = Path(__file__).parents[1]
@@ -125,6 +126,26 @@ def test_every_layout_fills_the_same_range_or_labels_stay_behind(clips):
         np.testing.assert_allclose(axes.agg(["min", "max"]), [[-1] * 4, [1] * 4], atol=1e-6)
 
 
+def test_what_comes_while_the_browser_draws_waits_and_the_last_of_a_kind_wins(clips):
+    maps = Maps(clips, "pca", 0, on_select=print, on_hover=print)
+
+    def drawn() -> list:
+        *_, colours = maps.first.widget.points.T
+        return [maps.legend.value.split("</b>")[0], maps.first.widget.x_title, colours.argmax()]
+
+    for name, darkest in (("one", 1), ("two", 2)):
+        maps.colour(name, np.eye(9)[darkest])
+    maps.lay_out("tsne")
+    maps.colour("three", np.eye(9)[3])
+    shown = [drawn()]
+    for _ in range(3):
+        maps.echo.heard = maps.echo.said
+        shown.append(drawn())
+    last = ["<b>three", "tsne axis 1", 3]
+    assert shown == [["<b>one", "pca axis 1", 1], ["<b>three", "pca axis 1", 3], last, last]
+    assert not maps.echo.is_due
+
+
 @pytest.mark.parametrize(
     ("setting", "name", "expected"),
     [
@@ -154,6 +175,9 @@ def test_what_is_set_is_kept_for_the_next_time(clips, tmp_path):
         explore.Explorer(clips, {"colours": "tag"})
     with pytest.raises(ValueError, match="jazz"):
         explore.Explorer(clips, {"weights": {"jazz": 1.0}})
+    write_json(keep, {"tag": "jazz"})
+    with pytest.raises(ValueError, match=r"explorer.json was kept of other clips .*: delete it"):
+        explore.Explorer(clips, keep=keep)
 
 
 def test_clips_of_a_run_are_read_with_their_titles_and_their_sound(runs, tiny_store):

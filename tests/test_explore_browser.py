@@ -17,6 +17,7 @@ from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.support.ui import Select
 
 from jetatag import explore
+from jetatag.explore.explorer import png
 from jetatag.explore.maps import CAMERA
 from jetatag.files import read_json
 
@@ -24,6 +25,8 @@ pytestmark = pytest.mark.skipif(
     not (BROWSER and DRIVER), reason="needs chromium and chromedriver (Debian: chromium-driver)"
 )
 OUTPUT = ".jp-OutputArea "
+LAYOUTS = {"t-SNE": "tsne", "UMAP": "umap", "first principal axes": "pca"}
+TOOLTIP = "[style*='pointer-events: none'][style*='border-radius']"
 PICTURE = OUTPUT + ".jp-RenderedImage img"
 WALK = """from jetatag import explore
 from jetatag.runs import Run
@@ -80,32 +83,65 @@ def walk(lab, explored):
     assert not lab.errors()
 
 
-def test_every_clip_is_drawn_where_the_layout_puts_it(walk, explored):
-    assert_drawn(walk, explored, "pca")
-    layouts = Select(walk.shown(OUTPUT + "select:not([size])"))
-    layouts.select_by_visible_text("t-SNE")  # UMAP compiles for as long as a test may take
-    walk.until(lambda: kept(walk)["layout"] == "tsne")
-    assert_drawn(walk, explored, "tsne")
+def test_every_clip_and_tag_is_drawn_where_the_layout_puts_it(walk, explored):
+    for name, layout in LAYOUTS.items():
+        choose(walk, "layout", name)
+        walk.until(lambda: kept(walk)["layout"] == layout)  # noqa: B023
+        for number, space in enumerate(explored.spaces):
+            points = placed(explored.layout(space, layout), maps_of(walk)[number])
+            walk.until(lambda: drawn(walk, number, points).all())  # noqa: B023
+            walk.until(lambda: labelled(walk, number, points[len(explored) :]).all())  # noqa: B023
+
+
+def test_colours_follow_what_is_chosen(walk, explored):
+    tag = explored.tags[1]
+    carried, probs = explored.labels[:, 1], explored.mean_probs[:, 1]
+    choose(walk, "colour by", "score of a tag")
+    choose(walk, "of the tag", tag)  # while the other is being drawn
+    assert_coloured(walk, explored, probs)
+    choose(walk, "colour by", "fit to what is asked")
+    slide(walk, -1.0)
+    assert_coloured(walk, explored, -explored.space_scores({"low": 1.0}))
+    slide(walk, 1.0)
+    assert_coloured(walk, explored, explored.space_scores({"low": 1.0}))
+    choose(walk, "colour by", "true tag")
+    assert_coloured(walk, explored, carried)
+    choose(walk, "colour by", "split")
+    walk.until(lambda: "split tag test" in walk.shown(OUTPUT).text)
+    walk.until(lambda: np.ptp(darkness(walk, explored, 0)) < 0.1)
 
 
 def test_a_click_plays_and_shows_the_clip(walk, explored):
-    points, lonely = lonely_points(walk, explored)
-    point_at(walk, points[lonely[0]]).click().perform()
+    clip, place = lonely_clips(walk, explored)[0]
+    point_at(walk, place).click().perform()
     walk.until(lambda: plays(walk))
-    clip = explored.clip_ids[lonely[0]]
-    walk.until(lambda: (kept(walk)["clip"], kept(walk)["selection"]) == (clip, [clip]))
-    walk.until(lambda: told_of(walk) == explored.titles[lonely[0]])
-    taggram = walk.shown(OUTPUT + ".widget-image")
-    walk.until(lambda: int(taggram.get_property("naturalWidth")) > 300)
+    told = explored.clip_ids[clip]
+    walk.until(lambda: (kept(walk)["clip"], kept(walk)["selection"]) == (told, [told]))
+    walk.until(lambda: told_of(walk) == explored.titles[clip])
+    assert walk.fetched(walk.one("audio")) == explored.sound(clip)
+    picture = png(explored.figure(clip))  # its spectrogram and taggram
+    walk.until(lambda: walk.fetched(walk.shown(OUTPUT + ".widget-image")) == picture)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_maps_are_linked(walk, explored, number):
+    clip, place = lonely_clips(walk, explored, number)[number]
+    before = [around(walk, explored, other, clip) for other in range(3)]
+    point_at(walk, place, number).click().perform()
+    walk.until(lambda: kept(walk)["selection"] == [explored.clip_ids[clip]])
+    for other in range(3):
+        walk.until(lambda: (around(walk, explored, other, clip) != before[other]).any())  # noqa: B023
 
 
 def test_hovering_tells_of_a_clip_and_plays_it_where_wanted(walk, explored):
-    points, lonely = lonely_points(walk, explored)
+    clip, place = lonely_clips(walk, explored)[1]
     walk.shown(OUTPUT + "input[type=checkbox]").click()
     walk.until(lambda: kept(walk)["play_on_hover"])
-    point_at(walk, points[lonely[1]]).perform()
-    walk.until(lambda: told_of(walk) == explored.titles[lonely[1]] and plays(walk))
-    assert explored.true_tags(lonely[1]) in walk.shown(OUTPUT).text
+    point_at(walk, place).perform()
+    walk.until(lambda: told_of(walk) == explored.titles[clip] and plays(walk))
+    tooltip = walk.shown(TOOLTIP)
+    said = explored.titles[clip], explored.true_tags(clip), explored.predicted_tags(clip)
+    walk.until(lambda: all(text in tooltip.text for text in said))
     walk.shown(OUTPUT + "input[type=checkbox]").click()
 
 
@@ -126,8 +162,12 @@ def test_more_like_this_ranks_by_the_clip(walk, explored):
     walk.until(lambda: rankings(walk) == expected(explored, {"like": kept(walk)["like"]}))
 
 
-def test_a_lasso_lists_what_it_catches_and_compares_its_tags(walk, explored):
-    lasso_all(walk)
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_lasso_lists_what_it_catches_and_compares_its_tags(walk, explored, number):
+    clip, place = lonely_clips(walk, explored)[0]
+    point_at(walk, place).click().perform()
+    walk.until(lambda: kept(walk)["selection"] == [explored.clip_ids[clip]])
+    lasso_all(walk, number)
     n = len(explored)
     walk.until(lambda: f"{n} of {n} clips selected" in walk.shown(OUTPUT).text)
     assert set(kept(walk)["selection"]) == set(explored.clip_ids)
@@ -145,8 +185,7 @@ def test_what_is_set_outlives_the_page_and_the_kernel(lab, explored):
     lab.command("end")
     lab.open("walk")
     lab.until(lambda: lab.shown(PICTURE).size["width"] > 500)
-    lab.errors()  # that the saved widgets have no kernel
-    opened_and_run(lab, "walk")
+    lab.command("run")  # the console tells that the saved widgets have no kernel
     lab.until(lambda: rankings(lab) == shown and not lab.one(PICTURE).is_displayed())
     assert kept(lab) == left and lab.shown(OUTPUT + ".widget-readout").text == "−1.0"
 
@@ -182,10 +221,10 @@ def maps_of(lab) -> list:
     return [canvas for canvas in places.values() if canvas.size["height"] > 100]
 
 
-def assert_drawn(lab, clips: explore.Clips, layout: str) -> None:
-    for canvas, space in zip(maps_of(lab), clips.spaces, strict=True):
-        points = placed(clips.layout(space, layout), canvas)[: len(clips)]
-        lab.until(lambda: drawn(canvas, points).all())  # noqa: B023
+def choose(lab, what: str, option: str) -> None:
+    """Choose from the list that is called `what`."""
+    lists = {each.text.split("\n")[0]: each for each in lab.every(OUTPUT + ".widget-dropdown")}
+    Select(lists[what].find_element("css selector", "select")).select_by_visible_text(option)
 
 
 def pixels(canvas) -> np.ndarray:
@@ -199,26 +238,60 @@ def placed(layout: np.ndarray, canvas) -> np.ndarray:
     return unit * [1, -1] * canvas.size["height"] / 2 / CAMERA
 
 
-def drawn(canvas, points: np.ndarray) -> np.ndarray:
+def cut(lab, number: int, points: np.ndarray, above: int = 2, beside: int = 2) -> np.ndarray:
+    """Brightness of a map from 0 to 1 about each of the points, (point, row, column)."""
+    seen = pixels(maps_of(lab)[number]).mean(axis=2)
+    centre = np.array(seen.shape[::-1]) / 2
+    places = np.rint(points + centre).astype(int)[:, ::-1] + max(above, beside)
+    seen = np.pad(seen, max(above, beside), constant_values=1)
+    rows, columns = np.mgrid[-above : min(above, 2) + 1, -beside : beside + 1]
+    return seen[places[:, 0, None, None] + rows, places[:, 1, None, None] + columns]
+
+
+def drawn(lab, number: int, points: np.ndarray) -> np.ndarray:
     """Whether there is anything but background where each point should be, (point,) bool."""
-    ink = pixels(canvas).min(axis=2) < 0.95
-    centre = np.array(ink.shape[::-1]) / 2
-    places = np.rint(points + centre).astype(int)[:, ::-1]
-    around = [ink[row - 2 : row + 3, column - 2 : column + 3] for row, column in places]
-    return np.array([cells.any() for cells in around])
+    return (cut(lab, number, points) < 0.95).any(axis=(1, 2))
 
 
-def lonely_points(lab, clips: explore.Clips) -> tuple[np.ndarray, np.ndarray]:
-    """Where the first map draws the clips, (clip, 2), and the clips, the farthest from all other
-    points first."""
-    points = placed(clips.layout(next(iter(clips.spaces)), kept(lab)["layout"]), maps_of(lab)[0])
+def labelled(lab, number: int, points: np.ndarray) -> np.ndarray:
+    """Whether there is text right above each of the points, (point,) bool."""
+    above = cut(lab, number, points, above=20, beside=12)[:, :15]  # of the point itself, nothing
+    return (above < 0.6).any(axis=(1, 2))
+
+
+def where(lab, clips: explore.Clips, number: int) -> np.ndarray:
+    """Where one of the maps draws every clip and tag."""
+    layout = clips.layout(list(clips.spaces)[number], kept(lab)["layout"])
+    return placed(layout, maps_of(lab)[number])
+
+
+def around(lab, clips: explore.Clips, number: int, clip: int) -> np.ndarray:
+    """What is seen of a clip and close to it."""
+    return cut(lab, number, where(lab, clips, number)[[clip]], above=8, beside=8)
+
+
+def lonely_clips(lab, clips: explore.Clips, number: int = 0) -> list[tuple[int, np.ndarray]]:
+    """The clips and their places on one of the maps, the farthest from all other points first."""
+    points = where(lab, clips, number)
     apart = np.linalg.norm(points[:, None] - points, axis=2) + 1e6 * np.eye(len(points))
-    return points, np.argsort(-apart.min(axis=1)[: len(clips)])
+    return [(clip, points[clip]) for clip in np.argsort(-apart.min(axis=1)[: len(clips)])]
 
 
-def point_at(lab, place: np.ndarray):
-    """The hand over a point of the first map; from aside, for a map wants to see it come."""
-    canvas, (x, y) = maps_of(lab)[0], map(int, place)
+def darkness(lab, clips: explore.Clips, number: int) -> np.ndarray:
+    """How dark one of the maps draws each clip, (clip,)."""
+    points = where(lab, clips, number)[: len(clips)]
+    return 1 - cut(lab, number, points, above=0, beside=0)[:, 0, 0]
+
+
+def assert_coloured(lab, clips: explore.Clips, values: np.ndarray) -> None:
+    """The larger its value, the darker is a clip, in every map."""
+    for number in range(3):
+        lab.until(lambda: np.corrcoef(darkness(lab, clips, number), values)[0, 1] > 0.9)  # noqa: B023
+
+
+def point_at(lab, place: np.ndarray, number: int = 0):
+    """The hand over a point of one of the maps; from aside, for a map wants to see it come."""
+    canvas, (x, y) = maps_of(lab)[number], map(int, place)
     hand = lab.hand().move_to_element_with_offset(canvas, x + 8, y + 8)
     return hand.move_to_element_with_offset(canvas, x, y).pause(0.5)
 
@@ -253,10 +326,10 @@ def expected(clips: explore.Clips, state: dict) -> list[list[str]]:
     return [[f"{place}. {line}" for place, line in enumerate(lines, 1)] for lines in told]
 
 
-def lasso_all(lab) -> None:
-    """Draw around all of the first map."""
-    lab.shown(OUTPUT + "button[title='Activate lasso selection']").click()
-    canvas = maps_of(lab)[0]
+def lasso_all(lab, number: int) -> None:
+    """Draw around all of one of the maps."""
+    lab.every(OUTPUT + "button[title='Activate lasso selection']")[number].click()
+    canvas = maps_of(lab)[number]
     side = min(canvas.size.values()) // 2 - 4
     corners = [(-side, -side), (side, -side), (side, side), (-side, side), (-side, -side)]
     hand = lab.hand().move_to_element_with_offset(canvas, *corners[0])

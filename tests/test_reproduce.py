@@ -149,6 +149,24 @@ def test_who_terminates_the_command_ends_its_jobs_and_the_folder_is_free(tmp_pat
         assert not (tmp_path / "runs" / "results.csv").exists()
 
 
+def test_killed_it_leaves_the_folder_to_what_it_began(tmp_path):
+    waiting = [sys.executable, "-c", "print('begun', flush=True); input()"]
+    program = "import os; from jetatag import files, grid\n"
+    program += f"with files.alone({str(tmp_path)!r}):\n"
+    program += f"    grid.run_to_its_end({waiting!r}, os.environ)"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], **pipes) as running:
+        assert running.stdout.readline() == b"begun\n"
+        below = psutil.Process(running.pid).children()
+        running.kill()
+        running.wait()
+        with pytest.raises(ValueError, match="another process is at work"), alone(tmp_path):
+            pass
+    assert len(below) == 1 and not psutil.wait_procs(below, timeout=60)[1]
+    with alone(tmp_path):
+        pass
+
+
 def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd):
     assert reproduce(tmp_path, "sed=1") == 2
     assert capfd.readouterr().err.count("\n") == 1

@@ -401,6 +401,8 @@ def test_tags_are_read_with_signs_and_weights():
     assert parse_tags("", known) == {}
     assert parse_tags("key: c", known) == {"key: c": 1}
     assert parse_tags("- , piano", known) == {"-": 1, "piano": 1}
+    assert parse_tags("Piano, -Slow:2, KEY: C", known) == {"piano": 1, "slow": -2, "key: c": 1}
+    assert parse_tags("pop, Pop:2, -rock", ["Pop", "pop"]) == {"pop": 1, "Pop": 2, "rock": -1}
     with pytest.raises(ValueError, match="'slow' is asked twice"):
         parse_tags("slow, piano, -slow", known)
 

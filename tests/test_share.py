@@ -251,6 +251,13 @@ def test_what_the_hub_refuses_is_one_sentence(the_hub, song, capsys):
     assert capsys.readouterr().err == told
 
 
+@pytest.mark.parametrize("name", ["tagger", "ann/", "ann/tagger/more", ""])
+def test_what_is_no_models_name_is_not_asked_of_the_hub(exported, song, the_hub, name, capsys):
+    assert cli.main(["tag", f"hf://{name}", str(song)]) == 2
+    assert f"jetatag: hf://{name} names no model on the Hub" in capsys.readouterr().err
+    assert cli.main(["push", str(exported), name]) == 2 and the_hub == []
+
+
 def test_a_connection_that_fails_is_one_sentence(exported, the_hub, monkeypatch, capsys):
     import huggingface_hub
 

@@ -334,7 +334,10 @@ def test_tagging_a_folder_from_the_command_line(run, folder, tmp_path, capsys):
     assert arrays["paths"].tolist() == [str(folder / names[0]), str(folder / names[2])]
     assert arrays["file_index"].tolist() == [0] * 3 + [1] * 7
     assert arrays["h"].shape == (10, 32) and arrays["z_audio"].shape == (10, 8)
-    assert {path.name for path in (tmp_path / "pictures").iterdir()} == {"a.png", "stereo.png"}
+    drawn = [
+        str(path.relative_to(tmp_path / "pictures")) for path in tmp_path.glob("pictures/**/*.png")
+    ]
+    assert sorted(drawn) == ["a.wav.png", "b/stereo.flac.png"]
 
 
 def parts(line):
@@ -357,7 +360,8 @@ def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
         ([str(run.folder), one, "--csv", none], "is a folder: name a file to write"),
         ([str(run.folder), one, "--json", f"{one}/x"], f"x cannot be written: {one} is no folder"),
         ([str(run.folder), one, "--parquet", "/proc/x"], "/proc/x cannot be written (No such"),
-        ([str(run.folder), one, "--csv", "x", "--embeddings", "x"], "x is to hold two things"),
+        ([str(run.folder), one, "--json", "x", "--csv", "x"], "x is to hold two things"),
+        ([str(run.folder), one, "--embeddings", "x.txt"], "x.txt names no npz: end it in .npz"),
         ([str(run.folder), none], "holds no audio files"),
         ([str(run.folder), one, "--device", "tpu"], "device 'tpu' cannot be used"),
         ([str(run.folder), one, "--workers", "0"], "--workers must be at least 1, not 0"),
@@ -383,7 +387,7 @@ def test_what_was_tagged_before_a_stop_is_kept(
             yield told
 
     monkeypatch.setattr(tagger.Tagger, "read_files", stopping)
-    csv, npz = tmp_path / "out.csv", tmp_path / "out.any"
+    csv, npz = tmp_path / "out.csv", tmp_path / "out.npz"
     command = ["tag", str(run.folder), str(folder), f"--csv={csv}", f"--embeddings={npz}"]
     assert cli.main(command) == status
     told = capsys.readouterr().err
@@ -482,9 +486,10 @@ def test_who_reads_no_further_is_not_told_of_pipes(run, folder):
 
 
 def test_pictures_of_files_of_one_name_do_not_overwrite_each_other():
-    files = [Path("a/x.mp3"), Path("b/x.mp3"), Path("b/x-2.mp3"), Path("b/y.wav")]
+    files = [Path("in/a/x.mp3"), Path("in/a/x.wav"), Path("in/b/../x.mp3"), Path("in/b/c/x.mp3")]
     pictures = tagging.picture_paths(files, Path("out"))
-    assert [path.name for path in pictures.values()] == ["x.png", "x-2.png", "x-2-2.png", "y.png"]
+    names = [str(path.relative_to("out")) for path in pictures.values()]
+    assert names == ["a/x.mp3.png", "a/x.wav.png", "x.mp3.png", "b/c/x.mp3.png"]
 
 
 def test_the_taggram_shows_the_most_probable_tags_on_top():

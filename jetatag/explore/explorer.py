@@ -5,16 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import anywidget
 import numpy as np
 import pandas as pd
 from IPython.display import DisplayHandle, display
 from matplotlib.figure import Figure
-from traitlets import Bool
 
 from jetatag import figures
 from jetatag.config import refuse_unknown
 from jetatag.explore.clips import Clips, mean_of_carriers
+from jetatag.explore.echo import Echo
 from jetatag.files import read_json, write_json
 
 START = {
@@ -37,14 +36,6 @@ COLOURS = {
 LIVE = "Run this cell in JupyterLab, and the maps come alive: click, lasso, ask, listen."
 
 
-class Greeting(anywidget.AnyWidget):
-    """A message to the browser, which answers if there is one that can show widgets."""
-
-    _esm = "export default { initialize({ model }) {"
-    _esm += " model.set('answered', true); model.save_changes(); } };"
-    answered = Bool(False).tag(sync=True)
-
-
 class Explorer:
     """Clips to see, to ask for and to hear; the last expression of a notebook's cell.
 
@@ -64,9 +55,17 @@ class Explorer:
         self.clips, self.keep, self.seed = clips, Path(keep) if keep else None, seed
         kept = read_json(self.keep) if self.keep and self.keep.is_file() else {}
         self.state = {**START, "tag": clips.tags[0], **(state or {}), **kept}
-        refuse_unknown(self.state, START, "setting of the explorer")
-        refuse_unknown([self.state["colour"]], COLOURS.values(), "colouring")
-        refuse_unknown([self.state["tag"], *self.state["weights"]], clips.tags, "tag")
+        try:
+            refuse_unknown(self.state, START, "setting of the explorer")
+            refuse_unknown([self.state["colour"]], COLOURS.values(), "colouring")
+            refuse_unknown([self.state["tag"], *self.state["weights"]], clips.tags, "tag")
+        except ValueError as error:
+            if not kept:
+                raise
+            raise ValueError(
+                f"{self.keep} was kept of other clips or by hand: delete it or keep another "
+                f"({error})"
+            ) from None
 
     def change(self, **settings: Any) -> None:
         """Set some of the state, and keep it."""
@@ -165,8 +164,8 @@ class Explorer:
         """The picture, and in its place the live maps once a browser has answered."""
         display(self.figure())
         place = display({"text/plain": LIVE}, raw=True, display_id=True)
-        self._greeting = Greeting()
-        self._greeting.observe(lambda _: self._come_alive(place), "answered")
+        self._greeting = Echo(said=1)
+        self._greeting.observe(lambda _: self._come_alive(place), "heard")
 
     def _come_alive(self, place: DisplayHandle) -> None:
         """Show the widgets, which hide the picture for as long as they live."""

@@ -13,6 +13,7 @@ from sklearn.preprocessing import minmax_scale
 
 from jetatag import figures
 from jetatag.explore.clips import Clips, Z
+from jetatag.explore.echo import Echo
 
 HEIGHT = 350
 LANDMARK = "tag"
@@ -43,6 +44,8 @@ class Maps:
         on_hover: Callable[[int | None], None],
     ) -> None:
         self.clips, self.seed = clips, seed
+        self.echo, self._waiting = Echo(), {}
+        self.echo.observe(self._draw_next, "heard")
         told = tooltips(clips)
         self.frames = {space: told.copy() for space in clips.spaces}
         self.scatters = {
@@ -65,9 +68,25 @@ class Maps:
 
     def lay_out(self, method: str) -> None:
         """Move every point to where `method` puts it."""
-        for space, one in self.scatters.items():
-            one.xy(*self._placed(space, method))
-            one.label(by=LANDMARK)
+        axes = {space: self._placed(space, method) for space in self.scatters}
+
+        def draw() -> None:
+            for space, one in self.scatters.items():
+                one.xy(*axes[space])
+                one.label(by=LANDMARK)
+
+        self._draw("layout", draw)
+
+    def _draw(self, what: str, draw: Callable[[], None]) -> None:
+        """Draw once the browser has drawn what came before, for until then it drops what it is
+        sent; what waits gives way to what comes later."""
+        self._waiting[what] = draw
+        self._draw_next()
+
+    def _draw_next(self, _: Any = None) -> None:
+        if self._waiting and not self.echo.is_due:
+            self._waiting.pop(next(iter(self._waiting)))()
+            self.echo.said += 1
 
     def _placed(self, space: str, method: str) -> tuple[str, str]:
         """The columns of a map's frame that hold a layout, which is added where it is not there.
@@ -83,12 +102,16 @@ class Maps:
     def colour(self, name: str, values: np.ndarray) -> None:
         """Colour by `values` (clip + tag,), numbers or names; darker is more."""
         colours = palette(values)
-        self.legend.value = legend(name, colours)
-        for space, one in self.scatters.items():
-            self.frames[space][name] = values
-            with one.widget.hold_sync():
-                one.color(by=None)  # or else new values under an old name would not be sent
-                one.color(by=name, **colours)
+
+        def draw() -> None:
+            self.legend.value = legend(name, colours)
+            for space, one in self.scatters.items():
+                self.frames[space][name] = values
+                with one.widget.hold_sync():
+                    one.color(by=None)  # or else new values under an old name would not be sent
+                    one.color(by=name, **colours)
+
+        self._draw("colour", draw)
 
     def select(self, chosen: list[int]) -> None:
         """Select these points in all maps."""
@@ -126,7 +149,8 @@ def tooltips(clips: Clips) -> pd.DataFrame:
 
 def scatter(frame: pd.DataFrame, x: str, y: str) -> jscatter.Scatter:
     """One map of clips, small, and tags, large and by name."""
-    one = jscatter.Scatter(x, y, frame, height=HEIGHT, axes=False, camera_distance=CAMERA)
+    still = {"transition_points": False}  # for seconds it would drop what it is sent
+    one = jscatter.Scatter(x, y, frame, height=HEIGHT, axes=False, camera_distance=CAMERA, **still)
     clip = 6 if len(frame) < 5_000 else 3  # many hide one another, and large ones are slow to draw
     one.size(by="kind", map={"clip": clip, "tag": 9})
     one.opacity(unselected=0.8)  # the others stay to be seen
