@@ -24,6 +24,8 @@ be narrower than it is high."""
 WIDTH = 300
 """A map's least, its buttons included, at which no point lies beyond its sides; where there is no
 room for all in a row, some lie below."""
+SLIM = {"pointSizeSelected": 0, "pointOutlineWidth": 1}
+"""How much its ring, in pixels, adds to a point that is selected, where points are many."""
 BUTTONS = ["pan_zoom", "lasso", "divider", "full_screen", "reset"]
 TITLES = {Z: "z, the shared space"}
 
@@ -151,8 +153,9 @@ def scatter(frame: pd.DataFrame, x: str, y: str) -> jscatter.Scatter:
     """One map of clips, small, and tags, large and by name."""
     still = {"transition_points": False}  # for seconds it would drop what it is sent
     one = jscatter.Scatter(x, y, frame, height=HEIGHT, axes=False, camera_distance=CAMERA, **still)
-    clip = 6 if len(frame) < 5_000 else 3  # many hide one another, and large ones are slow to draw
-    one.size(by="kind", map={"clip": clip, "tag": 9})
+    many = len(frame) >= 5_000  # which hide one another, and are slow to draw where they are large
+    one.size(by="kind", map={"clip": 3 if many else 6, "tag": 9})
+    one.options(regl_scatterplot_options=SLIM if many else {})
     one.opacity(unselected=0.8)  # the others stay to be seen
     one.label(by=LANDMARK, exclude=[f"{LANDMARK}:"], size=11, color="#000000", align="top")
     one.tooltip(True, properties=["true tags", "predicted"], preview="title", histograms=False)
