@@ -13,6 +13,7 @@ from scored import finished_run, scored_run
 
 from jetatag import explore, predict, tagger
 from jetatag.explore.maps import Maps
+from jetatag.explore.panel import Panel
 from jetatag.files import write_json
 from jetatag.runs import Run
 
@@ -118,7 +119,7 @@ def test_what_is_told_of_a_clip(clips):
 
 
 def test_every_layout_fills_the_same_range_or_labels_stay_behind(clips):
-    drawn = Maps(clips, "pca", 0, on_select=print, on_hover=print)
+    drawn = Maps(clips, "pca", 0, [], on_select=print, on_hover=print)
     drawn.lay_out("tsne")
     for frame in drawn.frames.values():
         axes = frame.filter(like=" axis ")
@@ -127,7 +128,7 @@ def test_every_layout_fills_the_same_range_or_labels_stay_behind(clips):
 
 
 def test_what_comes_while_the_browser_draws_waits_and_the_last_of_a_kind_wins(clips):
-    maps = Maps(clips, "pca", 0, on_select=print, on_hover=print)
+    maps = Maps(clips, "pca", 0, [], on_select=print, on_hover=print)
 
     def drawn() -> list:
         *_, colours = maps.first.widget.points.T
@@ -171,13 +172,68 @@ def test_what_is_set_is_kept_for_the_next_time(clips, tmp_path):
     again = explore.Explorer(clips, {"layout": "tsne", "weights": {"piano": 1.0}}, keep)
     assert again.state == first.state and again.clip == 1
     assert again.selected().clip_id.tolist() == ["b", "c"]
-    with pytest.raises(ValueError, match="setting of the explorer"):
-        explore.Explorer(clips, {"colours": "tag"})
-    with pytest.raises(ValueError, match="jazz"):
-        explore.Explorer(clips, {"weights": {"jazz": 1.0}})
-    write_json(keep, {"tag": "jazz"})
-    with pytest.raises(ValueError, match=r"explorer.json was kept of other clips .*: delete it"):
-        explore.Explorer(clips, keep=keep)
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ({"colours": "tag"}, "setting of the explorer"),
+        ({"layout": "map"}, "unknown layout 'map'"),
+        ({"colour": "red"}, "unknown colouring 'red'"),
+        ({"tag": "jazz"}, "unknown tag 'jazz'"),
+        ({"weights": {"jazz": 1.0}}, "unknown tag 'jazz'"),
+        ({"weights": {"piano": 5}}, "weight of 'piano' must lie from −1 to 1, not 5"),
+        ({"weights": {"piano": "x"}}, "weight of 'piano' must be of type float"),
+        ({"selection": [1]}, "selection must be of type str"),
+        ({"clip": None}, "clip must be of type str"),
+        ([], "state must be of type dict"),
+        (None, "state must be of type dict"),
+    ],
+)
+def test_what_cannot_be_set_is_one_sentence(clips, tmp_path, state, told):
+    if isinstance(state, dict):
+        with pytest.raises(ValueError, match=told):
+            explore.Explorer(clips, state)
+    write_json(tmp_path / "kept.json", state)
+    with pytest.raises(ValueError, match=rf"kept.json keeps no state .*{told}.*delete it"):
+        explore.Explorer(clips, keep=tmp_path / "kept.json")
+
+
+def test_what_is_no_file_of_a_state_is_one_sentence(clips, tmp_path):
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(ValueError, match=r"broken.json keeps no state .*not valid JSON"):
+        explore.Explorer(clips, keep=tmp_path / "broken.json")
+    with pytest.raises(ValueError, match="is a folder"):
+        explore.Explorer(clips, keep=tmp_path)
+
+
+def test_widgets_begin_with_the_state_and_leave_it(clips):
+    state = {"layout": "pca", "selection": ["a"], "clip": "b", "weights": {"piano": -0.5}}
+    explorer = explore.Explorer(clips, state)
+    kept = dict(explorer.state)
+    panel = Panel(explorer)
+    assert explorer.state == kept and "<b>song 1</b>" in panel.player.about.value
+
+
+def test_every_touch_of_a_clip_plays_it_and_the_player_shows_one_clip(runs, tiny_store):
+    clips = explore.Clips.read(runs[0], None, tiny_store)
+    start = {"layout": "pca", "clip": str(clips.clip_ids[0]), "play_on_hover": True}
+    panel = Panel(explore.Explorer(clips, start))
+    touched, player = panel.maps.first.widget, panel.player
+    assert player.sound.clip["turn"] == 0  # it is shown, not played
+    turns = []
+    for touch, clip in (("selection", 2), ("selection", 2), ("hovering", 4), ("selection", 2)):
+        setattr(touched, touch, clip if touch == "hovering" else [clip])
+        turns.append(player.sound.clip["turn"])
+        assert player.sound.clip["flac"] == clips.sound(clip)
+        assert f"<b>{clips.titles[clip]}</b>" in player.about.value
+        assert panel.explorer.state["clip"] == clips.clip_ids[clip]
+        # A picture takes a moment to draw, and meanwhile would be of another clip.
+        assert (player.picture.layout.display == "none") == (touch == "hovering")
+    assert len(set(turns)) == 4
+    touched.hovering = 4
+    panel.more_like_this()
+    assert panel.explorer.asked() == f"more like {clips.titles[4]}"
 
 
 def test_clips_of_a_run_are_read_with_their_titles_and_their_sound(runs, tiny_store):
@@ -192,6 +248,8 @@ def test_clips_of_a_run_are_read_with_their_titles_and_their_sound(runs, tiny_st
     assert sample_rate == 16_000
     np.testing.assert_allclose(audio, expected, atol=1 / 32_768)
     assert len(explore.Clips.read(joint)) == len(rows)
+    with pytest.raises(ValueError, match="has joint embedding: give a run without it"):
+        explore.Clips.read(joint, joint)
     with pytest.raises(ValueError, match="no shared space"):
         explore.Clips.read(plain)
 

@@ -27,6 +27,13 @@ pytestmark = pytest.mark.skipif(
 OUTPUT = ".jp-OutputArea "
 LAYOUTS = {"t-SNE": "tsne", "UMAP": "umap", "first principal axes": "pca"}
 TOOLTIP = "[style*='pointer-events: none'][style*='border-radius']"
+CUT_BY = """const [element] = arguments, own = element.getBoundingClientRect(), cut = [];
+for (let each = element.parentElement; each !== document.body; each = each.parentElement) {
+  const edge = each.getBoundingClientRect();
+  const beyond = Math.max(edge.left - own.left, own.right - edge.right, edge.top - own.top);
+  if (getComputedStyle(each).overflow !== "visible" && beyond > 1) cut.push(each.className);
+}
+return cut;"""
 PICTURE = OUTPUT + ".jp-RenderedImage img"
 WALK = """from jetatag import explore
 from jetatag.runs import Run
@@ -111,28 +118,6 @@ def test_colours_follow_what_is_chosen(walk, explored):
     walk.until(lambda: np.ptp(darkness(walk, explored, 0)) < 0.1)
 
 
-def test_a_click_plays_and_shows_the_clip(walk, explored):
-    clip, place = lonely_clips(walk, explored)[0]
-    point_at(walk, place).click().perform()
-    walk.until(lambda: plays(walk))
-    told = explored.clip_ids[clip]
-    walk.until(lambda: (kept(walk)["clip"], kept(walk)["selection"]) == (told, [told]))
-    walk.until(lambda: told_of(walk) == explored.titles[clip])
-    assert walk.fetched(walk.one("audio")) == explored.sound(clip)
-    picture = png(explored.figure(clip))  # its spectrogram and taggram
-    walk.until(lambda: walk.fetched(walk.shown(OUTPUT + ".widget-image")) == picture)
-
-
-@pytest.mark.parametrize("number", [1, 2])
-def test_the_maps_are_linked(walk, explored, number):
-    clip, place = lonely_clips(walk, explored, number)[number]
-    before = [around(walk, explored, other, clip) for other in range(3)]
-    point_at(walk, place, number).click().perform()
-    walk.until(lambda: kept(walk)["selection"] == [explored.clip_ids[clip]])
-    for other in range(3):
-        walk.until(lambda: (around(walk, explored, other, clip) != before[other]).any())  # noqa: B023
-
-
 def test_hovering_tells_of_a_clip_and_plays_it_where_wanted(walk, explored):
     clip, place = lonely_clips(walk, explored)[1]
     walk.shown(OUTPUT + "input[type=checkbox]").click()
@@ -143,6 +128,41 @@ def test_hovering_tells_of_a_clip_and_plays_it_where_wanted(walk, explored):
     said = explored.titles[clip], explored.true_tags(clip), explored.predicted_tags(clip)
     walk.until(lambda: all(text in tooltip.text for text in said))
     walk.shown(OUTPUT + "input[type=checkbox]").click()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_what_is_told_of_a_clip_at_the_edge_is_seen_whole(walk, explored, number):
+    size, places = maps_of(walk)[number].size, where(walk, explored, number)[: len(explored)]
+    for clip in (places[:, 0].argmin(), places[:, 0].argmax(), places[:, 1].argmin()):
+        point_at(walk, places[clip], number).perform()
+        walk.until(lambda: explored.titles[clip] in walk.shown(TOOLTIP).text)  # noqa: B023
+        assert not walk.browser.execute_script(CUT_BY, walk.shown(TOOLTIP))
+    assert maps_of(walk)[number].size == size  # no scroll bar took of it
+
+
+def test_a_click_plays_and_shows_the_clip(walk, explored):
+    clip, place = lonely_clips(walk, explored)[0]
+    point_at(walk, place).click().perform()
+    walk.until(lambda: plays(walk))
+    told = explored.clip_ids[clip]
+    walk.until(lambda: (kept(walk)["clip"], kept(walk)["selection"]) == (told, [told]))
+    walk.until(lambda: told_of(walk) == explored.titles[clip])
+    assert walk.fetched(walk.one("audio")) == explored.sound(clip)
+    picture = png(explored.figure(clip))  # its spectrogram and taggram
+    walk.until(lambda: walk.fetched(walk.shown(OUTPUT + ".widget-image")) == picture)
+    walk.browser.execute_script("document.querySelector('audio').pause()")
+    point_at(walk, place).click().perform()  # again
+    walk.until(lambda: plays(walk))
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_maps_are_linked(walk, explored, number):
+    clip, place = lonely_clips(walk, explored, number)[number]
+    before = [around(walk, explored, other, clip) for other in range(3)]
+    point_at(walk, place, number).click().perform()
+    walk.until(lambda: kept(walk)["selection"] == [explored.clip_ids[clip]])
+    for other in range(3):
+        walk.until(lambda: (around(walk, explored, other, clip) != before[other]).any())  # noqa: B023
 
 
 def test_a_slider_ranks_by_what_it_says(walk, explored):

@@ -501,6 +501,14 @@ def test_the_taggram_shows_the_most_probable_tags_on_top():
         figures.taggram(probs, np.array([0, 60.0]), ["a", "b", "c"])
 
 
+@pytest.mark.parametrize("seconds", [0.5, 1, 2.5, 6, 10, 95, 4000])
+def test_a_taggram_names_no_time_twice(seconds):
+    figure = figures.taggram(np.array([[0.5]]), np.array([0, seconds]), ["a"])
+    figure.draw_without_rendering()
+    times = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert len(times) == len(set(times)) and "0:00" in times
+
+
 @pytest.mark.parametrize("n_tags", [1, 2, 3, 10])
 def test_a_taggram_of_few_tags_has_room_for_its_labels(n_tags):
     probs = np.linspace(0, 1, 20).reshape(2, 10)

@@ -59,7 +59,7 @@ class Clips:
 
         Clips of other `splits` of the store lie behind them; the runs score those now, as `predict`
         would, and keep it in their folders. Raises `ValueError` for a run without a shared space,
-        for runs or a store of other clips, and for splits without a store.
+        for one as `plain`, for runs or a store of other clips, and for splits without a store.
         """
         said = said_of(run, store, splits)
         if "z_audio" not in said:
@@ -69,6 +69,8 @@ class Clips:
         space, config, tags = run.read_arrays("embeddings.npz"), run.config, run.vocabulary.tags
         spaces = {H: said["h"], Z: said["z_audio"]}
         if plain:
+            if plain.config.pair_loss != "none":
+                raise ValueError(f"{plain.folder} has joint embedding: give a run without it.")
             other = said_of(plain, store, splits)
             if not np.array_equal(other["clip_ids"], said["clip_ids"]):
                 raise ValueError(f"{plain.folder} scored other clips than {run.folder}.")

@@ -1,7 +1,7 @@
 """The explorer: what a user has set, shown live where there are widgets and else as a picture."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ from IPython.display import DisplayHandle, display
 from matplotlib.figure import Figure
 
 from jetatag import figures
-from jetatag.config import refuse_unknown
+from jetatag.config import checked, refuse_unknown
+from jetatag.explore.browser import Echo
 from jetatag.explore.clips import Clips, mean_of_carriers
-from jetatag.explore.echo import Echo
-from jetatag.files import read_json, write_json
+from jetatag.files import read_json, refuse_unwritable, write_json
 
 START = {
     "layout": "umap",
@@ -53,18 +53,22 @@ class Explorer:
         seed: int = 0,
     ) -> None:
         self.clips, self.keep, self.seed = clips, Path(keep) if keep else None, seed
-        kept = read_json(self.keep) if self.keep and self.keep.is_file() else {}
-        self.state = {**START, "tag": clips.tags[0], **(state or {}), **kept}
+        self.state = valid({**START, "tag": clips.tags[0], **(state or {})}, clips.tags)
+        if self.keep:
+            refuse_unwritable(self.keep)
+            self.state |= self._kept()
+
+    def _kept(self) -> dict[str, Any]:
+        """What was set before, nothing where nothing was."""
+        if not self.keep.is_file():
+            return {}
         try:
-            refuse_unknown(self.state, START, "setting of the explorer")
-            refuse_unknown([self.state["colour"]], COLOURS.values(), "colouring")
-            refuse_unknown([self.state["tag"], *self.state["weights"]], clips.tags, "tag")
+            kept = checked(read_json(self.keep), dict, "the explorer's state")
+            return valid({**self.state, **kept}, self.clips.tags)
         except ValueError as error:
-            if not kept:
-                raise
+            told = str(error).rstrip(".")
             raise ValueError(
-                f"{self.keep} was kept of other clips or by hand: delete it or keep another "
-                f"({error})"
+                f"{self.keep} keeps no state of these clips ({told}): delete it, or keep another."
             ) from None
 
     def change(self, **settings: Any) -> None:
@@ -173,6 +177,21 @@ class Explorer:
 
         self.panel = Panel(self)
         place.update({**self.panel.box._repr_mimebundle_(), "text/plain": LIVE}, raw=True)
+
+
+def valid(state: Mapping[str, Any], tags: Sequence[str]) -> dict[str, Any]:
+    """A state that can be shown of clips with such tags; any other is refused (`ValueError`)."""
+    refuse_unknown(state, START, "setting of the explorer")
+    for name, value in state.items():
+        checked(value, type(START[name]), f"the explorer's {name}")
+    checked(state["selection"], Sequence[str], "the explorer's selection")
+    refuse_unknown([state["layout"]], figures.LAYOUTS, "layout")
+    refuse_unknown([state["colour"]], COLOURS.values(), "colouring")
+    refuse_unknown([state["tag"], *state["weights"]], tags, "tag")
+    for tag, weight in state["weights"].items():
+        if abs(checked(weight, float, f"the weight of {tag!r}")) > 1:
+            raise ValueError(f"the weight of {tag!r} must lie from −1 to 1, not {weight}.")
+    return dict(state)
 
 
 def png(figure: Figure) -> bytes:

@@ -1,6 +1,6 @@
 """Maps of a run's spaces side by side: the same clips and tags in each, chosen together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
@@ -12,11 +12,11 @@ from matplotlib.colors import to_hex
 from sklearn.preprocessing import minmax_scale
 
 from jetatag import figures
+from jetatag.explore.browser import Echo
 from jetatag.explore.clips import Clips, Z
-from jetatag.explore.echo import Echo
 
 HEIGHT = 350
-LANDMARK = "tag"
+LANDMARK, COLOUR = "tag", "colour"
 SWATCH = "display: inline-block; height: 0.9em; border: 1px solid #777;"
 CAMERA = 1.3
 """How far a map is looked at from: at 1 its highest and lowest points lie on its edges; a map may
@@ -26,6 +26,8 @@ WIDTH = 300
 room for all in a row, some lie below."""
 SLIM = {"pointSizeSelected": 0, "pointOutlineWidth": 1}
 """How much its ring, in pixels, adds to a point that is selected, where points are many."""
+BESIDE = "0 64px 0 32px"
+"""Room for what is told of a point at the outer edges of the maps."""
 BUTTONS = ["pan_zoom", "lasso", "divider", "full_screen", "reset"]
 TITLES = {Z: "z, the shared space"}
 
@@ -33,8 +35,9 @@ TITLES = {Z: "z, the shared space"}
 class Maps:
     """One map a space, linked: what is selected or hovered in one is so in all.
 
-    A point's number is its clip's row; the tags' numbers follow. `on_select` is called with the
-    numbers that were clicked or lassoed, `on_hover` with the one under the mouse, or None.
+    A point's number is its clip's row; the tags' numbers follow. `chosen` are selected at first;
+    `on_select` is called with the numbers that were clicked or lassoed, `on_hover` with the one
+    that the mouse has come to.
     """
 
     def __init__(
@@ -42,10 +45,12 @@ class Maps:
         clips: Clips,
         method: str,
         seed: int,
+        chosen: list[int],
         on_select: Callable[[list[int]], None],
-        on_hover: Callable[[int | None], None],
+        on_hover: Callable[[int], None],
     ) -> None:
-        self.clips, self.seed = clips, seed
+        self.clips, self.seed, self.hovered = clips, seed, None
+        self.on_select, self.on_hover = on_select, on_hover
         self.echo, self._waiting = Echo(), {}
         self.echo.observe(self._draw_next, "heard")
         told = tooltips(clips)
@@ -59,14 +64,28 @@ class Maps:
         self.box = jscatter.compose(pairs, sync_selection=True, sync_hover=True, row_height=HEIGHT)
         self.box.layout.grid_template_columns = f"repeat(auto-fit, minmax({WIDTH}px, 1fr))"
         self.box.layout.grid_template_rows = "auto"  # as high as they are: nothing to scroll
-        for one in self.scatters.values():
-            one.widget.observe(lambda change: on_hover(change["new"]), "hovering")
+        for each in (self.box, *self.box.children):
+            each.layout.overflow = "visible"  # what is told of a point may lie over the next map
+        self.box.layout.padding = BESIDE
         # The others follow the one that was touched, so that one of them tells all.
-        self.first.widget.observe(lambda change: on_select(numbers(change["new"])), "selection")
+        self.first.widget.selection = again(chosen)
+        self.first.widget.observe(self._selected, "selection")
+        self.first.widget.observe(self._hovered, "hovering")
 
     @property
     def first(self) -> jscatter.Scatter:
         return next(iter(self.scatters.values()))
+
+    def _selected(self, change: Mapping[str, Any]) -> None:
+        chosen = numbers(change["new"])
+        if len(chosen) < 2 or chosen != again(chosen[:1]):
+            self.on_select(chosen)
+            self.first.widget.selection = again(chosen)
+
+    def _hovered(self, change: Mapping[str, Any]) -> None:
+        if change["new"] not in (None, -1, self.hovered):
+            self.on_hover(change["new"])
+        self.hovered = change["new"]
 
     def lay_out(self, method: str) -> None:
         """Move every point to where `method` puts it."""
@@ -108,25 +127,27 @@ class Maps:
         def draw() -> None:
             self.legend.value = legend(name, colours)
             for space, one in self.scatters.items():
-                self.frames[space][name] = values
+                self.frames[space][COLOUR] = values
                 with one.widget.hold_sync():
-                    one.color(by=None)  # or else new values under an old name would not be sent
-                    one.color(by=name, **colours)
+                    one.color(by=None)  # or else new values of the old column would not be sent
+                    one.color(by=COLOUR, **colours)
 
         self._draw("colour", draw)
 
-    def select(self, chosen: list[int]) -> None:
-        """Select these points in all maps."""
-        self.first.selection(chosen)
-
     def point_at(self, number: int) -> None:
         """Show where a point lies in all maps."""
+        self.hovered = number
         for one in self.scatters.values():
             one.widget.hovering = number
 
 
 def numbers(selection: np.ndarray | None) -> list[int]:
     return [] if selection is None else [int(number) for number in selection]
+
+
+def again(chosen: list[int]) -> list[int]:
+    """The same choice, of a single point so that another click on it is a change, too."""
+    return chosen * 2 if len(chosen) == 1 else chosen
 
 
 def tooltips(clips: Clips) -> pd.DataFrame:

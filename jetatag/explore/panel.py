@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from ipywidgets import (
     HTML,
-    Audio,
     Button,
     Checkbox,
     Dropdown,
@@ -19,6 +18,7 @@ from ipywidgets import (
     VBox,
 )
 
+from jetatag.explore.browser import Sound
 from jetatag.explore.clips import Clips
 from jetatag.explore.explorer import COLOURS, png
 from jetatag.explore.maps import Maps
@@ -41,7 +41,10 @@ class Panel:
 
     def __init__(self, explorer: "Explorer") -> None:
         self.explorer, self.clips, state = explorer, explorer.clips, explorer.state
-        self.maps = Maps(self.clips, state["layout"], explorer.seed, self.select, self.hover)
+        chosen = self.clips.numbers(state["selection"])
+        self.maps = Maps(
+            self.clips, state["layout"], explorer.seed, chosen, self.select, self.hover
+        )
         self.layout = dropdown("layout", LAYOUTS, state["layout"], self.lay_out)
         self.colour = dropdown("colour by", COLOURS, state["colour"], self.paint)
         self.tag = dropdown("of the tag", self.clips.tags, state["tag"], self.paint)
@@ -57,8 +60,7 @@ class Panel:
         self.box = self._arranged()
         self.paint()
         self.rank()
-        self.maps.select(self.clips.numbers(state["selection"]))
-        self.selection.tell(self.clips.numbers(state["selection"]))
+        self.selection.tell(chosen if len(chosen) > 1 else [])
         if explorer.clip is not None:
             self.player.show(explorer.clip, play=False)
 
@@ -70,6 +72,7 @@ class Panel:
         asking = row(self.sliders.box, self.in_space.box, self.by_classifier.box)
         below = row(self.player.box, self.selection.box)
         box = VBox([HTML(HIDE_PICTURE), bar, self.maps.box, asking, below])
+        box.layout.overflow = "visible"
         return box.add_class("jetatag-explorer")
 
     # What a touch does
@@ -94,7 +97,8 @@ class Panel:
         self.rank()
 
     def rank(self) -> None:
-        self.sliders.told.value = f"asked: <b>{escape(self.explorer.asked())}</b>"
+        back = " (move a slider to ask for tags again)" if self.explorer.state["like"] else ""
+        self.sliders.told.value = f"asked: <b>{escape(self.explorer.asked())}</b>{back}"
         self.in_space.tell(self.explorer.best(TOP)[0])
         self.by_classifier.tell(self.explorer.best(TOP)[1])
         if self.colour.value == "fit":
@@ -104,14 +108,15 @@ class Panel:
         """One clip is shown and played, one tag is asked for, several clips are compared."""
         chosen = [point for point in points if point < len(self.clips)]
         self.explorer.change(selection=self.clips.clip_ids[chosen].tolist())
-        self.selection.tell(chosen)
+        self.selection.tell(chosen if len(points) > 1 else [])
         if len(points) == 1 and chosen:
             self.show(chosen[0])
         elif len(points) == 1:
             self.sliders.add(self.clips.tags[points[0] - len(self.clips)])
 
-    def hover(self, point: int | None) -> None:
-        if self.hover_plays.value and point is not None and 0 <= point < len(self.clips):
+    def hover(self, point: int) -> None:
+        if self.hover_plays.value and point < len(self.clips):
+            self.explorer.change(clip=str(self.clips.clip_ids[point]))
             self.player.play(point)
 
     def show(self, clip: int | None) -> None:
@@ -203,21 +208,22 @@ class Player:
 
     def __init__(self, clips: Clips, on_like: Callable[[], None]) -> None:
         self.clips, self.about = clips, HTML("<b>click a clip to hear it</b>")
-        self.audio = Audio(format="flac", autoplay=True, loop=False, layout=Layout(width="auto"))
+        self.sound = Sound()
         self.like = Button(description="more like this", icon="search", disabled=True)
         self.like.on_click(lambda _: on_like())
-        self.picture = Image(format="png", layout=Layout(max_width="100%"))
-        self.box = VBox([self.about, self.like])
+        self.picture = Image(format="png", layout=Layout(max_width="100%", display="none"))
+        sound = [self.sound] if clips.store else []
+        self.box = VBox([self.about, *sound, self.like, self.picture])
 
     def show(self, clip: int, play: bool = True) -> None:
         """Show a clip, and play it unless there is no store or it is not wanted."""
         self._tell(clip, play)
-        sound = (self.audio,) if self.clips.store else ()
-        self.box.children = (self.about, *sound, self.like, self.picture)
         self.picture.value = png(self.clips.figure(clip))  # last, for drawing takes longest
+        self.picture.layout.display = None
 
     def play(self, clip: int) -> None:
-        """Play a clip in passing."""
+        """Play a clip in passing, without its picture."""
+        self.picture.layout.display = "none"
         self._tell(clip, True)
 
     def _tell(self, clip: int, play: bool) -> None:
@@ -226,9 +232,7 @@ class Player:
         self.about.value = f"<b>{escape(self.clips.titles[clip])}</b>{told}"
         self.like.disabled = False
         if self.clips.store:
-            with self.audio.hold_sync():
-                self.audio.autoplay = play
-                self.audio.value = self.clips.sound(clip)
+            self.sound.load(self.clips.sound(clip), play)
 
 
 class Selection:
@@ -240,7 +244,7 @@ class Selection:
         self.box = VBox([self.told])
 
     def tell(self, chosen: Sequence[int]) -> None:
-        if len(chosen) < 2:
+        if not chosen:
             self.told.value = "draw a <b>lasso</b> around clips to compare their tags"
             self.box.children = (self.told,)
             return

@@ -186,7 +186,8 @@ def taggram(
     rows = np.arange(len(top) + 1) - 0.5
     mesh = ax.pcolormesh(edges_s, rows, probs[:, top].T, cmap="cividis", vmin=0, vmax=1)
     ax.set_yticks(range(len(top)), [f"{tags[i]} ({means[i]:.2f})" for i in top], fontsize=8)
-    ax.xaxis.set_major_locator(MaxNLocator(11, steps=[1, 3, 6, 10]))  # whole parts of a minute
+    whole_parts = {"steps": [1, 3, 6, 10], "integer": True, "min_n_ticks": 1}  # of a minute
+    ax.xaxis.set_major_locator(MaxNLocator(11, **whole_parts))
     ax.xaxis.set_major_formatter(lambda s, _: f"{int(s // 60)}:{s % 60:02.0f}")
     ax.set(xlabel="time (min:s)", ylabel="tag\n(mean probability)")
     figure.colorbar(mesh, ax=ax, label="probability")
