@@ -25,6 +25,8 @@ from tqdm import tqdm
 from jetatag.config import checked, refuse_unknown
 from jetatag.datasets.index import files_under
 from jetatag.files import (
+    NOT_TEXT,
+    NOT_UTF8,
     alone,
     as_text,
     atomic,
@@ -408,6 +410,8 @@ def _found(music: Path) -> tuple[pd.DataFrame, list[str]]:
     """The audio files under `music` as a table of STAMP, in order, and the links to folders."""
     if not music.is_dir():
         raise FileNotFoundError(f"{music} is no folder: name the one that holds the music.")
+    if NOT_TEXT in as_text(music):
+        raise ValueError(f"{music}: {NOT_UTF8}.")
     files, links = files_under(music)
     stamps = [(path, *_stamp(music / path)) for path in files if is_audio(path)]
     if not stamps:

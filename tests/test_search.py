@@ -279,12 +279,14 @@ def test_what_cannot_be_indexed_is_said_in_one_sentence(model, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.mp3").write_text("no music")
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     for kind, music, out, said in (
         (FileNotFoundError, "nowhere", "index", "is no folder"),
         (FileNotFoundError, "empty", "index", "holds no audio"),
         (ValueError, "bad", "index", "none of the 1 audio files .* the first, a.mp3: unreadable"),
+        (ValueError, os.fsdecode(b"caf\xe9"), "index", NOT_UTF8),
         (ValueError, "bad", "full", "holds something that is no index"),
     ):
         with pytest.raises(kind, match=said) as told:
