@@ -187,7 +187,7 @@ def _checked(blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
     if n_samples < SHORTEST_S * rate:
         raise AudioError(f"shorter than {SHORTEST_S} s ({n_samples:,} samples at {rate:,} Hz)")
     if max(highs) - min(lows) < QUIETEST:
-        raise AudioError("silent: its samples differ by less than a 16-bit step")
+        raise AudioError("silent (mixed to mono): its samples differ by less than a 16-bit step")
 
 
 def refuse_truncated(file: soundfile.SoundFile) -> None:

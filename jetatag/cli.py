@@ -26,6 +26,12 @@ def say(sentence: object) -> None:
     print(f"jetatag: {printable(str(sentence))}", file=sys.stderr)
 
 
+def reason(error: Exception) -> str:
+    """What went wrong, as a sentence; of a file without the system's number."""
+    named = isinstance(error, OSError) and error.filename and error.strerror
+    return f"{error.filename}: {error.strerror}." if named else str(error)
+
+
 def reproduce(
     name: str,
     changes: list[str],
@@ -57,6 +63,13 @@ def reproduce(
     if (Path(values["runs"]) / "results.parquet").is_file():
         show_results(Path(values["runs"]))
     return status
+
+
+def a_path(text: str) -> Path:
+    """A path that names something; argparse refuses the empty text, which Path takes for here."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(text)
 
 
 def n_cores(text: str) -> str:
@@ -134,6 +147,13 @@ def train_run(path: Path, changes: list[str], until: str | None) -> int:
     return 0
 
 
+def refuse_below_one(**numbers: int | None) -> None:
+    """Refuse (`ValueError`) options that count something and say less than 1."""
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise ValueError(f"--{name} must be at least 1, not {number}.")
+
+
 def tag(
     model: str,
     paths: list[Path],
@@ -147,9 +167,7 @@ def tag(
     from jetatag import tagger, tagging
     from jetatag.audio import quiet_decoder
 
-    for name, number in (("top", top), ("workers", workers)):
-        if number is not None and number < 1:
-            raise ValueError(f"--{name} must be at least 1, not {number}.")
+    refuse_below_one(top=top, workers=workers)
     loaded, (files, links) = tagger.load(model, device), tagging.audio_paths(paths)
     done, status = tagging.Tagged(files, loaded.vocabulary, top, **outputs), 0
     print(loaded, file=sys.stderr)
@@ -185,6 +203,7 @@ def index(model: str, music: Path, out: Path | None, workers: int | None, device
     status."""
     from jetatag import search, tagger
 
+    refuse_below_one(workers=workers)
     made = search.build(tagger.load(model, device), music, out, workers)
     print(f"{shown(made.folder)}: {made}")
     if len(made.report):
@@ -206,11 +225,9 @@ def search(
     status."""
     from jetatag.search import Index, parse_tags, write_hits, write_m3u
 
-    if top < 1:
-        raise ValueError(f"top must be at least 1, not {top}.")
-    for path in filter(None, (m3u, json)):
-        refuse_unwritable(path)
+    refuse_below_one(top=top)
     opened = Index.open(folder)
+    refuse_unwritable(*filter(None, (m3u, json)), read=[*filter(None, [like]), *folder.rglob("*")])
     if tags is not None:
         hits = opened.tags(parse_tags(tags, opened.facts["tags"]), top, by)
     elif by is None:
@@ -273,6 +290,7 @@ def report_runs(runs: list[Path], out: Path, store: Path | None) -> int:
     """Write the HTML page of the runs under `runs` and say where it is; returns the exit status."""
     from jetatag import report
 
+    refuse_unwritable(out)
     shown_runs, without = report.write(runs, out, store)
     if without:
         say(f"left out, for they hold no finished run: {', '.join(map(str, without))}.")
@@ -313,7 +331,7 @@ def completion(shell: str) -> int:
 
     def complete_paths(parser: argparse.ArgumentParser) -> None:
         for action in parser._actions:  # argparse has no other way to them, and shtab goes it, too
-            if action.type is Path or action.metavar in ("RUN", "FOLDER"):
+            if action.type is a_path or action.metavar in ("RUN", "FOLDER"):
                 action.complete = shtab.FILE
             if isinstance(action.choices, dict):
                 for verb in action.choices.values():
@@ -407,12 +425,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verb.add_argument(
         "--cores",
+        metavar="N",
         type=n_cores,
         help="processor cores to use (default: all; with --profile what that says)",
     )
     verb.add_argument(
         "--profile",
-        type=Path,
+        metavar="FOLDER",
+        type=a_path,
         help="folder of a Snakemake profile, which says where jobs run and how many at once, "
         "such as notebooks/profiles/slurm",
     )
@@ -428,7 +448,8 @@ def build_parser() -> argparse.ArgumentParser:
     verb.set_defaults(run=train_run)
     verb.add_argument(
         "--config",
-        type=Path,
+        metavar="FILE",
+        type=a_path,
         required=True,
         dest="path",
         help="YAML with store, runs, preset and any setting of jetatag.config.RunConfig",
@@ -458,23 +479,25 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "model", metavar="RUN", help="run folder, exported folder, or hf://owner/name"
     )
-    verb.add_argument("paths", metavar="PATH", type=Path, nargs="+", help="audio files or folders")
+    verb.add_argument(
+        "paths", metavar="PATH", type=a_path, nargs="+", help="audio files or folders"
+    )
     verb.add_argument(
         "--top", metavar="N", type=int, default=5, help="tags to show (default: %(default)s)"
     )
     for name in ("csv", "json", "parquet"):
         verb.add_argument(
-            f"--{name}", type=Path, metavar="FILE", help=f"write all probabilities as {name}"
+            f"--{name}", type=a_path, metavar="FILE", help=f"write all probabilities as {name}"
         )
     verb.add_argument(
         "--taggram",
-        type=Path,
+        type=a_path,
         metavar="PNG",
         help="draw the tags over time (.png, .pdf or .svg); of several files into a folder",
     )
     verb.add_argument(
         "--embeddings",
-        type=Path,
+        type=a_path,
         metavar="NPZ",
         help="write probabilities, features and shared-space vectors of every window",
     )
@@ -487,16 +510,17 @@ def build_parser() -> argparse.ArgumentParser:
         help="index a folder of music by a finished run, to search it",
         description="Read all audio under a folder and keep what the run says of it. Run again, it "
         "reads only files that are new or changed, and goes on where it was stopped. Files that "
-        "cannot be read are left out and named, with the reason, in the index's report.csv.",
+        "cannot be read are left out and named, with the reason, in the index's report.csv; so are "
+        "links to folders, which are not followed.",
         epilog="example:\n  jetatag index RUN music/",
     )
     verb.set_defaults(run=index)
     verb.add_argument(
         "model", metavar="RUN", help="run folder, exported folder, or hf://owner/name"
     )
-    verb.add_argument("music", metavar="FOLDER", type=Path, help="holds the audio files")
+    verb.add_argument("music", metavar="FOLDER", type=a_path, help="holds the audio files")
     verb.add_argument(
-        "--out", metavar="INDEX", type=Path, help="folder of the index (default: FOLDER.index)"
+        "--out", metavar="INDEX", type=a_path, help="folder of the index (default: FOLDER.index)"
     )
     verb.add_argument(
         "--workers", metavar="N", type=int, help="files to decode at once (default: one a core)"
@@ -515,7 +539,7 @@ def build_parser() -> argparse.ArgumentParser:
         "  jetatag search music.index --like song.mp3 --m3u more.m3u",
     )
     verb.set_defaults(run=search)
-    verb.add_argument("folder", metavar="INDEX", type=Path, help="what jetatag index made")
+    verb.add_argument("folder", metavar="INDEX", type=a_path, help="what jetatag index made")
     asked = verb.add_mutually_exclusive_group(required=True)
     asked.add_argument(
         "--tags",
@@ -523,7 +547,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="tags wanted, with − before those that are not and a weight behind a colon, such as "
         "'piano, slow:0.5, -vocal'",
     )
-    asked.add_argument("--like", metavar="FILE", type=Path, help="an audio file")
+    asked.add_argument("--like", metavar="FILE", type=a_path, help="an audio file")
     verb.add_argument(
         "--top", metavar="N", type=int, default=20, help="files to list (default: %(default)s)"
     )
@@ -540,8 +564,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="the run that made the index, where it was moved; only --like needs it, for a file "
         "that the index does not hold",
     )
-    verb.add_argument("--m3u", metavar="FILE", type=Path, help="write the list as a playlist")
-    verb.add_argument("--json", metavar="FILE", type=Path, help="write the list as JSON")
+    verb.add_argument("--m3u", metavar="FILE", type=a_path, help="write the list as a playlist")
+    verb.add_argument("--json", metavar="FILE", type=a_path, help="write the list as JSON")
     verb = verbs.add_parser(
         "export",
         help="write a finished run as a folder to give away: weights, model card, ONNX",
@@ -551,7 +575,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verb.set_defaults(run=export)
     verb.add_argument("model", metavar="RUN", help="run folder")
-    verb.add_argument("out", metavar="DIR", type=Path, help="new folder")
+    verb.add_argument("out", metavar="DIR", type=a_path, help="new folder")
     verb.add_argument(
         "--no-onnx", action="store_false", dest="onnx", help="without model.onnx and its libraries"
     )
@@ -563,7 +587,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example:\n  jetatag push my-tagger ann/my-tagger --private",
     )
     verb.set_defaults(run=push)
-    verb.add_argument("folder", metavar="DIR", type=Path, help="what jetatag export wrote")
+    verb.add_argument("folder", metavar="DIR", type=a_path, help="what jetatag export wrote")
     verb.add_argument(
         "name", metavar="OWNER/NAME", help="the model there; made where there is none"
     )
@@ -579,7 +603,7 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "folder",
         metavar="FOLDER",
-        type=Path,
+        type=a_path,
         nargs="?",
         default="runs",
         help="where to look (default: %(default)s)",
@@ -596,21 +620,21 @@ def build_parser() -> argparse.ArgumentParser:
     verb.add_argument(
         "runs",
         metavar="RUNS",
-        type=Path,
+        type=a_path,
         nargs="+",
         help="run folders, or folders that hold runs",
     )
     verb.add_argument(
         "--out",
         metavar="FILE",
-        type=Path,
+        type=a_path,
         default="report.html",
         help="the page (default: %(default)s)",
     )
     verb.add_argument(
         "--store",
         metavar="FOLDER",
-        type=Path,
+        type=a_path,
         help="prepared data of the test clips, to hear them",
     )
     verb = verbs.add_parser(
@@ -621,12 +645,16 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="example:\n  jetatag render my_data --clips 300 --seconds 6",
     )
     verb.set_defaults(run=render)
-    verb.add_argument("folder", metavar="FOLDER", type=Path, help="where to write it")
+    verb.add_argument("folder", metavar="FOLDER", type=a_path, help="where to write it")
     verb.add_argument(
         "--clips", metavar="N", type=int, default=1200, help="how many (default: %(default)s)"
     )
     verb.add_argument(
-        "--seconds", type=float, default=10.0, help="length of a clip (default: %(default)s)"
+        "--seconds",
+        metavar="S",
+        type=float,
+        default=10.0,
+        help="length of a clip (default: %(default)s)",
     )
     verb.add_argument(
         "--seed",
@@ -645,20 +673,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     verb.set_defaults(run=import_original)
     verb.add_argument(
-        "folder", metavar="FOLDER", type=Path, help="holds encoder/, classifier/ and the rest"
+        "folder", metavar="FOLDER", type=a_path, help="holds encoder/, classifier/ and the rest"
     )
     verb.add_argument(
         "--tags",
         metavar="FILE",
-        type=Path,
+        type=a_path,
         required=True,
         help="the model's tags in its order: one a line, or tags.npy",
     )
-    verb.add_argument("--store", metavar="FOLDER", type=Path, help="prepared data of the same tags")
+    verb.add_argument(
+        "--store", metavar="FOLDER", type=a_path, help="prepared data of the same tags"
+    )
     verb.add_argument(
         "--runs",
         metavar="FOLDER",
-        type=Path,
+        type=a_path,
         default="runs/original",
         help="where the run goes (default: %(default)s)",
     )
@@ -694,7 +724,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        say(error)
+        say(reason(error))
         return 2
     except KeyboardInterrupt:
         say("stopped; what goes on, goes on by the same command.")

@@ -7,7 +7,7 @@ import os
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,6 +16,11 @@ import numpy as np
 
 NOT_TEXT = "\N{REPLACEMENT CHARACTER}"
 NOT_UTF8 = "its name is not UTF-8: rename it"
+AUDIO_SUFFIXES = {
+    *(".mp3", ".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd"),
+    *(".caf", ".w64", ".rf64", ".mp2"),
+    *(".m4a", ".aac", ".wma"),  # not decoded, but counted as unreadable rather than overlooked
+}
 
 
 @contextmanager
@@ -23,9 +28,10 @@ def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path` and rename it onto `path` once the block succeeds.
 
     A reader therefore sees the old file or the new one, never half of one. The temporary name
-    keeps the suffix, because many writers choose the format by it.
+    keeps the suffix, because many writers choose the format by it. A link stays one: what it leads
+    to is replaced.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     try:
@@ -39,21 +45,41 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.stem}.partial{path.suffix}")
 
 
-def refuse_unwritable(path: Path) -> None:
-    """Refuse (`ValueError`) a path that `atomic` could not write, found out by trying, before the
-    work whose outcome it would lose."""
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder: name a file to write.")
+def refuse_unwritable(*paths: Path, read: Iterable[Path] = ()) -> None:
+    """Refuse (`ValueError`) outputs that would destroy something or be lost, before the work: two
+    that are one file, a file that is `read`, audio, what is no file, and what `atomic` could not
+    write, found out by trying, of which nothing is left."""
+    inputs, outputs = {Path(os.path.realpath(path)) for path in read}, set()
+    for path in paths:
+        place = Path(os.path.realpath(path))
+        if place in outputs:
+            raise ValueError(f"{path} is to hold two things: name a file for each.")
+        if place in inputs:
+            raise ValueError(f"{path} is one of the files to read: name another to write.")
+        if is_audio(place):
+            raise ValueError(f"{path} is named as audio: name a file of another kind to write.")
+        if place.exists() and not place.is_file():
+            raise ValueError(f"{path} is a folder, pipe or device: name a file to write.")
+        _try_to_write(path)
+        outputs.add(place)
+
+
+def _try_to_write(path: Path) -> None:
+    temporary = _temporary(Path(os.path.realpath(path)))
+    new = [folder for folder in temporary.parents if not folder.exists()]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _temporary(path).touch()
-        _temporary(path).unlink()
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        temporary.unlink()
     except (FileExistsError, NotADirectoryError):
         raise ValueError(f"{path} cannot be written: {path.parent} is no folder.") from None
     except OSError as error:
         raise ValueError(
             f"{path} cannot be written ({error.strerror}): name another place."
         ) from None
+    finally:
+        for folder in filter(Path.is_dir, new):
+            folder.rmdir()
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -107,6 +133,11 @@ def save_figure(figure: Any, folder: Path | str, name: str) -> Path:
         with atomic(path) as temporary:
             figure.savefig(temporary, dpi=150, metadata=metadata)
     return path
+
+
+def is_audio(path: Path | str) -> bool:
+    """Whether a file's name ends as those of audio do."""
+    return Path(path).suffix.lower() in AUDIO_SUFFIXES
 
 
 def as_text(path: Path | str) -> str:

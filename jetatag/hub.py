@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 ADDRESS = "hf://"
+REMEDY = "(check the name, the connection and, for what is not public, `hf auth login`)"
 
 
 @contextmanager
@@ -26,14 +27,14 @@ def _library(what: str) -> Iterator[ModuleType]:
         raise OSError(_sentence(what, error)) from None
 
 
-def _refuse_nameless(name: str, address: str) -> None:
+def _refuse_nameless(name: str, before: str = "") -> None:
     if not re.fullmatch(r"[^/\s]+/[^/\s]+", name):
-        raise ValueError(f"{address} names no model on the Hub: write {ADDRESS}owner/name.")
+        raise ValueError(f"{before}{name} names no model on the Hub: write {before}owner/name.")
 
 
 def _sentence(what: str, error: Exception) -> str:
     told = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{what}: {told[0].rstrip('.')}."
+    return f"{what}: {told[0].rstrip('.')} {REMEDY}."
 
 
 def fetch(address: str, files: Sequence[str]) -> Path:
@@ -42,7 +43,7 @@ def fetch(address: str, files: Sequence[str]) -> Path:
     Raises `ImportError` without the library, `ValueError` or `OSError` for what it says.
     """
     name, _, revision = address.removeprefix(ADDRESS).partition("@")
-    _refuse_nameless(name, address)
+    _refuse_nameless(name, ADDRESS)
     with _library(f"{address} cannot be fetched") as hub:
         return Path(
             hub.snapshot_download(name, revision=revision or None, allow_patterns=list(files))
@@ -52,7 +53,7 @@ def fetch(address: str, files: Sequence[str]) -> Path:
 def push(folder: Path | str, name: str, private: bool = False) -> str:
     """Upload `folder` as the model owner/name, which is made where there is none; returns its
     address. Raises as `fetch`."""
-    _refuse_nameless(name, name)
+    _refuse_nameless(name)
     with _library(f"{folder} cannot be pushed to {name}") as hub:
         api = hub.HfApi()
         api.create_repo(name, private=private, exist_ok=True)

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -23,8 +23,19 @@ import soundfile
 from tqdm import tqdm
 
 from jetatag.config import checked, refuse_unknown
-from jetatag.datasets.index import files_under, is_audio
-from jetatag.files import alone, atomic, checksum, read_arrays, read_json, write_arrays, write_json
+from jetatag.datasets.index import files_under
+from jetatag.files import (
+    NOT_TEXT,
+    NOT_UTF8,
+    alone,
+    as_text,
+    atomic,
+    checksum,
+    is_audio,
+    read_arrays,
+    write_arrays,
+    write_json,
+)
 from jetatag.queries import classifier_scores, weighted_query
 
 if TYPE_CHECKING:  # it brings torch with it, for which no search has to wait
@@ -34,7 +45,11 @@ By = Literal["space", "classifier"]
 STAMP = ["path", "size", "mtime_ns"]
 """What says that a file is still the one that was read."""
 COLUMNS = {"path": str, "size": int, "mtime_ns": int, "duration_s": float, "title": str}
-FACTS = ("model", "run", "identity", "music", "tags", "vectors", "dim", "generation", "last")
+FACTS = {
+    **dict.fromkeys(("model", "run", "identity", "music"), str),
+    **{"tags": Sequence[str], "vectors": Literal["z_audio", "h"]},
+    **{"dim": int, "generation": int, "last": dict},
+}
 """What `index.json` says: the model in words, its folder and checksum; the music's folder; the tags
 in their order; what the vectors are (z_audio or h) and their size; which generation is the index,
 0 for none yet; and how many files the last building read, kept, dropped and left out."""
@@ -76,12 +91,8 @@ class Index:
             raise FileNotFoundError(
                 f"the index {folder} is unfinished: run its `jetatag index` again, which goes on."
             )
-        try:
-            space = _space(folder, facts)
-            rows = _open_rows(folder / str(facts["generation"]))
-            return cls(folder, facts, rows, space.get("z_query"), space.get("z_centre"))
-        except (OSError, ValueError, KeyError) as error:
-            raise _damaged(folder, str(error).strip("'\"").rstrip(".")) from None
+        space, rows = _space(folder, facts), _open_rows(folder, facts)
+        return cls(folder, facts, rows, space.get("z_query"), space.get("z_centre"))
 
     def __len__(self) -> int:
         return len(self.rows.files)
@@ -126,7 +137,7 @@ class Index:
 
         A file that the index holds is not read; any other is, by `tagger` (or what `load` takes),
         or by the run that made the index. Raises `ValueError` for another run and for what is no
-        use as audio.
+        use as audio, `FileNotFoundError` where that run is gone.
         """
         row = self._row(Path(path))
         if row is not None:
@@ -135,7 +146,7 @@ class Index:
         from jetatag.tagger import Tagger, load
 
         if not isinstance(tagger, Tagger):
-            tagger = load(tagger or self.facts["run"])
+            tagger = load(tagger or self._run())
         refuse_other_run(self.folder, self.facts, tagger)
         try:
             with quiet_decoder():
@@ -184,10 +195,18 @@ class Index:
             )
         return by
 
+    def _run(self) -> str:
+        if not Path(self.facts["run"]).is_dir():
+            raise FileNotFoundError(
+                f"the run that made {self.folder} is no longer at {self.facts['run']}: name it "
+                "with --run."
+            )
+        return self.facts["run"]
+
     def _row(self, path: Path) -> int | None:
         """The row of a file, if the index holds it as it is now."""
         place = Path(os.path.realpath(path.parent), path.name)
-        name = os.path.relpath(place, self.facts["music"])
+        name = as_text(os.path.relpath(place, self.facts["music"]))
         rows = np.flatnonzero(self.rows.files.path == name)
         unchanged = len(rows) and _stamp(path) == tuple(self.rows.files[STAMP[1:]].iloc[rows[0]])
         return int(rows[0]) if unchanged else None
@@ -195,9 +214,12 @@ class Index:
 
 def _facts(folder: Path) -> dict[str, Any]:
     """The facts of an index; `ValueError` where its `index.json` does not hold them."""
-    facts = read_json(folder / "index.json")
-    if not isinstance(facts, dict) or not set(FACTS) <= facts.keys():
-        raise _damaged(folder, "its index.json is not one")
+    try:
+        facts = json.loads((folder / "index.json").read_text())
+        for name, kind in FACTS.items():
+            checked(facts[name], kind, name)
+    except (ValueError, KeyError, TypeError):
+        raise _damaged(folder, "its index.json is not one") from None
     return facts
 
 
@@ -208,17 +230,28 @@ def _damaged(folder: Path, problem: str) -> ValueError:
 
 
 def _space(folder: Path, facts: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """z_query and z_centre of an index; nothing for a run without joint embedding."""
-    return read_arrays(folder / "space.npz") if facts["vectors"] == "z_audio" else {}
+    """z_query (tag, dim) and z_centre (dim,) of an index; nothing for a run without joint
+    embedding."""
+    if facts["vectors"] != "z_audio":
+        return {}
+    expected = {"z_query": (len(facts["tags"]), facts["dim"]), "z_centre": (facts["dim"],)}
+    with suppress(OSError, ValueError):
+        space = read_arrays(folder / "space.npz")
+        if {name: array.shape for name, array in space.items()} == expected:
+            return space
+    raise _damaged(folder, "its space.npz is missing or not one")
 
 
-def _open_rows(folder: Path) -> Rows:
-    """The rows of a generation, arrays mapped into memory; `ValueError` if they do not agree."""
-    arrays = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("vectors", "probs"))
-    rows = Rows(pd.read_parquet(folder / "files.parquet"), *map(np.asarray, arrays))
-    if not len(rows.files) == len(rows.vectors) == len(rows.probs):
-        raise ValueError("its tables do not have the same files")
-    return rows
+def _open_rows(folder: Path, facts: Mapping[str, Any]) -> Rows:
+    """The rows of an index, arrays mapped into memory."""
+    generation = folder / str(facts["generation"])
+    with suppress(OSError, ValueError, EOFError):
+        files = pd.read_parquet(generation / "files.parquet", columns=list(COLUMNS))
+        arrays = [np.load(generation / f"{name}.npy", mmap_mode="r") for name in _widths(facts)]
+        expected = [(len(files), width) for width in _widths(facts).values()]
+        if [array.shape for array in arrays] == expected:
+            return Rows(files, *map(np.asarray, arrays))
+    raise _damaged(folder, f"its folder {generation.name} is not whole")
 
 
 # Exact search
@@ -279,6 +312,7 @@ def build(
     music = Path(os.path.realpath(music))
     out = Path(out) if out else music.with_name(f"{music.name}.index")
     found, links = _found(music)
+    _refuse_other_things(out)
     with alone(out), _no_trace(out):
         facts = _begin(out, tagger, music)
         old = Index.open(out).rows if facts["generation"] else _nothing(facts)
@@ -295,6 +329,13 @@ def build(
         _write_report(out, reasons, links)
         _commit(out, facts, old, _stacked([old, _read_journal(out, facts)]), found)
     return Index.open(out)
+
+
+def _refuse_other_things(out: Path) -> None:
+    """Refuse (`ValueError`) a folder that holds more than an index or what a kill left of one."""
+    there = {path.name for path in out.glob("[!.]*")}
+    if "index.json" not in there and there - {"space.npz"}:
+        raise ValueError(f"{out} holds something that is no index: choose another folder.")
 
 
 @contextmanager
@@ -346,8 +387,6 @@ def _begin(out: Path, tagger: "Tagger", music: Path) -> dict[str, Any]:
         if facts["music"] != str(music) and Path(facts["music"]).is_dir():  # else it was moved
             raise ValueError(f"{out} is the index of {facts['music']}: choose another with --out.")
         return facts | {"music": str(music)}
-    if {path.name for path in out.iterdir()} - {".lock", "space.npz"}:
-        raise ValueError(f"{out} holds something that is no index: choose another folder.")
     joint, n_tags = tagger.config.pair_loss != "none", len(tagger.vocabulary.tags)
     if joint:
         z_query, z_centre = tagger.space()
@@ -371,6 +410,8 @@ def _found(music: Path) -> tuple[pd.DataFrame, list[str]]:
     """The audio files under `music` as a table of STAMP, in order, and the links to folders."""
     if not music.is_dir():
         raise FileNotFoundError(f"{music} is no folder: name the one that holds the music.")
+    if NOT_TEXT in as_text(music):
+        raise ValueError(f"{music}: {NOT_UTF8}.")
     files, links = files_under(music)
     stamps = [(path, *_stamp(music / path)) for path in files if is_audio(path)]
     if not stamps:
@@ -428,22 +469,31 @@ def _read_journal(out: Path, facts: Mapping[str, Any]) -> Rows:
     path, entries, end = out / JOURNAL, [], 0
     path.touch()
     for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            entry = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:
-            entry = None
+        entry = _decoded(line, facts)
         if entry is None:
             os.truncate(path, end)
             break
         entries.append(entry)
         end += len(line)
     files = pd.DataFrame(entries, columns=list(COLUMNS)).astype(COLUMNS)
-    return Rows(files, *(_decoded(entries, *part) for part in _widths(facts).items()))
+    arrays = (
+        np.array([entry[name] for entry in entries], np.float32).reshape(-1, width)
+        for name, width in _widths(facts).items()
+    )
+    return Rows(files, *arrays)
 
 
-def _decoded(entries: list[dict[str, Any]], name: str, width: int) -> np.ndarray:
-    values = b"".join(base64.b64decode(entry[name]) for entry in entries)
-    return np.frombuffer(values, np.float32).reshape(-1, width)
+def _decoded(line: bytes, facts: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A line of the journal, its vectors as arrays; None for what is no whole entry."""
+    try:
+        told = json.loads(line) if line.endswith(b"\n") else {}
+        entry = {name: checked(told[name], kind, name) for name, kind in COLUMNS.items()}
+        for name, width in _widths(facts).items():
+            values = base64.b64decode(told[name], validate=True)
+            entry[name] = np.frombuffer(values, np.float32).reshape(width)
+    except (ValueError, KeyError, TypeError):
+        return None
+    return entry
 
 
 def _widths(facts: Mapping[str, Any]) -> dict[str, int]:

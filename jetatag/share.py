@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from jetatag import hub, results
 from jetatag.datasets import LICENCE_LINKS, LICENCES, SPLITS, TITLES
 from jetatag.extractors.sinc import SincConv
-from jetatag.files import atomic, write_arrays, write_json
+from jetatag.files import atomic, refuse_unwritable, write_arrays, write_json
 from jetatag.heads import JointModel
 from jetatag.runs import Run
 from jetatag.tagger import WEIGHTS, Tagger, load
@@ -52,6 +52,7 @@ def export(
         _onnx_libraries()  # missed before anything is written
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty: choose a new folder.")
+    refuse_unwritable(out / "config.json")
     tagger = load(run, "cpu", extractor, quick=False)
     source, target = Run(tagger.folder, tagger.config), Run(out, tagger.config)
     if source.has(WEIGHTS):  # it has a card, with scores that are not here to be taken again
@@ -214,7 +215,7 @@ starts = np.minimum(edges[:-1], max(0, end - n))
 padded = np.pad(audio, (0, max(0, n - end)))
 windows = np.stack([padded[start : start + n] for start in starts])
 (probs,) = session.run(["probs"], {{"audio": windows}})
-mean = dict(zip(tags, np.average(probs, axis=0, weights=np.diff(edges))))
+mean = dict(zip(tags, np.average(probs, axis=0, weights=np.diff(edges)).tolist()))
 print(sorted(mean.items(), key=lambda item: -item[1])[:5])
 ```"""
 

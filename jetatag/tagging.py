@@ -15,8 +15,15 @@ from tqdm import tqdm
 
 from jetatag.audio import stated_s
 from jetatag.datasets import Vocabulary
-from jetatag.datasets.index import files_under, is_audio
-from jetatag.files import as_text, atomic, refuse_unwritable, write_arrays, write_json
+from jetatag.datasets.index import files_under
+from jetatag.files import (
+    as_text,
+    atomic,
+    is_audio,
+    refuse_unwritable,
+    write_arrays,
+    write_json,
+)
 from jetatag.tagger import Reading
 
 PICTURES = (".png", ".pdf", ".svg")
@@ -86,10 +93,7 @@ class Tagged:
         if self.embeddings and self.embeddings.suffix.lower() != ".npz":
             raise ValueError(f"{self.embeddings} names no npz: end it in .npz.")
         written = [*self._written, *list(self.pictures.values())[:1]]
-        for number, path in enumerate(written):
-            if path in written[:number]:
-                raise ValueError(f"{path} is to hold two things: name a file for each.")
-            refuse_unwritable(path)
+        refuse_unwritable(*written, read=self.files)
 
     def __enter__(self) -> "Tagged":
         return self

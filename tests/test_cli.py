@@ -44,6 +44,28 @@ def test_help_says_what_one_cannot_guess():
     assert "cosine" in told and "geometric mean of the probabilities p" in told
     told = verbs()["tag"].description
     assert f"{SHORTEST_S} s" in told and "silent" in told and "Ctrl-C" in told
+    assert "links to folders, which are not followed" in verbs()["index"].description
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["tag", "no run", "x.wav"], "--top"),
+        (["tag", "no run", "x.wav"], "--workers"),
+        (["index", "no run", "music"], "--workers"),
+        (["search", "no index", "--tags", "a"], "--top"),
+    ],
+)
+def test_numbers_below_one_are_refused_before_anything_is_read(arguments, option, capsys):
+    assert cli.main([*arguments, option, "0"]) == 2
+    assert capsys.readouterr().err == f"jetatag: {option} must be at least 1, not 0.\n"
+
+
+def test_what_the_system_refuses_is_told_without_its_number(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert cli.main(["render", str(tmp_path / "file"), "--clips", "30"]) == 2
+    assert capsys.readouterr().err == f"jetatag: {tmp_path}/file: File exists.\n"
+    assert cli.reason(OSError("the disk is gone")) == "the disk is gone"
 
 
 def test_who_has_no_run_is_told_how_to_make_one(tmp_path, capsys):
@@ -96,6 +118,9 @@ def test_examples_are_commands_that_parse():
         (["reproduce", "--cores", "0"], "argument --cores: must be all or a number from 1, not 0"),
         (["reproduce", "--cores", "x"], "not x"),
         (["completion", "fish"], "choose from"),
+        (["tag", "RUN", ""], "argument PATH: must not be empty; see jetatag tag --help."),
+        (["index", "RUN", ""], "argument FOLDER: must not be empty"),
+        (["search", "x", "--like="], "argument --like: must not be empty"),
     ],
 )
 def test_a_mistake_in_the_arguments_is_one_sentence(arguments, said, capsys):
@@ -123,6 +148,7 @@ def test_scripts_for_shells_know_every_verb(shell, capsys):
         (["search", "x", "--by", "c"], {"classifier"}),
         (["search", "x", "--like", "so"], {"song.mp3"}),
         (["tag", "so"], {"song.mp3"}),
+        (["train", "--config", "so"], {"song.mp3"}),
         (["reproduce", "--preset", "de"], {"demo"}),
     ],
 )

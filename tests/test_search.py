@@ -218,6 +218,28 @@ def test_a_torn_journal_and_half_a_generation_are_made_good(model, music):
     assert len(heard) == 8 - 2 and contents(index) == kept and not journal.exists()
 
 
+def test_a_line_of_the_journal_that_is_no_whole_entry_ends_it(model, music):
+    out = music.with_name("music.index")
+    with pytest.raises(RuntimeError):
+        build(Stopping(model, []), music)
+    first, second, _ = (out / search.JOURNAL).read_text().splitlines(keepends=True)
+    entry = json.loads(second)
+    for wrong in (
+        [entry],
+        {"path": entry["path"]},
+        entry | {"size": "many"},
+        entry | {"vectors": entry["vectors"][:-8]},
+        entry | {"probs": entry["probs"] + entry["probs"]},
+        entry | {"probs": None},
+    ):
+        (out / search.JOURNAL).write_text(first + json.dumps(wrong) + "\n" + second)
+        rows = search._read_journal(out, json.loads((out / "index.json").read_text()))
+        assert len(rows.files) == 1 and (out / search.JOURNAL).read_text() == first
+    heard = []
+    build(Watched(model, heard), music)
+    assert len(heard) == 8 - 1
+
+
 class Stopping(Watched):
     def read_files(self, paths, workers):
         for number, told in enumerate(super().read_files(paths, workers)):
@@ -257,18 +279,21 @@ def test_what_cannot_be_indexed_is_said_in_one_sentence(model, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.mp3").write_text("no music")
+    (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     for kind, music, out, said in (
         (FileNotFoundError, "nowhere", "index", "is no folder"),
         (FileNotFoundError, "empty", "index", "holds no audio"),
         (ValueError, "bad", "index", "none of the 1 audio files .* the first, a.mp3: unreadable"),
+        (ValueError, os.fsdecode(b"caf\xe9"), "index", NOT_UTF8),
         (ValueError, "bad", "full", "holds something that is no index"),
     ):
         with pytest.raises(kind, match=said) as told:
             build(model, tmp_path / music, tmp_path / out)
         assert "\n" not in str(told.value)
-    assert not (tmp_path / "index").exists() and (tmp_path / "full" / "thesis.tex").exists()
+    assert not (tmp_path / "index").exists()
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]
 
 
 def test_what_fails_leaves_no_folder_unless_there_is_something_to_go_on_with(
@@ -344,6 +369,33 @@ def test_more_like_this(model, run, music, tmp_path):
     assert index.like(music / "b.wav", tagger=model).path[0] == same
 
 
+def test_what_a_kill_left_of_the_first_file_is_no_hindrance(model, music, tmp_path):
+    (tmp_path / "index").mkdir()
+    for name in (".lock", "space.npz", ".index.partial.json"):
+        (tmp_path / "index" / name).write_text("half")
+    assert len(build(model, music, tmp_path / "index")) == 7
+
+
+def test_like_a_file_whose_name_is_no_text(model, run, music, capsys):
+    index = build(model, music)
+    odd = Path(os.fsdecode(os.fsencode(music) + b"/caf\xe9.wav"))
+    shutil.copy(music / "b.wav", odd)
+    assert cli.main(["search", str(index.folder), "--like", str(odd), "--top", "1"]) == 0
+    assert "copy of b.wav" in capsys.readouterr().out
+
+
+def test_like_another_file_where_the_run_was_moved(tmp_path, run, music, capsys):
+    moved = shutil.copytree(run.folder, tmp_path / "run")
+    index = build(jetatag.load(moved, device="cpu"), music)
+    outside = shutil.copy(music / "b.wav", tmp_path / "outside.wav")
+    moved.rename(tmp_path / "elsewhere")
+    command = ["search", str(index.folder), "--like", str(outside)]
+    assert cli.main(command) == 2
+    told = f"jetatag: the run that made {index.folder} is no longer at {moved}: name it with --run."
+    assert capsys.readouterr().err.splitlines()[-1] == told
+    assert cli.main([*command, "--run", str(tmp_path / "elsewhere")]) == 0
+
+
 def test_a_run_without_a_space_ranks_by_its_classifier_and_features(other_run, music):
     index = build(jetatag.load(other_run.folder, device="cpu"), music)
     tag = index.facts["tags"][1]
@@ -365,10 +417,14 @@ def test_mistakes_in_a_search_are_one_sentence(model, music, capsys):
         (["--tags", f"{tag}, -{tag}"], f"'{tag}' is asked twice"),
         (["--tags", " , "], "no tag has a weight"),
         (["--tags", f"{tag}:nan"], "must be a finite number"),
-        (["--tags", tag, "--top", "0"], "top must be at least 1"),
+        (["--tags", tag, "--top", "0"], "--top must be at least 1"),
         (["--tags", "-"], "'-' names no tag: write one, like piano, piano:0.5 or -piano"),
         (["--tags", f"{tag}, :2"], "':2' names no tag"),
-        (["--tags", tag, "--m3u", str(music)], "is a folder: name a file to write"),
+        (["--tags", tag, "--m3u", str(music)], "is a folder, pipe or device: name a file"),
+        (["--tags", tag, "--m3u", "z", "--json", "z"], "z is to hold two things: name a file"),
+        (["--tags", tag, "--json", f"{index.folder}/index.json"], "is one of the files to read"),
+        (["--like", f"{music}/b.wav", "--m3u", f"{music}/b.wav"], "is one of the files to read"),
+        (["--tags", tag, "--m3u", f"{music}/a/x.flac"], "is named as audio"),
         (["--like", str(music / "nowhere.wav")], "nowhere.wav: audio file missing"),
         (["--like", str(music / "b.wav"), "--by", "space"], "--by is for --tags"),
     ):
@@ -380,17 +436,65 @@ def test_mistakes_in_a_search_are_one_sentence(model, music, capsys):
     assert "is no index: make one with" in capsys.readouterr().err
 
 
-def test_a_damaged_index_is_told(model, music):
-    index = build(model, music)
-    (index.folder / "1" / "vectors.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(ValueError, match="is damaged"):
-        Index.open(index.folder)
-    (index.folder / "index.json").write_text('{"generation": 1}')
-    for action in (lambda: Index.open(index.folder), lambda: build(model, music)):
-        with pytest.raises(
-            ValueError, match=r"is damaged \(its index.json is not one\): delete it"
-        ):
+def torn(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def narrow(path):
+    np.save(path, np.load(path)[:, 1:])
+
+
+def other_space(path):
+    with np.load(path) as arrays:
+        changed = {"z_query": arrays["z_query"][1:], "z_centre": arrays["z_centre"]}
+    np.savez(path, **changed)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "problem"),
+    [
+        ("1/vectors.npy", torn, "its folder 1 is not whole"),
+        ("1/vectors.npy", narrow, "its folder 1 is not whole"),
+        ("1/probs.npy", narrow, "its folder 1 is not whole"),
+        ("1/probs.npy", lambda path: path.write_bytes(b""), "its folder 1 is not whole"),
+        ("1/files.parquet", Path.unlink, "its folder 1 is not whole"),
+        ("space.npz", Path.unlink, "its space.npz is missing or not one"),
+        ("space.npz", torn, "its space.npz is missing or not one"),
+        ("space.npz", other_space, "its space.npz is missing or not one"),
+        ("index.json", torn, "its index.json is not one"),
+        ("index.json", lambda path: path.write_text("[]"), "its index.json is not one"),
+        ("index.json", lambda path: path.write_text('{"dim": 8}'), "its index.json is not one"),
+    ],
+)
+def test_a_damaged_index_is_told_with_one_remedy(model, music, name, damage, problem):
+    folder = build(model, music).folder
+    damage(folder / name)
+    expected = (
+        f"the index {folder} is damaged ({problem}): delete it and run `jetatag index` again."
+    )
+    for action in (lambda: Index.open(folder), lambda: build(model, music)):
+        with pytest.raises(ValueError, match=re.escape(expected)) as told:
             action()
+        assert str(told.value) == expected
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"tags": "rock"}, {"tags": [1]}, {"dim": "8"}, {"generation": None}, {"last": []}, {"run": 1}],
+)
+def test_facts_of_another_type_are_damage(model, music, changed):
+    index = build(model, music)
+    (index.folder / "index.json").write_text(json.dumps(index.facts | changed))
+    with pytest.raises(ValueError, match=r"its index\.json is not one"):
+        Index.open(index.folder)
+
+
+def test_an_unfinished_index_without_its_space_is_damaged(model, music):
+    with pytest.raises(RuntimeError):
+        build(Stopping(model, []), music)
+    (music.with_name("music.index") / "space.npz").unlink()
+    with pytest.raises(ValueError, match=r"its space\.npz is missing .* run `jetatag index` again"):
+        build(model, music)
 
 
 def test_tags_are_read_with_signs_and_weights():

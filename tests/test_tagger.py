@@ -17,7 +17,7 @@ from scored import finished_run
 import jetatag
 from jetatag import cli, figures, listening, tagger, tagging
 from jetatag.audio import load, resample, resample_blocks, stated_s, stream
-from jetatag.files import NOT_UTF8
+from jetatag.files import NOT_UTF8, refuse_unwritable, write_json
 from jetatag.listening import cut, rechunk
 from jetatag.runs import Run
 from jetatag.store import as_heard, build
@@ -94,7 +94,7 @@ def test_what_is_wrong_late_in_a_file_is_said_all_the_same(tmp_path, monkeypatch
     audio[-1] = np.nan
     write(tmp_path / "nan.wav", audio, RATE, subtype="FLOAT")
     write(tmp_path / "silent.wav", np.zeros(40_000), RATE)
-    for name, reason in (("nan.wav", "not numbers"), ("silent.wav", "silent")):
+    for name, reason in (("nan.wav", "not numbers"), ("silent.wav", r"silent \(mixed to mono\)")):
         with pytest.raises(ValueError, match=reason):
             list(stream(tmp_path / name, RATE))
 
@@ -357,10 +357,11 @@ def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
         ([str(tmp_path), one], "is no run folder"),
         ([str(run.folder), several, "--taggram", "x.png"], "4 files make as many pictures"),
         ([str(run.folder), one, "--taggram", "x"], "x names no picture: end it in .png or"),
-        ([str(run.folder), one, "--csv", none], "is a folder: name a file to write"),
+        ([str(run.folder), one, "--csv", none], "is a folder, pipe or device: name a file"),
         ([str(run.folder), one, "--json", f"{one}/x"], f"x cannot be written: {one} is no folder"),
         ([str(run.folder), one, "--parquet", "/proc/x"], "/proc/x cannot be written (No such"),
-        ([str(run.folder), one, "--json", "x", "--csv", "x"], "x is to hold two things"),
+        ([str(run.folder), one, "--json", "x", "--csv", "./x"], "x is to hold two things"),
+        ([str(run.folder), one, "--csv", str(folder / "c.ogg")], "c.ogg is named as audio: name"),
         ([str(run.folder), one, "--embeddings", "x.txt"], "x.txt names no npz: end it in .npz"),
         ([str(run.folder), none], "holds no audio files"),
         ([str(run.folder), one, "--device", "tpu"], "device 'tpu' cannot be used"),
@@ -370,6 +371,39 @@ def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
         assert cli.main(["tag", *arguments]) == 2
         error = capsys.readouterr().err
         assert told in error and error.count("\n") == 1
+
+
+def test_outputs_destroy_nothing(tmp_path):
+    song, loop = tmp_path / "song", tmp_path / "loop"
+    song.write_text("music")
+    (tmp_path / "link").symlink_to(song)
+    (tmp_path / "link.csv").symlink_to(tmp_path / "new.wav")
+    os.mkfifo(tmp_path / "pipe")
+    loop.symlink_to(loop)
+    for outputs, told in (
+        (["link"], "link is one of the files to read: name another to write"),
+        (["a/x.csv", "a/../a/x.csv"], "x.csv is to hold two things"),
+        (["out.FLAC"], "out.FLAC is named as audio"),
+        (["link.csv"], "link.csv is named as audio"),
+        (["pipe"], "pipe is a folder, pipe or device: name a file to write"),
+        (["/dev/null"], "is a folder, pipe or device"),
+        (["a/b/../" + 300 * "x"], r"cannot be written \(File name too long\)"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            refuse_unwritable(*(tmp_path / path for path in outputs), read=[song])
+    refuse_unwritable(tmp_path / "a" / "b" / "x.csv", tmp_path / "y.csv", read=[song])
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"song", "loop", "link", "link.csv", "pipe"} and song.read_text() == "music"
+
+
+def test_a_link_that_is_written_through_stays(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.json").symlink_to("there/x.json")
+    for value in (1, 2):  # to nowhere, and to a file
+        write_json(tmp_path / "link.json", value)
+        assert (tmp_path / "link.json").is_symlink()
+        assert (tmp_path / "there" / "x.json").read_text() == f"{value}\n"
+    assert len(list(tmp_path.rglob("*"))) == 3
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from jetatag.config import refuse_unknown
 from jetatag.datasets._splits import grouped_split
 from jetatag.datasets._tables import sift
 from jetatag.datasets._user_tables import read_table, relative_paths, shown
-from jetatag.datasets.index import Index, Vocabulary, files_under, is_audio, warn, warn_about
-from jetatag.files import NOT_TEXT, NOT_UTF8
+from jetatag.datasets.index import Index, Vocabulary, files_under, warn, warn_about
+from jetatag.files import NOT_TEXT, NOT_UTF8, is_audio
 
 TASKS = ("multilabel", "multiclass")
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}

@@ -12,15 +12,10 @@ import numpy as np
 import pandas as pd
 
 from jetatag.config import refuse_unknown
-from jetatag.files import as_text
+from jetatag.files import as_text, is_audio
 
 SPLITS = ("train", "valid", "test")
 LEFT_OUT_COLUMNS = ["clip_id", "path", "reason"]
-AUDIO_SUFFIXES = {
-    *(".mp3", ".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd"),
-    *(".caf", ".w64", ".rf64", ".mp2"),
-    *(".m4a", ".aac", ".wma"),  # not decoded, but counted as unreadable rather than overlooked
-}
 
 
 class DataWarning(UserWarning):
@@ -108,11 +103,6 @@ def files_under(root: Path) -> tuple[list[str], list[str]]:
 def audio_files(root: Path) -> list[str]:
     """Those of `files_under` that are audio by their name."""
     return [path for path in files_under(root)[0] if is_audio(path)]
-
-
-def is_audio(path: str) -> bool:
-    """Whether a file's name ends as those of audio do."""
-    return Path(path).suffix.lower() in AUDIO_SUFFIXES
 
 
 def warn_about(index: Index, why: str = "") -> Index:
