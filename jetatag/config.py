@@ -83,7 +83,7 @@ def checked(value: Any, annotation: Any, name: str) -> Any:
     if dataclasses.is_dataclass(annotation) and isinstance(value, Mapping):
         return annotation.from_dict(value)
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) < 2**1023 else math.inf
     if annotation is float and isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be a finite number, not {value}.")
     if not isinstance(value, annotation) or (annotation is int and isinstance(value, bool)):

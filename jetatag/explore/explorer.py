@@ -1,6 +1,7 @@
 """The explorer: what a user has set, shown live where there are widgets and else as a picture."""
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from jetatag import figures
 from jetatag.config import checked, refuse_unknown
 from jetatag.explore.browser import Echo
 from jetatag.explore.clips import Clips, mean_of_carriers
-from jetatag.files import read_json, refuse_unwritable, write_json
+from jetatag.files import refuse_unwritable, write_json
 
 START = {
     "layout": "umap",
@@ -42,7 +43,8 @@ class Explorer:
     `state` says what to begin with (see `START`); what is then set can be read from it. With
     `keep`, a JSON file, it is written there at every change and read from there at the beginning,
     so that a notebook that is opened again shows what it showed. Without a browser (papermill,
-    nbconvert) the same cell leaves the figure of the maps.
+    nbconvert) the same cell leaves the figure of the maps. Raises `ValueError` for what cannot be
+    set, and for a file that keeps no state of these clips.
     """
 
     def __init__(
@@ -53,7 +55,8 @@ class Explorer:
         seed: int = 0,
     ) -> None:
         self.clips, self.keep, self.seed = clips, Path(keep) if keep else None, seed
-        self.state = valid({**START, "tag": clips.tags[0], **(state or {})}, clips.tags)
+        given = checked(state or {}, Mapping, "the explorer's state")
+        self.state = valid({**START, "tag": clips.tags[0], **given}, clips.tags)
         if self.keep:
             refuse_unwritable(self.keep)
             self.state |= self._kept()
@@ -63,9 +66,9 @@ class Explorer:
         if not self.keep.is_file():
             return {}
         try:
-            kept = checked(read_json(self.keep), dict, "the explorer's state")
+            kept = checked(json.loads(self.keep.read_text()), dict, "the explorer's state")
             return valid({**self.state, **kept}, self.clips.tags)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             told = str(error).rstrip(".")
             raise ValueError(
                 f"{self.keep} keeps no state of these clips ({told}): delete it, or keep another."

@@ -1,6 +1,7 @@
 """Maps of a run's spaces side by side: the same clips and tags in each, chosen together."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -26,7 +27,7 @@ WIDTH = 300
 room for all in a row, some lie below."""
 SLIM = {"pointSizeSelected": 0, "pointOutlineWidth": 1}
 """How much its ring, in pixels, adds to a point that is selected, where points are many."""
-BESIDE = "0 64px 0 32px"
+BESIDE = "0 90px 0 64px"
 """Room for what is told of a point at the outer edges of the maps."""
 BUTTONS = ["pan_zoom", "lasso", "divider", "full_screen", "reset"]
 TITLES = {Z: "z, the shared space"}
@@ -66,9 +67,13 @@ class Maps:
         self.box.layout.grid_template_rows = "auto"  # as high as they are: nothing to scroll
         for each in (self.box, *self.box.children):
             each.layout.overflow = "visible"  # what is told of a point may lie over the next map
+        for each in self.box.children:
+            each.add_class("jetatag-map")
         self.box.layout.padding = BESIDE
         # The others follow the one that was touched, so that one of them tells all.
-        self.first.widget.selection = again(chosen)
+        for one in self.scatters.values():
+            one.widget.observe(partial(self._doubled, one.widget), "selection")
+        self.first.widget.selection = chosen
         self.first.widget.observe(self._selected, "selection")
         self.first.widget.observe(self._hovered, "hovering")
 
@@ -76,11 +81,15 @@ class Maps:
     def first(self) -> jscatter.Scatter:
         return next(iter(self.scatters.values()))
 
+    def _doubled(self, widget: Any, change: Mapping[str, Any]) -> None:
+        """Select a single point twice, so that another click on it is a change, too."""
+        if len(chosen := numbers(change["new"])) == 1:
+            widget.selection = chosen * 2
+
     def _selected(self, change: Mapping[str, Any]) -> None:
         chosen = numbers(change["new"])
-        if len(chosen) < 2 or chosen != again(chosen[:1]):
-            self.on_select(chosen)
-            self.first.widget.selection = again(chosen)
+        if len(chosen) != 1:  # which is about to be doubled, or was
+            self.on_select(list(dict.fromkeys(chosen)))
 
     def _hovered(self, change: Mapping[str, Any]) -> None:
         if change["new"] not in (None, -1, self.hovered):
@@ -143,11 +152,6 @@ class Maps:
 
 def numbers(selection: np.ndarray | None) -> list[int]:
     return [] if selection is None else [int(number) for number in selection]
-
-
-def again(chosen: list[int]) -> list[int]:
-    """The same choice, of a single point so that another click on it is a change, too."""
-    return chosen * 2 if len(chosen) == 1 else chosen
 
 
 def tooltips(clips: Clips) -> pd.DataFrame:

@@ -29,10 +29,13 @@ if TYPE_CHECKING:
 LAYOUTS = {"UMAP": "umap", "t-SNE": "tsne", "first principal axes": "pca"}
 TOP = 50
 """Clips in a ranking."""
-HIDE_PICTURE = """<style>
+STYLE = """<style>
 .jp-OutputArea-child:has(+ .jp-OutputArea-child .jetatag-explorer) { display: none }
+.jetatag-map { position: relative }
+.jetatag-map:hover { z-index: 1 }
 </style>"""
-"""The picture comes right before the widgets; without them it is seen again."""
+"""The picture comes right before the widgets; without them it is seen again. What is told of a
+point lies over the other maps."""
 
 
 class Panel:
@@ -71,7 +74,7 @@ class Panel:
         )
         asking = row(self.sliders.box, self.in_space.box, self.by_classifier.box)
         below = row(self.player.box, self.selection.box)
-        box = VBox([HTML(HIDE_PICTURE), bar, self.maps.box, asking, below])
+        box = VBox([HTML(STYLE), bar, self.maps.box, asking, below])
         box.layout.overflow = "visible"
         return box.add_class("jetatag-explorer")
 
@@ -124,6 +127,8 @@ class Panel:
             return
         self.explorer.change(clip=str(self.clips.clip_ids[clip]))
         self.maps.point_at(clip)
+        for listing in (self.in_space, self.by_classifier, self.selection.listing):
+            listing.leave(clip)
         self.player.show(clip)
 
 
@@ -195,6 +200,11 @@ class Listing:
         self.list.observe(lambda change: on_pick(change["new"]), "value")
         self.box = VBox([self.heading, self.list])
 
+    def leave(self, clip: int) -> None:
+        """Let go of what was picked where it is not this clip, so that it can be picked again."""
+        if self.list.value != clip:
+            self.list.value = None
+
     def tell(self, chosen: Iterable[int]) -> None:
         lines = [
             (f"{place}. {self.clips.titles[clip]} · {self.clips.true_tags(clip)}", int(clip))
@@ -211,7 +221,7 @@ class Player:
         self.sound = Sound()
         self.like = Button(description="more like this", icon="search", disabled=True)
         self.like.on_click(lambda _: on_like())
-        self.picture = Image(format="png", layout=Layout(max_width="100%", display="none"))
+        self.picture = Image(format="png", layout=Layout(max_width="100%", visibility="hidden"))
         sound = [self.sound] if clips.store else []
         self.box = VBox([self.about, *sound, self.like, self.picture])
 
@@ -219,14 +229,14 @@ class Player:
         """Show a clip, and play it unless there is no store or it is not wanted."""
         self._tell(clip, play)
         self.picture.value = png(self.clips.figure(clip))  # last, for drawing takes longest
-        self.picture.layout.display = None
+        self.picture.layout.visibility = "visible"
 
     def play(self, clip: int) -> None:
         """Play a clip in passing, without its picture."""
-        self.picture.layout.display = "none"
         self._tell(clip, True)
 
     def _tell(self, clip: int, play: bool) -> None:
+        self.picture.layout.visibility = "hidden"  # for it is of another
         lines = {"true": self.clips.true_tags(clip), "predicted": self.clips.predicted_tags(clip)}
         told = "".join(f"<br>{name}: {escape(tags)}" for name, tags in lines.items())
         self.about.value = f"<b>{escape(self.clips.titles[clip])}</b>{told}"
