@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """`jetatag.load`, which brings torch with it, is imported when it is asked for."""
     if name == "load":
-        from jetatag.tagger import load
+        from jetatag.apps.tagger import load
 
         return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

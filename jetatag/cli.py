@@ -16,9 +16,11 @@ from typing import Any, NoReturn
 
 import yaml
 
-from jetatag import __version__, grid
-from jetatag.config import PRESETS, RunConfig, checked, preset, read_yaml, refuse_unknown
+from jetatag import __version__
+from jetatag.checks import checked, refuse_unknown
+from jetatag.config import PRESETS, RunConfig, preset, read_yaml
 from jetatag.files import alone, printable, refuse_unwritable
+from jetatag.grid import runner
 
 
 def say(sentence: object) -> None:
@@ -47,18 +49,18 @@ def reproduce(
     Snakemake `profile`, such as a cluster's, its jobs run where that says. Only what is missing
     runs. Where runs fail, each data set's tables are made of those it has. Returns the exit status.
     """
-    notebooks = grid.find_notebooks()
-    grid.check_profile(profile)
+    notebooks = runner.find_notebooks()
+    runner.check_profile(profile)
     values = read_yaml(notebooks / "params" / f"{name}.yaml")
-    values |= grid.own_data(name, data, dataset)
+    values |= runner.own_data(name, data, dataset)
     values |= dict(_change(text) for text in changes)
-    grid.check_parameters(values, sorted(notebooks.glob("0*.ipynb")))
-    for own in grid.by_dataset(values).values():
-        grid.check_data(own)
-        grid.check_store(own)
+    runner.check_parameters(values, sorted(notebooks.glob("0*.ipynb")))
+    for own in runner.by_dataset(values).values():
+        runner.check_data(own)
+        runner.check_store(own)
     with alone(values["runs"]):
-        status, used = grid.run_grid(notebooks, values, cores, profile)
-    for sentence in grid.failures(values, used):
+        status, used = runner.run_grid(notebooks, values, cores, profile)
+    for sentence in runner.failures(values, used):
         say(sentence)
     if (Path(values["runs"]) / "results.parquet").is_file():
         show_results(Path(values["runs"]))
@@ -128,10 +130,12 @@ def train_run(path: Path, changes: list[str], until: str | None) -> int:
     name, store, runs = (checked(values.pop(place), str, place) for place in places)
     config = preset(name, **values)
 
-    from jetatag import compute, predict, train
-    from jetatag.results import score_table
-    from jetatag.runs import Run, banner
-    from jetatag.store import AudioStore
+    from jetatag.data.store import AudioStore
+    from jetatag.evaluation import predict
+    from jetatag.evaluation.results import score_table
+    from jetatag.training import device as compute
+    from jetatag.training import train
+    from jetatag.training.runs import Run, banner
 
     audio = AudioStore.open(store)
     with compute.launch(config).rank_zero_first():  # the first begins the run, the others join it
@@ -164,8 +168,8 @@ def tag(
 ) -> int:
     """Print the most probable tags of every file and write `outputs`, as `tagging.Tagged` names
     them; returns the exit status, 1 where a file could not be read and 130 for Ctrl-C."""
-    from jetatag import tagger, tagging
-    from jetatag.audio import quiet_decoder
+    from jetatag.apps import tagger, tagging
+    from jetatag.data.audio import quiet_decoder
 
     refuse_below_one(top=top, workers=workers)
     loaded, (files, links) = tagger.load(model, device), tagging.audio_paths(paths)
@@ -191,7 +195,7 @@ def tag(
 
 def tag_line(row: Mapping[str, Any], top: int) -> str:
     """A file on one line: its most probable tags, or what is wrong with it."""
-    from jetatag.tagging import as_json
+    from jetatag.apps.tagging import as_json
 
     told = list(as_json(row)["tags"].items())[:top]
     tags = " · ".join(f"{tag} {prob:.2f}" for tag, prob in told)
@@ -201,7 +205,7 @@ def tag_line(row: Mapping[str, Any], top: int) -> str:
 def index(model: str, music: Path, out: Path | None, workers: int | None, device: str) -> int:
     """Build or extend an index of a folder of music and say what was done; returns the exit
     status."""
-    from jetatag import search, tagger
+    from jetatag.apps import search, tagger
 
     refuse_below_one(workers=workers)
     made = search.build(tagger.load(model, device), music, out, workers)
@@ -223,7 +227,7 @@ def search(
 ) -> int:
     """Print what an index holds nearest to tags or to a file, and write playlists; returns the exit
     status."""
-    from jetatag.search import Index, parse_tags, write_hits, write_m3u
+    from jetatag.apps.search import Index, parse_tags, write_hits, write_m3u
 
     refuse_below_one(top=top)
     opened = Index.open(folder)
@@ -257,7 +261,7 @@ def shown(path: Path) -> str:
 
 def export(model: str, out: Path, onnx: bool) -> int:
     """Write a finished run as a folder to give away; returns the exit status."""
-    from jetatag import share
+    from jetatag.apps import export as share
 
     for path in sorted(share.export(model, out, onnx).iterdir()):
         print(f"{path}: {size_of(path)}")
@@ -272,7 +276,7 @@ def size_of(path: Path) -> str:
 
 def push(folder: Path, name: str, private: bool) -> int:
     """Upload an exported model to the Hugging Face Hub; returns the exit status."""
-    from jetatag import share
+    from jetatag.apps import export as share
 
     print(share.push(folder, name, private))
     return 0
@@ -280,7 +284,7 @@ def push(folder: Path, name: str, private: bool) -> int:
 
 def list_runs(folder: Path) -> int:
     """Print one line for every run under `folder`; returns the exit status."""
-    from jetatag.runs import listing
+    from jetatag.training.runs import listing
 
     print(listing(folder).to_string(index=False, float_format="{:.3f}".format))
     return 0
@@ -288,7 +292,7 @@ def list_runs(folder: Path) -> int:
 
 def report_runs(runs: list[Path], out: Path, store: Path | None) -> int:
     """Write the HTML page of the runs under `runs` and say where it is; returns the exit status."""
-    from jetatag import report
+    from jetatag.grid import report
 
     refuse_unwritable(out)
     shown_runs, without = report.write(runs, out, store)
@@ -301,7 +305,7 @@ def report_runs(runs: list[Path], out: Path, store: Path | None) -> int:
 
 def render(folder: Path, clips: int, seconds: float, seed: int) -> int:
     """Write the built-in data set; returns the exit status."""
-    from jetatag.datasets import rendered
+    from jetatag import rendered
 
     rendered.write(folder, clips, seconds, seed)
     print(f"{folder}: {clips:,} clips of {seconds:g} s in MagnaTagATune's layout, with their tags")
@@ -312,8 +316,8 @@ def import_original(
     folder: Path, tags: Path, store: Path | None, runs: Path, pair_loss: str
 ) -> int:
     """Make a run of the authors' SavedModels and say what it is; returns the exit status."""
-    from jetatag import original
-    from jetatag.store import AudioStore
+    from jetatag.data.store import AudioStore
+    from jetatag.original import importing as original
 
     names = original.read_tags(tags)
     prepared = AudioStore.open(store) if store else None

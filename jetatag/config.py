@@ -1,15 +1,15 @@
 """What a run is: frozen settings that refuse nonsense, and the presets."""
 
 import dataclasses
-import difflib
-import math
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, get_args, get_type_hints
 
 import yaml
+
+from jetatag.checks import checked, refuse_unknown
 
 Method = Literal[
     "je",
@@ -47,56 +47,6 @@ Extractor = Literal[
 
 PAPER_CROPS = dict.fromkeys(get_args(Extractor), 59_049) | {"harmonic_cnn": 80_000}
 """Samples a crop in Lee & Cho 2021, 16 kHz."""
-
-
-def refuse_unknown(names: Iterable[str], valid: Iterable[str], what: str) -> None:
-    """Raise one sentence (`ValueError`) for the first of `names` that `valid` does not hold."""
-    valid = list(valid)
-    for name in names:
-        if name not in valid:
-            near = difflib.get_close_matches(str(name), valid, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(f"unknown {what} {name!r}{hint}: choose from {', '.join(valid)}.")
-
-
-def checked(value: Any, annotation: Any, name: str) -> Any:
-    """Return `value` as `annotation` wants it, or raise one sentence (`ValueError`).
-
-    Whole numbers pass for floats and lists for tuples; text never passes for a number (`1e-3`
-    is text in YAML, `1.0e-3` a number) and true/false never for an integer.
-    """
-    if get_origin(annotation) is Literal:
-        refuse_unknown([value], get_args(annotation), name)
-        return value
-    if isinstance(annotation, types.UnionType):
-        kinds = get_args(annotation)
-        fitting = [kind for kind in kinds if isinstance(value, get_origin(kind) or kind)]
-        if not fitting:
-            told = " or ".join(kind.__name__.removesuffix("Type") for kind in kinds)
-            told = told.replace("Sequence", "list")
-            raise ValueError(f"{name} must be of type {told}, not {value!r}.")
-        return checked(value, fitting[0], name)
-    if get_origin(annotation) in (tuple, Sequence):
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"{name} must be a list, not {value!r}.")
-        return tuple(checked(item, get_args(annotation)[0], name) for item in value)
-    if dataclasses.is_dataclass(annotation) and isinstance(value, Mapping):
-        return annotation.from_dict(value)
-    if annotation is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value) if abs(value) < 2**1023 else math.inf
-    if annotation is float and isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, not {value}.")
-    if not isinstance(value, annotation) or (annotation is int and isinstance(value, bool)):
-        hint = " (in YAML write 1.0e-3, not 1e-3)" if annotation is float else ""
-        raise ValueError(f"{name} must be of type {annotation.__name__}, not {value!r}{hint}.")
-    return value
-
-
-def check_arguments(function: Callable, values: Mapping[str, Any]) -> None:
-    """Refuse (`ValueError`) the first of `values` that is not as `function` annotates it."""
-    annotations = get_type_hints(function)
-    for name, value in values.items():
-        checked(value, annotations[name], name)
 
 
 class Settings:
@@ -160,7 +110,7 @@ class RunConfig(Settings):
     no_je as it was after its best validation epoch; bce_two_stage: stage 1 a linear layer and
     binary cross-entropy, stage 2 as je; je_shuffled: je whose stage 1 hears other clips' tags."""
     pair_loss: PairLoss = "cosine"
-    """What ties music to tags in stage 1 (see jetatag.losses); none for methods without stage 1."""
+    """What ties music to tags in stage 1 (`joint.losses`); none where there is no stage 1."""
     extractor: Extractor = "harmonic_cnn"
     """Which network turns a waveform into features; own: the module given to `train`, which knows
     its form and width itself."""

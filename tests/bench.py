@@ -28,19 +28,21 @@ import soxr
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from jetatag import audio, baselines, metrics, search, tagger
-from jetatag.compute import extract, launch, place
+from jetatag import metrics, rendered
+from jetatag.apps import search, tagger
 from jetatag.config import Phase, RunConfig, preset
-from jetatag.crops import Crops
-from jetatag.datasets import Index, Vocabulary, load, rendered
+from jetatag.data import Index, Vocabulary, audio, load
+from jetatag.data.crops import Crops
+from jetatag.data.store import AudioStore, build
+from jetatag.evaluation import baselines
 from jetatag.extractors import EXTRACTORS
 from jetatag.files import write_arrays, write_json
-from jetatag.heads import build_model
-from jetatag.methods import METHODS, STAGE1, kept_epochs, phases_by_epoch
-from jetatag.optimizers import build_optimizer
-from jetatag.runs import Run, peak_memory_mib
-from jetatag.store import AudioStore, build
-from jetatag.train import StageLosses, train, train_step
+from jetatag.joint.heads import build_model
+from jetatag.joint.methods import METHODS, STAGE1, kept_epochs, phases_by_epoch
+from jetatag.training.device import extract, launch, place
+from jetatag.training.optimizers import build_optimizer
+from jetatag.training.runs import Run, peak_memory_mib
+from jetatag.training.train import StageLosses, train, train_step
 
 SECONDS, MIN_ROUNDS = 8.0, 7
 """How long each small measurement goes on, and how often it is taken at least."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from layouts import write_mtat
 
-from jetatag import config, store
-from jetatag.datasets import mtat
+from jetatag import config
+from jetatag.data import mtat, store
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from jetatag.datasets import dcase2017, speech_commands
+from jetatag.data import dcase2017, speech_commands
 
 Rows = Iterable[tuple[str, str]]
 DCASE_RATE = 44_100

@@ -7,12 +7,12 @@ import torch
 
 from jetatag import metrics
 from jetatag.config import RunConfig
-from jetatag.heads import JointModel, build_model
-from jetatag.methods import METHODS
-from jetatag.predict import describe
-from jetatag.queries import choose_queries
-from jetatag.runs import Run
-from jetatag.store import AudioStore
+from jetatag.data.store import AudioStore
+from jetatag.evaluation.predict import describe
+from jetatag.joint.heads import JointModel, build_model
+from jetatag.joint.methods import METHODS
+from jetatag.metrics.queries import choose_queries
+from jetatag.training.runs import Run
 
 
 def finished_run(parent, config: RunConfig, store: AudioStore, seed: int = 0) -> Run:

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import soxr
 
-from jetatag.audio import AudioError, load, resample, unstated_samples
+from jetatag.data.audio import AudioError, load, resample, unstated_samples
 
 
 def test_channels_are_averaged_and_the_rate_is_kept(tmp_path):
@@ -138,8 +138,8 @@ def test_a_full_disk_for_temporary_files_is_no_fault_of_the_file(tmp_path, monke
 def test_a_failing_disk_is_no_fault_of_the_file(tmp_path, monkeypatch):
     """libsndfile only says that something was wrong with the system, or finds the file short."""
     file = write_mp3(tmp_path / "a.mp3").open("rb", buffering=0)
-    monkeypatch.setattr("jetatag.audio._opened", lambda path: file)
-    monkeypatch.setattr("jetatag.audio.ForwardFile", raising(soundfile.LibsndfileError(2)))
+    monkeypatch.setattr("jetatag.data.audio._opened", lambda path: file)
+    monkeypatch.setattr("jetatag.data.audio.ForwardFile", raising(soundfile.LibsndfileError(2)))
     monkeypatch.setattr(Path, "open", raising(OSError(errno.EIO, "Input/output error")))
     with pytest.raises(OSError, match="Input/output error"):
         load(tmp_path / "a.mp3", 16_000)

@@ -14,11 +14,10 @@ import pytest
 import soundfile
 from layouts import RATE, TAGS, noisy_tone, write_mtat, write_tsv
 
-from jetatag import store
-from jetatag.datasets import DataWarning, Index, mtat
-from jetatag.datasets._tables import CONTRADICTED, SAME_ID, TWICE
+from jetatag.data import DataWarning, Index, mtat, store
+from jetatag.data._tables import CONTRADICTED, SAME_ID, TWICE
 
-pytestmark = pytest.mark.filterwarnings("ignore::jetatag.datasets.DataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
 README = Path(__file__).parents[1] / "README.md"
 SOUND = noisy_tone(440, 1.0, 0.01, np.random.default_rng(0))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jetatag import baselines
+from jetatag.evaluation import baselines
 
 
 def test_tag_frequency_is_the_share_in_training():

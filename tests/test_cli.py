@@ -10,8 +10,8 @@ import pytest
 
 import jetatag
 from jetatag import cli
-from jetatag.audio import SHORTEST_S
 from jetatag.config import PRESETS
+from jetatag.data.audio import SHORTEST_S
 
 
 def verbs():

@@ -3,8 +3,9 @@ from typing import get_args
 
 import pytest
 
-from jetatag import config, extractors, losses, methods
+from jetatag import config, extractors
 from jetatag.config import Phase, RunConfig
+from jetatag.joint import losses, methods
 
 
 def test_the_paper_is_the_default():

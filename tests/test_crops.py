@@ -3,7 +3,7 @@ from itertools import chain
 import numpy as np
 import torch
 
-from jetatag.crops import Crops, batches, crop_starts, middle_starts, window_starts
+from jetatag.data.crops import Crops, batches, crop_starts, middle_starts, window_starts
 
 IDS = [str(i) for i in range(4000)]
 

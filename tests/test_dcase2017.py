@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from layouts import dcase_rows, write_dcase, write_dcase_list
 
-from jetatag import datasets, store
-from jetatag.datasets import DataWarning, dcase2017
+from jetatag import data as datasets
+from jetatag.data import DataWarning, dcase2017, store
 
-pytestmark = pytest.mark.filterwarnings("ignore::jetatag.datasets.DataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
 BUS = "Zs_zSjUykMg_400.000_410.000.wav"
 
 

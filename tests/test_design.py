@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jetatag import cli, grid
+from jetatag import cli
 from jetatag.config import PRESETS
-from jetatag.datasets import DATASETS
+from jetatag.data import DATASETS
+from jetatag.grid import runner
 
 ROOT = Path(__file__).parents[1]
-FLOW = """config files memory hub audio datasets store crops listening extractors compute heads
-losses optimizers metrics queries baselines runs predict methods tagger search standing train
-results figures tagging explore report convert savedmodels original share gpus grid cli"""
+FLOW = """files checks data rendered extractors metrics joint config training evaluation figures
+original apps grid cli"""
 ROOMS = FLOW.split()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -101,19 +101,19 @@ def test_six_notebooks_in_order():
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_every_preset_names_only_parameters_that_exist(preset):
     values = yaml.safe_load((ROOT / "notebooks" / "params" / f"{preset}.yaml").read_text())
-    grid.check_parameters(values, NOTEBOOKS)
+    runner.check_parameters(values, NOTEBOOKS)
     assert values["preset"] == preset
 
 
 def test_what_decides_the_audio_reaches_every_notebook_that_makes_or_reads_it():
     values = {"extractor": "sample_cnn", "settings": {"sample_rate": 8_000}}
     for notebook in NOTEBOOKS[:3]:
-        assert yaml.safe_load(grid.parameter_yaml(values, notebook)) == values
+        assert yaml.safe_load(runner.parameter_yaml(values, notebook)) == values
 
 
 def test_a_misspelt_parameter_is_refused_with_the_valid_ones():
     with pytest.raises(ValueError, match=r"'pair_los' \(did you mean 'pair_loss'\?\)") as refusal:
-        grid.check_parameters({"pair_los": "cosine"}, NOTEBOOKS)
+        runner.check_parameters({"pair_los": "cosine"}, NOTEBOOKS)
     assert "extractor" in str(refusal.value) and "store" in str(refusal.value)
 
 

@@ -11,11 +11,13 @@ import soundfile
 from nbclient import NotebookClient
 from scored import finished_run, scored_run
 
-from jetatag import explore, predict, tagger
-from jetatag.explore.maps import Maps
-from jetatag.explore.panel import Panel
+from jetatag.apps import explorer as explore
+from jetatag.apps import tagger
+from jetatag.apps.explorer.maps import Maps
+from jetatag.apps.explorer.panel import Panel
+from jetatag.evaluation import predict
 from jetatag.files import write_json
-from jetatag.runs import Run
+from jetatag.training.runs import Run
 
 ROOT = Path(__file__).parents[1]
 TAGS = ("piano", "fast", "vocal")
@@ -282,7 +284,7 @@ def test_clips_of_other_splits_are_scored_once_as_their_own_are(tmp_path, tiny_s
 
 def test_without_a_browser_the_cell_leaves_a_picture(runs, tmp_path):
     source = f"""from jetatag import explore
-from jetatag.runs import Run
+from jetatag.training.runs import Run
 clips = explore.Clips.read(Run.open({str(runs[0].folder)!r}))
 explore.Explorer(clips, {{"layout": "pca"}})"""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])

@@ -16,9 +16,9 @@ from lab import BROWSER, DRIVER, NoBrowser, started
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.support.ui import Select
 
-from jetatag import explore
-from jetatag.explore.explorer import png
-from jetatag.explore.maps import CAMERA
+from jetatag.apps import explorer as explore
+from jetatag.apps.explorer.explorer import png
+from jetatag.apps.explorer.maps import CAMERA
 from jetatag.files import read_json
 
 pytestmark = pytest.mark.skipif(
@@ -36,8 +36,8 @@ element.style.pointerEvents = "none";
 return seen.every(Boolean);"""
 PICTURE = OUTPUT + ".jp-RenderedImage img"
 WALK = """from jetatag import explore
-from jetatag.runs import Run
-from jetatag.store import AudioStore
+from jetatag.training.runs import Run
+from jetatag.data.store import AudioStore
 
 store = AudioStore.open({store!r})
 clips = explore.Clips.read(Run.open({run!r}), Run.open({plain!r}), store)
@@ -45,7 +45,7 @@ state = {{"layout": "pca", "weights": {{"low": 1.0}}}}
 explorer = explore.Explorer(clips, state, keep="explorer.json")
 explorer"""
 MANY = """import numpy as np
-from jetatag import explore
+from jetatag.apps import explorer as explore
 
 rng, tags = np.random.default_rng(0), tuple(f"tag {i}" for i in range(50))
 n, spaces = 20_000, ["h without JE", "h with JE", "z"]

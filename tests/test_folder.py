@@ -9,11 +9,12 @@ import pytest
 import soundfile
 from layouts import RATE, noisy_tone
 
-from jetatag import config, datasets
-from jetatag.datasets import DataWarning, folder
-from jetatag.datasets._tables import TWICE, TWO_GROUPS
+from jetatag import config
+from jetatag import data as datasets
+from jetatag.data import DataWarning, folder
+from jetatag.data._tables import TWICE, TWO_GROUPS
 
-pytestmark = pytest.mark.filterwarnings("ignore::jetatag.datasets.DataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
 
 TAGS = ["piano,slow", "Guitar", "", " piano , piano,,slow"]
 PATHS = ["a/1.mp3", "a/2.mp3", "b/3.wav", "b/4.flac"]

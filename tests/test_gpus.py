@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from jetatag import gpus, grid
+from jetatag.grid import gpus
+from jetatag.grid import runner as grid
 
 SEEN = 'echo "${CUDA_VISIBLE_DEVICES-all}"; read line'  # says what it sees and waits for a line
 
@@ -19,7 +20,7 @@ def start(tmp_path, monkeypatch):
     started = []
 
     def job(device, offered="4,7"):
-        command = [sys.executable, "-m", "jetatag.gpus", device, "sh", "-c", SEEN]
+        command = [sys.executable, "-m", "jetatag.grid.gpus", device, "sh", "-c", SEEN]
         environment = {**os.environ, gpus.OFFERED: offered}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, env=environment, **pipes))
@@ -69,7 +70,8 @@ rule train:
     output: "{job}"
     resources: gpu=1
     shell:
-        "python -m jetatag.gpus auto timeout 60 sh -c 'echo $CUDA_VISIBLE_DEVICES > {output}.seen;"
+        "python -m jetatag.grid.gpus auto timeout 60 sh -c"
+        " 'echo $CUDA_VISIBLE_DEVICES > {output}.seen;"
         " until [ -e a.seen ] && [ -e b.seen ]; do sleep 0.1; done; cp {output}.seen {output}'"
 """
 

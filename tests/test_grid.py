@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jetatag import grid
 from jetatag.config import PRESETS, preset
+from jetatag.grid import runner
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
@@ -30,17 +30,17 @@ def values_of(name, **changes):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_has_a_grid(name):
-    grid.check_parameters(values_of(name), NOTEBOOKS)
+    runner.check_parameters(values_of(name), NOTEBOOKS)
 
 
 def test_a_grid_without_what_the_notebooks_compare_is_refused():
     values = values_of("demo", trained=[{"method": "no_je", "pair_loss": "none"}])
     with pytest.raises(ValueError, match="trained lacks je and no_je_linear: notebooks 04 and 05"):
-        grid.check_parameters(values, NOTEBOOKS)
+        runner.check_parameters(values, NOTEBOOKS)
 
 
 def test_the_papers_grid_is_whole():
-    runs = grid.trained(values_of("paper")).values()
+    runs = runner.trained(values_of("paper")).values()
     cells = {(run.extractor, run.method, run.pair_loss) for run in runs}
     extractors = {run.extractor for run in runs}
     assert len(extractors) == 6 and {run.seed for run in runs} == {0, 1, 2}
@@ -56,38 +56,38 @@ def test_the_papers_grid_is_whole():
 
 def test_entries_that_list_values_stand_for_each_of_them():
     entry = {"method": ["no_je", "no_je_linear"], "pair_loss": "none", "label_share": [0.5, 1.0]}
-    runs = grid.trained(values_of("demo", trained=[entry], seed=[3, 4]))
+    runs = runner.trained(values_of("demo", trained=[entry], seed=[3, 4]))
     assert list(runs)[:2] == ["no_je-sample_cnn-labels50-seed3", "no_je-sample_cnn-seed3"]
     assert len(runs) == 2 * 2 * 2 and {run.seed for run in runs.values()} == {3, 4}
-    own = grid.trained(values_of("demo", trained=[{**entry, "seed": 7, "width": 5}], seed=[3, 4]))
+    own = runner.trained(values_of("demo", trained=[{**entry, "seed": 7, "width": 5}], seed=[3, 4]))
     assert {(run.seed, run.width) for run in own.values()} == {(7, 5)}
     with pytest.raises(ValueError, match="names the run no_je-sample_cnn-seed0 twice"):
-        grid.trained(values_of("demo", trained=[{"method": "no_je", "pair_loss": "none"}] * 2))
+        runner.trained(values_of("demo", trained=[{"method": "no_je", "pair_loss": "none"}] * 2))
 
 
 def test_a_runs_parameters_say_what_it_is():
-    for name, run in grid.trained(values_of("study")).items():
-        told = grid.run_parameters(run, "study")
+    for name, run in runner.trained(values_of("study")).items():
+        told = runner.run_parameters(run, "study")
         again = preset("study", **told.pop("settings") | told)
         assert again == run and again.name == name
-    assert "width" not in grid.run_parameters(preset("study"), "study")["settings"]
+    assert "width" not in runner.run_parameters(preset("study"), "study")["settings"]
 
 
 def test_several_data_sets_share_what_they_do_not_say():
-    own = grid.own_data("paper", ["mtat=/data/mtat", "dcase2017=/data/dcase/"], None)
+    own = runner.own_data("paper", ["mtat=/data/mtat", "dcase2017=/data/dcase/"], None)
     values = values_of("paper") | own
-    by_dataset = grid.by_dataset(values)
+    by_dataset = runner.by_dataset(values)
     assert by_dataset["mtat"]["tag"] == "techno" and by_dataset["dcase2017"]["tag"] == ""
     assert by_dataset["dcase2017"]["store"] == "/data/dcase.store"
     assert by_dataset["mtat"]["runs"] == "runs/paper-mtat+dcase2017/mtat"
     assert by_dataset["mtat"]["preset"] == by_dataset["dcase2017"]["preset"] == "paper"
-    (only,) = grid.by_dataset(values_of("demo")).values()
+    (only,) = runner.by_dataset(values_of("demo")).values()
     assert only["dataset"] == "rendered" and only["runs"] == "runs/demo/rendered"
-    assert grid.own_data("study", ["/data/mtat"], None)["study"] == "runs/study-mtat"
+    assert runner.own_data("study", ["/data/mtat"], None)["study"] == "runs/study-mtat"
     with pytest.raises(ValueError, match="names a data set twice"):
-        grid.own_data("paper", ["a", "mtat=b"], None)
+        runner.own_data("paper", ["a", "mtat=b"], None)
     with pytest.raises(ValueError, match="must name for each data set its own parameters"):
-        grid.by_dataset(values_of("demo", datasets={"mtat": "/data"}))
+        runner.by_dataset(values_of("demo", datasets={"mtat": "/data"}))
 
 
 def dry_run(tmp_path, *options, **changes):
@@ -108,7 +108,7 @@ def test_a_cluster_is_asked_for_a_gpu_a_training(tmp_path):
     }
     fewer = {"datasets": datasets, "extractor": "sample_cnn", "seed": 0}
     told = dry_run(tmp_path, "--workflow-profile", "notebooks/profiles/slurm", **fewer)
-    n_runs = len(grid.trained(values_of("paper", **fewer)))
+    n_runs = len(runner.trained(values_of("paper", **fewer)))
     counts = dict(line.split() for line in told.splitlines() if len(line.split()) == 2)
     assert int(counts["train_stage2"]) == 2 * n_runs and counts["evaluate"] == "2"
     assert counts["prepare_mtat"] == counts["prepare_speech_commands"] == "1"
@@ -127,7 +127,7 @@ def two_data_sets(tmp_path):
 
 def test_what_is_left_out_on_one_data_set_is_there_on_the_other(tmp_path):
     values = two_data_sets(tmp_path)
-    first, *others = grid.cells(values)["mtat"]
+    first, *others = runner.cells(values)["mtat"]
     params = {name: values[name] for name in ("datasets", "trained", "extractor", "seed")}
     told = dry_run(tmp_path, "--config", f'only={{"mtat": {json.dumps(others)}}}', **params)
     assert f"mtat/{first}/scores.npz" not in told and f"mtat/{others[0]}/scores.npz" in told
@@ -135,9 +135,9 @@ def test_what_is_left_out_on_one_data_set_is_there_on_the_other(tmp_path):
     told = dry_run(tmp_path, **params)
     assert f"mtat/{first}/scores.npz" in told and f"dcase2017/{first}/scores.npz" in told
     with pytest.raises(ValueError, match="unknown run 'no_such'"):
-        grid.cells(values | {"only": {"mtat": ["no_such"]}})
+        runner.cells(values | {"only": {"mtat": ["no_such"]}})
     with pytest.raises(ValueError, match="unknown data set 'rendered'"):
-        grid.cells(values | {"only": {"rendered": []}})
+        runner.cells(values | {"only": {"rendered": []}})
 
 
 def test_a_deleted_store_is_prepared_again(tmp_path):
@@ -158,22 +158,22 @@ def write_finished(folder, runs, tables=("results", "spaces")):
 
 def test_runs_without_scores_go_and_data_sets_without_runs_or_tables(tmp_path):
     values = two_data_sets(tmp_path)
-    used = {name: list(runs) for name, runs in grid.cells(values).items()}
+    used = {name: list(runs) for name, runs in runner.cells(values).items()}
     others = used["mtat"][1:]
-    assert grid.finished(values, used) == {}
+    assert runner.finished(values, used) == {}
     write_finished(tmp_path / "runs" / "mtat", others, tables=())
-    fewer = grid.finished(values, used)
+    fewer = runner.finished(values, used)
     assert fewer == {"mtat": others}  # to be tried with those
-    assert grid.finished(values, fewer) == {}  # tried, and the tables are not there
+    assert runner.finished(values, fewer) == {}  # tried, and the tables are not there
     write_finished(tmp_path / "runs" / "mtat", ())
-    assert grid.finished(values, fewer) == fewer
+    assert runner.finished(values, fewer) == fewer
     write_finished(tmp_path / "runs" / "dcase2017", used["dcase2017"])
-    assert grid.finished(values, used) == {"mtat": others, "dcase2017": used["dcase2017"]}
+    assert runner.finished(values, used) == {"mtat": others, "dcase2017": used["dcase2017"]}
 
 
 def test_what_failed_is_told_once_with_where_to_read_why(tmp_path):
     values = two_data_sets(tmp_path)
-    first, *others = grid.cells(values)["mtat"]
+    first, *others = runner.cells(values)["mtat"]
     executed = tmp_path / "runs" / "mtat" / "notebooks"
     executed.mkdir(parents=True)
     record = tmp_path / "runs" / "params.yaml"
@@ -183,13 +183,13 @@ def test_what_failed_is_told_once_with_where_to_read_why(tmp_path):
     why = executed / f"02_train_stage1.{first}.ipynb"
     why.write_text('{"metadata": {"papermill": {"exception": true}}}')
     (executed / f"03_train_stage2.{first}.ipynb").write_text('{"exception": false}')
-    assert list(grid.failures(values, {"mtat": others})) == [
+    assert list(runner.failures(values, {"mtat": others})) == [
         f"{first} on mtat did not finish; see {why}",
         "dcase2017 did not finish: the common tables hold what it has, if any; see "
         f"{tmp_path / 'runs' / 'dcase2017' / 'notebooks'}",
     ]
     os.utime(why, (0, record.stat().st_mtime - 1))  # it failed before this grid began
-    assert f"{first} on mtat did not finish; see {executed}" in grid.failures(
+    assert f"{first} on mtat did not finish; see {executed}" in runner.failures(
         values, {"mtat": others}
     )
 
@@ -197,5 +197,5 @@ def test_what_failed_is_told_once_with_where_to_read_why(tmp_path):
 def test_only_what_computes_on_a_gpu_takes_one(tmp_path):
     told = dry_run(tmp_path, "--printshellcmds", device="cpu", seed=0, extractor="sample_cnn")
     jobs = [job for job in told.split("rule ") if job.startswith("train_stage")]
-    assert jobs and all("python -m jetatag.gpus cpu env" in job for job in jobs)
+    assert jobs and all("python -m jetatag.grid.gpus cpu env" in job for job in jobs)
     assert not any("gpu=1" in job for job in jobs)

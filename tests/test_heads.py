@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from jetatag import heads
-from jetatag.datasets import Vocabulary
+from jetatag.data import Vocabulary
+from jetatag.joint import heads
 
 
 def count(module):

@@ -13,14 +13,18 @@ import pandas as pd
 import pytest
 import torch
 
-from jetatag import cli, original, results, runs, savedmodels
-from jetatag.datasets import Vocabulary
+from jetatag import cli
+from jetatag.data import Vocabulary
+from jetatag.evaluation import results
+from jetatag.evaluation.predict import predict
 from jetatag.files import checksum
-from jetatag.heads import build_model
-from jetatag.methods import METHODS
-from jetatag.predict import predict
-from jetatag.runs import Run
-from jetatag.train import train
+from jetatag.joint.heads import build_model
+from jetatag.joint.methods import METHODS
+from jetatag.original import importing as original
+from jetatag.original import savedmodels
+from jetatag.training import runs
+from jetatag.training.runs import Run
+from jetatag.training.train import train
 
 HEADS = ["classifier", "projector", "tag_encoder", "tag_decoder"]
 MADE_TOGETHER = [

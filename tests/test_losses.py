@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from jetatag import losses
+from jetatag.joint import losses
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference" / "losses.npz"
 U = torch.nn.functional.normalize(torch.tensor([[1.0, 2.0, 0.0], [0.5, -1.0, 2.0]]), dim=1)

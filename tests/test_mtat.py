@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jetatag import datasets, figures, metrics
-from jetatag.datasets import DataWarning, mtat, rendered
+from jetatag import data as datasets
+from jetatag import figures, metrics, rendered
+from jetatag.data import DataWarning, mtat
 
-pytestmark = pytest.mark.filterwarnings("ignore::jetatag.datasets.DataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
 REAL = Path(__file__).parents[2] / "shared" / "mtat" / "labels.npz"
 
 

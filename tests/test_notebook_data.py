@@ -11,7 +11,7 @@ from layouts import RATE, tone, write_dcase, write_mtat, write_speech_commands, 
 from nbformat import NotebookNode
 from speech import spoken
 
-from jetatag.store import AudioStore
+from jetatag.data.store import AudioStore
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from jetatag.config import Phase
-from jetatag.heads import build_model
-from jetatag.methods import JOINT, joint_loss
-from jetatag.optimizers import KerasAdam, KerasSGD, build_optimizer, learning_rate
+from jetatag.joint.heads import build_model
+from jetatag.joint.methods import JOINT, joint_loss
+from jetatag.training.optimizers import KerasAdam, KerasSGD, build_optimizer, learning_rate
 
 
 class WrittenOut:

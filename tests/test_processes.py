@@ -19,10 +19,10 @@ import together
 import torch
 
 from jetatag.config import Phase, RunConfig
-from jetatag.predict import predict
-from jetatag.runs import CHECKPOINT, Run
-from jetatag.store import AudioStore
-from jetatag.train import train
+from jetatag.data.store import AudioStore
+from jetatag.evaluation.predict import predict
+from jetatag.training.runs import CHECKPOINT, Run
+from jetatag.training.train import train
 
 PHASES = (Phase("adam", 3e-3, 2), Phase("sgd", 1e-2, 1))
 
@@ -212,7 +212,7 @@ def test_killed_at_random_moments_it_ends_in_the_same_bytes(
         checkpoint_minutes=0,
     )
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["jetatag.predict", "jetatag.train"])
+    context.set_forkserver_preload(["jetatag.evaluation.predict", "jetatag.training.train"])
 
     def begin(folder):
         process = context.Process(target=work, args=(tiny_store.folder, folder, config))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jetatag import queries
+from jetatag.metrics import queries
 
 TAGS = ["rock", "drums", "quiet", "flute"]
 # 100 clips: rock 50 (40 with drums), drums 45, quiet 30 (1 with flute), flute 3

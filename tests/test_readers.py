@@ -9,12 +9,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jetatag import datasets
-from jetatag.datasets import SPLITS, DataWarning, Index, dcase2017, folder, mtat, speech_commands
-from jetatag.datasets._splits import grouped_split
-from jetatag.datasets._tables import leaves_folder, read_text_table, sift
+from jetatag import data as datasets
+from jetatag.data import SPLITS, DataWarning, Index, dcase2017, folder, mtat, speech_commands
+from jetatag.data._splits import grouped_split
+from jetatag.data._tables import leaves_folder, read_text_table, sift
 
-pytestmark = pytest.mark.filterwarnings("ignore::jetatag.datasets.DataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
 settings.register_profile("readers", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("readers")
 

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 import soundfile
 
-from jetatag.datasets import _pieces, _tag_sets, rendered
+from jetatag.rendered import composer as _pieces
+from jetatag.rendered import tag_model as _tag_sets
+from jetatag.rendered import writer as rendered
 
 COUNTS = Path(__file__).parents[2] / "shared" / "mtat" / "tag_cooccurrence.csv"
 N_COUNTED = 7154  # clips behind the counts

@@ -16,12 +16,14 @@ import yaml
 from scored import scored_run
 from sklearn.metrics import label_ranking_average_precision_score
 
-from jetatag import baselines, cli, figures, metrics, report, results
+from jetatag import cli, figures, metrics
 from jetatag.config import RunConfig
-from jetatag.datasets import Vocabulary
-from jetatag.predict import describe
-from jetatag.report import evaluation, listening, sections
-from jetatag.runs import Run, finished
+from jetatag.data import Vocabulary
+from jetatag.evaluation import baselines, results
+from jetatag.evaluation.predict import describe
+from jetatag.grid import report
+from jetatag.grid.report import evaluation, listening, sections
+from jetatag.training.runs import Run, finished
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 NASTY = ("<script>alert(1)</script>", 'high" onload="x', "cash & '$\\oops$'", "{{ never }}")

@@ -13,8 +13,8 @@ from layouts import RATE, tone, write_mtat, write_wav
 from snakemake.cli import parse_args
 
 from jetatag import cli
+from jetatag.data.store import AudioStore
 from jetatag.files import alone
-from jetatag.store import AudioStore
 
 ROOT = Path(__file__).parents[1]
 TRAINED = "[{method: je, pair_loss: subset_query}, {method: no_je, pair_loss: none}, "

@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 from scored import scored_run
 
-from jetatag import metrics, results, runs
-from jetatag.predict import describe
-from jetatag.queries import answers
+from jetatag import metrics
+from jetatag.evaluation import results
+from jetatag.evaluation.predict import describe
+from jetatag.metrics.queries import answers
+from jetatag.training import runs
 
 SHARPNESS = {"je": 1.5, "no_je": 0.3, "no_je_linear": 0.9}
 

@@ -18,10 +18,11 @@ import soundfile
 from scored import finished_run
 
 import jetatag
-from jetatag import cli, search
+from jetatag import cli
+from jetatag.apps import search
+from jetatag.apps.search import Index, best, build, nearest, parse_tags, write_hits, write_m3u
 from jetatag.files import NOT_UTF8
-from jetatag.queries import classifier_scores, weighted_query
-from jetatag.search import Index, best, build, nearest, parse_tags, write_hits, write_m3u
+from jetatag.metrics.queries import classifier_scores, weighted_query
 
 RATE = 16_000
 ODD = ["a b/ä – 音.wav", "a b/100%;'\".wav", "a b/#1 line\nbreak.wav", "a b/ blanks .wav"]

@@ -19,12 +19,14 @@ import yaml
 from scored import finished_run, told_apart
 
 import jetatag
-from jetatag import cli, hub, share
+from jetatag import cli
+from jetatag.apps import export as share
+from jetatag.apps import hub
+from jetatag.apps.tagger import FILES, Tagger
 from jetatag.config import RunConfig
-from jetatag.datasets import DATASETS, LICENCE_LINKS, LICENCES, TITLES, Vocabulary
+from jetatag.data import DATASETS, LICENCE_LINKS, LICENCES, TITLES, Vocabulary
 from jetatag.extractors import EXTRACTORS
-from jetatag.heads import build_model
-from jetatag.tagger import FILES, Tagger
+from jetatag.joint.heads import build_model
 
 
 @pytest.fixture(scope="module")

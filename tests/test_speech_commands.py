@@ -4,14 +4,15 @@ import soundfile
 import speech
 from layouts import speaker_name, write_speech_commands
 
-from jetatag import datasets, store, train
+from jetatag import data as datasets
 from jetatag.config import Phase
-from jetatag.datasets import DataWarning, speech_commands
+from jetatag.data import DataWarning, speech_commands, store
+from jetatag.evaluation.predict import predict
 from jetatag.extractors import EXTRACTORS, build_extractor
-from jetatag.predict import predict
-from jetatag.runs import Run
+from jetatag.training import train
+from jetatag.training.runs import Run
 
-pytestmark = pytest.mark.filterwarnings("ignore::jetatag.datasets.DataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
 SPOKEN_WORDS = ("yes", "no", "seven", "marvin", "stop", "four")
 
 

@@ -16,11 +16,10 @@ import pytest
 import soundfile
 import torch
 
-from jetatag import store
-from jetatag.datasets import mtat
+from jetatag.data import mtat, store
 from jetatag.files import alone
 
-pytestmark = pytest.mark.filterwarnings("ignore::jetatag.datasets.DataWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
 
 
 def build(folder, **options):
@@ -153,8 +152,8 @@ def test_nothing_readable_and_no_folder_are_refused(mtat_folder):
 SCRIPT = """
 import sys, warnings
 warnings.simplefilter("ignore")
-from jetatag import store
-from jetatag.datasets import mtat
+from jetatag.data import store
+from jetatag.data import mtat
 try:
     store.build(mtat.load(sys.argv[1]), sys.argv[1] + "/store", workers=1)
 except OSError as error:

@@ -15,13 +15,14 @@ import torch
 from scored import finished_run
 
 import jetatag
-from jetatag import cli, figures, listening, tagger, tagging
-from jetatag.audio import load, resample, resample_blocks, stated_s, stream
+from jetatag import cli, figures
+from jetatag.apps import listening, tagger, tagging
+from jetatag.apps.listening import cut, rechunk
+from jetatag.apps.tagger import Reading
+from jetatag.data.audio import load, resample, resample_blocks, stated_s, stream
+from jetatag.data.store import as_heard, build
 from jetatag.files import NOT_UTF8, refuse_unwritable, write_json
-from jetatag.listening import cut, rechunk
-from jetatag.runs import Run
-from jetatag.store import as_heard, build
-from jetatag.tagger import Reading
+from jetatag.training.runs import Run
 
 RATE = 16_000
 
@@ -82,14 +83,14 @@ def test_resampling_by_blocks_is_resampling_the_whole(rate):
 def test_a_file_by_blocks_is_the_whole_file(tmp_path, monkeypatch, name, rate, channels):
     path = write(tmp_path / name, noise(2.7, rate, channels), rate)
     whole = load(path, RATE)
-    monkeypatch.setattr("jetatag.audio.BLOCK", 5_000)
+    monkeypatch.setattr("jetatag.data.audio.BLOCK", 5_000)
     blocks = list(stream(path, RATE))
     assert len(blocks) > 3
     np.testing.assert_allclose(np.concatenate(blocks), whole, rtol=0, atol=1e-6)
 
 
 def test_what_is_wrong_late_in_a_file_is_said_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("jetatag.audio.BLOCK", 5_000)
+    monkeypatch.setattr("jetatag.data.audio.BLOCK", 5_000)
     audio = noise(3.0, RATE)[:, 0]
     audio[-1] = np.nan
     write(tmp_path / "nan.wav", audio, RATE, subtype="FLOAT")
@@ -108,7 +109,7 @@ def test_a_long_file_is_not_held_in_memory(tmp_path):
     program = f"""
 import resource
 from pathlib import Path
-from jetatag import listening
+from jetatag.apps import listening
 listening.HELD_S = 60
 def read(n_blocks):
     blocks = listening.stored_blocks(Path({str(tmp_path / "long.wav")!r}), {RATE}, True)
@@ -151,7 +152,7 @@ def test_it_hears_what_the_run_heard(
     mtat_folder, tmp_path, tiny_config, tiny_store, peak_normalise
 ):
     """The very samples of the store, scaled or not as the run's data were."""
-    from jetatag.datasets import mtat
+    from jetatag.data import mtat
 
     index = mtat.load(mtat_folder)
     store = build(index, tmp_path / "store", peak_normalise=peak_normalise, workers=1)
@@ -500,7 +501,7 @@ def test_the_mp3_decoder_says_nothing_of_its_own(run, folder, tmp_path, capfd):
 def test_python_is_heard_while_the_decoder_is_not():
     program = """if True:
         import os, sys, warnings
-        from jetatag.audio import quiet_decoder
+        from jetatag.data.audio import quiet_decoder
         with quiet_decoder():
             os.write(2, b"C")
             print("Python", file=sys.stderr)

@@ -13,16 +13,19 @@ import torch
 import yaml
 from torch import nn
 
-from jetatag import cli, methods, metrics, results, runs, train
-from jetatag import predict as prediction
-from jetatag import standing as train_standing
-from jetatag.compute import launch
+from jetatag import cli, metrics
 from jetatag.config import PRESETS, Phase, RunConfig
-from jetatag.datasets import Vocabulary
+from jetatag.data import Vocabulary
+from jetatag.evaluation import predict as prediction
+from jetatag.evaluation import results
+from jetatag.evaluation.predict import predict
 from jetatag.extractors import EXTRACTORS
-from jetatag.predict import predict
-from jetatag.queries import answers
-from jetatag.runs import Run
+from jetatag.joint import methods
+from jetatag.metrics.queries import answers
+from jetatag.training import checkpoint as train_standing
+from jetatag.training import runs, train
+from jetatag.training.device import launch
+from jetatag.training.runs import Run
 
 CELLS = [("je", "subset_query"), ("je", "cosine"), ("no_je", "none"), ("no_je_linear", "none")]
 CONTROLS = [

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from jetatag.compute import launch
 from jetatag.config import RunConfig
-from jetatag.predict import predict
-from jetatag.runs import Run
-from jetatag.store import AudioStore
-from jetatag.train import train
+from jetatag.data.store import AudioStore
+from jetatag.evaluation.predict import predict
+from jetatag.training.device import launch
+from jetatag.training.runs import Run
+from jetatag.training.train import train
 
 
 class Plain(nn.Module):

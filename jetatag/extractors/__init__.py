@@ -31,7 +31,7 @@ from typing import Any
 
 from torch import nn
 
-from jetatag.config import refuse_unknown
+from jetatag.checks import refuse_unknown
 from jetatag.extractors.harmonic import HarmonicCNN
 from jetatag.extractors.sample_cnn import (
     SampleCNN,

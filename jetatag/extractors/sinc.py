@@ -12,7 +12,7 @@ from scipy.fft import next_fast_len
 from torch import nn
 from torch.nn import functional as F
 
-from jetatag.config import refuse_unknown
+from jetatag.checks import refuse_unknown
 from jetatag.extractors.layers import check_sample_rate, check_width
 from jetatag.extractors.sample_cnn import SampleCNNResSE
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from jetatag import metrics
-from jetatag.config import refuse_unknown
+from jetatag.checks import refuse_unknown
 from jetatag.figures._style import (
     DARK,
     LIGHT,

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from jetatag.config import refuse_unknown
+from jetatag.checks import refuse_unknown
 
 PAPER_PCA = 50
 """Dimensions kept before t-SNE in figure 2 of Lee & Cho 2021."""

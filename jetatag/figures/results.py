@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jetatag.config import refuse_unknown
+from jetatag.checks import refuse_unknown
 from jetatag.figures._style import (
     DARK,
     MARKERS,

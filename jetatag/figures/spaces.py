@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-from jetatag.config import refuse_unknown
+from jetatag.checks import refuse_unknown
 from jetatag.figures._style import (
     DARK,
     PALE,

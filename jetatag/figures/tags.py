@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from jetatag.config import refuse_unknown
+from jetatag.checks import refuse_unknown
 from jetatag.figures._style import (
     DARK,
     legend_above,

@@ -1,0 +1,100 @@
+"""Which stretch of a clip an extractor hears: crops by chance in training, windows in evaluation.
+
+Chance is a pure function of (seed, epoch, clip id): never of workers, batch size or call order.
+"""
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from jetatag.data.store import AudioStore
+
+
+def crop_starts(
+    lengths: np.ndarray, crop_samples: int, seed: int, epoch: int, clip_ids: Iterable[str]
+) -> np.ndarray:
+    """Start of one random crop a clip, (n_clips,) int64 samples.
+
+    Uniform over 0 … length − crop_samples; 0 where the clip is shorter (it is then padded).
+    """
+    keys = np.array([zlib.crc32(str(clip_id).encode()) for clip_id in clip_ids], np.uint64)
+    room = np.maximum(np.asarray(lengths, np.int64) - crop_samples, 0) + 1
+    uniform = _mix(_mix(_mix(np.uint64(seed)) + np.uint64(epoch)) + keys) / 2.0**64
+    return np.minimum((uniform * room).astype(np.int64), room - 1)
+
+
+def _mix(x: np.ndarray | np.uint64) -> np.ndarray:
+    """SplitMix64 (Steele et al., OOPSLA 2014): neighbouring integers to unrelated ones."""
+    with np.errstate(over="ignore"):
+        x = x + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+
+def window_starts(
+    length: int, window_samples: int, n_windows: int = 16, placement: str = "even"
+) -> np.ndarray:
+    """Starts of a clip's evaluation windows, (n_windows,) int64 samples.
+
+    "even" spaces them from the first sample to the last that fits, so that the last window ends
+    with the clip; "as_coded" takes the original's hop (length − window) // n_windows, which
+    never reaches the end. Shorter clips give n_windows times the padded clip.
+    """
+    room = max(length - window_samples, 0)
+    if placement == "as_coded":
+        return np.arange(n_windows, dtype=np.int64) * (room // n_windows)
+    return np.linspace(0, room, n_windows).round().astype(np.int64)
+
+
+def middle_starts(lengths: np.ndarray, window_samples: int) -> np.ndarray:
+    """Start of each clip's middle window, (n_clips,) int64 samples."""
+    return np.maximum(np.asarray(lengths, np.int64) - window_samples, 0) // 2
+
+
+def batches(n_clips: int, batch_size: int, seed: int, epoch: int, shuffle: bool) -> list:
+    """Positions of the clips in each training step: every clip once, sizes equal within one.
+
+    Equal sizes leave no tail to drop or to pad with silence.
+    """
+    order = np.arange(n_clips)
+    if shuffle:
+        order = np.random.default_rng((seed, epoch)).permutation(n_clips)
+    return [part.tolist() for part in np.array_split(order, -(-n_clips // batch_size))]
+
+
+@dataclass(frozen=True)
+class Crops(Dataset):
+    """Epoch `epoch`'s crop of each clip in `rows`: item (crop_samples,) float32, and whole
+    batches (n, crop_samples) when the loader asks for several at once."""
+
+    store: AudioStore
+    rows: np.ndarray
+    crop_samples: int
+    seed: int
+    epoch: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, position: int) -> torch.Tensor:
+        return self.take([position])[0]
+
+    def take(self, positions: Sequence[int]) -> torch.Tensor:
+        """The crops of several clips, (n, crop_samples) float32."""
+        rows, starts = self.rows[positions], self.starts[positions]
+        return torch.from_numpy(self.store.read(rows, starts, self.crop_samples))
+
+    __getitems__ = take  # what a loader asks for
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Where each clip's crop begins, (n_clips,) int64 samples."""
+        ids = self.store.table.clip_id.iloc[self.rows]
+        lengths = self.store.lengths[self.rows]
+        return crop_starts(lengths, self.crop_samples, self.seed, self.epoch, ids)

@@ -1,0 +1,1 @@
+"""From a run folder to scores, baselines and tables of results."""

@@ -1,0 +1,1 @@
+"""The notebooks over a grid of runs, and the report page."""

@@ -1,0 +1,1 @@
+"""The authors' weights: Keras order, SavedModels, import as a run."""
