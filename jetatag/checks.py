@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
-def refuse_unknown(names: Iterable[str], valid: Iterable[str], what: str) -> None:
+def check_known(names: Iterable[str], valid: Iterable[str], what: str) -> None:
     """Raise one sentence (`ValueError`) for the first of `names` that `valid` does not hold."""
     valid = list(valid)
     for name in names:
@@ -18,14 +18,14 @@ def refuse_unknown(names: Iterable[str], valid: Iterable[str], what: str) -> Non
             raise ValueError(f"unknown {what} {name!r}{hint}: choose from {', '.join(valid)}.")
 
 
-def checked(value: Any, annotation: Any, name: str) -> Any:
+def check_type(value: Any, annotation: Any, name: str) -> Any:
     """Return `value` as `annotation` wants it, or raise one sentence (`ValueError`).
 
     Whole numbers pass for floats and lists for tuples; text never passes for a number (`1e-3`
     is text in YAML, `1.0e-3` a number) and true/false never for an integer.
     """
     if get_origin(annotation) is Literal:
-        refuse_unknown([value], get_args(annotation), name)
+        check_known([value], get_args(annotation), name)
         return value
     if isinstance(annotation, types.UnionType):
         kinds = get_args(annotation)
@@ -34,11 +34,11 @@ def checked(value: Any, annotation: Any, name: str) -> Any:
             told = " or ".join(kind.__name__.removesuffix("Type") for kind in kinds)
             told = told.replace("Sequence", "list")
             raise ValueError(f"{name} must be of type {told}, not {value!r}.")
-        return checked(value, fitting[0], name)
+        return check_type(value, fitting[0], name)
     if get_origin(annotation) in (tuple, Sequence):
         if not isinstance(value, list | tuple):
             raise ValueError(f"{name} must be a list, not {value!r}.")
-        return tuple(checked(item, get_args(annotation)[0], name) for item in value)
+        return tuple(check_type(item, get_args(annotation)[0], name) for item in value)
     if dataclasses.is_dataclass(annotation) and isinstance(value, Mapping):
         return annotation.from_dict(value)
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):
@@ -55,4 +55,4 @@ def check_arguments(function: Callable, values: Mapping[str, Any]) -> None:
     """Refuse (`ValueError`) the first of `values` that is not as `function` annotates it."""
     annotations = get_type_hints(function)
     for name, value in values.items():
-        checked(value, annotations[name], name)
+        check_type(value, annotations[name], name)

@@ -17,9 +17,9 @@ from typing import Any, NoReturn
 import yaml
 
 from jetatag import __version__
-from jetatag.checks import checked, refuse_unknown
+from jetatag.checks import check_known, check_type
 from jetatag.config import PRESETS, RunConfig, preset, read_yaml
-from jetatag.files import alone, printable, refuse_unwritable
+from jetatag.files import check_writable, lock_folder, printable
 from jetatag.grid import runner
 
 
@@ -58,7 +58,7 @@ def reproduce(
     for own in runner.by_dataset(values).values():
         runner.check_data(own)
         runner.check_store(own)
-    with alone(values["runs"]):
+    with lock_folder(values["runs"]):
         status, used = runner.run_grid(notebooks, values, cores, profile)
     for sentence in runner.failures(values, used):
         say(sentence)
@@ -121,13 +121,13 @@ def train_run(path: Path, changes: list[str], until: str | None) -> int:
     places = {"preset": "paper", "store": None, "runs": "runs"}
     values = dict(places)
     for given in (read_yaml(path), dict(_change(text) for text in changes)):  # the latter wins
-        more = checked(given.pop("settings", {}), dict, "settings")
+        more = check_type(given.pop("settings", {}), dict, "settings")
         values |= given | more
     if values["store"] is None:
         raise ValueError(f"{path} names no store: add the folder that notebook 01 prepared.")
     settings = [field.name for field in dataclasses.fields(RunConfig)]
-    refuse_unknown(values, [*places, *settings], "training parameter")
-    name, store, runs = (checked(values.pop(place), str, place) for place in places)
+    check_known(values, [*places, *settings], "training parameter")
+    name, store, runs = (check_type(values.pop(place), str, place) for place in places)
     config = preset(name, **values)
 
     from jetatag.data.store import AudioStore
@@ -151,7 +151,7 @@ def train_run(path: Path, changes: list[str], until: str | None) -> int:
     return 0
 
 
-def refuse_below_one(**numbers: int | None) -> None:
+def check_below_one(**numbers: int | None) -> None:
     """Refuse (`ValueError`) options that count something and say less than 1."""
     for name, number in numbers.items():
         if number is not None and number < 1:
@@ -171,7 +171,7 @@ def tag(
     from jetatag.apps import tagger, tagging
     from jetatag.data.audio import quiet_decoder
 
-    refuse_below_one(top=top, workers=workers)
+    check_below_one(top=top, workers=workers)
     loaded, (files, links) = tagger.load(model, device), tagging.audio_paths(paths)
     done, status = tagging.Tagged(files, loaded.vocabulary, top, **outputs), 0
     print(loaded, file=sys.stderr)
@@ -207,7 +207,7 @@ def index(model: str, music: Path, out: Path | None, workers: int | None, device
     status."""
     from jetatag.apps import search, tagger
 
-    refuse_below_one(workers=workers)
+    check_below_one(workers=workers)
     made = search.build(tagger.load(model, device), music, out, workers)
     print(f"{shown(made.folder)}: {made}")
     if len(made.report):
@@ -229,9 +229,9 @@ def search(
     status."""
     from jetatag.apps.search import Index, parse_tags, write_hits, write_m3u
 
-    refuse_below_one(top=top)
+    check_below_one(top=top)
     opened = Index.open(folder)
-    refuse_unwritable(*filter(None, (m3u, json)), read=[*filter(None, [like]), *folder.rglob("*")])
+    check_writable(*filter(None, (m3u, json)), read=[*filter(None, [like]), *folder.rglob("*")])
     if tags is not None:
         hits = opened.tags(parse_tags(tags, opened.facts["tags"]), top, by)
     elif by is None:
@@ -294,7 +294,7 @@ def report_runs(runs: list[Path], out: Path, store: Path | None) -> int:
     """Write the HTML page of the runs under `runs` and say where it is; returns the exit status."""
     from jetatag.grid import report
 
-    refuse_unwritable(out)
+    check_writable(out)
     shown_runs, without = report.write(runs, out, store)
     if without:
         say(f"left out, for they hold no finished run: {', '.join(map(str, without))}.")

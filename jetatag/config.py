@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, get_args, get_type_hints
 
 import yaml
 
-from jetatag.checks import checked, refuse_unknown
+from jetatag.checks import check_known, check_type
 
 Method = Literal[
     "je",
@@ -54,13 +54,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, annotation in get_type_hints(type(self)).items():
-            object.__setattr__(self, name, checked(getattr(self, name), annotation, name))
+            object.__setattr__(self, name, check_type(getattr(self, name), annotation, name))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build from plain values; unknown names are refused with the list of the valid ones."""
         fields = dataclasses.fields(cls)
-        refuse_unknown(values, [field.name for field in fields], f"{cls.__name__} setting")
+        check_known(values, [field.name for field in fields], f"{cls.__name__} setting")
         for field in fields:
             if field.default is dataclasses.MISSING and field.name not in values:
                 raise ValueError(f"{cls.__name__} needs {field.name!r}: {dict(values)} lacks it.")
@@ -253,7 +253,7 @@ embedding 25 · 3 + 16 instead of 100 · 3 + 200, because stage 2 reuses the fea
 
 def preset(name: str, **changes: Any) -> RunConfig:
     """The preset `name` with some settings changed; unknown names are refused (`ValueError`)."""
-    refuse_unknown([name], PRESETS, "preset")
+    check_known([name], PRESETS, "preset")
     return PRESETS[name].replace(**changes)
 
 

@@ -45,7 +45,7 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.stem}.partial{path.suffix}")
 
 
-def refuse_unwritable(*paths: Path, read: Iterable[Path] = ()) -> None:
+def check_writable(*paths: Path, read: Iterable[Path] = ()) -> None:
     """Refuse (`ValueError`) outputs that would destroy something or be lost, before the work: two
     that are one file, a file that is `read`, audio, what is no file, and what `atomic` could not
     write, found out by trying, of which nothing is left."""
@@ -162,7 +162,7 @@ def inside(root: Path | str, relative: str) -> Path:
 
 
 @contextmanager
-def alone(folder: Path | str, wait: bool = False) -> Iterator[None]:
+def lock_folder(folder: Path | str, wait: bool = False) -> Iterator[None]:
     """Hold `folder` for this process; while another one holds it, `wait` or refuse (`ValueError`).
 
     The operating system lets go when the process ends, however it ends, and with it those that it

@@ -14,7 +14,7 @@ from snakemake.cli import parse_args
 
 from jetatag import cli
 from jetatag.data.store import AudioStore
-from jetatag.files import alone
+from jetatag.files import lock_folder
 
 ROOT = Path(__file__).parents[1]
 TRAINED = "[{method: je, pair_loss: subset_query}, {method: no_je, pair_loss: none}, "
@@ -69,7 +69,7 @@ def test_from_nothing_to_results_and_maps(tmp_path, capfd):
     after = {path: path.stat().st_mtime_ns for path in runs.rglob("*.*") if path.is_file()}
     assert {p for p in after if before.get(p) != after[p]} <= {runs / "params.yaml"}
 
-    with alone(runs):
+    with lock_folder(runs):
         assert reproduce(tmp_path) == 2
     assert "another process is at work" in capfd.readouterr().err
 
@@ -145,14 +145,14 @@ def test_who_terminates_the_command_ends_its_jobs_and_the_folder_is_free(tmp_pat
         running.communicate()
     assert running.returncode == 130
     assert not psutil.wait_procs(below, timeout=60)[1]
-    with alone(tmp_path / "runs"):
+    with lock_folder(tmp_path / "runs"):
         assert not (tmp_path / "runs" / "results.csv").exists()
 
 
 def test_killed_it_leaves_the_folder_to_what_it_began(tmp_path):
     waiting = [sys.executable, "-c", "print('begun', flush=True); input()"]
     program = "import os; from jetatag import files, grid\n"
-    program += f"with files.alone({str(tmp_path)!r}):\n"
+    program += f"with files.lock_folder({str(tmp_path)!r}):\n"
     program += f"    grid.run_to_its_end({waiting!r}, os.environ)"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", program], **pipes) as running:
@@ -160,10 +160,10 @@ def test_killed_it_leaves_the_folder_to_what_it_began(tmp_path):
         below = psutil.Process(running.pid).children()
         running.kill()
         running.wait()
-        with pytest.raises(ValueError, match="another process is at work"), alone(tmp_path):
+        with pytest.raises(ValueError, match="another process is at work"), lock_folder(tmp_path):
             pass
     assert len(below) == 1 and not psutil.wait_procs(below, timeout=60)[1]
-    with alone(tmp_path):
+    with lock_folder(tmp_path):
         pass
 
 

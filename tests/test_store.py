@@ -17,7 +17,7 @@ import soundfile
 import torch
 
 from jetatag.data import mtat, store
-from jetatag.files import alone
+from jetatag.files import lock_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
 
@@ -207,7 +207,7 @@ def with_many_clips(folder, n):
 
 
 def test_of_two_processes_one_builds_and_the_other_waits(mtat_folder):
-    with alone(mtat_folder / ".store.partial"):
+    with lock_folder(mtat_folder / ".store.partial"):
         builders = [process(mtat_folder) for _ in range(2)]
         begun = [builder.stderr.readline() for builder in builders]
     told = [builder.communicate()[1] for builder in builders]
@@ -354,7 +354,7 @@ def test_a_folder_may_vanish_before_it_is_held(tmp_path, monkeypatch):
         return original(path, *how)
 
     monkeypatch.setattr(Path, "open", removed_before)
-    with alone(tmp_path / "work"):
+    with lock_folder(tmp_path / "work"):
         assert (tmp_path / "work" / ".lock").is_file()
 
 

@@ -21,7 +21,7 @@ from jetatag.apps.listening import cut, rechunk
 from jetatag.apps.tagger import Reading
 from jetatag.data.audio import load, resample, resample_blocks, stated_s, stream
 from jetatag.data.store import as_heard, build
-from jetatag.files import NOT_UTF8, refuse_unwritable, write_json
+from jetatag.files import NOT_UTF8, check_writable, write_json
 from jetatag.training.runs import Run
 
 RATE = 16_000
@@ -391,8 +391,8 @@ def test_outputs_destroy_nothing(tmp_path):
         (["a/b/../" + 300 * "x"], r"cannot be written \(File name too long\)"),
     ):
         with pytest.raises(ValueError, match=told):
-            refuse_unwritable(*(tmp_path / path for path in outputs), read=[song])
-    refuse_unwritable(tmp_path / "a" / "b" / "x.csv", tmp_path / "y.csv", read=[song])
+            check_writable(*(tmp_path / path for path in outputs), read=[song])
+    check_writable(tmp_path / "a" / "b" / "x.csv", tmp_path / "y.csv", read=[song])
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"song", "loop", "link", "link.csv", "pipe"} and song.read_text() == "music"
 

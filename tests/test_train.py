@@ -303,7 +303,7 @@ def test_a_torn_or_foreign_checkpoint_is_refused(tiny_store, tiny_config, tmp_pa
 
 def test_a_run_is_trained_by_one_at_a_time(tiny_store, tiny_config, tmp_path):
     run = Run.start(tmp_path, tiny_config, tiny_store)
-    with run.alone(), pytest.raises(ValueError, match="another process is at work on"):
+    with run.lock(), pytest.raises(ValueError, match="another process is at work on"):
         train.train(run, tiny_store)
 
 

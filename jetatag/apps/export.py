@@ -22,7 +22,7 @@ from jetatag.apps.tagger import WEIGHTS, Tagger, load
 from jetatag.data import LICENCE_LINKS, LICENCES, SPLITS, TITLES
 from jetatag.evaluation import results
 from jetatag.extractors.sinc import SincConv
-from jetatag.files import atomic, refuse_unwritable, write_arrays, write_json
+from jetatag.files import atomic, check_writable, write_arrays, write_json
 from jetatag.joint.heads import JointModel
 from jetatag.training.runs import Run
 
@@ -53,7 +53,7 @@ def export(
         _onnx_libraries()  # missed before anything is written
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty: choose a new folder.")
-    refuse_unwritable(out / "config.json")
+    check_writable(out / "config.json")
     tagger = load(run, "cpu", extractor, quick=False)
     source, target = Run(tagger.folder, tagger.config), Run(out, tagger.config)
     if source.has(WEIGHTS):  # it has a card, with scores that are not here to be taken again

@@ -27,7 +27,7 @@ def _library(what: str) -> Iterator[ModuleType]:
         raise OSError(_sentence(what, error)) from None
 
 
-def _refuse_nameless(name: str, before: str = "") -> None:
+def _check_nameless(name: str, before: str = "") -> None:
     if not re.fullmatch(r"[^/\s]+/[^/\s]+", name):
         raise ValueError(f"{before}{name} names no model on the Hub: write {before}owner/name.")
 
@@ -43,7 +43,7 @@ def fetch(address: str, files: Sequence[str]) -> Path:
     Raises `ImportError` without the library, `ValueError` or `OSError` for what it says.
     """
     name, _, revision = address.removeprefix(ADDRESS).partition("@")
-    _refuse_nameless(name, ADDRESS)
+    _check_nameless(name, ADDRESS)
     with _library(f"{address} cannot be fetched") as hub:
         return Path(
             hub.snapshot_download(name, revision=revision or None, allow_patterns=list(files))
@@ -53,7 +53,7 @@ def fetch(address: str, files: Sequence[str]) -> Path:
 def push(folder: Path | str, name: str, private: bool = False) -> str:
     """Upload `folder` as the model owner/name, which is made where there is none; returns its
     address. Raises as `fetch`."""
-    _refuse_nameless(name)
+    _check_nameless(name)
     with _library(f"{folder} cannot be pushed to {name}") as hub:
         api = hub.HfApi()
         api.create_repo(name, private=private, exist_ok=True)

@@ -22,16 +22,16 @@ import pandas as pd
 import soundfile
 from tqdm import tqdm
 
-from jetatag.checks import checked, refuse_unknown
+from jetatag.checks import check_known, check_type
 from jetatag.data.index import files_under
 from jetatag.files import (
     NOT_TEXT,
     NOT_UTF8,
-    alone,
     as_text,
     atomic,
     checksum,
     is_audio,
+    lock_folder,
     read_arrays,
     write_arrays,
     write_json,
@@ -147,7 +147,7 @@ class Index:
 
         if not isinstance(tagger, Tagger):
             tagger = load(tagger or self._run())
-        refuse_other_run(self.folder, self.facts, tagger)
+        check_other_run(self.folder, self.facts, tagger)
         try:
             with quiet_decoder():
                 reading = tagger.read(path)
@@ -178,8 +178,8 @@ class Index:
     def _weights(self, weights: Mapping[str, float]) -> np.ndarray:
         """Weights by name as a row (tag,) float64, the largest ±1."""
         names = self.facts["tags"]
-        refuse_unknown(weights, names, "tag")
-        given = {tag: checked(w, float, f"the weight of {tag!r}") for tag, w in weights.items()}
+        check_known(weights, names, "tag")
+        given = {tag: check_type(w, float, f"the weight of {tag!r}") for tag, w in weights.items()}
         if not any(given.values()):
             raise ValueError("no tag has a weight: ask for at least one.")
         row = np.array([given.get(name, 0.0) for name in names])
@@ -187,7 +187,7 @@ class Index:
 
     def _by(self, by: By | None) -> By:
         by = by or ("classifier" if self.z_query is None else "space")
-        checked(by, By, "by")
+        check_type(by, By, "by")
         if by == "space" and self.z_query is None:
             raise ValueError(
                 f"{self.facts['model']} has no shared space of tags and music: rank by the "
@@ -217,7 +217,7 @@ def _facts(folder: Path) -> dict[str, Any]:
     try:
         facts = json.loads((folder / "index.json").read_text())
         for name, kind in FACTS.items():
-            checked(facts[name], kind, name)
+            check_type(facts[name], kind, name)
     except (ValueError, KeyError, TypeError):
         raise _damaged(folder, "its index.json is not one") from None
     return facts
@@ -312,8 +312,8 @@ def build(
     music = Path(os.path.realpath(music))
     out = Path(out) if out else music.with_name(f"{music.name}.index")
     found, links = _found(music)
-    _refuse_other_things(out)
-    with alone(out), _no_trace(out):
+    _check_other_things(out)
+    with lock_folder(out), _no_trace(out):
         facts = _begin(out, tagger, music)
         old = Index.open(out).rows if facts["generation"] else _nothing(facts)
         missing = found[_rows_of(found, _stacked([old, _read_journal(out, facts)])) < 0]
@@ -331,7 +331,7 @@ def build(
     return Index.open(out)
 
 
-def _refuse_other_things(out: Path) -> None:
+def _check_other_things(out: Path) -> None:
     """Refuse (`ValueError`) a folder that holds more than an index or what a kill left of one."""
     there = {path.name for path in out.glob("[!.]*")}
     if "index.json" not in there and there - {"space.npz"}:
@@ -361,7 +361,7 @@ def identity_of(tagger: "Tagger") -> str:
     return checksum(json.dumps(told).encode(), *(w.cpu().numpy().tobytes() for w in weights))
 
 
-def refuse_other_run(out: Path, facts: Mapping[str, Any], tagger: "Tagger") -> None:
+def check_other_run(out: Path, facts: Mapping[str, Any], tagger: "Tagger") -> None:
     """Refuse (`ValueError`) to mix what two models say."""
     if facts["identity"] != identity_of(tagger):
         raise ValueError(
@@ -383,7 +383,7 @@ def _begin(out: Path, tagger: "Tagger", music: Path) -> dict[str, Any]:
     """The facts of the index `out`, which is begun if it is not there."""
     if (out / "index.json").is_file():
         facts = _facts(out)
-        refuse_other_run(out, facts, tagger)
+        check_other_run(out, facts, tagger)
         if facts["music"] != str(music) and Path(facts["music"]).is_dir():  # else it was moved
             raise ValueError(f"{out} is the index of {facts['music']}: choose another with --out.")
         return facts | {"music": str(music)}
@@ -487,7 +487,7 @@ def _decoded(line: bytes, facts: Mapping[str, Any]) -> dict[str, Any] | None:
     """A line of the journal, its vectors as arrays; None for what is no whole entry."""
     try:
         told = json.loads(line) if line.endswith(b"\n") else {}
-        entry = {name: checked(told[name], kind, name) for name, kind in COLUMNS.items()}
+        entry = {name: check_type(told[name], kind, name) for name, kind in COLUMNS.items()}
         for name, width in _widths(facts).items():
             values = base64.b64decode(told[name], validate=True)
             entry[name] = np.frombuffer(values, np.float32).reshape(width)

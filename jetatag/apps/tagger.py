@@ -22,7 +22,7 @@ from jetatag.apps import hub
 from jetatag.apps.listening import Stretch, ahead, windows
 from jetatag.config import RunConfig
 from jetatag.data import TITLES, Vocabulary
-from jetatag.data.memory import keep_memory
+from jetatag.data.memory import keep_freed_memory
 from jetatag.data.store import as_heard
 from jetatag.extractors.quick import quicken
 from jetatag.joint.heads import JointModel, build_model
@@ -220,7 +220,7 @@ def load(
     run.load_weights(weights, model)
     where = pick_device(device)
     if where.type == "cpu":
-        keep_memory()
+        keep_freed_memory()
         if quick:
             quicken(model.extractor)
     return Tagger(

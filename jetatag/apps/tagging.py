@@ -20,8 +20,8 @@ from jetatag.data.index import files_under
 from jetatag.files import (
     as_text,
     atomic,
+    check_writable,
     is_audio,
-    refuse_unwritable,
     write_arrays,
     write_json,
 )
@@ -93,7 +93,7 @@ class Tagged:
         if self.embeddings and self.embeddings.suffix.lower() != ".npz":
             raise ValueError(f"{self.embeddings} names no npz: end it in .npz.")
         written = [*self._written, *list(self.pictures.values())[:1]]
-        refuse_unwritable(*written, read=self.files)
+        check_writable(*written, read=self.files)
 
     def __enter__(self) -> "Tagged":
         return self

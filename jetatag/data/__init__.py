@@ -5,7 +5,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from jetatag.checks import check_arguments, refuse_unknown
+from jetatag.checks import check_arguments, check_known
 from jetatag.data import dcase2017, folder, mtat, speech_commands
 from jetatag.data.index import SPLITS, DataWarning, Index, Vocabulary
 
@@ -18,8 +18,8 @@ __all__ = [
     "DataWarning",
     "Index",
     "Vocabulary",
+    "check_options",
     "load",
-    "refuse_options",
 ]
 
 DATASETS = {
@@ -66,18 +66,18 @@ def load(name: str, root: Path | str, **options: Any) -> Index:
 
     Unknown names are refused in one sentence (`ValueError`), as the loaders refuse bad folders.
     """
-    refuse_options(name, options)
+    check_options(name, options)
     check_arguments(load, {"root": root})
     return DATASETS[name](root, name=name, **options)
 
 
-def refuse_options(name: str, options: Mapping[str, Any]) -> None:
+def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Refuse (`ValueError`) an unknown data set, and options of unknown name or another type."""
-    refuse_unknown([name], DATASETS, "data set")
+    check_known([name], DATASETS, "data set")
     if not isinstance(options, Mapping):
         raise ValueError(f"options must be name: value pairs, not {options!r}.")
     taken = [option for option in signature(DATASETS[name]).parameters if option not in NOT_OPTIONS]
     if options and not taken:
         raise ValueError(f"{name} takes no options: leave out {', '.join(map(repr, options))}.")
-    refuse_unknown(options, taken, f"option of {name}")
+    check_known(options, taken, f"option of {name}")
     check_arguments(DATASETS[name], options)

@@ -33,9 +33,9 @@ def read_text_table(
         raise ValueError(f"{path}: a quote is opened and never closed: close or remove it.")
     rows = [row for row in rows if any(row)]
     columns, rows = (list(header), rows) if header else (rows[0] if rows else [], rows[1:])
-    refuse_columns(path, columns, required, delimiter)
+    check_columns(path, columns, required, delimiter)
     if header[1:] and rows and max(map(len, rows)) == 1:  # another delimiter, and no names to miss
-        refuse_columns(path, rows[0], header, delimiter)
+        check_columns(path, rows[0], header, delimiter)
     ragged = [number for number, row in enumerate(rows, 1) if len(row) != len(columns)]
     if ragged:
         fields = len(rows[ragged[0] - 1])
@@ -48,7 +48,7 @@ def read_text_table(
     return pd.DataFrame(rows, columns=columns, dtype=str)
 
 
-def refuse_columns(
+def check_columns(
     path: Path, columns: Sequence[str], required: Sequence[str], delimiter: str = ""
 ) -> None:
     """Refuse (`ValueError`) a table that lacks a required column or has one name twice."""
@@ -64,7 +64,7 @@ def refuse_columns(
         raise ValueError(f"{path} has two columns {twice[0]!r}: rename or remove one.")
 
 
-def refuse_blank(path: Path, values: pd.Series) -> None:
+def check_blank(path: Path, values: pd.Series) -> None:
     """Refuse (`ValueError`) a column, such as the clip ids, in which a row says nothing."""
     blank = values.str.strip() == ""
     if blank.any():

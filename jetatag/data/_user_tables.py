@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from jetatag.data._tables import read_text_table, refuse_columns
+from jetatag.data._tables import check_columns, read_text_table
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 DELIMITER_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
@@ -34,9 +34,9 @@ def read_table(
         return _read_parquet(path, needed, wanted, lists)
     if suffix not in DELIMITERS:
         raise ValueError(f"{path} is neither .csv, .tsv nor .parquet: save the table as one.")
-    _refuse_delimiter(path, DELIMITERS[suffix], needed[0])
+    _check_delimiter(path, DELIMITERS[suffix], needed[0])
     table = read_text_table(path, DELIMITERS[suffix])
-    _refuse_absent(path, list(table), needed)
+    _check_absent(path, list(table), needed)
     return table
 
 
@@ -68,7 +68,7 @@ def _read_parquet(
     except (ArrowException, OSError, ValueError) as error:
         problem = " ".join(str(error).split())
         raise ValueError(f"{path} cannot be read as Parquet ({problem}): export it anew.") from None
-    _refuse_absent(path, names, needed)
+    _check_absent(path, names, needed)
     if not len(found):
         raise ValueError(f"{path} has no rows: give the whole file.")
     return pd.DataFrame({name: _text(path, name, found[name], lists) for name in chosen})
@@ -94,7 +94,7 @@ def _text(path: Path, name: str, column: Any, lists: str) -> list:
         ) from None
 
 
-def _refuse_delimiter(path: Path, delimiter: str, name: str) -> None:
+def _check_delimiter(path: Path, delimiter: str, name: str) -> None:
     """Refuse a table whose first line has column `name` only when cut at another sign."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         header = next((line for line in file if line.strip()), "")
@@ -108,8 +108,8 @@ def _refuse_delimiter(path: Path, delimiter: str, name: str) -> None:
         )
 
 
-def _refuse_absent(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
-    refuse_columns(path, columns, ())
+def _check_absent(path: Path, columns: Sequence[str], needed: Sequence[str]) -> None:
+    check_columns(path, columns, ())
     absent = [name for name in needed if name not in columns]
     if absent:
         raise ValueError(

@@ -132,7 +132,7 @@ def _stream(file: FileIO, path: Path, sample_rate: int) -> Iterator[np.ndarray]:
         with_stated_length(file, at_most) if at_most else nullcontext(file.fileno()) as source,
         _recognised(source, path) as sound,
     ):
-        refuse_truncated(sound)
+        check_truncated(sound)
         if not LOWEST_HZ <= sound.samplerate <= HIGHEST_HZ:
             raise AudioError(f"states a sample rate of {sound.samplerate:,} Hz")
         blocks = _checked(_decoded(sound, length_is_known=not at_most), sound.samplerate)
@@ -190,7 +190,7 @@ def _checked(blocks: Iterable[np.ndarray], rate: int) -> Iterator[np.ndarray]:
         raise AudioError("silent (mixed to mono): its samples differ by less than a 16-bit step")
 
 
-def refuse_truncated(file: soundfile.SoundFile) -> None:
+def check_truncated(file: soundfile.SoundFile) -> None:
     """Refuse (`AudioError`) a file that is shorter than it says, where libsndfile notes that and
     reads on: WAV, AIFF, AU, W64 and RF64 say how many bytes belong there, Ogg marks its end."""
     for stated, there in SIZES.findall(file.extra_info):

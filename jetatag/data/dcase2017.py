@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jetatag.checks import refuse_unknown
+from jetatag.checks import check_known
 from jetatag.data._splits import grouped_split
-from jetatag.data._tables import read_text_table, refuse_blank
+from jetatag.data._tables import check_blank, read_text_table
 from jetatag.data.index import LEFT_OUT_COLUMNS, Index, Vocabulary, warn, warn_about
 
 CLASSES = (
@@ -111,8 +111,8 @@ def read_list(path: Path) -> pd.DataFrame:
     if rows.empty:
         raise ValueError(f"{path} has no rows but a header: give the whole list.")
     for column in ("file", "label"):
-        refuse_blank(path, rows[column])
-    refuse_unknown(rows.label.unique(), CLASSES, f"class in {path}")
+        check_blank(path, rows[column])
+    check_known(rows.label.unique(), CLASSES, f"class in {path}")
     return rows
 
 

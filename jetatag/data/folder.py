@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from jetatag.checks import refuse_unknown
+from jetatag.checks import check_known
 from jetatag.data._splits import grouped_split
 from jetatag.data._tables import sift
 from jetatag.data._user_tables import read_table, relative_paths, shown
@@ -69,25 +69,25 @@ def load(
     Raises `FileNotFoundError` or `ValueError`, each one sentence, for a table that is absent or
     malformed, unknown columns and splits, labels that are not 0/1, and data without usable clips.
     """
-    refuse_unknown([] if task is None else [task], TASKS, "task")
+    check_known([] if task is None else [task], TASKS, "task")
     if n_tags is not None and n_tags < 1:
         raise ValueError(f"n_tags must be at least 1, not {n_tags}.")
     columns = (path_column, tags, split_column, group_column)
     if table is None:
-        _refuse_columns_without_table(columns)
+        _check_columns_without_table(columns)
         source, (clips, tag_names, labels) = Path(root), read_classes(Path(root))
     else:
         source = Path(root) / table
         clips, tag_names, labels = read_clips(source, Path(root), *columns, separator)
     task = task or ("multiclass" if table is None else "multilabel")
     clips, labels, left_out = sift(clips, labels, _reasons(clips, labels, task))
-    _refuse_none_usable(source, clips, left_out)
+    _check_none_usable(source, clips, left_out)
     if table is None or _is_one_column(tags) or n_tags is not None:
         tag_names, labels = by_count(tag_names, labels, n_tags)
     if task == "multiclass":
         clips, labels, rare = sift(clips, labels, np.where(labels.any(axis=1), "", RARE_CLASS))
         left_out = pd.concat([left_out, rare], ignore_index=True)
-    _refuse_too_few_tags(source, tag_names, task)
+    _check_too_few_tags(source, tag_names, task)
     if "split" not in clips:
         # A clip alone goes by its path, so that the order of the rows does not matter.
         groups = clips.group.where(clips.group != "", "\0" + clips.path)
@@ -275,7 +275,7 @@ def _warn_about_others(root: Path, others: list[str]) -> None:
         )
 
 
-def _refuse_columns_without_table(columns: tuple) -> None:
+def _check_columns_without_table(columns: tuple) -> None:
     if columns != ("path", "tags", None, None):
         raise ValueError(
             "path_column, tags, split_column and group_column are columns of a table: give "
@@ -283,7 +283,7 @@ def _refuse_columns_without_table(columns: tuple) -> None:
         )
 
 
-def _refuse_none_usable(source: Path, clips: pd.DataFrame, left_out: pd.DataFrame) -> None:
+def _check_none_usable(source: Path, clips: pd.DataFrame, left_out: pd.DataFrame) -> None:
     if clips.empty:
         raise ValueError(
             f"{source}: none of {len(left_out):,} rows can be used, the first because "
@@ -291,7 +291,7 @@ def _refuse_none_usable(source: Path, clips: pd.DataFrame, left_out: pd.DataFram
         )
 
 
-def _refuse_too_few_tags(source: Path, tags: Sequence[str], task: str) -> None:
+def _check_too_few_tags(source: Path, tags: Sequence[str], task: str) -> None:
     if len(tags) < (2 if task == "multiclass" else 1):
         due = "two classes" if task == "multiclass" else "one tag"
         raise ValueError(

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from jetatag.checks import refuse_unknown
+from jetatag.checks import check_known
 from jetatag.files import as_text, is_audio
 
 SPLITS = ("train", "valid", "test")
@@ -31,7 +31,7 @@ class Vocabulary:
 
     def columns(self, tags: list[str] | tuple[str, ...]) -> list[int]:
         """Positions of `tags`; an unknown tag is refused with the nearest names (`ValueError`)."""
-        refuse_unknown(tags, self.tags, "tag")
+        check_known(tags, self.tags, "tag")
         return [self.tags.index(tag) for tag in tags]
 
 

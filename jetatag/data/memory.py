@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 
 
-def keep_memory() -> None:
+def keep_freed_memory() -> None:
     """Let this process keep the memory it frees, where its C library is glibc.
 
     Decoding and training take and free megabytes in every operation. By default glibc returns

@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from jetatag.checks import refuse_unknown
+from jetatag.checks import check_known
 from jetatag.data._splits import grouped_split
-from jetatag.data._tables import read_text_table, refuse_blank, sift
+from jetatag.data._tables import check_blank, read_text_table, sift
 from jetatag.data.index import Index, Vocabulary, warn, warn_about
 
 FOLDERS = {"train": "0123456789ab", "valid": "c", "test": "def"}
@@ -104,7 +104,7 @@ def load(
     `FileNotFoundError`, a malformed file, unknown split, folder or tag `ValueError`, each in one
     sentence.
     """
-    refuse_unknown([split], SPLITS, "split")
+    check_known([split], SPLITS, "split")
     split_of_folder = by_folder(FOLDERS if folders is None else folders)
     if folders is not None and split == "artist_disjoint":
         raise ValueError("split 'artist_disjoint' deals the clips anew: leave out folders.")
@@ -135,10 +135,10 @@ def load(
 
 def by_folder(folders: dict) -> dict[str, str]:
     """The split of every sub-folder, from the folders of every split, such as {"test": "def"}."""
-    refuse_unknown(folders, FOLDERS, "split")
+    check_known(folders, FOLDERS, "split")
     split_of_folder = {folder: split for split, named in folders.items() for folder in str(named)}
     known = "".join(FOLDERS.values())
-    refuse_unknown(split_of_folder, known, "folder")
+    check_known(split_of_folder, known, "folder")
     if len(split_of_folder) < sum(len(str(named)) for named in folders.values()):
         raise ValueError(f"folders {folders} give one folder to two splits: name each once.")
     return split_of_folder
@@ -156,7 +156,7 @@ def read_annotations(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} has a tag column 'path', which names a file here: rename it.")
     table = table.rename(columns={"mp3_path": "path"})
     table["path"] = table.path.map(posixpath.normpath)  # one file, one name, one split
-    refuse_blank(path, table.clip_id)
+    check_blank(path, table.clip_id)
     labels = table.drop(columns=["clip_id", "path"])
     if labels.columns.empty:
         raise ValueError(f"{path} has no tag columns: give the official file.")
@@ -202,11 +202,11 @@ def choose_tags(given: pd.DataFrame, tags: str | Sequence[str]) -> tuple[Vocabul
     Named lists are ranked by count, ties by name.
     """
     if not isinstance(tags, str):
-        refuse_unknown(tags, given.columns, "tag")
+        check_known(tags, given.columns, "tag")
         if not tags or len(set(tags)) < len(tags):
             raise ValueError(f"tags must name at least one tag, each once, not {list(tags)}.")
         return Vocabulary(tuple(tags)), given[list(tags)].to_numpy(np.uint8)
-    refuse_unknown([tags], TAG_LISTS, "tag list")
+    check_known([tags], TAG_LISTS, "tag list")
     labels = merge_synonyms(given) if tags == "merged" else given
     counts = labels.sum()
     ranked = sorted(labels, key=lambda tag: (-int(counts[tag]), tag))[:N_TOP_TAGS]

@@ -28,8 +28,8 @@ from jetatag.checks import check_arguments
 from jetatag.data import SPLITS, Index, Vocabulary
 from jetatag.data.audio import PASSING, extremes, load, one_thread
 from jetatag.data.index import audio_files
-from jetatag.data.memory import keep_memory
-from jetatag.files import alone, atomic, checksum, inside, read_json, write_json
+from jetatag.data.memory import keep_freed_memory
+from jetatag.files import atomic, checksum, inside, lock_folder, read_json, write_json
 
 FULL_SCALE = 32_767
 OUTCOME = {"n_samples": int, "peak": float, "checksum": str, "reason": str}
@@ -177,13 +177,13 @@ def build(
     with _remedies(index, folder, work):
         if finished := _finished(folder, identity):
             return finished
-        _refuse_irreplaceable(place)
+        _check_irreplaceable(place)
         if not index.audio_root.is_dir():
             raise FileNotFoundError(
                 f"{index.audio_root} does not exist: put the audio there or correct the data "
                 "folder."
             )
-        with alone(work, wait=True):
+        with lock_folder(work, wait=True):
             if not _finished(folder, identity):
                 with suppress(FileNotFoundError):
                     place.rmdir()  # where that cannot be done, better to hear it before the work
@@ -248,7 +248,7 @@ def _finished(folder: Path, identity: str) -> AudioStore | None:
     return None
 
 
-def _refuse_irreplaceable(place: Path) -> None:
+def _check_irreplaceable(place: Path) -> None:
     with suppress(FileNotFoundError):
         if place.is_mount() or place.samefile("."):
             raise ValueError(
@@ -322,7 +322,7 @@ def _decode_all(
     index: Index, work: Path, settings: dict, identity: str, workers: int | None
 ) -> list[dict[str, Any]]:
     """Append every clip's samples to `audio.i16` and its outcome to `progress.jsonl`, in order."""
-    keep_memory()
+    keep_freed_memory()
     places, decode_one = _places(index), partial(_outcome, settings=settings)
     outcomes = _resume(work, identity, lambda row: not decode_one(places[row])[1]["reason"])
     rest = places[len(outcomes) :]

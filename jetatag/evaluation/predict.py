@@ -14,7 +14,7 @@ from jetatag.joint.heads import JointModel
 from jetatag.joint.losses import PAIR_LOSSES
 from jetatag.metrics.queries import BARRED_SHARE, answers, choose_queries
 from jetatag.training.device import extract, gather, launch, own_share, place
-from jetatag.training.features import refuse_other_store
+from jetatag.training.features import check_store_fits
 from jetatag.training.runs import Run
 
 
@@ -34,7 +34,7 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
     threshold is chosen on what it is judged by. Raises `ValueError` for a split without clips and
     for a store of another kind.
     """
-    refuse_other_store(run, store)
+    check_store_fits(run, store)
     config, rows = run.config, store.rows(split)
     if not len(rows):
         raise ValueError(f"the store has no {split} clips to score: check the split at preparing.")

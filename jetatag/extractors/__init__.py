@@ -31,7 +31,7 @@ from typing import Any
 
 from torch import nn
 
-from jetatag.checks import refuse_unknown
+from jetatag.checks import check_known
 from jetatag.extractors.harmonic import HarmonicCNN
 from jetatag.extractors.sample_cnn import (
     SampleCNN,
@@ -59,7 +59,7 @@ def build_extractor(name: str, **options: Any) -> nn.Module:
     `music_sincnet` also `form` and `sample_rate` (Hz), and for the latter those of its filters.
     Raises `ValueError` for an unknown name, option or value.
     """
-    refuse_unknown([name], EXTRACTORS, "extractor")
+    check_known([name], EXTRACTORS, "extractor")
     valid_options = inspect.signature(EXTRACTORS[name]).parameters
-    refuse_unknown(options, valid_options, f"option of {name}")
+    check_known(options, valid_options, f"option of {name}")
     return EXTRACTORS[name](**options)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from jetatag.checks import refuse_unknown
+from jetatag.checks import check_known
 from jetatag.extractors.layers import (
     BatchNorm2d,
     check_sample_rate,
@@ -51,7 +51,7 @@ def filter_centres(sample_rate: int, form: str = "as_published") -> torch.Tensor
     (level, harmonic), which scatters the harmonics over the channels.
     Raises `ValueError` for another `form`.
     """
-    refuse_unknown([form], FORMS, "form of harmonic_cnn")
+    check_known([form], FORMS, "form of harmonic_cnn")
     levels = level_frequencies(sample_rate)
     centres = torch.outer(torch.arange(1, N_HARMONICS + 1, dtype=torch.float64), levels)
     return centres if form == "as_published" else centres.reshape(-1, N_HARMONICS).T

@@ -12,7 +12,7 @@ from scipy.fft import next_fast_len
 from torch import nn
 from torch.nn import functional as F
 
-from jetatag.checks import refuse_unknown
+from jetatag.checks import check_known
 from jetatag.extractors.layers import check_sample_rate, check_width
 from jetatag.extractors.sample_cnn import SampleCNNResSE
 
@@ -154,7 +154,7 @@ class MusicSincNet(SampleCNNResSE):
         generator: torch.Generator | None = None,
     ):
         check_width(width)
-        refuse_unknown([form], FORMS, "form of music_sincnet")
+        check_known([form], FORMS, "form of music_sincnet")
         if not (isinstance(n_taps, int) and n_taps > 2 and n_taps % 2):
             raise ValueError(f"music_sincnet needs an odd number of taps from 3 up, not {n_taps}.")
         if not (isinstance(n_filters, int) and n_filters > 0):

@@ -166,12 +166,12 @@ def scale_names(table: pd.DataFrame) -> list[str]:
     return [", ".join(scale) for scale in scales.itertuples(index=False)]
 
 
-def refuse_misfit(array: np.ndarray, shape: tuple[int, ...], what: str, axes: str) -> None:
+def check_misfit(array: np.ndarray, shape: tuple[int, ...], what: str, axes: str) -> None:
     if np.shape(array) != shape:
         raise ValueError(f"{what} must be {axes} = {shape}, not {np.shape(array)}.")
 
 
-def refuse_lacking(
+def check_lacking(
     table: pd.DataFrame, columns: Sequence[str], what: str, remedy: str | None = None
 ) -> None:
     """Refuse a table without rows or without some of `columns`; `what` ends in its verb."""

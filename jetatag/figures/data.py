@@ -11,14 +11,14 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from jetatag import metrics
-from jetatag.checks import refuse_unknown
+from jetatag.checks import check_known
 from jetatag.figures._style import (
     DARK,
     LIGHT,
     MIDDLE,
+    check_misfit,
     name_rows,
     panels,
-    refuse_misfit,
 )
 
 
@@ -28,7 +28,7 @@ def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -
     labels : (clip, tag) 0/1; tags : names of the columns; splits : (clip,) names such as train
     """
     labels, splits = np.asarray(labels), np.asarray(splits)
-    refuse_misfit(labels, (len(splits), len(tags)), "labels", "(clip, tag)")
+    check_misfit(labels, (len(splits), len(tags)), "labels", "(clip, tag)")
     order = np.argsort(labels.sum(axis=0), kind="stable")
     figure, axes = panels(1, 1, (6.5, 1.2 + 0.17 * len(tags)))
     left = np.zeros(len(tags))
@@ -61,9 +61,9 @@ def tag_correlation(
     of them, or several, which are drawn side by side. Unknown ones are refused.
     """
     shown = [tag] if isinstance(tag, str) else list(tag)
-    refuse_unknown(shown, tags, "tag")
+    check_known(shown, tags, "tag")
     correlation = metrics.tag_correlation(labels)
-    refuse_misfit(correlation, (len(tags), len(tags)), "the tag correlation", "(tag, tag)")
+    check_misfit(correlation, (len(tags), len(tags)), "the tag correlation", "(tag, tag)")
     side = min(n + 1, len(tags))
     size = (len(shown) * (1.1 + 0.5 * side) + 0.8, 1.2 + 0.45 * side)
     figure, axes = panels(1, len(shown), size)

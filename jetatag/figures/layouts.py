@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from jetatag.checks import refuse_unknown
+from jetatag.checks import check_known
 
 PAPER_PCA = 50
 """Dimensions kept before t-SNE in figure 2 of Lee & Cho 2021."""
@@ -26,7 +26,7 @@ def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarra
     Raises `ValueError` for an unknown method, or fewer than `FEWEST_POINTS` finite points.
     """
     points = np.asarray(points, dtype=np.float64)
-    refuse_unknown([method], LAYOUTS, "layout method")
+    check_known([method], LAYOUTS, "layout method")
     if points.ndim != 2 or len(points) < FEWEST_POINTS or not np.isfinite(points).all():
         raise ValueError(
             f"a layout needs (n, dimension) finite points, n ≥ {FEWEST_POINTS}: got {points.shape}."

@@ -7,11 +7,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jetatag.checks import refuse_unknown
+from jetatag.checks import check_known
 from jetatag.figures._style import (
     DARK,
     MARKERS,
     WHISKER,
+    check_lacking,
     draw_mean,
     grid_values,
     key,
@@ -22,7 +23,6 @@ from jetatag.figures._style import (
     name_rows,
     named,
     panels,
-    refuse_lacking,
     scale_names,
 )
 
@@ -40,7 +40,7 @@ def scores_with_intervals(table: pd.DataFrame) -> Figure:
     line. Scales differ between panels, for protocols must not be compared.
     """
     needed = ["method", "pair_loss", "protocol", "metric", "value", "low", "high"]
-    refuse_lacking(table, needed, "the results lack")
+    check_lacking(table, needed, "the results lack")
     table = table.assign(line=line_names(table))
     lines = list(dict.fromkeys(table["line"]))[::-1]  # the first method on top
     protocols = dict(list(table.groupby("protocol", sort=False)))
@@ -86,14 +86,14 @@ def measured_gains(table: pd.DataFrame) -> Figure:
     the mean of their intervals; an interval of the mean, repeated in each row, stays as it is.
     """
     needed = ["extractor", "method", "seed", "metric", "value", "low", "high"]
-    refuse_lacking(table, needed, "the gains lack")
+    check_lacking(table, needed, "the gains lack")
     return _draw_gains(table.assign(source=""))
 
 
 def _draw_gains(table: pd.DataFrame) -> Figure:
     """`table` is long: `source`, `extractor`, `method`, `metric`, `protocol`, `value`, and for
     measured scores several seeds, `low` and `high`."""
-    refuse_unknown(table["method"], STEP, "method in a table of gains")
+    check_known(table["method"], STEP, "method in a table of gains")
     table = table.assign(scale=scale_names(table))
     sources = {source: number for number, source in enumerate(table["source"].unique())}
     extractors = table["extractor"].unique().tolist()[::-1]  # the first on top
@@ -139,8 +139,8 @@ def ablation(
     Joint embedding stands under "pair losses", every other method under "controls".
     """
     needed = ["method", "pair_loss", "extractor", "metric", "difference", "low", "high"]
-    refuse_lacking(differences, needed, "the differences lack")
-    refuse_unknown([metric], differences["metric"].unique(), "metric")
+    check_lacking(differences, needed, "the differences lack")
+    check_known([metric], differences["metric"].unique(), "metric")
     rows = differences[differences["metric"] == metric]
     rows = rows.assign(line=line_names(rows))
     lines = _under_headings(rows)
@@ -187,7 +187,7 @@ def label_curves(table: pd.DataFrame) -> Figure:
     aside of the share, so that their whiskers do not cover each other.
     """
     needed = ["method", "pair_loss", "label_share", "metric", "value", "low", "high"]
-    refuse_lacking(table, needed, "the label curves lack")
+    check_lacking(table, needed, "the label curves lack")
     if not table["label_share"].between(0, 1, inclusive="right").all():
         raise ValueError("label_share must be in (0, 1]: give the share of labelled clips used.")
     table = table.assign(line=line_names(table), scale=scale_names(table))

@@ -10,12 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-from jetatag.checks import refuse_unknown
+from jetatag.checks import check_known
 from jetatag.figures._style import (
     DARK,
     PALE,
     PALE_TO_DARK,
     SEED,
+    check_lacking,
+    check_misfit,
     draw_mean,
     grid_values,
     key,
@@ -27,8 +29,6 @@ from jetatag.figures._style import (
     named,
     panels,
     place_labels,
-    refuse_lacking,
-    refuse_misfit,
 )
 
 RANKINGS = {
@@ -56,10 +56,10 @@ def tag_map(
     a line printed under the picture, for the number that says whether the picture can be trusted
     """
     positive, notes = np.asarray(positive).astype(bool), notes or {}
-    refuse_unknown(notes, layouts, "layout title")
+    check_known(notes, layouts, "layout title")
     figure, axes = panels(1, len(layouts), (3.3 * len(layouts), 3.7))
     for ax, (title, points) in zip(axes[0], layouts.items(), strict=True):
-        refuse_misfit(points, (len(positive), 2), f"layout {title!r}", "(clip, 2)")
+        check_misfit(points, (len(positive), 2), f"layout {title!r}", "(clip, 2)")
         ax.scatter(*points[~positive].T, s=9, color=PALE, marker="o", linewidth=0, label="other")
         ax.scatter(*points[positive].T, s=20, color=DARK, marker="^", linewidth=0, label=tag)
         ax.set(title=title, xlabel=_axis_note(notes.get(title)))
@@ -82,9 +82,9 @@ def shared_space(
     audio_xy : (clip, 2) and tag_xy : (tag, 2), laid out together; tags : names of the landmarks;
     highlight : tags to stress, placed first; note : a line printed under the picture
     """
-    refuse_unknown(highlight, tags, "tag")
-    refuse_misfit(tag_xy, (len(tags), 2), "tag_xy", "(tag, 2)")
-    refuse_misfit(audio_xy, (len(audio_xy), 2), "audio_xy", "(clip, 2)")
+    check_known(highlight, tags, "tag")
+    check_misfit(tag_xy, (len(tags), 2), "tag_xy", "(tag, 2)")
+    check_misfit(audio_xy, (len(audio_xy), 2), "audio_xy", "(clip, 2)")
     figure, axes = panels(1, 1, (8, 7))
     ax, stressed = axes[0, 0], np.isin(tags, highlight)
     ax.scatter(*audio_xy.T, s=8, color=PALE, linewidth=0, label=f"{len(audio_xy):,} clips")
@@ -112,7 +112,7 @@ def maps(
     values = np.asarray(values)[:n_clips]
     figure, axes = panels(1, len(layouts), (4.6 * len(layouts), 4.9))
     for ax, (title, xy) in zip(axes[0], layouts.items(), strict=True):
-        refuse_misfit(xy, (n_clips + len(tags), 2), f"layout {title!r}", "(clip + tag, 2)")
+        check_misfit(xy, (n_clips + len(tags), 2), f"layout {title!r}", "(clip + tag, 2)")
         drawn = _draw_clips(ax, xy[:n_clips], values)
         ax.scatter(
             *xy[n_clips:].T, s=16, color="black", marker="D", edgecolor="white", label="tags"
@@ -164,9 +164,9 @@ def retrieval(table: pd.DataFrame) -> Figure:
     out.
     """
     needed = ["method", "pair_loss", "kind", "ranked_by", "metric", "value"]
-    refuse_lacking(table, needed, "the retrieval table lacks")
+    check_lacking(table, needed, "the retrieval table lacks")
     table = table[~table["ranked_by"].str.contains(" − ")]
-    refuse_unknown(table["ranked_by"], RANKINGS, "ranking")
+    check_known(table["ranked_by"], RANKINGS, "ranking")
     table = table.assign(line=line_names(table))
     lines = table["line"].unique().tolist()[::-1]
     kinds, shown = table["kind"].unique(), table["metric"].unique()
@@ -214,10 +214,10 @@ def semantics(
     z_tag's energy in its mean) and `effective_rank`; references : name → measure → value, such as
     {"released weights": {"semantics": 0.03, "mean_energy": 0.91}}, drawn as vertical lines
     """
-    refuse_lacking(table, ["pair_loss", "seed", *MEASURES], "the tag-space table lacks")
+    check_lacking(table, ["pair_loss", "seed", *MEASURES], "the tag-space table lacks")
     references = references or {}
     for measures in references.values():
-        refuse_unknown(measures, MEASURES, "measure")
+        check_known(measures, MEASURES, "measure")
     losses = table["pair_loss"].unique().tolist()[::-1]
     figure, axes = panels(1, len(MEASURES), (10, 1.7 + 0.36 * len(losses)), sharey=True)
     styles = dict(zip(references, cycle(("--", ":", "-.")), strict=False))

@@ -8,17 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from jetatag.checks import refuse_unknown
+from jetatag.checks import check_known
 from jetatag.figures._style import (
     DARK,
+    check_lacking,
+    check_misfit,
     legend_above,
     looks,
     name_rows,
     named,
     panels,
     place_labels,
-    refuse_lacking,
-    refuse_misfit,
 )
 from jetatag.figures.data import draw_mel
 
@@ -33,7 +33,7 @@ def per_tag(tables: Mapping[str, pd.DataFrame], metric: str = "average_precision
     the first run cannot score are left out and counted under the picture
     """
     first = next(iter(tables.values()))
-    refuse_unknown([metric], first.columns.difference(["tag", "n_positive"]), "metric")
+    check_known([metric], first.columns.difference(["tag", "n_positive"]), "metric")
     scores = pd.DataFrame({name: table.set_index("tag")[metric] for name, table in tables.items()})
     shown = scores.dropna(subset=[scores.columns[0]]).sort_values(scores.columns[0])
     n_out = len(scores) - len(shown)
@@ -67,13 +67,13 @@ def gain_per_tag(
         row.covariate: f"rank correlation {row.correlation:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
         for row in ([] if trends is None else trends.itertuples())
     }
-    refuse_unknown(notes, scales, "panel")
+    check_known(notes, scales, "panel")
     needed = ["tag", "difference", "low", "high", *scales]
-    refuse_lacking(table, needed, "the gains per tag lack")
+    check_lacking(table, needed, "the gains per tag lack")
     if table["tag"].duplicated().any() or (trends is not None and len(trends) > len(notes)):
         raise ValueError("rows of several comparisons: give those of one method minus another.")
     table = table.dropna(subset="difference")
-    refuse_lacking(table, needed, "the known gains per tag lack")
+    check_lacking(table, needed, "the known gains per tag lack")
     if not table["frequency"].between(0, 1, inclusive="right").all():
         raise ValueError("frequency must be in (0, 1]: give the share of clips that carry a tag.")
     rank = table["difference"].rank(method="first")
@@ -109,11 +109,11 @@ def calibration(
     """
     if not curves:
         raise ValueError("there is no curve to draw: give at least one run.")
-    refuse_unknown(per_tag, curves, "run")
+    check_known(per_tag, curves, "run")
     for name, curve in curves.items():
-        refuse_lacking(curve, ["mean_prob", "share_positive", "count"], f"{name}'s curve lacks")
+        check_lacking(curve, ["mean_prob", "share_positive", "count"], f"{name}'s curve lacks")
         errors = per_tag.get(name, pd.DataFrame())
-        refuse_lacking(errors, ["tag", "calibration_error"], f"{name}'s errors per tag lack")
+        check_lacking(errors, ["tag", "calibration_error"], f"{name}'s errors per tag lack")
     figure, axes = panels(2, 2, (9.5, 5), height_ratios=(3, 1))
     axes[0, 1].set_subplotspec(axes[0, 1].get_gridspec()[:, 1])
     axes[1, 1].remove()
@@ -174,7 +174,7 @@ def taggram(
     [-1, 1] at sample_rate (Hz)
     """
     probs, edges_s = np.asarray(probs), np.asarray(edges_s)
-    refuse_misfit(probs, (len(edges_s) - 1, len(tags)), "probs", "(window, tag)")
+    check_misfit(probs, (len(edges_s) - 1, len(tags)), "probs", "(window, tag)")
     means = np.average(probs, axis=0, weights=np.diff(edges_s))
     top = np.argsort(-means, kind="stable")[:n_tags][::-1]
     heights = [1.8] * (audio is not None) + [max(1.9, 1.2 + 0.22 * len(top))]

@@ -12,12 +12,12 @@ from pandas.api.typing import SeriesGroupBy
 from jetatag.figures._style import (
     DARK,
     MIDDLE,
+    check_lacking,
     key,
     line_names,
     looks,
     named,
     panels,
-    refuse_lacking,
     rows_of,
 )
 
@@ -30,7 +30,7 @@ def loss_curves(history: pd.DataFrame) -> Figure:
     mark a change of learning rate, where a new phase of the schedule begins.
     """
     needed = ["stage", "epoch", "learning_rate"]
-    refuse_lacking(history, needed, "history lacks", "train a run first")
+    check_lacking(history, needed, "history lacks", "train a run first")
     stages = [history[history["stage"] == name] for name in history["stage"].unique()]
     wanted = [_stage_panels(stage) for stage in stages]
     columns = min(3, max(map(len, wanted)))
@@ -81,11 +81,11 @@ def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precisi
     Stages in which the metric is missing are left out.
     """
     needed = ["method", "pair_loss", "seed", "stage", "epoch", metric]
-    refuse_lacking(history, needed, "the runs' history lacks")
+    check_lacking(history, needed, "the runs' history lacks")
     history = history.assign(line=line_names(history))
     styles = looks(history["line"])  # of all lines, so that every metric draws them alike
     drawn = history.dropna(subset=metric)
-    refuse_lacking(drawn, needed, f"of {metric}, the runs' history lacks")
+    check_lacking(drawn, needed, f"of {metric}, the runs' history lacks")
     stages = [stage for stage in history["stage"].unique() if stage in set(drawn["stage"])]
     figure, axes = panels(1, len(stages), (2.9 + 3.4 * len(stages), 4.2), sharey=True)
     for ax, stage in zip(axes[0], stages, strict=True):

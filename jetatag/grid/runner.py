@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import psutil
 import yaml
 
-from jetatag.checks import checked, refuse_unknown
+from jetatag.checks import check_known, check_type
 from jetatag.config import RunConfig, preset
 from jetatag.files import atomic, read_json
 from jetatag.grid import gpus
@@ -49,39 +49,39 @@ def check_parameters(values: Mapping[str, Any], notebooks: list[Path]) -> None:
     """Refuse (`ValueError`) nonsense before anything runs: a name that no notebook and not the
     Snakefile knows (papermill itself only warns), a data set or run that cannot be."""
     valid = {name for notebook in notebooks for name in parameters(notebook)}
-    refuse_unknown(values, sorted(valid | set(GRID_PARAMETERS)), "parameter")
-    from jetatag.data import refuse_options
+    check_known(values, sorted(valid | set(GRID_PARAMETERS)), "parameter")
+    from jetatag.data import check_options
 
-    refuse_unless_text(values, "runs", "out", *READ)
-    refuse_too_few_resamples(values)
+    check_text(values, "runs", "out", *READ)
+    check_too_few_resamples(values)
     for name in READ:
         if values[name] != values["runs"] and not Path(values[name]).exists():
             raise FileNotFoundError(
                 f"{name} {values[name]} does not exist: name another (--set {name}=…)."
             )
     for own in by_dataset(values).values():
-        refuse_unknown(own, sorted(valid | set(GRID_PARAMETERS)), "parameter")
-        refuse_unless_text(own, "data", "store", "tag", "dataset")
-        refuse_too_few_resamples(own)
-        refuse_options(own["dataset"], own.get("options", {}))
-        refuse_uncompared(trained(own))
+        check_known(own, sorted(valid | set(GRID_PARAMETERS)), "parameter")
+        check_text(own, "data", "store", "tag", "dataset")
+        check_too_few_resamples(own)
+        check_options(own["dataset"], own.get("options", {}))
+        check_uncompared(trained(own))
     cells(values)
 
 
-def refuse_unless_text(values: Mapping[str, Any], *names: str) -> None:
+def check_text(values: Mapping[str, Any], *names: str) -> None:
     """Refuse (`ValueError`) the first of `names` that is no text."""
     for name in names:
         if not isinstance(values[name], str):
             raise ValueError(f"{name} must be text, not {values[name]!r}.")
 
 
-def refuse_too_few_resamples(values: Mapping[str, Any]) -> None:
+def check_too_few_resamples(values: Mapping[str, Any]) -> None:
     """Refuse (`ValueError`) what is no number of resamples."""
-    if checked(values.get("n_resamples", 1), int, "n_resamples") < 1:
+    if check_type(values.get("n_resamples", 1), int, "n_resamples") < 1:
         raise ValueError(f"n_resamples must be at least 1, not {values['n_resamples']}.")
 
 
-def refuse_uncompared(runs: Mapping[str, RunConfig]) -> None:
+def check_uncompared(runs: Mapping[str, RunConfig]) -> None:
     """Refuse (`ValueError`) runs that lack a method which notebooks 04 and 05 compare."""
     if absent := [name for name in COMPARED if name not in {run.method for run in runs.values()}]:
         raise ValueError(
@@ -107,10 +107,10 @@ def cells(values: Mapping[str, Any]) -> dict[str, dict[str, RunConfig]]:
     """The grid: the runs of every data set, by their names; with `only`, nothing but what that
     lists."""
     whole = {name: trained(own) for name, own in by_dataset(values).items()}
-    only = checked(values.get("only", whole), dict, "only")
-    refuse_unknown(only, whole, "data set")
+    only = check_type(values.get("only", whole), dict, "only")
+    check_known(only, whole, "data set")
     for name, runs in only.items():
-        refuse_unknown(runs, whole[name], "run")
+        check_known(runs, whole[name], "run")
     return {name: {run: whole[name][run] for run in runs} for name, runs in only.items()}
 
 
@@ -122,8 +122,8 @@ def trained(values: Mapping[str, Any]) -> dict[str, RunConfig]:
     """
     runs: dict[str, RunConfig] = {}
     shared = {name: values[name] for name in ("extractor", "seed", "device", "precision")}
-    shared |= checked(values["settings"], dict, "settings")
-    for entry in checked(values["trained"], Sequence[dict], "trained"):
+    shared |= check_type(values["settings"], dict, "settings")
+    for entry in check_type(values["trained"], Sequence[dict], "trained"):
         cell = {str(name): value for name, value in (shared | entry).items()}
         listed = {axis: cell[axis] for axis in GRID_AXES if isinstance(cell.get(axis), list)}
         for combination in itertools.product(*listed.values()):
@@ -184,7 +184,7 @@ def check_data(values: Mapping[str, Any]) -> None:
 
     if values["dataset"] == "rendered":
         if values["tag"] and "tags" not in values["options"]:
-            refuse_unknown([values["tag"]], rendered.TAGS, "tag")
+            check_known([values["tag"]], rendered.TAGS, "tag")
         return
     with warnings.catch_warnings(action="ignore"):
         index = load(values["dataset"], values["data"], **values["options"])
@@ -306,7 +306,7 @@ def run_snakemake(
 def run_to_its_end(command: list[str], environment: Mapping[str, str]) -> int:
     """Run Snakemake and return its exit status; who stops us stops it and its jobs, and is heard
     (`KeyboardInterrupt`) once they have ended, for until then the folder is not free. Where we are
-    killed, it goes on and holds the folder in our place (`files.alone`)."""
+    killed, it goes on and holds the folder in our place (`files.lock_folder`)."""
     usual = signal.signal(signal.SIGTERM, end_all_below)
     snakemake = subprocess.Popen(command, env=environment, close_fds=False)
     try:

@@ -24,7 +24,7 @@ def checked(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndar
         raise ValueError(
             f"labels {labels.shape} and scores {scores.shape} must have one shape (row, tag)."
         )
-    refuse_unless_finite(scores)
+    check_finite(scores)
     return labels, scores
 
 
@@ -35,21 +35,21 @@ def checked_windows(labels: np.ndarray, window_scores: np.ndarray) -> tuple[np.n
             f"window scores {window_scores.shape} do not fit labels {labels.shape}: "
             "give (clip, window, tag) for (clip, tag)."
         )
-    refuse_unless_finite(window_scores)
+    check_finite(window_scores)
     return labels, window_scores
 
 
-def refuse_unless_named(tags: Sequence, labels: np.ndarray) -> None:
+def check_named(tags: Sequence, labels: np.ndarray) -> None:
     if len(tags) != labels.shape[1]:
         raise ValueError(f"{len(tags)} tag names for {labels.shape[1]} columns: give one each.")
 
 
-def refuse_unless_finite(scores: np.ndarray) -> None:
+def check_finite(scores: np.ndarray) -> None:
     if not np.isfinite(scores).all():
         raise ValueError("scores hold NaN or infinity: look for silent clips or a diverged run.")
 
 
-def refuse_unless_probabilities(scores: np.ndarray) -> None:
+def check_probabilities(scores: np.ndarray) -> None:
     if not ((scores >= 0) & (scores <= 1)).all():  # refuses NaN as well
         raise ValueError(
             "scores must be probabilities in [0, 1]: apply the sigmoid to logits first."

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from jetatag.metrics._arithmetic import rank_correlation
-from jetatag.metrics._checks import checked_labels, refuse_unless_named
+from jetatag.metrics._checks import check_named, checked_labels
 from jetatag.metrics.resampling import draws, interval, run_shares, weighted_per_tag
 
 FEWEST_TAGS = 3
@@ -89,7 +89,7 @@ def gain_by_tag(labels: np.ndarray, gains: np.ndarray, tags: Sequence) -> pd.Dat
         On labels that are not 0/1, gains that do not fit them and missing names.
     """
     labels = checked_labels(labels)
-    refuse_unless_named(tags, labels)
+    check_named(tags, labels)
     gains = _checked_gains(gains, labels)
     rows = []
     for tag, n_positive, (gain, *drawn) in zip(tags, labels.sum(axis=0), gains.T, strict=True):

@@ -16,11 +16,11 @@ from jetatag.metrics._arithmetic import (
     weighted_areas,
 )
 from jetatag.metrics._checks import (
+    check_probabilities,
     checked,
     checked_weights,
     checked_windows,
     group_codes,
-    refuse_unless_probabilities,
 )
 
 
@@ -203,7 +203,7 @@ def weighted_micro(
         As `micro_window`, and on weights that are negative or not one a clip.
     """
     labels, window_scores = checked_windows(labels, window_scores)
-    refuse_unless_probabilities(window_scores)
+    check_probabilities(window_scores)
     weights = checked_weights(weights, len(labels))
     positive, negative = bucket_counts(labels, window_scores).astype(np.float64)
     return threshold_areas(weights @ positive, weights @ negative)

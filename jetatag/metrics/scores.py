@@ -8,10 +8,10 @@ import pandas as pd
 
 from jetatag.metrics._arithmetic import AREAS, bucket_counts, exact_areas, threshold_areas
 from jetatag.metrics._checks import (
+    check_named,
+    check_probabilities,
     checked,
     checked_labels,
-    refuse_unless_named,
-    refuse_unless_probabilities,
 )
 from jetatag.metrics.resampling import weighted_accuracy, weighted_f1_instance
 
@@ -40,7 +40,7 @@ def micro_window(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
         class only.
     """
     labels, scores = checked(labels, scores)
-    refuse_unless_probabilities(scores)
+    check_probabilities(scores)
     if labels.all() or not labels.any():
         raise ValueError("labels hold one class only: the areas need positive and negative cells.")
     positive, negative = bucket_counts(labels.reshape(1, -1), scores.reshape(1, 1, -1))
@@ -103,7 +103,7 @@ def per_tag(labels: np.ndarray, scores: np.ndarray, tags: Sequence) -> pd.DataFr
         As `macro_clip`, and when the number of names is not the number of columns.
     """
     labels, scores = checked(labels, scores)
-    refuse_unless_named(tags, labels)
+    check_named(tags, labels)
     rows = [
         {"tag": tag, "n_positive": int(carries.sum()), **exact_areas(carries, ranks)}
         for tag, carries, ranks in zip(tags, labels.T, scores.T, strict=True)
@@ -243,7 +243,7 @@ def calibration(
         fewer than one bin.
     """
     labels, probs = _checked_probs(labels, probs, n_bins)
-    refuse_unless_named(tags, labels)
+    check_named(tags, labels)
     edges = np.quantile(probs, np.arange(1, n_bins) / n_bins, axis=0)
     rows = []
     for tag, carries, prob, inner in zip(tags, labels.T, probs.T, edges.T, strict=True):
@@ -282,7 +282,7 @@ def _checked_probs(
     labels: np.ndarray, probs: np.ndarray, n_bins: int
 ) -> tuple[np.ndarray, np.ndarray]:
     labels, probs = checked(labels, probs)
-    refuse_unless_probabilities(probs)
+    check_probabilities(probs)
     if n_bins < 1:
         raise ValueError(f"n_bins is {n_bins}: a curve needs at least one bin.")
     return labels, probs.astype(np.float64)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jetatag.checks import refuse_unknown
+from jetatag.checks import check_known
 from jetatag.metrics._arithmetic import ratio
 from jetatag.metrics._checks import TASKS, checked, checked_windows
 from jetatag.metrics.resampling import (
@@ -64,7 +64,7 @@ def resampled(
     ValueError
         As the figures and `clip_weights`, and for an unknown task.
     """
-    refuse_unknown([task], TASKS, "task")
+    check_known([task], TASKS, "task")
     windowed = np.ndim(scores) == 3
     labels, scores = (checked_windows if windowed else checked)(labels, scores)
     weights, rows = draws(len(labels), n_resamples, seed, groups)
@@ -236,7 +236,7 @@ def difference_table(
     """
     if len(runs_a) != len(runs_b) or not runs_a:
         raise ValueError(f"{len(runs_a)} and {len(runs_b)} runs cannot be paired by seed.")
-    _refuse_unlike([*runs_a, *runs_b])
+    _check_unlike([*runs_a, *runs_b])
     apart = [a - b for a, b in zip(runs_a, runs_b, strict=True)]
     return mean_table(apart, seed, level).rename(columns={"value": "difference"})
 
@@ -263,7 +263,7 @@ def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0, level: float = 0.95)
     ValueError
         Without a run, and on runs whose figures or draws differ.
     """
-    _refuse_unlike(runs)
+    _check_unlike(runs)
     first = runs[0]
     shares = run_shares(len(runs), len(first.loc["clip"]), seed)
     shares = np.concatenate([shares, shares[1:]])[: len(first)]  # drawn by group as by clip
@@ -319,7 +319,7 @@ def paired_difference(
     return difference_table(a, b, seed, level)
 
 
-def _refuse_unlike(runs: Sequence[pd.DataFrame]) -> None:
+def _check_unlike(runs: Sequence[pd.DataFrame]) -> None:
     if not runs:
         raise ValueError("no run to compare: give at least one.")
     first, *others = runs

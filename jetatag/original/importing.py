@@ -53,7 +53,7 @@ def import_original(
     parts = find_parts(folder)
     saved = read(folder, parts)
     vocabulary = Vocabulary(tuple(tags), task_of(saved["classifier"]))
-    refuse_other_tags(vocabulary, saved["classifier"].outputs.shape[1], store)
+    check_other_tags(vocabulary, saved["classifier"].outputs.shape[1], store)
     settings: dict[str, Any] = {"method": "no_je", "pair_loss": "none"}
     if "projector" in saved:
         settings = {"method": "je", "pair_loss": pair_loss}
@@ -107,7 +107,7 @@ def task_of(classifier: SavedModel) -> str:
     return "multiclass" if one else "multilabel"
 
 
-def refuse_other_tags(theirs: Vocabulary, n_outputs: int, store: AudioStore | None) -> None:
+def check_other_tags(theirs: Vocabulary, n_outputs: int, store: AudioStore | None) -> None:
     """Refuse (`ValueError`) tags that are not one an output, or not those of the store."""
     names = set(theirs.tags)
     if not len(names) == len(theirs.tags) == n_outputs:

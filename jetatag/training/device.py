@@ -19,7 +19,7 @@ from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from jetatag.config import RunConfig
-from jetatag.data.memory import keep_memory
+from jetatag.data.memory import keep_freed_memory
 from jetatag.extractors.layers import synchronise
 
 
@@ -78,7 +78,7 @@ def place(model: nn.Module, config: RunConfig, fabric: Fabric) -> None:
     """
     model.to(fabric.device)
     if fabric.device.type == "cpu":
-        keep_memory()
+        keep_freed_memory()
     if config.sync_batch_norm:
         synchronise(model.extractor, fabric.world_size)
     if config.precision == "bf16-mixed":
@@ -102,7 +102,7 @@ def extract(model: nn.Module, audio: Tensor, fabric: Fabric) -> Tensor:
         return model.extractor(audio.to(fabric.device)).float()
 
 
-def seed_chance(seed: int, device: torch.device) -> None:
+def seed_everything(seed: int, device: torch.device) -> None:
     """Where torch's chance on the CPU and on `device` starts from; `torch.manual_seed` asks every
     kind of accelerator, which takes longer than a step on kept features."""
     torch.default_generator.manual_seed(seed)

@@ -34,7 +34,7 @@ def frozen_features(
     return gather(torch.cat(h), n_clips, fabric)
 
 
-def refuse_other_store(run: Run, store: AudioStore) -> None:
+def check_store_fits(run: Run, store: AudioStore) -> None:
     """Refuse (`ValueError`) a store of another sample rate or other tags than the run's."""
     if store.sample_rate != run.config.sample_rate:
         raise ValueError(

@@ -32,7 +32,15 @@ from torch import Tensor
 from jetatag.config import RunConfig
 from jetatag.data import Vocabulary
 from jetatag.data.store import AudioStore
-from jetatag.files import alone, atomic, checksum, read_arrays, read_json, write_arrays, write_json
+from jetatag.files import (
+    atomic,
+    checksum,
+    lock_folder,
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_json,
+)
 
 PLACE_SETTINGS = ("device", "precision", "checkpoint_minutes", "tensorboard")
 """Settings that say where a run computes and what it writes beside its results; they may change
@@ -78,7 +86,7 @@ class Run:
         }
         if (folder / "config.json").is_file() and _has_begun(folder):
             begun = cls.open(folder)
-            _refuse_difference(folder, begun.config, config)
+            _check_difference(folder, begun.config, config)
             if begun.record["data"]["checksum"] != store.checksum:
                 raise ValueError(f"{folder} was begun on other data: choose another runs folder.")
             return cls(folder, config)
@@ -208,9 +216,9 @@ class Run:
             ) from None
         return SummaryWriter(self.folder / "tensorboard" / stage, purge_step=epochs_done + 1)
 
-    def alone(self) -> AbstractContextManager[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Hold the run's folder against other trainings of it (`ValueError`)."""
-        return alone(self.folder) if self.writes else nullcontext()
+        return lock_folder(self.folder) if self.writes else nullcontext()
 
     def has(self, file: str) -> bool:
         """Whether the run already holds `file`."""
@@ -366,7 +374,7 @@ def _has_begun(folder: Path) -> bool:
     return any(folder.glob("*.safetensors")) or (folder / "history.csv").is_file()
 
 
-def _refuse_difference(folder: Path, begun: RunConfig, wanted: RunConfig) -> None:
+def _check_difference(folder: Path, begun: RunConfig, wanted: RunConfig) -> None:
     for name, value in begun.to_dict().items():
         if name not in PLACE_SETTINGS and value != wanted.to_dict()[name]:
             raise ValueError(

@@ -40,10 +40,10 @@ from jetatag.training.device import (
     launch,
     own_share,
     place,
-    seed_chance,
+    seed_everything,
     shares,
 )
-from jetatag.training.features import frozen_features, refuse_other_store
+from jetatag.training.features import check_store_fits, frozen_features
 from jetatag.training.optimizers import build_optimizer
 from jetatag.training.runs import Run
 
@@ -64,13 +64,13 @@ def train(
     no number any more, or weights are none.
     """
     config = run.config
-    _refuse_mismatch(run, store, until)
+    _check_mismatch(run, store, until)
     method = METHODS[config.method]
     model = build_model(config, run.vocabulary, method.head, extractor)
     fabric = launch(config)
-    _refuse_small_batches(model, store, config, fabric)
+    _check_small_batches(model, store, config, fabric)
     place(model, config, fabric)
-    with run.alone():
+    with run.lock():
         for number, stage in enumerate(method.stages):
             fabric.barrier()  # what the first process wrote, all read
             if run.has(f"{stage.name}.safetensors"):
@@ -103,7 +103,7 @@ def train_stage(
     at = Standing.resume(run, stage, model, data.optimizer, fabric.device)
     stage_losses = StageLosses.of(model, stage, config, fabric)
     history, space = _history_until(run, stage, at), ""
-    with Log(run, stage, at, data.n_clips, data.n_steps) as log, kept_chance(fabric):
+    with Log(run, stage, at, data.n_clips, data.n_steps) as log, preserve_rng_state(fabric):
         for epoch in range(at.epoch, len(schedule)):
             phase, earlier = schedule[epoch]
             if at.step == earlier == 0:  # as coded, the last phase's optimizer may go on
@@ -113,12 +113,12 @@ def train_stage(
                 terms = train_step(
                     stage_losses, inputs, labels, at.optimizer, fabric, epoch, at.step
                 )
-                data.refuse_nonsense(terms, epoch, at.step, rows)
+                data.check_loss_is_finite(terms, epoch, at.step, rows)
                 at.add(terms, len(rows))
                 log.step(epoch, terms, len(rows))
                 if at.is_due(config):
                     at.save(run, stage, model)
-            data.refuse_spoilt(epoch)
+            data.check_weights_are_finite(epoch)
             agree_on_buffers(model, fabric)
             scores = fabric.broadcast(data.validate())
             row = {"learning_rate": at.rate, **at.end_epoch(data.n_clips), **scores}
@@ -188,15 +188,15 @@ class StageLosses(nn.Module):
         where = (self.config.seed, self.stage.name, epoch, step)
         h = inputs.to(self.fabric.device)
         if not self.stage.frozen:
-            seed_chance(chance(*where, self.fabric.global_rank), h.device)
+            seed_everything(chance(*where, self.fabric.global_rank), h.device)
             h = gather(extract(self.model, h, self.fabric), len(labels), self.fabric)
-        seed_chance(chance(*where, "heads"), h.device)
+        seed_everything(chance(*where, "heads"), h.device)
         generator = torch.Generator().manual_seed(chance(*where, "queries"))
         with torch.autocast(h.device.type, enabled=False):
             return self.stage.loss(self.model, h, labels, self.config, generator)
 
 
-def kept_chance(fabric: Fabric) -> AbstractContextManager[None]:
+def preserve_rng_state(fabric: Fabric) -> AbstractContextManager[None]:
     """Leave torch's own state of chance as it was."""
     return torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else [])
 
@@ -264,7 +264,7 @@ class StageData:
         """h (clip, n_features) of the crops at `positions` by the frozen extractor; where epochs
         come back to these crops, each goes through it once and its features are kept."""
         if self.crops_of.count(crops.epoch) == 1:
-            return self._hear_crops(crops, positions)
+            return self.extract_crops(crops, positions)
         if crops.epoch not in self.kept:
             shape = (self.n_clips, self.model.extractor.n_features)
             self.kept[crops.epoch] = torch.empty(shape, device=self.fabric.device), set()
@@ -273,11 +273,11 @@ class StageData:
         for block in {position // size for position in positions} - heard:
             # By blocks of neighbours: a rounding must not depend on where training went on.
             block_positions = list(range(self.n_clips)[block * size : (block + 1) * size])
-            kept[block_positions] = self._hear_crops(crops, block_positions)
+            kept[block_positions] = self.extract_crops(crops, block_positions)
             heard.add(block)
         return kept[positions]
 
-    def _hear_crops(self, crops: Crops, positions: list[int]) -> Tensor:
+    def extract_crops(self, crops: Crops, positions: list[int]) -> Tensor:
         own = positions[own_share(len(positions), self.fabric)]
         h = torch.empty(0, self.model.extractor.n_features, device=self.fabric.device)
         if own:
@@ -300,7 +300,7 @@ class StageData:
         scores = self.stage.scores(self.model, self.valid_h, truth)
         return {name: value for name, value in scores.items() if np.isfinite(value)}
 
-    def refuse_nonsense(
+    def check_loss_is_finite(
         self, terms: dict[str, Tensor], epoch: int, step: int, rows: np.ndarray
     ) -> None:
         """Stop (`FloatingPointError`) at a loss that is no number, naming where and on which
@@ -314,7 +314,7 @@ class StageData:
                 "look at these clips; the last checkpoint is kept."
             )
 
-    def refuse_spoilt(self, epoch: int) -> None:
+    def check_weights_are_finite(self, epoch: int) -> None:
         """Stop (`FloatingPointError`) where the epoch's last step left weights that are no numbers,
         as an infinite gradient does, before they are scored or kept."""
         if not are_numbers(learnt(self.model, self.stage)):
@@ -360,7 +360,7 @@ def _with_row(history: pd.DataFrame, row: dict[str, Any]) -> pd.DataFrame:
 # What cannot be trained
 
 
-def _refuse_small_batches(
+def _check_small_batches(
     model: JointModel, store: AudioStore, config: RunConfig, fabric: Fabric
 ) -> None:
     """Refuse (`ValueError`) batches with fewer crops than the extractor can learn from."""
@@ -376,7 +376,7 @@ def _refuse_small_batches(
         )
 
 
-def _refuse_mismatch(run: Run, store: AudioStore, until: str | None) -> None:
+def _check_mismatch(run: Run, store: AudioStore, until: str | None) -> None:
     config = run.config
     method = METHODS[config.method]
     stages = [stage.name for stage in method.stages]
@@ -384,7 +384,7 @@ def _refuse_mismatch(run: Run, store: AudioStore, until: str | None) -> None:
         raise ValueError(
             f"method {config.method!r} has no stage {until!r}: its stages are {', '.join(stages)}."
         )
-    refuse_other_store(run, store)
+    check_store_fits(run, store)
     if not len(store.rows("train")):
         raise ValueError("the store has no training clips: check the split at preparing.")
     keeps_best = any(stage.keeps == "best" for stage in method.stages)

@@ -11,7 +11,7 @@ import soundfile
 from matplotlib.figure import Figure
 
 from jetatag import figures
-from jetatag.checks import refuse_unknown
+from jetatag.checks import check_known
 from jetatag.data.crops import window_starts
 from jetatag.data.store import AudioStore
 from jetatag.metrics import queries
@@ -109,7 +109,7 @@ class Clips:
     def layout(self, space: str, method: str = "umap", seed: int = 0) -> np.ndarray:
         """The clips and behind them the tags of a space in one plane, (clip + tag, 2); each is
         worked out once. See `figures.layout`."""
-        refuse_unknown([space], self.spaces, "space")
+        check_known([space], self.spaces, "space")
         told = (space, method, seed)
         if told not in self._layouts:
             points = np.concatenate([self.spaces[space], self.landmarks[space]])
@@ -207,7 +207,7 @@ class Clips:
         return unit(odds - odds.mean(axis=1, keepdims=True))
 
     def _row(self, weights: Mapping[str, float]) -> np.ndarray:
-        refuse_unknown(weights, self.tags, "tag")
+        check_known(weights, self.tags, "tag")
         return np.array([weights.get(tag, 0.0) for tag in self.tags], np.float32)
 
 
@@ -223,7 +223,7 @@ def said_of(
             raise ValueError("clips of other splits lie in the store: give Clips.read the run's.")
         from jetatag.apps.explorer.splits import score_once  # whose imports take seconds
 
-        refuse_unknown(splits, store.table.split.unique(), "split")
+        check_known(splits, store.table.split.unique(), "split")
         scored = set(store.table.split.iloc[rows_of(store, own["clip_ids"], run)])
         parts += [score_once(run, store, split) for split in splits if split not in scored]
     names = [name for name in SAID if name in own]

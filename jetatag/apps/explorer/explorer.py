@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from jetatag import figures
 from jetatag.apps.explorer.browser import Echo
 from jetatag.apps.explorer.clips import Clips, mean_of_carriers
-from jetatag.checks import checked, refuse_unknown
-from jetatag.files import refuse_unwritable, write_json
+from jetatag.checks import check_known, check_type
+from jetatag.files import check_writable, write_json
 
 START = {
     "layout": "umap",
@@ -55,10 +55,10 @@ class Explorer:
         seed: int = 0,
     ) -> None:
         self.clips, self.keep, self.seed = clips, Path(keep) if keep else None, seed
-        given = checked(state or {}, Mapping, "the explorer's state")
+        given = check_type(state or {}, Mapping, "the explorer's state")
         self.state = valid({**START, "tag": clips.tags[0], **given}, clips.tags)
         if self.keep:
-            refuse_unwritable(self.keep)
+            check_writable(self.keep)
             self.state |= self._kept()
 
     def _kept(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Explorer:
         if not self.keep.is_file():
             return {}
         try:
-            kept = checked(json.loads(self.keep.read_text()), dict, "the explorer's state")
+            kept = check_type(json.loads(self.keep.read_text()), dict, "the explorer's state")
             return valid({**self.state, **kept}, self.clips.tags)
         except (ValueError, RecursionError) as error:
             told = str(error).rstrip(".")
@@ -184,15 +184,15 @@ class Explorer:
 
 def valid(state: Mapping[str, Any], tags: Sequence[str]) -> dict[str, Any]:
     """A state that can be shown of clips with such tags; any other is refused (`ValueError`)."""
-    refuse_unknown(state, START, "setting of the explorer")
+    check_known(state, START, "setting of the explorer")
     for name, value in state.items():
-        checked(value, type(START[name]), f"the explorer's {name}")
-    checked(state["selection"], Sequence[str], "the explorer's selection")
-    refuse_unknown([state["layout"]], figures.LAYOUTS, "layout")
-    refuse_unknown([state["colour"]], COLOURS.values(), "colouring")
-    refuse_unknown([state["tag"], *state["weights"]], tags, "tag")
+        check_type(value, type(START[name]), f"the explorer's {name}")
+    check_type(state["selection"], Sequence[str], "the explorer's selection")
+    check_known([state["layout"]], figures.LAYOUTS, "layout")
+    check_known([state["colour"]], COLOURS.values(), "colouring")
+    check_known([state["tag"], *state["weights"]], tags, "tag")
     for tag, weight in state["weights"].items():
-        if abs(checked(weight, float, f"the weight of {tag!r}")) > 1:
+        if abs(check_type(weight, float, f"the weight of {tag!r}")) > 1:
             raise ValueError(f"the weight of {tag!r} must lie from −1 to 1, not {weight}.")
     return dict(state)
 
