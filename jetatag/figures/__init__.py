@@ -1,9 +1,9 @@
 """Arrays and tables in, matplotlib figures out.
 
-Every function returns a `Figure` that pyplot no longer holds, so a notebook shows it once and
-nothing piles up in memory; saving is the caller's. Colours are steps of cividis, which keep their
-order in grey print and for colour-blind readers, and no meaning hangs on colour alone: markers,
-line styles or hatching repeat it. Wrong shapes and names are refused with a `ValueError`.
+Every function returns a `Figure` that pyplot does not keep, so that a notebook shows it once and
+memory is freed; the caller saves it. Colours are steps of cividis, which keep their order in grey
+print and for colour-blind readers, and markers, line styles or hatching repeat what colours say.
+Wrong shapes and names raise `ValueError`.
 """
 
 from jetatag.figures._style import PALE_TO_DARK, line_name, named

@@ -12,17 +12,16 @@ from jetatag.figures._style import (
     DARK,
     MARKERS,
     WHISKER,
-    check_lacking,
+    check_columns,
     draw_mean,
-    grid_values,
     key,
     legend_above,
     line_names,
     looks,
     mean_keys,
-    name_rows,
     named,
     panels,
+    row_panels,
     scale_names,
 )
 
@@ -40,31 +39,24 @@ def scores_with_intervals(table: pd.DataFrame) -> Figure:
     line. Scales differ between panels, for protocols must not be compared.
     """
     needed = ["method", "pair_loss", "protocol", "metric", "value", "low", "high"]
-    check_lacking(table, needed, "the results lack")
+    check_columns(table, needed, "the results")
     table = table.assign(line=line_names(table))
     lines = list(dict.fromkeys(table["line"]))[::-1]  # the first method on top
     protocols = dict(list(table.groupby("protocol", sort=False)))
     columns = max(rows["metric"].nunique() for rows in protocols.values())
     size = (1.6 + 2.8 * columns, len(protocols) * (1.2 + 0.34 * len(lines)))
-    figure, axes = panels(len(protocols), columns, size, sharey=True)
+    figure, axes = row_panels((len(protocols), columns), size, lines, "method")
     for row, (protocol, rows) in zip(axes, protocols.items(), strict=True):
-        metrics_shown = list(dict.fromkeys(rows["metric"]))
-        for ax in row[len(metrics_shown) :]:
+        by_metric = dict(list(rows.groupby("metric", sort=False)))
+        for ax in row[len(by_metric) :]:
             ax.remove()
-        for ax, metric in zip(row, metrics_shown, strict=False):
-            _draw_intervals(ax, rows[rows["metric"] == metric], lines)
+        for ax, (metric, own) in zip(row, by_metric.items(), strict=False):
+            for number, line in enumerate(own["line"]):
+                place = lines.index(line)
+                draw_mean(ax, place, own.iloc[[number]], marker=MARKERS[place % len(MARKERS)])
             ax.set(xlabel=named(metric))
             ax.set_title(named(protocol), fontsize=10)
-        row[0].set_ylabel("method")
-    name_rows(axes[0, 0], lines, fontsize=10)
     return figure
-
-
-def _draw_intervals(ax: Axes, rows: pd.DataFrame, lines: Sequence[str]) -> None:
-    for number, line in enumerate(rows["line"]):
-        place = lines.index(line)
-        draw_mean(ax, place, rows.iloc[[number]], marker=MARKERS[place % len(MARKERS)])
-    grid_values(ax)
 
 
 def published_gains(table: pd.DataFrame) -> Figure:
@@ -78,15 +70,15 @@ def published_gains(table: pd.DataFrame) -> Figure:
 
 
 def measured_gains(table: pd.DataFrame) -> Figure:
-    """Draw Table 1 of Lee & Cho 2021 from runs of one's own: a row an extractor, a panel a metric.
+    """Draw Table 1 of Lee & Cho 2021 from your own runs: a row an extractor, a panel a metric.
 
     `table` is long, a row a seed: columns `extractor`, `method` (no_je or je), `seed`, `metric`,
-    `value`, `low`, `high`, and, where panels shall name it, `protocol`. An open marker is without,
-    a filled one with joint embedding: the mean over seeds, which are small ticks. The whisker is
-    the mean of their intervals; an interval of the mean, repeated in each row, stays as it is.
+    `value`, `low`, `high`, and optionally `protocol`, which the panels then name. An open marker is
+    without, a filled one with joint embedding: the mean over seeds, which are small ticks. The
+    whisker is the mean of their intervals.
     """
     needed = ["extractor", "method", "seed", "metric", "value", "low", "high"]
-    check_lacking(table, needed, "the gains lack")
+    check_columns(table, needed, "the gains")
     return _draw_gains(table.assign(source=""))
 
 
@@ -95,23 +87,19 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
     measured scores several seeds, `low` and `high`."""
     check_known(table["method"], STEP, "method in a table of gains")
     table = table.assign(scale=scale_names(table))
-    sources = {source: number for number, source in enumerate(table["source"].unique())}
+    markers = dict(zip(table["source"].unique(), MARKERS, strict=False))
     extractors = table["extractor"].unique().tolist()[::-1]  # the first on top
-    scales = table["scale"].unique()
+    scales = dict(list(table.groupby("scale", sort=False)))
     size = (2.3 + 3.1 * len(scales), 1.4 + 0.5 * len(extractors))
-    figure, axes = panels(1, len(scales), size, sharey=True)
-    for ax, scale in zip(axes[0], scales, strict=True):
-        rows = table[table["scale"] == scale]
+    figure, axes = row_panels((1, len(scales)), size, extractors, "extractor")
+    for ax, (scale, rows) in zip(axes[0], scales.items(), strict=True):
         for (source, extractor), step in rows.groupby(["source", "extractor"], sort=False):
-            aside = 0.32 * ((len(sources) - 1) / 2 - sources[source])
-            _draw_step(ax, extractors.index(extractor) + aside, step, MARKERS[sources[source]])
+            offset = 0.32 * ((len(markers) - 1) / 2 - list(markers).index(source))
+            _draw_step(ax, extractors.index(extractor) + offset, step, markers[source])
         ax.set(xlabel=scale)
-        grid_values(ax)
-    name_rows(axes[0, 0], extractors, fontsize=10)
-    axes[0, 0].set_ylabel("extractor")
     keys = [
-        key(f"{source}, {name}".removeprefix(", "), marker=MARKERS[number], markerfacecolor=fill)
-        for source, number in sources.items()
+        key(f"{source}, {name}".removeprefix(", "), marker=marker, markerfacecolor=fill)
+        for source, marker in markers.items()
         for name, fill in STEP.values()
     ]
     legend_above(figure, keys + mean_keys(table, ["source", "extractor", "method", "scale"]))
@@ -119,9 +107,9 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
 
 
 def _draw_step(ax: Axes, place: float, step: pd.DataFrame, marker: str) -> None:
-    """From without to with joint embedding; whiskers need two heights to be told apart."""
-    apart = 0.17 if "low" in step else 0
-    heights = {"no_je": place + apart, "je": place - apart}
+    """From without to with joint embedding; with whiskers, at two heights."""
+    offset = 0.17 if "low" in step else 0
+    heights = {"no_je": place + offset, "je": place - offset}
     means = step.groupby("method")["value"].mean().reindex(list(heights))
     ax.plot(means, list(heights.values()), color="0.6", linewidth=1.2)
     for method, rows in step.groupby("method"):
@@ -139,24 +127,21 @@ def ablation(
     Joint embedding stands under "pair losses", every other method under "controls".
     """
     needed = ["method", "pair_loss", "extractor", "metric", "difference", "low", "high"]
-    check_lacking(differences, needed, "the differences lack")
+    check_columns(differences, needed, "the differences")
     check_known([metric], differences["metric"].unique(), "metric")
     rows = differences[differences["metric"] == metric]
     rows = rows.assign(line=line_names(rows))
     lines = _under_headings(rows)
     extractors = dict(list(rows.groupby("extractor", sort=False)))
     size = (2.4 + 2.9 * len(extractors), 1.5 + 0.32 * len(lines))
-    figure, axes = panels(1, len(extractors), size, sharex=True, sharey=True)
+    figure, axes = row_panels((1, len(extractors)), size, lines, "method", sharex=True)
     for ax, (extractor, table) in zip(axes[0], extractors.items(), strict=True):
         for row in table.to_dict("records"):
             _draw_difference(ax, lines.index(row["line"]), row)
         ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
         ax.set(xlabel=f"{named(metric)},\ndifference to {reference}", title=extractor)
-        grid_values(ax)
-    name_rows(axes[0, 0], lines, fontsize=10)
     for text in axes[0, 0].get_yticklabels():
         text.set_fontweight("bold" if text.get_text() in HEADINGS else "normal")
-    axes[0, 0].set_ylabel("method")
     keys = [key("95 % interval by clip", **BY_CLIP), key("95 % interval by group", **BY_GROUP)]
     legend_above(figure, keys[: 2 if "group_low" in rows else 1])
     return figure
@@ -182,12 +167,12 @@ def label_curves(table: pd.DataFrame) -> Figure:
     """Draw scores against the share of labelled clips, a line a method, a panel a metric.
 
     `table` is long: columns `method`, `pair_loss`, `label_share` in (0, 1], `metric`, `value`,
-    `low`, `high`, and, where panels shall name it, `protocol`. Several rows of one method and
-    share, such as its seeds, are averaged, and so are their intervals. Lines stand a little
-    aside of the share, so that their whiskers do not cover each other.
+    `low`, `high`, and optionally `protocol`, which the panels then name. Several rows of one method
+    and share, such as its seeds, are averaged, and so are their intervals. Lines are shifted a
+    little from the share, so that their whiskers do not overlap.
     """
     needed = ["method", "pair_loss", "label_share", "metric", "value", "low", "high"]
-    check_lacking(table, needed, "the label curves lack")
+    check_columns(table, needed, "the label curves")
     if not table["label_share"].between(0, 1, inclusive="right").all():
         raise ValueError("label_share must be in (0, 1]: give the share of labelled clips used.")
     table = table.assign(line=line_names(table), scale=scale_names(table))
@@ -195,9 +180,7 @@ def label_curves(table: pd.DataFrame) -> Figure:
     figure, axes = panels(1, len(scales), (0.6 + 3.9 * len(scales), 4))
     styles = looks(table["line"])
     for ax, (scale, rows) in zip(axes[0], scales.items(), strict=True):
-        for number, (line, look) in enumerate(styles.items()):
-            aside = 1.05 ** (number - (len(styles) - 1) / 2)
-            _draw_curve(ax, rows[rows["line"] == line], aside, look)
+        _draw_curves(ax, rows, styles)
         shares = sorted(rows["label_share"].unique())
         ax.set(xscale="log", xlabel="labelled clips used", ylabel=scale)
         ax.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
@@ -209,7 +192,10 @@ def label_curves(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw_curve(ax: Axes, rows: pd.DataFrame, aside: float, look: dict[str, Any]) -> None:
-    mean = rows.groupby("label_share")[["value", "low", "high"]].mean()
-    whiskers = (mean["value"] - mean["low"], mean["high"] - mean["value"])
-    ax.errorbar(mean.index * aside, mean["value"], whiskers, **look, capsize=3, elinewidth=1)
+def _draw_curves(ax: Axes, rows: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> None:
+    for number, (line, look) in enumerate(styles.items()):
+        own = rows[rows["line"] == line]
+        mean = own.groupby("label_share")[["value", "low", "high"]].mean()
+        whiskers = (mean["value"] - mean["low"], mean["high"] - mean["value"])
+        shift = 1.05 ** (number - (len(styles) - 1) / 2)
+        ax.errorbar(mean.index * shift, mean["value"], whiskers, **look, capsize=3, elinewidth=1)

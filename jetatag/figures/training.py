@@ -12,13 +12,12 @@ from pandas.api.typing import SeriesGroupBy
 from jetatag.figures._style import (
     DARK,
     MIDDLE,
-    check_lacking,
+    check_columns,
     key,
     line_names,
     looks,
     named,
     panels,
-    rows_of,
 )
 
 
@@ -29,30 +28,31 @@ def loss_curves(history: pd.DataFrame) -> Figure:
     number of numeric ones; `valid_x` is drawn dashed in the panel of `x`. Dotted vertical lines
     mark a change of learning rate, where a new phase of the schedule begins.
     """
-    needed = ["stage", "epoch", "learning_rate"]
-    check_lacking(history, needed, "history lacks", "train a run first")
-    stages = [history[history["stage"] == name] for name in history["stage"].unique()]
-    wanted = [_stage_panels(stage) for stage in stages]
-    columns = min(3, max(map(len, wanted)))
-    rows = [list(row) for stage in wanted for row in rows_of(stage, columns)]
+    check_columns(history, ["stage", "epoch", "learning_rate"], "the epochs", "train a run first")
+    stages = [(own, _quantities(own)) for _, own in history.groupby("stage", sort=False)]
+    columns = min(3, max(len(quantities) for _, quantities in stages))
+    rows = [
+        (stage, quantities[start : start + columns])
+        for stage, quantities in stages
+        for start in range(0, len(quantities), columns)
+    ]
     figure, axes = panels(len(rows), columns, (3.4 * columns, 2.3 * len(rows)))
-    for line, panel_row in zip(axes, rows, strict=True):
-        for ax in line[len(panel_row) :]:
+    for line, (stage, quantities) in zip(axes, rows, strict=True):
+        for ax in line[len(quantities) :]:
             ax.remove()
-        for ax, (stage, quantity) in zip(line, panel_row, strict=False):
+        for ax, quantity in zip(line, quantities, strict=False):
             _draw_quantity(ax, stage, quantity)
     return figure
 
 
-def _stage_panels(stage: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
-    """(rows of the stage, quantity) for every quantity the stage has values of."""
+def _quantities(stage: pd.DataFrame) -> list[str]:
+    """Every quantity that the stage has values of."""
     numeric = stage.drop(columns=["stage", "epoch", "learning_rate"]).select_dtypes("number")
-    quantities = dict.fromkeys(
-        name.removeprefix("valid_") for name in numeric.dropna(axis=1, how="all")
-    )
+    columns = numeric.dropna(axis=1, how="all").columns
+    quantities = dict.fromkeys(name.removeprefix("valid_") for name in columns)
     if not quantities:
         raise ValueError("history has no numeric column besides epoch and learning rate.")
-    return [(stage, quantity) for quantity in quantities]
+    return list(quantities)
 
 
 def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
@@ -81,11 +81,11 @@ def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precisi
     Stages in which the metric is missing are left out.
     """
     needed = ["method", "pair_loss", "seed", "stage", "epoch", metric]
-    check_lacking(history, needed, "the runs' history lacks")
+    check_columns(history, needed, "the epochs of the runs")
     history = history.assign(line=line_names(history))
     styles = looks(history["line"])  # of all lines, so that every metric draws them alike
     drawn = history.dropna(subset=metric)
-    check_lacking(drawn, needed, f"of {metric}, the runs' history lacks")
+    check_columns(drawn, needed, f"the epochs with {metric}")
     stages = [stage for stage in history["stage"].unique() if stage in set(drawn["stage"])]
     figure, axes = panels(1, len(stages), (2.9 + 3.4 * len(stages), 4.2), sharey=True)
     for ax, stage in zip(axes[0], stages, strict=True):
@@ -104,7 +104,7 @@ def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precisi
 
 
 def _draw_range(ax: Axes, seeds: SeriesGroupBy, look: dict[str, Any]) -> None:
-    """The mean of each epoch's seeds as a line, with a marker now and then, and their range."""
+    """The mean over seeds in each epoch as a line, with about six markers, and their range."""
     mean = seeds.mean()
     every = max(1, len(mean) // 6)
     ax.fill_between(
