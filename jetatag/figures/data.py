@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 
 from jetatag import metrics
 from jetatag.checks import check_known
-from jetatag.figures._style import DARK, LIGHT, MIDDLE, check_shape, panels, row_panels
+from jetatag.figures import _style as style
 
 SPLITS = ("train", "valid", "test")
 
@@ -23,12 +23,12 @@ def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -
     labels : (clip, tag) 0/1; tags : names of the columns; splits : (clip,) names such as train
     """
     labels, splits = np.asarray(labels), np.asarray(splits)
-    check_shape(labels, (len(splits), len(tags)), "labels", "(clip, tag)")
+    style.check_shape(labels, (len(splits), len(tags)), "labels", "(clip, tag)")
     order = np.argsort(labels.sum(axis=0), kind="stable")
     size = (6.5, 1.2 + 0.17 * len(tags))
-    figure, axes = row_panels((1, 1), size, [tags[i] for i in order], "tag", fontsize=8)
+    figure, axes = style.row_panels((1, 1), size, [tags[i] for i in order], "tag", fontsize=8)
     left = np.zeros(len(tags))
-    looks = zip((DARK, MIDDLE, LIGHT), ("", "////", ""), strict=True)
+    looks = zip((style.DARK, style.MIDDLE, style.LIGHT), ("", "////", ""), strict=True)
     held = [name for name in SPLITS if name in splits] + sorted(set(splits) - set(SPLITS))
     for split, (colour, hatch) in zip(held, cycle(looks), strict=False):
         counts = labels[splits == split].sum(axis=0)[order]
@@ -53,10 +53,10 @@ def tag_correlation(
     shown = [tag] if isinstance(tag, str) else list(tag)
     check_known(shown, tags, "tag")
     correlation = metrics.tag_correlation(labels)
-    check_shape(correlation, (len(tags), len(tags)), "the tag correlation", "(tag, tag)")
+    style.check_shape(correlation, (len(tags), len(tags)), "the tag correlation", "(tag, tag)")
     side = min(n + 1, len(tags))
     size = (len(shown) * (1.1 + 0.5 * side) + 0.8, 1.2 + 0.45 * side)
-    figure, axes = panels(1, len(shown), size)
+    figure, axes = style.panels(1, len(shown), size)
     for ax, name in zip(axes[0], shown, strict=True):
         nearest = np.argsort(-correlation[list(tags).index(name)], kind="stable")[:side]
         cells = correlation[np.ix_(nearest, nearest)]
@@ -86,10 +86,10 @@ def mel_spectrogram(audio: np.ndarray, sample_rate: int, title: str = "") -> Fig
 
     sample_rate : Hz; 128 mel bands, frames of 2048 samples every 512, 80 dB shown
     """
-    figure, axes = panels(2, 1, (8, 4), height_ratios=(1, 3), sharex=True)
+    figure, axes = style.panels(2, 1, (8, 4), height_ratios=(1, 3), sharex=True)
     wave, picture = axes[:, 0]
     mesh = draw_mel(picture, audio, sample_rate)
-    wave.plot(np.arange(len(audio)) / sample_rate, audio, color=DARK, linewidth=0.4)
+    wave.plot(np.arange(len(audio)) / sample_rate, audio, color=style.DARK, linewidth=0.4)
     wave.set(ylabel="amplitude", ylim=(-1.05, 1.05), title=title)
     wave.tick_params(labelbottom=False)
     picture.set(xlabel="time (s)")

@@ -9,16 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from pandas.api.typing import SeriesGroupBy
 
-from jetatag.figures._style import (
-    DARK,
-    MIDDLE,
-    check_columns,
-    key,
-    line_names,
-    looks,
-    named,
-    panels,
-)
+from jetatag.figures import _style as style
 
 
 def loss_curves(history: pd.DataFrame) -> Figure:
@@ -28,7 +19,9 @@ def loss_curves(history: pd.DataFrame) -> Figure:
     number of numeric ones; `valid_x` is drawn dashed in the panel of `x`. Dotted vertical lines
     mark a change of learning rate, where a new phase of the schedule begins.
     """
-    check_columns(history, ["stage", "epoch", "learning_rate"], "the epochs", "train a run first")
+    style.check_columns(
+        history, ["stage", "epoch", "learning_rate"], "the epochs", "train a run first"
+    )
     stages = [(own, _quantities(own)) for _, own in history.groupby("stage", sort=False)]
     columns = min(3, max(len(quantities) for _, quantities in stages))
     rows = [
@@ -36,7 +29,7 @@ def loss_curves(history: pd.DataFrame) -> Figure:
         for stage, quantities in stages
         for start in range(0, len(quantities), columns)
     ]
-    figure, axes = panels(len(rows), columns, (3.4 * columns, 2.3 * len(rows)))
+    figure, axes = style.panels(len(rows), columns, (3.4 * columns, 2.3 * len(rows)))
     for line, (stage, quantities) in zip(axes, rows, strict=True):
         for ax in line[len(quantities) :]:
             ax.remove()
@@ -57,8 +50,8 @@ def _quantities(stage: pd.DataFrame) -> list[str]:
 
 def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
     looks = {
-        quantity: (DARK, "-", "o", "training"),
-        f"valid_{quantity}": (MIDDLE, "--", "s", "validation"),
+        quantity: (style.DARK, "-", "o", "training"),
+        f"valid_{quantity}": (style.MIDDLE, "--", "s", "validation"),
     }
     for column, (colour, line, marker, name) in looks.items():
         if column in stage and stage[column].notna().any():
@@ -67,8 +60,8 @@ def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
     changes = np.diff(stage["learning_rate"].to_numpy()) != 0
     for change in () if changes.all() else np.flatnonzero(changes):  # a cycle changes every epoch
         ax.axvline(stage["epoch"].iloc[change] + 0.5, color="0.4", linestyle=":", linewidth=1)
-    ax.set(xlabel="epoch", ylabel=named(quantity))
-    ax.set_title(named(str(stage["stage"].iloc[0])), fontsize=9)
+    ax.set(xlabel="epoch", ylabel=style.named(quantity))
+    ax.set_title(style.named(str(stage["stage"].iloc[0])), fontsize=9)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False, fontsize=8)
 
@@ -81,22 +74,22 @@ def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precisi
     Stages in which the metric is missing are left out.
     """
     needed = ["method", "pair_loss", "seed", "stage", "epoch", metric]
-    check_columns(history, needed, "the epochs of the runs")
-    history = history.assign(line=line_names(history))
-    styles = looks(history["line"])  # of all lines, so that every metric draws them alike
+    style.check_columns(history, needed, "the epochs of the runs")
+    history = history.assign(line=style.line_names(history))
+    styles = style.looks(history["line"])  # of all lines, so that every metric draws them alike
     drawn = history.dropna(subset=metric)
-    check_columns(drawn, needed, f"the epochs with {metric}")
+    style.check_columns(drawn, needed, f"the epochs with {metric}")
     stages = [stage for stage in history["stage"].unique() if stage in set(drawn["stage"])]
-    figure, axes = panels(1, len(stages), (2.9 + 3.4 * len(stages), 4.2), sharey=True)
+    figure, axes = style.panels(1, len(stages), (2.9 + 3.4 * len(stages), 4.2), sharey=True)
     for ax, stage in zip(axes[0], stages, strict=True):
         for line, curve in drawn[drawn["stage"] == stage].groupby("line", sort=False):
             _draw_range(ax, curve.groupby("epoch")[metric], styles[line])
-        ax.set(xlabel="epoch", title=named(stage))
+        ax.set(xlabel="epoch", title=style.named(stage))
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(color="0.92")
-    name = named(metric.removeprefix("valid_"))
+    name = style.named(metric.removeprefix("valid_"))
     axes[0, 0].set_ylabel(f"{name}, validation" if metric.startswith("valid_") else name)
-    keys = [key(line, **look) for line, look in styles.items() if line in set(drawn["line"])]
+    keys = [style.key(line, **look) for line, look in styles.items() if line in set(drawn["line"])]
     if drawn["seed"].nunique() > 1:
         keys.append(Patch(color="0.85", label="lowest to highest seed"))
     figure.legend(handles=keys, loc="outside right upper", frameon=False, handlelength=4)
