@@ -29,7 +29,7 @@ from jetatag.evaluation.reading import (  # noqa: F401 – the tables made here 
     write_table,
 )
 from jetatag.files import read_arrays
-from jetatag.metrics import BOUNDS, FEWEST_TAGS
+from jetatag.metrics import BOUNDS
 from jetatag.training.runs import PLACE_SETTINGS, Run
 
 
@@ -148,12 +148,6 @@ def decisive(run: Run) -> dict[str, Any]:
     left_out = ("seed", *PLACE_SETTINGS)
     settings = {name: v for name, v in run.config.to_dict().items() if name not in left_out}
     return {**settings, "data": run.record["data"].get("checksum")}
-
-
-def rows_of(table: pd.DataFrame, run: Run, **where: Any) -> pd.DataFrame:
-    """Return the rows of a long table that belong to the cell of the run."""
-    cell = cell_of(run)._asdict() | where
-    return table[(table[list(cell)] == list(cell.values())).all(axis=1)]
 
 
 def results(
@@ -286,16 +280,7 @@ def gains(
         table = table[["tag", "n_positive", "difference", "low", "high", *known]]
         tables.append(with_cell(table, cell, minus=minus))
         gain = metrics.mean_runs(metrics.differences(own, theirs), seed)
-        trends.append(with_cell(_trend(gain, covariates, seed), cell, minus=minus))
+        trends.append(with_cell(metrics.gain_trend(gain, covariates, seed), cell, minus=minus))
     if not tables:
         raise ValueError("no two methods to compare: train a reference, alike in all else.")
     return pd.concat(tables, ignore_index=True), pd.concat(trends, ignore_index=True)
-
-
-def _trend(gain: pd.DataFrame, covariates: Mapping[str, np.ndarray], seed: int) -> pd.DataFrame:
-    """`metrics.gain_trend`, NaN where there are too few tags, or all alike, to have one."""
-    n_tags = gain.shape[1]
-    if n_tags >= FEWEST_TAGS and all(np.ptp(values) > 0 for values in covariates.values()):
-        return metrics.gain_trend(gain, covariates, seed)
-    missing = dict.fromkeys(("correlation", "low", "high"), np.nan)
-    return pd.DataFrame({"covariate": list(covariates), **missing, "n_tags": n_tags})

@@ -58,9 +58,8 @@ def _without_intervals(space: Mapping[str, np.ndarray]) -> pd.DataFrame:
     if "z_tag" in space:
         values = metrics.gap(space["z_audio"], space["z_tag"], space["labels"])
         values["mean_energy"] = metrics.mean_energy(space["z_tag"])
-        enough = len(space["z_single"]) >= metrics.FEWEST_TAGS
         tags = space["z_single"], space["tag_correlation"]
-        values["tag_semantics"] = metrics.tag_semantics(*tags) if enough else np.nan
+        values["tag_semantics"] = metrics.tag_semantics(*tags)
         rows += [("shared", metric, value) for metric, value in values.items()]
     return pd.DataFrame(rows, columns=["space", "metric", "value"])
 

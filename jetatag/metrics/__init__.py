@@ -24,7 +24,6 @@ seed gives the same numbers. Bad input raises a `ValueError` of one sentence.
 
 from jetatag.metrics._checks import TASKS
 from jetatag.metrics.calibration import calibration, reliability
-from jetatag.metrics.gains import FEWEST_TAGS, gain_trend
 from jetatag.metrics.resampling import clip_weights, interval
 from jetatag.metrics.scores import (
     accuracy,
@@ -49,6 +48,7 @@ from jetatag.metrics.tables import (
     BOUNDS,
     difference_table,
     differences,
+    gain_trend,
     mean_runs,
     mean_table,
     paired_difference,
@@ -61,7 +61,6 @@ from jetatag.metrics.tables import (
 
 __all__ = [
     "BOUNDS",
-    "FEWEST_TAGS",
     "TASKS",
     "accuracy",
     "calibration",

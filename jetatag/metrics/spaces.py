@@ -98,17 +98,16 @@ def tag_semantics(z_single: np.ndarray, correlation: np.ndarray) -> float:
     The Spearman correlation, over all pairs of tags, between the cosine of their vectors, the mean
     over tags removed, and the correlation of their labels. 1 where the space orders pairs as the
     labels do, about 0 where it does not follow them, and 0 where all vectors are the same.
-    `z_single` (tag, dimension) are the embeddings of at least three single tags, `correlation`
-    (tag, tag) comes from `tag_correlation`.
+    `z_single` (tag, dimension) are the embeddings of single tags, of which fewer than three have no
+    order of pairs (NaN); `correlation` (tag, tag) comes from `tag_correlation`.
     """
     z_single = check_points(z_single)
     n_tags = len(z_single)
     correlation = check_points(correlation, n_tags)
-    if n_tags < 3 or correlation.shape[1] != n_tags:
-        raise ValueError(
-            f"{z_single.shape} vectors and correlation {correlation.shape} must be of the same "
-            "tags, at least three."
-        )
+    if correlation.shape[1] != n_tags:
+        raise ValueError(f"correlation {correlation.shape} must be (tag, tag) of {n_tags} tags.")
+    if n_tags < 3:
+        return np.nan
     pairs = np.triu_indices(n_tags, 1)
     unit = unit_rows(_centred(z_single))
     return float(rank_correlation((unit @ unit.T)[pairs], correlation[pairs]))

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from jetatag.checks import check_known
-from jetatag.metrics._arithmetic import known_mean, ratio
+from jetatag.metrics._arithmetic import known_mean, rank_correlation, ratio
 from jetatag.metrics._checks import TASKS, check_labels, check_scores, check_tag_names
 from jetatag.metrics.resampling import all_weights, interval, run_shares
 from jetatag.metrics.scores import (
@@ -195,8 +195,8 @@ def mean_runs(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(mean, first.index, first.columns)
 
 
-def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0, level: float = 0.95) -> pd.DataFrame:
-    """Return `mean_runs` with intervals that hold the share `level` of the resamples.
+def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
+    """Return `mean_runs` with 95 % intervals.
 
     One row a metric: the column names of the resampled tables (of `resampled`: `protocol` and
     `metric`), then `value`, `low`, `high` (clips resampled), `group_low`, `group_high` (groups
@@ -206,7 +206,9 @@ def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0, level: float = 0.95)
     for name, values in mean.items():
         estimate = values.loc["estimate"].item()
         bounds = [
-            interval(values.loc[drawn], level, estimate) if drawn in values.index else (np.nan,) * 2
+            interval(values.loc[drawn], estimate=estimate)
+            if drawn in values.index
+            else (np.nan,) * 2
             for drawn in ("clip", "group")
         ]
         rows.append((*name, estimate, *bounds[0], *bounds[1]))
@@ -225,10 +227,9 @@ def difference_table(
     runs_a: Sequence[pd.DataFrame],
     runs_b: Sequence[pd.DataFrame],
     seed: int = 0,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """Return `mean_table` of the `differences` a − b, with `difference` for `value`."""
-    table = mean_table(differences(runs_a, runs_b), seed, level)
+    table = mean_table(differences(runs_a, runs_b), seed)
     return table.rename(columns={"value": "difference"})
 
 
@@ -239,7 +240,6 @@ def paired_difference(
     n_resamples: int = 1000,
     seed: int = 0,
     groups: Sequence | None = None,
-    level: float = 0.95,
     task: str = "multilabel",
 ) -> pd.DataFrame:
     """Return a − b in every metric, with intervals from the same resamples of both runs.
@@ -259,7 +259,49 @@ def paired_difference(
         [resampled(labels, run, n_resamples, seed, groups, task) for run in runs]
         for runs in (s if np.ndim(s) > 2 else [s] for s in (scores_a, scores_b))
     )
-    return difference_table(a, b, seed, level)
+    return difference_table(a, b, seed)
+
+
+def gain_trend(
+    gains: pd.DataFrame, covariates: Mapping[str, np.ndarray], seed: int = 0
+) -> pd.DataFrame:
+    """Return how far the gain of a tag grows with each covariate: Spearman's correlation over tags.
+
+    Clips, seeds and tags are resampled together. The noise in the gains lowers the estimate
+    already; resampling clips and seeds alone would give intervals that are too narrow and hold for
+    these tags only. A tag that a resample leaves without positives keeps its gain there.
+
+    Parameters
+    ----------
+    gains : a row a resample, a column a tag, from `mean_runs` of `resampled_per_tag` differences
+    covariates : name → (tag,) finite numbers, such as the frequency of each tag or its strongest
+        correlation with another tag
+    seed : of the resamples of tags
+
+    Returns
+    -------
+    One row a covariate: `covariate`, `correlation`, `low`, `high` (95 %), `n_tags`. Fewer than
+    three tags, and tags that all have one value, have no trend (NaN).
+    """
+    gain, resampled = gains.to_numpy()[0], gains.loc["clip"].to_numpy()
+    n_tags = len(gain)
+    resampled = np.where(np.isnan(resampled), gain, resampled)
+    chosen = np.random.default_rng(seed + 2).integers(n_tags, size=resampled.shape)
+    resampled = np.take_along_axis(resampled, chosen, axis=1)
+    rows = []
+    for name, covariate in covariates.items():
+        covariate = np.asarray(covariate, dtype=np.float64)
+        if covariate.shape != gain.shape or not np.isfinite(covariate).all():
+            raise ValueError(
+                f"covariate {name!r} {covariate.shape} must be one finite number for each of the "
+                f"{n_tags} tags."
+            )
+        correlation, bounds = np.nan, (np.nan, np.nan)
+        if n_tags >= 3 and np.ptp(covariate) > 0:
+            correlation = float(rank_correlation(gain, covariate))
+            bounds = interval(rank_correlation(resampled, covariate[chosen]), estimate=correlation)
+        rows.append((name, correlation, *np.clip(bounds, -1, 1), n_tags))
+    return pd.DataFrame(rows, columns=["covariate", "correlation", "low", "high", "n_tags"])
 
 
 def _check_alike(runs: Sequence[pd.DataFrame]) -> None:
