@@ -61,7 +61,8 @@ def test_regression_needs_paired_rows():
 def test_scores_of_a_split_have_clip_ids_labels_tags_and_thresholds(tiny_store):
     scores, rows = baselines.score_split(tiny_store), tiny_store.rows("test")
     chosen = {f"{name}.thresholds" for name in baselines.NAMES}
-    assert scores.keys() == {"clip_ids", "labels", "tags", "task", *baselines.NAMES, *chosen}
+    described = {"clip_ids", "labels", "groups", "tags", "task"}
+    assert scores.keys() == {*described, *baselines.NAMES, *chosen}
     assert all(scores[name].shape == (4,) for name in chosen)
     assert scores["tags"].tolist() == list(tiny_store.vocabulary.tags)
     assert scores["task"] == "multilabel"

@@ -10,6 +10,7 @@ from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 from tqdm import tqdm
 
 from jetatag.data.store import AudioStore
+from jetatag.evaluation.predict import describe
 from jetatag.metrics import choose_thresholds
 
 NAMES = ("log_mel_logistic", "tag_frequency")
@@ -19,10 +20,10 @@ N_MELS = 96
 def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]:
     """Score the clips of `split` by every baseline, fitted on the training clips.
 
-    Returns the scores by name (`NAMES`), each (clip, tag) float32, with clip_ids, labels, tags and
-    task, in the store's order; and in a multilabel task with validation clips the threshold of
-    each tag, chosen on these, as NAME.thresholds (tag,). Every tag is scored by itself, in a
-    multiclass task as well (one against the rest).
+    Returns the scores by name (`NAMES`), each (clip, tag) float32 in the store's order, and what
+    `describe` gives; in a multilabel task with validation clips also the threshold of each tag,
+    chosen on these, as NAME.thresholds (tag,). Every tag is scored by itself, in a multiclass task
+    as well (one against the rest).
     """
     train, valid, rows = (store.rows(name) for name in ("train", "valid", split))
     if not (len(train) and len(rows)):
@@ -43,10 +44,7 @@ def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]
         if len(valid) and store.vocabulary.task == "multilabel"
     }
     return {
-        "clip_ids": store.table.clip_id.iloc[rows].to_numpy(np.str_),
-        "labels": store.labels[rows],
-        "tags": np.array(store.vocabulary.tags),
-        "task": np.array(store.vocabulary.task),
+        **describe(store, rows),
         **{name: own[len(valid) :] for name, own in scores.items()},
         **thresholds,
     }

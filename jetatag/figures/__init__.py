@@ -1,3 +1,4 @@
+# ruff: noqa: F401 – imported names are the public ones
 """Arrays and tables in, matplotlib figures out.
 
 Every function returns a `Figure` that pyplot does not keep, so that a notebook shows it once and
@@ -19,31 +20,3 @@ from jetatag.figures.results import (
 from jetatag.figures.spaces import maps, retrieval, semantics, shared_space, tag_map
 from jetatag.figures.tags import calibration, gain_per_tag, per_tag, taggram
 from jetatag.figures.training import curves_by_method, loss_curves
-
-__all__ = [
-    "FEWEST_POINTS",
-    "LAYOUTS",
-    "PALE_TO_DARK",
-    "ablation",
-    "calibration",
-    "curves_by_method",
-    "gain_per_tag",
-    "label_curves",
-    "layout",
-    "line_name",
-    "loss_curves",
-    "maps",
-    "measured_gains",
-    "mel_spectrogram",
-    "named",
-    "per_tag",
-    "published_gains",
-    "retrieval",
-    "scores_with_intervals",
-    "semantics",
-    "shared_space",
-    "tag_correlation",
-    "tag_counts",
-    "tag_map",
-    "taggram",
-]

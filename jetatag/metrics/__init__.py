@@ -1,3 +1,4 @@
+# ruff: noqa: F401 – imported names are the public ones
 """How well scores and spaces fit the tags: pure functions of arrays.
 
 Protocols
@@ -58,38 +59,3 @@ from jetatag.metrics.tables import (
     resampled_searches,
     score_table,
 )
-
-__all__ = [
-    "BOUNDS",
-    "TASKS",
-    "accuracy",
-    "calibration",
-    "choose_thresholds",
-    "clip_weights",
-    "difference_table",
-    "differences",
-    "effective_rank",
-    "f1_as_coded",
-    "f1_instance",
-    "gain_trend",
-    "gap",
-    "interval",
-    "macro_clip",
-    "mean_energy",
-    "mean_runs",
-    "mean_table",
-    "micro_window",
-    "neighbour_agreement",
-    "paired_difference",
-    "per_tag",
-    "precision_at_k",
-    "reliability",
-    "resampled",
-    "resampled_means",
-    "resampled_per_tag",
-    "resampled_searches",
-    "score_table",
-    "tag_areas",
-    "tag_correlation",
-    "tag_semantics",
-]
