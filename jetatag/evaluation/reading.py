@@ -20,10 +20,7 @@ KEYS = ("dataset", "extractor", "width", "method", "pair_loss", "labels", "minus
 KEYS += ("ranked_by", "tag", "covariate", "kind", "seed", "protocol", "metric")
 MINUS = " − "
 """Between the names of two rankings of a search whose difference a row holds."""
-HEADLINES = {
-    "macro_clip": ["average_precision", "roc_auc"],
-    "micro_window": ["roc_auc", "pr_auc"],
-}
+HEADLINES = {"macro_clip": ["average_precision", "roc_auc"], "micro_window": ["roc_auc", "pr_auc"]}
 """The metrics of each protocol that are shown unless others are named."""
 BOUNDS = {"clip": ["low", "high"], "group": ["group_low", "group_high"]}
 
@@ -58,11 +55,7 @@ def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFram
 
 
 def summary(
-    table: pd.DataFrame,
-    columns: str = "metric",
-    digits: int = 3,
-    by: str = "clip",
-    **where: Any,
+    table: pd.DataFrame, columns: str = "metric", digits: int = 3, by: str = "clip", **where: Any
 ) -> pd.DataFrame:
     """Return the means over seeds as text, "0.372 [0.323, 0.423]", one row a cell.
 
@@ -79,11 +72,7 @@ def summary(
 
 
 def differences(
-    table: pd.DataFrame,
-    columns: str = "metric",
-    digits: int = 3,
-    by: str = "clip",
-    **where: Any,
+    table: pd.DataFrame, columns: str = "metric", digits: int = 3, by: str = "clip", **where: Any
 ) -> pd.DataFrame:
     """Return differences, paired over clips and seeds, as text: "+0.099 [+0.054, +0.143]".
 

@@ -151,10 +151,7 @@ def decisive(run: Run) -> dict[str, Any]:
 
 
 def results(
-    runs: Sequence[Run],
-    n_resamples: int = 1000,
-    seed: int = 0,
-    baselines: Path | str | None = None,
+    runs: Sequence[Run], n_resamples: int = 1000, seed: int = 0, baselines: Path | str | None = None
 ) -> pd.DataFrame:
     """Return the table of an evaluation: every run, the mean of every cell over its seeds, the
     differences to `REFERENCES`, every tag, and optionally the baselines.

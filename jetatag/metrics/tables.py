@@ -156,11 +156,7 @@ def resampled_searches(
 
 
 def score_table(
-    labels: np.ndarray,
-    scores: np.ndarray,
-    n_resamples: int = 1000,
-    seed: int = 0,
-    **options: Any,
+    labels: np.ndarray, scores: np.ndarray, n_resamples: int = 1000, seed: int = 0, **options: Any
 ) -> pd.DataFrame:
     """Return the metrics of one run in both protocols with 95 % intervals, one row a metric.
 
@@ -224,9 +220,7 @@ def differences(runs_a: Sequence[pd.DataFrame], runs_b: Sequence[pd.DataFrame]) 
 
 
 def difference_table(
-    runs_a: Sequence[pd.DataFrame],
-    runs_b: Sequence[pd.DataFrame],
-    seed: int = 0,
+    runs_a: Sequence[pd.DataFrame], runs_b: Sequence[pd.DataFrame], seed: int = 0
 ) -> pd.DataFrame:
     """Return `mean_table` of the `differences` a − b, with `difference` for `value`."""
     table = mean_table(differences(runs_a, runs_b), seed)
