@@ -183,6 +183,8 @@ def test_means_of_spaces_are_those_of_their_seeds(made):
     selected = results.select(table, label_share=1.0, metric=["gap", "effective_rank"])
     expected = seeds.groupby(key).value.mean()[pd.MultiIndex.from_frame(selected[key])]
     np.testing.assert_allclose(selected.value, expected)  # without intervals, averaged by select
+    both = [results.select(table, rows, kind="one tag") for rows in ("mean", "seed")]
+    assert len(results.select(table, "score", kind="one tag")) == sum(map(len, both))
 
 
 # Files, and runs that cannot be compared
@@ -262,6 +264,8 @@ def test_a_summary_has_one_row_a_cell_and_one_column_a_metric(demo):
     assert shown.columns.tolist() == ["average_precision", "roc_auc"]
     assert shown.loc[("je", "subset_query"), "average_precision"] == "0.372 [0.323, 0.423]"
     assert shown.index[-1] == ("tag_frequency", "none")
+    both = results.summary(demo, protocol=["macro_clip", "micro_window"], method="je")
+    assert both.index.names == ["method", "pair_loss", "protocol"] and both.shape == (4, 3)
     micro = results.summary(demo, protocol="micro_window", digits=2)
     assert micro.loc[("no_je_linear", "none"), "pr_auc"] == "0.42 [0.37, 0.46]"
     methods = ["no_je_linear", "je"]
@@ -314,6 +318,11 @@ def test_spaces_and_trends_read_the_same_way(study):
     assert behind.loc[name, "one tag"] == "-0.006 [-0.014, +0.003]"
     energy = results.summary(study["spaces"], metric="mean_energy", digits=2, **where)
     assert energy.loc[("je", "cosine"), "mean_energy"] == "1.00"
+    je = {"metric": "roc_auc", "pair_loss": "subset_query", "method": "je"}
+    few = results.differences(
+        study["results"], "label_share", minus="no_je_linear", label_share=[0.1, 0.3, 1], **je
+    )
+    assert few.columns.tolist() == ["10 %", "30 %", "100 %"] and len(few) == 2
     trends = results.differences(study["trends"], digits=2, minus="no_je", **where)
     assert trends.loc[("je", "cosine"), "correlation"] == "-0.06 [-0.38, +0.28]"
 
@@ -349,6 +358,7 @@ def test_verdicts_follow_from_the_interval(study):
         (lambda t: results.select(t, label_share=0.3), "unknown label_share '0.3': choose from 1"),
         (lambda t: results.differences(t, minus="je_shuffled"), "choose from no_je, no_je_linear"),
         (lambda t: results.summary(t, by="artist"), "unknown interval 'artist'"),
+        (lambda t: results.summary(t, protocol="macro"), "unknown protocol 'macro'"),
         (lambda t: results.summary(t, "kind"), "unknown column 'kind'"),
         (lambda t: results.verdict(macro_ap(t)), "6 rows for one verdict: choose one by pair_loss"),
     ],

@@ -85,14 +85,10 @@ def logistic_regression(train_x: np.ndarray, train_y: np.ndarray, test_x: np.nda
     """Fit one logistic regression a tag on standardised features: (test row, tag) float32.
 
     `train_x` (clip, feature), `train_y` (clip, tag) 0/1, `test_x` (row, feature); scikit-learn's
-    default penalty, C = 1. A tag that no or every training clip has gets that share as its score.
-    Raises `ValueError` where the rows do not pair up.
+    default penalty, C = 1, which raises `ValueError` where the rows do not pair up. A tag that no
+    or every training clip has gets that share as its score.
     """
-    train_x, train_y, test_x = np.asarray(train_x), np.asarray(train_y), np.asarray(test_x)
-    if len(train_x) != len(train_y):
-        raise ValueError(
-            f"train_x has {len(train_x)} rows and train_y {len(train_y)}: give one of each a clip."
-        )
+    train_y = np.asarray(train_y)
     scale = StandardScaler().fit(train_x)
     train_x, test_x = scale.transform(train_x), scale.transform(test_x)
     scores = tag_frequency(train_y, len(test_x))

@@ -28,8 +28,8 @@ BOUNDS = {"clip": ["low", "high"], "group": ["group_low", "group_high"]}
 def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFrame:
     """Return the rows of a long table that a figure or a calculation needs, as numbers.
 
-    `rows` is "mean", over seeds, with the baselines; "seed", single runs; "difference", to a
-    reference or between two rankings, in a column `difference`; or "tag".
+    `rows` is "mean", over seeds, with the baselines; "seed", single runs; "score", both of them;
+    "difference", to a reference or between two rankings, in a column `difference`; or "tag".
     """
     minus, tag, seed, ranked_by = (
         table.get(name, pd.Series("", table.index))
@@ -40,6 +40,7 @@ def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFram
     masks = {
         "mean": is_score & ~is_seed,
         "seed": is_score & is_seed,
+        "score": is_score,
         "difference": is_difference & ~is_seed,
         "tag": tag != "",
     }
@@ -149,7 +150,10 @@ def _with_headlines(table: pd.DataFrame, where: dict[str, Any]) -> dict[str, Any
     if "protocol" not in table:
         return where
     where = {"protocol": "macro_clip", **where}
-    return {"metric": HEADLINES.get(where["protocol"]), **where}
+    shown = [
+        metric for name in np.atleast_1d(where["protocol"]) for metric in HEADLINES.get(name, ())
+    ]
+    return {"protocol": where["protocol"], "metric": list(dict.fromkeys(shown)), **where}
 
 
 def _varying(rows: pd.DataFrame, *besides: str) -> list[str]:
@@ -173,10 +177,12 @@ def _texts(rows: pd.DataFrame, digits: int, by: str) -> list[str]:
 
 
 def _as_text(rows: pd.DataFrame, columns: str, digits: int, by: str) -> pd.DataFrame:
-    columns = "covariate" if columns not in rows and "covariate" in rows else columns
-    check_known([columns], rows.columns, "column")
+    if columns == "metric" and "covariate" in rows:
+        columns = "covariate"
     labels = [f"{100 * share:g} %" for share in rows["label_share"]]
     rows = rows.assign(text=_texts(rows, digits, by), labels=labels)
+    columns = "labels" if columns == "label_share" else columns
+    check_known([columns], rows.columns, "column")
     keys = _varying(rows, columns)
     rows = rows.replace({"extractor": {"": "–"}})
     first = [name for name in ("dataset", "extractor") if name in keys]

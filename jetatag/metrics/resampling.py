@@ -26,12 +26,8 @@ def clip_weights(
 
     Returns
     -------
-    (resample, clip) int64 counts.
-
-    Raises
-    ------
-    ValueError
-        On counts below 1, or groups that are missing or not one a clip.
+    (resample, clip) int64 counts. Counts below 1, and groups that are missing or not one a clip,
+    raise `ValueError`.
     """
     if n_clips < 1 or n_resamples < 1:
         raise ValueError("n_clips and n_resamples must be at least 1 to draw a resample.")

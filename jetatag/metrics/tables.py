@@ -118,7 +118,8 @@ def resampled_searches(
     groups: Sequence | None = None,
     k: int = 10,
 ) -> pd.DataFrame:
-    """Return the resampled table of how well each ranking finds the clips asked for.
+    """Return the resampled table, with columns (kind, ranked_by, metric), of how well each ranking
+    finds the clips that answer a query.
 
     The metrics are means over the queries of a kind that a clip of the resample answers: `map`, of
     the average precision, and of the precision in the first `k` places (`precision_at_k`). The
@@ -131,10 +132,6 @@ def resampled_searches(
     kinds : (query,) names; kinds of which no query has an answer are left out
     n_resamples, seed, groups : as `clip_weights`
     k : places counted for the precision
-
-    Returns
-    -------
-    A resampled table with columns (kind, ranked_by, metric).
     """
     answered = check_labels(relevant).any(axis=0)
     relevant, kinds = np.asarray(relevant)[:, answered], np.asarray(kinds)[answered]
@@ -265,17 +262,10 @@ def gain_trend(
     already; resampling clips and seeds alone would give intervals that are too narrow and hold for
     these tags only. A tag that a resample leaves without positives keeps its gain there.
 
-    Parameters
-    ----------
-    gains : a row a resample, a column a tag, from `mean_runs` of `resampled_per_tag` differences
-    covariates : name → (tag,) finite numbers, such as the frequency of each tag or its strongest
-        correlation with another tag
-    seed : of the resamples of tags
-
-    Returns
-    -------
-    One row a covariate: `covariate`, `correlation`, `low`, `high` (95 %), `n_tags`. Fewer than
-    three tags, and tags that all have one value, have no trend (NaN).
+    `gains` is `mean_runs` of the `differences` of two methods' `resampled_per_tag`; `covariates`
+    are name → (tag,) finite numbers, such as the frequency of each tag; `seed` is that of the
+    resamples of tags. Returns one row a covariate: `covariate`, `correlation`, `low` and `high`
+    (95 %), `n_tags`. Fewer than three tags, and tags that all have one value, have no trend (NaN).
     """
     gain, resampled = gains.to_numpy()[0], gains.loc["clip"].to_numpy()
     n_tags = len(gain)
