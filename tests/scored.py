@@ -1,4 +1,4 @@
-"""Run folders as training leaves them, with made-up scores and weights."""
+"""Run folders as training writes them, with simulated scores and random weights."""
 
 import json
 
@@ -16,16 +16,16 @@ from jetatag.training.runs import Run
 
 
 def finished_run(parent, config: RunConfig, store: AudioStore, seed: int = 0) -> Run:
-    """A scored run with weights of chance, which tell clips apart as trained ones do."""
+    """A scored run with random weights whose probabilities differ between clips."""
     run, method = scored_run(parent, config, store, seed), METHODS[config.method]
-    model = told_apart(build_model(config, store.vocabulary, method.head), seed)
+    model = with_spread_probabilities(build_model(config, store.vocabulary, method.head), seed)
     run.write_tensors(f"{method.stages[-1].name}.safetensors", model.state_dict())
     return run
 
 
-def told_apart(model: JointModel, seed: int = 0) -> JointModel:
-    """The model with the moving statistics of noise and larger last weights: its probabilities
-    are neither all alike nor all 0 or 1."""
+def with_spread_probabilities(model: JointModel, seed: int = 0) -> JointModel:
+    """The model with the moving statistics of noise and larger weights of the classifier, so that
+    its probabilities are neither all equal nor all 0 or 1."""
     generator = torch.Generator().manual_seed(seed)
     n_samples = model.extractor.min_samples + 1000
     audio = torch.randn(4, n_samples, generator=generator) * torch.tensor(
@@ -44,8 +44,8 @@ def told_apart(model: JointModel, seed: int = 0) -> JointModel:
 def scored_run(
     parent, config: RunConfig, store: AudioStore, seed: int, sharpness: float = 1.0
 ) -> Run:
-    """A run whose probabilities lean towards the labels, the more the larger `sharpness`, and
-    whose space, where it has one, is of chance."""
+    """A run whose probabilities follow the labels, the more the larger `sharpness`, with random
+    vectors."""
     run = Run.start(parent, config, store)
     rng, rows = np.random.default_rng(seed), store.rows("test")
     n_clips, n_tags = len(rows), len(store.vocabulary.tags)

@@ -1,4 +1,4 @@
-"""Every figure comes back whole: labelled axes, the data that was given, nothing left in pyplot."""
+"""Every figure has labelled axes, shows the data given to it, and is not kept by pyplot."""
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ POINTS = RNG.normal(size=(40, 2))
 
 
 def history():
-    """Two stages of four epochs, as training writes them: columns are empty out of their stage."""
+    """Two stages of four epochs, as training writes them: columns are empty outside their stage."""
     rate = [1e-4, 1e-4, 1e-3, 1e-4]
     epochs = {"epoch": [1, 2, 3, 4], "learning_rate": rate, "loss": [4.0, 3, 2, 1]}
     stage1 = pd.DataFrame({"stage": "stage1", **epochs, "pair": 0.5, "valid_gap": [0, 1, 1, 2]})
@@ -129,11 +129,13 @@ def retrieved():
 
 
 def tag_spaces():
-    table = grid(pair_loss=LOSSES)
-    return table.rename(columns={"value": "semantics"}).assign(mean_energy=0.5, effective_rank=9.0)
+    table = grid(pair_loss=LOSSES, metric=["tag_semantics", "mean_energy", "effective_rank"])
+    of_z_tag = table["metric"] == "effective_rank"
+    table["space"] = np.where(of_z_tag, "z_tag", "shared")
+    return pd.concat([table, table[of_z_tag].assign(space="h", value=40.0)])
 
 
-RELEASED = {"released weights": {"semantics": 0.03, "mean_energy": 0.91}}
+RELEASED = {"released weights": {"tag_semantics": 0.03, "mean_energy": 0.91}}
 
 
 def histories():
@@ -168,7 +170,7 @@ FIGURES = {
 }
 
 
-@pytest.fixture(params=FIGURES)
+@pytest.fixture(scope="module", params=FIGURES)
 def figure(request):
     return FIGURES[request.param]()
 
@@ -253,7 +255,7 @@ def test_tag_correlations_of_several_tags_stand_side_by_side():
     assert colorbar.get_ylabel() == "Pearson correlation"
 
 
-def test_a_cycle_is_no_row_of_phases():
+def test_a_learning_rate_cycle_has_no_phase_marks():
     rates = np.linspace(1, 0, 8)
     cycle = pd.DataFrame({"stage": "stage1", "epoch": range(1, 9), "learning_rate": rates})
     (axes,) = figures.loss_curves(cycle.assign(loss=1.0)).axes
@@ -343,7 +345,7 @@ def test_measured_gains_show_means_seeds_and_intervals_of_both_methods():
     assert named.get_xlabel() == "ROC-AUC, macro_clip"
 
 
-def test_one_seed_is_no_spread():
+def test_one_seed_has_no_spread():
     alone = figures.measured_gains(gains().query("seed == 0"))
     assert not marks(alone.axes[0], "|")
     assert "one seed" not in [text.get_text() for text in alone.legends[0].get_texts()]
@@ -358,7 +360,7 @@ def test_published_gains_give_each_source_its_shape_and_no_whisker():
     assert not whiskers(roc) and pr.get_xlabel() == "PR-AUC, micro_window (published)"
 
 
-def test_ablation_sets_pair_losses_apart_from_controls():
+def test_ablation_separates_pair_losses_from_controls():
     table = differences()
     figure = figures.ablation(table, reference="no_je_linear")
     axes = dict(zip(("sample_cnn", "harmonic"), figure.axes, strict=True))
@@ -382,7 +384,7 @@ def test_ablation_sets_pair_losses_apart_from_controls():
     assert row_names(plain.axes[0]) == rows[:3] and not marks(plain.axes[0], "|")
 
 
-def test_gain_per_tag_names_the_extremes_at_their_points_and_leaves_out_what_is_unknown():
+def test_gain_per_tag_names_the_extremes_at_their_points_and_leaves_out_missing_gains():
     table = tag_gains()
     table.loc[4, ["difference", "low", "high"]] = np.nan
     figure = figures.gain_per_tag(table.assign(minus="no_je"), tag_trends("correlation"), n_named=4)
@@ -398,8 +400,8 @@ def test_gain_per_tag_names_the_extremes_at_their_points_and_leaves_out_what_is_
         boxes = [Text.get_window_extent(text) for text in ax.texts]
         assert sum(box.count_overlaps(boxes) for box in boxes) == 4  # each meets itself alone
     assert figure.axes[0].get_xscale() == "log"
-    told = "correlation with other tags\nrank correlation +0.30 [-0.10, +0.60]"
-    assert figure.axes[1].get_xlabel() == told
+    expected = "correlation with other tags\nrank correlation +0.30 [-0.10, +0.60]"
+    assert figure.axes[1].get_xlabel() == expected
     assert figure.axes[0].get_ylabel().startswith("gain over no_je")
 
 
@@ -450,31 +452,36 @@ def test_retrieval_shows_each_ranking_by_its_own_marker():
         assert sorted(x for x, _ in marks(ax, "|")) == sorted(shown["value"])
 
 
-def test_retrieval_draws_the_mean_that_is_told_with_its_interval_and_no_differences():
+def test_retrieval_draws_a_given_mean_with_its_interval_and_no_differences():
     seeds = retrieved().assign(low=np.nan, high=np.nan)
     seeds = seeds[seeds["kind"] == "one_tag"].astype({"seed": str})
     mean = seeds.drop_duplicates(["pair_loss", "ranked_by"]).assign(seed="mean", value=0.9)
     mean = mean.assign(low=0.8, high=0.95)
-    apart = mean.assign(ranked_by="encoded set − classifier", value=-0.5)
-    (ax,) = figures.retrieval(pd.concat([seeds, mean, apart])).axes
+    difference = mean.assign(ranked_by="encoded set − classifier", value=-0.5)
+    (ax,) = figures.retrieval(pd.concat([seeds, mean, difference])).axes
     for marker in "o^sx":
         assert [x for x, _ in marks(ax, marker)] == [0.9, 0.9]
     assert sorted(x for x, _ in marks(ax, "|")) == sorted(seeds["value"])
-    whiskers = [tuple(segment[:, 0]) for c in ax.collections for segment in c.get_segments()]
-    assert whiskers == [(0.8, 0.95)] * 8
+    assert whiskers(ax) == [(0.8, 0.95)] * 8
 
 
 def test_semantics_show_three_measures_and_the_references():
-    figure = figures.semantics(tag_spaces(), RELEASED)
-    semantics, energy, rank = figure.axes
-    assert row_names(semantics) == LOSSES
-    assert marks(semantics, "o") == [pytest.approx((0.30, 1)), pytest.approx((0.32, 0))]
-    assert [x for x, _ in marks(rank, "o")] == [9, 9]
+    table = tag_spaces()
+    figure = figures.semantics(table, RELEASED)
+    assert row_names(figure.axes[0]) == LOSSES
+    drawn = table[(table["space"] != "h")].groupby(["metric", "pair_loss"])["value"].mean()
+    for ax, metric in zip(
+        figure.axes, ("tag_semantics", "mean_energy", "effective_rank"), strict=True
+    ):
+        expected = [(drawn[metric, loss], 1 - row) for row, loss in enumerate(LOSSES)]
+        assert marks(ax, "o") == [pytest.approx(point) for point in expected]
+        assert len(marks(ax, "|")) == 6
     lines = [
         [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"]
         for ax in figure.axes
     ]
-    assert lines == [[0.03], [0.91], []] and energy.get_xlabel() == "share of energy in the mean"
+    assert lines == [[0.03], [0.91], []]
+    assert figure.axes[1].get_xlabel() == "share of energy in the mean"
 
 
 def test_curves_by_method_are_means_with_the_range_of_seeds():
@@ -502,8 +509,8 @@ def test_tsne_keeps_separate_clusters_apart():
     kind = np.repeat([0, 1], 15)
     points = 5 * np.eye(60)[kind] + 0.1 * RNG.normal(size=(30, 60))
     flat = figures.layout(points, "tsne")
-    labels = np.eye(2, dtype=int)[kind]
-    assert metrics.neighbour_agreement(flat - flat.mean(axis=0), labels, k=5)["agreement"] > 0.9
+    centred, labels = flat - flat.mean(axis=0), np.eye(2, dtype=int)[kind]
+    assert metrics.neighbour_agreement(centred, labels, k=5)["agreement"].mean() > 0.9
 
 
 @pytest.mark.parametrize(
@@ -514,13 +521,16 @@ def test_tsne_keeps_separate_clusters_apart():
         (lambda: figures.tag_counts(LABELS, TAGS[:4], SPLITS), r"\(clip, tag\) = \(40, 4\)"),
         (lambda: figures.tag_correlation(LABELS, TAGS, "rok"), "did you mean 'rock'"),
         (lambda: figures.mel_spectrogram(POINTS, 16000), "one mono waveform"),
-        (lambda: figures.loss_curves(history().drop(columns="epoch")), "history lacks epoch"),
-        (lambda: figures.loss_curves(history()[:0]), "history lacks rows"),
+        (
+            lambda: figures.loss_curves(history().drop(columns="epoch")),
+            "the epochs lack epoch: train a run first",
+        ),
+        (lambda: figures.loss_curves(history()[:0]), "the epochs lack rows"),
         (lambda: figures.tag_map({"h": POINTS[:3]}, LABELS[:, 0], "rock"), "layout 'h' must be"),
         (lambda: figures.tag_map({"h": POINTS}, LABELS[:, 0], "rock", {"g": ""}), "layout title"),
         (lambda: figures.shared_space(POINTS, POINTS, TAGS), r"\(tag, 2\) = \(5, 2\)"),
         (lambda: figures.shared_space(POINTS, POINTS[:5], TAGS, ["jazz"]), "unknown tag 'jazz'"),
-        (lambda: figures.scores_with_intervals(results().drop(columns="low")), "lack low"),
+        (lambda: figures.scores_with_intervals(results().drop(columns="low")), "results lack low"),
         (lambda: figures.per_tag(per_tag_tables(), "f1"), "unknown metric 'f1'"),
         (lambda: figures.measured_gains(gains().drop(columns="low")), "gains lack low: give rows"),
         (lambda: figures.measured_gains(gains().assign(method="ej")), "unknown method in a table"),
@@ -534,19 +544,25 @@ def test_tsne_keeps_separate_clusters_apart():
             lambda: figures.gain_per_tag(tag_gains(), pd.concat([tag_trends()] * 2)),
             "rows of several comparisons",
         ),
-        (lambda: figures.calibration({"je": reliability()}, {}), "je's errors per tag lack tag"),
-        (lambda: figures.calibration({"je": errors()}, {"je": errors()}), "curve lacks mean_prob"),
+        (lambda: figures.calibration({"je": reliability()}, {}), "errors per tag of je lack tag"),
+        (
+            lambda: figures.calibration({"je": errors()}, {"je": errors()}),
+            "bins of je lack mean_prob",
+        ),
         (lambda: figures.calibration({}, {}), "give at least one run"),
         (lambda: figures.label_curves(label_shares().assign(label_share=30)), "label_share must"),
         (lambda: figures.retrieval(retrieved().assign(ranked_by="randon")), "mean 'random'"),
         (lambda: figures.semantics(tag_spaces(), {"a": {"rank": 1}}), "unknown measure 'rank'"),
-        (lambda: figures.curves_by_method(histories(), "loss"), "history lacks loss: give rows"),
+        (
+            lambda: figures.curves_by_method(histories(), "loss"),
+            "epochs of the runs lack loss: give rows",
+        ),
         (
             lambda: figures.curves_by_method(histories().query("stage == 'stage1'")),
-            "of valid_average_precision, the runs' history lacks rows",
+            "the epochs with valid_average_precision lack rows",
         ),
     ],
 )
-def test_bad_input_is_refused_in_one_sentence(call, message):
+def test_bad_input_raises_one_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()

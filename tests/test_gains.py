@@ -12,19 +12,25 @@ N_TAGS = 12
 
 
 def runs_with_gains(rng, gains, n_runs=3):
-    """Labels, and two methods' runs on the same clips; a's positives lie `gains` (tag,) higher."""
+    """Labels, and the scores of two methods on the same clips; the positives of a lie `gains`
+    (tag,) higher."""
     labels, noise = gaussian(rng, 200, N_TAGS, correlated=0.3)
     a, b = (noise + 0.3 * rng.normal(size=(n_runs, *labels.shape)) for _ in range(2))
     return labels, a + gains * labels, b
 
 
-def gains_of(labels, a, b, n_resamples=200, seed=0):
-    """Resampled gains of two methods' runs, (run, clip, tag) scores each."""
-    a, b = (
-        [metrics.resampled_per_tag(labels, scores, n_resamples, seed) for scores in runs]
+def resampled_runs(labels, a, b, n_resamples=200, seed=0):
+    """The resampled tables of two methods' runs, from (run, clip, tag) scores each."""
+    tags = [str(tag) for tag in range(labels.shape[1])]
+    return [
+        [metrics.resampled_per_tag(labels, scores, tags, n_resamples, seed) for scores in runs]
         for runs in (a, b)
-    )
-    return metrics.resampled_gains(a, b, seed)
+    ]
+
+
+def gains_of(*scored, **options):
+    seed = options.get("seed", 0)
+    return metrics.mean_runs(metrics.differences(*resampled_runs(*scored, **options)), seed)
 
 
 def test_gains_are_scikit_learns_and_their_mean_is_the_paired_difference(rng):
@@ -32,61 +38,54 @@ def test_gains_are_scikit_learns_and_their_mean_is_the_paired_difference(rng):
     labels[:, 2] = 0
     a = np.stack([b + 0.05 * labels, b - 0.02 * labels])
     b = np.stack([b, b])
-    table = metrics.gain_by_tag(labels, gains_of(labels, a, b, 50), list("abcdef"))
-    assert table.tag.tolist() == list("abcdef")
-    assert table.n_positive.tolist() == labels.sum(axis=0).tolist()
-    assert table.isna().any(axis=1).tolist() == [tag == "c" for tag in table.tag]
-    for tag in (0, 1, 3, 4, 5):
-        runs = [
-            average_precision_score(labels[:, tag], scores[run, :, tag])
-            for scores in (a, b)
-            for run in range(2)
-        ]
-        assert table.difference[tag] == pytest.approx((sum(runs[:2]) - sum(runs[2:])) / 2)
+    table = metrics.difference_table(*resampled_runs(labels, a, b, 50))
+    assert table.tag.tolist() == list("01345") and table.low.notna().all()  # no clip carries 2
+    for tag, difference in zip(table.tag.astype(int), table.difference, strict=True):
+        own, theirs = (
+            [average_precision_score(labels[:, tag], run[:, tag]) for run in runs]
+            for runs in (a, b)
+        )
+        assert difference == pytest.approx(np.mean(own) - np.mean(theirs))
     whole = metrics.paired_difference(labels, a, b, 5).set_index("metric").difference
     assert table.difference.mean() == pytest.approx(whole["average_precision"], abs=1e-12)
 
 
-def test_the_tags_that_gain_are_told_from_those_that_do_not(rng):
+def test_tags_that_gain_are_separated_from_those_that_do_not(rng):
     gains = np.where(np.arange(N_TAGS) < 4, 0.8, 0.0)
-    scored = runs_with_gains(rng, gains)
-    table = metrics.gain_by_tag(scored[0], gains_of(*scored), range(N_TAGS))
+    table = metrics.difference_table(*resampled_runs(*runs_with_gains(rng, gains)))
     assert (table.low[:4] > 0).all() and table.difference[:4].min() > table.difference[4:].max()
     assert ((table.low[4:] <= 0) & (table.high[4:] >= 0)).sum() >= 6
     assert ((table.low <= table.difference) & (table.difference <= table.high)).all()
 
 
 def test_a_trend_is_spearmans_and_is_found_where_it_was_planted(rng):
-    planted, chance = np.linspace(0, 1, N_TAGS), rng.random((3, N_TAGS))
-    covariates = {"planted": planted, "against": -planted, "chance": chance[0]}
-    scored = runs_with_gains(rng, planted)
-    table = metrics.gain_trend(scored[0], gains_of(*scored), covariates).set_index("covariate")
-    gains = gains_of(*scored)[0]
+    planted, noise = np.linspace(0, 1, N_TAGS), rng.random((3, N_TAGS))
+    covariates = {"planted": planted, "against": -planted, "noise": noise[0]}
+    gains = gains_of(*runs_with_gains(rng, planted))
+    table = metrics.gain_trend(gains, covariates).set_index("covariate")
     for name, values in covariates.items():
-        expected = spearmanr(gains, values).statistic
+        expected = spearmanr(gains.iloc[0], values).statistic
         assert table.correlation[name] == pytest.approx(expected, abs=1e-12)
     assert table.low["planted"] > 0.3 and table.high["against"] < -0.3
-    assert table.low["chance"] < 0 < table.high["chance"]
+    assert table.low["noise"] < 0 < table.high["noise"]
     assert (table.n_tags == N_TAGS).all() and (table.high <= 1).all()
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.5], ids=["no tag gains", "tags gain by chance"])
+@pytest.mark.parametrize("spread", [0.0, 0.5], ids=["no tag gains", "tags gain at random"])
 def test_a_trend_that_was_not_planted_is_hardly_ever_found(rng, spread):
     found = 0
     for seed in range(60):
-        scored = runs_with_gains(rng, spread * rng.random(N_TAGS), n_runs=2)
-        covariate = {"chance": rng.random(N_TAGS)}
-        gains = gains_of(*scored, 63, seed)
-        (row,) = metrics.gain_trend(scored[0], gains, covariate, seed).to_dict("records")
-        found += row["low"] > 0 or row["high"] < 0
+        gains = gains_of(
+            *runs_with_gains(rng, spread * rng.random(N_TAGS), n_runs=2), n_resamples=63, seed=seed
+        )
+        row = metrics.gain_trend(gains, {"noise": rng.random(N_TAGS)}, seed).iloc[0]
+        found += row.low > 0 or row.high < 0
     assert found <= plausible_counts(60, 0.05)[1]
 
 
-def test_a_tag_without_positives_takes_no_part_in_a_trend(rng):
-    labels, a, b = runs_with_gains(rng, np.linspace(0, 1, N_TAGS))
-    labels[:, 3] = 0
-    x, gains, kept = np.arange(N_TAGS), gains_of(labels, a, b, 20), np.arange(N_TAGS) != 3
-    (row,) = metrics.gain_trend(labels, gains, {"x": x}).to_dict("records")
-    without = metrics.gain_trend(labels[:, kept], gains[:, kept], {"x": x[kept]})
-    assert row == without.to_dict("records")[0]
-    assert row["n_tags"] == N_TAGS - 1
+def test_few_tags_and_equal_ones_have_no_trend(rng):
+    gains = gains_of(*runs_with_gains(rng, np.linspace(0, 1, N_TAGS)), n_resamples=20)
+    same = metrics.gain_trend(gains, {"x": np.ones(N_TAGS)})
+    few = metrics.gain_trend(gains.iloc[:, :2], {"x": [1, 2]})
+    for table in (same, few):
+        assert table[["correlation", "low", "high"]].isna().all(axis=None)

@@ -1,9 +1,10 @@
-"""Scores and decisions against recorded Keras values and scikit-learn; what metrics refuse."""
+"""Scores and decisions against recorded Keras values and scikit-learn; errors on bad input."""
 
 from pathlib import Path
 from statistics import harmonic_mean
 
 import numpy as np
+import pandas as pd
 import pytest
 from simulated import one_class_each, simulated
 from sklearn.calibration import calibration_curve
@@ -36,21 +37,21 @@ def test_both_protocols_equal_the_recorded_reference(case):
     assert macro["average_precision"] == pytest.approx(saved[f"{case}_sk_macro_ap"], abs=1e-12)
 
 
-def test_micro_window_known_cases():
+def test_micro_window_of_known_cases():
     labels = np.array([[1, 0], [0, 1]])
     assert metrics.micro_window(labels, labels.astype(float)) == {"roc_auc": 1.0, "pr_auc": 1.0}
     assert metrics.micro_window(labels, np.full((2, 2), 0.3))["roc_auc"] == 0.5
-    # Scores between two thresholds are not told apart, however well they rank.
+    # Scores between two thresholds count as equal, however well they rank.
     assert metrics.micro_window(labels, 1e-3 + 1e-3 * labels)["roc_auc"] == 0.5
 
 
-def test_micro_window_pools_cells_in_any_order(rng):
-    labels, scores = simulated(rng)
-    shuffle = rng.permutation(labels.size)
-    pooled = metrics.micro_window(
-        labels.reshape(-1, 1)[shuffle], scores.reshape(-1, 1)[shuffle].astype(np.float64)
-    )
-    assert pooled == pytest.approx(metrics.micro_window(labels, scores), abs=1e-12)
+def test_micro_window_pools_windows_and_tags_in_any_order(rng):
+    labels, _ = simulated(rng)
+    windows = rng.random((60, 3, 6)).astype(np.float32)
+    cells, pooled = np.repeat(labels, 3, axis=0).reshape(-1, 1), windows.reshape(-1, 1)
+    shuffle = rng.permutation(len(cells))
+    shuffled = metrics.micro_window(cells[shuffle], pooled[shuffle].astype(np.float64))
+    assert shuffled == pytest.approx(metrics.micro_window(labels, windows), abs=1e-12)
 
 
 def test_macro_clip_equals_scikit_learn_with_ties(rng):
@@ -61,9 +62,10 @@ def test_macro_clip_equals_scikit_learn_with_ties(rng):
         average_precision_score(labels, scores), abs=1e-12
     )
     assert result["n_tags_scored"] == 6 and all(type(value) is float for value in result.values())
+    assert metrics.macro_clip(labels, (scores * 20).astype(np.uint8)) == result  # any numbers rank
 
 
-def test_tags_that_cannot_be_scored_are_reported_and_left_out(rng):
+def test_tags_that_cannot_be_scored_are_counted_and_left_out(rng):
     labels, scores = simulated(rng)
     labels[:, 1], labels[:, 4] = 0, 1
     scores[:, 0] = 0.5
@@ -82,32 +84,42 @@ def test_tags_that_cannot_be_scored_are_reported_and_left_out(rng):
     assert table.loc["a", "roc_auc"] == 0.5  # a constant score ranks nothing
 
 
+def test_the_trapezoid_begins_at_precision_one_whatever_the_highest_score_is():
+    labels = np.array([[0], [1], [1]])
+    for scores, expected in (
+        ([[0.9], [0.5], [0.1]], (0 + 1 / 2 + 1 / 2 + 2 / 3) / 4),
+        ([[0.5], [0.9], [0.1]], 19 / 24),
+    ):
+        area = metrics.macro_clip(labels, np.array(scores))["pr_auc_trapezoid"]
+        assert area == pytest.approx(expected, abs=1e-12)
+
+
 # Decisions
 
 
 def test_accuracy_equals_scikit_learn_and_takes_the_first_of_equal_scores(rng):
     labels, windows = one_class_each(rng)
-    right, guessed = labels.argmax(axis=1), windows[:, 0].argmax(axis=1)
-    assert metrics.accuracy(labels, windows[:, 0]) == accuracy_score(right, guessed)
+    truth, predicted = labels.argmax(axis=1), windows[:, 0].argmax(axis=1)
+    assert metrics.accuracy(labels, windows[:, 0]) == accuracy_score(truth, predicted)
     assert 0.2 < metrics.accuracy(labels, windows[:, 0]) < 0.9
     assert metrics.accuracy(np.eye(2, dtype=int), np.full((2, 2), 0.5)) == 0.5
 
 
-def test_instance_based_f1_is_scikit_learns_micro_and_not_its_samples(rng):
+def test_instance_based_f1_is_scikit_learns_micro_average_and_not_its_samples(rng):
     labels, scores = simulated(rng)
     thresholds = np.linspace(0.3, 0.8, 6)
     thresholds[0] = scores[0, 0]  # a score at its threshold counts
-    said = scores >= thresholds
+    predicted = scores >= thresholds
     value = metrics.f1_instance(labels, scores, thresholds)
-    assert value == pytest.approx(f1_score(labels, said, average="micro"), abs=1e-12)
-    samples = f1_score(labels, said, average="samples", zero_division=0)
+    assert value == pytest.approx(f1_score(labels, predicted, average="micro"), abs=1e-12)
+    samples = f1_score(labels, predicted, average="samples", zero_division=0)
     assert abs(value - samples) > 0.01
     assert metrics.f1_instance(labels * 0, scores, np.full(6, 2.0)) == 0
 
 
-def test_thresholds_are_the_best_of_all_distinct_scores_and_the_highest_of_those(rng):
+def test_thresholds_have_the_best_f1_and_are_the_highest_of_equals(rng):
     labels, scores = simulated(rng, n_levels=8)
-    scores[:, 1] = 0.5  # every row said or none
+    scores[:, 1] = 0.5  # all rows or none
     labels[:, 2] = 0
     chosen = metrics.choose_thresholds(labels, scores)
     assert chosen.shape == (6,) and chosen.dtype == np.float64 and chosen[2] == 0.5
@@ -125,10 +137,35 @@ def test_f1_as_coded_is_the_harmonic_mean_of_the_two_areas(rng):
     assert metrics.f1_as_coded(areas) == pytest.approx(harmonic_mean(areas.values()), abs=1e-12)
 
 
+def test_precision_at_k_is_the_mean_over_orders_of_tied_clips(rng):
+    relevant, scores = simulated(rng, n_levels=6)
+    relevant[:, 2] = 0
+    precision = metrics.precision_at_k(relevant, scores)
+    assert np.isnan(precision).tolist() == [query == 2 for query in range(6)]
+    orders = [rng.permutation(60) for _ in range(2000)]
+    for query in (0, 1, 3, 4, 5):
+        found = [
+            relevant[order, query][np.argsort(-scores[order, query], kind="stable")[:10]].mean()
+            for order in orders
+        ]
+        assert precision[query] == pytest.approx(np.mean(found), abs=0.01)
+    shuffled = metrics.precision_at_k(relevant[orders[0]], scores[orders[0]])
+    np.testing.assert_array_equal(shuffled, precision)
+
+
+def test_precision_at_k_of_known_cases():
+    scores, relevant = np.array([[9], [5], [5], [5], [0]]), np.array([[0, 1, 1, 0, 1]]).T
+    for dtype in (float, np.uint8):
+        precise = [
+            metrics.precision_at_k(relevant, scores.astype(dtype), k)[0] for k in (1, 2, 3, 4, 5)
+        ]
+        assert precise == pytest.approx([0, (2 / 3) / 2, (4 / 3) / 3, 2 / 4, 3 / 5])
+
+
 # Calibration
 
 
-def test_probabilities_that_are_true_are_calibrated_and_others_by_how_far_they_are_not(rng):
+def test_true_probabilities_are_calibrated_and_others_are_off_by_their_error(rng):
     probs = np.stack([rng.uniform(0, 0.1, 50_000), rng.random(50_000) * 0.8], axis=1)
     labels = rng.random(probs.shape) < probs
     table = metrics.calibration(labels, probs, ["rare", "common"])
@@ -137,15 +174,14 @@ def test_probabilities_that_are_true_are_calibrated_and_others_by_how_far_they_a
     np.testing.assert_allclose(table.mean_prob, probs.mean(axis=0))
     np.testing.assert_allclose(table.share_positive, labels.mean(axis=0))
     np.testing.assert_allclose(table.brier, (probs * (1 - probs)).mean(axis=0), atol=0.005)
-    bold = metrics.calibration(labels, probs + 0.2, ["rare", "common"])
-    np.testing.assert_allclose(bold.calibration_error, 0.2, atol=0.01)
+    too_high = metrics.calibration(labels, probs + 0.2, ["rare", "common"])
+    np.testing.assert_allclose(too_high.calibration_error, 0.2, atol=0.01)
 
 
-def test_calibration_by_hand_keeps_equal_probabilities_together_and_knows_no_order():
+def test_calibration_keeps_equal_probabilities_together_in_any_order():
     labels, probs = np.array([[1, 0, 1, 0, 1, 1]]).T, np.array([[0.2, 0.2, 0.2, 0.2, 0.6, 0.9]]).T
     (row,) = metrics.calibration(labels, probs, ["rock"], n_bins=2).to_dict("records")
     assert row["calibration_error"] == pytest.approx((4 * 0.3 + 2 * 0.25) / 6)
-    assert row["brier"] == pytest.approx(((labels - probs) ** 2).mean())
     assert row["brier"] == pytest.approx(brier_score_loss(labels[:, 0], probs[:, 0]))
     turned = metrics.calibration(labels[::-1], probs[::-1], ["rock"], n_bins=2)
     assert turned.calibration_error[0] == pytest.approx(row["calibration_error"])
@@ -163,47 +199,48 @@ def test_the_reliability_curve_is_that_of_scikit_learn_with_counts(rng):
     assert few["count"].tolist() == [1, 1] and few.mean_prob.tolist() == [0.1, 0.9]
 
 
-# Refusals
+# Errors
 
 LABELS, SCORES = np.array([[1, 0], [0, 1]]), np.array([[0.9, 0.1], [0.2, 0.8]])
-FOUR = np.eye(4, dtype=int)
+ONCE = np.ones((1, 2))
+GAINS = pd.DataFrame(np.eye(5, 4), pd.MultiIndex.from_product([["clip"], range(5)]))
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: metrics.micro_window(LABELS, SCORES[:1]), "must have one shape"),
+        (lambda: metrics.micro_window(LABELS, SCORES[:1]), "do not match labels"),
+        (lambda: metrics.micro_window(LABELS, SCORES[None]), r"\(row, window, tag\) scores"),
         (lambda: metrics.micro_window(LABELS, SCORES * 3), "apply the sigmoid"),
+        (lambda: metrics.micro_window(LABELS, SCORES[:, None] - 1, ONCE), "apply the sigmoid"),
         (lambda: metrics.micro_window(LABELS * 0, SCORES), "one class only"),
         (lambda: metrics.macro_clip(LABELS * 255, SCORES), "other than 0 and 1"),
-        (lambda: metrics.macro_clip(LABELS[:0], SCORES[:0]), "filled"),
+        (lambda: metrics.macro_clip(LABELS[:0], SCORES[:0]), "non-empty"),
         (lambda: metrics.macro_clip(LABELS, SCORES * np.nan), "NaN or infinity"),
+        (lambda: metrics.macro_clip(LABELS, SCORES[:, None]), r"give \(row, tag\) scores"),
         (lambda: metrics.macro_clip(LABELS * 0, SCORES), "no tag has both"),
+        (lambda: metrics.macro_clip(LABELS, SCORES, np.ones((1, 3))), "for 2 rows"),
+        (lambda: metrics.macro_clip(LABELS, SCORES, -ONCE), "none negative"),
         (lambda: metrics.per_tag(LABELS, SCORES, ["rock"]), "1 tag names for 2 columns"),
         (lambda: metrics.clip_weights(2, 0, seed=0), "at least 1"),
-        (lambda: metrics.clip_weights(2, 5, seed=0, groups=["a", None]), "none missing"),
+        (lambda: metrics.clip_weights(2, 5, seed=0, groups=["a", None]), "each of the 2 clips"),
         (lambda: metrics.clip_weights(2, 5, seed=0, groups=["a"]), "each of the 2 clips"),
-        (lambda: metrics.weighted_macro(LABELS, SCORES, np.ones((1, 3))), "for 2 clips"),
-        (lambda: metrics.weighted_micro(LABELS, SCORES, np.ones((1, 2))), "clip, window, tag"),
-        (lambda: metrics.weighted_micro(LABELS, SCORES[:, None] - 1, np.ones((1, 2))), "sigmoid"),
         (lambda: metrics.accuracy(LABELS | 1, SCORES), "without exactly one class"),
         (lambda: metrics.accuracy(LABELS, SCORES * np.nan), "NaN or infinity"),
         (lambda: metrics.f1_instance(LABELS, SCORES, [0.5]), "each of the 2 tags"),
         (lambda: metrics.f1_instance(LABELS, SCORES, [0.5, np.nan]), "choose them with"),
-        (lambda: metrics.choose_thresholds(LABELS, SCORES[:1]), "must have one shape"),
+        (lambda: metrics.choose_thresholds(LABELS, SCORES[:1]), "do not match labels"),
+        (lambda: metrics.precision_at_k(LABELS, SCORES, 0), "k of at least 1"),
         (lambda: metrics.score_table(LABELS, SCORES[:, None], 5, task="multitag"), "unknown task"),
         (lambda: metrics.score_table(LABELS * 0, SCORES[:, None], 5), "needs more labelled clips"),
-        (lambda: metrics.score_table(LABELS, SCORES, 5), "clip, window, tag"),
+        (lambda: metrics.mean_table([]), "give at least one"),
         (lambda: metrics.difference_table([], []), "0 and 0 runs"),
         (lambda: metrics.paired_difference(LABELS, [SCORES], SCORES[None, :, None], 5), "alike"),
         (lambda: metrics.calibration(LABELS, SCORES * 2, "ab"), "apply the sigmoid"),
         (lambda: metrics.calibration(LABELS, SCORES, "a"), "1 tag names for 2 columns"),
         (lambda: metrics.reliability(LABELS, SCORES, 0), "at least one bin"),
-        (lambda: metrics.resampled_gains([SCORES], [SCORES] * 2), r"give both as \(run"),
-        (lambda: metrics.gain_by_tag(LABELS, SCORES[:1], "ab"), "of 2 tags"),
-        (lambda: metrics.gain_trend(LABELS, SCORES, {"a": [1, 2]}), "at least 3"),
-        (lambda: metrics.gain_trend(FOUR, FOUR, {"a": [1, 2]}), "each of the 4 tags"),
-        (lambda: metrics.gain_trend(FOUR, FOUR, {"a": [1] * 4}), "no trend can follow"),
+        (lambda: metrics.resampled_per_tag(LABELS, SCORES, "a"), "1 tag names for 2 columns"),
+        (lambda: metrics.gain_trend(GAINS, {"a": [1, 2]}), "each of the 4 tags"),
         (lambda: metrics.interval(np.array([np.nan])), "no resample could be scored"),
         (lambda: metrics.interval(np.arange(3), level=95), "between 0 and 1"),
         (lambda: metrics.neighbour_agreement(SCORES, LABELS, k=2), "k=2 neighbours"),
@@ -212,15 +249,13 @@ FOUR = np.eye(4, dtype=int)
         (lambda: metrics.gap(SCORES, SCORES * np.inf), "NaN or infinity"),
         (lambda: metrics.gap(SCORES, SCORES, LABELS[:1]), "give one a clip"),
         (lambda: metrics.gap(SCORES, SCORES, LABELS[[0, 0]]), "no two clips differ"),
-        (lambda: metrics.query_map(SCORES[:, :1], SCORES, LABELS), "one space"),
-        (lambda: metrics.query_map(SCORES, SCORES, LABELS * 0), "no query has a relevant clip"),
-        (lambda: metrics.rank_table(SCORES, LABELS, k=3), "at least 3 clips, not 2"),
-        (lambda: metrics.tag_correlation(np.array([1, 0])), "give a filled"),
-        (lambda: metrics.tag_semantics(SCORES, np.eye(2)), "three at least"),
+        (lambda: metrics.tag_correlation(np.array([1, 0])), "give a non-empty"),
+        (lambda: metrics.tag_semantics(SCORES, np.eye(3)), r"give \(2, dimension\)"),
+        (lambda: metrics.tag_semantics(SCORES, np.ones((2, 3))), "of 2 tags"),
         (lambda: metrics.mean_energy(SCORES * np.nan), "NaN or infinity"),
         (lambda: metrics.effective_rank(SCORES[0]), r"give \(row, dimension\)"),
     ],
 )
-def test_bad_input_is_refused_in_one_sentence(call, message):
+def test_bad_input_raises_one_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()

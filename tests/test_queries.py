@@ -1,4 +1,4 @@
-"""What one asks a space of tags and music."""
+"""Queries of one tag, of two tags, and of a tag without another."""
 
 import numpy as np
 import pytest
@@ -12,40 +12,39 @@ LABELS[:50, 0] = LABELS[10:55, 1] = LABELS[60:90, 2] = 1
 LABELS[[60, 95, 96], 3] = 1
 
 
-def test_queries_are_tags_pairs_and_pairs_taken_apart():
-    asked = queries.choose_queries(LABELS)
-    told = {tuple(row) for row in asked.tolist()}
-    assert len(told) == len(asked) and (asked[:4] == np.eye(4)).all()
-    assert {(1, 1, 0, 0), (0, 0, 1, 1)} <= told  # 40 clips and 1, which is 1 %
-    assert {(1, -1, 0, 0), (-1, 1, 0, 0), (0, 0, -1, 1)} <= told
-    assert (1, 0, 1, 0) not in told and (1, 0, -1, 0) not in told  # never together
-    kinds = queries.kinds(asked)
+def test_queries_are_tags_pairs_and_pairs_with_one_tag_excluded():
+    chosen = queries.choose_queries(LABELS)
+    rows = {tuple(row) for row in chosen.tolist()}
+    assert len(rows) == len(chosen) and (chosen[:4] == np.eye(4)).all()
+    assert {(1, 1, 0, 0), (0, 0, 1, 1)} <= rows  # 40 clips and 1, which is 1 %
+    assert {(1, -1, 0, 0), (-1, 1, 0, 0), (0, 0, -1, 1)} <= rows
+    assert (1, 0, 1, 0) not in rows and (1, 0, -1, 0) not in rows  # never together
+    kinds = queries.kinds(chosen)
     assert [(kinds == kind).sum() for kind in queries.KINDS] == [4, 2, 4]
 
 
-def test_rare_pairs_are_not_asked_for():
+def test_rare_pairs_are_left_out():
     many = np.concatenate([LABELS, LABELS * [1, 1, 1, 0]])  # quiet with flute: 1 in 200
     assert (0, 0, 1, 1) not in {tuple(row) for row in queries.choose_queries(many).tolist()}
 
 
-def test_answers_carry_what_is_wanted_and_nothing_barred():
-    asked = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [1, -1, 0, 0]])
-    answers = queries.answers(LABELS, asked)
+def test_answers_carry_every_wanted_tag_and_no_excluded_one():
+    answers = queries.answers(LABELS, np.array([[1, 0, 0, 0], [1, 1, 0, 0], [1, -1, 0, 0]]))
     assert answers.sum(axis=0).tolist() == [50, 40, 10]
     assert (answers[:, 2] == answers[:, 0] - answers[:, 1]).all()
 
 
 def test_the_classifier_ranks_by_the_product_of_its_probabilities():
     probs = np.array([[0.9, 0.8, 0.1, 0.5], [0.5, 0.1, 0.1, 0.5], [1.0, 0.0, 0.1, 0.5]])
-    asked = np.array([[1, 1, 0, 0], [1, -1, 0, 0]])
-    scores = queries.classifier_scores(probs, asked)
+    scores = queries.classifier_scores(probs, np.array([[1, 1, 0, 0], [1, -1, 0, 0]]))
     assert np.exp(scores[:2]) == pytest.approx(np.array([[0.72, 0.18], [0.05, 0.45]]))
     assert np.isfinite(scores).all() and scores[2].argmax() == 1
 
 
-def test_a_weighted_query_adds_the_tags_directions_from_the_centre():
+def test_a_weighted_query_adds_the_directions_of_tags_from_the_centre():
     z_query = np.array([[3.0, 1.0], [1.0, 0.5], [1.0, 1.0]], np.float32)  # two tags and a pair
-    asked = queries.weighted_query(z_query, np.array([1.0, 1.0], np.float32), np.array([1.0, -0.5]))
-    assert asked.dtype == np.float32 and np.allclose(asked, [1.0, 0.5 * queries.BARRED_SHARE])
+    centre, weights = np.array([1.0, 1.0], np.float32), np.array([1.0, -0.5])
+    query = queries.weighted_query(z_query, centre, weights)
+    assert query.dtype == np.float32 and np.allclose(query, [1.0, 0.5 * queries.EXCLUDED_WEIGHT])
     absent = queries.weighted_query(z_query[2:], z_query[2], np.array([1.0]))
     assert np.array_equal(absent, [0, 0])

@@ -116,7 +116,7 @@ def test_the_page_is_whole_and_needs_nothing_beside_itself(made, text):
 
 def test_the_numbers_are_those_of_the_results_table(made, text):
     read = Page(text)
-    table = results.results(made.runs, n_resamples=50, floor=made.parent / "baselines.npz")
+    table = results.results(made.runs, n_resamples=50, baselines=made.parent / "baselines.npz")
     table = table[(table.tag == "") & (table.minus == "")]
     heads = {"micro_window": ("ROC-AUC", "PR-AUC"), "macro_clip": ("ROC-AUC", "average precision")}
     names = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "average_precision": "average precision"}

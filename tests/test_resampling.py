@@ -1,4 +1,4 @@
-"""Weighted figures against scikit-learn resample by resample; intervals against a known truth."""
+"""Weighted metrics against scikit-learn in every resample; intervals against a known truth."""
 
 import numpy as np
 import pytest
@@ -31,77 +31,69 @@ def test_weighted_macro_equals_scikit_learn_on_every_resample(rng):
     labels, scores = simulated(rng, n_clips=40)
     scores[:, 2] = 0.5
     labels[:, 3], labels[:, 4], labels[:3, 4] = 0, 0, 1  # never scored, and sometimes scored
-    weights = metrics.clip_weights(40, 34, seed=1)  # more than one chunk
-    result = metrics.weighted_macro(labels, scores, weights)
+    weights = metrics.clip_weights(40, 34, seed=1)
+    result = metrics.macro_clip(labels, scores, weights)
     lost = 0
-    for index, drawn in enumerate(weights):
-        present = (drawn @ labels > 0) & (drawn @ (1 - labels.astype(int)) > 0)
+    for index, counts in enumerate(weights):
+        present = (counts @ labels > 0) & (counts @ (1 - labels.astype(int)) > 0)
         lost += not present[4]
         for name, metric in EXACT.items():
             tags = [
-                metric(labels[:, tag], scores[:, tag], sample_weight=drawn)
+                metric(labels[:, tag], scores[:, tag], sample_weight=counts)
                 for tag in np.flatnonzero(present)
             ]
             assert result[name][index] == pytest.approx(np.mean(tags), abs=1e-12)
-    assert lost  # the case of a tag that loses its positives did occur
+    assert lost  # a tag without positives did occur
 
 
-def test_weighted_macro_takes_real_weights_and_unit_weights(rng):
+def test_tag_areas_take_real_weights_and_more_resamples_than_are_in_memory_at_once(rng):
     labels, scores = simulated(rng)
-    weights = np.stack([np.ones(60), rng.random(60)])
-    result = metrics.weighted_per_tag(labels, scores, weights)
+    weights = np.concatenate([np.ones((1, 60)), rng.random((300, 60))])
+    result = metrics.tag_areas(labels, scores, weights)
     plain = metrics.per_tag(labels, scores, range(6))
     for name, metric in EXACT.items():
         np.testing.assert_allclose(result[name][0], plain[name], atol=1e-12)
-        columns = zip(labels.T, scores.T, strict=True)
-        expected = [metric(*column, sample_weight=weights[1]) for column in columns]
-        np.testing.assert_allclose(result[name][1], expected, atol=1e-12)
+        for row in (1, 128, 300):
+            columns = zip(labels.T, scores.T, strict=True)
+            expected = [metric(*column, sample_weight=weights[row]) for column in columns]
+            np.testing.assert_allclose(result[name][row], expected, atol=1e-12)
 
 
-def test_whole_numbers_rank_like_any_scores(rng):
-    labels, scores = simulated(rng)
-    once = np.ones((1, 60))
-    plain = metrics.weighted_macro(labels, scores, once)
-    assert metrics.weighted_macro(labels, (scores * 20).astype(np.uint8), once) == plain
-
-
-def test_the_trapezoid_begins_at_precision_one_whatever_the_highest_score_holds():
-    best_is_wrong, best_is_right = [[0.9], [0.5], [0.1]], [[0.5], [0.9], [0.1]]
-    labels = np.array([[0], [1], [1]])
-    for scores, by_hand in (
-        (best_is_wrong, (0 + 1 / 2 + 1 / 2 + 2 / 3) / 4),
-        (best_is_right, 19 / 24),
-    ):
-        area = metrics.macro_clip(labels, np.array(scores))["pr_auc_trapezoid"]
-        assert area == pytest.approx(by_hand, abs=1e-12)
-
-
-def test_weighted_micro_equals_micro_window_on_repeated_clips(rng):
-    labels, _ = simulated(rng, n_clips=20)
-    windows = rng.random((20, 3, 6)).astype(np.float32)
-    weights = metrics.clip_weights(20, 5, seed=0)
-    result = metrics.weighted_micro(labels, windows, weights)
-    for index, drawn in enumerate(weights):
-        clips = np.repeat(np.arange(20), drawn)
-        repeated = metrics.micro_window(
-            np.repeat(labels[clips], 3, axis=0), windows[clips].reshape(-1, 6)
-        )
-        for name, area in repeated.items():
-            assert result[name][index] == pytest.approx(area, abs=1e-12)
-
-
-def test_weighted_decisions_equal_the_plain_ones_on_repeated_clips(rng):
+def test_weighted_metrics_equal_plain_ones_on_repeated_clips(rng):
     labels, windows = one_class_each(rng, n_clips=20)
     means, thresholds = windows.mean(axis=1), rng.uniform(0.1, 0.4, size=6)
     weights = metrics.clip_weights(20, 5, seed=0)
-    by_window = metrics.weighted_accuracy(labels, windows, weights)
-    pooled = metrics.weighted_f1_instance(labels, means, thresholds, weights)
-    for index, drawn in enumerate(weights):
-        clips = np.repeat(np.arange(20), drawn)
+    micro = metrics.micro_window(labels, windows, weights)
+    by_window = metrics.accuracy(labels, windows, weights)
+    f1 = metrics.f1_instance(labels, means, thresholds, weights)
+    for index, counts in enumerate(weights):
+        clips = np.repeat(np.arange(20), counts)
         cells = np.repeat(labels[clips], 4, axis=0), windows[clips].reshape(-1, 6)
         assert by_window[index] == pytest.approx(metrics.accuracy(*cells), abs=1e-12)
+        for name, area in metrics.micro_window(*cells).items():
+            assert micro[name][index] == pytest.approx(area, abs=1e-12)
         plain = metrics.f1_instance(labels[clips], means[clips], thresholds)
-        assert pooled[index] == pytest.approx(plain, abs=1e-12)
+        assert f1[index] == pytest.approx(plain, abs=1e-12)
+
+
+def test_weighted_precision_equals_that_of_repeated_clips(rng):
+    relevant, scores = simulated(rng, n_clips=50, n_levels=7)  # ties fall on the last place
+    relevant[:, 2], relevant[:, 3], relevant[:2, 3] = 0, 0, 1
+    weights = metrics.clip_weights(50, 40, 3, groups=np.arange(50) // 5)
+    result = metrics.precision_at_k(relevant, scores, 8, weights)
+    lost = 0
+    for row, counts in zip(result, weights, strict=True):
+        clips = np.repeat(np.arange(50), counts)
+        np.testing.assert_allclose(row, metrics.precision_at_k(relevant[clips], scores[clips], 8))
+        lost += np.isnan(row[3])
+    assert lost and np.isnan(result[:, 2]).all()
+
+
+def test_weighted_precision_of_known_cases():
+    scores, relevant = np.array([[0.9], [0.5], [0.5], [0.1]]), np.array([[1, 0, 1, 1]]).T
+    weights = np.array([[1, 1, 1, 1], [2, 1, 1, 0], [0, 2, 1, 1], [0, 0, 1, 0]])
+    precise = metrics.precision_at_k(relevant, scores, 2, weights)[:, 0]
+    assert precise == pytest.approx([(1 + 1 / 2) / 2, 1, (2 / 3) / 2, 1 / 2])
 
 
 def test_clip_weights_draw_clips_or_whole_groups():
@@ -115,14 +107,16 @@ def test_clip_weights_draw_clips_or_whole_groups():
     assert (clustered[:, :3].sum(axis=1) == 3).all()
     clustered = metrics.clip_weights(5, 100, seed=0, groups=["", "b", "b", "", ""])
     assert (clustered[:, 1] == clustered[:, 2]).all() and (clustered[:, 0] != clustered[:, 3]).any()
-    assert (clustered[:, [0, 1, 3, 4]].sum(axis=1) == 4).all()  # who has no artist stands alone
+    assert (
+        clustered[:, [0, 1, 3, 4]].sum(axis=1) == 4
+    ).all()  # a clip without an artist is a group of its own
 
 
-def test_interval_known_case():
+def test_interval_of_known_cases():
     assert metrics.interval(np.arange(101.0), level=0.9) == pytest.approx((5, 95))
     assert metrics.interval(np.array([2.0, np.nan, 2.0])) == (2.0, 2.0)
-    moved = metrics.interval(np.arange(101.0), level=0.9, estimate=40.0)
-    assert moved == pytest.approx((-5, 85))
+    shifted = metrics.interval(np.arange(101.0), level=0.9, estimate=40.0)
+    assert shifted == pytest.approx((-5, 85))
 
 
 def test_paired_difference_is_narrower_than_unpaired_and_has_a_sign(rng):
@@ -134,8 +128,8 @@ def test_paired_difference_is_narrower_than_unpaired_and_has_a_sign(rng):
     assert row["difference"] == pytest.approx(
         average_precision_score(labels, scores) - average_precision_score(labels, worse)
     )
-    drawn = metrics.weighted_macro(labels, scores, metrics.clip_weights(150, 200, seed=0))
-    low, high = metrics.interval(drawn["average_precision"])
+    own = metrics.macro_clip(labels, scores, metrics.clip_weights(150, 200, seed=0))
+    low, high = metrics.interval(own["average_precision"])
     assert row["high"] - row["low"] < 0.5 * (high - low)
 
 
@@ -173,7 +167,7 @@ def test_paired_difference_of_a_multiclass_task_holds_the_accuracy(rng):
     assert row["low"] < row["difference"] < row["high"]
 
 
-def test_score_table_holds_both_protocols(rng):
+def test_score_table_has_both_protocols(rng):
     labels, _ = simulated(rng)
     labels[:, 5] = 0
     windows = np.clip(rng.random((60, 4, 6)) + 0.2 * labels[:, None], 0, 1)
@@ -184,6 +178,8 @@ def test_score_table_holds_both_protocols(rng):
     ]
     table = table.set_index(["protocol", "metric"])
     assert (table["low"] < table["value"]).all() and (table["value"] < table["high"]).all()
+    by_clip = metrics.score_table(labels, windows.mean(axis=1), n_resamples=50)
+    assert by_clip["value"].tolist() == table.loc["macro_clip", "value"].tolist()
     macro = metrics.macro_clip(labels[:, :5], windows.mean(axis=1)[:, :5])
     assert table.loc[("macro_clip", "roc_auc"), "value"] == pytest.approx(macro["roc_auc"])
     assert table["n_tags"].tolist() == [6, 6, 6, 5, 5, 5] and (table["n_clips"] == 60).all()
@@ -193,46 +189,48 @@ def test_score_table_holds_both_protocols(rng):
     assert clustered["low"].tolist() == table["low"].tolist()
     assert (clustered["group_low"] < clustered["value"]).all()
     assert (clustered["group_high"] > clustered["value"]).all()
-    for nothing_new in (np.arange(60), [""] * 60, ["one"] * 60):
-        alone = metrics.score_table(labels, windows, n_resamples=5, groups=nothing_new)
+    for ignored in (np.arange(60), [""] * 60, ["one"] * 60):
+        alone = metrics.score_table(labels, windows, n_resamples=5, groups=ignored)
         assert alone[["group_low", "group_high"]].isna().all(axis=None)
 
 
-def test_score_table_holds_the_decisions_of_its_task(rng):
+def test_score_table_has_the_decisions_of_its_task(rng):
     labels, windows = one_class_each(rng)
     areas = ["roc_auc", "pr_auc"], ["roc_auc", "average_precision", "pr_auc_trapezoid"]
 
-    def figures(**options):
+    def values_of(**options):
         table = metrics.score_table(labels, windows, n_resamples=50, **options)
         assert (table["low"] < table["value"]).all() and (table["value"] < table["high"]).all()
         assert (table["n_tags"] == 6).all()
         assert table["protocol"].is_monotonic_decreasing  # micro_window, then macro_clip
         return table.set_index(["protocol", "metric"])["value"]
 
-    values = figures(task="multiclass")
+    values = values_of(task="multiclass")
     assert list(values["micro_window"].index) == [*areas[0], "accuracy"]
     assert list(values["macro_clip"].index) == [*areas[1], "accuracy"]
     every_window = np.repeat(labels, 4, axis=0), windows.reshape(-1, 6)
     assert values["micro_window", "accuracy"] == metrics.accuracy(*every_window)
     assert values["macro_clip", "accuracy"] == metrics.accuracy(labels, windows.mean(axis=1))
 
-    assert list(figures()["macro_clip"].index) == areas[1]
+    assert list(values_of()["macro_clip"].index) == areas[1]
     thresholds = np.full(6, 0.3)
-    values = figures(thresholds=thresholds)
+    values = values_of(thresholds=thresholds)
     assert list(values["micro_window"].index) == [*areas[0], "f1_as_coded"]
     assert list(values["macro_clip"].index) == [*areas[1], "f1_instance"]
     micro = metrics.micro_window(*every_window)
     assert values["micro_window", "f1_as_coded"] == pytest.approx(metrics.f1_as_coded(micro))
-    said = windows.mean(axis=1) >= 0.3
-    assert values["macro_clip", "f1_instance"] == f1_score(labels, said, average="micro")
+    predicted = windows.mean(axis=1) >= 0.3
+    assert values["macro_clip", "f1_instance"] == f1_score(labels, predicted, average="micro")
 
 
 def test_runs_resampled_once_give_the_same_differences(rng):
     labels, _ = simulated(rng)
     a, b = rng.random((2, 3, 60, 4, 6))  # three seeds, four windows
-    drawn = {"n_resamples": 30, "seed": 5, "groups": np.arange(60) // 4}
-    at_once = metrics.paired_difference(labels, a, b, **drawn)
-    each_a, each_b = ([metrics.resampled(labels, run, **drawn) for run in runs] for runs in (a, b))
+    options = {"n_resamples": 30, "seed": 5, "groups": np.arange(60) // 4}
+    at_once = metrics.paired_difference(labels, a, b, **options)
+    each_a, each_b = (
+        [metrics.resampled(labels, run, **options) for run in runs] for runs in (a, b)
+    )
     assert at_once.equals(metrics.difference_table(each_a, each_b, seed=5))
     assert at_once.protocol.tolist() == 3 * ["micro_window"] + 3 * ["macro_clip"]
     assert at_once.notna().all(axis=None)
@@ -250,43 +248,43 @@ def test_runs_resampled_once_give_the_same_differences(rng):
 
 # Truths known by construction
 
-N_SETS = 100  # data sets a covered truth is counted over
+N_SETS = 100  # data sets on which coverage is counted
 ROC_OF = {d: norm.cdf(d / np.sqrt(2)) for d in (0.0, 1.0, 1.5, 2.0)}
 
 
 @pytest.mark.parametrize("deviations", ROC_OF)
-def test_gaussian_scores_have_the_roc_area_that_theory_gives_them(rng, deviations):
+def test_gaussian_scores_have_the_theoretical_roc_area(rng, deviations):
     labels, scores = gaussian(rng, n_clips=40_000, deviations=deviations)
     area = metrics.macro_clip(labels, scores)["roc_auc"]
     assert area == pytest.approx(ROC_OF[deviations], abs=0.01)
 
 
-def test_the_interval_of_a_run_covers_the_truth_as_often_as_it_says(rng):
+def test_the_interval_of_a_run_covers_the_truth_at_its_level(rng):
     covered = 0
     for seed in range(N_SETS):
         labels, scores = gaussian(rng, deviations=2.0)
         weights = metrics.clip_weights(200, 200, seed)
-        low, high = metrics.interval(metrics.weighted_macro(labels, scores, weights)["roc_auc"])
+        low, high = metrics.interval(metrics.macro_clip(labels, scores, weights)["roc_auc"])
         covered += low <= ROC_OF[2.0] <= high
     fewest, most = plausible_counts(N_SETS)
     assert fewest <= covered <= most
 
 
-def test_the_interval_of_a_difference_covers_the_true_one_and_sees_that_it_is_not_zero(rng):
-    truth, covered, seen = ROC_OF[2.0] - ROC_OF[1.5], 0, 0
+def test_the_interval_of_a_difference_covers_the_truth_and_excludes_zero(rng):
+    truth, covered, excluded = ROC_OF[2.0] - ROC_OF[1.5], 0, 0
     for seed in range(N_SETS):
         labels, noise = gaussian(rng, deviations=0)
         a, b = (noise + 0.5 * rng.normal(size=noise.shape) for _ in range(2))
         a, b = a + 2.0 * np.sqrt(1.25) * labels, b + 1.5 * np.sqrt(1.25) * labels
         row = metrics.paired_difference(labels, a, b, 200, seed).set_index("metric").loc["roc_auc"]
         covered += row.low <= truth <= row.high
-        seen += row.low > 0
+        excluded += row.low > 0
     fewest, most = plausible_counts(N_SETS)
-    assert fewest <= covered <= most and seen > 0.75 * N_SETS
+    assert fewest <= covered <= most and excluded > 0.75 * N_SETS
 
 
 def test_clips_that_share_an_artist_need_the_interval_by_group(rng):
-    """Ten clips an artist have one label and most of their noise in common."""
+    """The ten clips of an artist share their labels and most of their noise."""
     artists, by_clip, by_group = np.repeat(np.arange(60), 10), 0, 0
     for seed in range(N_SETS):
         labels, scores = gaussian(rng, n_clips=60)
@@ -302,60 +300,31 @@ def test_clips_that_share_an_artist_need_the_interval_by_group(rng):
     assert by_clip < 0.7 * N_SETS and fewest <= by_group <= most
 
 
-def test_weighted_precision_is_that_of_clips_drawn_again_and_again(rng):
-    """A resample written out, clip by clip; few levels, so that ties fall on the last place."""
-    relevant, scores = simulated(rng, n_clips=50, n_levels=7)
-    relevant[:, 2], relevant[:, 3], relevant[:2, 3] = 0, 0, 1
-    weights = metrics.clip_weights(50, 40, 3, groups=np.arange(50) // 5)
-    result = metrics.weighted_precision(relevant, scores, weights, k=8)
-    lost = 0
-    for row, drawn in zip(result, weights, strict=True):
-        written = np.repeat(np.arange(50), drawn)
-        expected = metrics.rank_table(scores[written], relevant[written], k=8).precision_at_8
-        np.testing.assert_allclose(row, expected)
-        lost += np.isnan(row[3])
-    assert lost and np.isnan(result[:, 2]).all()
-
-
-def test_weighted_precision_by_hand():
-    scores, relevant = np.array([[0.9], [0.5], [0.5], [0.1]]), np.array([[1, 0, 1, 1]]).T
-    weights = np.array([[1, 1, 1, 1], [2, 1, 1, 0], [0, 2, 1, 1], [0, 0, 1, 0]])
-    precise = metrics.weighted_precision(relevant, scores, weights, k=2)[:, 0]
-    assert precise == pytest.approx([(1 + 1 / 2) / 2, 1, (2 / 3) / 2, 1 / 2])
-    with pytest.raises(ValueError, match="1 place at least"):
-        metrics.weighted_precision(relevant, scores, weights, k=0)
-
-
-def test_resampled_searches_are_rank_tables_of_every_resample(rng):
+def test_resampled_searches_equal_the_metrics_of_every_resample(rng):
     relevant, scores = simulated(rng, n_clips=40)
-    relevant[:, 1] = 0  # asks for what no clip is
+    relevant[:, [1, 5]] = 0  # queries that no clip answers
     kinds = np.array(["one", "one", "two", "one", "two", "none"])
-    relevant[:, 5] = 0
-    found = metrics.resampled_searches(
-        relevant, {"own": scores, "mirror": -scores}, kinds, 5, groups=np.arange(40) // 4, k=6
-    )
-    assert found.index.get_level_values("drawn").value_counts().to_dict() == {
-        "estimate": 1,
-        "clip": 5,
-        "group": 5,
-    }
+    groups, rankings = np.arange(40) // 4, {"own": scores, "mirror": -scores}
+    found = metrics.resampled_searches(relevant, rankings, kinds, 5, groups=groups, k=6)
+    rows = found.index.get_level_values("drawn").value_counts().to_dict()
+    assert rows == {"estimate": 1, "clip": 5, "group": 5}
     assert set(found.columns.get_level_values("kind")) == {"one", "two"}
-    weights = np.concatenate(
-        [
-            np.ones((1, 40), int),
-            metrics.clip_weights(40, 5, 0),
-            metrics.clip_weights(40, 5, 0, np.arange(40) // 4),
-        ]
-    )
-    for (_, row), drawn in zip(found.iterrows(), weights, strict=True):
-        written = np.repeat(np.arange(40), drawn)
-        for name, sign in (("own", 1), ("mirror", -1)):
-            table = metrics.rank_table(sign * scores[written], relevant[written], k=6)
+    weights = [
+        np.ones((1, 40), int),
+        metrics.clip_weights(40, 5, 0),
+        metrics.clip_weights(40, 5, 0, groups),
+    ]
+    for (_, row), counts in zip(found.iterrows(), np.concatenate(weights), strict=True):
+        clips = np.repeat(np.arange(40), counts)
+        for name, ranking in rankings.items():
+            repeated = relevant[clips], ranking[clips]
+            area = metrics.tag_areas(*repeated)["average_precision"][0]
+            precision = metrics.precision_at_k(*repeated, 6)
             for kind in ("one", "two"):
-                own = table[kinds == kind].mean()
-                assert row[kind, name, "map"] == pytest.approx(own.average_precision)
-                assert row[kind, name, "precision_at_6"] == pytest.approx(own.precision_at_6)
-        share = relevant[written][:, kinds == "two"].mean()
+                assert row[kind, name, "map"] == pytest.approx(np.nanmean(area[kinds == kind]))
+                expected = np.nanmean(precision[kinds == kind])
+                assert row[kind, name, "precision_at_6"] == pytest.approx(expected)
+        share = relevant[clips][:, kinds == "two"].mean()
         assert row["two", "random", "map"] == pytest.approx(share)
 
 
@@ -363,20 +332,18 @@ def test_resampled_means_leave_out_what_is_missing():
     values = {"a": np.array([1.0, 2.0, np.nan, 4.0]), "none": np.full(4, np.nan)}
     found = metrics.resampled_means(values, n_resamples=30, seed=1)
     assert found.loc["estimate", "a"].item() == pytest.approx(7 / 3) and found["none"].isna().all()
-    for (_, mean), drawn in zip(
-        found.loc["clip", "a"].items(), metrics.clip_weights(4, 30, 1), strict=True
-    ):
-        written = np.repeat(values["a"], drawn)
-        assert mean == pytest.approx(np.nanmean(written), nan_ok=True)
+    for mean, counts in zip(found.loc["clip", "a"], metrics.clip_weights(4, 30, 1), strict=True):
+        repeated = np.repeat(values["a"], counts)
+        assert mean == pytest.approx(np.nanmean(repeated), nan_ok=True)
 
 
 @pytest.mark.parametrize("truth", [0.3, 0.6])
-def test_intervals_of_a_mean_hold_the_truth(rng, truth):
-    held = 0
+def test_intervals_of_a_mean_cover_the_truth(rng, truth):
+    covered = 0
     for seed in range(200):
-        drawn = metrics.resampled_means({("a",): rng.random(80) < truth}, 200, seed)
-        drawn.columns.names = ["metric"]
-        row = metrics.mean_table([drawn]).iloc[0]
-        held += row.low <= truth <= row.high
+        table = metrics.resampled_means({("a",): rng.random(80) < truth}, 200, seed)
+        table.columns.names = ["metric"]
+        row = metrics.mean_table([table]).iloc[0]
+        covered += row.low <= truth <= row.high
     low, high = plausible_counts(200, 0.94)  # a bootstrap of 80 clips is a little narrow
-    assert low <= held <= high
+    assert low <= covered <= high

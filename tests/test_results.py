@@ -1,22 +1,29 @@
-"""Many runs become one table: who is compared with whom, and where each number comes from."""
+"""Tables of many runs: which runs are compared, where each number comes from, how tables read."""
+
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from scored import scored_run
+from sklearn.metrics import average_precision_score
+from sklearn.metrics.pairwise import cosine_similarity
 
 from jetatag import metrics
 from jetatag.evaluation import results
 from jetatag.evaluation.predict import describe
+from jetatag.evaluation.spaces import spaces
 from jetatag.metrics.queries import answers
 from jetatag.training import runs
 
 SHARPNESS = {"je": 1.5, "no_je": 0.3, "no_je_linear": 0.9}
+COMMITTED = Path(__file__).parents[1] / "notebooks" / "results"
 
 
 @pytest.fixture(scope="module")
 def made(tiny_store, tiny_config, tmp_path_factory):
-    """Three methods, seeds 0 to 2 (no_je without 2), with fewer labels je alone; and a floor."""
+    """Runs of three methods with seeds 0 to 2 (no_je without 2), one of je with fewer labels; and
+    the path of baselines."""
     parent = tmp_path_factory.mktemp("results")
     for method, sharpness in SHARPNESS.items():
         pair_loss = "subset_query" if method == "je" else "none"
@@ -26,41 +33,40 @@ def made(tiny_store, tiny_config, tmp_path_factory):
     scored_run(parent, tiny_config.replace(label_share=0.5), tiny_store, 9, 0.5)
     rows = tiny_store.rows("test")
     frequency = np.tile(tiny_store.labels.mean(0, dtype=np.float32), (len(rows), 1))
-    floor = dict.fromkeys(("tag_frequency", "log_mel_logistic"), frequency)
-    np.savez(parent / "baselines.npz", **describe(tiny_store, rows), **floor)
+    baselines = dict.fromkeys(("tag_frequency", "log_mel_logistic"), frequency)
+    np.savez(parent / "baselines.npz", **describe(tiny_store, rows), **baselines)
     return runs.finished(parent), parent / "baselines.npz"
 
 
 @pytest.fixture(scope="module")
 def table(made):
-    return results.results(made[0], n_resamples=60, floor=made[1])
+    return results.results(made[0], n_resamples=60, baselines=made[1])
 
 
-def macro_ap(table, **where):
-    for name, value in {"tag": "", "minus": "", "metric": "average_precision", **where}.items():
-        table = table[table[name] == value]
-    return table[table.protocol == "macro_clip"]
+def macro_ap(table, rows="mean", **where):
+    where = {"protocol": "macro_clip", "metric": "average_precision", **where}
+    return results.select(table, rows, **where)
+
+
+# Making tables
 
 
 def test_each_run_has_both_protocols(made, table):
     for run in made[0]:
         own = results.score_table(run, n_resamples=60).set_index(["protocol", "metric"])
-        cell = results.cell_of(run)._asdict()
-        told = table[(table.seed == str(run.config.seed)) & (table.tag == "")]
-        for name, value in cell.items():
-            told = told[told[name] == value]
-        told = told.set_index(["protocol", "metric"])
+        where = {**results.cell_of(run)._asdict(), "seed": str(run.config.seed)}
+        rows = results.select(table, "seed", **where).set_index(["protocol", "metric"])
         columns = ["value", "low", "high", "group_low", "group_high"]
-        pd.testing.assert_frame_equal(told[columns], own[columns], check_like=True, atol=1e-12)
+        pd.testing.assert_frame_equal(rows[columns], own[columns], check_like=True, atol=1e-12)
 
 
 def test_the_mean_of_a_cell_is_that_of_its_seeds(table):
-    (mean,) = macro_ap(table, method="no_je_linear", seed="mean").value
-    seeds = [macro_ap(table, method="no_je_linear", seed=str(n)).value.item() for n in range(3)]
-    assert mean == pytest.approx(np.mean(seeds))
+    mean = macro_ap(table, method="no_je_linear").value.item()
+    seeds = macro_ap(table, "seed", method="no_je_linear").value
+    assert len(seeds) == 3 and mean == pytest.approx(seeds.mean())
 
 
-def test_differences_go_to_the_references_alike_in_all_else(made, table):
+def test_differences_are_paired_and_go_to_the_references_alike_in_all_else(made, table):
     pairs = table[table.minus != ""].drop_duplicates(["method", "label_share", "minus"])
     assert set(zip(pairs.method, pairs.label_share, pairs.minus, strict=True)) == {
         ("je", 1.0, "no_je"),
@@ -68,51 +74,39 @@ def test_differences_go_to_the_references_alike_in_all_else(made, table):
         ("no_je", 1.0, "no_je_linear"),
         ("no_je_linear", 1.0, "no_je"),
     }
-    probs = {run.config.name: run.read_arrays("scores.npz") for run in made[0]}
-    labels = next(iter(probs.values()))["labels"]
+    scores = {run.config.name: run.read_arrays("scores.npz") for run in made[0]}
+    first = next(iter(scores.values()))
     je, no_je = (
-        np.stack([probs[f"{name}-sample_cnn-seed{n}"]["probs"] for n in (0, 1)])
+        np.stack([scores[f"{name}-sample_cnn-seed{n}"]["probs"] for n in (0, 1)])
         for name in ("je-subset_query", "no_je")
     )
-    groups = next(iter(probs.values()))["groups"]
-    wanted = metrics.paired_difference(labels, je, no_je, 60, groups=groups)
-    told = table[(table.method == "je") & (table.minus == "no_je")]
-    both = ["roc_auc", "average_precision", "pr_auc"]
-    for metric in both:
-        (a,), (b,) = (
-            (t[t.metric == metric].protocol.unique() for t in (told, wanted))
-            if (metric != "roc_auc")
-            else (("micro_window",), ("micro_window",))
-        )
-        assert a == b
-        columns = ["low", "high", "group_low", "group_high"]
-        mine = told[(told.metric == metric) & (told.protocol == a)].iloc[0]
-        theirs = wanted[(wanted.metric == metric) & (wanted.protocol == a)].iloc[0]
-        assert mine.value == pytest.approx(theirs.difference)
-        np.testing.assert_allclose(mine[columns].astype(float), theirs[columns].astype(float))
-    assert told[told.metric == "average_precision"].low.item() > 0
+    expected = metrics.paired_difference(first["labels"], je, no_je, 60, groups=first["groups"])
+    rows = results.select(table, "difference", method="je", minus="no_je")
+    key, columns = ["protocol", "metric"], ["difference", "low", "high", "group_low", "group_high"]
+    rows = rows.set_index(key).drop(index=("macro_clip", "f1_instance"))  # needs thresholds
+    pd.testing.assert_frame_equal(rows[columns], expected.set_index(key)[columns], check_like=True)
+    assert rows.low["macro_clip", "average_precision"] > 0
 
 
 def test_every_tag_has_its_rows(made, table, tiny_store):
     run = made[0][0]
     scores = run.read_arrays("scores.npz")
-    wanted = metrics.per_tag(scores["labels"], scores["probs"].mean(1), scores["tags"])
-    told = table[(table.tag != "") & (table.seed == str(run.config.seed))]
-    for name, value in results.cell_of(run)._asdict().items():
-        told = told[told[name] == value]
-    assert set(told.tag) == set(tiny_store.vocabulary.tags)
+    expected = metrics.per_tag(scores["labels"], scores["probs"].mean(1), scores["tags"])
+    where = {**results.cell_of(run)._asdict(), "seed": str(run.config.seed)}
+    rows = results.select(table, "tag", **where)
+    assert set(rows.tag) == set(tiny_store.vocabulary.tags)
     for area in ("roc_auc", "average_precision", "pr_auc_trapezoid"):
-        values = told[told.metric == area].set_index("tag").value
-        np.testing.assert_allclose(values[wanted.tag], wanted[area])
+        values = rows[rows.metric == area].set_index("tag").value
+        np.testing.assert_allclose(values[expected.tag], expected[area])
 
 
-def test_the_floor_knows_no_clip(table):
-    floor = table[(table.method == "tag_frequency") & (table.metric == "roc_auc")]
-    by_protocol = floor.set_index("protocol").value
+def test_tag_frequency_ranks_no_clip_above_another(table):
+    rows = table[(table.method == "tag_frequency") & (table.metric == "roc_auc")]
+    by_protocol = rows.set_index("protocol").value
     assert by_protocol["macro_clip"] == 0.5 and by_protocol["micro_window"] > 0.5
 
 
-def test_gains_are_of_every_method(made):
+def test_gains_compare_every_method_with_the_references(made, table):
     by_tag, trends = results.gains(made[0], n_resamples=20)
     pairs = {
         ("je", "no_je"),
@@ -120,19 +114,19 @@ def test_gains_are_of_every_method(made):
         ("no_je", "no_je_linear"),
         ("no_je_linear", "no_je"),
     }
-    assert set(zip(by_tag.method, by_tag.minus, strict=True)) == pairs
-    rows = results.results(made[0], n_resamples=2)
+    for gains in (by_tag, trends):
+        assert set(zip(gains.method, gains.minus, strict=True)) == pairs
     for method in ("je", "no_je_linear"):
-        own = by_tag[(by_tag.method == method) & (by_tag.minus == "no_je")]
-        told = macro_ap(rows, method=method, minus="no_je", seed="mean").value.item()
-        assert own.difference.mean() == pytest.approx(told)
-    assert set(zip(trends.method, trends.minus, strict=True)) == pairs
+        own = results.select(by_tag, "difference", method=method, minus="no_je")
+        mean = macro_ap(table, "difference", method=method, minus="no_je").difference.item()
+        assert own.difference.mean() == pytest.approx(mean)
     assert set(trends.covariate) == {"frequency", "correlation"}
     assert trends.correlation.between(-1, 1).all()
+    with pytest.raises(ValueError, match="no two methods to compare"):
+        results.gains(made[0][:1], n_resamples=2)
 
 
-def test_every_pair_loss_is_compared_with_shuffled_music(tiny_store, tiny_config, tmp_path):
-    """What the right pairing earns is found where it was planted, and nothing where it was not."""
+def test_every_pair_loss_is_compared_with_shuffled_tag_sets(tiny_store, tiny_config, tmp_path):
     made = [
         scored_run(tmp_path, tiny_config.replace(method=method, pair_loss=loss), tiny_store, 1, s)
         for method, loss, s in (
@@ -141,62 +135,68 @@ def test_every_pair_loss_is_compared_with_shuffled_music(tiny_store, tiny_config
             ("je_shuffled", "subset_query", 0.3),
         )
     ]
-    told = macro_ap(results.results(made, 20), minus="je_shuffled-subset_query")
-    told = told.set_index("pair_loss").value
-    assert set(told.index) == {"subset_query", "cosine"}
-    assert told["subset_query"] > 0.05 and told["cosine"] == pytest.approx(0)
+    rows = macro_ap(results.results(made, 20), "difference", minus="je_shuffled-subset_query")
+    gains = rows.set_index("pair_loss").difference
+    assert set(gains.index) == {"subset_query", "cosine"}
+    assert gains["subset_query"] > 0.05 and gains["cosine"] == pytest.approx(0)
 
 
 def test_spaces_and_searches(made):
-    table = results.spaces(made[0], n_resamples=30)
+    table = spaces(made[0], n_resamples=30)
     assert set(table[table.method == "no_je"].space) == {"h", "shared"}
-    ways = table[~table.ranked_by.isin(["", "classifier", "random"])]
-    assert set(ways.method) == {"je"} and ways.ranked_by.nunique() == 4
+    rankings = table[~table.ranked_by.isin(["", "classifier", "random"])]
+    assert set(rankings.method) == {"je"} and rankings.ranked_by.nunique() == 4
     run = runs.pick(made[0], method="je", label_share=1.0)
     space, scores = run.read_arrays("embeddings.npz"), run.read_arrays("scores.npz")
-    own = table[(table.method == "je") & (table.seed == str(run.config.seed))]
-    own = own[(own.label_share == 1) & (own.kind == "one tag") & (own.metric == "map")]
-    own = own.set_index("ranked_by")
+    where = {**results.cell_of(run)._asdict(), "seed": str(run.config.seed)}
+    own = table[(table[list(where)] == list(where.values())).all(axis=1)]
+    own = own[(own.kind == "one tag") & (own.metric == "map")].set_index("ranked_by")
     tags = space["queries"][: len(scores["tags"])]
     relevant = answers(scores["labels"], tags)
-    asked = relevant.any(0)
-    z_query, z_other = (space[z][: len(tags)][asked] for z in ("z_query", "z_other"))
+    answered = relevant.any(0)
     by = own.value
-    wanted = metrics.query_map(z_query, space["z_audio"], relevant[:, asked])
-    assert by["encoded set"] == pytest.approx(wanted)
-    centred = (z - space["z_other_centre"] for z in (z_other, space["z_audio"]))
-    assert by["answering clips"] == pytest.approx(metrics.query_map(*centred, relevant[:, asked]))
-    macro = metrics.macro_clip(scores["labels"][:, asked], scores["probs"].mean(1)[:, asked])
-    assert by["classifier"] == pytest.approx(macro["average_precision"])
-    assert by["random"] == pytest.approx(relevant[:, asked].mean())
-    apart = by["encoded set"] - by["classifier"]
-    assert by["encoded set − classifier"] == pytest.approx(apart)
+
+    def mean_ap(ranking):
+        return average_precision_score(relevant[:, answered], ranking[:, answered])
+
+    encoded = cosine_similarity(space["z_audio"], space["z_query"][: len(tags)])
+    assert by["encoded set"] == pytest.approx(mean_ap(encoded))
+    z_other = space["z_other"][: len(tags)] - space["z_other_centre"]
+    answering = cosine_similarity(space["z_audio"] - space["z_other_centre"], z_other)
+    assert by["answering clips"] == pytest.approx(mean_ap(answering))
+    assert by["classifier"] == pytest.approx(mean_ap(scores["probs"].mean(1)))
+    assert by["random"] == pytest.approx(relevant[:, answered].mean())
+    difference = by["encoded set"] - by["classifier"]
+    assert by["encoded set − classifier"] == pytest.approx(difference)
     assert (own.low <= own.value).all() and (own.value <= own.high).all()
     shared = {"gap", "matched", "unmatched", "mean_energy", "tag_semantics"}
     assert shared <= set(table[table.space == "shared"].metric)
 
 
 def test_means_of_spaces_are_those_of_their_seeds(made):
-    table = results.spaces(made[0], n_resamples=30)
+    table = spaces(made[0], n_resamples=30)
     key = ["method", "label_share", "space", "kind", "ranked_by", "metric"]
     mean, seeds = (table[own] for own in (table.seed == "mean", table.seed != "mean"))
     assert not mean[["value", "low", "high"]].isna().any(axis=None)
-    wanted = seeds.groupby(key).value.mean()[pd.MultiIndex.from_frame(mean[key])]
-    np.testing.assert_allclose(mean.value, wanted)
+    expected = seeds.groupby(key).value.mean()[pd.MultiIndex.from_frame(mean[key])]
+    np.testing.assert_allclose(mean.value, expected)
+    selected = results.select(table, label_share=1.0, metric=["gap", "effective_rank"])
+    expected = seeds.groupby(key).value.mean()[pd.MultiIndex.from_frame(selected[key])]
+    np.testing.assert_allclose(selected.value, expected)  # without intervals, averaged by select
+    both = [results.select(table, rows, kind="one tag") for rows in ("mean", "seed")]
+    assert len(results.select(table, "score", kind="one tag")) == sum(map(len, both))
 
 
-def test_tables_are_written_for_eyes_and_programs(table, tmp_path):
-    results.write_table(table, tmp_path, "results")
-    read = pd.read_parquet(tmp_path / "results.parquet")
+# Files, and runs that cannot be compared
+
+
+def test_tables_are_written_for_people_and_programs_and_gathered(table, tmp_path):
+    for name, own in (("one", table), ("two", table.head(2))):
+        results.write_table(own, tmp_path / name, "results")
+    read = pd.read_parquet(tmp_path / "one" / "results.parquet")
     pd.testing.assert_frame_equal(read, table, check_dtype=False)
-    assert len(pd.read_csv(tmp_path / "results.csv")) == len(table)
-
-
-def test_tables_of_all_data_sets_are_gathered_from_either_kind_of_file(table, tmp_path):
-    results.write_table(table.head(3), tmp_path / "one", "results")
-    results.write_table(table.head(2), tmp_path / "two", "results")
-    (tmp_path / "two" / "results.parquet").unlink()
-    assert len(results.gather_tables(tmp_path, "results")) == 5
+    assert len(pd.read_csv(tmp_path / "one" / "results.csv")) == len(table)
+    assert len(results.gather_tables(tmp_path, "results")) == len(table) + 2
     with pytest.raises(FileNotFoundError, match="run notebooks 04 and 05"):
         results.gather_tables(tmp_path, "gains")
 
@@ -207,32 +207,162 @@ def test_runs_of_other_clips_are_refused(made, tiny_store, tiny_config, tmp_path
     other.write_arrays("scores.npz", {**scores, "clip_ids": scores["clip_ids"][::-1]})
     with pytest.raises(ValueError, match="was tested on other clips or tags"):
         results.results([*made[0], other], n_resamples=2)
-    np.savez(tmp_path / "floor.npz", labels=1 - scores["labels"])
+    np.savez(tmp_path / "baselines.npz", labels=1 - scores["labels"])
     with pytest.raises(ValueError, match="run notebook 01 again"):
-        results.results(made[0], 2, floor=tmp_path / "floor.npz")
+        results.results(made[0], 2, baselines=tmp_path / "baselines.npz")
     with pytest.raises(ValueError, match="no run with method = bce"):
         runs.pick(made[0], method="bce_two_stage")
 
 
-def test_runs_that_are_no_seeds_of_one_method_are_refused(tiny_store, tiny_config, tmp_path):
-    told = {"n_windows": 7, "stage2_crops": 3}
+def test_runs_that_differ_in_more_than_the_seed_are_refused(tiny_store, tiny_config, tmp_path):
+    others = {"n_windows": 7, "stage2_crops": 3}
     runs_of = [
         scored_run(tmp_path / "a", tiny_config, tiny_store, 0),
-        scored_run(tmp_path / "b", tiny_config.replace(seed=1, **told), tiny_store, 1),
+        scored_run(tmp_path / "b", tiny_config.replace(seed=1, **others), tiny_store, 1),
         scored_run(tmp_path / "c", tiny_config, tiny_store, 2),
     ]
     with pytest.raises(ValueError, match=r"a/.* and .*b/.* differ in stage2_crops, n_windows:"):
         results.cells(runs_of[:2])
-    with pytest.raises(ValueError, match="differ in nothing: keep and compare them in folders"):
+    with pytest.raises(ValueError, match="differ in nothing: keep and compare them in separate"):
         results.cells(runs_of[::2])
     with pytest.raises(ValueError, match="some of the runs share a name"):
         results.clip_scores(runs_of[::2])
     assert [len(seeds) for seeds in results.cells(runs_of[:1]).values()] == [1]
 
 
-def test_runs_are_sorted_by_what_they_were_tested_on(made, tmp_path):
+def test_runs_are_grouped_by_their_test_clips(made, tmp_path):
     first, second, *_ = made[0]
     scores = first.read_arrays("scores.npz")
     other = runs.Run(tmp_path, first.config)
     other.write_arrays("scores.npz", {**scores, "labels": 1 - scores["labels"]})
     assert results.by_test([first, other, second]) == [[first, second], [other]]
+
+
+# Reading tables
+
+
+@pytest.fixture(scope="module")
+def demo():
+    return results.gather_tables(COMMITTED / "demo", "results")
+
+
+@pytest.fixture(scope="module")
+def study():
+    return {name: results.gather_tables(COMMITTED / "study", name) for name in STUDY}
+
+
+STUDY = ("results", "spaces", "gains", "trends")
+
+
+def width(table):
+    return max(map(len, table.to_string().splitlines()))
+
+
+def test_a_summary_has_one_row_a_cell_and_one_column_a_metric(demo):
+    shown = results.summary(demo)
+    assert shown.index.names == ["method", "pair_loss"]  # the rest is the same in all runs
+    assert shown.columns.tolist() == ["average_precision", "roc_auc"]
+    assert shown.loc[("je", "subset_query"), "average_precision"] == "0.372 [0.323, 0.423]"
+    assert shown.index[-1] == ("tag_frequency", "none")
+    both = results.summary(demo, protocol=["macro_clip", "micro_window"], method="je")
+    assert both.index.names == ["method", "pair_loss", "protocol"] and both.shape == (4, 3)
+    micro = results.summary(demo, protocol="micro_window", digits=2)
+    assert micro.loc[("no_je_linear", "none"), "pr_auc"] == "0.42 [0.37, 0.46]"
+    methods = ["no_je_linear", "je"]
+    chosen = results.summary(demo, metric="f1_instance", method=methods, by="group")
+    assert chosen.index.get_level_values("method").tolist() == ["no_je_linear", "je", "je"]
+    row = macro_ap(demo, method="no_je_linear", metric="f1_instance").iloc[0]
+    expected = f"{row.value:.3f} [{row.group_low:.3f}, {row.group_high:.3f}]"
+    assert chosen.loc[("no_je_linear", "none"), "f1_instance"] == expected
+
+
+def test_differences_are_signed_and_name_their_reference(demo):
+    shown = results.differences(demo, minus="no_je")
+    assert shown.loc[("je", "subset_query"), "average_precision"] == "+0.099 [+0.054, +0.143]"
+    assert "no_je" not in shown.index.get_level_values("method")
+    both = results.differences(demo)
+    assert both.index.names == ["method", "pair_loss", "minus"]
+    wide = results.differences(demo, columns="minus", metric="average_precision")
+    assert wide["no_je"].drop("no_je").tolist() == shown["average_precision"].tolist()
+    assert wide.loc[("no_je", "none"), "no_je"] == ""
+
+
+def test_several_extractors_and_label_shares_become_rows(study):
+    shown = results.summary(study["results"])
+    assert shown.index.names == ["extractor", "method", "pair_loss", "labels"]
+    assert shown.index.get_level_values("extractor").unique().tolist() == [
+        *("sample_cnn", "sample_cnn_se", "–")
+    ]
+    few = shown.loc[("sample_cnn", "je", "subset_query", "10 %"), "average_precision"]
+    assert few == "0.162 [0.148, 0.178]"
+
+
+def test_printed_tables_are_at_most_100_columns_wide(demo, study):
+    for table in (demo, study["results"]):
+        for protocol in ("macro_clip", "micro_window"):
+            assert width(results.summary(table, protocol=protocol)) <= 100
+        for minus in table.minus.unique()[1:]:
+            assert width(results.differences(table, minus=minus, label_share=1)) <= 100
+
+
+def test_spaces_and_trends_read_the_same_way(study):
+    where = {"extractor": "sample_cnn", "label_share": 1, "method": "je"}
+    by = ["encoded set", "answering clips", "classifier"]
+    shown = results.summary(
+        study["spaces"], "ranked_by", metric="map", kind="one tag", ranked_by=by, **where
+    )
+    assert shown.columns.tolist() == by
+    assert shown.loc[("je", "subset_query"), "encoded set"] == "0.257 [0.245, 0.269]"
+    behind = results.differences(study["spaces"], "kind", metric="map", **where)
+    name = ("je", "subset_query", "answering clips − classifier")
+    assert behind.loc[name, "one tag"] == "-0.006 [-0.014, +0.003]"
+    energy = results.summary(study["spaces"], metric="mean_energy", digits=2, **where)
+    assert energy.loc[("je", "cosine"), "mean_energy"] == "1.00"
+    je = {"metric": "roc_auc", "pair_loss": "subset_query", "method": "je"}
+    few = results.differences(
+        study["results"], "label_share", minus="no_je_linear", label_share=[0.1, 0.3, 1], **je
+    )
+    assert few.columns.tolist() == ["10 %", "30 %", "100 %"] and len(few) == 2
+    trends = results.differences(study["trends"], digits=2, minus="no_je", **where)
+    assert trends.loc[("je", "cosine"), "correlation"] == "-0.06 [-0.38, +0.28]"
+
+
+def test_tags_become_rows_sorted_by_their_mean(table, demo, study):
+    shown = results.by_tag(table, label_share=1.0)
+    rows = macro_ap(table, "tag", method="no_je", tag=shown.index[0])
+    assert shown.loc[shown.index[0], ("no_je", "none")] == pytest.approx(rows.value.mean())
+    assert (shown.mean(axis=1).diff().dropna() <= 0).all()
+    where = {"minus": "no_je", "label_share": 1.0, "extractor": "sample_cnn"}
+    gains = results.by_tag(study["gains"], **where)
+    assert gains.index[0] == "sitar" and gains.shape == (50, 12)
+    assert "no_je" not in results.by_tag(demo, metric="roc_auc", method="je")
+
+
+def test_verdicts_follow_from_the_interval(study):
+    rows = macro_ap(study["results"], "difference", extractor="sample_cnn", label_share=1)
+    cosine = {"pair_loss": "cosine", "minus": "no_je"}
+    assert results.verdict(rows, at_most=0, **cosine) == "confirmed: -0.081 [-0.091, -0.070]"
+    assert results.verdict(rows, at_least=0, **cosine) == "refuted: -0.081 [-0.091, -0.070]"
+    assert results.verdict(rows, -0.08, **cosine) == "open: -0.081 [-0.091, -0.070]"
+    level = {"method": "je", "pair_loss": "subset_query", "minus": "bce_two_stage"}
+    assert results.verdict(rows, -0.02, 0.02, **level) == "confirmed: +0.002 [-0.007, +0.011]"
+    energy = results.select(study["spaces"], metric="mean_energy", extractor="sample_cnn")
+    assert results.verdict(energy, 0.99, digits=2, **{"pair_loss": "cosine"}) == "confirmed: 1.00"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda t: results.select(t, "means"), "did you mean 'mean'"),
+        (lambda t: results.select(t, labels=1), "unknown column 'labels' .did you mean 'label_sh"),
+        (lambda t: results.select(t, label_share=0.3), "unknown label_share '0.3': choose from 1"),
+        (lambda t: results.differences(t, minus="je_shuffled"), "choose from no_je, no_je_linear"),
+        (lambda t: results.summary(t, by="artist"), "unknown interval 'artist'"),
+        (lambda t: results.summary(t, protocol="macro"), "unknown protocol 'macro'"),
+        (lambda t: results.summary(t, "kind"), "unknown column 'kind'"),
+        (lambda t: results.verdict(macro_ap(t)), "6 rows for one verdict: choose one by pair_loss"),
+    ],
+)
+def test_bad_choices_raise_one_sentence(demo, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(demo)

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from scored import finished_run, told_apart
+from scored import finished_run, with_spread_probabilities
 
 import jetatag
 from jetatag import cli
@@ -118,7 +118,7 @@ def test_onnx_answers_as_torch_does(tmp_path, name):
     """Every extractor, with batches other than the one it was written with."""
     vocabulary = Vocabulary(tuple(f"tag {i}" for i in range(5)))
     config = RunConfig(extractor=name, width=4, device="cpu")
-    model = told_apart(build_model(config, vocabulary)).requires_grad_(False)
+    model = with_spread_probabilities(build_model(config, vocabulary)).requires_grad_(False)
     data = {"name": "folder", "clips_by_split": {}}
     share.write_onnx(Tagger(tmp_path, config, vocabulary, model, True, data), tmp_path / "m.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""What a model must beat: the tags' frequencies, and logistic regression on log-mel statistics."""
+"""Baselines without a network: tag frequencies, and logistic regression on log-mel statistics."""
 
 from functools import cache
 
@@ -10,6 +10,7 @@ from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 from tqdm import tqdm
 
 from jetatag.data.store import AudioStore
+from jetatag.evaluation.predict import describe
 from jetatag.metrics import choose_thresholds
 
 NAMES = ("log_mel_logistic", "tag_frequency")
@@ -19,43 +20,40 @@ N_MELS = 96
 def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]:
     """Score the clips of `split` by every baseline, fitted on the training clips.
 
-    Returns the scores by name (`NAMES`), each (clip, tag) float32, with clip_ids, labels, tags
-    and task beside them, in the store's order; and in a multilabel task with validation clips each
-    tag's threshold, chosen on these, as NAME.thresholds (tag,). Every tag is scored for itself, in
-    a multiclass task as well (one against the rest).
+    Returns the scores by name (`NAMES`), each (clip, tag) float32 in the store's order, and what
+    `describe` gives; in a multilabel task with validation clips also the threshold of each tag,
+    chosen on these, as NAME.thresholds (tag,). Every tag is scored by itself, in a multiclass task
+    as well (one against the rest).
     """
     train, valid, rows = (store.rows(name) for name in ("train", "valid", split))
     if not (len(train) and len(rows)):
         raise ValueError(f"train or {split} has no clips to compare: check the split at preparing.")
-    known, heard = store.labels[train], np.concatenate([valid, rows])
+    train_labels, scored = store.labels[train], np.concatenate([valid, rows])
     statistics = {
         row: log_mel_statistics(store.read([row], [0], store.lengths[row])[0], store.sample_rate)
-        for row in tqdm([*train, *heard], desc="log-mel statistics", unit="clip")
+        for row in tqdm([*train, *scored], desc="log-mel statistics", unit="clip")
     }
-    train_x, x = (np.stack([statistics[row] for row in part]) for part in (train, heard))
-    scored = {
-        "log_mel_logistic": logistic_regression(train_x, known, x),
-        "tag_frequency": tag_frequency(known, len(x)),
+    train_x, x = (np.stack([statistics[row] for row in part]) for part in (train, scored))
+    scores = {
+        "log_mel_logistic": logistic_regression(train_x, train_labels, x),
+        "tag_frequency": tag_frequency(train_labels, len(x)),
     }
     thresholds = {
-        f"{name}.thresholds": choose_thresholds(store.labels[valid], scores[: len(valid)])
-        for name, scores in scored.items()
+        f"{name}.thresholds": choose_thresholds(store.labels[valid], own[: len(valid)])
+        for name, own in scores.items()
         if len(valid) and store.vocabulary.task == "multilabel"
     }
     return {
-        "clip_ids": store.table.clip_id.iloc[rows].to_numpy(np.str_),
-        "labels": store.labels[rows],
-        "tags": np.array(store.vocabulary.tags),
-        "task": np.array(store.vocabulary.task),
-        **{name: scores[len(valid) :] for name, scores in scored.items()},
+        **describe(store, rows),
+        **{name: own[len(valid) :] for name, own in scores.items()},
         **thresholds,
     }
 
 
 def tag_frequency(train_labels: np.ndarray, n_rows: int) -> np.ndarray:
-    """Score every row by the tags' shares in training: (n_rows, n_tags) float32.
+    """Score every row by the share of training clips that carry each tag: (n_rows, n_tags) float32.
 
-    `train_labels` (clip, tag) of 0/1. Raises ValueError without a training clip.
+    `train_labels` (clip, tag) 0/1. Raises `ValueError` without a training clip.
     """
     train_labels = np.asarray(train_labels)
     if train_labels.ndim != 2 or len(train_labels) == 0:
@@ -67,11 +65,10 @@ def tag_frequency(train_labels: np.ndarray, n_rows: int) -> np.ndarray:
 
 
 def log_mel_statistics(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Mean and standard deviation over time of each log-mel band: (192,) float32, in dB.
+    """Return mean and standard deviation over time of 96 log-mel bands: (192,) float32, in dB.
 
-    `audio` (n_samples,) float, `sample_rate` in Hz; 96 mel bands over windows of 32 ms every
-    16 ms. All that the features know of time is how much each band varies. Raises ValueError for
-    audio of the wrong shape or under one window.
+    `audio` (n_samples,), `sample_rate` in Hz; windows of 32 ms every 16 ms. Raises `ValueError` for
+    audio of the wrong shape or shorter than one window.
     """
     audio = np.asarray(audio, dtype=np.float32)
     window = round(0.032 * sample_rate)
@@ -81,23 +78,17 @@ def log_mel_statistics(audio: np.ndarray, sample_rate: int) -> np.ndarray:
         )
     with torch.inference_mode():
         frames = _log_mel(sample_rate, window)(torch.from_numpy(audio))
-    statistics = torch.cat([frames.mean(dim=1), frames.std(dim=1, correction=0)])
-    return statistics.numpy()
+    return torch.cat([frames.mean(dim=1), frames.std(dim=1, correction=0)]).numpy()
 
 
 def logistic_regression(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> np.ndarray:
     """Fit one logistic regression a tag on standardised features: (test row, tag) float32.
 
-    `train_x` (clip, feature), `train_y` (clip, tag) of 0/1, `test_x` (row, feature). The penalty
-    is scikit-learn's default, C = 1; nothing is tuned. A tag that no training clip or every
-    training clip has gets that share as its score everywhere. Raises ValueError where the rows
-    do not pair up.
+    `train_x` (clip, feature), `train_y` (clip, tag) 0/1, `test_x` (row, feature); scikit-learn's
+    default penalty, C = 1, which raises `ValueError` where the rows do not pair up. A tag that no
+    or every training clip has gets that share as its score.
     """
-    train_x, train_y, test_x = np.asarray(train_x), np.asarray(train_y), np.asarray(test_x)
-    if len(train_x) != len(train_y):
-        raise ValueError(
-            f"train_x has {len(train_x)} rows and train_y {len(train_y)}: give one of each a clip."
-        )
+    train_y = np.asarray(train_y)
     scale = StandardScaler().fit(train_x)
     train_x, test_x = scale.transform(train_x), scale.transform(test_x)
     scores = tag_frequency(train_y, len(test_x))

@@ -12,7 +12,7 @@ from jetatag.data.crops import window_starts
 from jetatag.data.store import AudioStore
 from jetatag.joint.heads import JointModel
 from jetatag.joint.losses import PAIR_LOSSES
-from jetatag.metrics.queries import BARRED_SHARE, answers, choose_queries
+from jetatag.metrics.queries import EXCLUDED_WEIGHT, answers, choose_queries
 from jetatag.training.device import extract, gather, launch, own_share, place
 from jetatag.training.features import check_store_fits
 from jetatag.training.runs import Run
@@ -20,28 +20,26 @@ from jetatag.training.runs import Run
 
 @torch.no_grad()
 def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test") -> None:
-    """Write `scores.npz` and `embeddings.npz` of `split` into the run folder, and beside them
-    `scores.valid.npz` of the validation clips, from which thresholds are chosen.
+    """Write `scores.npz`, `embeddings.npz` and `scores.valid.npz` into the run folder.
 
-    scores: probs (clip, window, tag) float32 with labels, clip_ids, groups, tags and task.
-    embeddings: h (clip, n_features) of each clip's middle window; with joint embedding also its
-    z_audio (clip, dim), its tags' z_tag (clip, dim), every single tag's z_single (tag, dim), and to
-    search by: queries (query, tag) as in `jetatag.metrics.queries`, the tags first, their z_query
-    (query, dim), and z_centre (dim,), what to subtract before; z_other and z_other_centre, the same
-    for vectors of the other kind, so that losses can be compared by both (`query_vectors`); and the
-    training labels' tag_correlation (tag, tag), against which the tags' own space is judged.
-    Validation scores are not kept where there are no such clips or they are the ones asked for: no
-    threshold is chosen on what it is judged by. Raises `ValueError` for a split without clips and
-    for a store of another kind.
+    scores.npz: probs (clip, window, tag) float32 of `split`, with labels, clip_ids, groups, tags
+    and task. scores.valid.npz: the same of the validation clips, from which thresholds are chosen;
+    not written where there are none or `split` is "valid".
+    embeddings.npz: h (clip, n_features) of the middle window of each clip; with joint embedding
+    also z_audio (clip, dim) of it, z_tag (clip, dim) of its tags, z_single (tag, dim) of every
+    single tag, and for searching: queries (query, tag) as in `jetatag.metrics.queries`, z_query
+    (query, dim), and z_centre (dim,), which is subtracted first; z_other and z_other_centre, the
+    same for the other kind of query vector (`query_vectors`); and tag_correlation (tag, tag) of the
+    training labels. Raises `ValueError` for a split without clips and a store with another sample
+    rate or other tags.
     """
     check_store_fits(run, store)
-    config, rows = run.config, store.rows(split)
+    config, rows, valid = run.config, store.rows(split), store.rows("valid")
     if not len(rows):
         raise ValueError(f"the store has no {split} clips to score: check the split at preparing.")
     fabric = launch(config)
     place(model, config, fabric)
     model.eval()
-    valid = store.rows("valid")
     if split != "valid" and len(valid):
         probs, _ = score_clips(model, store, valid, config, fabric, "valid")
         run.write_arrays("scores.valid.npz", {**describe(store, valid), "probs": probs})
@@ -63,11 +61,11 @@ def score_clips(
     fabric: Fabric,
     name: str,
 ) -> tuple[np.ndarray, Tensor]:
-    """Probabilities (clip, window, tag) and h of the middle windows (clip, n_features), on the CPU.
+    """Return probabilities (clip, window, tag) and h of the middle windows (clip, n_features).
 
-    A clip's windows go through the model together and alone, so that no score depends on a batch
-    size, on other clips or on how many processes share them; windows that coincide, all of them
-    in a clip no longer than the crop, go through it once. `name` stands beside the progress bar.
+    Each clip is a batch of its own, so that scores do not depend on a batch size, on other clips or
+    on the number of processes. Windows that coincide, all of them in a clip no longer than the
+    crop, are computed once. `name` labels the progress bar.
     """
     own = rows[own_share(len(rows), fabric)]
     n_tags, n_features = len(store.vocabulary.tags), model.extractor.n_features
@@ -75,22 +73,20 @@ def score_clips(
     middle = torch.empty(len(own), n_features, device=fabric.device)
     hidden = not fabric.is_global_zero
     for i, row in enumerate(tqdm(own, f"{config.name} {name}", unit="clip", disable=hidden)):
-        starts, window = np.unique(
-            window_starts(
-                store.lengths[row], config.crop_samples, config.n_windows, config.windows
-            ),
-            return_inverse=True,
+        every = window_starts(
+            store.lengths[row], config.crop_samples, config.n_windows, config.windows
         )
+        starts, window = np.unique(every, return_inverse=True)
         audio = torch.from_numpy(store.read([row] * len(starts), starts, config.crop_samples))
         h = extract(model, audio, fabric)
         probs[i] = model.probabilities(model.classifier(h))[window]
         middle[i] = h[window[len(window) // 2]]
-    every = (gather(own_rows, len(rows), fabric).cpu() for own_rows in (probs, middle))
-    return next(every).numpy(), next(every)
+    probs, middle = (gather(part, len(rows), fabric).cpu() for part in (probs, middle))
+    return probs.numpy(), middle
 
 
 def describe(store: AudioStore, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """What travels with the scores of `rows`: labels, clip_ids, groups, tags and task."""
+    """Return what is saved beside the scores of `rows`: labels, clip_ids, groups, tags and task."""
     return {
         "labels": store.labels[rows],
         "clip_ids": store.table.clip_id.iloc[rows].to_numpy(np.str_),
@@ -103,20 +99,22 @@ def describe(store: AudioStore, rows: np.ndarray) -> dict[str, np.ndarray]:
 def shared_space(
     model: JointModel, store: AudioStore, h: Tensor, labels: np.ndarray, config: RunConfig
 ) -> dict[str, np.ndarray]:
-    """What `predict` keeps of the shared space, float32 (queries int8)."""
+    """Return the arrays of the shared space that `predict` saves, float32 (queries int8)."""
     device = next(model.parameters()).device
     train_labels = store.labels[store.rows("train")]
     queries = choose_queries(train_labels)
-    own, other = query_vectors(model, store, queries, config)
-    parts = {
+    (z_query, z_centre), (z_other, z_other_centre) = query_vectors(model, store, queries, config)
+    vectors = {
         "z_audio": model.projection(h.to(device)),
-        "z_tag": model.tag_encoder(_as_input(labels, device)),
-        "z_single": model.tag_encoder(torch.eye(labels.shape[1], device=device)),
-        **dict(zip(("z_query", "z_centre"), own, strict=True)),
-        **dict(zip(("z_other", "z_other_centre"), other, strict=True)),
+        "z_tag": _encode(model, labels),
+        "z_single": _encode(model, np.eye(labels.shape[1])),
+        "z_query": z_query,
+        "z_centre": z_centre,
+        "z_other": z_other,
+        "z_other_centre": z_other_centre,
     }
     return {
-        **{name: z.cpu().numpy() for name, z in parts.items()},
+        **{name: z.cpu().numpy() for name, z in vectors.items()},
         "queries": queries,
         "tag_correlation": metrics.tag_correlation(train_labels).astype(np.float32),
     }
@@ -125,39 +123,38 @@ def shared_space(
 def query_vectors(
     model: JointModel, store: AudioStore, queries: np.ndarray, config: RunConfig
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Vectors to search the space with, (query, dim), and the centre to subtract, (dim,): of the
-    kind that suits the run's pair loss, then of the other.
+    """Return two kinds of (vectors to search by (query, dim), centre to subtract (dim,)), first the
+    kind that suits the pair loss.
 
-    An encoder trained on queries embeds them itself. For any other a set of one or two tags is one
-    it hardly ever saw: it is searched by what the training clips that answer have in common.
+    A tag encoder trained on queries encodes them itself. One trained on whole tag sets has hardly
+    seen sets of one or two tags: there the mean over the training clips that answer is better.
     """
     kinds = encoded_queries(model, queries), answering_clips(model, store, queries, config)
     return kinds if PAIR_LOSSES[config.pair_loss].asks_single_tags else kinds[::-1]
 
 
 def encoded_queries(model: JointModel, queries: np.ndarray) -> tuple[Tensor, Tensor]:
-    """The tags wanted embedded as one set, less `BARRED_SHARE` of the set of the tags barred, about
-    the origin: a clip is ranked by the weighted difference of its two cosines."""
-    device = next(model.parameters()).device
-    wanted, barred = (model.tag_encoder(_as_input(q, device)) for q in (queries > 0, queries < 0))
-    some = torch.from_numpy((queries < 0).any(axis=1)).to(device).unsqueeze(1)
-    return torch.where(some, wanted - BARRED_SHARE * barred, wanted), torch.zeros_like(wanted[0])
+    """The wanted tags encoded as one set, minus `EXCLUDED_WEIGHT` times the set of the excluded
+    tags: clips are ranked by the weighted difference of two cosines. The centre is 0."""
+    wanted, excluded = _encode(model, queries > 0), _encode(model, queries < 0)
+    excludes = torch.from_numpy((queries < 0).any(axis=1)).to(wanted.device).unsqueeze(1)
+    z_query = torch.where(excludes, wanted - EXCLUDED_WEIGHT * excluded, wanted)
+    return z_query, torch.zeros_like(wanted[0])
 
 
 def answering_clips(
     model: JointModel, store: AudioStore, queries: np.ndarray, config: RunConfig
 ) -> tuple[Tensor, Tensor]:
-    """The mean z_tag of the training clips that answer, about the mean of all of them, which most
-    of z_tag may consist of."""
-    device = next(model.parameters()).device
+    """The mean z_tag of the training clips that answer; the centre is the mean of all of them. A
+    query that no training clip answers gets the centre, which ranks no clip above another."""
     labels = store.labels[store.rows("train", config.label_share, config.seed)]
-    z_tag = model.tag_encoder(_as_input(labels, device))
-    answering = _as_input(answers(labels, queries), device)
-    count = answering.sum(0).clamp(min=1).unsqueeze(1)
-    centre = z_tag.mean(0)
-    # A query that no clip of few labels answers has no vector: it asks for nothing in particular.
+    z_tag = _encode(model, labels)
+    answering = torch.from_numpy(answers(labels, queries).astype(np.float32)).to(z_tag.device)
+    count, centre = answering.sum(0).clamp(min=1).unsqueeze(1), z_tag.mean(0)
     return torch.where(answering.any(0).unsqueeze(1), answering.T @ z_tag / count, centre), centre
 
 
-def _as_input(labels: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.asarray(labels, np.float32)).to(device)
+def _encode(model: JointModel, tag_sets: np.ndarray) -> Tensor:
+    """z_tag (set, dim) of 0/1 tag sets (set, tag)."""
+    device = next(model.parameters()).device
+    return model.tag_encoder(torch.from_numpy(np.asarray(tag_sets, np.float32)).to(device))

@@ -1,9 +1,10 @@
+# ruff: noqa: F401 – imported names are the public ones
 """Arrays and tables in, matplotlib figures out.
 
-Every function returns a `Figure` that pyplot no longer holds, so a notebook shows it once and
-nothing piles up in memory; saving is the caller's. Colours are steps of cividis, which keep their
-order in grey print and for colour-blind readers, and no meaning hangs on colour alone: markers,
-line styles or hatching repeat it. Wrong shapes and names are refused with a `ValueError`.
+Every function returns a `Figure` that pyplot does not keep, so that a notebook shows it once and
+memory is freed; the caller saves it. Colours are steps of cividis, which keep their order in grey
+print and for colour-blind readers, and markers, line styles or hatching repeat what colours say.
+Wrong shapes and names raise `ValueError`.
 """
 
 from jetatag.figures._style import PALE_TO_DARK, line_name, named
@@ -19,31 +20,3 @@ from jetatag.figures.results import (
 from jetatag.figures.spaces import maps, retrieval, semantics, shared_space, tag_map
 from jetatag.figures.tags import calibration, gain_per_tag, per_tag, taggram
 from jetatag.figures.training import curves_by_method, loss_curves
-
-__all__ = [
-    "FEWEST_POINTS",
-    "LAYOUTS",
-    "PALE_TO_DARK",
-    "ablation",
-    "calibration",
-    "curves_by_method",
-    "gain_per_tag",
-    "label_curves",
-    "layout",
-    "line_name",
-    "loss_curves",
-    "maps",
-    "measured_gains",
-    "mel_spectrogram",
-    "named",
-    "per_tag",
-    "published_gains",
-    "retrieval",
-    "scores_with_intervals",
-    "semantics",
-    "shared_space",
-    "tag_correlation",
-    "tag_counts",
-    "tag_map",
-    "taggram",
-]

@@ -1,4 +1,4 @@
-"""What every figure shares: looks, names, panels, rows of dots, and labels that keep apart."""
+"""What the figures share: styles, names, panels, rows of dots, and labels without overlap."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -23,7 +23,7 @@ from PIL import Image
 DARK, MIDDLE, LIGHT = (colormaps["cividis"](step) for step in (0.0, 0.55, 0.95))
 PALE = "0.72"
 PALE_TO_DARK = LinearSegmentedColormap.from_list("pale_to_dark", [PALE, MIDDLE, DARK])
-"""For the amounts of points on white: more is darker also in grey."""
+"""A colour map for points on white: more is darker, also in grey print."""
 WHISKER = {"color": "0.35", "linewidth": 1.4}
 SEED = {"color": "0.35", "marker": "|", "markersize": 12, "markeredgewidth": 1}
 MARKERS = "osD^vPX*<>h"
@@ -48,11 +48,8 @@ NAMES = {
 
 
 class PaletteCanvas(FigureCanvasAgg):
-    """A canvas whose PNG pictures have a palette of 256 colours.
-
-    Steps of one colour map and greys need no more, and the files, and the notebooks that hold
-    them, have a third of the bytes.
-    """
+    """A canvas that writes PNG files with a palette of 256 colours, at a third of the size; steps
+    of one colour map and greys need no more."""
 
     def print_png(self, filename_or_obj: Any, **_: Any) -> None:
         FigureCanvasAgg.draw(self)
@@ -65,10 +62,8 @@ class PaletteCanvas(FigureCanvasAgg):
 def panels(
     rows: int, columns: int, size: tuple[float, float], **kwargs
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of `size` inches and its axes (rows, columns), let go by pyplot at once.
-
-    Made through pyplot all the same, because that is what tells a notebook how to show figures.
-    """
+    """Return a figure of `size` inches and its axes (rows, columns), which pyplot does not keep;
+    pyplot makes it, because that is how a notebook knows to show figures."""
     figure, axes = plt.subplots(
         rows, columns, figsize=size, squeeze=False, layout="constrained", **kwargs
     )
@@ -77,6 +72,49 @@ def panels(
     for ax in axes.flat:
         ax.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def row_panels(
+    shape: tuple[int, int],
+    size: tuple[float, float],
+    names: Sequence[str],
+    ylabel: str,
+    fontsize: float = 10,
+    **kwargs,
+) -> tuple[Figure, np.ndarray]:
+    """Return `panels` of `shape` whose rows at the heights 0, 1, … are called `names`."""
+    figure, axes = panels(*shape, size, sharey=True, **kwargs)
+    axes[0, 0].set_yticks(range(len(names)), names, fontsize=fontsize)
+    axes[0, 0].set_ylim(-0.7, len(names) - 0.3)
+    for ax in axes.flat:
+        ax.grid(axis="x", color="0.9")
+        ax.set_axisbelow(True)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(ylabel)
+    return figure, axes
+
+
+def draw_mean(ax: Axes, place: float, rows: pd.DataFrame, **look) -> None:
+    """Draw the mean of `rows` as a marker at height `place`, its interval (`low`, `high`) as a
+    whisker, and several seeds as small ticks. Rows of seed "mean" are the mean; where there are
+    none, it and its interval are averaged over the rows."""
+    is_mean = rows["seed"] == "mean" if "seed" in rows else np.zeros(len(rows), bool)
+    mean, seeds = (rows[is_mean], rows[~is_mean]) if is_mean.any() else (rows, rows)
+    if "low" in rows:
+        ax.hlines(place, mean["low"].mean(), mean["high"].mean(), **WHISKER)
+    if len(seeds) > 1:
+        ax.plot(seeds["value"], np.full(len(seeds), place), **SEED, linestyle="", zorder=2.5)
+    ax.plot(mean["value"].mean(), place, **{"color": DARK, "linestyle": "", "zorder": 3, **look})
+
+
+def mean_keys(rows: pd.DataFrame, repeated: Sequence[str]) -> list[Line2D]:
+    """Legend entries for what `draw_mean` draws beside a marker; rows that share `repeated` are
+    seeds."""
+    keys = [key("one seed", **SEED)] if rows.duplicated(list(repeated)).any() else []
+    return [*keys, key("95 % interval", **WHISKER, linestyle="-")] if "low" in rows else keys
+
+
+# Styles and legends
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -92,7 +130,7 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def key(label: str, **look: Any) -> Line2D:
-    """An entry of a legend for something that is drawn many times, or in many panels."""
+    """A legend entry for something that is drawn many times, or in many panels."""
     return Line2D([], [], label=label, **{"color": DARK, "linestyle": "", **look})
 
 
@@ -104,44 +142,7 @@ def legend_above(figure: Figure, keys: Sequence[Artist]) -> None:
     figure.legend(handles=keys, loc="outside upper center", ncols=ncols, frameon=False)
 
 
-# Rows of dots
-
-
-def name_rows(ax: Axes, names: Sequence[str], fontsize: float = 8) -> None:
-    """Write `names` at the heights 0, 1, … and show the gridlines that lead to a row's numbers."""
-    ax.set_yticks(range(len(names)), names, fontsize=fontsize)
-    ax.set_ylim(-0.7, len(names) - 0.3)
-    grid_values(ax)
-
-
-def grid_values(ax: Axes) -> None:
-    ax.grid(axis="x", color="0.9")
-    ax.set_axisbelow(True)
-
-
-def draw_mean(ax: Axes, place: float, rows: pd.DataFrame, value: str = "value", **look) -> None:
-    """Draw the mean of `rows` as a marker at height `place`, each of several rows (its seeds) as
-    a small tick, and, where there are `low` and `high`, their mean interval as a whisker."""
-    if "low" in rows:
-        ax.hlines(place, rows["low"].mean(), rows["high"].mean(), **WHISKER)
-    if len(rows) > 1:
-        ax.plot(rows[value], np.full(len(rows), place), **SEED, linestyle="", zorder=2.5)
-    ax.plot(rows[value].mean(), place, **{"color": DARK, "linestyle": "", "zorder": 3, **look})
-
-
-def mean_keys(rows: pd.DataFrame, repeated: Sequence[str]) -> list[Line2D]:
-    """Legend entries for what `draw_mean` adds to a marker: the seeds of rows that share
-    `repeated`, and the interval."""
-    keys = [key("one seed", **SEED)] if rows.duplicated(list(repeated)).any() else []
-    return [*keys, key("95 % interval", **WHISKER, linestyle="-")] if "low" in rows else keys
-
-
-# Names and refusals
-
-
-def rows_of(things: Sequence, columns: int) -> list[Sequence]:
-    """`things` in rows of `columns`; the last may be shorter."""
-    return [things[start : start + columns] for start in range(0, len(things), columns)]
+# Names and checks
 
 
 def line_name(method: str, pair_loss: object) -> str:
@@ -160,25 +161,25 @@ def named(name: str) -> str:
 
 
 def scale_names(table: pd.DataFrame) -> list[str]:
-    """What each row's number is: its metric, and its protocol where the table names one."""
+    """The metric of each row, and its protocol where the table names one."""
     columns = [column for column in ("metric", "protocol") if column in table]
     scales = table[columns].assign(metric=table["metric"].map(named))
     return [", ".join(scale) for scale in scales.itertuples(index=False)]
 
 
-def check_misfit(array: np.ndarray, shape: tuple[int, ...], what: str, axes: str) -> None:
+def check_shape(array: np.ndarray, shape: tuple[int, ...], what: str, axes: str) -> None:
     if np.shape(array) != shape:
         raise ValueError(f"{what} must be {axes} = {shape}, not {np.shape(array)}.")
 
 
-def check_lacking(
+def check_columns(
     table: pd.DataFrame, columns: Sequence[str], what: str, remedy: str | None = None
 ) -> None:
-    """Refuse a table without rows or without some of `columns`; `what` ends in its verb."""
+    """Raise `ValueError` for a table without rows or without some of `columns`."""
     missing = [column for column in columns if column not in table]
     if missing or table.empty:
         remedy = remedy or f"give rows with the columns {', '.join(columns)}"
-        raise ValueError(f"{what} {', '.join(missing) or 'rows'}: {remedy}.")
+        raise ValueError(f"{what} lack {', '.join(missing) or 'rows'}: {remedy}.")
 
 
 # Labels
@@ -187,12 +188,13 @@ def check_lacking(
 def place_labels(
     ax: Axes, points: np.ndarray, names: Sequence[str], stressed: np.ndarray | None = None
 ) -> None:
-    """Write each name at the nearest free place around its point, stressed ones first; a point
-    with an empty name is only kept free.
+    """Write each name at the nearest free place around its point, stressed ones first, and join
+    them by a thin line; a point with an empty name is only kept free.
 
-    Places lie on rings of growing radius inside the axes; a place is free when the text meets no
-    landmark and no earlier text. A thin line leads from a text to its point.
+    Places lie on rings of growing radius inside the axes, and are free where the text covers no
+    point and no earlier text. Fixes the layout of the figure, so call it last.
     """
+    ax.figure.draw_without_rendering()
     scale = 72 / ax.figure.dpi  # pixels → typographic points, which stay right at any dpi
     frame = Bbox(ax.bbox.get_points() * scale)
     pixels = ax.transData.transform(points) * scale
@@ -223,9 +225,8 @@ def _free_place(
     point: np.ndarray, size: np.ndarray, taken: Sequence[Bbox], frame: Bbox
 ) -> tuple[np.ndarray, Bbox]:
     """The first (offset of the text's centre, its box) that is free, or the last one tried."""
-    for radius, angle in product(
-        (5, 12, 22, 34, 48, 64, 82, 102, 124), np.linspace(0, 2 * np.pi, 16, False)
-    ):
+    radii, angles = (5, 12, 22, 34, 48, 64, 82, 102, 124), np.linspace(0, 2 * np.pi, 16, False)
+    for radius, angle in product(radii, angles):
         direction = np.array([np.cos(angle), np.sin(angle)])
         offset = direction * (radius + size / 2)
         box = Bbox.from_bounds(*(point + offset - size / 2), *size)

@@ -12,14 +12,9 @@ from matplotlib.image import AxesImage
 
 from jetatag import metrics
 from jetatag.checks import check_known
-from jetatag.figures._style import (
-    DARK,
-    LIGHT,
-    MIDDLE,
-    check_misfit,
-    name_rows,
-    panels,
-)
+from jetatag.figures import _style as style
+
+SPLITS = ("train", "valid", "test")
 
 
 def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -> Figure:
@@ -28,28 +23,23 @@ def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -
     labels : (clip, tag) 0/1; tags : names of the columns; splits : (clip,) names such as train
     """
     labels, splits = np.asarray(labels), np.asarray(splits)
-    check_misfit(labels, (len(splits), len(tags)), "labels", "(clip, tag)")
+    style.check_shape(labels, (len(splits), len(tags)), "labels", "(clip, tag)")
     order = np.argsort(labels.sum(axis=0), kind="stable")
-    figure, axes = panels(1, 1, (6.5, 1.2 + 0.17 * len(tags)))
+    size = (6.5, 1.2 + 0.17 * len(tags))
+    figure, axes = style.row_panels((1, 1), size, [tags[i] for i in order], "tag", fontsize=8)
     left = np.zeros(len(tags))
-    looks = zip((DARK, MIDDLE, LIGHT), ("", "////", ""), strict=True)
-    for split, (colour, hatch) in zip(_in_order(splits), cycle(looks), strict=False):
+    looks = zip((style.DARK, style.MIDDLE, style.LIGHT), ("", "////", ""), strict=True)
+    held = [name for name in SPLITS if name in splits] + sorted(set(splits) - set(SPLITS))
+    for split, (colour, hatch) in zip(held, cycle(looks), strict=False):
         counts = labels[splits == split].sum(axis=0)[order]
         name = f"{split} ({(splits == split).sum():,} clips)"
         axes[0, 0].barh(
             np.arange(len(tags)), counts, left=left, color=colour, hatch=hatch, label=name
         )
         left += counts
-    name_rows(axes[0, 0], [tags[i] for i in order])
-    axes[0, 0].set(xlabel="clips", ylabel="tag")
+    axes[0, 0].set(xlabel="clips")
     axes[0, 0].legend(loc="lower right", frameon=False)
     return figure
-
-
-def _in_order(splits: np.ndarray) -> list[str]:
-    """Split names in the order of use (train, valid, test), others behind."""
-    usual = ("train", "valid", "test")
-    return sorted(set(splits), key=lambda name: (usual.index(name) if name in usual else 3, name))
 
 
 def tag_correlation(
@@ -58,15 +48,15 @@ def tag_correlation(
     """Draw the Pearson correlations of `tag` and its `n` nearest tags as a heat map with numbers.
 
     Figure 3 of Lee & Cho 2021. labels : (clip, tag) 0/1; tags : names of the columns; `tag` : one
-    of them, or several, which are drawn side by side. Unknown ones are refused.
+    of them, or several, which are drawn side by side.
     """
     shown = [tag] if isinstance(tag, str) else list(tag)
     check_known(shown, tags, "tag")
     correlation = metrics.tag_correlation(labels)
-    check_misfit(correlation, (len(tags), len(tags)), "the tag correlation", "(tag, tag)")
+    style.check_shape(correlation, (len(tags), len(tags)), "the tag correlation", "(tag, tag)")
     side = min(n + 1, len(tags))
     size = (len(shown) * (1.1 + 0.5 * side) + 0.8, 1.2 + 0.45 * side)
-    figure, axes = panels(1, len(shown), size)
+    figure, axes = style.panels(1, len(shown), size)
     for ax, name in zip(axes[0], shown, strict=True):
         nearest = np.argsort(-correlation[list(tags).index(name)], kind="stable")[:side]
         cells = correlation[np.ix_(nearest, nearest)]
@@ -92,30 +82,30 @@ def _draw_cells(ax: Axes, cells: np.ndarray, names: Sequence[str]) -> AxesImage:
 
 
 def mel_spectrogram(audio: np.ndarray, sample_rate: int, title: str = "") -> Figure:
-    """Draw a waveform (sample,) in [-1, 1] above its mel spectrogram in dB below the loudest cell.
+    """Draw a waveform (sample,) in [-1, 1] above its mel spectrogram in dB below the maximum.
 
     sample_rate : Hz; 128 mel bands, frames of 2048 samples every 512, 80 dB shown
     """
-    figure, axes = panels(2, 1, (8, 4), height_ratios=(1, 3), sharex=True)
+    figure, axes = style.panels(2, 1, (8, 4), height_ratios=(1, 3), sharex=True)
     wave, picture = axes[:, 0]
-    shown = draw_mel(picture, audio, sample_rate)
-    wave.plot(np.arange(len(audio)) / sample_rate, audio, color=DARK, linewidth=0.4)
+    mesh = draw_mel(picture, audio, sample_rate)
+    wave.plot(np.arange(len(audio)) / sample_rate, audio, color=style.DARK, linewidth=0.4)
     wave.set(ylabel="amplitude", ylim=(-1.05, 1.05), title=title)
     wave.tick_params(labelbottom=False)
     picture.set(xlabel="time (s)")
-    figure.colorbar(shown, ax=picture, label="level (dB)", format="%d")
+    figure.colorbar(mesh, ax=picture, label="level (dB)", format="%d")
     return figure
 
 
 def draw_mel(ax: Axes, audio: np.ndarray, sample_rate: int) -> QuadMesh:
-    """The mel spectrogram of `mel_spectrogram` in axes of one's own."""
+    """Draw the mel spectrogram of `mel_spectrogram` into `ax`."""
     audio = np.asarray(audio, dtype=np.float32)
     if audio.ndim != 1 or not len(audio):
         raise ValueError(f"audio has shape {audio.shape}: give one mono waveform (sample,).")
     mel = librosa.feature.melspectrogram(y=audio, sr=sample_rate, n_mels=128)
     decibel = librosa.power_to_db(mel, ref=np.max, top_db=80)
-    shown = librosa.display.specshow(
+    mesh = librosa.display.specshow(
         decibel, sr=sample_rate, x_axis="time", y_axis="mel", cmap="cividis", ax=ax
     )
     ax.set(xlabel="", ylabel="frequency (Hz)", xlim=(0, len(audio) / sample_rate))
-    return shown
+    return mesh

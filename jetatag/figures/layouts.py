@@ -12,18 +12,17 @@ from jetatag.checks import check_known
 PAPER_PCA = 50
 """Dimensions kept before t-SNE in figure 2 of Lee & Cho 2021."""
 FEWEST_POINTS = 5
-"""Fewer have no neighbourhoods to lay out."""
+"""Fewer points have no neighbourhoods."""
 
 
 def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarray:
     """Lay `points` (n, dimension) out in the plane, (n, 2) float64 without unit.
 
     `umap` compares by cosine (McInnes et al. 2018), `tsne` follows figure 2 of Lee & Cho 2021
-    (PCA to 50 dimensions, then t-SNE), `pca` takes the first two principal components. Only
-    neighbourhoods mean anything in the first two; neither axes nor distances do. To map two
-    kinds of points together, stack them first. Same seed, same layout on one machine.
-
-    Raises `ValueError` for an unknown method, or fewer than `FEWEST_POINTS` finite points.
+    (PCA to 50 dimensions, then t-SNE), `pca` takes the first two principal components. With the
+    first two only neighbourhoods have a meaning, not axes or distances. To map two kinds of points
+    together, stack them first. The same seed gives the same layout on one machine. Raises
+    `ValueError` for an unknown method, or fewer than `FEWEST_POINTS` finite points.
     """
     points = np.asarray(points, dtype=np.float64)
     check_known([method], LAYOUTS, "layout method")
@@ -35,21 +34,9 @@ def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarra
 
 
 def _umap(points: np.ndarray, seed: int) -> np.ndarray:
-    umap = _umap_class()
-    # The spectral start needs more points than it has neighbours to spare.
-    start = "spectral" if len(points) > 20 else "random"
-    n_neighbors = min(15, len(points) - 1)
-    return umap(
-        n_neighbors=n_neighbors, metric="cosine", init=start, random_state=seed, n_jobs=1
-    ).fit_transform(points)
-
-
-def _umap_class() -> type:
-    """UMAP's class; it is imported here because that takes seconds.
-
-    Where TensorFlow is installed, UMAP would import it for a part that is not used here, and
-    TensorFlow and torch's compiler crash each other in one process: meanwhile it is hidden.
-    """
+    """UMAP is imported here because that takes seconds. Where TensorFlow is installed, UMAP would
+    import it for a part that is not used, and TensorFlow and torch's compiler crash each other in
+    one process: it is hidden meanwhile."""
     hidden = "tensorflow" not in sys.modules
     if hidden:
         sys.modules["tensorflow"] = None
@@ -58,14 +45,20 @@ def _umap_class() -> type:
     finally:
         if hidden:
             del sys.modules["tensorflow"]
-    return UMAP
+    return UMAP(
+        n_neighbors=min(15, len(points) - 1),
+        metric="cosine",
+        init="spectral" if len(points) > 20 else "random",  # spectral fails on few points
+        random_state=seed,
+        n_jobs=1,
+    ).fit_transform(points)
 
 
 def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
     reduced = PCA(min(PAPER_PCA, *points.shape), random_state=seed).fit_transform(points)
     perplexity = min(30.0, (len(points) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, init="random", random_state=seed)
-    # One thread: sums in one order, and none that spin against those numba leaves after UMAP.
+    # One thread: a fixed order of sums, and no competition with the threads numba keeps for UMAP.
     with threadpool_limits(1, user_api="openmp"):
         return tsne.fit_transform(reduced)
 

@@ -1,4 +1,4 @@
-"""Scores tag by tag: who is tagged well, what gains, and whose probabilities can be trusted."""
+"""Scores tag by tag: which tags are tagged well, which gain, and which are calibrated."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,21 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from jetatag.checks import check_known
-from jetatag.figures._style import (
-    DARK,
-    check_lacking,
-    check_misfit,
-    legend_above,
-    looks,
-    name_rows,
-    named,
-    panels,
-    place_labels,
-)
+from jetatag.figures import _style as style
 from jetatag.figures.data import draw_mel
 
 UNNAMED = {"color": "0.45", "linestyle": "", "marker": "o", "markersize": 3}
-NAMED = {"color": DARK, "linestyle": "", "marker": "D", "markersize": 5}
+NAMED = {"color": style.DARK, "linestyle": "", "marker": "D", "markersize": 5}
+COVARIATES = {"frequency": "clips that carry the tag", "correlation": "correlation with other tags"}
 
 
 def per_tag(tables: Mapping[str, pd.DataFrame], metric: str = "average_precision") -> Figure:
@@ -37,16 +28,17 @@ def per_tag(tables: Mapping[str, pd.DataFrame], metric: str = "average_precision
     scores = pd.DataFrame({name: table.set_index("tag")[metric] for name, table in tables.items()})
     shown = scores.dropna(subset=[scores.columns[0]]).sort_values(scores.columns[0])
     n_out = len(scores) - len(shown)
-    figure, axes = panels(1, 1, (6.5, 1.3 + 0.17 * len(shown)))
+    counts = first.set_index("tag").loc[shown.index, "n_positive"]
+    names = [f"{tag} ({n})" for tag, n in counts.items()]
+    size = (6.5, 1.3 + 0.17 * len(shown))
+    figure, axes = style.row_panels((1, 1), size, names, "tag (clips that carry it)", fontsize=8)
     ax, rows = axes[0, 0], np.arange(len(shown))
     ax.hlines(rows, shown.min(axis=1), shown.max(axis=1), color="0.75", linewidth=1.2)
-    for name, look in looks(shown).items():
+    for name, look in style.looks(shown).items():
         ax.plot(shown[name], rows, **{**look, "linestyle": ""}, markersize=5, label=name)
-    counts = first.set_index("tag").loc[shown.index, "n_positive"]
-    name_rows(ax, [f"{tag} ({n})" for tag, n in counts.items()])
     left_out = f"\n({n_out} tags without positive clips are not shown)" if n_out else ""
-    ax.set(xlabel=named(metric) + left_out, ylabel="tag (clips that carry it)")
-    legend_above(figure, ax.get_legend_handles_labels()[0])
+    ax.set(xlabel=style.named(metric) + left_out)
+    style.legend_above(figure, ax.get_legend_handles_labels()[0])
     return figure
 
 
@@ -55,31 +47,27 @@ def gain_per_tag(
 ) -> Figure:
     """Draw what each tag gains against how frequent it is and how it correlates with other tags.
 
-    `table` : of one method minus another (`results.gains`), a row a tag, columns `tag`,
-    `difference` (in average precision) with `low` and `high`, `frequency` (share of clips that
-    carry it, in (0, 1]), `correlation` (with other tags) and, if named, `minus`; trends : of the
-    same, `covariate` (`frequency`, `correlation`) with the rank `correlation`, `low` and `high`,
-    printed under that panel; n_named : how many tags are named, half of them the largest gains and
-    half the largest losses. Tags without a difference are left out.
+    table, trends : of one method minus another, from `results.gains`; n_named : how many tags are
+    named, half of them the largest gains and half the largest losses. The rank correlations of
+    `trends` are printed under the panels. Tags without a difference are left out.
     """
-    scales = {"frequency": "clips that carry the tag", "correlation": "correlation with other tags"}
     notes = {
         row.covariate: f"rank correlation {row.correlation:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
         for row in ([] if trends is None else trends.itertuples())
     }
-    check_known(notes, scales, "panel")
-    needed = ["tag", "difference", "low", "high", *scales]
-    check_lacking(table, needed, "the gains per tag lack")
+    check_known(notes, COVARIATES, "panel")
+    needed = ["tag", "difference", "low", "high", *COVARIATES]
+    style.check_columns(table, needed, "the gains per tag")
     if table["tag"].duplicated().any() or (trends is not None and len(trends) > len(notes)):
         raise ValueError("rows of several comparisons: give those of one method minus another.")
     table = table.dropna(subset="difference")
-    check_lacking(table, needed, "the known gains per tag lack")
+    style.check_columns(table, needed, "the known gains per tag")
     if not table["frequency"].between(0, 1, inclusive="right").all():
         raise ValueError("frequency must be in (0, 1]: give the share of clips that carry a tag.")
     rank = table["difference"].rank(method="first")
     outer = np.minimum(rank - 1, len(table) - rank) < n_named // 2
-    figure, axes = panels(1, 2, (9.5, 4.4), sharey=True)
-    for ax, (column, scale) in zip(axes[0], scales.items(), strict=True):
+    figure, axes = style.panels(1, 2, (9.5, 4.4), sharey=True)
+    for ax, (column, scale) in zip(axes[0], COVARIATES.items(), strict=True):
         ax.vlines(table[column], table["low"], table["high"], color="0.8", linewidth=1)
         for rows, look in ((table[~outer], UNNAMED), (table[outer], NAMED)):
             ax.plot(rows[column], rows["difference"], **look)
@@ -90,10 +78,9 @@ def gain_per_tag(
     axes[0, 0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes[0, 0].xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
     axes[0, 0].xaxis.set_minor_formatter(NullFormatter())
-    figure.draw_without_rendering()  # fixes the layout, so that labels can be placed in pixels
-    names = [tag if named else "" for tag, named in zip(table["tag"], outer, strict=True)]
-    for ax, column in zip(axes[0], scales, strict=True):
-        place_labels(ax, table[[column, "difference"]].to_numpy(), names)
+    names = table["tag"].where(outer, "").tolist()
+    for ax, column in zip(axes[0], COVARIATES, strict=True):
+        style.place_labels(ax, table[[column, "difference"]].to_numpy(), names)
     return figure
 
 
@@ -102,40 +89,38 @@ def calibration(
 ) -> Figure:
     """Draw whether probabilities can be trusted: over all tags, and tag by tag.
 
-    curves : name of the run → its reliability curve, a row a bin of pooled probabilities, columns
-    `mean_prob`, `share_positive`, `count` (clips × tags in the bin; empty bins are left out);
-    per_tag : the same names → columns `tag`, `calibration_error` (the expected one, in [0, 1]);
-    n_named : how many of the first run's worst tags are named
+    curves : name of the run → its table from `metrics.reliability`; per_tag : the same names →
+    their tables from `metrics.calibration`; n_named : how many of the first run's worst tags are
+    named
     """
     if not curves:
         raise ValueError("there is no curve to draw: give at least one run.")
     check_known(per_tag, curves, "run")
     for name, curve in curves.items():
-        check_lacking(curve, ["mean_prob", "share_positive", "count"], f"{name}'s curve lacks")
+        style.check_columns(curve, ["mean_prob", "share_positive", "count"], f"bins of {name}")
         errors = per_tag.get(name, pd.DataFrame())
-        check_lacking(errors, ["tag", "calibration_error"], f"{name}'s errors per tag lack")
-    figure, axes = panels(2, 2, (9.5, 5), height_ratios=(3, 1))
+        style.check_columns(errors, ["tag", "calibration_error"], f"errors per tag of {name}")
+    figure, axes = style.panels(2, 2, (9.5, 5), height_ratios=(3, 1))
     axes[0, 1].set_subplotspec(axes[0, 1].get_gridspec()[:, 1])
     axes[1, 1].remove()
     _draw_reliability(*axes[:, 0], curves)
+    style.legend_above(figure, axes[0, 0].get_legend_handles_labels()[0])
     ranked = {
         name: per_tag[name].sort_values("calibration_error", kind="stable") for name in curves
     }
     _draw_errors(axes[0, 1], ranked)
-    legend_above(figure, axes[0, 0].get_legend_handles_labels()[0])
-    figure.draw_without_rendering()  # fixes the layout, so that labels can be placed in pixels
     points = np.concatenate([line.get_xydata() for line in axes[0, 1].lines])
     tags = ranked[next(iter(curves))]["tag"].tolist()
     n_plain = max(0, len(tags) - n_named)
     names = [""] * n_plain + tags[n_plain:] + [""] * (len(points) - len(tags))
-    place_labels(axes[0, 1], points, names)
+    style.place_labels(axes[0, 1], points, names)
     return figure
 
 
 def _draw_reliability(ax: Axes, below: Axes, curves: Mapping[str, pd.DataFrame]) -> None:
     """Share of positives above, counts below, the runs' bars side by side under their markers."""
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="perfectly calibrated")
-    for number, (name, look) in enumerate(looks(curves).items()):
+    for number, (name, look) in enumerate(style.looks(curves).items()):
         full = curves[name][curves[name]["count"] > 0]
         ax.plot(full["mean_prob"], full["share_positive"], **look, markersize=5, label=name)
         place = full["mean_prob"] + 0.02 * (number - (len(curves) - 1) / 2)
@@ -148,11 +133,10 @@ def _draw_reliability(ax: Axes, below: Axes, curves: Mapping[str, pd.DataFrame])
 
 
 def _draw_errors(ax: Axes, ranked: Mapping[str, pd.DataFrame]) -> None:
-    for name, look in looks(ranked).items():
-        rank = np.arange(1, len(ranked[name]) + 1)
-        ax.plot(
-            rank, ranked[name]["calibration_error"], **{**look, "linestyle": "", "markersize": 4}
-        )
+    for name, look in style.looks(ranked).items():
+        errors = ranked[name]["calibration_error"]
+        rank = np.arange(1, len(errors) + 1)
+        ax.plot(rank, errors, **{**look, "linestyle": "", "markersize": 4})
     ax.set(xlabel="tags, from the best calibrated", ylabel="expected calibration error")
     ax.set_ylim(bottom=0)
     ax.margins(x=0.08)
@@ -167,18 +151,20 @@ def taggram(
     sample_rate: int = 0,
 ) -> Figure:
     """Draw the probabilities of a recording's most probable tags over time, below its mel
-    spectrogram where there is its audio.
+    spectrogram if its audio is given.
 
-    probs : (window, tag); edges_s : (window + 1,) seconds, what each window stands for; n_tags :
-    how many tags are shown, the most probable of the whole recording on top; audio : (sample,) in
-    [-1, 1] at sample_rate (Hz)
+    probs : (window, tag); edges_s : (window + 1,) seconds, between which each window is drawn;
+    n_tags : how many tags are shown, the most probable of the whole recording on top; audio :
+    (sample,) in [-1, 1] at sample_rate (Hz)
     """
     probs, edges_s = np.asarray(probs), np.asarray(edges_s)
-    check_misfit(probs, (len(edges_s) - 1, len(tags)), "probs", "(window, tag)")
+    style.check_shape(probs, (len(edges_s) - 1, len(tags)), "probs", "(window, tag)")
     means = np.average(probs, axis=0, weights=np.diff(edges_s))
     top = np.argsort(-means, kind="stable")[:n_tags][::-1]
     heights = [1.8] * (audio is not None) + [max(1.9, 1.2 + 0.22 * len(top))]
-    figure, axes = panels(len(heights), 1, (8, sum(heights)), height_ratios=heights, sharex=True)
+    figure, axes = style.panels(
+        len(heights), 1, (8, sum(heights)), height_ratios=heights, sharex=True
+    )
     if audio is not None:
         level = draw_mel(axes[0, 0], audio, sample_rate)
         figure.colorbar(level, ax=axes[0, 0], label="level (dB)", format="%d")
@@ -186,8 +172,8 @@ def taggram(
     rows = np.arange(len(top) + 1) - 0.5
     mesh = ax.pcolormesh(edges_s, rows, probs[:, top].T, cmap="cividis", vmin=0, vmax=1)
     ax.set_yticks(range(len(top)), [f"{tags[i]} ({means[i]:.2f})" for i in top], fontsize=8)
-    whole_parts = {"steps": [1, 3, 6, 10], "integer": True, "min_n_ticks": 1}  # of a minute
-    ax.xaxis.set_major_locator(MaxNLocator(11, **whole_parts))
+    divisors = {"steps": [1, 3, 6, 10], "integer": True, "min_n_ticks": 1}  # of a minute
+    ax.xaxis.set_major_locator(MaxNLocator(11, **divisors))
     ax.xaxis.set_major_formatter(lambda s, _: f"{int(s // 60)}:{s % 60:02.0f}")
     ax.set(xlabel="time (min:s)", ylabel="tag\n(mean probability)")
     figure.colorbar(mesh, ax=ax, label="probability")

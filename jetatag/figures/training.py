@@ -9,17 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from pandas.api.typing import SeriesGroupBy
 
-from jetatag.figures._style import (
-    DARK,
-    MIDDLE,
-    check_lacking,
-    key,
-    line_names,
-    looks,
-    named,
-    panels,
-    rows_of,
-)
+from jetatag.figures import _style as style
 
 
 def loss_curves(history: pd.DataFrame) -> Figure:
@@ -29,36 +19,39 @@ def loss_curves(history: pd.DataFrame) -> Figure:
     number of numeric ones; `valid_x` is drawn dashed in the panel of `x`. Dotted vertical lines
     mark a change of learning rate, where a new phase of the schedule begins.
     """
-    needed = ["stage", "epoch", "learning_rate"]
-    check_lacking(history, needed, "history lacks", "train a run first")
-    stages = [history[history["stage"] == name] for name in history["stage"].unique()]
-    wanted = [_stage_panels(stage) for stage in stages]
-    columns = min(3, max(map(len, wanted)))
-    rows = [list(row) for stage in wanted for row in rows_of(stage, columns)]
-    figure, axes = panels(len(rows), columns, (3.4 * columns, 2.3 * len(rows)))
-    for line, panel_row in zip(axes, rows, strict=True):
-        for ax in line[len(panel_row) :]:
+    style.check_columns(
+        history, ["stage", "epoch", "learning_rate"], "the epochs", "train a run first"
+    )
+    stages = [(own, _quantities(own)) for _, own in history.groupby("stage", sort=False)]
+    columns = min(3, max(len(quantities) for _, quantities in stages))
+    rows = [
+        (stage, quantities[start : start + columns])
+        for stage, quantities in stages
+        for start in range(0, len(quantities), columns)
+    ]
+    figure, axes = style.panels(len(rows), columns, (3.4 * columns, 2.3 * len(rows)))
+    for line, (stage, quantities) in zip(axes, rows, strict=True):
+        for ax in line[len(quantities) :]:
             ax.remove()
-        for ax, (stage, quantity) in zip(line, panel_row, strict=False):
+        for ax, quantity in zip(line, quantities, strict=False):
             _draw_quantity(ax, stage, quantity)
     return figure
 
 
-def _stage_panels(stage: pd.DataFrame) -> list[tuple[pd.DataFrame, str]]:
-    """(rows of the stage, quantity) for every quantity the stage has values of."""
+def _quantities(stage: pd.DataFrame) -> list[str]:
+    """Every quantity that the stage has values of."""
     numeric = stage.drop(columns=["stage", "epoch", "learning_rate"]).select_dtypes("number")
-    quantities = dict.fromkeys(
-        name.removeprefix("valid_") for name in numeric.dropna(axis=1, how="all")
-    )
+    columns = numeric.dropna(axis=1, how="all").columns
+    quantities = dict.fromkeys(name.removeprefix("valid_") for name in columns)
     if not quantities:
         raise ValueError("history has no numeric column besides epoch and learning rate.")
-    return [(stage, quantity) for quantity in quantities]
+    return list(quantities)
 
 
 def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
     looks = {
-        quantity: (DARK, "-", "o", "training"),
-        f"valid_{quantity}": (MIDDLE, "--", "s", "validation"),
+        quantity: (style.DARK, "-", "o", "training"),
+        f"valid_{quantity}": (style.MIDDLE, "--", "s", "validation"),
     }
     for column, (colour, line, marker, name) in looks.items():
         if column in stage and stage[column].notna().any():
@@ -67,8 +60,8 @@ def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
     changes = np.diff(stage["learning_rate"].to_numpy()) != 0
     for change in () if changes.all() else np.flatnonzero(changes):  # a cycle changes every epoch
         ax.axvline(stage["epoch"].iloc[change] + 0.5, color="0.4", linestyle=":", linewidth=1)
-    ax.set(xlabel="epoch", ylabel=named(quantity))
-    ax.set_title(named(str(stage["stage"].iloc[0])), fontsize=9)
+    ax.set(xlabel="epoch", ylabel=style.named(quantity))
+    ax.set_title(style.named(str(stage["stage"].iloc[0])), fontsize=9)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False, fontsize=8)
 
@@ -81,22 +74,22 @@ def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precisi
     Stages in which the metric is missing are left out.
     """
     needed = ["method", "pair_loss", "seed", "stage", "epoch", metric]
-    check_lacking(history, needed, "the runs' history lacks")
-    history = history.assign(line=line_names(history))
-    styles = looks(history["line"])  # of all lines, so that every metric draws them alike
+    style.check_columns(history, needed, "the epochs of the runs")
+    history = history.assign(line=style.line_names(history))
+    styles = style.looks(history["line"])  # of all lines, so that every metric draws them alike
     drawn = history.dropna(subset=metric)
-    check_lacking(drawn, needed, f"of {metric}, the runs' history lacks")
+    style.check_columns(drawn, needed, f"the epochs with {metric}")
     stages = [stage for stage in history["stage"].unique() if stage in set(drawn["stage"])]
-    figure, axes = panels(1, len(stages), (2.9 + 3.4 * len(stages), 4.2), sharey=True)
+    figure, axes = style.panels(1, len(stages), (2.9 + 3.4 * len(stages), 4.2), sharey=True)
     for ax, stage in zip(axes[0], stages, strict=True):
         for line, curve in drawn[drawn["stage"] == stage].groupby("line", sort=False):
             _draw_range(ax, curve.groupby("epoch")[metric], styles[line])
-        ax.set(xlabel="epoch", title=named(stage))
+        ax.set(xlabel="epoch", title=style.named(stage))
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(color="0.92")
-    name = named(metric.removeprefix("valid_"))
+    name = style.named(metric.removeprefix("valid_"))
     axes[0, 0].set_ylabel(f"{name}, validation" if metric.startswith("valid_") else name)
-    keys = [key(line, **look) for line, look in styles.items() if line in set(drawn["line"])]
+    keys = [style.key(line, **look) for line, look in styles.items() if line in set(drawn["line"])]
     if drawn["seed"].nunique() > 1:
         keys.append(Patch(color="0.85", label="lowest to highest seed"))
     figure.legend(handles=keys, loc="outside right upper", frameon=False, handlelength=4)
@@ -104,7 +97,7 @@ def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precisi
 
 
 def _draw_range(ax: Axes, seeds: SeriesGroupBy, look: dict[str, Any]) -> None:
-    """The mean of each epoch's seeds as a line, with a marker now and then, and their range."""
+    """The mean over seeds in each epoch as a line, with about six markers, and their range."""
     mean = seeds.mean()
     every = max(1, len(mean) // 6)
     ax.fill_between(

@@ -1,42 +1,32 @@
-"""The areas under curves, from weights and from counts, and what all figures divide by."""
+"""Areas under curves from weights and counts, and small shared arithmetic."""
 
 from collections.abc import Iterator
 
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.stats import rankdata
-from sklearn.metrics import auc, average_precision_score, precision_recall_curve, roc_auc_score
 
 AREAS = ("roc_auc", "average_precision", "pr_auc_trapezoid")
-"""The exact areas of one tag: scikit-learn's `roc_auc_score`, `average_precision_score`, and `auc`
-of `precision_recall_curve`, the one that joins the curve's points by straight lines."""
+"""The exact areas of one tag: scikit-learn's `roc_auc_score` and `average_precision_score`, and
+`auc` of its `precision_recall_curve`, which joins the points of the curve by straight lines."""
 
 N_THRESHOLDS = 200
 """Thresholds of the micro areas: the default of Keras, used by both papers."""
 
 CHUNK = 128
-"""Resamples (or rows of a similarity matrix) held at once: bounds the memory, not the result."""
+"""Resamples, or rows of a similarity matrix, in memory at once; does not affect the result."""
 
 
-def exact_areas(carries: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """The areas of one tag by scikit-learn, NaN where they do not exist."""
-    areas = dict.fromkeys(AREAS, np.nan)
-    if carries.any() and not carries.all():
-        areas["roc_auc"] = float(roc_auc_score(carries, scores))
-    if carries.any():
-        precision, recall, _ = precision_recall_curve(carries, scores)
-        areas["average_precision"] = float(average_precision_score(carries, scores))
-        areas["pr_auc_trapezoid"] = float(auc(recall, precision))
-    return areas
+def curve_steps(carries: np.ndarray, scores: np.ndarray) -> csr_array:
+    """Sort the clips of one tag once: which step of its curves each belongs to.
 
+    Why not scikit-learn: it sorts anew for every resample, which takes 540 times as long.
 
-def steps_of(carries: np.ndarray, scores: np.ndarray) -> csr_array:
-    """Sort one tag once: its clips by the steps of its curves, (3 · step + 1, clip) 0/1.
-
-    Clips of equal score are said together, and a score that gains positives is a step: only there
-    do the curves gain area. Times the clips' weights, the rows are, a third each and from the
-    highest step down, the positives gained, the negatives tied with them and the negatives passed
-    since the step before; the last row is the negatives below all steps.
+    Clips with equal scores pass a threshold together. A distinct score with positives is a step,
+    for only there do the areas grow. The result is a (3 · step + 1, clip) 0/1 matrix; times the
+    clips' weights its rows are, a third each and from the highest step down, the positives of the
+    step, the negatives with the same score, and the negatives since the step before. The last row
+    holds the negatives below all steps.
     """
     order = np.argsort(scores)[::-1]
     ranked, hit = scores[order], carries[order]
@@ -56,32 +46,30 @@ def weighted_areas(weights: np.ndarray, steps: csr_array) -> np.ndarray:
     alarms = passed + tied
     hits, false_alarms = np.cumsum(gained, axis=0), np.cumsum(alarms, axis=0)
     n_positive, n_negative = gained.sum(axis=0), alarms.sum(axis=0) + counts[-1]
-    # A step's positives beat the negatives below them and tie with half of those in the step.
+    # The positives of a step beat the negatives below them and tie with half of those beside them.
     beaten = (gained * (n_negative - false_alarms + tied / 2)).sum(axis=0)
     precision = ratio(hits, hits + false_alarms)
     hits_before = hits - gained
-    # The curve begins at precision 1, where nothing is said.
+    # The curve begins at precision 1, where nothing is predicted.
     before = ratio(hits_before, hits_before + false_alarms - tied, empty=1.0)
-    precise, sloped = (gained * precision).sum(axis=0), (gained * before).sum(axis=0)
+    stepped, sloped = (gained * precision).sum(axis=0), (gained * before).sum(axis=0)
     return np.stack(
         [
             ratio(beaten, n_positive * n_negative, empty=np.nan),
-            ratio(precise, n_positive, empty=np.nan),
-            ratio((precise + sloped) / 2, n_positive, empty=np.nan),
+            ratio(stepped, n_positive, empty=np.nan),
+            ratio((stepped + sloped) / 2, n_positive, empty=np.nan),
         ]
     )
 
 
-def places_filled(
-    relevant: np.ndarray, scores: np.ndarray, weights: np.ndarray, k: int
-) -> np.ndarray:
-    """How much of the first `k` places relevant clips fill, (resample,), by (clip, resample)
-    weights; clips of equal score fill what is left for them in equal parts."""
+def hits_at_k(relevant: np.ndarray, scores: np.ndarray, weights: np.ndarray, k: int) -> np.ndarray:
+    """How many of the first `k` places hold relevant clips, (resample,), by (clip, resample)
+    weights; clips with equal scores share the places left for them in equal parts."""
     order = np.argsort(-scores, kind="stable")
-    looked_at = k
-    while looked_at < len(order) and weights[order[:looked_at]].sum(axis=0).min() < k:
-        looked_at *= 2
-    tied = np.searchsorted(-scores[order], -scores[order[:looked_at][-1]], side="right")
+    n_read = k
+    while n_read < len(order) and weights[order[:n_read]].sum(axis=0).min() < k:
+        n_read *= 2
+    tied = np.searchsorted(-scores[order], -scores[order[:n_read][-1]], side="right")
     first = order[:tied]
     level = np.flatnonzero(np.diff(scores[first], prepend=np.inf))
     size = np.add.reduceat(weights[first], level, axis=0)  # (level, resample)
@@ -90,21 +78,20 @@ def places_filled(
     return (places * ratio(hits, size)).sum(axis=0)
 
 
-def bucket_counts(labels: np.ndarray, window_scores: np.ndarray) -> np.ndarray:
-    """Count (2, clip, threshold) positive and negative cells between a threshold and the next.
+def bucket_counts(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Count, for each row of (row, cell) labels and scores, the positive and the negative cells
+    between one threshold and the next: (2, row, threshold).
 
     Keras counts a score above i/199 (never at it) as predicted at threshold i, and decides so in
     float32; threshold 0 takes every cell and threshold 1 none.
     """
-    n_clips, top = len(labels), np.float32(N_THRESHOLDS - 1)
-    bucket = np.ceil(window_scores.astype(np.float32) * top).astype(np.int64) - 1
-    cell = np.maximum(bucket, 0) + N_THRESHOLDS * np.arange(n_clips)[:, None, None]
-    carried = np.broadcast_to(labels[:, None], cell.shape)
+    n_rows, top = len(labels), np.float32(N_THRESHOLDS - 1)
+    bucket = np.ceil(scores.astype(np.float32) * top).astype(np.int64) - 1
+    cell = np.maximum(bucket, 0) + N_THRESHOLDS * np.arange(n_rows)[:, None]
     counts = [
-        np.bincount(cell[chosen], minlength=n_clips * N_THRESHOLDS)
-        for chosen in (carried, ~carried)
+        np.bincount(cell[chosen], minlength=n_rows * N_THRESHOLDS) for chosen in (labels, ~labels)
     ]
-    return np.reshape(counts, (2, n_clips, N_THRESHOLDS))
+    return np.reshape(counts, (2, n_rows, N_THRESHOLDS)).astype(np.float64)
 
 
 def threshold_areas(positive: np.ndarray, negative: np.ndarray) -> dict[str, np.ndarray]:
@@ -122,22 +109,23 @@ def threshold_areas(positive: np.ndarray, negative: np.ndarray) -> dict[str, np.
     slope = ratio(gained, here - after)
     intercept = true_pos[:, 1:] - slope * after
     growth = np.log(ratio(here, after, empty=1.0))
-    precise = (slope * (gained + intercept * growth)).sum(axis=1)
+    pr = (slope * (gained + intercept * growth)).sum(axis=1)
     return {
         "roc_auc": ratio(roc, n_positive * n_negative, empty=np.nan),
-        "pr_auc": ratio(precise, n_positive, empty=np.nan),
+        "pr_auc": ratio(pr, n_positive, empty=np.nan),
     }
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's, along the last axis; 0 where either is constant and so has no order."""
+    """Spearman's, row by row along the last axis (`scipy.stats.spearmanr` has no such form); 0
+    where either is constant and so has no order."""
     x, y = (rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2 for values in (x, y))
     norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
     return ratio((x * y).sum(axis=-1), norm)
 
 
 def unit_rows(points: np.ndarray) -> np.ndarray:
-    """Rows at length 1; a zero row stays zero and so has cosine 0 with everything."""
+    """Rows scaled to length 1; a zero row stays zero and so has cosine 0 with everything."""
     return ratio(points, np.linalg.norm(points, axis=1, keepdims=True))
 
 
@@ -145,6 +133,11 @@ def ratio(above: np.ndarray, below: np.ndarray, empty: float = 0.0) -> np.ndarra
     """`above / below` in float64, and `empty` where `below` is 0."""
     above, below = np.broadcast_arrays(above, below)
     return np.divide(above, below, out=np.full(above.shape, empty), where=below != 0)
+
+
+def known_mean(values: np.ndarray) -> np.ndarray:
+    """(resample, tag) → (resample,) means of the values that are not NaN; NaN where all are."""
+    return ratio(np.nansum(values, axis=1), (~np.isnan(values)).sum(axis=1), empty=np.nan)
 
 
 def chunks(rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,4 +1,11 @@
-"""One run's scores against the labels: both protocols, each tag, and decisions."""
+"""Scores against labels: both protocols, each tag, and decisions.
+
+`labels` are (clip, tag) 0/1 and `scores` (clip, tag), or (clip, window, tag) where a function says
+so. Optional `weights` (resample, clip) say how often each clip counts in each bootstrap resample
+(`clip_weights`): the result is then an array with one value a resample, NaN where nothing can be
+scored. Without them every clip counts once and the result is a float. Shapes that do not match,
+labels other than 0 and 1, scores that are not finite and negative weights raise `ValueError`.
+"""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -6,293 +13,223 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from jetatag.metrics._arithmetic import AREAS, bucket_counts, exact_areas, threshold_areas
-from jetatag.metrics._checks import (
-    check_named,
-    check_probabilities,
-    checked,
-    checked_labels,
+from jetatag.metrics._arithmetic import (
+    AREAS,
+    bucket_counts,
+    chunks,
+    curve_steps,
+    hits_at_k,
+    known_mean,
+    ratio,
+    threshold_areas,
+    weighted_areas,
 )
-from jetatag.metrics.resampling import weighted_accuracy, weighted_f1_instance
+from jetatag.metrics._checks import check_labels, check_scores, check_tag_names, check_weights
 
 
-def micro_window(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """Return the areas under the ROC and PR curves of all (row, tag) cells, at 200 thresholds.
+def micro_window(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
+) -> dict[str, float] | dict[str, np.ndarray]:
+    """Return the areas under the ROC and PR curves of all (window, tag) cells, at 200 thresholds.
 
-    The protocol of Lee & Cho 2021: rows are single windows, and the areas are those of
+    The protocol of Lee & Cho 2021: every window is scored alone, and the areas are those of
     `tf.keras.metrics.AUC` with its defaults: thresholds 0, 1/199, …, 1, trapezoids for ROC and
     the interpolation of Davis & Goadrich 2006 for PR. Scores below 1/199 all fall into one
     bucket, so the areas of an unconfident model are far below the exact ones.
 
     Parameters
     ----------
-    labels : (row, tag) 0/1
-    scores : (row, tag) probabilities in [0, 1]
+    labels : (clip, tag) 0/1
+    scores : (clip, window, tag) probabilities in [0, 1], or (row, tag) with one row a window
+    weights : (resample, clip), optional
 
     Returns
     -------
-    `{"roc_auc": …, "pr_auc": …}`, both in [0, 1].
-
-    Raises
-    ------
-    ValueError
-        On shapes that differ, labels other than 0 and 1, scores outside [0, 1], or cells of one
-        class only.
+    `{"roc_auc": …, "pr_auc": …}`, both in [0, 1]. Without weights, cells of one class only raise
+    `ValueError`.
     """
-    labels, scores = checked(labels, scores)
-    check_probabilities(scores)
-    if labels.all() or not labels.any():
+    labels, scores = check_scores(labels, scores, windows=True, probs=True)
+    if scores.ndim == 3:
+        labels = np.broadcast_to(labels[:, None], scores.shape)
+    n_rows = 1 if weights is None else len(labels)
+    positive, negative = bucket_counts(labels.reshape(n_rows, -1), scores.reshape(n_rows, -1))
+    once = check_weights(weights, n_rows)
+    areas = threshold_areas(once @ positive, once @ negative)
+    if weights is not None:
+        return areas
+    if np.isnan(areas["roc_auc"][0]):
         raise ValueError("labels hold one class only: the areas need positive and negative cells.")
-    positive, negative = bucket_counts(labels.reshape(1, -1), scores.reshape(1, 1, -1))
-    return {name: float(area[0]) for name, area in threshold_areas(positive, negative).items()}
+    return {name: float(values[0]) for name, values in areas.items()}
 
 
-def macro_clip(labels: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-    """Return the means over tags of scikit-learn's ROC area and both its PR areas.
+def macro_clip(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
+) -> dict[str, float] | dict[str, np.ndarray]:
+    """Return the means over tags of scikit-learn's ROC area and of both its PR areas.
 
     The field's protocol (Won et al. 2020): rows are clips, scores the mean over a clip's windows.
     Average precision sums the precision at each gain of recall; `pr_auc_trapezoid` joins the
-    curve's points by lines, as `auc` of `precision_recall_curve`, which flatters. Tags without
-    positives cannot be scored and are left out of all means; tags without negatives are left out
-    of the mean ROC area. A warning says how many; `per_tag` says which.
+    points of the curve by lines, as `auc` of `precision_recall_curve`, and is too optimistic. Tags
+    without positives are left out of all means, tags without negatives of the mean ROC area.
 
     Parameters
     ----------
-    labels : (row, tag) 0/1
-    scores : (row, tag), any finite numbers that rank
+    labels : (clip, tag) 0/1
+    scores : (clip, tag), any finite numbers that rank
+    weights : (resample, clip), optional
 
     Returns
     -------
-    `{"roc_auc": …, "average_precision": …, "pr_auc_trapezoid": …, "n_tags_scored": …}`: floats,
-    never NaN; the last is the number of tags in the means of the PR areas.
-
-    Raises
-    ------
-    ValueError
-        On shapes that differ, labels other than 0 and 1, scores that are not finite, or when no
-        tag can be scored.
+    `{"roc_auc": …, "average_precision": …, "pr_auc_trapezoid": …}`, and without weights
+    `n_tags_scored`, the number of tags in the means of the PR areas. Without weights a warning
+    says how many tags are left out, and no tag that can be scored raises `ValueError`.
     """
-    labels, scores = checked(labels, scores)
-    table = per_tag(labels, scores, range(labels.shape[1]))
-    means = _mean_over_tags(table)
-    n_left_out = int(table["roc_auc"].isna().sum())
-    if n_left_out:
+    areas = tag_areas(labels, scores, weights)
+    means = {name: known_mean(values) for name, values in areas.items()}
+    if weights is not None:
+        return means
+    if np.isnan(means["roc_auc"][0]):
+        raise ValueError("no tag has both positive and negative rows: test on more labelled clips.")
+    left_out = np.isnan(areas["roc_auc"][0])
+    if left_out.any():
         warnings.warn(
-            f"{n_left_out} of {len(table)} tags lack positive or negative rows "
-            "and were left out of the mean; metrics.per_tag names them.",
+            f"{left_out.sum()} of {len(left_out)} tags lack positive or negative rows and were "
+            "left out of the mean; metrics.per_tag names them.",
             stacklevel=2,
         )
-    return means
+    n_scored = float((~np.isnan(areas["average_precision"][0])).sum())
+    return {**{name: float(mean[0]) for name, mean in means.items()}, "n_tags_scored": n_scored}
+
+
+def tag_areas(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Return the areas of `macro_clip` for each tag, (resample, tag) float64 each.
+
+    They equal scikit-learn's with `sample_weight`, ties included. NaN where the resample leaves
+    the tag no positives (for ROC: or no negatives). Without weights there is one row.
+    """
+    labels, scores = check_scores(labels, scores)
+    weights = check_weights(weights, len(labels))
+    tags = [curve_steps(*column) for column in zip(labels.T, scores.T, strict=True)]
+    areas = []  # of a chunk, each (area, resample, tag)
+    for part in chunks(weights):
+        part = np.ascontiguousarray(part.T, dtype=np.float64)
+        areas.append(np.stack([weighted_areas(part, steps) for steps in tags], axis=-1))
+    return dict(zip(AREAS, np.concatenate(areas, axis=1), strict=True))
 
 
 def per_tag(labels: np.ndarray, scores: np.ndarray, tags: Sequence) -> pd.DataFrame:
-    """Return one row a tag: `tag`, `n_positive`, and the areas of `macro_clip`.
-
-    Areas are scikit-learn's. All are missing (NaN) for a tag without positives, the ROC area also
-    for a tag without negatives.
-
-    Parameters
-    ----------
-    labels : (row, tag) 0/1
-    scores : (row, tag), any finite numbers that rank
-    tags : names of the columns, in order
-
-    Raises
-    ------
-    ValueError
-        As `macro_clip`, and when the number of names is not the number of columns.
-    """
-    labels, scores = checked(labels, scores)
-    check_named(tags, labels)
-    rows = [
-        {"tag": tag, "n_positive": int(carries.sum()), **exact_areas(carries, ranks)}
-        for tag, carries, ranks in zip(tags, labels.T, scores.T, strict=True)
-    ]
-    return pd.DataFrame(rows)
-
-
-def _mean_over_tags(table: pd.DataFrame) -> dict[str, float]:
-    """The dict of `macro_clip` from a table of `per_tag`."""
-    areas = table[list(AREAS)]
-    if areas.isna().all().any():
-        raise ValueError("no tag has both positive and negative rows: test on more labelled clips.")
-    n_scored = float(areas["average_precision"].count())
-    return {**{name: float(area) for name, area in areas.mean().items()}, "n_tags_scored": n_scored}
+    """Return one row a tag: `tag` from the names `tags`, `n_positive`, and the areas of
+    `macro_clip`, NaN where they do not exist."""
+    areas = {name: values[0] for name, values in tag_areas(labels, scores).items()}
+    labels = check_labels(labels)
+    check_tag_names(tags, labels)
+    return pd.DataFrame({"tag": tags, "n_positive": labels.sum(axis=0), **areas})
 
 
 # Decisions
 
 
-def accuracy(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Return the share of rows whose highest score is that of their class.
+def accuracy(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
+) -> float | np.ndarray:
+    """Return the share of windows, or rows, whose highest score is that of their class.
 
-    For multiclass tasks, as Lee & Cho 2021 report it for Speech Commands, where rows are single
-    windows. Of equal scores the first column counts as the highest.
-
-    Parameters
-    ----------
-    labels : (row, class) 0/1 with one 1 a row
-    scores : (row, class), any finite numbers that rank
-
-    Raises
-    ------
-    ValueError
-        On shapes that differ, scores that are not finite, or rows without exactly one class.
+    `labels` (clip, class) hold one 1 a row, `scores` are (clip, window, class) or (row, class). Lee
+    & Cho 2021 report it for the single windows of Speech Commands. Of equal scores the first
+    column counts as the highest.
     """
-    labels, scores = checked(labels, scores)
-    return float(weighted_accuracy(labels, scores[:, None], np.ones((1, len(labels))))[0])
+    labels, scores = check_scores(labels, scores, windows=True)
+    if not (labels.sum(axis=1) == 1).all():
+        raise ValueError("labels hold rows without exactly one class: accuracy is for multiclass.")
+    once = check_weights(weights, len(labels))
+    by_window = scores.reshape(len(labels), -1, labels.shape[1])
+    right = (by_window.argmax(axis=2) == labels.argmax(axis=1)[:, None]).mean(axis=1)
+    return _for_weights(ratio(once @ right, once.sum(axis=1), empty=np.nan), weights)
 
 
 def f1_as_coded(areas: Mapping[str, float]) -> float:
-    """Return the harmonic mean of `micro_window`'s two areas, which is no F-score.
+    """Return the harmonic mean of `micro_window`'s two areas, which is not an F-score.
 
     The authors' code of ATOSE (Applied Sciences 13(15) 9002) calls it F1 and reports it for
-    DCASE 2017; `f1_instance` is that challenge's own figure. `areas` holds `roc_auc` and
+    DCASE 2017; `f1_instance` is the measure of that challenge. `areas` holds `roc_auc` and
     `pr_auc`: numbers, or arrays of one shape.
     """
     roc_auc, pr_auc = areas["roc_auc"], areas["pr_auc"]
     return 2 * roc_auc * pr_auc / (roc_auc + pr_auc)
 
 
-def f1_instance(labels: np.ndarray, scores: np.ndarray, thresholds: np.ndarray) -> float:
+def f1_instance(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    thresholds: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> float | np.ndarray:
     """Return the F-score of all (clip, tag) decisions pooled: scikit-learn's `average="micro"`.
 
-    A tag is said of a clip whose score is at or above the tag's threshold. Hits, false alarms and
+    A tag is predicted where the score is at or above the tag's threshold. Hits, false alarms and
     misses are summed over all clips and tags, then F = 2 hits / (2 hits + false alarms + misses).
     The evaluator of DCASE 2017 task 4 A (Mesaros et al. 2017) names this "micro average or
     instance based" and ranks by it; it is not the mean over clips of each clip's own F-score
-    (`average="samples"`). It is 0 where no tag is carried and none said.
+    (`average="samples"`). It is 0 where no tag is carried and none is predicted.
 
-    Parameters
-    ----------
-    labels : (clip, tag) 0/1
-    scores : (clip, tag), means over a clip's windows
-    thresholds : (tag,) from `choose_thresholds` on other clips, those of the validation split
-
-    Raises
-    ------
-    ValueError
-        On shapes that do not fit, labels other than 0 and 1, or numbers that are not finite.
+    `scores` are means over a clip's windows; `thresholds` (tag,) come from `choose_thresholds` on
+    other clips, those of the validation split.
     """
-    labels = checked_labels(labels)
-    return float(weighted_f1_instance(labels, scores, thresholds, np.ones((1, len(labels))))[0])
+    labels, scores = check_scores(labels, scores)
+    once, thresholds = check_weights(weights, len(labels)), np.asarray(thresholds)
+    if thresholds.shape != labels.shape[1:] or not np.isfinite(thresholds).all():
+        raise ValueError(
+            f"thresholds {thresholds.shape} must be one finite number for each of the "
+            f"{labels.shape[1]} tags: choose them with metrics.choose_thresholds."
+        )
+    predicted = scores >= thresholds
+    hits = (labels & predicted).sum(axis=1)
+    marks = labels.sum(axis=1) + predicted.sum(axis=1)
+    return _for_weights(ratio(2 * (once @ hits), once @ marks), weights)
 
 
 def choose_thresholds(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return for each tag the threshold that maximises the tag's own F-score on these rows.
+    """Return for each tag the threshold with the highest F-score on these rows, (tag,) float64.
 
-    Exact: every distinct score is tried. Of equally good thresholds it is the highest, which
-    says the tag least often. A tag without positives gets 0.5, for nothing speaks for another.
-    Give it the validation split, never the rows that are to be scored.
-
-    Parameters
-    ----------
-    labels : (row, tag) 0/1
-    scores : (row, tag), any finite numbers that rank
-
-    Returns
-    -------
-    (tag,) float64; a score at or above its tag's threshold says the tag.
-
-    Raises
-    ------
-    ValueError
-        On shapes that differ, labels other than 0 and 1, or scores that are not finite.
+    Every distinct score is tried. Of equally good thresholds it is the highest, which predicts the
+    tag least often; a tag without positives gets 0.5. Use the validation split, never the rows to
+    be scored.
     """
-    labels, scores = checked(labels, scores)
+    labels, scores = check_scores(labels, scores)
     order = np.argsort(-scores.astype(np.float64), axis=0)
     ranked = np.take_along_axis(scores, order, axis=0)
     hits = np.cumsum(np.take_along_axis(labels, order, axis=0), axis=0)
-    said = np.arange(1, len(labels) + 1)[:, None]
-    f1 = 2 * hits / (said + hits[-1])
-    f1[:-1][ranked[:-1] == ranked[1:]] = -1.0  # rows of equal score are said together
+    n_predicted = np.arange(1, len(labels) + 1)[:, None]
+    f1 = 2 * hits / (n_predicted + hits[-1])
+    f1[:-1][ranked[:-1] == ranked[1:]] = -1.0  # rows with equal scores pass a threshold together
     best = np.take_along_axis(ranked, f1.argmax(axis=0)[None], axis=0)[0]
     return np.where(labels.any(axis=0), best, 0.5).astype(np.float64)
 
 
-# Calibration
+def precision_at_k(
+    relevant: np.ndarray, scores: np.ndarray, k: int = 10, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the precision of each query in its first `k` ≥ 1 places, (query,) or (resample, query)
+    float64; NaN where no clip is relevant.
 
-
-def calibration(
-    labels: np.ndarray, probs: np.ndarray, tags: Sequence, n_bins: int = 10
-) -> pd.DataFrame:
-    """Return how far each tag's probabilities can be taken at their word.
-
-    The expected calibration error (Naeini et al. 2015; Guo et al. 2017) is the mean, over bins and
-    weighted by their rows, of |share of positives − mean probability|. Bins hold equally many
-    rows, equal probabilities together: most tags are rare, and of bins of equal width the lowest
-    would hold nearly all rows. A perfect tag's error is not 0 but what chance leaves in bins of
-    so few rows.
-
-    Parameters
-    ----------
-    labels : (row, tag) 0/1
-    probs : (row, tag) in [0, 1]
-    tags : names of the columns, in order
-    n_bins : bins a tag; fewer where probabilities are equal
-
-    Returns
-    -------
-    One row a tag: `tag`, `mean_prob`, `share_positive`, `calibration_error` (expected), `brier`
-    (mean squared error; Brier 1950).
-
-    Raises
-    ------
-    ValueError
-        On shapes that do not fit, labels other than 0 and 1, probabilities outside [0, 1], or
-        fewer than one bin.
+    `relevant` (clip, query) 0/1 says whether the clip answers the query, `scores` rank the clips.
+    A clip with weight 2 fills two places. Of clips tied at the last place as many places are
+    filled with their average relevance, which is the mean over all their orders; places that a
+    resample cannot fill count as misses.
     """
-    labels, probs = _checked_probs(labels, probs, n_bins)
-    check_named(tags, labels)
-    edges = np.quantile(probs, np.arange(1, n_bins) / n_bins, axis=0)
-    rows = []
-    for tag, carries, prob, inner in zip(tags, labels.T, probs.T, edges.T, strict=True):
-        mean_prob, share_positive, count = _reliability(carries, prob, inner).to_numpy().T
-        error = np.average(np.abs(share_positive - mean_prob), weights=count)
-        brier = ((prob - carries) ** 2).mean()
-        rows.append((tag, prob.mean(), carries.mean(), error, brier))
-    columns = ["tag", "mean_prob", "share_positive", "calibration_error", "brier"]
-    return pd.DataFrame(rows, columns=columns)
+    relevant, scores = check_scores(relevant, scores)
+    if k < 1:
+        raise ValueError(f"precision needs k of at least 1, not {k}.")
+    once = np.ascontiguousarray(check_weights(weights, len(relevant)).T, dtype=np.float64)
+    columns = zip(relevant.T, scores.T.astype(np.float64), strict=True)
+    hits = np.stack([hits_at_k(*column, once, k) for column in columns], axis=1)
+    return _for_weights(np.where(once.T @ relevant > 0, hits / k, np.nan), weights)
 
 
-def reliability(labels: np.ndarray, probs: np.ndarray, n_bins: int = 10) -> pd.DataFrame:
-    """Return the reliability curve of all (row, tag) cells pooled, for drawing.
-
-    Bins are of equal width, as in Guo et al. 2017, so that the curve reaches from 0 to 1;
-    `count` says which of its points stand on few cells, and empty bins are left out.
-
-    Parameters
-    ----------
-    labels, probs, n_bins : as `calibration`
-
-    Returns
-    -------
-    One row a bin, from low to high: `mean_prob`, `share_positive`, `count`.
-
-    Raises
-    ------
-    ValueError
-        As `calibration`.
-    """
-    labels, probs = _checked_probs(labels, probs, n_bins)
-    return _reliability(labels.ravel(), probs.ravel(), np.arange(1, n_bins) / n_bins)
-
-
-def _checked_probs(
-    labels: np.ndarray, probs: np.ndarray, n_bins: int
-) -> tuple[np.ndarray, np.ndarray]:
-    labels, probs = checked(labels, probs)
-    check_probabilities(probs)
-    if n_bins < 1:
-        raise ValueError(f"n_bins is {n_bins}: a curve needs at least one bin.")
-    return labels, probs.astype(np.float64)
-
-
-def _reliability(carries: np.ndarray, probs: np.ndarray, inner: np.ndarray) -> pd.DataFrame:
-    """The filled ones of the bins between `inner` edges; a probability at an edge lies below it."""
-    cells = pd.DataFrame({"prob": probs, "carries": carries})
-    bins = cells.groupby(np.searchsorted(inner, probs, side="left"))
-    curve = bins.agg(
-        mean_prob=("prob", "mean"), share_positive=("carries", "mean"), count=("prob", "size")
-    )
-    return curve.reset_index(drop=True)
+def _for_weights(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """The values of all resamples, or without weights the only one."""
+    if weights is not None:
+        return values
+    return values[0] if values.ndim > 1 else float(values[0])

@@ -1,0 +1,190 @@
+"""Long tables of results → what a reader needs: short tables of text, numbers, verdicts.
+
+A long table, of `results`, `spaces` or `gains`, has one row a value. Its `seed` is a number, "mean"
+over the seeds of a cell, or empty for baselines; `tag` is empty for the mean over tags; `minus` is
+the method subtracted, empty for scores. `where` chooses rows by column=value, or by column=[values]
+in the order wanted; columns and values that the table does not hold raise `ValueError`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jetatag.checks import check_known
+from jetatag.files import atomic
+
+KEYS = ("dataset", "extractor", "width", "method", "pair_loss", "labels", "minus", "space")
+KEYS += ("ranked_by", "tag", "covariate", "kind", "seed", "protocol", "metric")
+MINUS = " − "
+"""Between the names of two rankings of a search whose difference a row holds."""
+HEADLINES = {"macro_clip": ["average_precision", "roc_auc"], "micro_window": ["roc_auc", "pr_auc"]}
+"""The metrics of each protocol that are shown unless others are named."""
+BOUNDS = {"clip": ["low", "high"], "group": ["group_low", "group_high"]}
+
+
+def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFrame:
+    """Return the rows of a long table that a figure or a calculation needs, as numbers.
+
+    `rows` is "mean", over seeds, with the baselines; "seed", single runs; "score", both of them;
+    "difference", to a reference or between two rankings, in a column `difference`; or "tag".
+    """
+    minus, tag, seed, ranked_by = (
+        table.get(name, pd.Series("", table.index))
+        for name in ("minus", "tag", "seed", "ranked_by")
+    )
+    is_difference = (minus != "") | ranked_by.str.contains(MINUS)
+    is_score, is_seed = ~is_difference & (tag == ""), seed.str.isdigit()
+    masks = {
+        "mean": is_score & ~is_seed,
+        "seed": is_score & is_seed,
+        "score": is_score,
+        "difference": is_difference & ~is_seed,
+        "tag": tag != "",
+    }
+    check_known([rows], masks, "kind of rows")
+    chosen = table[masks[rows]]
+    if rows == "mean" and "space" in table:  # metrics of spaces without intervals have no means
+        keys = [name for name in KEYS if name in table and name != "seed"] + ["label_share"]
+        means = table[masks["seed"]].groupby(keys, as_index=False, sort=False)["value"].mean()
+        chosen = pd.concat([chosen, means.assign(seed="mean")]).drop_duplicates(keys)
+    if rows == "difference":
+        chosen = chosen.rename(columns={"value": "difference"})
+    return _narrow(chosen, where)
+
+
+def summary(
+    table: pd.DataFrame, columns: str = "metric", digits: int = 3, by: str = "clip", **where: Any
+) -> pd.DataFrame:
+    """Return the means over seeds as text, "0.372 [0.323, 0.423]", one row a cell.
+
+    Settings that are the same in all rows are left out.
+
+    Parameters
+    ----------
+    columns : the column of `table` whose values become columns, such as "kind" of query
+    digits : after the decimal point
+    by : 95 % intervals from resampling each "clip" or each "group"
+    where : `protocol` is "macro_clip" and `metric` that of `HEADLINES` unless others are named
+    """
+    return _as_text(select(table, "mean", **_with_headlines(table, where)), columns, digits, by)
+
+
+def differences(
+    table: pd.DataFrame, columns: str = "metric", digits: int = 3, by: str = "clip", **where: Any
+) -> pd.DataFrame:
+    """Return differences, paired over clips and seeds, as text: "+0.099 [+0.054, +0.143]".
+
+    Name the reference, `minus="no_je_linear"`, or let the columns be references,
+    `columns="minus", metric="average_precision"`. Of spaces these are rankings of a search minus
+    the classifier's; of trends, rank correlations of gains. Otherwise as `summary`.
+    """
+    chosen = select(table, "difference", **_with_headlines(table, where))
+    return _as_text(chosen, columns, digits, by)
+
+
+def by_tag(table: pd.DataFrame, metric: str = "average_precision", **where: Any) -> pd.DataFrame:
+    """Return one row a tag and one column a cell with the mean over seeds, highest mean first; of
+    `gains`, the differences."""
+    rows = select(table, "tag", **({"metric": metric} if "metric" in table else {}), **where)
+    keys = _varying(rows, "tag", "metric", "seed", "protocol")
+    value = "value" if "value" in rows else "difference"
+    wide = rows.groupby(["tag", *keys], sort=False)[value].mean().unstack(keys)
+    return wide.loc[wide.mean(axis=1).sort_values(ascending=False, kind="stable").index]
+
+
+def verdict(
+    rows: pd.DataFrame,
+    at_least: float = -np.inf,
+    at_most: float = np.inf,
+    digits: int = 3,
+    **where: Any,
+) -> str:
+    """Return whether an expectation held, such as "confirmed: -0.081 [-0.091, -0.070]".
+
+    "confirmed" where the whole interval lies between `at_least` and `at_most`, "refuted" where all
+    of it lies outside, "open" otherwise; a value without an interval counts as its own. `rows`, of
+    `select`, and `where` must leave exactly one row.
+    """
+    rows = _narrow(rows, where)
+    if len(rows) != 1:
+        differing = ", ".join(_varying(rows)[1:]) or "other columns"
+        raise ValueError(f"{len(rows)} rows for one verdict: choose one by {differing}.")
+    (text,), (low, high) = _texts(rows, digits, "clip"), rows[BOUNDS["clip"]].to_numpy(float)[0]
+    low, high = np.nan_to_num([low, high], nan=rows[_value(rows)].item())
+    if low >= at_least and high <= at_most:
+        return f"confirmed: {text}"
+    return f"{'refuted' if high < at_least or low > at_most else 'open'}: {text}"
+
+
+def gather_tables(parent: Path | str, name: str) -> pd.DataFrame:
+    """Return the tables `name`.parquet of every data set under `parent` as one; raises
+    `FileNotFoundError` where there is none."""
+    paths = sorted(Path(parent).glob(f"*/{name}.parquet"))
+    if not paths:
+        raise FileNotFoundError(f"no {name}.parquet under {parent}: run notebooks 04 and 05 first.")
+    return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+
+
+def write_table(table: pd.DataFrame, folder: Path | str, name: str) -> None:
+    """Write `table` as `name`.csv for people and `name`.parquet for programs, each atomically."""
+    with atomic(Path(folder) / f"{name}.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    with atomic(Path(folder) / f"{name}.parquet") as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def _narrow(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
+    check_known(where, table.columns, "column")
+    for name, wanted in where.items():
+        wanted = list(wanted) if isinstance(wanted, list | tuple) else [wanted]
+        held = table[name].unique().tolist()
+        check_known([str(one) for one in wanted if one not in held], map(str, held), name)
+        table = pd.concat([table[table[name] == one] for one in wanted])
+    return table
+
+
+def _with_headlines(table: pd.DataFrame, where: dict[str, Any]) -> dict[str, Any]:
+    if "protocol" not in table:
+        return where
+    where = {"protocol": "macro_clip", **where}
+    shown = [
+        metric for name in np.atleast_1d(where["protocol"]) for metric in HEADLINES.get(name, ())
+    ]
+    return {"protocol": where["protocol"], "metric": list(dict.fromkeys(shown)), **where}
+
+
+def _varying(rows: pd.DataFrame, *besides: str) -> list[str]:
+    """`method`, and the other keys in which the rows of runs differ."""
+    rows = rows[rows["extractor"] != ""] if (rows["extractor"] != "").any() else rows
+    keys = [name for name in KEYS if name in rows and name not in besides]
+    return [name for name in keys if name == "method" or rows[name].nunique() > 1]
+
+
+def _value(rows: pd.DataFrame) -> str:
+    return next(name for name in ("value", "difference", "correlation") if name in rows)
+
+
+def _texts(rows: pd.DataFrame, digits: int, by: str) -> list[str]:
+    check_known([by], BOUNDS, "interval")
+    form = f"{'' if _value(rows) == 'value' else '+'}.{digits}f"
+    return [
+        f"{value:{form}}" if np.isnan(low) else f"{value:{form}} [{low:{form}}, {high:{form}}]"
+        for value, low, high in rows[[_value(rows), *BOUNDS[by]]].to_numpy(float)
+    ]
+
+
+def _as_text(rows: pd.DataFrame, columns: str, digits: int, by: str) -> pd.DataFrame:
+    if columns == "metric" and "covariate" in rows:
+        columns = "covariate"
+    labels = [f"{100 * share:g} %" for share in rows["label_share"]]
+    rows = rows.assign(text=_texts(rows, digits, by), labels=labels)
+    columns = "labels" if columns == "label_share" else columns
+    check_known([columns], rows.columns, "column")
+    keys = _varying(rows, columns)
+    rows = rows.replace({"extractor": {"": "–"}})
+    first = [name for name in ("dataset", "extractor") if name in keys]
+    rows = rows.sort_values(first, kind="stable") if first else rows
+    return rows.set_index([*keys, columns])["text"].unstack(columns, sort=False).fillna("")

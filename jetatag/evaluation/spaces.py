@@ -1,0 +1,118 @@
+"""Saved embeddings of many runs → the table of what their spaces know of the tags."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics.pairwise import cosine_similarity
+from tqdm import tqdm
+
+from jetatag import metrics
+from jetatag.evaluation.reading import MINUS
+from jetatag.evaluation.results import Cell, cell_of, with_cell, within_bounds
+from jetatag.metrics.queries import answers, classifier_scores, kinds
+from jetatag.training.runs import Run
+
+VECTORS = ("h", "z_audio", "z_tag")
+"""The kinds of vector that every clip has, the last two with joint embedding only."""
+ENCODED, ANSWERING, CLASSIFIER = "encoded set", "answering clips", "classifier"
+"""What ranks clips for a query: its tags encoded as one set, the mean tag vector of the training
+clips that answer it, or the classifier's probabilities (`predict.query_vectors`)."""
+NEIGHBOURS = 10
+"""Nearest neighbours whose tags are compared, and first places of a search that are counted."""
+
+
+def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.DataFrame:
+    """Return what the vectors of each run know of the tags.
+
+    A long table with the columns of `Cell`, `seed`, `space`, `metric`, `value`, 95 % intervals as
+    in `results`, and for searches `kind` (of query) and `ranked_by`. Of h, z_audio and z_tag: the
+    agreement of nearest neighbours and the effective rank. Of the shared space: its gap, the share
+    of z_tag's energy in its mean, and `metrics.tag_semantics`. For every kind of query: the mean
+    average precision and the precision at 10 of ranking by both kinds of query vector, by the
+    classifier and at random, and the first two minus the classifier's. Agreement and searches have
+    intervals, and rows of the mean over a cell's seeds, whose intervals also resample the seeds.
+    """
+    saved = (run.read_arrays("embeddings.npz") for run in runs)
+    queries = next((space["queries"] for space in saved if "queries" in space), None)
+    resampled: dict[Cell, list[pd.DataFrame]] = {}
+    tables = []
+    for run in tqdm(runs, "spaces", unit="run"):
+        space, cell = run.read_arrays("embeddings.npz"), cell_of(run)
+        options = {"n_resamples": n_resamples, "seed": seed, "groups": space.get("groups")}
+        own = _resampled_space(run, space, queries, options)
+        resampled.setdefault(cell, []).append(own)
+        for table in (_without_intervals(space), metrics.mean_table([own])):
+            tables.append(with_cell(table, cell, run.config.seed))
+    tables += [with_cell(metrics.mean_table(own, seed), cell) for cell, own in resampled.items()]
+    columns = [*Cell._fields, "seed", "space", "kind", "ranked_by", "metric", "value"]
+    table = pd.concat(tables, ignore_index=True).reindex(columns=[*columns, *metrics.BOUNDS])
+    table = table.fillna({"space": "", "kind": "", "ranked_by": ""})
+    return within_bounds(table, ~table["ranked_by"].str.contains(MINUS))
+
+
+def _without_intervals(space: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Effective ranks, and how audio and tags lie in the shared space."""
+    rows = [(n, "effective_rank", metrics.effective_rank(space[n])) for n in VECTORS if n in space]
+    if "z_tag" in space:
+        values = metrics.gap(space["z_audio"], space["z_tag"], space["labels"])
+        values["mean_energy"] = metrics.mean_energy(space["z_tag"])
+        tags = space["z_single"], space["tag_correlation"]
+        values["tag_semantics"] = metrics.tag_semantics(*tags)
+        rows += [("shared", metric, value) for metric, value in values.items()]
+    return pd.DataFrame(rows, columns=["space", "metric", "value"])
+
+
+def _resampled_space(
+    run: Run,
+    space: Mapping[str, np.ndarray],
+    queries: np.ndarray | None,
+    options: Mapping[str, Any],
+) -> pd.DataFrame:
+    """Agreement of neighbours and searches of a run as a resampled table with columns (space, kind,
+    ranked_by, metric)."""
+    labels, by_clip = space["labels"], {}
+    k = min(NEIGHBOURS, int(labels.any(axis=1).sum()) - 1)
+    for name in VECTORS:
+        if name in space:
+            near = metrics.neighbour_agreement(space[name], labels, k)
+            by_clip[name, "", "", "neighbour_agreement"] = near["agreement"]
+            by_clip[name, "", "", "chance_agreement"] = near["chance"]
+    table = metrics.resampled_means(by_clip, **options)
+    if queries is not None:
+        probs = run.read_arrays("scores.npz")["probs"].mean(1)
+        table = table.join(pd.concat({"shared": _searches(space, probs, queries, options)}, axis=1))
+    return table.rename_axis(columns=["space", "kind", "ranked_by", "metric"])
+
+
+def _searches(
+    space: Mapping[str, np.ndarray],
+    probs: np.ndarray,
+    queries: np.ndarray,
+    options: Mapping[str, Any],
+) -> pd.DataFrame:
+    """`metrics.resampled_searches` of every kind of query, ranked by each kind of query vector, by
+    the classifier's probabilities (clip, tag) and at random, and the vectors' minus the
+    classifier's. Queries that no clip answers are left out."""
+    relevant = answers(space["labels"], queries)
+    rankings = {CLASSIFIER: classifier_scores(probs, queries), **_cosines(space)}
+    k = min(NEIGHBOURS, len(relevant))
+    found = metrics.resampled_searches(relevant, rankings, kinds(queries), **options, k=k)
+    for kind, by, metric in found:
+        if by in (ENCODED, ANSWERING):
+            difference = found[kind, by, metric] - found[kind, CLASSIFIER, metric]
+            found[kind, f"{by}{MINUS}{CLASSIFIER}", metric] = difference
+    return found
+
+
+def _cosines(space: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Kind of query vector → cosine of every clip with every query, (clip, query), after the centre
+    of the kind is subtracted: 0 for encoded sets, the mean of z_tag for answering clips."""
+    cosines = {}
+    for z_query, centre in (("z_query", "z_centre"), ("z_other", "z_other_centre")):
+        if z_query in space:
+            kind = ANSWERING if space[centre].any() else ENCODED
+            centred = (space[name] - space[centre] for name in ("z_audio", z_query))
+            cosines[kind] = cosine_similarity(*centred)
+    return cosines

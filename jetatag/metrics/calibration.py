@@ -1,0 +1,66 @@
+"""How far probabilities can be trusted."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from jetatag.metrics._checks import check_scores, check_tag_names
+
+
+def calibration(
+    labels: np.ndarray, probs: np.ndarray, tags: Sequence, n_bins: int = 10
+) -> pd.DataFrame:
+    """Return the calibration of each tag's probabilities.
+
+    The expected calibration error (Naeini et al. 2015; Guo et al. 2017) is the mean, over bins and
+    weighted by their rows, of |share of positives − mean probability|. Bins hold equally many
+    rows, equal probabilities together: most tags are rare, and of bins of equal width the lowest
+    would hold nearly all rows. With few rows a bin, the error of a perfect model is above 0.
+
+    `labels` are (row, tag) 0/1, `probs` (row, tag) in [0, 1], `tags` the names of the columns;
+    anything else, and fewer than one bin, raises `ValueError`. Returns one row a tag: `tag`,
+    `mean_prob`, `share_positive`, `calibration_error` (expected), `brier` (mean squared error;
+    Brier 1950).
+    """
+    labels, probs = _check_probs(labels, probs, n_bins)
+    check_tag_names(tags, labels)
+    edges = np.quantile(probs, np.arange(1, n_bins) / n_bins, axis=0)
+    rows = []
+    for tag, carries, prob, inner in zip(tags, labels.T, probs.T, edges.T, strict=True):
+        mean_prob, share_positive, count = _curve(carries, prob, inner).to_numpy().T
+        error = np.average(np.abs(share_positive - mean_prob), weights=count)
+        brier = ((prob - carries) ** 2).mean()
+        rows.append((tag, prob.mean(), carries.mean(), error, brier))
+    columns = ["tag", "mean_prob", "share_positive", "calibration_error", "brier"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def reliability(labels: np.ndarray, probs: np.ndarray, n_bins: int = 10) -> pd.DataFrame:
+    """Return the reliability curve of all (row, tag) cells pooled, for drawing.
+
+    One row a bin, from low to high: `mean_prob`, `share_positive`, `count`. Bins are of equal
+    width, as in Guo et al. 2017; empty ones are left out. scikit-learn's `calibration_curve` gives
+    the same without the counts, which say how many cells each point stands for.
+    """
+    labels, probs = _check_probs(labels, probs, n_bins)
+    return _curve(labels.ravel(), probs.ravel(), np.arange(1, n_bins) / n_bins)
+
+
+def _check_probs(
+    labels: np.ndarray, probs: np.ndarray, n_bins: int
+) -> tuple[np.ndarray, np.ndarray]:
+    labels, probs = check_scores(labels, probs, probs=True)
+    if n_bins < 1:
+        raise ValueError(f"n_bins is {n_bins}: a curve needs at least one bin.")
+    return labels, probs.astype(np.float64)
+
+
+def _curve(carries: np.ndarray, probs: np.ndarray, inner: np.ndarray) -> pd.DataFrame:
+    """The non-empty bins between `inner` edges; a probability at an edge belongs to the lower."""
+    cells = pd.DataFrame({"prob": probs, "carries": carries})
+    bins = cells.groupby(np.searchsorted(inner, probs, side="left"))
+    curve = bins.agg(
+        mean_prob=("prob", "mean"), share_positive=("carries", "mean"), count=("prob", "size")
+    )
+    return curve.reset_index(drop=True)
