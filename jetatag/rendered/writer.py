@@ -169,10 +169,10 @@ def _artist(seed: int, artist: int) -> tuple[dict[str, int], mix.Mix]:
 def render(clip: Clip, seed: int) -> tuple[np.ndarray, int]:
     """Compose, render and mix one clip: mono float32 (n_samples,) and its sample rate in Hz."""
     rng = np.random.default_rng([seed, 2, clip.clip_id])
-    programs, mix = _artist(seed, clip.artist)
+    programs, sound = _artist(seed, clip.artist)
     score = composer.arrange(clip.tags, rng)
     midi = composer.compose(score, programs, clip.duration_s + mix.LEAD_IN_S, rng)
-    return mix.record(midi, mix, clip.duration_s, score.dynamic, rng), mix.sample_rate
+    return mix.record(midi, sound, clip.duration_s, score.dynamic, rng), sound.sample_rate
 
 
 def _write_clip(clip: Clip, root: Path, seed: int) -> None:
