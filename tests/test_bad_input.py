@@ -15,7 +15,7 @@ import soundfile
 from layouts import RATE, TAGS, noisy_tone, write_mtat, write_tsv
 
 from jetatag.data import DataWarning, Index, mtat, store
-from jetatag.data._tables import CONTRADICTED, SAME_ID, TWICE
+from jetatag.data.tables import CONTRADICTION, DUPLICATE, SAME_ID
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
 README = Path(__file__).parents[1] / "README.md"
@@ -253,11 +253,11 @@ BAD_TABLES = {
     ),
     "the same row twice": (
         lambda t: added(t, row(t, 1)),
-        f"left out: {TWICE}",
+        f"left out: {DUPLICATE}",
     ),
     "the same file with other labels": (
         other_labels,
-        f"left out: {CONTRADICTED}",
+        f"left out: {CONTRADICTION}",
     ),
     "one id for two files": (
         lambda t: with_path(t, "0/another.mp3", clip_id=2),

@@ -12,7 +12,7 @@ from layouts import RATE, noisy_tone
 from jetatag import config
 from jetatag import data as datasets
 from jetatag.data import DataWarning, folder
-from jetatag.data._tables import TWICE, TWO_GROUPS
+from jetatag.data.tables import DUPLICATE, TWO_GROUPS
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
 
@@ -201,7 +201,7 @@ def test_rows_that_give_a_file_two_groups_are_left_out(tmp_path):
     ]
     reasons = index.left_out.groupby("path").reason.agg(list)
     assert reasons["two.mp3"] == [TWO_GROUPS] * 2
-    assert all(reasons[path] == [TWICE] for path in ("one.mp3", "same.mp3", "none.mp3"))
+    assert all(reasons[path] == [DUPLICATE] for path in ("one.mp3", "same.mp3", "none.mp3"))
 
 
 def test_split_names_are_understood(tmp_path):
