@@ -17,8 +17,7 @@ from jetatag.data.splits import grouped_split
 from jetatag.data.tables import drop_unusable, normalise_paths, read_user_table, shorten
 from jetatag.files import NOT_TEXT, NOT_UTF8, is_audio
 
-Tagged = tuple[pd.DataFrame, tuple[str, ...], np.ndarray]
-"""Clips with a reason to leave them out or "", tag names, and labels (clip, tag) uint8."""
+Labels = tuple[tuple[str, ...], np.ndarray]  # tags, and (clip, tag) uint8
 TASKS = ("multilabel", "multiclass")
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 SPLIT_NAMES = (
@@ -53,40 +52,40 @@ def load(
 ) -> Index:
     """Read `table`, or without one the class folders under `root`; no audio is opened.
 
-    `table`: a path relative to `root`, or absolute. Its paths are relative to `root`, in which all
-    audio must be. `tags`: the column of tags separated by `separator` (or of lists), or a list of
-    0/1 columns, or "*" for all other columns; `n_tags` keeps the most frequent (of a multiclass
-    set, only their clips). `split_column` (default "split" if present) holds `SPLIT_NAMES`; without
-    it, clips are split 8:1:1 at random by `seed`, tags stratified, with every `group_column`
-    (default "group" if present: artist, speaker, …) in one split. Columns clip_id and title are
-    kept. Without `table`, files are expected at root/<class>/…, or at root/<split>/<class>/… where
-    all folders have split names. `task`: "multilabel", the default for tables, or "multiclass"
-    (exactly one tag per clip), the default for folders.
+    `table`: a path relative to `root`, or absolute; the audio it names must be under `root`.
+    `tags`: the column of tags separated by `separator` (or of lists), or a list of 0/1 columns, or
+    "*" for all other columns. `n_tags`: how many to keep, by frequency (of a multiclass set, only
+    their clips stay). `split_column` (default: "split" if present) holds `SPLIT_NAMES`; without it,
+    clips are split 8:1:1 by `seed`, tags stratified, each `group_column` (default: "group" if
+    present; artist, speaker, …) in one split. Columns clip_id and title are kept. Without `table`,
+    files are root/<class>/…, or root/<split>/<class>/… where all folders have split names. `task`:
+    "multilabel" (default for tables) or "multiclass", exactly one tag per clip (for folders).
 
     Rows that cannot be used are listed in `left_out`; clips without tags stay in a multilabel set.
     Raises `FileNotFoundError` or `ValueError` for a missing or malformed table, unknown columns and
     splits, labels other than 0 and 1, and data without usable clips.
     """
-    root, source = Path(root), Path(root) / (table or "")
     check_known([] if task is None else [task], TASKS, "task")
     if n_tags is not None and n_tags < 1:
         raise ValueError(f"n_tags must be at least 1, not {n_tags}.")
     columns = (path_column, tags, split_column, group_column)
-    if table is None:
-        if columns != ("path", "tags", None, None):
-            raise ValueError(
-                "path_column, tags, split_column and group_column are columns of a table: give "
-                "`table`, or leave them out to use folders as classes."
-            )
-        clips, names, labels = read_classes(root)
+    root, source = Path(root), Path(root, table or "")
+    if table is not None:
+        task = task or "multilabel"
+        clips, (names, labels) = read_clips(source, root, *columns, separator)
+    elif columns == ("path", "tags", None, None):
+        task = task or "multiclass"
+        clips, (names, labels) = read_classes(root)
     else:
-        clips, names, labels = read_clips(source, root, *columns, separator)
-    task = task or ("multiclass" if table is None else "multilabel")
+        raise ValueError(
+            "path_column, tags, split_column and group_column are columns of a table: give "
+            "`table`, or leave them out to use folders as classes."
+        )
     clips, labels, left_out = drop_unusable(clips, labels, _reasons(clips, labels, task))
     if clips.empty:
         raise ValueError(
             f"{source}: none of {len(left_out):,} rows can be used, the first because "
-            f"{left_out.reason.iloc[0]}: correct them."
+            f"{left_out.reason[0]}: correct them."
         )
     if table is None or _is_one_column(tags) or n_tags is not None:
         names, labels = most_frequent(names, labels, n_tags)
@@ -95,10 +94,9 @@ def load(
         clips, labels, dropped = drop_unusable(clips, labels, rare)
         left_out = pd.concat([left_out, dropped], ignore_index=True)
     if len(names) < (2 if task == "multiclass" else 1):
-        needed = "two classes are" if task == "multiclass" else "one tag is"
+        needed = "a multiclass set needs two" if task == "multiclass" else "at least one is needed"
         raise ValueError(
-            f"{source} has {len(names)} tags, and at least {needed} needed: check `tags`, or give "
-            "a table of paths and tags."
+            f"{source} has {len(names)} tags, and {needed}: check `tags` or the table."
         )
     if "split" not in clips:
         # A clip without a group is named by its path, so that the order of rows does not matter.
@@ -107,16 +105,10 @@ def load(
     warn_about_tags(name, names, labels)
     for reason, count in left_out.reason.value_counts().items():
         warn(f"{name}: {count:,} rows are left out: {reason}.")
-    index = Index(
-        name=name,
-        audio_root=root,
-        vocabulary=Vocabulary(names, task),
-        table=clips[COLUMNS],
-        labels=labels,
-        left_out=left_out,
-        peak_normalise=peak_normalise,
+    vocabulary = Vocabulary(names, task)
+    return warn_about(
+        Index(name, root, vocabulary, clips[COLUMNS], labels, left_out, peak_normalise)
     )
-    return warn_about(index)
 
 
 def read_clips(
@@ -127,8 +119,9 @@ def read_clips(
     split_column: str | None,
     group_column: str | None,
     separator: str,
-) -> Tagged:
-    """The rows of a table as clips: clip_id, path, group, title, reason and, if given, split."""
+) -> tuple[pd.DataFrame, Labels]:
+    """A table's clips (clip_id, path, group, title, reason to leave it out or "", and perhaps
+    split) and labels."""
     named = [] if tags == ALL else [tags] if isinstance(tags, str) else list(dict.fromkeys(tags))
     required = [path_column, *named, *filter(None, (split_column, group_column))]
     optional = None if tags == ALL else ["split", "group", "clip_id", "title"]
@@ -142,41 +135,34 @@ def read_clips(
     clips["reason"] = np.where(clips.path.str.strip() == "", NO_PATH, "")
     if split_column in given:
         clips["split"] = read_splits(source, given[split_column])
-        different = clips[clips.split != ""].groupby("path").split.nunique()
-        reasons = [clips.reason != "", clips.path.map(different) > 1, clips.split == ""]
+        n_splits = clips.path.map(clips[clips.split != ""].groupby("path").split.nunique())
+        reasons = [clips.reason != "", n_splits > 1, clips.split == ""]
         clips["reason"] = np.select(reasons, [clips.reason, TWO_SPLITS, NO_SPLIT], "")
     if _is_one_column(tags):
-        return clips, *separated_labels(source, given[tags], separator)
-    others = {path_column, split_column, group_column, "clip_id", "title"}
-    if tags == ALL:
-        named = [column for column in given if column not in others]
-    return clips, *column_labels(source, given[named])
+        return clips, separated_labels(source, given[tags], separator)
+    used = {path_column, split_column, group_column, "clip_id", "title"}
+    named = [column for column in given if column not in used] if tags == ALL else named
+    return clips, column_labels(source, given[named])
 
 
 def read_splits(source: Path, column: pd.Series) -> pd.Series:
-    """train, valid or test by `SPLIT_NAMES`, in any case, "" for a blank cell; others raise
-    `ValueError`."""
+    """train, valid or test by `SPLIT_NAMES`, "" for a blank cell; others raise `ValueError`."""
     named = column.str.strip().str.lower()
     unknown = np.flatnonzero(~named.isin(["", *SPLIT_NAMES]))
     if len(unknown):
-        raise ValueError(
-            f"{source}: row {unknown[0] + 1} has the split {shorten(column.iloc[unknown[0]])}: "
-            f"call it one of {', '.join(SPLIT_NAMES)}."
-        )
+        row, split = unknown[0] + 1, shorten(column[unknown[0]])
+        names = ", ".join(SPLIT_NAMES)
+        raise ValueError(f"{source}: row {row} has the split {split}: call it one of {names}.")
     return named.map({"": "", **SPLIT_NAMES})
 
 
-def separated_labels(
-    source: Path, column: pd.Series, separator: str
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Tags and labels of a column of separated tags or lists; blanks around tags and empty tags are
-    dropped."""
+def separated_labels(source: Path, column: pd.Series, separator: str) -> Labels:
+    """Labels of a column of separated tags or lists; drops empty tags and blanks around tags."""
     if not separator:
         raise ValueError("separator is empty: give the sign between tags, such as ','.")
     lists = [cell if isinstance(cell, list) else cell.split(separator) for cell in column]
     text = "".join(cell for cell in column if isinstance(cell, str))
-    others = [sign for sign in ",;|" if sign in text and separator not in text]
-    if others:
+    if others := [sign for sign in ",;|" if sign in text and separator not in text]:
         warn(
             f"{source}: column {column.name!r} holds {others[0]!r} but never the separator "
             f"{separator!r}; if it separates tags, give separator={others[0]!r}."
@@ -184,8 +170,8 @@ def separated_labels(
     return encode(source, lists)
 
 
-def encode(source: Path, lists: list[list[str]]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Tags, sorted, and labels (clip, tag) uint8 of one list of tags per clip."""
+def encode(source: Path, lists: list[list[str]]) -> Labels:
+    """Labels of one list of tags per clip; the tags are sorted."""
     tags = pd.Series(lists, dtype=object).explode().dropna().str.strip()
     tags = tags[tags != ""]
     columns, names = pd.factorize(tags, sort=True)
@@ -199,9 +185,8 @@ def encode(source: Path, lists: list[list[str]]) -> tuple[tuple[str, ...], np.nd
     return tuple(names), labels
 
 
-def column_labels(source: Path, given: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray]:
-    """Tags and labels of one column per tag; a value other than 0, 1, true and false raises
-    `ValueError`."""
+def column_labels(source: Path, given: pd.DataFrame) -> Labels:
+    """Labels of one column per tag; raises `ValueError` for values but 0, 1, true and false."""
     if given.columns.empty:
         raise ValueError(f"{source} has no tag columns: name them in `tags`.")
     labels = np.empty(given.shape, np.uint8)
@@ -210,43 +195,40 @@ def column_labels(source: Path, given: pd.DataFrame) -> tuple[tuple[str, ...], n
         values = pd.to_numeric(text, errors="coerce")
         bad = np.flatnonzero(~values.isin([0, 1]))
         if len(bad):
+            value = shorten(given[tag][bad[0]])
             raise ValueError(
-                f"{source}: row {bad[0] + 1} has {shorten(given[tag].iloc[bad[0]])} in column "
-                f"{tag!r}, which is neither 0 nor 1: correct it, or name the tag columns in `tags`."
+                f"{source}: row {bad[0] + 1} has {value} in column {tag!r}, which is neither 0 nor "
+                "1: correct it, or name the tag columns in `tags`."
             )
         labels[:, number] = values
     return tuple(given), labels
 
 
-def most_frequent(
-    tags: tuple[str, ...], labels: np.ndarray, n_tags: int | None = None
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """The `n_tags` most frequent tags (None: all in use), ties in alphabetical order."""
+def most_frequent(tags: tuple[str, ...], labels: np.ndarray, n_tags: int | None) -> Labels:
+    """The `n_tags` most frequent tags (None: all that occur), ties in alphabetical order."""
     counts = labels.sum(axis=0, dtype=np.int64)
     order = sorted(np.flatnonzero(counts), key=lambda column: (-counts[column], tags[column]))
-    order = order[:n_tags]
-    return tuple(tags[column] for column in order), labels[:, order]
+    return tuple(tags[column] for column in order[:n_tags]), labels[:, order[:n_tags]]
 
 
-def read_classes(root: Path) -> Tagged:
-    """The audio files under `root` as clips, with their folder as the class."""
+def read_classes(root: Path) -> tuple[pd.DataFrame, Labels]:
+    """The audio files under `root` as clips as `read_clips` returns them; folders are classes."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root} does not exist: give the folder that holds the audio.")
     files, _ = files_under(root)
-    others = [path for path in files if not is_audio(path) and "/." not in f"/{path}"]
-    if others:
-        suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in others})
+    if others := [path for path in files if not is_audio(path) and "/." not in f"/{path}"]:
+        suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in others})[:5]
         warn(
-            f"{len(others):,} files under {root} are not named as audio and not used: "
-            f"{', '.join(suffixes[:5])}."
+            f"{len(others):,} files under {root} are not used, because they are not named as "
+            f"audio: {', '.join(suffixes)}."
         )
     clips = pd.DataFrame({"path": filter(is_audio, files), "reason": ""}, dtype=object)
     folders = clips.path.str.split("/").str[:-1]
     clips.loc[clips.path.str.contains(NOT_TEXT), "reason"] = NOT_UTF8
     clips.loc[("/" + clips.path).str.contains("/.", regex=False), "reason"] = HIDDEN
     tops = folders[(folders.str.len() > 0) & (clips.reason == "")].str[0].str.lower()
-    named_like_splits = len(tops) > 0 and tops.isin(SPLIT_NAMES).all()
-    depth = 1 if named_like_splits else 0
+    by_split = len(tops) > 0 and tops.isin(SPLIT_NAMES).all()
+    depth = 1 if by_split else 0
     clips.loc[(folders.str.len() <= depth) & (clips.reason == ""), "reason"] = NO_CLASS
     usable = clips.reason == ""
     if not usable.any():
@@ -254,27 +236,22 @@ def read_classes(root: Path) -> Tagged:
             f"{root} has no class folders with audio in them: put the files of each class into a "
             "folder, or give a table of paths and tags, such as table='tags.csv'."
         )
-    if named_like_splits:
+    if by_split:
         clips["split"] = folders.str[0].str.lower().map(SPLIT_NAMES).where(usable, "")
     clips = clips.assign(clip_id=clips.path, title=clips.path.map(_stem), group="")
     classes = folders.str[depth].where(usable, "")
-    return clips, *encode(root, [[name] for name in classes])
+    return clips, encode(root, [[name] for name in classes])
 
 
 def warn_about_tags(name: str, tags: Sequence[str], labels: np.ndarray) -> None:
-    """Warn about clips without tags, and about tags that differ only in case, spaces or Unicode
-    form."""
-    untagged = int((~labels.any(axis=1)).sum())
-    if untagged:
+    """Warn about clips without tags and tags that differ only in case, spaces or Unicode form."""
+    if untagged := int((~labels.any(axis=1)).sum()):
         warn(
             f"{name}: {untagged:,} of {len(labels):,} clips carry no tag and count as having none."
         )
-    spellings: dict[str, list[str]] = {}
-    for tag in tags:
-        plain = "".join(unicodedata.normalize("NFKC", tag).casefold().split())
-        spellings.setdefault(plain, []).append(tag)
-    several = [" and ".join(map(repr, same)) for same in spellings.values() if len(same) > 1]
-    if several:
+    plain = ["".join(unicodedata.normalize("NFKC", tag).casefold().split()) for tag in tags]
+    spellings = pd.Series(tags, dtype=object).map(repr).groupby(plain).agg(list)
+    if several := [" and ".join(same) for same in spellings if len(same) > 1]:
         warn(
             f"{name}: {len(several)} tags have several spellings ({', '.join(several[:5])}), which "
             "count as different tags: use one of them."
@@ -282,7 +259,7 @@ def warn_about_tags(name: str, tags: Sequence[str], labels: np.ndarray) -> None:
 
 
 def _reasons(clips: pd.DataFrame, labels: np.ndarray, task: str) -> np.ndarray:
-    """Why to leave out each row, or "": its own reason, or in a multiclass set not one tag."""
+    """Why to leave out a row, or "": its own reason, or several tags in a multiclass set."""
     why = clips.reason.to_numpy(object)
     n_tags = labels.sum(axis=1, dtype=np.int64)
     if task == "multiclass":

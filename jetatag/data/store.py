@@ -1,8 +1,8 @@
 """The store: every clip of an `Index` as int16 in one memory-mapped file, built once.
 
-A store is a folder: `audio.i16` (all samples, one clip after another), `clips.csv` (one row per
-clip: length, peak, checksum and its columns in the index), `labels.npy`, `report.csv` (what was
-left out and why) and `store.json` (vocabulary, sample rate, counts, checksum).
+A store is a folder: `audio.i16` (all samples, clip after clip), `clips.csv` (one row per clip, with
+length, peak and checksum), `labels.npy`, `report.csv` (what was left out and why) and `store.json`
+(vocabulary, sample rate, counts, checksum).
 """
 
 import ctypes
@@ -33,15 +33,8 @@ from jetatag.files import atomic, checksum, inside, lock_folder, read_json, writ
 
 FULL_SCALE = 32_767
 SAVE_S = 5.0  # seconds between saves of the progress: the work that a killed process may lose
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EBUSY)
-REMEDIES = {
-    **dict.fromkeys(NO_ROOM, "free some space there and for temporary files"),
-    **dict.fromkeys(
-        (errno.EMFILE, errno.ENFILE, errno.ENOMEM), "close programs or use fewer workers"
-    ),
-    errno.EIO: "check the disk and its connection",
-}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EBUSY}
 
 
 @dataclass(frozen=True)
@@ -64,8 +57,7 @@ class AudioStore:
         folder = Path(folder)
         if not (folder / "store.json").is_file():
             raise FileNotFoundError(
-                f"{folder} holds no prepared store: run notebook 01_prepare_data (or "
-                "jetatag.data.store.build) first."
+                f"{folder} holds no prepared store: run notebook 01 or jetatag.data.store.build."
             )
         try:
             about = read_json(folder / "store.json")
@@ -149,10 +141,9 @@ def build(
     `peak_normalise` scales each clip to full scale; None: as the data set is published. `workers`
     are threads; None: one per core. Clips that cannot be used are left out and listed in the
     report, as are the index's own and audio files without a row. A finished store of the same
-    content is opened; after an interruption the finished clips are kept; while another process
-    builds the same store, this one waits for it. Raises `ValueError` if `folder` holds anything
-    else, and `OSError` if it cannot be written or the machine fails (disk full, no memory, too many
-    open files), after which the same call continues.
+    content is opened; an interrupted build continues; while another process builds the same store,
+    this one waits. Raises `ValueError` if `folder` holds anything else, `OSError` if it cannot be
+    written or the machine fails (disk full, no memory, …), after which the same call continues.
     """
     given = {"sample_rate": sample_rate, "peak_normalise": peak_normalise, "workers": workers}
     check_arguments(build, {"folder": folder, **given})
@@ -170,17 +161,10 @@ def build(
     with _explained(index, folder, work):
         if finished := _finished(folder, identity):
             return finished
-        with suppress(FileNotFoundError):
-            if target.is_mount() or target.samefile("."):
-                raise ValueError(
-                    f"{target} is a mount point or the working folder, which cannot be replaced: "
-                    "choose a folder in it."
-                )
+        if target == Path.cwd():
+            raise ValueError(f"{target} is the working folder: choose a folder in it.")
         if not index.audio_root.is_dir():
-            raise FileNotFoundError(
-                f"{index.audio_root} does not exist: put the audio there or correct the data "
-                "folder."
-            )
+            raise FileNotFoundError(f"{index.audio_root} does not exist: put the audio there.")
         with lock_folder(work, wait=True):
             if not _finished(folder, identity):
                 with suppress(FileNotFoundError):
@@ -197,41 +181,32 @@ def _explained(index: Index, folder: Path, work: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        problem = os.strerror(error.errno or 0)
-        if error.errno in NOT_WRITABLE:
-            raise type(error)(
-                f"the store {folder} cannot be written ({problem}): choose a folder that you may "
-                "write to."
-            ) from None
-        if error.errno not in REMEDIES:
+        if error.errno not in PASSING | NO_ROOM | NOT_WRITABLE:
             raise
+        problem = f"{os.strerror(error.errno)}: {error.filename or folder}"
         if error.errno in NO_ROOM and (done := _progress(work)):
             megabytes = 2e-6 * np.mean([outcome["n_samples"] for outcome in done]) * len(index)
             problem += f", about {max(megabytes, 1):,.0f} MB are needed"
-        elif error.filename:
-            problem += f": {error.filename}"
+        remedy = "free disk space, memory or file handles, or choose a folder you may write to"
         raise OSError(
-            f"preparing {folder} stopped ({problem}): {REMEDIES[error.errno]}, and run this again; "
-            "the clips done so far are kept."
+            f"preparing {folder} stopped ({problem}): {remedy}, and run this again; the clips done "
+            "so far are kept."
         ) from None
 
 
 def _finished(folder: Path, identity: str) -> AudioStore | None:
     """The finished store of that content in `folder`, if any; anything else there is refused."""
-    try:
+    names = [folder.name] if folder.is_file() else []
+    with suppress(FileNotFoundError, NotADirectoryError):
         # Listed once: another process may put the store there at any moment.
         names = [path.name for path in folder.iterdir()]
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError:
-        names = [folder.name] if folder.is_file() else []
     if "store.json" in names:
-        if read_json(folder / "store.json")["checksum"] != identity:
-            raise ValueError(
-                f"{folder} holds a store of other clips, labels or settings: delete it or choose "
-                "another folder."
-            )
-        return AudioStore.open(folder)
+        if read_json(folder / "store.json")["checksum"] == identity:
+            return AudioStore.open(folder)
+        raise ValueError(
+            f"{folder} holds a store of other clips, labels or settings: delete it or choose "
+            "another folder."
+        )
     if names:
         raise ValueError(f"{folder} holds something other than a store: choose another folder.")
     return None
@@ -274,8 +249,9 @@ def _decode_all(
     """Append every clip's samples to audio.i16, in order, and return what became of the clips."""
     keep_freed_memory()
     decode_one = partial(_outcome, index.audio_root, **settings)
-    outcomes, saved = _resume(work, identity, index.table.path, decode_one), time.monotonic()
-    rest = index.table.path[len(outcomes) :]
+    paths, saved = index.table.path.tolist(), time.monotonic()
+    outcomes = _resume(work, identity, paths, decode_one)
+    rest = paths[len(outcomes) :]
     with (
         (work / "store" / "audio.i16").open("ab") as audio,
         ThreadPoolExecutor(workers) as pool,  # decoders and resamplers release the GIL
@@ -310,20 +286,20 @@ def _in_order(
 
 def _outcome(root: Path, path: str, **settings: Any) -> tuple[np.ndarray, dict[str, Any]]:
     """One clip's samples and what became of it; `reason` is "" if it can be used."""
+    samples, peak, reason = np.empty(0, "<i2"), 0.0, ""
     try:
         samples, peak = decode(inside(root, path), **settings)
     except MemoryError:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), path) from None
-    except (ValueError, OSError) as error:  # `AudioError` is a `ValueError`
-        if isinstance(error, OSError) and error.errno in PASSING:
+    except OSError as error:
+        if error.errno in PASSING:
             error.filename = error.filename or path
             raise
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        reason = reason.removeprefix(f"{path!r} ").rstrip(".")
-        nothing = {"n_samples": 0, "peak": 0.0, "checksum": "", "reason": reason}
-        return np.empty(0, "<i2"), nothing
+        reason = error.strerror
+    except ValueError as error:  # such as `AudioError`
+        reason = str(error).removeprefix(f"{path!r} ").rstrip(".")
     facts = {"n_samples": len(samples), "peak": peak, "checksum": crc32(samples)}
-    return samples, {**facts, "reason": ""}
+    return samples, {**facts, "reason": reason}
 
 
 def decode(path: Path, sample_rate: int, peak_normalise: bool) -> tuple[np.ndarray, float]:
@@ -352,16 +328,14 @@ def to_float(samples: np.ndarray) -> np.ndarray:
     return samples * np.float32(1 / FULL_SCALE)
 
 
-def _resume(work: Path, identity: str, paths: pd.Series, decode_one: Callable) -> list[dict]:
+def _resume(work: Path, identity: str, paths: list[str], decode_one: Callable) -> list[dict]:
     """Outcomes of an interrupted build of the same content, up to the first clip that was left out
     but can be decoded now; everything else is cleared away."""
     outcomes = _progress(work, identity)
-    repaired = (
-        row
-        for row, outcome in enumerate(outcomes)
-        if outcome["reason"] and not decode_one(paths[row])[1]["reason"]
-    )
-    outcomes = outcomes[: next(repaired, None)]
+    for row, outcome in enumerate(outcomes):
+        if outcome["reason"] and not decode_one(paths[row])[1]["reason"]:
+            outcomes = outcomes[:row]
+            break
     audio = work / "store" / "audio.i16"
     audio.parent.mkdir(exist_ok=True)
     audio.touch()
@@ -373,7 +347,7 @@ def _resume(work: Path, identity: str, paths: pd.Series, decode_one: Callable) -
 
 def _progress(work: Path, identity: str = "") -> list[dict[str, Any]]:
     """What became of the clips done so far; none if the file is damaged or of other content."""
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, KeyError, TypeError):
         progress = read_json(work / "progress.json")
         if identity in ("", progress["identity"]):
             return progress["outcomes"]
