@@ -1,136 +1,48 @@
-"""From a tag set to a short piece: styles, instruments, voices and drums, composed as MIDI."""
+"""From a tag set to a short piece: `band.yaml` says what the tags sound like; written as MIDI."""
 
 import io
 from collections.abc import Collection
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pretty_midi
+import yaml
 from numpy.random import Generator
 
 from jetatag.rendered import patterns
-from jetatag.rendered.patterns import BAR, SCALES, Note, Pattern, Song
-
-SYNONYMS = {
-    **dict.fromkeys(["vocals", "singing", "voice"], "vocal"),
-    **dict.fromkeys(["woman", "female vocal", "female voice"], "female"),
-    **dict.fromkeys(["man", "male vocal", "male voice"], "male"),
-    **dict.fromkeys(["no vocal", "no voice"], "no vocals"),
-    "beats": "beat",
-    "classic": "classical",
-    "choral": "choir",
-    "soft": "quiet",
-}
+from jetatag.rendered.patterns import BAR, Note, Song
 
 
 @dataclass(frozen=True)
 class Part:
-    """One instrument of the score: the General-MIDI programs and patterns to choose from."""
+    """One instrument of a score; units and ranges are in `band.yaml`."""
 
-    programs: tuple[int, ...]
-    patterns: tuple[Pattern, ...]
-    centre: int  # MIDI pitch around which the part plays
-    level: int  # MIDI volume at which all parts sound about equally loud
-    vibrato: int = 0  # MIDI modulation, 0 to 127
-    slide: float = 0.0  # semitones from which each note bends to its pitch, at most 2 up or down
-
-
-PARTS = {
-    # the instrument tags
-    "guitar": Part((24, 25, 26), (patterns.strummed, patterns.picked), 52, 90),
-    "strings": Part((48, 44, 50, 51), (patterns.held, patterns.choral), 60, 101),
-    "piano": Part((0, 1, 2), (patterns.picked, patterns.strummed, patterns.rolled), 57, 123),
-    "violin": Part((40, 110), (patterns.bowed, patterns.melody), 76, 90, vibrato=50),
-    "synth": Part((80, 81, 90, 62), (patterns.sequenced, patterns.melody), 67, 87),
-    "harpsichord": Part((6,), (patterns.running, patterns.sequenced), 67, 124),
-    "flute": Part((73, 72, 74), (patterns.melody, patterns.phrase), 79, 87, vibrato=20),
-    "sitar": Part((104,), (patterns.melody, patterns.phrase), 60, 122, slide=-2.0),
-    "harp": Part((46,), (patterns.rolled,), 55, 70),
-    "cello": Part((42,), (patterns.bowed,), 48, 97, vibrato=40),
-    # voices
-    "woman": Part((53, 85, 54), (patterns.phrase,), 70, 116, vibrato=35),
-    "man": Part((53, 85, 54), (patterns.phrase,), 50, 127, vibrato=35),
-    "soprano": Part((85, 53), (patterns.aria,), 77, 116, vibrato=127),
-    "tenor": Part((85, 53), (patterns.aria,), 57, 116, vibrato=127),
-    "choir": Part((52,), (patterns.choral,), 62, 107),
-    # what makes a style recognisable
-    "distorted guitar": Part((30,), (patterns.chugged,), 40, 105),
-    "overdriven guitar": Part((29, 30), (patterns.chugged, patterns.strummed), 47, 110),
-    "banjo": Part((105, 25), (patterns.sequenced,), 62, 98),
-    "fiddle": Part((110, 22), (patterns.melody,), 72, 100, slide=-1.0),
-    "electric piano": Part((4, 5, 27), (patterns.strummed, patterns.picked), 60, 105),
-    "acid": Part((81, 87, 38), (patterns.sequenced,), 48, 72),
-    "stabs": Part((81, 63, 90), (patterns.stabbed,), 62, 105),
-    "bleeps": Part((80, 82, 98), (patterns.sequenced,), 79, 73),
-    "pad": Part((89, 95, 94, 92), (patterns.held,), 57, 97),
-    "bells": Part((10, 8, 11), (patterns.picked,), 72, 105),
-    "tanpura": Part((104, 15), (patterns.drone,), 45, 127),
-    "shenai": Part((111, 77), (patterns.phrase,), 69, 89, slide=-2.0),
-    "tremolo strings": Part((44,), (patterns.held,), 57, 95),
-    "chamber group": Part((45, 71, 68), (patterns.choral, patterns.picked), 62, 93),
-    "effects": Part((103, 96, 99), (patterns.scattered,), 64, 110, slide=-2.0),
-    "electric bass": Part((33, 34, 36), (patterns.rock_bass, patterns.bass), 33, 87),
-    "acoustic bass": Part((32,), (patterns.country_bass,), 33, 113),
-    "synth bass": Part((38, 39), (patterns.offbeat_bass, patterns.rock_bass), 33, 104),
-}
-
-DRUMS = {  # General-MIDI drum → hits in sixteenths of a bar ("X" is accented)
-    "rock": {36: "X.....x.X.x.....", 38: "....X.......X...", 42: "x.x.x.x.x.x.x.x."},
-    "metal": {36: "xxxxxxxxxxxxxxxx", 38: "....X.......X...", 49: "X.......X......."},
-    "pop": {36: "X......xX.......", 39: "....X.......X...", 42: "x.xxx.x.x.xxx.x."},
-    "train": {36: "X...X...X...X...", 38: "x.xXx.xXx.xXx.xX"},
-    "techno": {36: "X...X...X...X...", 42: "..X...X...X...X.", 70: "xxxxxxxxxxxxxxxx"},
-    "house": {36: "X...X...X...X...", 39: "....X.......X...", 46: "..X...X...X...X."},
-    "broken": {36: "X..x......X..x..", 38: "....X..x.x..X..x", 42: "x.xxx.x.xxx.x.xx"},
-    "tabla": {64: "X..x..X...x.X...", 63: "..x.x...xx...x.x", 61: "....X.....X...x."},
-    "toms": {
-        36: "X.......X.......",
-        45: "..xx......xx..x.",
-        48: "xx......x...x...",
-        38: "....X.......X..X",
-    },
-}
-KITS = {"techno": (25, 24), "house": (24, 8), "broken": (25, 24), "train": (40, 32), "metal": (16,)}
+    programs: list[int]
+    patterns: list[str]
+    centre: int
+    level: int
+    vibrato: int = 0
+    slide: float = 0.0
 
 
 @dataclass(frozen=True)
 class Style:
     """What a style sounds like."""
 
-    tempo: tuple[float, float]  # range, beats a minute
+    tempo: list[float]
     scale: str
-    drums: str | None
-    parts: tuple[str, ...]
-    extras: tuple[str, ...] = ()  # parts of which at most one joins in
+    parts: list[str]
+    drums: str | None = None
+    extras: tuple[str, ...] = ()
 
 
-STYLES = {  # by tag; of several, the first in this order sets tempo, scale and drums
-    "metal": Style((110, 150), "phrygian", "metal", ("distorted guitar", "electric bass")),
-    "techno": Style((115, 140), "minor", "techno", ("acid", "synth bass"), ("pad", "bleeps")),
-    "dance": Style((110, 130), "minor", "house", ("stabs", "synth bass"), ("synth", "woman")),
-    "country": Style((85, 125), "major", "train", ("banjo", "acoustic bass"), ("fiddle", "man")),
-    "rock": Style((95, 140), "dorian", "rock", ("overdriven guitar", "electric bass"), ("man",)),
-    "pop": Style(
-        (85, 120), "major", "pop", ("electric piano", "electric bass"), ("woman", "synth")
-    ),
-    "electronic": Style((85, 130), "minor", "broken", ("bleeps", "synth bass"), ("pad", "stabs")),
-    "indian": Style((75, 115), "bhairav", "tabla", ("tanpura",), ("shenai", "flute")),
-    "opera": Style((65, 100), "minor", None, ("tremolo strings",), ("piano", "cello")),
-    "choir": Style((60, 90), "dorian", None, ("choir",), ("strings", "bells")),
-    "weird": Style((60, 130), "chromatic", None, ("effects",), ("pad", "bleeps")),
-    "ambient": Style((55, 85), "lydian", None, ("pad",), ("bells", "strings", "bleeps")),
-    "new age": Style((60, 90), "major", None, ("bells", "pad"), ("flute", "harp", "piano")),
-    "classical": Style((70, 120), "major", None, ("chamber group",), ("piano", "flute", "cello")),
-}
-BACKGROUNDS = (  # for tag sets that name no style
-    Style((80, 120), "minor", None, ("cello",), ("violin", "harpsichord", "strings", "flute")),
-    Style((75, 120), "dorian", None, ("guitar",), ("flute", "fiddle", "man", "woman", "harp")),
-    Style((80, 125), "minor", "pop", ("electric bass",), ("electric piano", "guitar", "synth")),
-    Style((85, 125), "dorian", "train", ("acoustic bass",), ("piano", "guitar", "bells", "woman")),
-    Style((60, 95), "major", None, ("piano",), ("strings", "violin", "harp", "sitar", "pad")),
-)
-INSTRUMENTS = tuple(PARTS)[:10]
-VOICES = ("woman", "man", "soprano", "tenor", "choir")
+BAND = yaml.safe_load(Path(__file__).with_name("band.yaml").read_text("utf-8"))
+INSTRUMENTS, VOICES = BAND["instruments"], BAND["voices"]
+PARTS = {n: Part(**part) for n, part in (INSTRUMENTS | VOICES | BAND["others"]).items()}
+STYLES = {name: Style(**style) for name, style in BAND["styles"].items()}
+BACKGROUNDS = [Style(**style) for style in BAND["backgrounds"]]
+DRUMS: dict[str, dict[int, str]] = BAND["drums"]
 MANNERS = (
     *("drums", "beat", "fast", "slow", "loud", "quiet", "solo", "no vocals"),
     *("vocal", "male", "female"),
@@ -155,7 +67,7 @@ def arrange(tags: Collection[str], rng: Generator) -> Score:
     Parts without a tag are softer. `solo` leaves them out, `no vocals` leaves out untagged voices.
     Raises `ValueError` for an unknown tag.
     """
-    sounds = {SYNONYMS.get(tag, tag) for tag in tags}
+    sounds = {BAND["synonyms"].get(tag, tag) for tag in tags}
     if unknown := sounds - {*STYLES, *INSTRUMENTS, *MANNERS}:
         raise ValueError(f"{sorted(unknown)} have no sound: use the names of rendered.TAGS.")
     named = [STYLES[name] for name in STYLES if name in sounds]
@@ -206,14 +118,14 @@ def choose_programs(rng: Generator) -> dict[str, int]:
     """An artist's instruments: a General-MIDI program for every part, a kit for every drum
     pattern."""
     programs = {name: int(rng.choice(part.programs)) for name, part in PARTS.items()}
-    return programs | {name: int(rng.choice(KITS.get(name, (0, 8, 32)))) for name in DRUMS}
+    return programs | {name: int(rng.choice(BAND["kits"].get(name, [0, 8, 32]))) for name in DRUMS}
 
 
 def compose(score: Score, programs: dict[str, int], duration_s: float, rng: Generator) -> bytes:
     """Write `score` as a MIDI file of `duration_s` seconds in a random key over random chords;
     `programs` as `choose_programs` returns them."""
     n_bars = int(np.ceil(duration_s * score.beats_per_minute / 60 / BAR))
-    scale = SCALES[score.scale]
+    scale = BAND["scales"][score.scale]
     turn = [0, *rng.integers(1, len(scale), size=3)]  # four bars that repeat
     chords = tuple(int(turn[bar % 4]) for bar in range(n_bars))
     song = Song(score.beats_per_minute, int(rng.integers(12)), scale, chords)
@@ -226,7 +138,7 @@ def compose(score: Score, programs: dict[str, int], duration_s: float, rng: Gene
             pretty_midi.ControlChange(1, part.vibrato, 0.0),
         ]
         pattern = part.patterns[int(rng.integers(len(part.patterns)))]
-        notes = pattern(song, part.centre, rng)
+        notes = getattr(patterns, pattern)(song, part.centre, rng)
         instrument.notes = _performed(notes, score, rng)
         if part.slide:
             instrument.pitch_bends = [

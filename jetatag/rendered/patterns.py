@@ -8,15 +8,6 @@ import numpy as np
 from numpy.random import Generator
 
 BAR = 4  # beats
-SCALES = {
-    "major": (0, 2, 4, 5, 7, 9, 11),
-    "minor": (0, 2, 3, 5, 7, 8, 10),
-    "dorian": (0, 2, 3, 5, 7, 9, 10),
-    "lydian": (0, 2, 4, 6, 7, 9, 11),
-    "phrygian": (0, 1, 3, 5, 7, 8, 10),
-    "bhairav": (0, 1, 4, 5, 7, 8, 11),
-    "chromatic": tuple(range(12)),
-}
 
 
 @dataclass(frozen=True)
@@ -48,9 +39,6 @@ class Song:
         for bar, chord in enumerate(self.chords):
             low = chord if chord < len(self.scale) / 2 else chord - len(self.scale)
             yield bar * BAR, [self.pitch(low + third, centre) for third in (0, 2, 4)]
-
-
-Pattern = Callable[[Song, int, Generator], list[Note]]
 
 
 def repeated(
