@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from jetatag.checks import check_known
-from jetatag.data.index import LEFT_OUT_COLUMNS, Index, Vocabulary, warn, warn_about
+from jetatag.data.index import Index, Vocabulary, warn, warn_about
 from jetatag.data.splits import grouped_split
-from jetatag.data.tables import check_filled, normalise_paths, read_text_table
+from jetatag.data.tables import check_filled, drop_unusable, normalise_paths, read_text_table
 
 CLASSES = (
     *("Train horn", "Air horn, truck horn", "Car alarm", "Reversing beeps", "Ambulance (siren)"),
@@ -65,16 +65,13 @@ def load(root: Path | str, seed: int = 0, name: str = "dcase2017") -> Index:
     why = np.full(len(clips), "", dtype=object)
     why[clips.file.duplicated(keep="last")] = LATER_LIST
     why[~clips.file.str.fullmatch(FILE_NAME)] = NOT_A_CLIP
-    left_out = table.assign(reason=why).loc[why != "", LEFT_OUT_COLUMNS].reset_index(drop=True)
-    table, labels = table[why == ""].reset_index(drop=True), labels[why == ""]
+    table, labels, left_out = drop_unusable(table, labels, why)
     training = (table.split != "test").to_numpy()
     split = grouped_split(table.group[training], labels[training], SHARES, seed)
     table.loc[training, "split"] = split
     if len(split) != KNOWN_TO_TRAIN_ON:
-        warn(
-            f"{name}: train and valid have {len(split):,} clips together, officially "
-            f"{KNOWN_TO_TRAIN_ON:,}. {DIFFERENCES}"
-        )
+        counts = f"{len(split):,} clips, officially {KNOWN_TO_TRAIN_ON:,}"
+        warn(f"{name}: train and valid together have {counts}. {DIFFERENCES}")
     facts = {"peak_normalise": False, "known_clips": KNOWN_CLIPS}
     index = Index(name, Path(root), Vocabulary(CLASSES), table, labels, left_out, **facts)
     return warn_about(index, DIFFERENCES)
@@ -85,8 +82,8 @@ def read_lists(root: Path) -> pd.DataFrame:
     paths = {name: root / f"groundtruth_weak_label_{name}_set.csv" for name in FOLDERS}
     if not any(path.is_file() for path in paths.values()):
         raise FileNotFoundError(
-            f"{paths['training']} does not exist: give the folder that holds the three lists "
-            "groundtruth_weak_label_{training,testing,evaluation}_set.csv of DCASE 2017 task 4."
+            f"{paths['training']} does not exist, nor does another list of DCASE 2017 task 4: give "
+            "the folder that holds them."
         )
     tables = []
     for name, path in paths.items():

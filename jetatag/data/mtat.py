@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from jetatag.checks import check_known
 from jetatag.data.index import Index, Vocabulary, warn, warn_about
@@ -34,39 +35,10 @@ EMPTY_FILES = {  # 0 bytes in the official archive: clips 35644, 55753 and 57881
     "9/american_baroque-dances_and_suites_of_rameau_and_couperin-25-le_petit_rien_xiveme_ordre_"
     "couperin-88-117.mp3",
 }
-SYNONYMS = {
-    "beat": "beats",
-    "chant": "chanting",
-    "choir": "choral",
-    "classical": "clasical, classic",
-    "drums": "drum",
-    "electronic": "electro, electronica, electric",
-    "fast": "fast beat, quick",
-    "female": "female singer, female singing, female vocal, female vocals, female voice, woman, "
-    "woman singing, women",
-    "flute": "flutes",
-    "guitar": "guitars",
-    "hard": "hard rock",
-    "harpsichord": "harpsicord",
-    "heavy": "heavy metal, metal",
-    "horn": "horns",
-    "indian": "india",
-    "jazz": "jazzy",
-    "male": "male singer, male vocal, male vocals, male voice, man, man singing, men",
-    "no beat": "no drums",
-    "no vocals": "no singer, no singing, no vocal, no voice, no voices, instrumental",
-    "opera": "operatic",
-    "orchestra": "orchestral",
-    "quiet": "silence",
-    "space": "spacey",
-    "strings": "string",
-    "synth": "synthesizer",
-    "violin": "violins",
-    "vocals": "vocal, voice, voices, singing, singer",
-    "weird": "strange",
-}
-"""Tags of the 188 that mean the same, by the tag they are merged into: the groups proposed by K.
-Choi (github.com/keunwoochoi/magnatagatune-list), and singing with the vocals."""
+SYNONYMS: dict[str, list[str]] = yaml.safe_load(
+    Path(__file__).with_name("synonyms.yaml").read_text("utf-8")
+)
+"""Tags that mean the same, by the tag they are merged into."""
 
 UNTAGGED = "none of the chosen tags (split 'full' keeps such clips)"
 NO_SPLIT = "its path does not begin with a folder 0–f, which decides the split"
@@ -199,6 +171,6 @@ def choose_tags(given: pd.DataFrame, tags: str | Sequence[str]) -> tuple[Vocabul
 
 def merge_synonyms(labels: pd.DataFrame) -> pd.DataFrame:
     """One column for each group of `SYNONYMS`: 1 for a clip with any of its tags."""
-    name_of = {tag: name for name, tags in SYNONYMS.items() for tag in tags.split(", ")}
+    name_of = {tag: name for name, tags in SYNONYMS.items() for tag in tags}
     merged = [name_of.get(tag, tag) for tag in labels]
     return labels.T.groupby(merged, sort=False).max().T

@@ -10,13 +10,7 @@ import numpy as np
 import pandas as pd
 
 from jetatag.data.index import COLUMNS, Index, Vocabulary, audio_files, warn, warn_about
-from jetatag.data.tables import (
-    OUTSIDE,
-    drop_unusable,
-    leaves_folder,
-    normalise_paths,
-    read_text_table,
-)
+from jetatag.data.tables import drop_unusable, normalise_paths, read_text_table, shorten
 
 WORDS = (
     *("backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "follow", "forward"),
@@ -44,10 +38,10 @@ def load(root: Path | str, name: str = "speech_commands") -> Index:
     files = [path for path in audio_files(root) if not path.startswith("_background_noise_/")]
     table = read_lists(root, [path for path in files if is_clip(path)])
     if strays := [path for path in files if not is_clip(path)]:
-        folders = sorted({str(Path(path).parent) for path in strays})
+        folders = ", ".join(sorted({str(Path(path).parent) for path in strays})[:5])
         warn(
             f"{len(strays):,} audio files under {root} are not used, because their folders are "
-            f"none of the 35 words: {', '.join(folders[:5])}{', …' if folders[5:] else ''}."
+            f"none of the 35 words: {folders}."
         )
     words, names = table.path.str.partition("/")[0], table.path.str.rpartition("/")[2]
     labels = (words.to_numpy()[:, None] == np.array(WORDS)).astype(np.uint8)
@@ -57,7 +51,6 @@ def load(root: Path | str, name: str = "speech_commands") -> Index:
     why = np.full(len(table), "", dtype=object)
     why[(table.split == "valid") & table.path.isin(table.path[table.split == "test"])] = IN_BOTH
     why[~table.path.map(is_clip)] = NO_WORD
-    why[table.path.map(leaves_folder)] = OUTSIDE
     table, labels, left_out = drop_unusable(table, labels, why)
     facts = {"peak_normalise": False, "known_clips": KNOWN_CLIPS}
     vocabulary = Vocabulary(WORDS, "multiclass")
@@ -68,21 +61,19 @@ def load(root: Path | str, name: str = "speech_commands") -> Index:
 def read_lists(root: Path, clips: list[str]) -> pd.DataFrame:
     """path and split of every line of both lists, and of the `clips` that neither lists: these are
     for training, so a missing list or one in another notation would leak held-out clips."""
-    remedy = "give the folder that holds Speech Commands' word folders and both lists"
     tables = []
     for split, file in LISTS.items():
         if not (root / file).is_file():
             raise FileNotFoundError(
                 f"{root / file} does not exist, and without it held-out clips would be trained on: "
-                f"{remedy}."
+                "give the folder that holds Speech Commands' word folders and both lists."
             )
         lines = read_text_table(root / file, "\t", header=("path",)).path.str.strip()
         paths = normalise_paths(lines, root)
         if not paths.isin(clips).any() and (clips or not paths.map(is_clip).any()):
             raise ValueError(
-                f"{root / file} names none of the clips under {root}, so that held-out clips would "
-                f"be trained on: write its lines like {WORDS[-2]}/0a7c2a8d_nohash_0.wav, not "
-                f"{lines[0]}."
+                f"{root / file} names no clip, so that held-out clips would be trained on: "
+                f"write lines like {WORDS[-2]}/0a7c2a8d_nohash_0.wav, not {shorten(lines[0])}."
             )
         tables.append(pd.DataFrame({"path": paths, "split": split}))
     listed = pd.concat(tables, ignore_index=True)

@@ -161,7 +161,7 @@ def drop_unusable(
     rows that agree about a file, the first stays, preferably one that gives the group.
     """
     why = np.array(list(reasons) or [""] * len(table), dtype=object)
-    why[table.path.map(leaves_folder).to_numpy(bool) & (why == "")] = OUTSIDE
+    why[table.path.map(leaves_folder).to_numpy(bool)] = OUTSIDE
     rows = pd.DataFrame({"path": table.path.to_numpy(), "id": table.clip_id.to_numpy()})
     rows["labels"] = [row.tobytes() for row in labels]
     rows["group"] = [group or None for group in table.get("group", [""] * len(table))]
