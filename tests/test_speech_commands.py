@@ -117,17 +117,13 @@ def test_absolute_paths_in_the_lists_give_the_same_splits(tones):
 @pytest.mark.parametrize("prefix", ["speech_commands_v0.02/", "/data/", "C:\\", "../"])
 def test_a_list_that_matches_no_clip_is_refused(tones, prefix):
     rewrite(tones, lambda line: f"{prefix}{line}\n")
-    with pytest.raises(
-        ValueError, match="testing_list.txt names no clip, so that held-out clips wo"
-    ):
+    with pytest.raises(ValueError, match=r"testing_list.txt names no clip, so that held-out clips"):
         speech_commands.load(tones)
 
 
 def test_a_list_of_other_files_is_refused(tones):
     rewrite(tones, lambda line: line.replace(".wav", ".flac") + "\n")
-    with pytest.raises(
-        ValueError, match=r"write lines like yes/0a7c2a8d_nohash_0.wav, not '.*flac'"
-    ):
+    with pytest.raises(ValueError, match=r"write lines like yes/0a7c2a8d_nohash_0.wav, not 'back"):
         speech_commands.load(tones)
 
 
