@@ -296,7 +296,9 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(mtat_folder, monkeypatc
         raise OSError(kind, "")
 
     monkeypatch.setattr(store, "lock_folder", fails)  # the superuser may write anywhere
-    with pytest.raises(OSError, match=r"^preparing .*store stopped .*choose a folder you may write"):
+    with pytest.raises(
+        OSError, match=r"^preparing .*store stopped .*choose a folder you may write"
+    ):
         build(mtat_folder)
     monkeypatch.undo()
     (mtat_folder / "store").mkdir()

@@ -12,7 +12,15 @@ import numpy as np
 import pandas as pd
 
 from jetatag.checks import check_known
-from jetatag.data.index import COLUMNS, Index, Vocabulary, files_under, warn, warn_about
+from jetatag.data.index import (
+    COLUMNS,
+    Index,
+    Vocabulary,
+    files_under,
+    warn,
+    warn_about,
+    warn_about_other_files,
+)
 from jetatag.data.splits import grouped_split
 from jetatag.data.tables import drop_unusable, normalise_paths, read_user_table, shorten
 from jetatag.files import NOT_TEXT, NOT_UTF8, is_audio
@@ -216,12 +224,7 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, Labels]:
     if not root.is_dir():
         raise FileNotFoundError(f"{root} does not exist: give the folder that holds the audio.")
     files, _ = files_under(root)
-    if others := [path for path in files if not is_audio(path) and "/." not in f"/{path}"]:
-        suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in others})[:5]
-        warn(
-            f"{len(others):,} files under {root} are not used, because they are not named as "
-            f"audio: {', '.join(suffixes)}."
-        )
+    warn_about_other_files(root, files)
     clips = pd.DataFrame({"path": filter(is_audio, files), "reason": ""}, dtype=object)
     folders = clips.path.str.split("/").str[:-1]
     clips.loc[clips.path.str.contains(NOT_TEXT), "reason"] = NOT_UTF8

@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -102,6 +102,17 @@ def files_under(root: Path) -> tuple[list[str], list[str]]:
 def audio_files(root: Path) -> list[str]:
     """The files of `files_under` with the suffix of an audio format."""
     return [path for path in files_under(root)[0] if is_audio(path)]
+
+
+def warn_about_other_files(root: Path, files: list[str]) -> None:
+    """Warn (`DataWarning`) about `files` under `root` that are not used because of their suffixes;
+    hidden files do not count."""
+    if others := [path for path in files if not is_audio(path) and "/." not in f"/{path}"]:
+        suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in others})
+        warn(
+            f"{len(others):,} files under {root} were passed over, as their suffixes are not of "
+            f"audio: {', '.join(suffixes)}."
+        )
 
 
 def warn_about(index: Index, reasons: str = "") -> Index:
