@@ -15,7 +15,7 @@ import soundfile
 from layouts import RATE, TAGS, noisy_tone, write_mtat, write_tsv
 
 from jetatag.data import DataWarning, Index, mtat, store
-from jetatag.data._tables import CONTRADICTED, SAME_ID, TWICE
+from jetatag.data.tables import CONTRADICTION, DUPLICATE, OUTSIDE, SAME_ID
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
 README = Path(__file__).parents[1] / "README.md"
@@ -245,19 +245,19 @@ def other_labels(text: str) -> str:
 BAD_TABLES = {
     "path with `../`": (
         lambda t: with_path(t, "../../0/x.mp3"),
-        STRAY,
+        f"left out: {OUTSIDE}",
     ),
     "absolute path": (
         lambda t: with_path(t, "/etc/passwd"),
-        STRAY,
+        f"left out: {OUTSIDE}",
     ),
     "the same row twice": (
         lambda t: added(t, row(t, 1)),
-        f"left out: {TWICE}",
+        f"left out: {DUPLICATE}",
     ),
     "the same file with other labels": (
         other_labels,
-        f"left out: {CONTRADICTED}",
+        f"left out: {CONTRADICTION}",
     ),
     "one id for two files": (
         lambda t: with_path(t, "0/another.mp3", clip_id=2),
@@ -274,18 +274,18 @@ BAD_TABLES = {
         "refused: has no column 'mp3_path'",
     ),
     "column twice": (lambda t: t.replace('"low"', '"high"'), "refused: two columns 'high'"),
-    "comma for tab": (lambda t: t.replace("\t", ","), "refused: it must be a table, tab separated"),
+    "comma for tab": (lambda t: t.replace("\t", ","), "refused: columns separated by tabs"),
     "label that is not 0 or 1": (
         lambda t: t.replace('\t"1"\t', '\t"0.5"\t', 1),
-        "refused: holds a label that is neither 0 nor 1",
+        "refused: has a label that is neither 0 nor 1",
     ),
     "row with a field too few": (
         lambda t: added(t, row(t, 1).partition("\t")[2]),
-        "refused: row 49 has 5 fields and not 6",
+        "refused: row 49 has 5 fields separated by tabs and not 6",
     ),
     "quote never closed": (
         lambda t: t.rstrip()[:-1],
-        "refused: a quote is opened and never closed",
+        "refused: opens a quote and never closes it",
     ),
     "clip without an id": (lambda t: t.replace('"2"\t', '""\t', 1), "refused: has no clip_id"),
     "Latin-1 text": (

@@ -1,3 +1,5 @@
+"""MagnaTagATune's reader, and the registry of data sets."""
+
 import re
 import shutil
 from pathlib import Path
@@ -6,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jetatag import data as datasets
-from jetatag import figures, metrics, rendered
+from jetatag import data, figures, metrics, rendered
 from jetatag.data import DataWarning, mtat
+from jetatag.data.tables import CONTRADICTION, DUPLICATE, OUTSIDE
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
 REAL = Path(__file__).parents[2] / "shared" / "mtat" / "labels.npz"
@@ -19,14 +21,14 @@ def test_the_official_layout_becomes_an_index(mtat_folder):
     assert len(index) == 40 and len(index.left_out) == 8
     assert index.left_out.reason.str.contains("none of the chosen tags").all()
     assert index.labels.shape == (40, 4) and index.labels.dtype == np.uint8
-    assert index.vocabulary.tags[-1] == "never"  # by count, so the tag nobody has comes last
+    assert index.vocabulary.tags[-1] == "never"  # the least frequent tag comes last
     folders = index.table.path.str[0]
-    assert (index.table.split == folders.map(mtat.by_folder(mtat.FOLDERS))).all()
+    assert (index.table.split == folders.map(mtat.split_by_folder(mtat.FOLDERS))).all()
     assert index.summary().clips.sum() == 40
     assert index.summary().group_in_train["train"] == 1.0
 
 
-def test_folders_make_the_splits_that_one_asks_for(mtat_folder):
+def test_the_folders_of_each_split_can_be_chosen(mtat_folder):
     folders = {"train": "0123", "valid": "4", "test": "56789abcdef"}
     index, usual = mtat.load(mtat_folder, folders=folders), mtat.load(mtat_folder)
     of_folder = {folder: split for split, named in folders.items() for folder in named}
@@ -38,7 +40,7 @@ def test_folders_make_the_splits_that_one_asks_for(mtat_folder):
     for wrong, sentence in {
         ("tset", "f"): "unknown split 'tset'",
         ("test", "fg"): "unknown folder 'g'",
-        ("test", "ff"): "one folder to two splits",
+        ("test", "ff"): "one folder into two splits",
     }.items():
         with pytest.raises(ValueError, match=sentence):
             mtat.load(mtat_folder, folders=dict([wrong]))
@@ -65,11 +67,11 @@ def test_tags_are_matched_by_name_not_position(mtat_folder):
         ('\t"1"\t', '\t"2"\t', "neither 0 nor 1"),
         ('"2"\t', '" "\t', "row 1 has no clip_id"),
         ('"low"', '"high"', "two columns 'high'"),
-        ('"low"', '"path"', "a tag column 'path', which names a file here: rename it"),
+        ('"low"', '"path"', "a tag 'path', a name that is used for the file: rename it"),
         ("\t", ",", "has no column 'clip_id'"),
     ],
 )
-def test_malformed_annotations_give_one_sentence(mtat_folder, old, new, sentence):
+def test_malformed_annotations_raise_one_sentence(mtat_folder, old, new, sentence):
     path = mtat_folder / "annotations_final.csv"
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(ValueError, match=sentence) as refusal:
@@ -95,7 +97,7 @@ def test_malformed_annotations_give_one_sentence(mtat_folder, old, new, sentence
 )
 def test_options_of_another_type_are_refused(mtat_folder, name, options, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        datasets.load(name, **({"root": mtat_folder} | options))
+        data.load(name, **({"root": mtat_folder} | options))
 
 
 def test_unknown_names_are_refused(mtat_folder, tmp_path):
@@ -111,13 +113,21 @@ def test_unknown_names_are_refused(mtat_folder, tmp_path):
         mtat.load(mtat_folder).vocabulary.columns(["hihg"])
 
 
-def test_data_sets_go_by_name(mtat_folder):
-    assert datasets.load("rendered", mtat_folder).name == "rendered"
+def test_data_sets_are_loaded_by_name(mtat_folder):
+    assert data.load("rendered", mtat_folder).name == "rendered"
+    assert data.DATASETS["mtat"].options == ["split", "tags", "seed", "folders"]
+    assert data.DATASETS["speech_commands"].options == []
+    with pytest.raises(ValueError, match="speech_commands takes no options: leave out 'seed'"):
+        data.load("speech_commands", mtat_folder, seed=1)
+    with pytest.raises(
+        ValueError, match=r"unknown option of mtat 'tgas' \(did you mean 'tags'\?\)"
+    ):
+        data.load("mtat", mtat_folder, tgas="merged")
     with pytest.raises(ValueError, match=r"unknown data set 'mtta' \(did you mean 'mtat'\?\)"):
-        datasets.load("mtta", mtat_folder)
+        data.load("mtta", mtat_folder)
 
 
-def test_without_clip_info_artists_come_from_the_names(mtat_folder):
+def test_without_clip_info_artists_come_from_the_file_names(mtat_folder):
     with_info = mtat.load(mtat_folder)
     (mtat_folder / "clip_info_final.csv").unlink()
     with pytest.warns(DataWarning, match="5 artists of 48 clips are taken from the file names"):
@@ -126,7 +136,7 @@ def test_without_clip_info_artists_come_from_the_names(mtat_folder):
     np.testing.assert_array_equal(index.table.group, with_info.table.group.str.replace(" ", ""))
 
 
-def test_clips_that_clip_info_lacks_are_kept_apart_by_artist_all_the_same(mtat_folder):
+def test_clips_missing_from_clip_info_have_an_artist(mtat_folder):
     path = mtat_folder / "clip_info_final.csv"
     path.write_text("\n".join(path.read_text().splitlines()[:20]) + "\n")
     with pytest.warns(DataWarning, match="lacks clips: 5 artists of 29 clips are taken from the"):
@@ -138,32 +148,33 @@ def file_artists(index):
     return index.table.path.str.rpartition("/")[2].str.partition("-")[0]
 
 
-def assert_no_artist_crosses(index):
+def assert_artists_are_in_one_split(index):
     """By the file names, whatever the groups say."""
     splits = index.table.split.groupby(file_artists(index)).nunique()
     assert (splits == 1).all(), splits[splits > 1]
 
 
-def test_an_artist_has_one_name_though_clip_info_lacks_some_of_the_clips(tmp_path):
-    rendered._write_tables(tmp_path, rendered.plan(1200, 10.0, seed=0))
+def test_an_artist_has_one_name_if_clip_info_lacks_some_clips(tmp_path):
+    rendered.write_tables(tmp_path, rendered.plan(1200, 10.0, seed=0))
     path = tmp_path / "clip_info_final.csv"
     header, *rows = path.read_text().replace('"artist_', '"The Artist ').splitlines()
     unknown = [row for row in rows if "The Artist 007" in row]
     kept = [row for i, row in enumerate(rows) if i % 9 and row not in unknown]
     path.write_text("\n".join([header, *kept]) + "\n")
     index = mtat.load(tmp_path, "artist_disjoint", name="rendered")
-    assert_no_artist_crosses(index)
+    assert_artists_are_in_one_split(index)
     one_each = index.table.group.groupby(file_artists(index)).agg(set).map(list)
     assert one_each["artist_001"] == ["The Artist 001"] and one_each["artist_007"] == ["artist_007"]
     assert (one_each.map(len) == 1).all()
 
 
-def test_one_file_under_two_names_is_in_one_split(mtat_folder):
+@pytest.mark.parametrize("again", ['"0/../c/', '"./c/', '"c\\\\'])
+def test_one_file_under_two_names_is_in_one_split(mtat_folder, again):
     path = mtat_folder / "annotations_final.csv"
     text = path.read_text()
     row = next(line for line in text.splitlines() if '"c/' in line)
-    again = row.replace('"c/', '"0/../c/').replace(row.split("\t")[0], '"900"')
-    path.write_text(text + again + "\n")
+    row = row.replace('"c/', again).replace(row.split("\t")[0], '"900"')
+    path.write_text(text + row + "\n")
     index = mtat.load(mtat_folder, split="full")
     assert len(index) == 48 and index.left_out.clip_id.tolist() == ["900"]
 
@@ -191,9 +202,8 @@ def test_rows_that_cannot_be_used_are_reported_one_by_one(mtat_folder):
     reasons = index.left_out.groupby("reason").clip_id.apply(list).to_dict()
     assert len(index) + len(index.left_out) == 48 + 4
     assert sum(map(len, reasons.values())) == 5
-    assert reasons[mtat.STRAY] == ["100", "101"]
-    assert any("different labels" in reason and len(c) == 2 for reason, c in reasons.items())
-    assert any("says the same" in reason and c == ["3"] for reason, c in reasons.items())
+    assert reasons[mtat.NO_SPLIT] == ["100"] and reasons[OUTSIDE] == ["101"]
+    assert len(reasons[CONTRADICTION]) == 2 and reasons[DUPLICATE] == ["3"]
 
 
 def test_synonyms_are_merged_by_name():
@@ -210,8 +220,8 @@ def test_synonyms_are_merged_by_name():
     assert len(set(others)) == len(others) and not set(others) & set(mtat.SYNONYMS)
 
 
-def test_no_artist_crosses_and_chance_is_the_seed(tmp_path):
-    rendered._write_tables(tmp_path, rendered.plan(1200, 10.0, seed=0))  # no audio is needed
+def test_an_artist_disjoint_split_depends_on_the_seed(tmp_path):
+    rendered.write_tables(tmp_path, rendered.plan(1200, 10.0, seed=0))  # no audio is needed
     index = mtat.load(tmp_path, "artist_disjoint", name="rendered")
     assert (index.group_overlap().to_numpy() == np.eye(3)).all()
     again, other = (mtat.load(tmp_path, "artist_disjoint", seed=s, name="rendered") for s in (0, 1))
@@ -221,10 +231,10 @@ def test_no_artist_crosses_and_chance_is_the_seed(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory):
-    """The real paths and the labels we know; of the training folders they are not whole."""
+def real():
+    """The official paths, and the labels that are known; those of train are incomplete."""
     if not REAL.is_file():
-        pytest.skip("the real labels are not at hand")
+        pytest.skip("the official labels are not beside the repository")
     return np.load(REAL)
 
 
@@ -251,12 +261,12 @@ def test_real_labels_give_the_known_counts(real_folder):
     assert counts.group_in_train["test"] == pytest.approx(0.616, abs=0.003)  # by artist
 
 
-def test_counts_that_differ_are_told_by_how_much(real_folder):
+def test_counts_are_compared_with_the_official_ones(real_folder):
     with pytest.warns(DataWarning, match=r"train 14,517 \(-730\)\. Usual reasons: .*15,244"):
         mtat.load(real_folder)
 
 
-def test_real_artists_can_be_kept_apart_near_12_1_3(real_folder):
+def test_real_artists_can_be_kept_in_one_split_near_12_1_3(real_folder):
     index = mtat.load(real_folder, split="artist_disjoint")
     assert (index.group_overlap().to_numpy() == np.eye(3)).all()
     shares = index.summary().clips / len(index)
@@ -266,14 +276,14 @@ def test_real_artists_can_be_kept_apart_near_12_1_3(real_folder):
         assert np.abs(carried - share).mean() < 0.04  # tag by tag
 
 
-def test_real_artists_stay_apart_where_clip_info_lacks_a_hundredth(real, real_folder, tmp_path):
+def test_real_artists_are_in_one_split_if_clip_info_lacks_a_hundredth(real, real_folder, tmp_path):
     (tmp_path / "annotations_final.csv").symlink_to(real_folder / "annotations_final.csv")
     info = pd.DataFrame({"clip_id": real["clip_id"], "path": real["path"], "title": ""})
     artists = info.path.str.rpartition("/")[2].str.partition("-")[0]
     info["artist"] = artists.str.replace("_", " ").str.title()
     info = info.sample(frac=0.99, random_state=0)
     info.to_csv(tmp_path / "clip_info_final.csv", sep="\t", index=False)
-    assert_no_artist_crosses(mtat.load(tmp_path, "artist_disjoint"))
+    assert_artists_are_in_one_split(mtat.load(tmp_path, "artist_disjoint"))
 
 
 def test_merged_real_tags(real_folder):

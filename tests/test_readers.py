@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from jetatag import data as datasets
 from jetatag.data import SPLITS, DataWarning, Index, dcase2017, folder, mtat, speech_commands
-from jetatag.data._splits import grouped_split
-from jetatag.data._tables import leaves_folder, read_text_table, sift
+from jetatag.data.splits import grouped_split
+from jetatag.data.tables import drop_unusable, leaves_folder, read_text_table
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
 settings.register_profile("readers", derandomize=True, deadline=None, max_examples=60)
@@ -242,10 +242,10 @@ DRAWN_ROWS = st.tuples(*map(st.sampled_from, ("abc", "xyz", range(3), ("", "", "
 
 
 @given(st.lists(DRAWN_ROWS, max_size=12))
-def test_sift_parts_rows_and_keeps_one_of_each_file(rows):
+def test_drop_unusable_separates_rows_and_keeps_one_of_each_file(rows):
     table = pd.DataFrame(rows, columns=["path", "clip_id", "label", "group"])
     labels = table.label.to_numpy(np.uint8)[:, None]
-    kept, kept_labels, left_out = sift(table.drop(columns="label"), labels)
+    kept, kept_labels, left_out = drop_unusable(table.drop(columns="label"), labels)
     assert len(kept) == len(kept_labels) == len(rows) - len(left_out)
     assert kept.path.is_unique and left_out.reason.ne("").all()
     files = table.groupby("path")
@@ -256,7 +256,7 @@ def test_sift_parts_rows_and_keeps_one_of_each_file(rows):
 
 def test_a_row_counts_as_said_before_only_if_that_row_is_kept():
     table = pd.DataFrame({"path": ["a", "a", "a"], "clip_id": ["a"] * 3})
-    kept, _, left_out = sift(table, np.ones((3, 1), np.uint8), ["no split", "", ""])
+    kept, _, left_out = drop_unusable(table, np.ones((3, 1), np.uint8), ["no split", "", ""])
     assert len(kept) == 1 and left_out.reason.str.split().str[0].tolist() == ["no", "an"]
 
 

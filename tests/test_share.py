@@ -24,7 +24,7 @@ from jetatag.apps import export as share
 from jetatag.apps import hub
 from jetatag.apps.tagger import FILES, Tagger
 from jetatag.config import RunConfig
-from jetatag.data import DATASETS, LICENCE_LINKS, LICENCES, TITLES, Vocabulary
+from jetatag.data import DATASETS, Vocabulary
 from jetatag.extractors import EXTRACTORS
 from jetatag.joint.heads import build_model
 
@@ -73,7 +73,8 @@ def test_the_card_tells_what_one_must_know(run, exported):
     assert told["license_link"].endswith("/by-nc-sa/3.0/") and told["datasets"] == ["mtat"]
     assert "MagnaTagATune" in body and "vectors in the shared space" in body
     data = run.record["data"]
-    for told in (run.config.name, data["checksum"], data["split_checksum"], LICENCES["mtat"]):
+    licence = DATASETS["mtat"].licence
+    for told in (run.config.name, data["checksum"], data["split_checksum"], licence):
         assert told in body
     assert "30 train, 3 valid, 7 test" in body and "| macro_clip | average_precision | 0." in body
     assert "7 clips of 3 windows" in body and "] | [0." in body and "model.onnx" in body
@@ -81,8 +82,8 @@ def test_the_card_tells_what_one_must_know(run, exported):
 
 
 def test_every_data_set_has_a_licence_to_tell():
-    assert LICENCES.keys() == TITLES.keys() == DATASETS.keys()
-    assert LICENCES.keys() > LICENCE_LINKS.keys()
+    assert all(data_set.title and data_set.licence for data_set in DATASETS.values())
+    assert not DATASETS["folder"].licence_link and DATASETS["mtat"].licence_link
 
 
 @pytest.mark.parametrize("name", ["rendered", "folder", "unknown"])

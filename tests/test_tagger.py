@@ -20,7 +20,7 @@ from jetatag.apps import listening, tagger, tagging
 from jetatag.apps.listening import cut, rechunk
 from jetatag.apps.tagger import Reading
 from jetatag.data.audio import load, resample, resample_blocks, stated_s, stream
-from jetatag.data.store import as_heard, build
+from jetatag.data.store import build, to_float
 from jetatag.files import NOT_UTF8, check_writable, write_json
 from jetatag.training.runs import Run
 
@@ -161,7 +161,7 @@ def test_it_hears_what_the_run_heard(
     row, n_samples = 5, tiny_config.crop_samples
     stored = store.read([row], [0], store.lengths[row])[0]
     blocks = listening.stored_blocks(index.audio_root / store.table.path[row], RATE, peak_normalise)
-    np.testing.assert_array_equal(as_heard(np.concatenate(list(blocks))), stored)
+    np.testing.assert_array_equal(to_float(np.concatenate(list(blocks))), stored)
     reading = model.read(index.audio_root / store.table.path[row])
     starts = np.round(reading.starts_s * RATE).astype(int)
     audio = torch.from_numpy(store.read([row] * len(starts), starts, n_samples))

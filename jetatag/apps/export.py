@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from jetatag.apps import hub
 from jetatag.apps.tagger import WEIGHTS, Tagger, load
-from jetatag.data import LICENCE_LINKS, LICENCES, SPLITS, TITLES
+from jetatag.data import DATASETS, SPLITS
 from jetatag.evaluation import results
 from jetatag.extractors.sinc import SincConv
 from jetatag.files import atomic, check_writable, write_arrays, write_json
@@ -237,9 +237,10 @@ def front_matter(tagger: Tagger) -> str:
     }
     if name != OWN_DATA:
         told["license_name"] = "as-the-training-data-allows"
-    if name in LICENCE_LINKS:
-        told["license_link"] = LICENCE_LINKS[name]
-    if name in (OWN_DATA, *LICENCE_LINKS):  # a folder of one's own has no name that others know
+    published = name in DATASETS and DATASETS[name].licence_link
+    if published:
+        told["license_link"] = DATASETS[name].licence_link
+    if published or name == OWN_DATA:  # a folder of one's own has no name that others know
         told["datasets"] = [name]
     return f"---\n{yaml.safe_dump(told, sort_keys=False)}---"
 
@@ -289,9 +290,11 @@ def about_data(tagger: Tagger) -> str:
     counts = ", ".join(f"{n:,} {split}" for split, n in counts.items() if n)
     clips = f" Clips: {counts}." if counts else ""
     share = f" {config.label_share:.0%} of the training clips were used."
-    licence = LICENCES.get(name, "unknown here: ask whoever trained the model")
+    title, licence = name, "unknown here: ask whoever trained the model"
+    if name in DATASETS:
+        title, licence = DATASETS[name].title, DATASETS[name].licence
     return (
-        f"Trained on {TITLES.get(name, name)} (`{name}`, checksum `{data['checksum']}`, split "
+        f"Trained on {title} (`{name}`, checksum `{data['checksum']}`, split "
         f"`{data.get('split_checksum', 'unknown')}`).{clips}"
         f"{share if config.label_share < 1 else ''}\n\n"
         f"Licence of the data: {licence}. {WEIGHTS_MIT if name == OWN_DATA else WEIGHTS_OTHER}"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from jetatag.data.audio import stream
-from jetatag.data.store import as_stored, peak_of
+from jetatag.data.store import absolute_peak, to_int16
 
 HELD_S = 600
 """Seconds of a file that are held in memory; shorter ones are decoded once."""
@@ -45,10 +45,10 @@ def stored_blocks(path: Path, sample_rate: int, peak_normalise: bool) -> Iterato
     """A file as a store would hold it (`store.decode`), by blocks of int16."""
     held, n_samples, peak = [], 0, 0.0
     for block in stream(path, sample_rate):
-        n_samples, peak = n_samples + len(block), max(peak, peak_of(block))
+        n_samples, peak = n_samples + len(block), max(peak, absolute_peak(block))
         held = [*held, block] if n_samples <= HELD_S * sample_rate else []
     for block in held or stream(path, sample_rate):
-        yield as_stored(block, peak, peak_normalise)
+        yield to_int16(block, peak, peak_normalise)
 
 
 def cut(blocks: Iterable[np.ndarray], n_samples: int, at_once: int) -> Iterator[Stretch]:

@@ -21,9 +21,8 @@ from torch import nn
 from jetatag.apps import hub
 from jetatag.apps.listening import Stretch, ahead, windows
 from jetatag.config import RunConfig
-from jetatag.data import TITLES, Vocabulary
-from jetatag.data.memory import keep_freed_memory
-from jetatag.data.store import as_heard
+from jetatag.data import DATASETS, Vocabulary
+from jetatag.data.store import keep_freed_memory, to_float
 from jetatag.extractors.quick import quicken
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS
@@ -82,10 +81,8 @@ class Tagger:
         """What model this is, in one line."""
         name, n_train = self.data["name"], self.data["clips_by_split"].get("train")
         clips = f" ({n_train:,} training clips)" if n_train else ""
-        return (
-            f"{self.config.name}, trained on {TITLES.get(name, name)}{clips}, "
-            f"{len(self.vocabulary.tags)} tags"
-        )
+        title = DATASETS[name].title if name in DATASETS else name
+        return f"{self.config.name}, trained on {title}{clips}, {len(self.vocabulary.tags)} tags"
 
     @property
     def device(self) -> torch.device:
@@ -178,7 +175,7 @@ class Tagger:
     def _hear(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Probabilities, h and z_audio of stored windows (window, n_samples)."""
         model = self.model
-        h = model.extractor(torch.from_numpy(as_heard(samples)).to(self.device))
+        h = model.extractor(torch.from_numpy(to_float(samples)).to(self.device))
         told = model.probabilities(model.classifier(h)), h, model.projection(h)
         return tuple(each.cpu().numpy() for each in told)
 

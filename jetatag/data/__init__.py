@@ -1,6 +1,7 @@
-"""Folders on disk → `Index`, one file a data set."""
+"""Data sets as an `Index`: `DATASETS` lists them, one file each reads them from their folder."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -9,75 +10,76 @@ from jetatag.checks import check_arguments, check_known
 from jetatag.data import dcase2017, folder, mtat, speech_commands
 from jetatag.data.index import SPLITS, DataWarning, Index, Vocabulary
 
-__all__ = [
-    "DATASETS",
-    "LICENCES",
-    "LICENCE_LINKS",
-    "SPLITS",
-    "TITLES",
-    "DataWarning",
-    "Index",
-    "Vocabulary",
-    "check_options",
-    "load",
-]
+__all__ = ["DATASETS", "SPLITS", "DataSet", "DataWarning", "Index", "Vocabulary", "load"]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One data set: how to read it, and what users of a model trained on it should know."""
+
+    load: Callable[..., Index]
+    title: str
+    licence: str
+    licence_link: str = ""
+    source: str = ""  # where to get it
+
+    @property
+    def options(self) -> list[str]:
+        """The names of the options that `load` takes."""
+        return [name for name in signature(self.load).parameters if name not in ("root", "name")]
+
 
 DATASETS = {
-    "rendered": mtat.load,
-    "mtat": mtat.load,
-    "dcase2017": dcase2017.load,
-    "speech_commands": speech_commands.load,
-    "folder": folder.load,
+    "rendered": DataSet(
+        load=mtat.load,  # it has MagnaTagATune's layout
+        title="jetatag's built-in rendered music",
+        licence="made by jetatag (MIT) from rendered MIDI, no recordings; its tag statistics are "
+        "from MagnaTagATune (CC BY-NC-SA 3.0)",
+        source="jetatag render",
+    ),
+    "mtat": DataSet(
+        load=mtat.load,
+        title="MagnaTagATune",
+        licence="CC BY-NC-SA 3.0 (MagnaTagATune, Law et al., ISMIR 2009; music by Magnatune)",
+        licence_link="https://creativecommons.org/licenses/by-nc-sa/3.0/",
+        source="https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset",
+    ),
+    "dcase2017": DataSet(
+        load=dcase2017.load,
+        title="DCASE 2017 task 4",
+        licence="labels CC BY 4.0 (AudioSet, Google); the audio is from YouTube videos and belongs "
+        "to their owners",
+        licence_link="https://creativecommons.org/licenses/by/4.0/",
+        source="https://dcase.community/challenge2017/task-large-scale-sound-event-detection",
+    ),
+    "speech_commands": DataSet(
+        load=speech_commands.load,
+        title="Speech Commands",
+        licence="CC BY 4.0 (Warden, 2018; Google)",
+        licence_link="https://creativecommons.org/licenses/by/4.0/",
+        source="https://arxiv.org/abs/1804.03209",
+    ),
+    "folder": DataSet(load=folder.load, title="the user's own data", licence="that of the files"),
 }
-"""Loaders by name. The built-in set is written in MagnaTagATune's own layout and read by the
-same function."""
-
-TITLES = {
-    "rendered": "jetatag's built-in rendered music",
-    "mtat": "MagnaTagATune",
-    "dcase2017": "DCASE 2017 task 4",
-    "speech_commands": "Speech Commands",
-    "folder": "a folder of the trainer's own",
-}
-"""What each data set is, for who meets a model and not the data."""
-
-LICENCES = {
-    "rendered": "made by jetatag (MIT) of rendered MIDI, no recordings; its tag statistics are of "
-    "MagnaTagATune (CC BY-NC-SA 3.0)",
-    "mtat": "CC BY-NC-SA 3.0 (MagnaTagATune, Law et al., ISMIR 2009; music by Magnatune)",
-    "dcase2017": "labels CC BY 4.0 (AudioSet, Google); the sound is of YouTube videos, each its "
-    "owner's",
-    "speech_commands": "CC BY 4.0 (Warden, 2018; Google)",
-    "folder": "that of the files, a folder of the trainer's own",
-}
-"""By whose leave each data set may be used, for what is passed on."""
-
-LICENCE_LINKS = {
-    "mtat": "https://creativecommons.org/licenses/by-nc-sa/3.0/",
-    "dcase2017": "https://creativecommons.org/licenses/by/4.0/",
-    "speech_commands": "https://creativecommons.org/licenses/by/4.0/",
-}
-
-NOT_OPTIONS = ("root", "name")
+"""All data sets by name."""
 
 
 def load(name: str, root: Path | str, **options: Any) -> Index:
-    """Read the folder `root` of the data set called `name`; `options` are its loader's own.
+    """Read the data set `name` from its folder `root`; `options` are those of its loader.
 
-    Unknown names are refused in one sentence (`ValueError`), as the loaders refuse bad folders.
+    Raises `ValueError` for an unknown name or option; see the loaders for other errors.
     """
     check_options(name, options)
     check_arguments(load, {"root": root})
-    return DATASETS[name](root, name=name, **options)
+    return DATASETS[name].load(root, name=name, **options)
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Refuse (`ValueError`) an unknown data set, and options of unknown name or another type."""
+    """Raise `ValueError` for an unknown data set, and for options of unknown name or wrong type."""
     check_known([name], DATASETS, "data set")
     if not isinstance(options, Mapping):
         raise ValueError(f"options must be name: value pairs, not {options!r}.")
-    taken = [option for option in signature(DATASETS[name]).parameters if option not in NOT_OPTIONS]
-    if options and not taken:
+    if options and not DATASETS[name].options:
         raise ValueError(f"{name} takes no options: leave out {', '.join(map(repr, options))}.")
-    check_known(options, taken, f"option of {name}")
-    check_arguments(DATASETS[name], options)
+    check_known(options, DATASETS[name].options, f"option of {name}")
+    check_arguments(DATASETS[name].load, options)

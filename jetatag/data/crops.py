@@ -1,6 +1,6 @@
-"""Which stretch of a clip an extractor hears: crops by chance in training, windows in evaluation.
+"""Which part of a clip an extractor gets: random crops in training, windows in evaluation.
 
-Chance is a pure function of (seed, epoch, clip id): never of workers, batch size or call order.
+A crop is a pure function of (seed, epoch, clip id), never of workers, batch size or call order.
 """
 
 import zlib
@@ -18,10 +18,8 @@ from jetatag.data.store import AudioStore
 def crop_starts(
     lengths: np.ndarray, crop_samples: int, seed: int, epoch: int, clip_ids: Iterable[str]
 ) -> np.ndarray:
-    """Start of one random crop a clip, (n_clips,) int64 samples.
-
-    Uniform over 0 … length − crop_samples; 0 where the clip is shorter (it is then padded).
-    """
+    """Start of one random crop per clip, (n_clips,) int64 samples: uniform over 0 … length −
+    crop_samples, and 0 for shorter clips, which are padded."""
     keys = np.array([zlib.crc32(str(clip_id).encode()) for clip_id in clip_ids], np.uint64)
     room = np.maximum(np.asarray(lengths, np.int64) - crop_samples, 0) + 1
     uniform = _mix(_mix(_mix(np.uint64(seed)) + np.uint64(epoch)) + keys) / 2.0**64
@@ -29,7 +27,8 @@ def crop_starts(
 
 
 def _mix(x: np.ndarray | np.uint64) -> np.ndarray:
-    """SplitMix64 (Steele et al., OOPSLA 2014): neighbouring integers to unrelated ones."""
+    """SplitMix64 (Steele et al., OOPSLA 2014), a hash of integers; NumPy has no generator that is
+    seeded per element."""
     with np.errstate(over="ignore"):
         x = x + np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -42,9 +41,9 @@ def window_starts(
 ) -> np.ndarray:
     """Starts of a clip's evaluation windows, (n_windows,) int64 samples.
 
-    "even" spaces them from the first sample to the last that fits, so that the last window ends
-    with the clip; "as_coded" takes the original's hop (length − window) // n_windows, which
-    never reaches the end. Shorter clips give n_windows times the padded clip.
+    "even": the first window begins and the last one ends with the clip. "as_coded": the hop of the
+    original, (length − window) // n_windows, so that the end is not covered. Shorter clips give
+    `n_windows` times the padded clip.
     """
     room = max(length - window_samples, 0)
     if placement == "as_coded":
@@ -58,10 +57,8 @@ def middle_starts(lengths: np.ndarray, window_samples: int) -> np.ndarray:
 
 
 def batches(n_clips: int, batch_size: int, seed: int, epoch: int, shuffle: bool) -> list:
-    """Positions of the clips in each training step: every clip once, sizes equal within one.
-
-    Equal sizes leave no tail to drop or to pad with silence.
-    """
+    """Positions of the clips in each training step: every clip once, batch sizes equal within one,
+    so that no remainder is dropped or padded."""
     order = np.arange(n_clips)
     if shuffle:
         order = np.random.default_rng((seed, epoch)).permutation(n_clips)
@@ -70,8 +67,7 @@ def batches(n_clips: int, batch_size: int, seed: int, epoch: int, shuffle: bool)
 
 @dataclass(frozen=True)
 class Crops(Dataset):
-    """Epoch `epoch`'s crop of each clip in `rows`: item (crop_samples,) float32, and whole
-    batches (n, crop_samples) when the loader asks for several at once."""
+    """One crop of each clip in `rows` for one epoch; an item is (crop_samples,) float32."""
 
     store: AudioStore
     rows: np.ndarray
@@ -90,11 +86,11 @@ class Crops(Dataset):
         rows, starts = self.rows[positions], self.starts[positions]
         return torch.from_numpy(self.store.read(rows, starts, self.crop_samples))
 
-    __getitems__ = take  # what a loader asks for
+    __getitems__ = take  # lets a DataLoader fetch a whole batch at once
 
     @cached_property
     def starts(self) -> np.ndarray:
-        """Where each clip's crop begins, (n_clips,) int64 samples."""
+        """Start of each clip's crop, (n_clips,) int64 samples."""
         ids = self.store.table.clip_id.iloc[self.rows]
         lengths = self.store.lengths[self.rows]
         return crop_starts(lengths, self.crop_samples, self.seed, self.epoch, ids)

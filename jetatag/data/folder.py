@@ -1,7 +1,7 @@
-"""Anyone's own data → `Index`: a table that names audio files, or one folder a class.
+"""Your own data → `Index`: a table that names audio files, or one folder per class.
 
-The table is CSV (comma), TSV (tab) or Parquet, with a path column and tags in one of three forms:
-one column of separated tags, one 0/1 column a tag, or, in Parquet, one column of lists.
+The table is CSV (commas), TSV (tabs) or Parquet, with a column of paths and tags in one of three
+forms: one column of separated tags, one 0/1 column per tag, or, in Parquet, one column of lists.
 """
 
 import unicodedata
@@ -12,12 +12,20 @@ import numpy as np
 import pandas as pd
 
 from jetatag.checks import check_known
-from jetatag.data._splits import grouped_split
-from jetatag.data._tables import sift
-from jetatag.data._user_tables import read_table, relative_paths, shown
-from jetatag.data.index import Index, Vocabulary, files_under, warn, warn_about
+from jetatag.data.index import (
+    COLUMNS,
+    Index,
+    Vocabulary,
+    files_under,
+    warn,
+    warn_about,
+    warn_about_other_files,
+)
+from jetatag.data.splits import grouped_split
+from jetatag.data.tables import drop_unusable, normalise_paths, read_user_table, shorten
 from jetatag.files import NOT_TEXT, NOT_UTF8, is_audio
 
+Labels = tuple[tuple[str, ...], np.ndarray]  # tags, and (clip, tag) uint8
 TASKS = ("multilabel", "multiclass")
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 SPLIT_NAMES = (
@@ -25,16 +33,14 @@ SPLIT_NAMES = (
     | dict.fromkeys(("valid", "validation", "val", "validate", "dev"), "valid")
     | dict.fromkeys(("test", "testing", "eval", "evaluation"), "test")
 )
-USUAL_COLUMNS = ("split", "group", "clip_id", "title")
-EVERY = "*"
-COLUMNS = ["clip_id", "path", "split", "group", "title"]
-MOST_LABELS = 200_000_000  # bytes, held several times over
+ALL = "*"
+MAX_LABELS = 200_000_000  # bytes of the label matrix, of which there are several copies
 
 NO_PATH = "its row names no file"
 NO_SPLIT = "its row names no split"
 TWO_SPLITS = "rows put this file into different splits"
-NO_CLASS = "it lies in no class folder"
-RARE_CLASS = "its class is none of the n_tags most frequent"
+NO_CLASS = "it is in no class folder"
+RARE_CLASS = "its class is not among the n_tags most frequent"
 HIDDEN = "it is hidden (a name that begins with a dot)"
 
 
@@ -52,59 +58,65 @@ def load(
     seed: int = 0,
     name: str = "folder",
 ) -> Index:
-    """Read `table`, or the class folders under `root` where there is none; no audio is opened.
+    """Read `table`, or without one the class folders under `root`; no audio is opened.
 
-    `table` is relative to `root` or an absolute path anywhere; the audio must lie in `root`, and
-    paths are relative to it (absolute ones inside are made so; backslashes are read as slashes).
-    `tags`: the column of tags parted by `separator` (or of lists), a list of 0/1 columns, or "*",
-    every column not used otherwise; of them the `n_tags` most frequent (a multiclass set leaves the
-    clips of the others out). `split_column` ("split" where there is one) holds train, valid or
-    test, or `SPLIT_NAMES`; without it clips are dealt 8:1:1 by `seed`, tags stratified, so that no
-    `group_column` ("group" where there is one: artist, speaker, …) crosses. Columns clip_id and
-    title are kept. Without `table` the files of root/<class>/… are one class a folder, or of
-    root/<split>/<class>/… where all folders are named like splits. `task` is "multilabel" for
-    tables and "multiclass" (exactly one tag a clip) for folders unless said otherwise.
+    `table`: a path relative to `root`, or absolute; the audio it names must be under `root`.
+    `tags`: the column of tags separated by `separator` (or of lists), or a list of 0/1 columns, or
+    "*" for all other columns. `n_tags`: how many to keep, by frequency (of a multiclass set, only
+    their clips stay). `split_column` (default: "split" if present) holds `SPLIT_NAMES`; without it,
+    clips are split 8:1:1 by `seed`, tags stratified, each `group_column` (default: "group" if
+    present; artist, speaker, …) in one split. Columns clip_id and title are kept. Without `table`,
+    files are root/<class>/…, or root/<split>/<class>/… where all folders have split names. `task`:
+    "multilabel" (default for tables) or "multiclass", exactly one tag per clip (for folders).
 
-    A row that cannot be used is in `left_out`; clips without tags stay in a multilabel set.
-    Raises `FileNotFoundError` or `ValueError`, each one sentence, for a table that is absent or
-    malformed, unknown columns and splits, labels that are not 0/1, and data without usable clips.
+    Rows that cannot be used are listed in `left_out`; clips without tags stay in a multilabel set.
+    Raises `FileNotFoundError` or `ValueError` for a missing or malformed table, unknown columns and
+    splits, labels other than 0 and 1, and data without usable clips.
     """
     check_known([] if task is None else [task], TASKS, "task")
     if n_tags is not None and n_tags < 1:
         raise ValueError(f"n_tags must be at least 1, not {n_tags}.")
     columns = (path_column, tags, split_column, group_column)
-    if table is None:
-        _check_columns_without_table(columns)
-        source, (clips, tag_names, labels) = Path(root), read_classes(Path(root))
+    root, source = Path(root), Path(root, table or "")
+    if table is not None:
+        task = task or "multilabel"
+        clips, (names, labels) = read_clips(source, root, *columns, separator)
+    elif columns == ("path", "tags", None, None):
+        task = task or "multiclass"
+        clips, (names, labels) = read_classes(root)
     else:
-        source = Path(root) / table
-        clips, tag_names, labels = read_clips(source, Path(root), *columns, separator)
-    task = task or ("multiclass" if table is None else "multilabel")
-    clips, labels, left_out = sift(clips, labels, _reasons(clips, labels, task))
-    _check_none_usable(source, clips, left_out)
+        raise ValueError(
+            "path_column, tags, split_column and group_column are columns of a table: give "
+            "`table`, or leave them out to use folders as classes."
+        )
+    clips, labels, left_out = drop_unusable(clips, labels, _reasons(clips, labels, task))
+    if clips.empty:
+        raise ValueError(
+            f"{source}: none of {len(left_out):,} rows can be used, the first because "
+            f"{left_out.reason[0]}: correct them."
+        )
     if table is None or _is_one_column(tags) or n_tags is not None:
-        tag_names, labels = by_count(tag_names, labels, n_tags)
+        names, labels = most_frequent(names, labels, n_tags)
     if task == "multiclass":
-        clips, labels, rare = sift(clips, labels, np.where(labels.any(axis=1), "", RARE_CLASS))
-        left_out = pd.concat([left_out, rare], ignore_index=True)
-    _check_too_few_tags(source, tag_names, task)
+        rare = np.where(labels.any(axis=1), "", RARE_CLASS)
+        clips, labels, dropped = drop_unusable(clips, labels, rare)
+        left_out = pd.concat([left_out, dropped], ignore_index=True)
+    if len(names) < (2 if task == "multiclass" else 1):
+        needed = "a multiclass set needs two" if task == "multiclass" else "at least one is needed"
+        raise ValueError(
+            f"{source} has {len(names)} tags, and {needed}: check `tags` or the table."
+        )
     if "split" not in clips:
-        # A clip alone goes by its path, so that the order of the rows does not matter.
+        # A clip without a group is named by its path, so that the order of rows does not matter.
         groups = clips.group.where(clips.group != "", "\0" + clips.path)
         clips["split"] = grouped_split(groups, labels, SHARES, seed)
-    warn_about_tags(name, tag_names, labels)
+    warn_about_tags(name, names, labels)
     for reason, count in left_out.reason.value_counts().items():
         warn(f"{name}: {count:,} rows are left out: {reason}.")
-    index = Index(
-        name=name,
-        audio_root=Path(root),
-        vocabulary=Vocabulary(tag_names, task),
-        table=clips[COLUMNS],
-        labels=labels,
-        left_out=left_out,
-        peak_normalise=peak_normalise,
+    vocabulary = Vocabulary(names, task)
+    return warn_about(
+        Index(name, root, vocabulary, clips[COLUMNS], labels, left_out, peak_normalise)
     )
-    return warn_about(index)
 
 
 def read_clips(
@@ -115,220 +127,153 @@ def read_clips(
     split_column: str | None,
     group_column: str | None,
     separator: str,
-) -> tuple[pd.DataFrame, tuple[str, ...], np.ndarray]:
-    """A table's rows as clips (clip_id, path, group, title, reason and, where given, split), the
-    tags' names and labels (row, tag) uint8."""
-    named = [] if tags == EVERY else [tags] if isinstance(tags, str) else list(dict.fromkeys(tags))
-    needed = [path_column, *named, *filter(None, (split_column, group_column))]
-    wanted = None if tags == EVERY else [*needed, *USUAL_COLUMNS]
-    given = read_table(source, needed, wanted, lists=tags if _is_one_column(tags) else "")
+) -> tuple[pd.DataFrame, Labels]:
+    """A table's clips (clip_id, path, group, title, reason to leave it out or "", and perhaps
+    split) and labels."""
+    named = [] if tags == ALL else [tags] if isinstance(tags, str) else list(dict.fromkeys(tags))
+    required = [path_column, *named, *filter(None, (split_column, group_column))]
+    optional = None if tags == ALL else ["split", "group", "clip_id", "title"]
+    given = read_user_table(source, required, optional, tags if _is_one_column(tags) else "")
     split_column, group_column = split_column or "split", group_column or "group"
-    clips = pd.DataFrame({"path": relative_paths(given[path_column], root)})
-    clips["clip_id"] = _filled(given, "clip_id", clips.path)
-    clips["title"] = _filled(given, "title", clips.path.map(_title))
+    clips = pd.DataFrame({"path": normalise_paths(given[path_column], root)})
+    for column, default in (("clip_id", clips.path), ("title", clips.path.map(_stem))):
+        filled = given.get(column, pd.Series("", given.index))
+        clips[column] = filled.where(filled.str.strip() != "", default)
     clips["group"] = given[group_column].str.strip() if group_column in given else ""
     clips["reason"] = np.where(clips.path.str.strip() == "", NO_PATH, "")
     if split_column in given:
         clips["split"] = read_splits(source, given[split_column])
-        clips["reason"] = _split_reasons(clips)
+        n_splits = clips.path.map(clips[clips.split != ""].groupby("path").split.nunique())
+        reasons = [clips.reason != "", n_splits > 1, clips.split == ""]
+        clips["reason"] = np.select(reasons, [clips.reason, TWO_SPLITS, NO_SPLIT], "")
     if _is_one_column(tags):
-        return clips, *separated_labels(source, given[tags], separator)
-    others = {path_column, split_column, group_column, "clip_id", "title"}
-    if tags == EVERY:
-        named = [column for column in given if column not in others]
-    return clips, *column_labels(source, given[named])
+        return clips, separated_labels(source, given[tags], separator)
+    used = {path_column, split_column, group_column, "clip_id", "title"}
+    named = [column for column in given if column not in used] if tags == ALL else named
+    return clips, column_labels(source, given[named])
 
 
 def read_splits(source: Path, column: pd.Series) -> pd.Series:
-    """Split names by `SPLIT_NAMES`, in any case; blank ones stay blank, others are refused."""
+    """train, valid or test by `SPLIT_NAMES`, "" for a blank cell; others raise `ValueError`."""
     named = column.str.strip().str.lower()
     unknown = np.flatnonzero(~named.isin(["", *SPLIT_NAMES]))
     if len(unknown):
-        raise ValueError(
-            f"{source}: row {unknown[0] + 1} has the split {shown(column.iloc[unknown[0]])}: call "
-            f"it one of {', '.join(SPLIT_NAMES)}."
-        )
+        row, split = unknown[0] + 1, shorten(column[unknown[0]])
+        names = ", ".join(SPLIT_NAMES)
+        raise ValueError(f"{source}: row {row} has the split {split}: call it one of {names}.")
     return named.map({"": "", **SPLIT_NAMES})
 
 
-def separated_labels(
-    source: Path, column: pd.Series, separator: str
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Tags and labels of a column of tags; blanks around tags, empty and equal ones vanish."""
+def separated_labels(source: Path, column: pd.Series, separator: str) -> Labels:
+    """Labels of a column of separated tags or lists; drops empty tags and blanks around tags."""
     if not separator:
         raise ValueError("separator is empty: give the sign between tags, such as ','.")
-    lists = [
-        [tag.strip() for tag in (cell if isinstance(cell, list) else cell.split(separator))]
-        for cell in column
-    ]
+    lists = [cell if isinstance(cell, list) else cell.split(separator) for cell in column]
     text = "".join(cell for cell in column if isinstance(cell, str))
-    others = [sign for sign in ",;|" if sign in text and separator not in text]
-    if others:
+    if others := [sign for sign in ",;|" if sign in text and separator not in text]:
         warn(
             f"{source}: column {column.name!r} holds {others[0]!r} but never the separator "
-            f"{separator!r}; if it parts tags, give separator={others[0]!r}."
+            f"{separator!r}; if it separates tags, give separator={others[0]!r}."
         )
     return encode(source, lists)
 
 
-def encode(source: Path, lists: list[list[str]]) -> tuple[tuple[str, ...], np.ndarray]:
-    """Lists of tags, one a clip, as sorted names and labels (clip, tag) uint8."""
-    tags = sorted({tag for clip in lists for tag in clip} - {""})
-    if len(tags) * len(lists) > MOST_LABELS:
+def encode(source: Path, lists: list[list[str]]) -> Labels:
+    """Labels of one list of tags per clip; the tags are sorted."""
+    tags = pd.Series(lists, dtype=object).explode().dropna().str.strip()
+    tags = tags[tags != ""]
+    columns, names = pd.factorize(tags, sort=True)
+    if len(names) * len(lists) > MAX_LABELS:
         raise ValueError(
-            f"{source} holds {len(tags):,} different tags in {len(lists):,} rows, too many to "
+            f"{source} has {len(names):,} different tags in {len(lists):,} rows, too many to "
             "learn: check the tag column and the separator, or drop rare tags."
         )
-    column = {tag: number for number, tag in enumerate(tags)}
-    labels = np.zeros((len(lists), len(tags)), np.uint8)
-    for row, clip in zip(labels, lists, strict=True):
-        row[[column[tag] for tag in clip if tag]] = 1
-    return tuple(tags), labels
+    labels = np.zeros((len(lists), len(names)), np.uint8)
+    labels[tags.index, columns] = 1
+    return tuple(names), labels
 
 
-MEANS = dict.fromkeys(("0", "0.0", "false"), 0) | dict.fromkeys(("1", "1.0", "true"), 1)
-
-
-def column_labels(source: Path, given: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray]:
-    """Tags and labels of one 0/1 column a tag; any other value is refused (`ValueError`)."""
+def column_labels(source: Path, given: pd.DataFrame) -> Labels:
+    """Labels of one column per tag; raises `ValueError` for values but 0, 1, true and false."""
     if given.columns.empty:
         raise ValueError(f"{source} has no tag columns: name them in `tags`.")
     labels = np.empty(given.shape, np.uint8)
     for number, tag in enumerate(given):
-        codes, values = pd.factorize(given[tag])
-        means = np.array([MEANS.get(value.strip().lower(), 2) for value in values], np.uint8)
-        labels[:, number] = means[codes]
-        bad = np.flatnonzero(labels[:, number] == 2)
+        text = given[tag].str.strip().str.lower().replace({"false": "0", "true": "1"})
+        values = pd.to_numeric(text, errors="coerce")
+        bad = np.flatnonzero(~values.isin([0, 1]))
         if len(bad):
+            value = shorten(given[tag][bad[0]])
             raise ValueError(
-                f"{source}: row {bad[0] + 1} holds {shown(given[tag].iloc[bad[0]])} in column "
-                f"{tag!r}, which is neither 0 nor 1: correct it, or name the tag columns in `tags`."
+                f"{source}: row {bad[0] + 1} has {value} in column {tag!r}, which is neither 0 nor "
+                "1: correct it, or name the tag columns in `tags`."
             )
+        labels[:, number] = values
     return tuple(given), labels
 
 
-def by_count(
-    tags: tuple[str, ...], labels: np.ndarray, n_tags: int | None = None
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """The tags that some clip carries, or the first `n_tags` of them, the most frequent first and
-    ties by name."""
+def most_frequent(tags: tuple[str, ...], labels: np.ndarray, n_tags: int | None) -> Labels:
+    """The `n_tags` most frequent tags (None: all that occur), ties in alphabetical order."""
     counts = labels.sum(axis=0, dtype=np.int64)
     order = sorted(np.flatnonzero(counts), key=lambda column: (-counts[column], tags[column]))
-    order = order[:n_tags]
-    return tuple(tags[column] for column in order), labels[:, order]
+    return tuple(tags[column] for column in order[:n_tags]), labels[:, order[:n_tags]]
 
 
-def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...], np.ndarray]:
-    """The audio files under `root` as clips, their classes and labels (clip, class) uint8."""
+def read_classes(root: Path) -> tuple[pd.DataFrame, Labels]:
+    """The audio files under `root` as clips as `read_clips` returns them; folders are classes."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root} does not exist: give the folder that holds the audio.")
     files, _ = files_under(root)
-    _warn_about_others(root, [path for path in files if not is_audio(path)])
-    audio = [path for path in files if is_audio(path)]
-    clips = pd.DataFrame({"path": audio, "reason": ""}, dtype=object)
-    parts = clips.path.str.split("/")
+    warn_about_other_files(root, files)
+    clips = pd.DataFrame({"path": filter(is_audio, files), "reason": ""}, dtype=object)
+    folders = clips.path.str.split("/").str[:-1]
     clips.loc[clips.path.str.contains(NOT_TEXT), "reason"] = NOT_UTF8
     clips.loc[("/" + clips.path).str.contains("/.", regex=False), "reason"] = HIDDEN
-    tops = parts[(parts.str.len() > 1) & (clips.reason == "")].str[0].str.lower()
-    named_like_splits = len(tops) > 0 and tops.isin(SPLIT_NAMES).all()
-    depth = 1 if named_like_splits else 0
-    clips.loc[(parts.str.len() < depth + 2) & (clips.reason == ""), "reason"] = NO_CLASS
+    tops = folders[(folders.str.len() > 0) & (clips.reason == "")].str[0].str.lower()
+    by_split = len(tops) > 0 and tops.isin(SPLIT_NAMES).all()
+    depth = 1 if by_split else 0
+    clips.loc[(folders.str.len() <= depth) & (clips.reason == ""), "reason"] = NO_CLASS
     usable = clips.reason == ""
     if not usable.any():
         raise ValueError(
             f"{root} has no class folders with audio in them: put the files of each class into a "
             "folder, or give a table of paths and tags, such as table='tags.csv'."
         )
-    if named_like_splits:
-        clips["split"] = parts.str[0].str.lower().map(SPLIT_NAMES).where(usable, "")
-    clips = clips.assign(clip_id=clips.path, title=clips.path.map(_title), group="")
-    classes = parts.str[depth].where(usable, "")
-    return clips, *encode(root, [[name] for name in classes])
+    if by_split:
+        clips["split"] = folders.str[0].str.lower().map(SPLIT_NAMES).where(usable, "")
+    clips = clips.assign(clip_id=clips.path, title=clips.path.map(_stem), group="")
+    classes = folders.str[depth].where(usable, "")
+    return clips, encode(root, [[name] for name in classes])
 
 
 def warn_about_tags(name: str, tags: Sequence[str], labels: np.ndarray) -> None:
-    """Warn, with numbers, of clips without tags and of tags that differ in writing only."""
-    untagged = int((~labels.any(axis=1)).sum())
-    if untagged:
+    """Warn about clips without tags and tags that differ only in case, spaces or Unicode form."""
+    if untagged := int((~labels.any(axis=1)).sum()):
         warn(
             f"{name}: {untagged:,} of {len(labels):,} clips carry no tag and count as having none."
         )
-    alike: dict[str, list[str]] = {}
-    for tag in tags:
-        plain = unicodedata.normalize("NFKC", tag).casefold()
-        alike.setdefault("".join(plain.split()), []).append(tag)
-    twins = [" and ".join(map(repr, same)) for same in alike.values() if len(same) > 1]
-    if twins:
+    plain = ["".join(unicodedata.normalize("NFKC", tag).casefold().split()) for tag in tags]
+    spellings = pd.Series(tags, dtype=object).map(repr).groupby(plain).agg(list)
+    if several := [" and ".join(same) for same in spellings if len(same) > 1]:
         warn(
-            f"{name}: {len(twins)} tags are written in several ways ({', '.join(twins[:5])}) and "
-            "count as different tags: write them alike."
-        )
-
-
-def _warn_about_others(root: Path, others: list[str]) -> None:
-    shown_others = [path for path in others if "/." not in f"/{path}"]
-    if shown_others:
-        suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in shown_others})
-        warn(
-            f"{len(shown_others):,} files under {root} are no audio by their names and not used: "
-            f"{', '.join(suffixes[:5])}."
-        )
-
-
-def _check_columns_without_table(columns: tuple) -> None:
-    if columns != ("path", "tags", None, None):
-        raise ValueError(
-            "path_column, tags, split_column and group_column are columns of a table: give "
-            "`table`, or leave them out to take folders as classes."
-        )
-
-
-def _check_none_usable(source: Path, clips: pd.DataFrame, left_out: pd.DataFrame) -> None:
-    if clips.empty:
-        raise ValueError(
-            f"{source}: none of {len(left_out):,} rows can be used, the first because "
-            f"{left_out.reason.iloc[0]}: correct them."
-        )
-
-
-def _check_too_few_tags(source: Path, tags: Sequence[str], task: str) -> None:
-    if len(tags) < (2 if task == "multiclass" else 1):
-        due = "two classes" if task == "multiclass" else "one tag"
-        raise ValueError(
-            f"{source} has {len(tags)} tags where at least {due} must be told apart: check `tags`, "
-            "or give a table of paths and tags."
+            f"{name}: {len(several)} tags have several spellings ({', '.join(several[:5])}), which "
+            "count as different tags: use one of them."
         )
 
 
 def _reasons(clips: pd.DataFrame, labels: np.ndarray, task: str) -> np.ndarray:
-    """Why a row is left out, "" for those to keep: its own reason, or not exactly one class."""
+    """Why to leave out a row, or "": its own reason, or several tags in a multiclass set."""
     why = clips.reason.to_numpy(object)
     n_tags = labels.sum(axis=1, dtype=np.int64)
     if task == "multiclass":
         for row in np.flatnonzero((n_tags != 1) & (why == "")):
-            why[row] = f"it carries {n_tags[row]} tags and not exactly one"
+            why[row] = f"it has {n_tags[row]} tags and not exactly one"
     return why
 
 
-def _split_reasons(clips: pd.DataFrame) -> np.ndarray:
-    """The rows' reasons with those that concern the split."""
-    told = clips[clips.split != ""].groupby("path")["split"].nunique()
-    reasons = [clips.path.map(told) > 1, clips.split == ""]
-    return np.where(
-        clips.reason != "", clips.reason, np.select(reasons, [TWO_SPLITS, NO_SPLIT], "")
-    )
-
-
-def _filled(given: pd.DataFrame, name: str, otherwise: pd.Series) -> pd.Series:
-    """A column of `given`, or `otherwise` where it is blank or absent."""
-    if name not in given:
-        return otherwise
-    return given[name].where(given[name].str.strip() != "", otherwise)
-
-
 def _is_one_column(tags: str | Sequence[str]) -> bool:
-    return isinstance(tags, str) and tags != EVERY
+    return isinstance(tags, str) and tags != ALL
 
 
-def _title(path: str) -> str:
+def _stem(path: str) -> str:
     return PurePosixPath(path).stem

@@ -1,11 +1,11 @@
-"""The index: which clips a data set holds, their split, group and tags. No audio is opened."""
+"""The index: which clips a data set holds, with their split, group and tags. No audio is opened."""
 
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -15,22 +15,23 @@ from jetatag.checks import check_known
 from jetatag.files import as_text, is_audio
 
 SPLITS = ("train", "valid", "test")
+COLUMNS = ["clip_id", "path", "split", "group", "title"]
 LEFT_OUT_COLUMNS = ["clip_id", "path", "reason"]
 
 
 class DataWarning(UserWarning):
-    """Something a data set lacks, or in which it differs from what is known of it, with numbers."""
+    """A data set is incomplete, or differs from what is known about it."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The tags, in the order of every label and score column, and the task they pose."""
+    """The tags, in the order of all label and score columns, and the task."""
 
     tags: tuple[str, ...]
     task: Literal["multilabel", "multiclass"] = "multilabel"
 
-    def columns(self, tags: list[str] | tuple[str, ...]) -> list[int]:
-        """Positions of `tags`; an unknown tag is refused with the nearest names (`ValueError`)."""
+    def columns(self, tags: Sequence[str]) -> list[int]:
+        """Positions of `tags`; raises `ValueError` for an unknown one."""
         check_known(tags, self.tags, "tag")
         return [self.tags.index(tag) for tag in tags]
 
@@ -39,12 +40,12 @@ class Vocabulary:
 class Index:
     """A data set as a table.
 
-    `table` has one row a clip: clip_id (str), path (relative to `audio_root`), split (train,
-    valid or test), group (such as the artist; empty where unknown) and title. `labels` is
-    (clip, tag) uint8 in the same row order, columns as `vocabulary.tags`. `left_out` has one
-    row for every annotated clip that is not in `table`: clip_id, path, reason. `peak_normalise`
-    says whether the data set was published with every clip scaled to full scale, and
-    `known_clips` how many clips a split of the official data holds, where that is known.
+    `table` has one row per clip: clip_id (str), path (relative to `audio_root`), split (train,
+    valid or test), group (such as the artist; "" if unknown) and title. `labels` is (clip, tag)
+    uint8, its rows as in `table`, its columns as in `vocabulary.tags`. `left_out` has one row for
+    every annotated clip that is not in `table`: clip_id, path, reason. `peak_normalise`: whether
+    the data set is published with every clip scaled to full scale. `known_clips`: the number of
+    clips per split in the official data, if known.
     """
 
     name: str
@@ -60,9 +61,8 @@ class Index:
         return len(self.table)
 
     def summary(self) -> pd.DataFrame:
-        """One row a split: clips, clips of the official data where known, groups, mean tags a
-        clip, and share of clips whose group also occurs in train (the overlap that a random or
-        folder split hides)."""
+        """One row per split: clips, clips of the official data if known, groups, mean tags per
+        clip, and the share of clips whose group also occurs in train."""
         overlap = self.group_overlap()
         rows = []
         for split in SPLITS:
@@ -72,7 +72,7 @@ class Index:
             row |= {"known": self.known_clips.get(split, pd.NA)} if self.known_clips else {}
             row["groups"] = groups[groups != ""].nunique()
             row["tags_per_clip"] = self.labels[chosen].sum(1).mean() if chosen.any() else 0.0
-            row["group_in_train"] = overlap.loc[split, "train"]
+            row["group_in_train"] = overlap.train[split]
             rows.append(row)
         return pd.DataFrame(rows).set_index("split")
 
@@ -87,63 +87,66 @@ class Index:
 
 
 def files_under(root: Path) -> tuple[list[str], list[str]]:
-    """Paths of all files under `root`, and of the links to folders, which are not followed, so
-    that none leads outside or around; relative to it and sorted.
+    """All files under `root`, and all links to folders, which are not followed.
 
-    They come by `files.as_text`.
+    Both are sorted paths relative to `root`, as text by `files.as_text`.
     """
     found, links = [], []
     for folder, folders, files in os.walk(root):
         inner = f"{Path(folder).relative_to(root).as_posix()}/".removeprefix("./")
         found += [inner + file for file in files]
-        links += [inner + f for f in folders if Path(folder, f).is_symlink()]
-    return tuple(sorted(map(as_text, paths)) for paths in (found, links))
+        links += [inner + name for name in folders if Path(folder, name).is_symlink()]
+    return sorted(map(as_text, found)), sorted(map(as_text, links))
 
 
 def audio_files(root: Path) -> list[str]:
-    """Those of `files_under` that are audio by their name."""
+    """The files of `files_under` with the suffix of an audio format."""
     return [path for path in files_under(root)[0] if is_audio(path)]
 
 
-def warn_about(index: Index, why: str = "") -> Index:
-    """Warn (`DataWarning`), with numbers, of what `index` lacks, and return it.
-
-    Missing audio, splits without clips, tags that no clip carries, and counts other than
-    `index.known_clips`; `why` says what such a difference usually comes from.
-    """
-    present, links = files_under(index.audio_root)
-    missing = index.table.path[~index.table.path.isin(present)]
-    if len(missing):
+def warn_about_other_files(root: Path, files: list[str]) -> None:
+    """Warn (`DataWarning`) about `files` under `root` that are not used because of their suffixes;
+    hidden files do not count."""
+    if others := [path for path in files if not is_audio(path) and "/." not in f"/{path}"]:
+        suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in others})
         warn(
-            f"{index.name}: {len(missing):,} of {len(index):,} audio files are not under "
-            f"{index.audio_root}, the first being {missing.iloc[0]}; preparing will leave them out."
+            f"{len(others):,} files under {root} were passed over, as their suffixes are not of "
+            f"audio: {', '.join(suffixes)}."
+        )
+
+
+def warn_about(index: Index, reasons: str = "") -> Index:
+    """Warn (`DataWarning`) about missing audio, links, empty splits, unused tags and numbers of
+    clips other than `known_clips`, and what usually causes these (`reasons`); returns `index`."""
+    name, root, n_clips, tags = index.name, index.audio_root, len(index), index.vocabulary.tags
+    present, links = files_under(root)
+    if len(missing := index.table.path[~index.table.path.isin(present)]):
+        warn(
+            f"{name}: {len(missing):,} of {n_clips:,} audio files are not under {root}, for "
+            f"example {missing.iloc[0]}; preparing will leave them out."
         )
     if links:
         warn(
-            f"{index.name}: {len(links):,} folders under {index.audio_root} are links and not "
-            f"followed: {', '.join(links[:5])}; put the folders themselves there."
+            f"{name}: {len(links):,} folders under {root} are links and not followed: "
+            f"{', '.join(links[:5])}; put the folders themselves there."
         )
     counts = {split: int((index.table.split == split).sum()) for split in SPLITS}
     if empty := [split for split in SPLITS if not counts[split]]:
-        warn(f"{index.name}: 0 of {len(index):,} clips are in {' and '.join(empty)}.")
-    carried = index.labels.any(axis=0)
-    if not carried.all():
-        unused = [t for t, used in zip(index.vocabulary.tags, carried, strict=True) if not used]
+        warn(f"{name}: 0 of {n_clips:,} clips are in {' and '.join(empty)}.")
+    if unused := [tags[column] for column in np.flatnonzero(~index.labels.any(axis=0))]:
         warn(
-            f"{index.name}: {len(unused)} of {len(carried)} tags are never used: "
-            f"{', '.join(unused)}; they cannot be learned or scored."
+            f"{name}: {len(unused)} of {len(tags)} tags are never used: {', '.join(unused)}; they "
+            "cannot be learned or scored."
         )
-    differing = {s: n for s, n in counts.items() if index.known_clips.get(s, n) != n}
-    if differing:
-        told = ", ".join(
-            f"{split} {n:,} ({n - index.known_clips[split]:+,})" for split, n in differing.items()
-        )
-        warn(f"{index.name}: clips differ from the official data: {told}. {why}".rstrip())
+    differences = {split: counts[split] - known for split, known in index.known_clips.items()}
+    if any(differences.values()):
+        told = [f"{split} {counts[split]:,} ({d:+,})" for split, d in differences.items() if d]
+        warn(f"{name}: clips differ from the official data: {', '.join(told)}. {reasons}".rstrip())
     return index
 
 
 def warn(sentence: str) -> None:
-    """Say what a data set lacks, at the line outside this package that asked for it."""
+    """Issue a `DataWarning` at the line outside this package that called it."""
     frame, level = sys._getframe(), 1
     while frame.f_back and frame.f_globals.get("__name__", "").startswith("jetatag."):
         frame, level = frame.f_back, level + 1

@@ -1,4 +1,4 @@
-"""From MIDI to a recording: SoundFont, room, tone, noise and level, as one artist mixes them."""
+"""From MIDI to a recording: SoundFont, room, equaliser, noise and level."""
 
 import io
 from dataclasses import dataclass
@@ -12,26 +12,26 @@ import soundfile
 from numpy.random import Generator
 from scipy import fft
 
-RENDER_RATE = 48_000  # Hz, midirenderer's own
-BANDS_HZ = np.array([60.0, 150.0, 400.0, 1000.0, 2500.0, 6000.0])
-LEAD_IN_S = 0.5  # rendered and cut off, so that a clip starts amid the music
+RENDER_RATE = 48_000  # Hz, fixed by midirenderer
+BANDS_HZ = np.array([60.0, 150.0, 400.0, 1000.0, 2500.0, 6000.0])  # of the equaliser
+LEAD_IN_S = 0.5  # rendered and cut off, so that a clip starts within the music
 DRIVE = {-1: 0.1, 0: 0.4, 1: 1.6}  # saturation of quiet, ordinary and loud pieces
 
 
 @dataclass(frozen=True)
 class Mix:
-    """An artist's sound: sample rate, room, tone and noise."""
+    """How an artist's recordings sound."""
 
     sample_rate: int  # Hz
     reverb_s: float  # time to decay by 60 dB
-    wet: float  # level of the room against the direct sound
-    tone_db: tuple[float, ...]  # gain at the centres of BANDS_HZ
+    wet: float  # level of the reverberation relative to the direct sound
+    tone_db: tuple[float, ...]  # gain at BANDS_HZ
     noise_tilt_db: float  # per octave
     snr_db: float
 
 
 def choose_mix(rng: Generator) -> Mix:
-    """Draw an artist's mix."""
+    """Draw an artist's sound."""
     tilt = rng.uniform(-3, 3) * np.arange(-2.5, 3.0)
     return Mix(
         sample_rate=int(rng.choice([16_000, 16_000, 16_000, 22_050])),
@@ -44,14 +44,14 @@ def choose_mix(rng: Generator) -> Mix:
 
 
 def record(midi: bytes, mix: Mix, duration_s: float, dynamic: int, rng: Generator) -> np.ndarray:
-    """Render MIDI bytes to `duration_s` seconds of mono float32 at `mix.sample_rate`, peak below 1.
+    """Render a MIDI file: `duration_s` seconds of mono float32 at `mix.sample_rate`, peak below 1.
 
-    `dynamic` is -1 for quiet, 1 for loud pieces, else 0. `rng` varies tone, noise (5-30 dB below
-    the music) and level within the artist's mix.
+    `dynamic` is -1 for quiet and 1 for loud pieces, else 0. `rng` varies tone, noise (5 to 30 dB
+    below the music) and level from piece to piece.
     """
     n_samples = round(duration_s * mix.sample_rate)
     dry = _render(midi, duration_s + LEAD_IN_S)
-    music = _room_and_tone(dry, mix, rng)[round(LEAD_IN_S * mix.sample_rate) :][:n_samples]
+    music = _reverberate(dry, mix, rng)[round(LEAD_IN_S * mix.sample_rate) :][:n_samples]
     music /= np.sqrt(np.mean(music**2)) + 1e-9
     music = np.tanh(DRIVE[dynamic] * music)
     snr_db = np.clip(mix.snr_db + rng.uniform(-4, 4), 5, 30)
@@ -68,7 +68,7 @@ def _soundfont() -> bytes:
 
 
 def _render(midi: bytes, duration_s: float) -> np.ndarray:
-    """Render to mono at the renderer's 48 kHz, padded with silence to `duration_s`."""
+    """Mono audio at 48 kHz, padded with silence to `duration_s`."""
     wav = midirenderer.render_wave_from(_soundfont(), midi)
     stereo, sample_rate = soundfile.read(io.BytesIO(wav), dtype="float32")
     if sample_rate != RENDER_RATE:
@@ -77,9 +77,9 @@ def _render(midi: bytes, duration_s: float) -> np.ndarray:
     return np.pad(mono, (0, round(duration_s * RENDER_RATE) - len(mono)))
 
 
-def _room_and_tone(dry: np.ndarray, mix: Mix, rng: Generator) -> np.ndarray:
-    """Resample, reverberate and equalise: three products of one spectrum."""
-    step = RENDER_RATE // 50  # a block of 20 ms is a whole number of samples at every rate
+def _reverberate(dry: np.ndarray, mix: Mix, rng: Generator) -> np.ndarray:
+    """Resample, equalise and reverberate, all three in one Fourier transform."""
+    step = RENDER_RATE // 50  # 20 ms are a whole number of samples at every rate
     n_blocks = -(-len(dry) // step) + int(50 * mix.reverb_s)
     n_blocks = fft.next_fast_len(n_blocks, real=True)
     n_out = n_blocks * mix.sample_rate // 50
@@ -87,17 +87,12 @@ def _room_and_tone(dry: np.ndarray, mix: Mix, rng: Generator) -> np.ndarray:
     tone_db = np.array(mix.tone_db) + rng.normal(0, 2, size=len(BANDS_HZ))
     hz = fft.rfftfreq(n_out, 1 / mix.sample_rate)
     gain = 10 ** (np.interp(np.log(hz + 1), np.log(BANDS_HZ), tone_db) / 20)
-    room = fft.rfft(_impulse_response(mix, rng), n_out)
-    return fft.irfft(spectrum * gain * room, n_out)
-
-
-def _impulse_response(mix: Mix, rng: Generator) -> np.ndarray:
-    """Direct sound and exponentially decaying noise of relative energy `wet` squared."""
+    # The room's impulse response: the direct sound and decaying noise of energy wet².
     time_s = np.arange(int(mix.reverb_s * mix.sample_rate)) / mix.sample_rate
     tail = rng.standard_normal(len(time_s)) * 10 ** (-3 * time_s / mix.reverb_s)
     response = mix.wet * tail / np.sqrt(np.sum(tail**2))
     response[0] += 1.0
-    return response
+    return fft.irfft(spectrum * gain * fft.rfft(response, n_out), n_out)
 
 
 def _noise(n_samples: int, mix: Mix, rng: Generator) -> np.ndarray:

@@ -1,0 +1,44 @@
+"""Random splits that keep groups together and the share of every tag similar."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+
+def grouped_split(
+    groups: Sequence[str], labels: np.ndarray, shares: Mapping[str, float], seed: int
+) -> np.ndarray:
+    """Assign every clip to a split: (clip,) str; each group lies in one split.
+
+    `groups` is (clip,) str, "" for a clip of its own; `labels` (clip, tag) 0/1; `shares` maps
+    splits to their share of the clips, summing to 1. Groups are placed from large to small,
+    shuffled among similar sizes, each into the split that most lacks its clips and tags: iterative
+    stratification (Sechidis et al., ECML 2011), for groups and many labels at once, which
+    scikit-learn's splitters are not. Every split gets a group if there are enough.
+    """
+    if seed < 0:
+        raise ValueError(f"seed must not be negative, as {seed} is: give 0 or more.")
+    groups = np.asarray(groups, dtype=object)
+    own = np.array([f"\0{row}" for row in range(len(groups))], dtype=object)
+    members, _ = pd.factorize(np.where(groups == "", own, groups), sort=True)
+    # What a group contributes: its share of all clips (counting as much as all tags together) and
+    # of every tag's clips.
+    brings = np.zeros((members.max(initial=-1) + 1, 1 + labels.shape[1]))
+    np.add.at(brings, members, np.column_stack([np.ones(len(labels)), labels]))
+    brings /= np.maximum(brings.sum(axis=0), 1)
+    weights = np.where(np.arange(brings.shape[1]) == 0, labels.shape[1], 1.0)
+    brings *= weights
+    target = np.array(list(shares.values()))[:, None] * weights
+    held = np.zeros_like(target)
+    sizes = brings.sum(axis=1) * np.random.default_rng(seed).uniform(0.5, 1, len(brings))
+    split = np.zeros(len(brings), int)
+    for group in np.argsort(-sizes):
+        cost = ((2 * (held - target) + brings[group]) * brings[group] / target).sum(axis=1)
+        split[group] = int(cost.argmin())
+        held[split[group]] += brings[group]
+    for empty in sorted(set(range(len(shares))) - set(split)):  # a few large groups can leave some
+        movable = np.flatnonzero(np.bincount(split, minlength=len(shares))[split] > 1)
+        if len(movable):
+            split[movable[np.abs(brings[movable, 0] - target[empty, 0]).argmin()]] = empty
+    return np.array(list(shares))[split[members]]

@@ -1,0 +1,179 @@
+"""Annotation tables: read as text, paths normalised, unusable rows separated with a reason."""
+
+import csv
+import io
+import posixpath
+from collections.abc import Sequence
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jetatag.data.index import LEFT_OUT_COLUMNS
+
+END = "end"  # appended as a last line: a row of its own unless a quote is still open
+SEPARATORS = {",": "commas", "\t": "tabs"}
+OUTSIDE = "its path leads outside the data folder"
+DUPLICATE = "an earlier row says the same about this file"
+CONTRADICTION = "rows give this file different labels"
+TWO_GROUPS = "rows give this file different groups"
+SAME_ID = "rows give this clip id to different files"
+
+
+def read_text_table(
+    path: Path,
+    separator: str,
+    required: Sequence[str] = (),
+    header: Sequence[str] = (),
+    remedy: str = "use the official file",
+) -> pd.DataFrame:
+    """Read delimited UTF-8 text as strings; `header` names the columns of a file without a header.
+
+    A byte-order mark, blank lines and the kind of line end do not matter. Raises `ValueError` for
+    anything else that is not a table with the `required` columns. The csv module tells which rows
+    are too short; pandas would fill them without a word.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+        *rows, last = csv.reader(io.StringIO(f"{text}\n{END}"), delimiter=separator)
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a table ({error}): correct or export it again.") from None
+    if last != [END]:  # the rest of the file would become one cell
+        raise ValueError(f"{path} opens a quote and never closes it: close or remove it.")
+    rows, sign = [row for row in rows if any(row)], SEPARATORS[separator]
+    columns, rows = (list(header), rows) if header else (rows[0] if rows else [], rows[1:])
+    _check_columns(path, columns, required, f"{remedy} (columns separated by {sign})")
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(columns):
+            raise ValueError(
+                f"{path}: row {number} has {len(row)} fields separated by {sign} and not "
+                f"{len(columns)}: correct it, or quote fields that contain the separator."
+            )
+    if not rows:
+        raise ValueError(f"{path} has no rows: use the complete file.")
+    return pd.DataFrame(rows, columns=columns, dtype=str)
+
+
+def read_user_table(
+    path: Path, required: Sequence[str], optional: Sequence[str] | None, lists: str
+) -> pd.DataFrame:
+    """Read a CSV, TSV or Parquet file as text, missing values as "".
+
+    Of Parquet only the `required` and `optional` columns are read (None: all); its column `lists`
+    may hold lists of text, which stay lists. Raises `FileNotFoundError` or `ValueError`.
+    """
+    remedy = "name your columns by path_column, tags, split_column and group_column"
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: give `table` relative to the data folder.")
+    if suffix in (".csv", ".tsv"):
+        return read_text_table(path, "," if suffix == ".csv" else "\t", required, remedy=remedy)
+    if suffix != ".parquet":
+        raise ValueError(f"{path} is neither .csv, .tsv nor .parquet: save the table as one.")
+    from pyarrow import ArrowException, parquet  # loaded for Parquet alone
+
+    try:
+        file = parquet.ParquetFile(path)
+        # pandas writes an unnamed index as a column of this name
+        names = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
+        _check_columns(path, names, required, remedy)
+        wanted = names if optional is None else {*required, *optional}
+        found = file.read(columns=[name for name in names if name in wanted])
+        table = {name: _text(found[name], name == lists) for name in found.column_names}
+    except (ArrowException, OSError) as error:
+        problem = " ".join(str(error).split())[:120]
+        raise ValueError(
+            f"{path} is not Parquet with text and numbers ({problem}): export it again."
+        ) from None
+    if not len(found):
+        raise ValueError(f"{path} has no rows: use the complete file.")
+    return pd.DataFrame(table)
+
+
+def _text(column: Any, may_be_lists: bool) -> list:
+    """A pyarrow column as text, or as lists of text."""
+    import pyarrow as pa
+
+    if may_be_lists and (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        cells = column.cast(pa.list_(pa.string())).to_pylist()
+        return [[tag or "" for tag in cell or ()] for cell in cells]
+    if pa.types.is_floating(column.type):
+        column = pa.array(column.to_numpy(), from_pandas=True)  # NaN is a missing value, too
+    return column.cast(pa.string()).fill_null("").to_pylist()
+
+
+def _check_columns(path: Path, columns: list[str], required: Sequence[str], remedy: str) -> None:
+    """Raise `ValueError` for a missing or repeated column."""
+    if missing := [name for name in required if name not in columns]:
+        found = ", ".join(map(shorten, columns[:8])) or "none"
+        raise ValueError(f"{path} has no column {missing[0]!r}: {remedy}; it has {found}.")
+    if repeated := [name for name in columns if columns.count(name) > 1]:
+        raise ValueError(f"{path} has two columns {repeated[0]!r}: rename or remove one.")
+
+
+def check_filled(path: Path, column: pd.Series) -> None:
+    """Raise `ValueError` if a cell is blank."""
+    blank = np.flatnonzero(column.str.strip() == "")
+    if len(blank):
+        raise ValueError(f"{path}: row {blank[0] + 1} has no {column.name}: correct or remove it.")
+
+
+def shorten(text: str) -> str:
+    """A cell or column name for an error message: quoted, on one line, not too long."""
+    return repr(text if len(text) <= 40 else text[:40] + "…")
+
+
+def normalise_paths(paths: pd.Series, root: Path) -> pd.Series:
+    """Paths relative to `root` in POSIX form, "" for none; all readers use it.
+
+    Backslashes become slashes, `.` and `..` are resolved, and absolute paths below `root` become
+    relative. Paths outside `root` stay outside, as `leaves_folder` tells.
+    """
+    homes = [home.as_posix().rstrip("/") + "/" for home in (root.absolute(), root.resolve())]
+
+    def normalise(path: str) -> str:
+        if "://" in path:
+            return path
+        path = posixpath.normpath(path.replace("\\", "/"))
+        inner = [path.removeprefix(home) for home in homes if path.startswith(home)]
+        return "" if path == "." else [*inner, path][0]
+
+    return paths.map(normalise)
+
+
+def leaves_folder(path: str) -> bool:
+    """Whether a normalised path leads out of its folder, or is absolute on some system or a URL."""
+    first = posixpath.normpath(path.replace("\\", "/")).partition("/")[0]
+    on_windows = PureWindowsPath(path).drive != ""
+    return first in ("", "..") or on_windows or "://" in path or "\0" in path
+
+
+def drop_unusable(
+    table: pd.DataFrame, labels: np.ndarray, reasons: Sequence[str] = ()
+) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
+    """Separate the rows that can be used from the others: (table, labels, left out).
+
+    `table` has clip_id, path and perhaps group ("" if unknown), `labels` is (row, tag), and
+    `reasons` gives one a row, "" to keep it. Rows that contradict each other are all left out; of
+    rows that agree about a file, the first stays, preferably one that gives the group.
+    """
+    why = np.array(list(reasons) or [""] * len(table), dtype=object)
+    why[table.path.map(leaves_folder).to_numpy(bool)] = OUTSIDE
+    rows = pd.DataFrame({"path": table.path.to_numpy(), "id": table.clip_id.to_numpy()})
+    rows["labels"] = [row.tobytes() for row in labels]
+    rows["group"] = [group or None for group in table.get("group", [""] * len(table))]
+    checks = {
+        CONTRADICTION: lambda rows: rows.groupby("path")["labels"].transform("nunique") > 1,
+        TWO_GROUPS: lambda rows: rows.groupby("path")["group"].transform("nunique") > 1,
+        DUPLICATE: lambda r: r.sort_values("group", kind="stable").path.duplicated().sort_index(),
+        SAME_ID: lambda rows: rows.id.duplicated(keep=False),
+    }
+    for reason, found in checks.items():  # each among the rows that no earlier check left out
+        usable = rows[why == ""]
+        why[usable.index[found(usable).to_numpy(bool)]] = reason
+    keep = why == ""
+    left_out = table.assign(reason=why).loc[~keep, LEFT_OUT_COLUMNS].reset_index(drop=True)
+    return table[keep].reset_index(drop=True), labels[keep], left_out
