@@ -16,10 +16,10 @@ from scored import finished_run
 
 import jetatag
 from jetatag import cli, figures
-from jetatag.apps import listening, tagger, tagging
-from jetatag.apps.listening import cut, rechunk
+from jetatag.apps import tagger, tagging, windows
+from jetatag.apps.windows import cut, rechunk
 from jetatag.apps.tagger import Reading
-from jetatag.data.audio import load, resample, resample_blocks, stated_s, stream
+from jetatag.data.audio import load, read_header, stream
 from jetatag.data.store import as_heard, build
 from jetatag.files import NOT_UTF8, check_writable, write_json
 from jetatag.training.runs import Run
@@ -109,10 +109,10 @@ def test_a_long_file_is_not_held_in_memory(tmp_path):
     program = f"""
 import resource
 from pathlib import Path
-from jetatag.apps import listening
-listening.HELD_S = 60
+from jetatag.apps import windows
+windows.HELD_S = 60
 def read(n_blocks):
-    blocks = listening.stored_blocks(Path({str(tmp_path / "long.wav")!r}), {RATE}, True)
+    blocks = windows.stored_blocks(Path({str(tmp_path / "long.wav")!r}), {RATE}, True)
     return sum(len(block) for _, block in zip(range(n_blocks), blocks))
 read(3)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -160,7 +160,7 @@ def test_it_hears_what_the_run_heard(
     assert model.peak_normalise == peak_normalise
     row, n_samples = 5, tiny_config.crop_samples
     stored = store.read([row], [0], store.lengths[row])[0]
-    blocks = listening.stored_blocks(index.audio_root / store.table.path[row], RATE, peak_normalise)
+    blocks = windows.stored_blocks(index.audio_root / store.table.path[row], RATE, peak_normalise)
     np.testing.assert_array_equal(as_heard(np.concatenate(list(blocks))), stored)
     reading = model.read(index.audio_root / store.table.path[row])
     starts = np.round(reading.starts_s * RATE).astype(int)
@@ -208,7 +208,7 @@ def test_rate_and_channels_make_no_difference(model, tmp_path):
 
 def test_a_long_file_reads_as_one_that_is_held(model, folder, monkeypatch):
     whole = model.read(folder / "b" / "stereo.flac")
-    monkeypatch.setattr(listening, "HELD_S", 5)  # one window at a time, decoded twice
+    monkeypatch.setattr(windows, "HELD_S", 5)  # one window at a time, decoded twice
     again = model.read(folder / "b" / "stereo.flac")
     assert whole.duration_s == again.duration_s == pytest.approx(23.3)
     for name in ("starts_s", "probs", "h", "z_audio"):
@@ -453,7 +453,7 @@ def test_a_terminal_sees_how_far_it_is(run, folder, capsys, monkeypatch):
 def test_progress_counts_what_files_hold_and_not_what_they_state(folder, model, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     files = [folder / "a.wav", folder / "b" / "stereo.flac", folder / "c.ogg"]
-    assert [stated_s(path) for path in files] == [10, pytest.approx(23.3), 0]
+    assert [read_header(path).duration_s for path in files] == [10, pytest.approx(23.3), 0]
     with tagging.Progress(files) as bar:
         assert bar.total == pytest.approx(33.3)
         bar.update(9.0)

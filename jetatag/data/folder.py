@@ -15,7 +15,14 @@ from jetatag.checks import check_known
 from jetatag.data._splits import grouped_split
 from jetatag.data._tables import sift
 from jetatag.data._user_tables import read_table, relative_paths, shown
-from jetatag.data.index import Index, Vocabulary, files_under, warn, warn_about
+from jetatag.data.index import (
+    Index,
+    Vocabulary,
+    files_under,
+    warn,
+    warn_about,
+    warn_about_other_files,
+)
 from jetatag.files import NOT_TEXT, NOT_UTF8, is_audio
 
 TASKS = ("multilabel", "multiclass")
@@ -223,7 +230,7 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, tuple[str, ...], np.ndarray]
     if not root.is_dir():
         raise FileNotFoundError(f"{root} does not exist: give the folder that holds the audio.")
     files, _ = files_under(root)
-    _warn_about_others(root, [path for path in files if not is_audio(path)])
+    warn_about_other_files(root, files)
     audio = [path for path in files if is_audio(path)]
     clips = pd.DataFrame({"path": audio, "reason": ""}, dtype=object)
     parts = clips.path.str.split("/")
@@ -262,16 +269,6 @@ def warn_about_tags(name: str, tags: Sequence[str], labels: np.ndarray) -> None:
         warn(
             f"{name}: {len(twins)} tags are written in several ways ({', '.join(twins[:5])}) and "
             "count as different tags: write them alike."
-        )
-
-
-def _warn_about_others(root: Path, others: list[str]) -> None:
-    shown_others = [path for path in others if "/." not in f"/{path}"]
-    if shown_others:
-        suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in shown_others})
-        warn(
-            f"{len(shown_others):,} files under {root} are no audio by their names and not used: "
-            f"{', '.join(suffixes[:5])}."
         )
 
 

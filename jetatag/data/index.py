@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -103,6 +103,18 @@ def files_under(root: Path) -> tuple[list[str], list[str]]:
 def audio_files(root: Path) -> list[str]:
     """Those of `files_under` that are audio by their name."""
     return [path for path in files_under(root)[0] if is_audio(path)]
+
+
+def warn_about_other_files(root: Path, files: list[str]) -> None:
+    """Warn (`DataWarning`) of the `files` under `root` that are passed over because of their
+    suffixes; hidden ones do not count."""
+    others = [path for path in files if not is_audio(path) and "/." not in f"/{path}"]
+    if others:
+        suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in others})
+        warn(
+            f"{len(others):,} files under {root} are not audio by their names and not used: "
+            f"{', '.join(suffixes)}."
+        )
 
 
 def warn_about(index: Index, why: str = "") -> Index:

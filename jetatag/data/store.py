@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from jetatag.checks import check_arguments
 from jetatag.data import SPLITS, Index, Vocabulary
-from jetatag.data.audio import PASSING, extremes, load, one_thread
+from jetatag.data.audio import PASSING, extremes, load
 from jetatag.data.index import audio_files
 from jetatag.data.memory import keep_freed_memory
 from jetatag.files import atomic, checksum, inside, lock_folder, read_json, write_json
@@ -317,7 +317,6 @@ def as_heard(samples: np.ndarray) -> np.ndarray:
     return samples * np.float32(1 / FULL_SCALE)
 
 
-@one_thread()  # a clip: the workers share the cores already
 def _decode_all(
     index: Index, work: Path, settings: dict, identity: str, workers: int | None
 ) -> list[dict[str, Any]]:
