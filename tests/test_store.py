@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from jetatag.data import mtat, store
 from jetatag.files import lock_folder
@@ -385,14 +384,6 @@ def test_a_folder_that_may_not_be_written_to_is_one_sentence(mtat_folder, monkey
 def test_settings_that_make_no_sense_are_refused(mtat_folder, options, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         store.build(mtat.load(mtat_folder), mtat_folder / "store", **options)
-
-
-def test_torch_has_its_threads_back_after_preparing(mtat_folder):
-    before = torch.get_num_threads()
-    torch.set_num_threads(before + 1)
-    build(mtat_folder)
-    assert torch.get_num_threads() == before + 1
-    torch.set_num_threads(before)
 
 
 def test_a_changed_sample_is_found_by_its_clips_checksum(mtat_folder):

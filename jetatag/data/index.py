@@ -112,7 +112,7 @@ def warn_about_other_files(root: Path, files: list[str]) -> None:
     if others:
         suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in others})
         warn(
-            f"{len(others):,} files under {root} are not audio by their names and not used: "
+            f"{len(others):,} files under {root} were passed over, as their suffixes are not of audio: "
             f"{', '.join(suffixes)}."
         )
 
