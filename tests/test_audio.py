@@ -210,11 +210,22 @@ HEARD = {
     "FLAC of too few samples by its header": (lambda: with_flac_length(flac(), 30_000), 2),
     "two FLACs joined": (lambda: 2 * flac(), 4),
     "a long and a short FLAC joined": (lambda: flac() + flac(seconds=0.5), 2.5),
+    "many short FLACs joined": (lambda: 5 * flac(rate=RATE, seconds=0.3), 1.5),
+    "FLACs of other rates and channels joined": (
+        lambda: flac() + flac(rate=22_050, channels=2) + flac(rate=RATE),
+        6,
+    ),
     "FLACs written into a pipe and joined": (lambda: 2 * with_flac_length(flac(), 0), 4),
     "FLAC behind tags": (lambda: 2 * ID3 + flac(), 2),
     "FLAC before rubbish": (lambda: flac() + JUNK, 2),
     "chained Ogg Vorbis": (lambda: 2 * vorbis(), 4),
     "chained Ogg Opus": (lambda: 3 * opus(), 6),
+    "chained Ogg of short links": (lambda: 4 * vorbis(rate=RATE, seconds=0.5), 2),
+    "chained Ogg of other rates and channels": (
+        lambda: vorbis() + vorbis(rate=RATE, channels=2),
+        4,
+    ),
+    "chained Ogg of other codecs": (lambda: vorbis() + opus() + BY_SUFFIX[".oga"](), 6),
     "chained Ogg FLAC": (lambda: 2 * BY_SUFFIX[".oga"](), 4),
     "Ogg before rubbish": (lambda: vorbis() + JUNK, 2),
     "two AACs joined": (lambda: 2 * BY_SUFFIX[".aac"](), 4),
@@ -243,7 +254,7 @@ def test_every_second_is_heard(tmp_path, kind):
         command = [ffmpeg, "-v", "quiet", "-i", tmp_path / "file", "-vn", "-ac", "1"]
         command += ["-ar", str(RATE), "-f", "s16le", "-"]
         theirs = subprocess.run(command, capture_output=True, check=False).stdout
-        assert len(audio) >= len(theirs) // 2 - 0.03 * RATE
+        assert len(audio) >= len(theirs) // 2 - 0.07 * RATE
 
 
 REFUSED = {
@@ -253,12 +264,8 @@ REFUSED = {
     "FLAC": (lambda: cut(flac()), "truncated: its sound ends after"),
     "FLAC by its last frame": (lambda: flac()[:-200], "truncated: its sound ends after"),
     "FLAC of 68 billion samples": (lambda: with_flac_length(flac(), 2**36 - 1), "truncated"),
-    "FLACs of two rates": (lambda: flac() + flac(rate=22_050), "joined from parts of different"),
-    "FLACs of other channels": (lambda: flac() + flac(channels=2), "joined from parts of diff"),
     "Ogg Vorbis": (lambda: cut(vorbis()), "truncated: its end is not marked"),
     "Ogg Opus by a byte": (lambda: opus()[:-1], "truncated: its end is not marked"),
-    "Oggs of two rates": (lambda: vorbis() + vorbis(rate=22_050), "joined from parts of diff"),
-    "Ogg Vorbis and Opus": (lambda: vorbis() + opus(), "joined from parts of different formats"),
     "M4A": (lambda: cut(m4a()), "truncated: .* of .* bytes"),
     "M4A with its index in front": (lambda: cut(m4a(FASTSTART)), "truncated: .* bytes"),
     "M4A in fragments": (lambda: cut(m4a(FRAGMENTED), 0.9), "truncated: .* of .* bytes"),

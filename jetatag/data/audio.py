@@ -1,6 +1,6 @@
 """Audio files as mono float32 waveforms at a given sample rate.
 
-soundfile decodes what states a length that can be trusted (WAV, AIFF, CAF, AU, W64, RF64), PyAV
+soundfile decodes formats whose stated length can be trusted (WAV, AIFF, CAF, AU, W64, RF64), PyAV
 (FFmpeg) everything else, and soxr converts the rate. They are imported when a file is opened, so
 that training loads no decoder.
 """
@@ -12,6 +12,7 @@ import mmap
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from operator import itemgetter
 from pathlib import Path
@@ -30,21 +31,21 @@ SHORTEST_S = 0.1
 BLOCK = 1 << 20
 """Samples per channel that are decoded at a time."""
 LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000
-"""Other sample rates are damage, and costly to resample."""
+"""Sample rates beyond these are damage, and costly to resample."""
 QUIETEST = 1 / 32_767
 """One 16-bit step: audio that varies by less is silent."""
 PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ENOSPC, errno.EDQUOT}
-"""Errors of the machine, not of the file."""
+"""Errors of the machine rather than of the file."""
 FOR_SOUNDFILE = re.compile(
     rb"RIF[FX]....WAVE|RF64|FORM....AIF[FC]|caff|\.snd|dns\.|riff\x2e\x91\xcf\x11", re.S
 )
-"""How files begin that soundfile decodes."""
+"""First bytes of the files that soundfile decodes."""
 SIZES = re.compile(r"(?:data|SSND|BODY|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)")
-"""Bytes in libsndfile's log: stated, and in the file."""
+"""Sizes in libsndfile's log: stated, and actual."""
 UNKNOWN_BYTES = range(0x7FFF_F000, 1 << 32)
-"""Sizes stated by programs that did not know them yet."""
+"""Sizes that programs write before they know them."""
 SIZE_TOLERANCE = 64
-"""Bytes by which programs are known to state too much."""
+"""Bytes by which some programs overstate sizes."""
 
 Blocks = Iterator[tuple[int, np.ndarray]]
 """Sample rate (Hz) and samples (n_samples,) float32, one channel."""
@@ -75,7 +76,7 @@ def stream(path: Path | str, sample_rate: int) -> Iterator[np.ndarray]:
 
 
 def read_header(path: Path) -> Header:
-    """What a file says of itself; an empty `Header` where it cannot be read."""
+    """What a file states about itself; an empty `Header` where it cannot be read."""
     try:
         with _open(path) as file:
             if not _is_for_soundfile(file):
@@ -114,7 +115,7 @@ def _is_for_soundfile(file: FileIO) -> bool:
 
 
 def _check_audio(blocks: Blocks) -> Blocks:
-    """Pass the blocks on; refuse (`AudioError`) what is of no use as audio."""
+    """Pass the blocks on; refuse (`AudioError`) what cannot be used as audio."""
     seconds, lowest, highest = 0.0, math.inf, -math.inf
     for rate, block in blocks:
         if not LOWEST_HZ <= rate <= HIGHEST_HZ:
@@ -132,7 +133,7 @@ def _check_audio(blocks: Blocks) -> Blocks:
 
 
 def _resample(blocks: Blocks, sample_rate: int) -> Iterator[np.ndarray]:
-    """The blocks at `sample_rate`; how the signal is divided into blocks changes no sample."""
+    """The blocks at `sample_rate`. How a signal is divided into blocks does not change a sample."""
     import soxr
 
     for rate, group in itertools.groupby(blocks, key=itemgetter(0)):
@@ -159,31 +160,32 @@ def _decode_by_soundfile(file: FileIO, block: int) -> Blocks:
                 raise AudioError(f"truncated: {n_samples:,} of {sound.frames:,} samples are there")
     except AudioError:
         file.seek(0)
-        while file.read(1 << 20):  # libsndfile hides errors of the disk, which show here
+        while file.read(1 << 20):  # raises the disk errors that libsndfile hides
             pass
         raise
 
 
-def _open_soundfile(file: FileIO) -> "SoundFile":
-    """Refuses (`AudioError`) files that are shorter than they state, which libsndfile only logs."""
+@contextmanager
+def _open_soundfile(file: FileIO) -> "Iterator[SoundFile]":
     import soundfile
 
     file.seek(0)
     try:
-        sound = soundfile.SoundFile(file.fileno(), closefd=False)
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.rsplit(": ", 1)[-1].rstrip(".")
+        with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
+            _check_sizes(sound, file)
+            yield sound
+    except soundfile.SoundFileError as error:
+        reason = str(error).rsplit(": ", 1)[-1].rstrip(".")
         raise AudioError(f"unreadable audio ({reason})") from None
+
+
+def _check_sizes(sound: "SoundFile", file: FileIO) -> None:
+    """Refuse (`AudioError`) truncated files, which libsndfile only logs, and joined ones, of which
+    it reads the first or takes headers for sound; it refuses joined WAV and AIFF files itself."""
     for stated, there in SIZES.findall(sound.extra_info):
         if int(there) + SIZE_TOLERANCE < int(stated) and int(stated) not in UNKNOWN_BYTES:
             raise AudioError(f"truncated: {int(there):,} of {int(stated):,} bytes are there")
-    if sound.format in (
-        "AU",
-        "CAF",
-        "RF64",
-        "W64",
-    ):  # libsndfile itself refuses joined WAV and AIFF files
+    if sound.format in ("AU", "CAF", "RF64", "W64"):
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             if content.find(content[:8], 8) > 0:
                 raise AudioError(f"joined from several {sound.format} files: split it")
-    return sound

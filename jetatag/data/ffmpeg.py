@@ -1,10 +1,13 @@
-"""Decoding by FFmpeg (PyAV), of every second that a file holds.
+"""Decoding with FFmpeg (PyAV): every second that a file contains, or the reason why not.
 
-FFmpeg is given an open file without a name and a fixed list of formats: the content alone decides
-what a file is, and nothing in it can lead to another file. FFmpeg decodes as far as a file goes and
-does not say which lengths were stated and which it estimated, so that truncation is found here.
+FFmpeg gets an open file without a name and a fixed list of formats, so that the content alone
+decides what a file is and nothing in it can lead to another file. Truncation is detected here,
+because FFmpeg decodes whatever is there and does not tell stated durations from estimated ones.
 """
 
+import itertools
+import math
+import mmap
 import os
 import re
 import warnings
@@ -12,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,18 +24,18 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 FORMATS = "mp3,flac,ogg,mov,matroska,asf,aac,ac3,eac3,voc"
-"""FFmpeg's names of the formats that are read."""
+"""The formats that are read, as FFmpeg names them."""
 UNRECOGNISED = "not recognised as audio (WAV, AIFF, FLAC, Ogg, MP3, AAC, MP4, WebM, WMA, AC-3, VOC)"
-OTHER_PARTS = "joined from parts of different formats, or damaged: split it into its parts"
 ENCRYPTED = "encrypted (DRM), so that it cannot be decoded"
 PROTECTED_CODECS = {"drms", "enca", "aavd"}
 """MP4 codec tags of FairPlay, Common Encryption and Audible."""
 TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
-"""How metadata begins that may lie between the packets of an MP3."""
+"""First bytes of metadata that may stand between MP3 packets."""
 TOLERANCE_S = 0.1
-"""Gaps that are no damage; how early a file may end before the duration that it states."""
+"""Largest timestamp gap that is not reported as damage, and the largest difference between the
+stated duration and the end of the sound that is not reported as truncation."""
 BUFFER = 1 << 18
-"""Bytes that FFmpeg reads at a time."""
+"""Bytes per read."""
 
 
 class AudioError(ValueError):
@@ -45,7 +47,7 @@ class AudioWarning(UserWarning):
 
 
 class Header(NamedTuple):
-    """What a file says of itself; empty where it does not."""
+    """What a file states about itself; 0 or empty where it states nothing."""
 
     duration_s: float = 0.0
     artist: str = ""
@@ -54,56 +56,77 @@ class Header(NamedTuple):
 
 def decode(file: FileIO, block: int) -> Iterator[tuple[int, np.ndarray]]:
     """Sample rate (Hz) and samples, (n_samples,) float32, in blocks of at least `block` samples;
-    channels are averaged. The rate changes where the parts of a joined MP3 differ."""
+    channels are averaged. The rate changes where files of different rates have been joined."""
     import av
 
-    states_duration = _check_bytes(file)
-    with _open(file) as container:
-        fifo, shape = av.AudioFifo(), None
-        for frame in _frames(container, str(file.name), states_duration):
-            new = frame.sample_rate, frame.layout.nb_channels, frame.format.name
-            if new != shape:
-                if shape and container.format.name in ("flac", "ogg"):
-                    raise AudioError(OTHER_PARTS)  # FFmpeg would repeat or drop some of it
-                yield from _drain(fifo)
-                fifo, shape = av.AudioFifo(), new
-                pack = av.AudioResampler(frame.format.packed).resample
-            frame.pts = None  # a FIFO would refuse gaps
-            # PyAV reads out of bounds in planar frames of 8 channels or more.
-            for safe in [frame] if new[1] < 8 else pack(frame):
-                fifo.write(safe)
-            if fifo.samples >= block:
-                yield from _drain(fifo)
-        yield from _drain(fifo)
+    fifo, shape = av.AudioFifo(), None
+    for frame in _all_frames(file):
+        new = frame.sample_rate, frame.layout.nb_channels, frame.format.name
+        if new != shape:
+            yield from _drain(fifo)
+            fifo, shape = av.AudioFifo(), new
+            pack = av.AudioResampler(frame.format.packed).resample
+        frame.pts = None  # a FIFO refuses gaps
+        # PyAV reads out of bounds in planar frames of 8 channels or more.
+        for safe in [frame] if new[1] < 8 else pack(frame):
+            fifo.write(safe)
+        if fifo.samples >= block:
+            yield from _drain(fifo)
+    yield from _drain(fifo)
 
 
 def read_header(file: FileIO) -> Header:
     """Duration, stated or estimated by FFmpeg, artist and title."""
-    with _open(file) as container:
+    with _open(file, 0, _size(file)) as container:
         texts = [container.metadata, *(stream.metadata for stream in container.streams.audio)]
         tags = {name.lower(): text for each in texts for name, text in each.items()}
         duration_s = (container.duration or 0) / 1e6
         return Header(duration_s, tags.get("artist", ""), tags.get("title", ""))
 
 
-def _open(file: FileIO) -> "InputContainer":
+def _all_frames(file: FileIO) -> Iterator["AudioFrame"]:
+    """Decode joined FLACs and the links of chained Oggs one by one: FFmpeg loses frames between
+    FLACs, and stops where rate or channels change."""
+    states_duration = _check_bytes(file)
+    starts = [0, *_joints(file)]
+    for start, end in itertools.pairwise([*starts, _size(file)]):
+        with _open(file, start, end) as container:
+            yield from _frames(container, str(file.name), states_duration)
+
+
+def _open(file: FileIO, start: int, end: int) -> "InputContainer":
     import av
 
-    def seek(offset: int, whence: int = 0) -> int:
-        try:
-            return file.seek(offset, whence)
-        except (OSError, OverflowError):  # a damaged index leads outside the file
-            return -1
-
-    file.seek(0)
-    nameless = SimpleNamespace(read=file.read, seek=seek, tell=file.tell)
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
     try:
         return av.open(
-            nameless, container_options=options, metadata_errors="replace", buffer_size=BUFFER
+            _Part(file, start, end),
+            container_options=options,
+            metadata_errors="replace",
+            buffer_size=BUFFER,
         )
     except av.FFmpegError:
         raise AudioError(UNRECOGNISED) from None
+
+
+class _Part:
+    """The bytes from `start` to `end` of an open file, as a file without a name."""
+
+    def __init__(self, file: FileIO, start: int, end: int) -> None:
+        self._file, self._start, self._end = file, start, end
+        file.seek(start)
+
+    def read(self, n_bytes: int) -> bytes:
+        return self._file.read(max(0, min(n_bytes, self._end - self._file.tell())))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        position = offset + (self._start, self._file.tell(), self._end)[whence]
+        if not self._start <= position <= self._end:
+            return -1  # a damaged index may point anywhere
+        return self._file.seek(position) - self._start
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
 
 
 def _sound_track(container: "InputContainer") -> "AudioStream":
@@ -112,17 +135,17 @@ def _sound_track(container: "InputContainer") -> "AudioStream":
         raise AudioError("holds no sound track")
     codec = track.codec_context
     if codec is None:
-        raise AudioError("its sound track is of a kind that FFmpeg cannot decode")
+        raise AudioError("its sound track is in a format that FFmpeg cannot decode")
     with suppress(UnicodeDecodeError):  # a damaged tag
         if codec.codec_tag in PROTECTED_CODECS:
             raise AudioError(ENCRYPTED)
     if codec.name == "flac":
-        codec.options = {"err_detect": "crccheck+explode"}  # else damage is decoded to noise
+        codec.options = {"err_detect": "crccheck+explode"}  # otherwise damage becomes noise
     return track
 
 
 def _drain(fifo: "AudioFifo") -> Iterator[tuple[int, np.ndarray]]:
-    """All that a FIFO holds, as one block."""
+    """Everything in a FIFO, as one block."""
     if frame := fifo.read():
         samples = frame.to_ndarray()
         if frame.format.is_packed:  # (1, sample * channel), else (channel, sample)
@@ -137,13 +160,13 @@ def _drain(fifo: "AudioFifo") -> Iterator[tuple[int, np.ndarray]]:
 
 @dataclass
 class _Tally:
-    """What was decoded of a sound track: seconds, and bytes of good and of damaged packets."""
+    """What has been decoded of a sound track: seconds, and bytes of good and of damaged packets."""
 
     seconds: float = 0.0
     good: int = 0
     damaged: int = 0
     trailing: int = 0
-    """Damaged, behind the last good packet: anything may follow the sound."""
+    """Bytes of damaged packets after the last good one, which need not be audio."""
     is_cut: bool = False
     last: "dict[int, Packet]" = field(default_factory=dict)
     """The last good packet of each stream."""
@@ -178,7 +201,7 @@ def _frames(
                 frames = packet.decode()
             except av.FFmpegError:
                 tally.skip(packet)
-                track.codec_context.flush_buffers()  # an MP3 would go on with a burst of noise
+                track.codec_context.flush_buffers()  # otherwise noise follows in an MP3
                 continue
             for frame in frames:
                 tally.seconds += frame.samples / frame.sample_rate
@@ -186,11 +209,14 @@ def _frames(
             if packet.size:
                 tally.count(packet)
     except av.FFmpegError:
-        raise AudioError(OTHER_PARTS) from None
-    _check_end(tally, name, track, (container.duration or 0) / 1e6 if states_duration else 0)
+        raise AudioError(f"damaged: nothing can be read after {tally.seconds:.2f} s") from None
+    duration_s = container.duration / 1e6 if container.duration else None
+    _check_end(tally, name, track, duration_s, states_duration)
 
 
-def _check_end(tally: _Tally, name: str, track: "AudioStream", stated_s: float) -> None:
+def _check_end(
+    tally: _Tally, name: str, track: "AudioStream", duration_s: float | None, is_stated: bool
+) -> None:
     """Refuse (`AudioError`) what is truncated or mostly damaged, and warn of other damage."""
     if tally.good <= tally.damaged:
         raise AudioError(f"{UNRECOGNISED}, or damaged: most of it cannot be decoded")
@@ -199,23 +225,32 @@ def _check_end(tally: _Tally, name: str, track: "AudioStream", stated_s: float) 
         stream: float(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base)
         for stream, packet in tally.last.items()
     }
-    if tally.is_cut or stated_s - max(tally.seconds, *ends.values()) > tolerance_s:
+    early_s = (duration_s or 0) - max(tally.seconds, *ends.values())
+    if tally.is_cut or (is_stated and early_s > tolerance_s):
         raise AudioError(f"truncated: its sound ends after {tally.seconds:.2f} s")
-    gap_s = ends[track.index] - float((track.start_time or 0) * track.time_base) - tally.seconds
+    end_s = min(ends[track.index], duration_s or math.inf)  # Ogg: the last packet may seem endless
+    gap_s = end_s - float((track.start_time or 0) * track.time_base) - tally.seconds
     if tally.damaged or gap_s > tolerance_s:
         lost = f"{tally.damaged:,} bytes" if tally.damaged else f"{gap_s:.2f} s"
         warnings.warn(f"{name} is damaged: {lost} were skipped.", AudioWarning, stacklevel=2)
 
 
-# What a file states
+# Lengths that files state
 
 HEAD = 1 << 16
-"""Bytes of a header that are read; an Ogg page is no longer."""
+"""Bytes read of a header, more than the longest Ogg page has."""
 TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
+JOINTS = {
+    b"fLaC": re.compile(rb"fLaC[\x00\x80]\x00\x00(\x22)"),
+    b"OggS": re.compile(rb"OggS\x00[\x02\x06]\x00{8}.{12}\x01(.)", re.S),
+}
+"""The first bytes of a FLAC and of an Ogg stream, up to the size of their first block."""
 XING = re.compile(rb"\xff[\xe2-\xff].{11,36}(?:Xing|Info)\0\0\0(.)(.{8})", re.S)
 VBRI = re.compile(rb"\xff[\xe2-\xff].{34}VBRI.{6}(.{4})", re.S)
 MP3_FRAME = 1_441
-"""Bytes of an MP3 frame at most (ISO 11172-3)."""
+"""Bytes of the longest MP3 frame (ISO 11172-3)."""
+MP3_HEAD = 8_192
+"""Bytes in which an MP3's header must begin."""
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
@@ -223,7 +258,7 @@ ASF_ENCRYPTION = bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e")
 
 
 def read_head(file: FileIO) -> tuple[int, bytes]:
-    """Offset of the first byte behind all ID3v2 tags, and the `HEAD` bytes from there."""
+    """Offset of the first byte after all ID3v2 tags, and the `HEAD` bytes from there."""
     start = 0
     while True:
         file.seek(start)
@@ -233,10 +268,26 @@ def read_head(file: FileIO) -> tuple[int, bytes]:
         start += 10 + sum(b << shift for b, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
 
 
+def _size(file: FileIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _joints(file: FileIO) -> list[int]:
+    """Offsets at which further FLACs or links of a chained Ogg begin."""
+    start, head = read_head(file)
+    if not (pattern := JOINTS.get(head[:4])):
+        return []
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        pages = [(page.start(), page.end() + ord(page[1])) for page in pattern.finditer(content)]
+    # A link of several streams begins with one page for each of them.
+    ends = {end for _, end in pages}
+    return [begin for begin, _ in pages if begin > start and begin not in ends]
+
+
 def _check_bytes(file: FileIO) -> bool:
-    """Refuse (`AudioError`) text, encrypted WMA, and files of fewer bytes than they state. Returns
-    whether the duration that FFmpeg will name is one that the file states."""
-    size = os.fstat(file.fileno()).st_size
+    """Refuse (`AudioError`) text, encrypted WMA, and files with fewer bytes than they state.
+    Returns whether the file states a duration, so that FFmpeg's is not an estimate."""
+    size = _size(file)
     start, head = read_head(file)
     if TEXT.fullmatch(head):
         raise AudioError("not recognised as audio: it is text, such as a playlist or a web page")
@@ -246,10 +297,10 @@ def _check_bytes(file: FileIO) -> bool:
         _check_last_page(file, size)
     elif head.startswith(ASF):
         _check_size(_asf_size(head), size)
-    elif found := VBRI.search(head):
+    elif found := VBRI.search(head, 0, MP3_HEAD):
         _check_size(int.from_bytes(found[1]), size - start - found.start(), MP3_FRAME)
-    elif found := XING.search(head):
-        flags, fields = found[1][0], found[2]  # 1: it states frames, 2: and bytes
+    elif found := XING.search(head, 0, MP3_HEAD):
+        flags, fields = found[1][0], found[2]  # flags: 1 for the number of frames, 2 for bytes
         if not flags & 2:
             return bool(flags & 1)
         stated = int.from_bytes(fields[4:] if flags & 1 else fields[:4])
@@ -263,7 +314,7 @@ def _check_size(stated: int, there: int, tolerance: int = 0) -> None:
 
 
 def _asf_size(head: bytes) -> int:
-    """Bytes that a WMA states (ASF specification, 3.2); 0 for a broadcast."""
+    """Size (bytes) that a WMA states (ASF specification, 3.2); 0 for a broadcast."""
     if ASF_ENCRYPTION in head:
         raise AudioError(ENCRYPTED)
     properties = head[head.find(ASF_PROPERTIES) :]
@@ -281,14 +332,14 @@ def _check_boxes(file: FileIO, start: int, size: int) -> None:
         if length == 1:
             length = int.from_bytes(header[8:])
         if not kind.isalnum() or 0 < length < 8:
-            break  # something else behind the last box
+            break  # no box, but something after the last one
         kinds.append(kind)
         start += length or size - start  # 0: up to the end
     _check_size(start, size)
     if b"moov" not in kinds:
         raise AudioError("truncated: the MP4's index (its moov box) is missing")
     if kinds.count(b"moov") > 1:
-        raise AudioError("joined from several MP4 files: split it into its parts")
+        raise AudioError("joined from several MP4 files: split it")
 
 
 def _check_last_page(file: FileIO, size: int) -> None:
