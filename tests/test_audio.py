@@ -387,7 +387,7 @@ LURES = {
 def test_no_other_file_is_opened(tmp_path, kind):
     (tmp_path / "secret.wav").write_bytes(by_soundfile("WAV"))
     (tmp_path / "x.mp3").write_bytes(LURES[kind])
-    reason = "not recognised as audio" + ("" if b"\0" in LURES[kind] else ": it is text, such as")
+    reason = "not recognised as audio" if b"\0" in LURES[kind] else "it is text, such as"
     with names_opened_in(tmp_path) as names, pytest.raises(AudioError, match=reason):
         load(tmp_path / "x.mp3", RATE)
     assert names <= {"x.mp3"}

@@ -70,7 +70,7 @@ def with_value(value: float) -> np.ndarray:
 
 
 NOT_NUMBERS = "left out: holds values that are not numbers"
-NOT_AUDIO = "left out: not recognised as audio"
+NOT_AUDIO = "left out: unreadable: not recognised as audio"
 RATE_AT = 24  # where a WAV states its sample rate, four bytes
 ENCRYPTION = {
     "encryption_scheme": "cenc-aes-ctr",
@@ -82,7 +82,10 @@ STRAY = "left out: does not begin with a folder 0–f"
 BAD_FILES = {
     "missing": (lambda path: None, "left out: audio file missing"),
     "0 bytes": (lambda path: path.touch(), "left out: empty file (0 bytes)"),
-    "text named `.mp3`": (lambda path: path.write_text("la la " * 99), NOT_AUDIO),
+    "text named `.mp3`": (
+        lambda path: path.write_text("la la " * 99),
+        "left out: unreadable: it is text",
+    ),
     "zeros named `.mp3`": (lambda path: path.write_bytes(bytes(5000)), NOT_AUDIO),
     "random bytes": (
         lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)),
@@ -129,11 +132,11 @@ BAD_FILES = {
     ),
     "playlist named `.mp3`": (
         lambda path: path.write_text("#EXTM3U\nfirst.wav\n"),
-        "left out: it is text, such as a playlist",
+        "left out: unreadable: it is text",
     ),
     "`ffconcat` named `.mp3`": (
         lambda path: path.write_text("ffconcat version 1.0\nfile first.wav\n"),
-        "left out: it is text, such as a playlist",
+        "left out: unreadable: it is text",
     ),
     "picture named `.mp3`": (
         lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(999)),

@@ -178,7 +178,7 @@ def test_files_come_in_order_and_a_bad_one_is_told(model, folder, workers):
     assert last.duration_s == pytest.approx(23.3) and sum(heard) == pytest.approx(33.3)
     reasons = [reading for _, reading in told[1:4]]
     assert reasons[0] == "empty file (0 bytes)" and reasons[1] == "audio file missing"
-    assert "not recognised as audio" in reasons[2]
+    assert "it is text" in reasons[2]
 
 
 def test_who_stops_early_is_not_kept_waiting(model, folder):
@@ -458,7 +458,7 @@ def test_files_of_many_formats_are_tagged_together(run, mixed, tmp_path, capfd):
     assert "2 of 8 files could not be read" in printed.err and printed.err.count("\n") == 2
     told = [str(each.message) for each in warned]
     assert any("f.flac is damaged: " in text for text in told)
-    assert any("1 files under" in text and text.endswith(" of audio: .jpg.") for text in told)
+    assert any("1 files under" in text and text.endswith(" not used: .jpg.") for text in told)
     table = pd.read_csv(tmp_path / "out", keep_default_na=False, na_values={"duration_s": [""]})
     assert [Path(path).stem for path in table.path] == list("abcdefgh")
     errors = table.error.tolist()
@@ -468,7 +468,7 @@ def test_files_of_many_formats_are_tagged_together(run, mixed, tmp_path, capfd):
 
 
 def test_files_of_many_formats_are_indexed_together(run, mixed, tmp_path, capfd):
-    with pytest.warns(UserWarning, match=r"of audio: \.jpg"):
+    with pytest.warns(UserWarning, match=r"not used: \.jpg"):
         assert cli.main(["index", str(run.folder), str(mixed), "--out", str(tmp_path / "i")]) == 0
     assert "(6 read, 2 left out)" in capfd.readouterr().out
     report = pd.read_csv(tmp_path / "i" / "report.csv").set_index("path").reason
@@ -480,7 +480,7 @@ def test_files_of_many_formats_are_one_data_set(mixed, tmp_path):
         place = mixed / ("first" if path.stem in "abcd" else "other")
         place.mkdir(exist_ok=True)
         path.rename(place / path.name)
-    with pytest.warns(UserWarning, match=r"of audio: \.jpg"):
+    with pytest.warns(UserWarning, match=r"not used: \.jpg"):
         index = data_folder.load(mixed)
     with pytest.warns(UserWarning, match="f.flac is damaged"):
         store = build(index, tmp_path / "store", workers=2)

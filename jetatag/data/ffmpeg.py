@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 FORMATS = "mp3,flac,ogg,mov,matroska,asf,aac,ac3,eac3,voc"
 """The formats that are read, as FFmpeg names them."""
-UNRECOGNISED = "not recognised as audio (WAV, AIFF, FLAC, Ogg, MP3, AAC, MP4, WebM, WMA, AC-3, VOC)"
+UNRECOGNISED = (
+    "unreadable: not recognised as audio (WAV, AIFF, FLAC, Ogg, MP3, AAC, MP4, WebM, WMA, AC-3, "
+    "VOC)"
+)
 ENCRYPTED = "encrypted (DRM), so that it cannot be decoded"
 PROTECTED_CODECS = {"drms", "enca", "aavd"}
 """MP4 codec tags of FairPlay, Common Encryption and Audible."""
@@ -219,7 +222,7 @@ def _check_end(
 ) -> None:
     """Refuse (`AudioError`) what is truncated or mostly damaged, and warn of other damage."""
     if tally.good <= tally.damaged:
-        raise AudioError(f"{UNRECOGNISED}, or damaged: most of it cannot be decoded")
+        raise AudioError("unreadable: not audio, or damaged: most of it cannot be decoded")
     tolerance_s = 1e-5 if track.codec_context.name == "flac" else TOLERANCE_S
     ends = {
         stream: float(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base)
@@ -290,7 +293,7 @@ def _check_bytes(file: FileIO) -> bool:
     size = _size(file)
     start, head = read_head(file)
     if TEXT.fullmatch(head):
-        raise AudioError("not recognised as audio: it is text, such as a playlist or a web page")
+        raise AudioError("unreadable: it is text, such as a playlist or a web page, not audio")
     if head[4:8] in MP4_BOXES:
         _check_boxes(file, start, size)
     elif head.startswith(b"OggS"):

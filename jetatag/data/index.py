@@ -112,8 +112,8 @@ def warn_about_other_files(root: Path, files: list[str]) -> None:
     if others:
         suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in others})
         warn(
-            f"{len(others):,} files under {root} were passed over, as their suffixes are not of "
-            f"audio: {', '.join(suffixes)}."
+            f"{len(others):,} files under {root} have suffixes that are not of audio and are not "
+            f"used: {', '.join(suffixes)}."
         )
 
 
