@@ -1,4 +1,4 @@
-"""Decoding: every second that a file holds, or the reason why not; and no other file."""
+"""Decoding: every second that a file contains, or the reason why not; and no other file."""
 
 import ctypes
 import errno
@@ -60,7 +60,7 @@ def m4a(*options):
 
 
 def loaded(folder, content, rate=RATE):
-    """What is read of a file of that content, and the warnings."""
+    """The samples of a file with that content, and the warnings."""
     (folder / "file").write_bytes(content)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -105,9 +105,9 @@ BY_SUFFIX = {
 
 @pytest.mark.parametrize("suffix", sorted(AUDIO_SUFFIXES))
 def test_every_suffix_of_audio_is_decoded(tmp_path, suffix):
-    audio, told = loaded(tmp_path, BY_SUFFIX[suffix]())
+    audio, messages = loaded(tmp_path, BY_SUFFIX[suffix]())
     assert audio.dtype == np.float32 and len(audio) / RATE == pytest.approx(SECONDS, abs=0.07)
-    assert not told
+    assert not messages
     middle = audio[4_000:20_000]
     spectrum = np.abs(np.fft.rfft(middle)) / len(middle) * 2
     assert spectrum.argmax() == 440 and spectrum.max() == pytest.approx(0.3, abs=0.02)
@@ -125,7 +125,7 @@ def test_the_samples_are_those_of_soundfile(tmp_path, make):
 @pytest.mark.parametrize("channels", [2, 6, 8])
 @pytest.mark.parametrize("kind", ["WAV", "FLAC", "OGG"])
 def test_channels_are_averaged_and_the_rate_is_kept(tmp_path, kind, channels):
-    """PyAV itself crashes on planar frames of eight channels, as of Vorbis."""
+    """PyAV crashes on planar frames of eight channels, which Vorbis has, unless they are packed."""
     sound = noise(channels=channels) * np.linspace(1, -0.5, channels)
     soundfile.write(tmp_path / "a", sound, 44_100, format=kind)
     theirs, _ = soundfile.read(tmp_path / "a", dtype="float32")
@@ -134,8 +134,8 @@ def test_channels_are_averaged_and_the_rate_is_kept(tmp_path, kind, channels):
 
 
 @pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 192_000])
-def test_resampling_keeps_the_band_and_lets_nothing_else_in(tmp_path, rate):
-    """Level in dB of what a tone within the band differs by, and of what remains of one beyond."""
+def test_resampling_keeps_the_band_and_removes_the_rest(tmp_path, rate):
+    """Level (dB) of the error of a tone in the band, and of what remains of a tone beyond it."""
     limit = min(rate, RATE) / 2
     for frequency in (0.4 * limit, 0.8 * limit, *([1.1 * limit] if rate > RATE else [])):
         tone = np.sin(2 * np.pi * frequency * np.arange(2 * rate) / rate)
@@ -149,7 +149,7 @@ def test_resampling_keeps_the_band_and_lets_nothing_else_in(tmp_path, rate):
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".mp3", ".ogg", ".m4a", ".webm"])
-def test_blocks_change_no_sample(tmp_path, monkeypatch, suffix):
+def test_samples_do_not_depend_on_the_block_size(tmp_path, monkeypatch, suffix):
     content = BY_SUFFIX[suffix]()
     whole, _ = loaded(tmp_path, content)
     for block in (5_000, 12_345):
@@ -159,7 +159,7 @@ def test_blocks_change_no_sample(tmp_path, monkeypatch, suffix):
         np.testing.assert_array_equal(np.concatenate(blocks), whole)
 
 
-def test_headers_say_how_long_and_what(tmp_path):
+def test_headers_state_duration_artist_and_title(tmp_path):
     path = tmp_path / "a.flac"
     with soundfile.SoundFile(path, "w", 44_100, 1) as file:
         file.artist, file.title = "Ann", "Song"
@@ -173,11 +173,11 @@ def test_headers_say_how_long_and_what(tmp_path):
         assert read_header(path) == Header()
 
 
-# Every second
+# Complete files
 
 
 STATED = 2 * 44_100
-HEARD = {
+DECODED = {
     "MP3": (mp3, 2),
     "MP3 of variable bit rate": (lambda: mp3(bitrate_mode="VARIABLE"), 2),
     "MP3 without a header": (lambda: without_header(mp3()), 2),
@@ -241,13 +241,13 @@ HEARD = {
 }
 
 
-@pytest.mark.parametrize("kind", HEARD)
-def test_every_second_is_heard(tmp_path, kind):
-    """As long as it was made, up to what encoders add; and no less than ffmpeg decodes."""
-    make, seconds = HEARD[kind]
-    audio, told = loaded(tmp_path, make())
+@pytest.mark.parametrize("kind", DECODED)
+def test_every_second_is_decoded(tmp_path, kind):
+    """As long as the file was made, up to encoder padding, and not less than ffmpeg decodes."""
+    make, seconds = DECODED[kind]
+    audio, messages = loaded(tmp_path, make())
     assert len(audio) / RATE == pytest.approx(seconds, abs=0.07 * seconds / SECONDS)
-    assert not told
+    assert not messages
     frames = np.abs(audio[: len(audio) // RATE * RATE].reshape(-1, RATE // 10)).max(axis=1)
     assert frames.min() > 0.25  # the tone is there all the time
     if ffmpeg := shutil.which("ffmpeg"):
@@ -285,17 +285,17 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_is_cut_or_joined_so_that_it_would_not_be_heard_is_refused(tmp_path, kind):
+def test_files_that_would_be_decoded_in_part_are_refused(tmp_path, kind):
     make, reason = REFUSED[kind]
     with pytest.raises(AudioError, match=reason) as refusal:
         loaded(tmp_path, make())
     assert "\n" not in str(refusal.value)
 
 
-def test_what_states_no_length_is_read_to_its_last_whole_frame(tmp_path):
+def test_files_without_a_stated_length_are_read_to_the_last_whole_frame(tmp_path):
     for content in (without_header(mp3()), BY_SUFFIX[".aac"](), with_flac_length(flac(), 0)):
-        audio, told = loaded(tmp_path, cut(content))
-        assert len(audio) / RATE == pytest.approx(SECONDS / 2, abs=0.1) and not told
+        audio, messages = loaded(tmp_path, cut(content))
+        assert len(audio) / RATE == pytest.approx(SECONDS / 2, abs=0.1) and not messages
 
 
 # Damage
@@ -315,32 +315,32 @@ LONG = {
 
 
 @pytest.mark.parametrize("kind", LONG)
-def test_damage_in_the_middle_costs_its_place_alone_and_is_told(tmp_path, kind):
-    """WebM and Ogg lose a page or cluster of seconds."""
-    audio, (told,) = loaded(tmp_path, damaged(LONG[kind]()))
-    assert "file is damaged: " in told and "were skipped" in told and "\n" not in told
+def test_damage_in_the_middle_is_skipped_with_a_warning(tmp_path, kind):
+    """Ogg and WebM lose a whole page or cluster, which may last seconds."""
+    audio, (message,) = loaded(tmp_path, damaged(LONG[kind]()))
+    assert "file is damaged: " in message and "were skipped" in message and "\n" not in message
     assert 2 < len(audio) / RATE < 6
-    assert np.abs(audio).max() < 0.7  # no burst of noise, which would decide the peak
+    assert np.abs(audio).max() < 0.7  # no burst of noise, to which the clip would be normalised
 
 
 def test_an_mp3_damaged_in_its_middle_is_kept(tmp_path):
     """20 s with 3 KB of random bytes, about half a second at this bit rate."""
     whole = mp3(rate=22_050, seconds=20.0)
-    audio, (told,) = loaded(tmp_path, damaged(whole, 3000))
-    assert 19 < len(audio) / RATE < 19.8 and "3,2" in told
+    audio, (message,) = loaded(tmp_path, damaged(whole, 3000))
+    assert 19 < len(audio) / RATE < 19.8 and "3,2" in message
     with pytest.warns(AudioWarning):
         load(tmp_path / "file", RATE)
 
 
-def test_mostly_damage_is_not_audio(tmp_path):
+def test_files_that_are_mostly_damaged_are_refused(tmp_path):
     content = without_header(mp3())
     with pytest.raises(AudioError, match="most of it cannot be decoded"):
         loaded(tmp_path, content[:10_000] + 20 * JUNK + content[10_000:])
 
 
 @pytest.mark.parametrize("suffix", sorted(BY_SUFFIX))
-def test_random_damage_is_read_or_refused(tmp_path, suffix):
-    """Whatever bytes change, no other error and no crash."""
+def test_random_damage_raises_nothing_else_and_does_not_crash(tmp_path, suffix):
+    """Whatever bytes change, the file is read or refused with `AudioError`."""
     rng, content = random.Random(0), BY_SUFFIX[suffix]()
     for n_changes in (1, 3, 20, 200) * 4:
         changed = bytearray(content)
@@ -354,7 +354,7 @@ def test_random_damage_is_read_or_refused(tmp_path, suffix):
             assert np.isfinite(audio).all()
 
 
-def test_what_is_wrong_late_in_a_file_is_said_all_the_same(tmp_path, monkeypatch):
+def test_errors_at_the_end_of_a_file_are_found_block_by_block_too(tmp_path, monkeypatch):
     monkeypatch.setattr("jetatag.data.audio.BLOCK", 5_000)
     sound = noise()
     sound[-1] = np.nan
@@ -365,10 +365,10 @@ def test_what_is_wrong_late_in_a_file_is_said_all_the_same(tmp_path, monkeypatch
             list(stream(tmp_path / name, RATE))
 
 
-# No other file
+# Other files
 
 
-LURES = {
+PLAYLISTS = {
     "ffconcat": b"ffconcat version 1.0\nfile secret.wav\n",
     "HLS": b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nsecret.wav\n#EXT-X-ENDLIST\n",
     "M3U": b"secret.wav\n",
@@ -383,33 +383,33 @@ LURES = {
 }
 
 
-@pytest.mark.parametrize("kind", LURES)
+@pytest.mark.parametrize("kind", PLAYLISTS)
 def test_no_other_file_is_opened(tmp_path, kind):
     (tmp_path / "secret.wav").write_bytes(by_soundfile("WAV"))
-    (tmp_path / "x.mp3").write_bytes(LURES[kind])
-    reason = "not recognised as audio" if b"\0" in LURES[kind] else "it is text, such as"
+    (tmp_path / "x.mp3").write_bytes(PLAYLISTS[kind])
+    reason = "not recognised as audio" if b"\0" in PLAYLISTS[kind] else "it is text, such as"
     with names_opened_in(tmp_path) as names, pytest.raises(AudioError, match=reason):
         load(tmp_path / "x.mp3", RATE)
     assert names <= {"x.mp3"}
 
 
-def test_formats_that_lead_to_other_files_are_not_even_recognised(tmp_path, monkeypatch):
-    """As above, past the look at the text."""
+def test_formats_that_refer_to_other_files_are_not_allowed(tmp_path, monkeypatch):
+    """The list of formats refuses them too, without the check for text."""
     monkeypatch.setattr("jetatag.data.ffmpeg._check_bytes", lambda file: False)
     (tmp_path / "secret.wav").write_bytes(by_soundfile("WAV"))
-    for content in LURES.values():
+    for content in PLAYLISTS.values():
         (tmp_path / "x.mp3").write_bytes(content)
         with names_opened_in(tmp_path) as names, pytest.raises(AudioError, match="not recognised"):
             load(tmp_path / "x.mp3", RATE)
         assert names <= {"x.mp3"}
     with names_opened_in(tmp_path) as names:
         load(tmp_path / "secret.wav", RATE)
-    assert sys.platform != "linux" or names == {"secret.wav"}  # or nothing would be proven
+    assert sys.platform != "linux" or names == {"secret.wav"}  # the control: such an event is seen
 
 
 @contextmanager
 def names_opened_in(folder):
-    """The names of the files that anybody opens in `folder`, as Linux tells them (inotify)."""
+    """Names of the files that any process opens in `folder` (inotify; empty without Linux)."""
     names = set()
     if sys.platform != "linux":
         yield names
@@ -435,7 +435,7 @@ def names_opened_in(folder):
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".mp3", ".m4a"])
-def test_too_few_file_handles_are_no_fault_of_the_file(tmp_path, suffix):
+def test_a_lack_of_file_handles_is_not_blamed_on_the_file(tmp_path, suffix):
     whole, _ = loaded(tmp_path, BY_SUFFIX[suffix]())
     with handles_left(0), pytest.raises(OSError) as failure:
         load(tmp_path / "file", RATE)
@@ -457,8 +457,8 @@ def handles_left(n):
 
 
 @pytest.mark.parametrize("make", [mp3, m4a, lambda: cut(by_soundfile("WAV"))])
-def test_a_failing_disk_is_no_fault_of_the_file(tmp_path, monkeypatch, make):
-    """libsndfile hides it and finds the file short."""
+def test_disk_errors_are_not_blamed_on_the_file(tmp_path, monkeypatch, make):
+    """libsndfile hides them and reports a truncated file."""
 
     class Failing(FileIO):
         def read(self, size=-1):
@@ -475,7 +475,7 @@ def test_a_failing_disk_is_no_fault_of_the_file(tmp_path, monkeypatch, make):
 
 @pytest.mark.parametrize("kind", ["WAV", "MP3"])
 def test_a_long_file_is_not_held_in_memory(tmp_path, kind):
-    """Twenty minutes at 16 kHz would be 77 MB; growth of a process that reads it."""
+    """Twenty minutes at 16 kHz would be 77 MB; this is the growth of a process that reads it."""
     path = tmp_path / "long"
     with path.open("wb") as file:
         if kind == "MP3":
@@ -496,11 +496,11 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert read(10**9) >= 20 * 60 * {RATE}
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert int(told.stdout) < 40_000, told.stderr  # KiB
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert int(result.stdout) < 40_000, result.stderr  # KiB
 
 
 def test_training_needs_no_decoder():
     program = "import sys, jetatag.data.store; print({'av', 'soxr', 'soundfile'} & {*sys.modules})"
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert told.stdout == "set()\n"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout == "set()\n"
