@@ -32,7 +32,7 @@ from crafted import (
 )
 
 from jetatag.data.audio import AudioError, Header, load, read_header, stream
-from jetatag.data.ffmpeg import AudioWarning
+from jetatag.data.ffmpeg import ASF_ENCRYPTION, AudioWarning
 from jetatag.files import AUDIO_SUFFIXES
 
 RATE = 16_000
@@ -230,7 +230,12 @@ DECODED = {
     "Ogg before rubbish": (lambda: vorbis() + JUNK, 2),
     "two AACs joined": (lambda: 2 * BY_SUFFIX[".aac"](), 4),
     "two AC-3s joined": (lambda: 2 * BY_SUFFIX[".ac3"](), 4),
+    "two WMAs joined": (lambda: 2 * BY_SUFFIX[".wma"](), 4),
     "two WebMs joined": (lambda: 2 * BY_SUFFIX[".webm"](), 4),
+    "Matroskas of other codecs and rates joined": (
+        lambda: BY_SUFFIX[".mka"]() + by_ffmpeg("matroska", "aac", 16_000, "stereo"),
+        4,
+    ),
     "M4A with its index in front": (lambda: m4a(FASTSTART), 2),
     "M4A in fragments": (lambda: m4a(FRAGMENTED), 2),
     "M4A before padding": (lambda: m4a() + bytes(3000), 2),
@@ -257,6 +262,7 @@ def test_every_second_is_decoded(tmp_path, kind):
         assert len(audio) >= len(theirs) // 2 - 0.07 * RATE
 
 
+ASF_CODEC_LIST = bytes.fromhex("4052d1861d31d011a3a400a0c90348f6")
 REFUSED = {
     "MP3": (lambda: cut(mp3()), "truncated: .* of .* bytes"),
     "MP3 with VBRI header": (lambda: cut(with_vbri(mp3(), 78)), "truncated: .* bytes"),
@@ -274,6 +280,10 @@ REFUSED = {
     "Matroska": (lambda: cut(BY_SUFFIX[".mka"]()), "truncated: its sound ends after"),
     "Matroska with video": (lambda: cut(BY_SUFFIX[".mkv"]()), "truncated: its sound ends"),
     "WMA": (lambda: cut(BY_SUFFIX[".wma"]()), "truncated: .* of .* bytes"),
+    "WMA with DRM": (
+        lambda: BY_SUFFIX[".wma"]().replace(ASF_CODEC_LIST, ASF_ENCRYPTION),
+        "encrypted",
+    ),
     "VOC": (lambda: cut(BY_SUFFIX[".voc"]()), "truncated: its sound ends after"),
     **{
         f"two {kind}s": (lambda kind=kind: 2 * by_soundfile(kind), f"joined from several {kind}")

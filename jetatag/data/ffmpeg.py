@@ -88,8 +88,8 @@ def read_header(file: FileIO) -> Header:
 
 
 def _all_frames(file: FileIO) -> Iterator["AudioFrame"]:
-    """Decode joined FLACs and the links of chained Oggs one by one: FFmpeg loses frames between
-    FLACs, and stops where rate or channels change."""
+    """Decode joined files and the links of chained Oggs one by one: FFmpeg loses frames between
+    FLACs, and stops where the codec, rate or channels change."""
     states_duration = _check_bytes(file)
     starts = [0, *_joints(file)]
     for start, end in itertools.pairwise([*starts, _size(file)]):
@@ -243,11 +243,14 @@ def _check_end(
 HEAD = 1 << 16
 """Bytes read of a header, more than the longest Ogg page has."""
 TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
+ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 JOINTS = {
     b"fLaC": re.compile(rb"fLaC[\x00\x80]\x00\x00(\x22)"),
     b"OggS": re.compile(rb"OggS\x00[\x02\x06]\x00{8}.{12}\x01(.)", re.S),
+    b"\x1a\x45\xdf\xa3": re.compile(rb"\x1a\x45\xdf(\xa3).{5,40}?(?:webm|matroska)", re.S),
+    ASF[:4]: re.compile(re.escape(ASF[:15]) + b"(\x6c)"),
 }
-"""The first bytes of a FLAC and of an Ogg stream, up to the size of their first block."""
+"""First bytes of each FLAC, Ogg stream, Matroska and WMA; for Ogg, up to the size of the page."""
 XING = re.compile(rb"\xff[\xe2-\xff].{11,36}(?:Xing|Info)\0\0\0(.)(.{8})", re.S)
 VBRI = re.compile(rb"\xff[\xe2-\xff].{34}VBRI.{6}(.{4})", re.S)
 MP3_FRAME = 1_441
@@ -255,7 +258,6 @@ MP3_FRAME = 1_441
 MP3_HEAD = 8_192
 """Bytes in which an MP3's header must begin."""
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
-ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 ASF_ENCRYPTION = bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e")
 
@@ -276,13 +278,13 @@ def _size(file: FileIO) -> int:
 
 
 def _joints(file: FileIO) -> list[int]:
-    """Offsets at which further FLACs or links of a chained Ogg begin."""
+    """Offsets at which further files begin, or links of a chained Ogg."""
     start, head = read_head(file)
     if not (pattern := JOINTS.get(head[:4])):
         return []
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         pages = [(page.start(), page.end() + ord(page[1])) for page in pattern.finditer(content)]
-    # A link of several streams begins with one page for each of them.
+    # A link of several streams begins with one such page for each of them.
     ends = {end for _, end in pages}
     return [begin for begin, _ in pages if begin > start and begin not in ends]
 
