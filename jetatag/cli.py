@@ -169,7 +169,6 @@ def tag(
     """Print the most probable tags of every file and write `outputs`, as `tagging.Tagged` names
     them; returns the exit status, 1 where a file could not be read and 130 for Ctrl-C."""
     from jetatag.apps import tagger, tagging
-    from jetatag.data.audio import quiet_decoder
 
     check_below_one(top=top, workers=workers)
     loaded, (files, links) = tagger.load(model, device), tagging.audio_paths(paths)
@@ -178,7 +177,7 @@ def tag(
     if links:
         say(f"links to folders are not followed, name them too: {', '.join(map(str, links))}.")
     try:
-        with done, quiet_decoder(), tagging.Progress(files) as bar:
+        with done, tagging.Progress(files) as bar:
             for path, reading in loaded.read_files(files, workers, bar.update):
                 bar.write(tag_line(done.add(path, reading), top))
                 sys.stdout.flush()  # who reads it in a pipe need not wait, or is gone

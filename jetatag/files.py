@@ -17,10 +17,11 @@ import numpy as np
 NOT_TEXT = "\N{REPLACEMENT CHARACTER}"
 NOT_UTF8 = "its name is not UTF-8: rename it"
 AUDIO_SUFFIXES = {
-    *(".mp3", ".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd"),
-    *(".caf", ".w64", ".rf64", ".mp2"),
-    *(".m4a", ".aac", ".wma"),  # not decoded, but counted as unreadable rather than overlooked
+    *(".mp3", ".mp2", ".mpga", ".wav", ".wave", ".rf64", ".w64", ".voc", ".flac", ".wma"),
+    *(".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"),
+    *(".aac", ".ac3", ".eac3", ".m4a", ".m4b", ".mp4", ".mka", ".mkv", ".webm"),
 }
+"""How names of audio files end; sound tracks of videos count."""
 
 
 @contextmanager

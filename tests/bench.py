@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from jetatag import metrics, rendered
 from jetatag.apps import search, tagger
 from jetatag.config import Phase, RunConfig, preset
-from jetatag.data import Index, Vocabulary, audio, load
+from jetatag.data import Index, Vocabulary, load
 from jetatag.data.crops import Crops
 from jetatag.data.store import AudioStore, build
 from jetatag.evaluation import baselines
@@ -257,7 +257,7 @@ def mtat_like(folder: Path, n_clips: int = 16, copies: int = 12) -> Index:
     rendered.write(folder / "made", n_clips, 29.0, seed=2)
     paths = []
     for number, made in enumerate(sorted((folder / "made" / "mp3").rglob("*.mp3"))):
-        clip = audio.resample(*soundfile.read(made, dtype="float32"), 22_050)
+        clip = soxr.resample(*soundfile.read(made, dtype="float32"), 22_050, "HQ")
         soundfile.write(
             folder / f"{number}.mp3",
             clip,

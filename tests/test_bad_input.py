@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import crafted
 import numpy as np
 import pytest
 import soundfile
@@ -33,12 +34,21 @@ def written(sound=SOUND, rate=RATE, cut: float = 1.0, **how) -> Callable[[Path],
     return make
 
 
-def unstated_mp3(path: Path) -> None:
-    """An MP3 of variable bit rate without the header that states its length."""
-    loud_at_the_end = np.random.default_rng(0).standard_normal(RATE) * np.linspace(0.01, 0.2, RATE)
-    written(loud_at_the_end, format="MP3", bitrate_mode="VARIABLE")(path)
-    content = path.read_bytes()
-    path.write_bytes(content[content.index(content[:2], 2) :])
+def made(content: Callable[[], bytes]) -> Callable[[Path], object]:
+    """A maker of a file of that content."""
+    return lambda path: path.write_bytes(content())
+
+
+def mp3(seconds: float = 1.0, **how) -> bytes:
+    return crafted.by_soundfile("MP3", RATE, seconds=seconds, **how)
+
+
+def flac(seconds: float = 1.0) -> bytes:
+    return crafted.by_soundfile("FLAC", RATE, seconds=seconds)
+
+
+def m4a(**how) -> bytes:
+    return crafted.by_ffmpeg("mp4", "aac", seconds=1.0, **how)
 
 
 def patched(at: int | bytes, value: bytes, behind: int = 0, **how) -> Callable[[Path], object]:
@@ -53,11 +63,6 @@ def patched(at: int | bytes, value: bytes, behind: int = 0, **how) -> Callable[[
     return make
 
 
-def behind_other_bytes(path: Path) -> None:
-    written(format="MP3")(path)
-    path.write_bytes(bytes(700) + path.read_bytes())
-
-
 def with_value(value: float) -> np.ndarray:
     broken = SOUND.copy()
     broken[100] = value
@@ -65,15 +70,22 @@ def with_value(value: float) -> np.ndarray:
 
 
 NOT_NUMBERS = "left out: holds values that are not numbers"
-NOT_AUDIO = "left out: not recognised as audio"
+NOT_AUDIO = "left out: unreadable: not recognised as audio"
 RATE_AT = 24  # where a WAV states its sample rate, four bytes
-LENGTH_AT = 21  # where a FLAC states its length, 36 bits of which these are the first
+ENCRYPTION = {
+    "encryption_scheme": "cenc-aes-ctr",
+    "encryption_key": 16 * "00",
+    "encryption_kid": 16 * "11",
+}
 NOWHERE = "left out: a link that leads nowhere"
 STRAY = "left out: does not begin with a folder 0–f"
 BAD_FILES = {
     "missing": (lambda path: None, "left out: audio file missing"),
     "0 bytes": (lambda path: path.touch(), "left out: empty file (0 bytes)"),
-    "text named `.mp3`": (lambda path: path.write_text("la la " * 99), NOT_AUDIO),
+    "text named `.mp3`": (
+        lambda path: path.write_text("la la " * 99),
+        "left out: unreadable: it is text",
+    ),
     "zeros named `.mp3`": (lambda path: path.write_bytes(bytes(5000)), NOT_AUDIO),
     "random bytes": (
         lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)),
@@ -82,7 +94,7 @@ BAD_FILES = {
     "samples alone, named `.raw`": (written(format="RAW", subtype="PCM_16"), NOT_AUDIO),
     "a folder": (lambda path: path.mkdir(), "left out: a folder, pipe or device, not a file"),
     "truncated WAV": (written(cut=0.6), "left out: truncated"),
-    "truncated FLAC": (written(cut=0.6, format="FLAC"), "left out: unreadable"),
+    "truncated FLAC": (written(cut=0.6, format="FLAC"), "left out: truncated"),
     "truncated Ogg": (written(np.tile(SOUND, 9), cut=0.6, format="OGG"), "left out: truncated"),
     "truncated MP3": (written(np.tile(SOUND, 9), cut=0.6, format="MP3"), "left out: truncated"),
     "truncated AU": (written(cut=0.6, format="AU"), "left out: truncated"),
@@ -96,18 +108,41 @@ BAD_FILES = {
         patched(RATE_AT, b"\0\x94\x35\x77"),
         "left out: states a sample rate of 2,000,000,000 Hz",
     ),
+    "truncated M4A": (made(lambda: crafted.cut(m4a())), "left out: truncated"),
+    "truncated WMA": (
+        made(lambda: crafted.cut(crafted.by_ffmpeg("asf", "wmav2"))),
+        "left out: truncated",
+    ),
+    "truncated WebM": (
+        made(lambda: crafted.cut(crafted.by_ffmpeg("webm", "libopus", 48_000))),
+        "left out: truncated",
+    ),
     "FLAC of 68 billion samples by its header": (
-        patched(LENGTH_AT, b"\xff" * 5, format="FLAC"),
+        made(lambda: crafted.with_flac_length(flac(), 2**36 - 1)),
         "left out: truncated",
     ),
-    "FLAC written into a pipe": (
-        patched(LENGTH_AT, b"\xf0" + bytes(4), format="FLAC"),
-        "left out: does not state its length",
+    "encrypted M4A": (made(lambda: m4a(**ENCRYPTION)), "left out: encrypted"),
+    "M4A under FairPlay": (
+        made(lambda: m4a().replace(b"mp4a", b"drms")),
+        "left out: encrypted",
     ),
-    "MP3 of 2 billion frames by its header": (
-        patched(b"Xing", b"\x7f\xff\xff\xff", behind=8, format="MP3"),
-        "left out: truncated",
+    "video without sound": (
+        made(lambda: crafted.by_ffmpeg("mp4", None, video=True)),
+        "left out: holds no sound track",
     ),
+    "playlist named `.mp3`": (
+        lambda path: path.write_text("#EXTM3U\nfirst.wav\n"),
+        "left out: unreadable: it is text",
+    ),
+    "`ffconcat` named `.mp3`": (
+        lambda path: path.write_text("ffconcat version 1.0\nfile first.wav\n"),
+        "left out: unreadable: it is text",
+    ),
+    "picture named `.mp3`": (
+        lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(999)),
+        NOT_AUDIO,
+    ),
+    "two M4As joined": (made(lambda: 2 * m4a()), "left out: joined from several MP4 files"),
     "NaN in a float WAV": (
         written(with_value(np.nan), subtype="FLOAT"),
         NOT_NUMBERS,
@@ -129,8 +164,34 @@ BAD_FILES = {
         "left out: points outside",
     ),
     "WAV named `.mp3`": (written(), "used: the content decides"),
-    "MP3 behind other bytes": (behind_other_bytes, "used"),
-    "MP3 without its length": (unstated_mp3, "used: read whole"),
+    "MP3 behind other bytes": (made(lambda: bytes(700) + mp3()), "used"),
+    "MP3 without its length": (
+        made(lambda: crafted.without_header(mp3(bitrate_mode="VARIABLE"))),
+        "used: read whole",
+    ),
+    "MP3 of 2 billion frames by its header": (
+        made(lambda: crafted.with_field(mp3(), 8, 2**31 - 1)),
+        "used: read whole",
+    ),
+    "two MP3s joined": (made(lambda: 2 * mp3(0.5)), "used: read whole"),
+    "MP3 damaged in its middle": (
+        made(lambda: crafted.damaged(mp3(), 300)),
+        "used: the rest, with a warning",
+    ),
+    "FLAC written into a pipe": (
+        made(lambda: crafted.with_flac_length(flac(), 0)),
+        "used: read whole",
+    ),
+    "two FLACs joined": (made(lambda: 2 * flac(0.5)), "used: read whole"),
+    "FLACs of two sample rates joined": (
+        made(lambda: flac(0.5) + crafted.by_soundfile("FLAC", 8_000, seconds=0.5)),
+        "used: read whole",
+    ),
+    "chained Ogg": (
+        made(lambda: 2 * crafted.by_soundfile("OGG", RATE, seconds=0.5)),
+        "used: read whole",
+    ),
+    "MP4 video with sound": (made(lambda: m4a(video=True)), "used: its first sound track"),
     "8-bit WAV": (written(subtype="PCM_U8"), "used"),
     "24-bit WAV": (written(subtype="PCM_24"), "used"),
     "float WAV beyond full scale": (

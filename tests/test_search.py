@@ -131,9 +131,11 @@ def test_an_index_holds_what_the_tagger_says_in_the_order_of_paths(model, music)
         np.testing.assert_array_equal(index.rows.probs[row], reading.clip_probs)
         assert index.rows.files.duration_s[row] == pytest.approx(reading.duration_s)
     assert index.report.to_dict("records") == [
-        {"path": "bad.mp3", "reason": "unreadable: not recognised as audio (WAV, AIFF, FLAC, Ogg, "
-         "MP3)"}
-    ]  # fmt: skip
+        {
+            "path": "bad.mp3",
+            "reason": "unreadable: it is text, such as a playlist or a web page, not audio",
+        }
+    ]
     assert index.facts["last"] == {"read": 7, "kept": 0, "gone": 0, "left out": 1}
 
 

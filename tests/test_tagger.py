@@ -11,15 +11,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import soxr
 import torch
+from crafted import by_ffmpeg, by_soundfile, damaged
 from scored import finished_run
 
 import jetatag
 from jetatag import cli, figures
-from jetatag.apps import listening, tagger, tagging
-from jetatag.apps.listening import cut, rechunk
+from jetatag.apps import tagger, tagging, windows
 from jetatag.apps.tagger import Reading
-from jetatag.data.audio import load, resample, resample_blocks, stated_s, stream
+from jetatag.apps.windows import cut, rechunk
+from jetatag.data import folder as data_folder
+from jetatag.data.audio import read_header
 from jetatag.data.store import build, to_float
 from jetatag.files import NOT_UTF8, check_writable, write_json
 from jetatag.training.runs import Run
@@ -63,64 +66,7 @@ def write(path, audio, rate, **kind):
     return path
 
 
-# Streams
-
-
-@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000, 96_000])
-def test_resampling_by_blocks_is_resampling_the_whole(rate):
-    audio = noise(3.1, rate)[:, 0].astype(np.float32)
-    cuts = np.sort(np.random.default_rng(rate).integers(0, len(audio), 9))
-    blocks = list(resample_blocks(np.split(audio, cuts), rate, RATE))
-    whole = resample(audio, rate, RATE)
-    assert len(blocks) > 1
-    np.testing.assert_allclose(np.concatenate(blocks), whole, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("name", "rate", "channels"),
-    [("a.wav", 16_000, 1), ("a.flac", 44_100, 2), ("a.mp3", 22_050, 1), ("a.ogg", 48_000, 6)],
-)
-def test_a_file_by_blocks_is_the_whole_file(tmp_path, monkeypatch, name, rate, channels):
-    path = write(tmp_path / name, noise(2.7, rate, channels), rate)
-    whole = load(path, RATE)
-    monkeypatch.setattr("jetatag.data.audio.BLOCK", 5_000)
-    blocks = list(stream(path, RATE))
-    assert len(blocks) > 3
-    np.testing.assert_allclose(np.concatenate(blocks), whole, rtol=0, atol=1e-6)
-
-
-def test_what_is_wrong_late_in_a_file_is_said_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr("jetatag.data.audio.BLOCK", 5_000)
-    audio = noise(3.0, RATE)[:, 0]
-    audio[-1] = np.nan
-    write(tmp_path / "nan.wav", audio, RATE, subtype="FLOAT")
-    write(tmp_path / "silent.wav", np.zeros(40_000), RATE)
-    for name, reason in (("nan.wav", "not numbers"), ("silent.wav", r"silent \(mixed to mono\)")):
-        with pytest.raises(ValueError, match=reason):
-            list(stream(tmp_path / name, RATE))
-
-
-def test_a_long_file_is_not_held_in_memory(tmp_path):
-    """Half an hour at 16 kHz would be 115 MB; what a process of its own grows by while it reads."""
-    with soundfile.SoundFile(tmp_path / "long.wav", "w", 8_000, 1) as file:
-        minute = noise(60.0, 8_000)
-        for _ in range(30):
-            file.write(minute)
-    program = f"""
-import resource
-from pathlib import Path
-from jetatag.apps import listening
-listening.HELD_S = 60
-def read(n_blocks):
-    blocks = listening.stored_blocks(Path({str(tmp_path / "long.wav")!r}), {RATE}, True)
-    return sum(len(block) for _, block in zip(range(n_blocks), blocks))
-read(3)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert read(10**9) == 30 * 60 * {RATE}
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert int(told.stdout) < 40_000, told.stderr  # KiB
+# Windows
 
 
 def test_windows_hold_every_sample_once_and_the_last_ends_with_the_file():
@@ -160,7 +106,7 @@ def test_it_hears_what_the_run_heard(
     assert model.peak_normalise == peak_normalise
     row, n_samples = 5, tiny_config.crop_samples
     stored = store.read([row], [0], store.lengths[row])[0]
-    blocks = listening.stored_blocks(index.audio_root / store.table.path[row], RATE, peak_normalise)
+    blocks = windows.stored_blocks(index.audio_root / store.table.path[row], RATE, peak_normalise)
     np.testing.assert_array_equal(to_float(np.concatenate(list(blocks))), stored)
     reading = model.read(index.audio_root / store.table.path[row])
     starts = np.round(reading.starts_s * RATE).astype(int)
@@ -197,9 +143,9 @@ def test_the_table_is_sorted_and_of_the_mean(model, folder):
 
 def test_rate_and_channels_make_no_difference(model, tmp_path):
     """Both rates hold the same band; the right channel alone is twice as loud as the mean."""
-    plain = resample(noise(9.0, 8_000)[:, 0].astype(np.float32), 8_000, RATE)
+    plain = soxr.resample(noise(9.0, 8_000)[:, 0], 8_000, RATE, "HQ")
     plain *= 0.9 / np.abs(plain).max()
-    high = resample(plain, RATE, 48_000)
+    high = soxr.resample(plain, RATE, 48_000, "HQ")
     write(tmp_path / "plain.wav", plain, RATE, subtype="FLOAT")
     write(tmp_path / "high.wav", high[:, None] * [0, 1], 48_000, subtype="FLOAT")
     ours, theirs = (model.read(tmp_path / f"{name}.wav") for name in ("plain", "high"))
@@ -208,7 +154,7 @@ def test_rate_and_channels_make_no_difference(model, tmp_path):
 
 def test_a_long_file_reads_as_one_that_is_held(model, folder, monkeypatch):
     whole = model.read(folder / "b" / "stereo.flac")
-    monkeypatch.setattr(listening, "HELD_S", 5)  # one window at a time, decoded twice
+    monkeypatch.setattr(windows, "HELD_S", 5)  # one window at a time, decoded twice
     again = model.read(folder / "b" / "stereo.flac")
     assert whole.duration_s == again.duration_s == pytest.approx(23.3)
     for name in ("starts_s", "probs", "h", "z_audio"):
@@ -232,7 +178,7 @@ def test_files_come_in_order_and_a_bad_one_is_told(model, folder, workers):
     assert last.duration_s == pytest.approx(23.3) and sum(heard) == pytest.approx(33.3)
     reasons = [reading for _, reading in told[1:4]]
     assert reasons[0] == "empty file (0 bytes)" and reasons[1] == "audio file missing"
-    assert "not recognised as audio" in reasons[2]
+    assert "it is text" in reasons[2]
 
 
 def test_who_stops_early_is_not_kept_waiting(model, folder):
@@ -453,7 +399,7 @@ def test_a_terminal_sees_how_far_it_is(run, folder, capsys, monkeypatch):
 def test_progress_counts_what_files_hold_and_not_what_they_state(folder, model, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     files = [folder / "a.wav", folder / "b" / "stereo.flac", folder / "c.ogg"]
-    assert [stated_s(path) for path in files] == [10, pytest.approx(23.3), 0]
+    assert [read_header(path).duration_s for path in files] == [10, pytest.approx(23.3), 0]
     with tagging.Progress(files) as bar:
         assert bar.total == pytest.approx(33.3)
         bar.update(9.0)
@@ -484,30 +430,62 @@ def test_links_to_folders_and_names_that_are_no_text_are_told(run, folder, tmp_p
     assert len(tagging.audio_paths([tmp_path / "linked"])[0]) == 4
 
 
-def test_the_mp3_decoder_says_nothing_of_its_own(run, folder, tmp_path, capfd):
-    path = write(tmp_path / "a.mp3", noise(4.0, RATE)[:, 0], RATE)
-    damaged = bytearray(path.read_bytes())
-    damaged[3000:3200] = bytes(range(200))
-    path.write_bytes(damaged)
-    with pytest.raises(ValueError, match="truncated"):
-        load(path, RATE)
-    assert "MPEG" in capfd.readouterr().err  # as the library alone has it
-    assert cli.main(["tag", str(run.folder), str(path)]) == 1
-    told = capfd.readouterr()
-    assert "error: truncated: " in told.out and "MPEG" not in told.err
-    assert told.err.count("\n") == 2 and "1 of 1 files could not be read" in told.err
+@pytest.fixture
+def mixed(tmp_path):
+    """Music of many formats, a damaged file, two that cannot be used, and one that is no audio."""
+    files = {
+        "a.mp3": 2 * by_soundfile("MP3"),
+        "b.m4a": by_ffmpeg("ipod", "aac"),
+        "c.webm": by_ffmpeg("webm", "libopus", 48_000),
+        "d.wma": by_ffmpeg("asf", "wmav2"),
+        "e.mkv": by_ffmpeg("matroska", "libmp3lame", video=True),
+        "f.flac": damaged(by_soundfile("FLAC", seconds=4.0)),
+        "g.mp4": by_ffmpeg("mp4", None, video=True),
+        "h.mp3": b"#EXTM3U\na.mp3\n",
+        "z.jpg": b"",
+    }
+    (tmp_path / "music").mkdir()
+    for name, content in files.items():
+        (tmp_path / "music" / name).write_bytes(content)
+    return tmp_path / "music"
 
 
-def test_python_is_heard_while_the_decoder_is_not():
-    program = """if True:
-        import os, sys, warnings
-        from jetatag.data.audio import quiet_decoder
-        with quiet_decoder():
-            os.write(2, b"C")
-            print("Python", file=sys.stderr)
-        os.write(2, b"C again")"""
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert told.stderr == "Python\nC again"
+def test_files_of_many_formats_are_tagged_together(run, mixed, tmp_path, capfd):
+    """What is damaged or passed over is named; the decoders themselves print nothing."""
+    with pytest.warns(UserWarning) as warned:
+        assert cli.main(["tag", str(run.folder), str(mixed), f"--csv={tmp_path / 'out'}"]) == 1
+    printed = capfd.readouterr()
+    assert "2 of 8 files could not be read" in printed.err and printed.err.count("\n") == 2
+    told = [str(each.message) for each in warned]
+    assert any("f.flac is damaged: " in text for text in told)
+    assert any("1 files under" in text and text.endswith(" not used: .jpg.") for text in told)
+    table = pd.read_csv(tmp_path / "out", keep_default_na=False, na_values={"duration_s": [""]})
+    assert [Path(path).stem for path in table.path] == list("abcdefgh")
+    errors = table.error.tolist()
+    assert errors[:6] == [""] * 6 and errors[6] == "holds no sound track" and "text" in errors[7]
+    lengths = [4, 2, 2, 2, 2, 3.7, np.nan, np.nan]
+    np.testing.assert_allclose(table.duration_s, lengths, atol=0.25)
+
+
+def test_files_of_many_formats_are_indexed_together(run, mixed, tmp_path, capfd):
+    with pytest.warns(UserWarning, match=r"not used: \.jpg"):
+        assert cli.main(["index", str(run.folder), str(mixed), "--out", str(tmp_path / "i")]) == 0
+    assert "(6 read, 2 left out)" in capfd.readouterr().out
+    report = pd.read_csv(tmp_path / "i" / "report.csv").set_index("path").reason
+    assert report["g.mp4"] == "holds no sound track" and "it is text" in report["h.mp3"]
+
+
+def test_files_of_many_formats_are_one_data_set(mixed, tmp_path):
+    for path in list(mixed.iterdir()):
+        place = mixed / ("first" if path.stem in "abcd" else "other")
+        place.mkdir(exist_ok=True)
+        path.rename(place / path.name)
+    with pytest.warns(UserWarning, match=r"not used: \.jpg"):
+        index = data_folder.load(mixed)
+    with pytest.warns(UserWarning, match="f.flac is damaged"):
+        store = build(index, tmp_path / "store", workers=2)
+    assert sorted(Path(path).stem for path in store.table.path) == list("abcdef")
+    assert sorted(Path(path).stem for path in store.report.path) == ["g", "h"]
 
 
 def test_who_reads_no_further_is_not_told_of_pipes(run, folder):

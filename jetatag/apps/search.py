@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-import soundfile
 from tqdm import tqdm
 
 from jetatag.checks import check_known, check_type
-from jetatag.data.index import files_under
+from jetatag.data.audio import read_header
+from jetatag.data.index import files_under, warn_about_other_files
 from jetatag.files import (
     NOT_TEXT,
     NOT_UTF8,
@@ -143,14 +143,12 @@ class Index:
         if row is not None:
             return self.hits(*nearest(self.rows.vectors, self.rows.vectors[row], top, row))
         from jetatag.apps.tagger import Tagger, load
-        from jetatag.data.audio import quiet_decoder
 
         if not isinstance(tagger, Tagger):
             tagger = load(tagger or self._run())
         check_other_run(self.folder, self.facts, tagger)
         try:
-            with quiet_decoder():
-                reading = tagger.read(path)
+            reading = tagger.read(path)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         return self.hits(*nearest(self.rows.vectors, vector_of(reading, self.z_centre), top))
@@ -307,8 +305,6 @@ def build(
     times the index's size of memory. Raises `FileNotFoundError` without audio, `ValueError` where
     no file can be read and for an `out` that holds another run's or other music's index.
     """
-    from jetatag.data.audio import quiet_decoder
-
     music = Path(os.path.realpath(music))
     out = Path(out) if out else music.with_name(f"{music.name}.index")
     found, links = _found(music)
@@ -318,7 +314,7 @@ def build(
         old = Index.open(out).rows if facts["generation"] else _nothing(facts)
         missing = found[_rows_of(found, _stacked([old, _read_journal(out, facts)])) < 0]
         done = {"total": len(found), "initial": len(found) - len(missing)}
-        with quiet_decoder(), tqdm(desc="indexing", unit="file", **done) as bar:
+        with tqdm(desc="indexing", unit="file", **done) as bar:
             reasons = _read(tagger, music, missing, out, bar, workers)
         if len(reasons) == len(found):
             first, reason = next(iter(reasons.items()))
@@ -416,6 +412,7 @@ def _found(music: Path) -> tuple[pd.DataFrame, list[str]]:
     stamps = [(path, *_stamp(music / path)) for path in files if is_audio(path)]
     if not stamps:
         raise FileNotFoundError(f"{music} holds no audio files: name another folder.")
+    warn_about_other_files(music, files)
     return pd.DataFrame(stamps, columns=STAMP), links
 
 
@@ -545,11 +542,8 @@ def write_rows(folder: Path, rows: Rows) -> None:
 
 def title(path: Path) -> str:
     """Artist and title as the file states them, on one line; empty where it does not."""
-    try:
-        with soundfile.SoundFile(path) as file:
-            told = [" ".join(text.split()) for text in (file.artist, file.title)]
-    except (OSError, soundfile.SoundFileError):
-        return ""
+    header = read_header(path)
+    told = [" ".join(text.split()) for text in (header.artist, header.title)]
     return " – ".join(filter(None, told))
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from jetatag.apps import hub
-from jetatag.apps.listening import Stretch, ahead, windows
+from jetatag.apps.windows import Stretch, ahead, windows
 from jetatag.config import RunConfig
 from jetatag.data import DATASETS, Vocabulary
 from jetatag.data.store import keep_freed_memory, to_float

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from jetatag.apps.tagger import Reading
 from jetatag.data import Vocabulary
-from jetatag.data.audio import stated_s
-from jetatag.data.index import files_under
+from jetatag.data.audio import read_header
+from jetatag.data.index import files_under, warn_about_other_files
 from jetatag.files import (
     as_text,
     atomic,
@@ -41,6 +41,7 @@ def audio_paths(given: Sequence[Path | str]) -> tuple[list[Path], list[Path]]:
     for path in map(Path, given):
         files, linked = files_under(path) if path.is_dir() else ([], [])
         inside = [path / name for name in files if is_audio(name)] if path.is_dir() else [path]
+        warn_about_other_files(path, files)
         links += [path / name for name in linked]
         if not inside:
             raise FileNotFoundError(f"{path} holds no audio files: name another folder.")
@@ -56,7 +57,7 @@ class Progress(tqdm):
 
     def __init__(self, files: Sequence[Path]) -> None:
         super().__init__(desc="tagging", total=0, unit=" s", bar_format=BAR, disable=None)
-        self.stated = {} if self.disable else {path: stated_s(path) for path in files}
+        self.stated = {} if self.disable else {path: read_header(path).duration_s for path in files}
         self.total = sum(self.stated.get(path, 0) for path in files)
 
     def update(self, n: float = 1) -> bool | None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import soundfile
+import soxr
 from sklearn.metrics import label_ranking_average_precision_score
 
-from jetatag.data.audio import resample
 from jetatag.data.store import AudioStore
 from jetatag.grid.report.evaluation import Evaluation
 
@@ -88,7 +88,7 @@ def excerpt(store: AudioStore, row: int) -> bytes:
     n_samples = min(int(store.lengths[row]), EXCERPT_S * store.sample_rate)
     start = (int(store.lengths[row]) - n_samples) // 2
     rate = next((rate for rate in MP3_RATES if rate >= store.sample_rate), MP3_RATES[-1])
-    sound = resample(store.read([row], [start], n_samples)[0], store.sample_rate, rate)
+    sound = soxr.resample(store.read([row], [start], n_samples)[0], store.sample_rate, rate, "HQ")
     coded = io.BytesIO()
     soundfile.write(coded, sound, rate, format="MP3")
     return coded.getvalue()

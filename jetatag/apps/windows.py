@@ -1,6 +1,6 @@
-"""Anybody's file as a run hears it: windows of the samples that a store would hold.
+"""Streams any audio file as windows that are preprocessed like the training data.
 
-In memory that does not depend on the file's length: a long one is decoded twice, for its peak and
+Memory does not depend on the file's length: a long file is decoded twice, first for its peak and
 then for its windows, and never held whole.
 """
 
@@ -13,19 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from jetatag.data.audio import stream
 from jetatag.data.store import absolute_peak, to_int16
 
 HELD_S = 600
-"""Seconds of a file that are held in memory; shorter ones are decoded once."""
+"""Files up to this many seconds are held in memory and decoded once."""
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Some windows of a file as they are stored: samples (window, n_samples) int16, the sample at
-    which each starts, and the one before which the file is read so far."""
+    """Consecutive windows: `samples` (window, n_samples) int16 as in a store, the sample at which
+    each window `starts`, and the `end` of what has been read of the file, in samples."""
 
     samples: np.ndarray
     starts: list[int]
@@ -36,13 +35,13 @@ def windows(
     path: Path, sample_rate: int, n_samples: int, peak_normalise: bool
 ) -> Iterator[Stretch]:
     """Consecutive windows of `n_samples` of a file at `sample_rate` (Hz). Raises as `audio.stream`
-    does, what can be known of the whole alone before the first window."""
+    does, and what depends on the whole file before the first window."""
     blocks = stored_blocks(path, sample_rate, peak_normalise)
     return cut(blocks, n_samples, max(1, HELD_S * sample_rate // n_samples))
 
 
 def stored_blocks(path: Path, sample_rate: int, peak_normalise: bool) -> Iterator[np.ndarray]:
-    """A file as a store would hold it (`store.decode`), by blocks of int16."""
+    """The samples that a store would hold (`store.decode`), in int16 blocks."""
     held, n_samples, peak = [], 0, 0.0
     for block in stream(path, sample_rate):
         n_samples, peak = n_samples + len(block), max(peak, absolute_peak(block))
@@ -52,8 +51,9 @@ def stored_blocks(path: Path, sample_rate: int, peak_normalise: bool) -> Iterato
 
 
 def cut(blocks: Iterable[np.ndarray], n_samples: int, at_once: int) -> Iterator[Stretch]:
-    """Consecutive windows of a signal that comes by blocks, so many at once. What remains at the
-    end is read in the last `n_samples`, or with zeros behind it where there are not as many."""
+    """Consecutive windows of a signal that comes in blocks, `at_once` at a time. The last window
+    ends with the signal and overlaps the one before; a signal shorter than a window is padded with
+    zeros."""
     start, before = 0, np.empty(0, np.int16)
     for chunk in rechunk(blocks, at_once * n_samples):
         n_whole = len(chunk) // n_samples
@@ -84,12 +84,10 @@ def rechunk(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
 def ahead(
     items: Iterable[Any], function: Callable[[Any], Iterator[Any]], workers: int | None
 ) -> Iterator[tuple[Any, Iterator[Any]]]:
-    """Each item with what `function` yields of it, always one element ahead in `workers` threads
-    (None: one a core), which also begin on that many items to come; in order."""
+    """Each item, in order, with an iterator over what `function` yields for it. `workers` threads
+    (None: one per core) compute one element ahead, also for the items that come next."""
     workers, waiting = workers or os.cpu_count() or 1, deque()
-    # torch's number of threads is each thread's own: one is enough to resample, and what the model
-    # has stays.
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(workers)
     try:
         for item in items:
             waiting.append((item, _one_ahead(pool, function(item))))

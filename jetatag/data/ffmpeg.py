@@ -1,0 +1,359 @@
+"""Decoding with FFmpeg (PyAV): every second that a file contains, or the reason why not.
+
+FFmpeg gets an open file without a name and a fixed list of formats, so that the content alone
+decides what a file is and nothing in it can lead to another file. Truncation is detected here,
+because FFmpeg decodes whatever is there and does not tell stated durations from estimated ones.
+"""
+
+import itertools
+import math
+import mmap
+import os
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from io import FileIO
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from av import AudioFifo, AudioFrame, AudioStream, Packet
+    from av.container import InputContainer
+
+FORMATS = "mp3,flac,ogg,mov,matroska,asf,aac,ac3,eac3,voc"
+"""The formats that are read, as FFmpeg names them."""
+UNRECOGNISED = (
+    "unreadable: not recognised as audio (WAV, AIFF, FLAC, Ogg, MP3, AAC, MP4, WebM, WMA, AC-3, "
+    "VOC)"
+)
+ENCRYPTED = "encrypted (DRM), so that it cannot be decoded"
+PROTECTED_CODECS = {"drms", "enca", "aavd"}
+"""MP4 codec tags of FairPlay, Common Encryption and Audible."""
+TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
+"""First bytes of metadata that may stand between MP3 packets."""
+TOLERANCE_S = 0.1
+"""Largest timestamp gap that is not reported as damage, and the largest difference between the
+stated duration and the end of the sound that is not reported as truncation."""
+BUFFER = 1 << 18
+"""Bytes per read."""
+
+
+class AudioError(ValueError):
+    """A file that cannot be used as audio; the message says why, in one sentence."""
+
+
+class AudioWarning(UserWarning):
+    """A file is used although parts of it could not be decoded."""
+
+
+class Header(NamedTuple):
+    """What a file states about itself; 0 or empty where it states nothing."""
+
+    duration_s: float = 0.0
+    artist: str = ""
+    title: str = ""
+
+
+def decode(file: FileIO, block: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Sample rate (Hz) and samples, (n_samples,) float32, in blocks of at least `block` samples;
+    channels are averaged. The rate changes where files of different rates have been joined."""
+    import av
+
+    fifo, shape = av.AudioFifo(), None
+    for frame in _all_frames(file):
+        new = frame.sample_rate, frame.layout.nb_channels, frame.format.name
+        if new != shape:
+            yield from _drain(fifo)
+            fifo, shape = av.AudioFifo(), new
+            pack = av.AudioResampler(frame.format.packed).resample
+        frame.pts = None  # a FIFO refuses gaps
+        # PyAV reads out of bounds in planar frames of 8 channels or more.
+        for safe in [frame] if new[1] < 8 else pack(frame):
+            fifo.write(safe)
+        if fifo.samples >= block:
+            yield from _drain(fifo)
+    yield from _drain(fifo)
+
+
+def read_header(file: FileIO) -> Header:
+    """Duration, stated or estimated by FFmpeg, artist and title."""
+    with _open(file, 0, _size(file)) as container:
+        texts = [container.metadata, *(stream.metadata for stream in container.streams.audio)]
+        tags = {name.lower(): text for each in texts for name, text in each.items()}
+        duration_s = (container.duration or 0) / 1e6
+        return Header(duration_s, tags.get("artist", ""), tags.get("title", ""))
+
+
+def _all_frames(file: FileIO) -> Iterator["AudioFrame"]:
+    """Decode joined files and the links of chained Oggs one by one: FFmpeg loses frames between
+    FLACs, and stops where the codec, rate or channels change."""
+    states_duration = _check_bytes(file)
+    starts = [0, *_joints(file)]
+    for start, end in itertools.pairwise([*starts, _size(file)]):
+        with _open(file, start, end) as container:
+            yield from _frames(container, str(file.name), states_duration)
+
+
+def _open(file: FileIO, start: int, end: int) -> "InputContainer":
+    import av
+
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
+    try:
+        return av.open(
+            _Part(file, start, end),
+            container_options=options,
+            metadata_errors="replace",
+            buffer_size=BUFFER,
+        )
+    except av.FFmpegError:
+        raise AudioError(UNRECOGNISED) from None
+
+
+class _Part:
+    """The bytes from `start` to `end` of an open file, as a file without a name."""
+
+    def __init__(self, file: FileIO, start: int, end: int) -> None:
+        self._file, self._start, self._end = file, start, end
+        file.seek(start)
+
+    def read(self, n_bytes: int) -> bytes:
+        return self._file.read(max(0, min(n_bytes, self._end - self._file.tell())))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        position = offset + (self._start, self._file.tell(), self._end)[whence]
+        if not self._start <= position <= self._end:
+            return -1  # a damaged index may point anywhere
+        return self._file.seek(position) - self._start
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
+
+
+def _sound_track(container: "InputContainer") -> "AudioStream":
+    track = container.streams.best("audio")
+    if track is None:
+        raise AudioError("holds no sound track")
+    codec = track.codec_context
+    if codec is None:
+        raise AudioError("its sound track is in a format that FFmpeg cannot decode")
+    with suppress(UnicodeDecodeError):  # a damaged tag
+        if codec.codec_tag in PROTECTED_CODECS:
+            raise AudioError(ENCRYPTED)
+    if codec.name == "flac":
+        codec.options = {"err_detect": "crccheck+explode"}  # otherwise damage becomes noise
+    return track
+
+
+def _drain(fifo: "AudioFifo") -> Iterator[tuple[int, np.ndarray]]:
+    """Everything in a FIFO, as one block."""
+    if frame := fifo.read():
+        samples = frame.to_ndarray()
+        if frame.format.is_packed:  # (1, sample * channel), else (channel, sample)
+            samples = samples.reshape(-1, frame.layout.nb_channels).T
+        mono = samples.mean(axis=0, dtype=np.float32)
+        if samples.dtype == np.uint8:
+            mono = (mono - 128) / 128
+        elif samples.dtype.kind == "i":
+            mono /= 2 ** (8 * samples.itemsize - 1)
+        yield frame.sample_rate, mono
+
+
+@dataclass
+class _Tally:
+    """What has been decoded of a sound track: seconds, and bytes of good and of damaged packets."""
+
+    seconds: float = 0.0
+    good: int = 0
+    damaged: int = 0
+    trailing: int = 0
+    """Bytes of damaged packets after the last good one, which need not be audio."""
+    is_cut: bool = False
+    last: "dict[int, Packet]" = field(default_factory=dict)
+    """The last good packet of each stream."""
+
+    def count(self, packet: "Packet") -> None:
+        self.good, self.damaged = self.good + packet.size, self.damaged + self.trailing
+        self.trailing, self.is_cut = 0, packet.is_corrupt
+        self.last[packet.stream_index] = packet
+
+    def skip(self, packet: "Packet") -> None:
+        if packet.has_sidedata("encryption_info"):
+            raise AudioError(ENCRYPTED)
+        self.is_cut = packet.is_corrupt
+        if not bytes(packet).startswith(TAGS):
+            self.trailing += packet.size
+
+
+def _frames(
+    container: "InputContainer", name: str, states_duration: bool
+) -> Iterator["AudioFrame"]:
+    """Decode the main sound track and skip its damaged packets."""
+    import av
+
+    track, tally = _sound_track(container), _Tally()
+    try:
+        for packet in container.demux():
+            if packet.stream_index != track.index:
+                if packet.size:  # the last one of each stream is empty
+                    tally.last[packet.stream_index] = packet
+                continue
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                tally.skip(packet)
+                track.codec_context.flush_buffers()  # otherwise noise follows in an MP3
+                continue
+            for frame in frames:
+                tally.seconds += frame.samples / frame.sample_rate
+                yield frame
+            if packet.size:
+                tally.count(packet)
+    except av.FFmpegError:
+        raise AudioError(f"damaged: nothing can be read after {tally.seconds:.2f} s") from None
+    duration_s = container.duration / 1e6 if container.duration else None
+    _check_end(tally, name, track, duration_s, states_duration)
+
+
+def _check_end(
+    tally: _Tally, name: str, track: "AudioStream", duration_s: float | None, is_stated: bool
+) -> None:
+    """Refuse (`AudioError`) what is truncated or mostly damaged, and warn of other damage."""
+    if tally.good <= tally.damaged:
+        raise AudioError("unreadable: not audio, or damaged: most of it cannot be decoded")
+    tolerance_s = 1e-5 if track.codec_context.name == "flac" else TOLERANCE_S
+    ends = {
+        stream: float(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base)
+        for stream, packet in tally.last.items()
+    }
+    early_s = (duration_s or 0) - max(tally.seconds, *ends.values())
+    if tally.is_cut or (is_stated and early_s > tolerance_s):
+        raise AudioError(f"truncated: its sound ends after {tally.seconds:.2f} s")
+    end_s = min(ends[track.index], duration_s or math.inf)  # Ogg: the last packet may seem endless
+    gap_s = end_s - float((track.start_time or 0) * track.time_base) - tally.seconds
+    if tally.damaged or gap_s > tolerance_s:
+        lost = f"{tally.damaged:,} bytes" if tally.damaged else f"{gap_s:.2f} s"
+        warnings.warn(f"{name} is damaged: {lost} were skipped.", AudioWarning, stacklevel=2)
+
+
+# Lengths that files state
+
+HEAD = 1 << 16
+"""Bytes read of a header, more than the longest Ogg page has."""
+TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
+ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+JOINTS = {
+    b"fLaC": re.compile(rb"fLaC[\x00\x80]\x00\x00(\x22)"),
+    b"OggS": re.compile(rb"OggS\x00[\x02\x06]\x00{8}.{12}\x01(.)", re.S),
+    b"\x1a\x45\xdf\xa3": re.compile(rb"\x1a\x45\xdf(\xa3).{5,40}?(?:webm|matroska)", re.S),
+    ASF[:4]: re.compile(re.escape(ASF[:15]) + b"(\x6c)"),
+}
+"""First bytes of each FLAC, Ogg stream, Matroska and WMA; for Ogg, up to the size of the page."""
+XING = re.compile(rb"\xff[\xe2-\xff].{11,36}(?:Xing|Info)\0\0\0(.)(.{8})", re.S)
+VBRI = re.compile(rb"\xff[\xe2-\xff].{34}VBRI.{6}(.{4})", re.S)
+MP3_FRAME = 1_441
+"""Bytes of the longest MP3 frame (ISO 11172-3)."""
+MP3_HEAD = 8_192
+"""Bytes in which an MP3's header must begin."""
+MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
+ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+ASF_ENCRYPTION = bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e")
+
+
+def read_head(file: FileIO) -> tuple[int, bytes]:
+    """Offset of the first byte after all ID3v2 tags, and the `HEAD` bytes from there."""
+    start = 0
+    while True:
+        file.seek(start)
+        head = file.read(HEAD)
+        if head[:3] != b"ID3" or len(head) < 10:
+            return start, head
+        start += 10 + sum(b << shift for b, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+
+
+def _size(file: FileIO) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _joints(file: FileIO) -> list[int]:
+    """Offsets at which further files begin, or links of a chained Ogg."""
+    start, head = read_head(file)
+    if not (pattern := JOINTS.get(head[:4])):
+        return []
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        pages = [(page.start(), page.end() + ord(page[1])) for page in pattern.finditer(content)]
+    # A link of several streams begins with one such page for each of them.
+    ends = {end for _, end in pages}
+    return [begin for begin, _ in pages if begin > start and begin not in ends]
+
+
+def _check_bytes(file: FileIO) -> bool:
+    """Refuse (`AudioError`) text, encrypted WMA, and files with fewer bytes than they state.
+    Returns whether the file states a duration, so that FFmpeg's is not an estimate."""
+    size = _size(file)
+    start, head = read_head(file)
+    if TEXT.fullmatch(head):
+        raise AudioError("unreadable: it is text, such as a playlist or a web page, not audio")
+    if head[4:8] in MP4_BOXES:
+        _check_boxes(file, start, size)
+    elif head.startswith(b"OggS"):
+        _check_last_page(file, size)
+    elif head.startswith(ASF):
+        _check_size(_asf_size(head), size)
+    elif found := VBRI.search(head, 0, MP3_HEAD):
+        _check_size(int.from_bytes(found[1]), size - start - found.start(), MP3_FRAME)
+    elif found := XING.search(head, 0, MP3_HEAD):
+        flags, fields = found[1][0], found[2]  # flags: 1 for the number of frames, 2 for bytes
+        if not flags & 2:
+            return bool(flags & 1)
+        stated = int.from_bytes(fields[4:] if flags & 1 else fields[:4])
+        _check_size(stated, size - start - found.start(), MP3_FRAME)
+    return head.startswith((b"fLaC", b"\x1a\x45\xdf\xa3"))
+
+
+def _check_size(stated: int, there: int, tolerance: int = 0) -> None:
+    if there + tolerance < stated:
+        raise AudioError(f"truncated: {there:,} of {stated:,} bytes are there")
+
+
+def _asf_size(head: bytes) -> int:
+    """Size (bytes) that a WMA states (ASF specification, 3.2); 0 for a broadcast."""
+    if ASF_ENCRYPTION in head:
+        raise AudioError(ENCRYPTED)
+    properties = head[head.find(ASF_PROPERTIES) :]
+    is_broadcast = int.from_bytes(properties[88:92], "little") & 1
+    return 0 if is_broadcast else int.from_bytes(properties[40:48], "little")
+
+
+def _check_boxes(file: FileIO, start: int, size: int) -> None:
+    """MP4 (ISO 14496-12, 4.2): the boxes fit into the file, and one `moov` describes the sound."""
+    kinds = []
+    while start + 8 <= size:
+        file.seek(start)
+        header = file.read(16)
+        length, kind = int.from_bytes(header[:4]), header[4:8]
+        if length == 1:
+            length = int.from_bytes(header[8:])
+        if not kind.isalnum() or 0 < length < 8:
+            break  # no box, but something after the last one
+        kinds.append(kind)
+        start += length or size - start  # 0: up to the end
+    _check_size(start, size)
+    if b"moov" not in kinds:
+        raise AudioError("truncated: the MP4's index (its moov box) is missing")
+    if kinds.count(b"moov") > 1:
+        raise AudioError("joined from several MP4 files: split it")
+
+
+def _check_last_page(file: FileIO, size: int) -> None:
+    """Ogg (RFC 3533): the last page is whole and marked as the end of its stream."""
+    file.seek(max(0, size - 2 * HEAD))
+    tail = file.read()
+    page = tail[tail.rfind(b"OggS\0") :]
+    if page.startswith(b"OggS"):
+        sizes = page[27 : 27 + page[26]] if len(page) > 26 else b""
+        is_whole = sizes and len(page) >= 27 + len(sizes) + sum(sizes)
+        if not (is_whole and page[5] & 4):
+            raise AudioError("truncated: its end is not marked as such")
