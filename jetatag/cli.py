@@ -17,9 +17,8 @@ from typing import Any, NoReturn
 import yaml
 
 from jetatag import __version__
-from jetatag.checks import check_known, check_type
 from jetatag.config import PRESETS, RunConfig, preset, read_yaml
-from jetatag.files import check_writable, lock_folder, printable
+from jetatag.files import check_known, check_type, check_writable, lock_folder, printable
 from jetatag.grid import runner
 
 

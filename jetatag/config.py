@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, get_args, get_type_hints
 
 import yaml
 
-from jetatag.checks import check_known, check_type
+from jetatag.files import check_known, check_type
 
 Method = Literal[
     "je",

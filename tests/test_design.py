@@ -14,7 +14,7 @@ from jetatag.data import DATASETS
 from jetatag.grid import runner
 
 ROOT = Path(__file__).parents[1]
-FLOW = """files checks data rendered extractors metrics joint config training evaluation figures
+FLOW = """files data rendered extractors metrics joint config training evaluation figures
 original apps grid cli"""
 ROOMS = FLOW.split()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -22,13 +22,14 @@ import pandas as pd
 import soundfile
 from tqdm import tqdm
 
-from jetatag.checks import check_known, check_type
 from jetatag.data.index import files_under
 from jetatag.files import (
     NOT_TEXT,
     NOT_UTF8,
     as_text,
     atomic,
+    check_known,
+    check_type,
     checksum,
     is_audio,
     lock_folder,

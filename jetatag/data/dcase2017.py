@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jetatag.checks import check_known
 from jetatag.data._splits import grouped_split
 from jetatag.data._tables import check_blank, read_text_table
 from jetatag.data.index import LEFT_OUT_COLUMNS, Index, Vocabulary, warn, warn_about
+from jetatag.files import check_known
 
 CLASSES = (
     *("Train horn", "Air horn, truck horn", "Car alarm", "Reversing beeps", "Ambulance (siren)"),

@@ -11,12 +11,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from jetatag.checks import check_known
 from jetatag.data._splits import grouped_split
 from jetatag.data._tables import sift
 from jetatag.data._user_tables import read_table, relative_paths, shown
 from jetatag.data.index import Index, Vocabulary, files_under, warn, warn_about
-from jetatag.files import NOT_TEXT, NOT_UTF8, is_audio
+from jetatag.files import NOT_TEXT, NOT_UTF8, check_known, is_audio
 
 TASKS = ("multilabel", "multiclass")
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}

@@ -12,10 +12,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from jetatag.checks import check_known
 from jetatag.data._splits import grouped_split
 from jetatag.data._tables import check_blank, read_text_table, sift
 from jetatag.data.index import Index, Vocabulary, warn, warn_about
+from jetatag.files import check_known
 
 FOLDERS = {"train": "0123456789ab", "valid": "c", "test": "def"}
 """The usual 12:1:3 split, by sub-folder."""

@@ -24,12 +24,19 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from jetatag.checks import check_arguments
 from jetatag.data import SPLITS, Index, Vocabulary
 from jetatag.data.audio import PASSING, extremes, load, one_thread
 from jetatag.data.index import audio_files
 from jetatag.data.memory import keep_freed_memory
-from jetatag.files import atomic, checksum, inside, lock_folder, read_json, write_json
+from jetatag.files import (
+    atomic,
+    check_arguments,
+    checksum,
+    inside,
+    lock_folder,
+    read_json,
+    write_json,
+)
 
 FULL_SCALE = 32_767
 OUTCOME = {"n_samples": int, "peak": float, "checksum": str, "reason": str}

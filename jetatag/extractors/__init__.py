@@ -31,7 +31,6 @@ from typing import Any
 
 from torch import nn
 
-from jetatag.checks import check_known
 from jetatag.extractors.harmonic import HarmonicCNN
 from jetatag.extractors.sample_cnn import (
     SampleCNN,
@@ -40,6 +39,7 @@ from jetatag.extractors.sample_cnn import (
     SampleCNNSE,
 )
 from jetatag.extractors.sinc import MusicSincNet
+from jetatag.files import check_known
 
 EXTRACTORS: dict[str, type[nn.Module]] = {
     "harmonic_cnn": HarmonicCNN,

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from jetatag.checks import check_known
 from jetatag.extractors.layers import (
     BatchNorm2d,
     check_sample_rate,
@@ -18,6 +17,7 @@ from jetatag.extractors.layers import (
     check_width,
     conv_norm_2d,
 )
+from jetatag.files import check_known
 
 N_FFT = 512  # samples
 HOP_LENGTH = 256  # samples

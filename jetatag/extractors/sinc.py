@@ -12,9 +12,9 @@ from scipy.fft import next_fast_len
 from torch import nn
 from torch.nn import functional as F
 
-from jetatag.checks import check_known
 from jetatag.extractors.layers import check_sample_rate, check_width
 from jetatag.extractors.sample_cnn import SampleCNNResSE
+from jetatag.files import check_known
 
 FORMS = ("as_published", "as_coded")
 CODED_RATE = 22_050  # Hz: the code's filters suppose it although its audio has 16,000

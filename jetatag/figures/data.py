@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from jetatag import metrics
-from jetatag.checks import check_known
 from jetatag.figures._style import (
     DARK,
     LIGHT,
@@ -20,6 +19,7 @@ from jetatag.figures._style import (
     name_rows,
     panels,
 )
+from jetatag.files import check_known
 
 
 def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -> Figure:

@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jetatag.checks import check_known
 from jetatag.figures._style import (
     DARK,
     MARKERS,
@@ -25,6 +24,7 @@ from jetatag.figures._style import (
     panels,
     scale_names,
 )
+from jetatag.files import check_known
 
 STEP = {"no_je": ("without JE", "white"), "je": ("with JE", DARK)}
 HEADINGS = ("pair losses", "controls")

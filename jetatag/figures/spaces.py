@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-from jetatag.checks import check_known
 from jetatag.figures._style import (
     DARK,
     PALE,
@@ -30,6 +29,7 @@ from jetatag.figures._style import (
     panels,
     place_labels,
 )
+from jetatag.files import check_known
 
 RANKINGS = {
     "encoded set": {"label": "space, tags encoded as a set", "marker": "o"},

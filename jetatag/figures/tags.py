@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from jetatag.checks import check_known
 from jetatag.figures._style import (
     DARK,
     check_lacking,
@@ -21,6 +20,7 @@ from jetatag.figures._style import (
     place_labels,
 )
 from jetatag.figures.data import draw_mel
+from jetatag.files import check_known
 
 UNNAMED = {"color": "0.45", "linestyle": "", "marker": "o", "markersize": 3}
 NAMED = {"color": DARK, "linestyle": "", "marker": "D", "markersize": 5}

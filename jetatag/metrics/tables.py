@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jetatag.checks import check_known
+from jetatag.files import check_known
 from jetatag.metrics._arithmetic import ratio
 from jetatag.metrics._checks import TASKS, checked, checked_windows
 from jetatag.metrics.resampling import (
