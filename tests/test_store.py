@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 import soundfile
 import torch
+from filelock import FileLock
 
 from jetatag.data import mtat, store
 from jetatag.files import lock_folder
