@@ -359,7 +359,7 @@ def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
         ([str(run.folder), several, "--taggram", "x.png"], "4 files make as many pictures"),
         ([str(run.folder), one, "--taggram", "x"], "x names no picture: end it in .png or"),
         ([str(run.folder), one, "--csv", none], "is a folder, pipe or device: name a file"),
-        ([str(run.folder), one, "--json", f"{one}/x"], f"x cannot be written: {one} is not a folder"),
+        ([str(run.folder), one, "--json", f"{one}/x"], f"cannot be written: {one} is not a folder"),
         ([str(run.folder), one, "--parquet", "/proc/x"], "/proc/x cannot be written (No such"),
         ([str(run.folder), one, "--json", "x", "--csv", "./x"], "x is given for two outputs"),
         ([str(run.folder), one, "--csv", str(folder / "c.ogg")], "c.ogg is named as audio: name"),
