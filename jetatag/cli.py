@@ -5,7 +5,6 @@ and should not hold their memory meanwhile.
 """
 
 import argparse
-import dataclasses
 import logging
 import os
 import re
@@ -124,7 +123,7 @@ def train_run(path: Path, changes: list[str], until: str | None) -> int:
         values |= given | more
     if values["store"] is None:
         raise ValueError(f"{path} names no store: add the folder that notebook 01 prepared.")
-    settings = [field.name for field in dataclasses.fields(RunConfig)]
+    settings = list(RunConfig.model_fields)
     check_known(values, [*places, *settings], "training parameter")
     name, store, runs = (check_type(values.pop(place), str, place) for place in places)
     config = preset(name, **values)

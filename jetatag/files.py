@@ -28,6 +28,7 @@ AUDIO_SUFFIXES = {
 }
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 TYPES = {"string": "str", "tuple": "list", "Sequence": "list", "sequence_str": "list"}
+TYPES |= {"model": "dict"}
 BOUNDS = {"greater_than": "above", "greater_than_equal": "at least"}
 BOUNDS |= {"less_than": "below", "less_than_equal": "at most"}
 
@@ -246,7 +247,7 @@ def describe(problems: list[ErrorDetails], name: str, optional: str = "") -> str
     if kind == "finite_number" or (kind == "float_type" and type(value) is int):
         return f"{name} must be a finite number, not {value}."
     if kind in BOUNDS:
-        return f"{name} must be {BOUNDS[kind]} {min(context.values())}, not {value}."
+        return f"{name} must be {BOUNDS[kind]} {min(context.values()):g}, not {value}."
     types = [p.get("ctx", {}).get("class") or p["type"].removesuffix("_type") for p in problems]
     types = " or ".join(dict.fromkeys(TYPES.get(name, name) for name in types))
     hint = " (in YAML write 1.0e-3, not 1e-3)" if kind == "float_type" else ""

@@ -24,7 +24,7 @@ from jetatag.config import RunConfig
 from jetatag.data import TITLES, Vocabulary
 from jetatag.data.memory import keep_freed_memory
 from jetatag.data.store import as_heard
-from jetatag.extractors.quick import quicken
+from jetatag.extractors.fast_inference import optimise_for_inference
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS
 from jetatag.training.device import pick_device
@@ -203,7 +203,7 @@ def load(
 
     It computes in float32 on `device` ("auto": the GPU where there is one). `extractor` is the
     module of a run whose extractor is "own". With `quick` the extractor is rearranged on a CPU
-    (`extractors.quick`) and its parameters are no longer those that were trained. Raises
+    (`extractors.fast_inference`) and its parameters are no longer those that were trained. Raises
     `FileNotFoundError` where there is no run, `ValueError` for one that is unfinished or damaged,
     `ImportError` for a Hub address without its library.
     """
@@ -222,7 +222,7 @@ def load(
     if where.type == "cpu":
         keep_freed_memory()
         if quick:
-            quicken(model.extractor)
+            optimise_for_inference(model.extractor)
     return Tagger(
         run.folder,
         run.config,

@@ -14,7 +14,6 @@ from jetatag.joint.heads import JointModel
 from jetatag.joint.losses import PAIR_LOSSES
 from jetatag.metrics.queries import BARRED_SHARE, answers, choose_queries
 from jetatag.training.device import extract, gather, launch, own_share, place
-from jetatag.training.features import check_store_fits
 from jetatag.training.runs import Run
 
 
@@ -34,7 +33,7 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
     threshold is chosen on what it is judged by. Raises `ValueError` for a split without clips and
     for a store of another kind.
     """
-    check_store_fits(run, store)
+    run.check_store(store)
     config, rows = run.config, store.rows(split)
     if not len(rows):
         raise ValueError(f"the store has no {split} clips to score: check the split at preparing.")
@@ -132,7 +131,7 @@ def query_vectors(
     it hardly ever saw: it is searched by what the training clips that answer have in common.
     """
     kinds = encoded_queries(model, queries), answering_clips(model, store, queries, config)
-    return kinds if PAIR_LOSSES[config.pair_loss].asks_single_tags else kinds[::-1]
+    return kinds if PAIR_LOSSES[config.pair_loss].searchable_by_tags else kinds[::-1]
 
 
 def encoded_queries(model: JointModel, queries: np.ndarray) -> tuple[Tensor, Tensor]:

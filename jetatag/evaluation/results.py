@@ -22,7 +22,7 @@ from jetatag.files import atomic, read_arrays
 from jetatag.metrics.gains import FEWEST_TAGS
 from jetatag.metrics.queries import answers, classifier_scores, kinds
 from jetatag.metrics.tables import BOUNDS
-from jetatag.training.runs import PLACE_SETTINGS, Run
+from jetatag.training.run import PLACE_SETTINGS, Run
 
 
 class Cell(NamedTuple):
