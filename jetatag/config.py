@@ -144,10 +144,10 @@ class RunConfig(Settings):
                 "'as_published' or other phases."
             )
         if METHODS[self.method].is_joint != (self.pair_loss != "none"):
-            joint = " and ".join(name for name, method in METHODS.items() if method.is_joint)
+            *others, last = (name for name, method in METHODS.items() if method.is_joint)
             raise ValueError(
                 f"method {self.method!r} does not go with pair_loss {self.pair_loss!r}: "
-                f"{joint} need a pair loss, the others pair_loss 'none'."
+                f"{', '.join(others)} and {last} need a pair loss, the others pair_loss 'none'."
             )
         return self
 
@@ -176,7 +176,6 @@ PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
             stage2=(Phase("adam", 1e-3, 3), Phase("sgd", 1e-3, 1)),
             stage2_crops=2,
             n_windows=4,
-            device="cpu",
         ),
         "demo": RunConfig(
             extractor="sample_cnn",

@@ -1,29 +1,40 @@
 """What a run's record says about software, machine and memory."""
 
-import importlib.metadata
 import os
 import platform
 import re
 import subprocess
 import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+from jetatag import __version__
+
 
 def provenance() -> dict[str, Any]:
-    """Versions of Python and the libraries that jetatag requires, git commit and machine."""
-    entries = importlib.metadata.requires("jetatag") or []
-    names = (re.match(r"[\w.-]+", entry)[0] for entry in entries if "extra ==" not in entry)
+    """Versions of Python, jetatag and the libraries it requires, git commit and machine."""
     return {
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in ("jetatag", *names)},
+        "jetatag": __version__,
+        **library_versions(),
         "commit": commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that jetatag requires; {} if it runs without being installed."""
+    with suppress(PackageNotFoundError):
+        entries = [entry for entry in requires("jetatag") or [] if "extra ==" not in entry]
+        names = (re.match(r"[\w.-]+", entry)[0] for entry in entries)
+        return {name: version(name) for name in names}
+    return {}
 
 
 def commit() -> str:

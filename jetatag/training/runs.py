@@ -1,6 +1,5 @@
 """Folders of runs: list them, find the finished ones, and describe one in a line."""
 
-import importlib.metadata
 import warnings
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jetatag import __version__
 from jetatag.config import RunConfig
 from jetatag.training.device import describe_device, pick_device
 from jetatag.training.provenance import commit
@@ -83,5 +83,5 @@ def banner(config: RunConfig) -> str:
     return (
         f"{config.name} · width {config.width} · {config.crop_samples:,} samples a crop · "
         f"{describe_device(pick_device(config.device))} {config.precision} · "
-        f"jetatag {importlib.metadata.version('jetatag')} commit {commit()}"
+        f"jetatag {__version__} commit {commit()}"
     )

@@ -1,7 +1,7 @@
 """Training: one loop for all methods and stages (`jetatag.joint.methods`).
 
-Crops and order depend on (seed, epoch), dropout and queries on (seed, stage, epoch, step). A run that
-was killed continues from its last checkpoint, on a CPU to the same weights bit by bit.
+Crops and order depend on (seed, epoch), dropout and queries on (seed, stage, epoch, step). A run
+that was killed continues from its last checkpoint, on a CPU to the same weights bit by bit.
 Under `torchrun` the processes share every batch (`jetatag.training.device`).
 """
 
