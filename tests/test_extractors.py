@@ -254,13 +254,13 @@ def test_as_coded_sinc_pads_twice():
         ("sample_cnn", {"form": "as_coded"}, "unknown option of sample_cnn 'form'.*width"),
         ("harmonic_cnn", {"form": "coded"}, "'coded'.*as_published, as_coded"),
         ("music_sincnet", {"form": "coded"}, "'coded'.*as_published, as_coded"),
-        ("music_sincnet", {"n_taps": 2500}, "an odd number of taps from 3 up, not 2500"),
-        ("music_sincnet", {"n_filters": 0}, "at least 1 filter, not 0"),
-        ("music_sincnet", {"filter_rate": 0}, "at least 1,000 Hz, not 0"),
-        ("harmonic_cnn", {"sample_rate": "16"}, "at least 1,000 Hz, not '16'"),
+        ("music_sincnet", {"n_taps": 2500}, "n_taps must be an odd number of at least 3, not 2500"),
+        ("music_sincnet", {"n_filters": 0}, "n_filters must be at least 1, not 0"),
+        ("music_sincnet", {"filter_rate": 0}, "filter_rate must be at least 1000, not 0"),
+        ("harmonic_cnn", {"sample_rate": "16"}, "sample_rate must be of type float"),
         ("harmonic_cnn", {"sample_rate": 8_000}, "128 levels, 8,000 Hz give 104"),
         ("sample_cnn", {"width": 0}, "width.*at least 1, not 0"),
-        ("harmonic_cnn", {"width": 1.5}, "width.*at least 1, not 1.5"),
+        ("harmonic_cnn", {"width": 1.5}, "width must be of type int, not 1.5"),
     ],
 )
 def test_unknown_names_and_options_are_refused(name, options, message):
