@@ -355,7 +355,7 @@ def test_one_good_file_and_its_picture(run, folder, tmp_path, capsys):
 def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
     one, several, none = str(folder / "a.wav"), str(folder), str(tmp_path)
     for arguments, told in (
-        ([str(tmp_path), one], "is no run folder"),
+        ([str(tmp_path), one], "is not a run folder"),
         ([str(run.folder), several, "--taggram", "x.png"], "4 files make as many pictures"),
         ([str(run.folder), one, "--taggram", "x"], "x names no picture: end it in .png or"),
         ([str(run.folder), one, "--csv", none], "is a folder, pipe or device: name a file"),

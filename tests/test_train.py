@@ -26,7 +26,7 @@ from jetatag.joint import methods
 from jetatag.joint.heads import build_model
 from jetatag.metrics.queries import answers
 from jetatag.training import data as training_data
-from jetatag.training import log, train
+from jetatag.training import progress, train
 from jetatag.training.data import StageData
 from jetatag.training.device import launch
 from jetatag.training.run import CHECKPOINT, PREDICTIONS, Run
@@ -513,13 +513,13 @@ def test_fewer_labels_are_a_share_of_the_clips_and_of_the_smaller_shares(tiny_st
 
 def test_a_throttled_callback_takes_its_share_of_the_time(monkeypatch):
     clock, drawn = [0.0], []
-    monkeypatch.setattr(log.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
 
     def draw(history):
         drawn.append(history)
         clock[0] += 1.0
 
-    curves = log.throttled(draw, share=0.05)
+    curves = progress.throttled(draw, share=0.05)
     for epoch in range(400):
         clock[0] += 0.1
         curves(epoch)

@@ -1,22 +1,18 @@
 """Extractors: networks from waveform to features, one file a family.
 
-An extractor is an `nn.Module` with
+An extractor is an `nn.Module` from a waveform (batch, sample) float32 in [-1, 1] to features
+(batch, n_features) float32. It has the attributes `n_features` (the paper's: 8 · width) and
+`min_samples`, and where needed `min_batch`, the fewest waveforms of a training step (1), and
+`paper_crop`, the default crop in samples (59,049). To use your own, enter its class in the table:
 
-- input `waveform`, (batch, sample) float32 in [-1, 1], at least `min_samples` samples long;
-- output features, (batch, n_features) float32; the paper's have `n_features` = 8 · width (1024);
-- attributes `n_features` and `min_samples`, and where needed `min_batch`, the fewest waveforms of
-  a training step (default 1), and `paper_crop`, the crop in samples (default 59,049).
-
-Two ways to use your own:
-
-    EXTRACTORS["loudness"] = Loudness             # a class, by name like the built-in ones
+    EXTRACTORS["loudness"] = Loudness
     run = Run.start("runs", preset("smoke", extractor="loudness"), store)
     train(run, store)
 
-    run = Run.start("runs", preset("smoke", extractor="own"), store)
-    train(run, store, extractor=Loudness())       # an object, whose weights are the start
+or give an object, whose weights are the start, and one of the same layers at later calls:
 
-A later `train` of a run with extractor "own" takes an object of the same layers again.
+    run = Run.start("runs", preset("smoke", extractor="own"), store)
+    train(run, store, extractor=Loudness())
 """
 
 import inspect

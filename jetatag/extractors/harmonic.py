@@ -31,27 +31,19 @@ SMALLEST_ENERGY = 1e-5  # keeps the logarithm finite: -50 dB
 DYNAMIC_RANGE_DB = 80.0
 
 
-def level_frequencies(sample_rate: int) -> torch.Tensor:
-    """Fundamental frequency of every level, (level,) float64 in Hz, two levels a semitone from C1.
-
-    The last level lies below the note whose highest harmonic reaches half of `sample_rate` (Hz):
-    128 levels at 16 kHz (Won et al., ICASSP 2020).
-    """
-    highest_note = round(69 + 12 * math.log2(sample_rate / (2 * N_HARMONICS) / 440))
-    n_levels = max(0, highest_note - LOWEST_NOTE) * LEVELS_PER_SEMITONE
-    notes = LOWEST_NOTE + torch.arange(n_levels, dtype=torch.float64) / LEVELS_PER_SEMITONE
-    return 440 * 2 ** ((notes - 69) / 12)
-
-
 def filter_centres(sample_rate: int, form: str = "as_published") -> torch.Tensor:
     """Centre frequency of every filter, (harmonic, level) float64 in Hz.
 
-    `as_published`: row h is harmonic h + 1 of all levels (Won et al., ICASSP 2020). `as_coded`
-    (Lee & Cho's TensorFlow code): the same numbers are reshaped as (level, harmonic), which
-    scatters the harmonics over the channels. Raises `ValueError` for another `form`.
+    Two levels a semitone from C1 to the note whose highest harmonic reaches half of `sample_rate`
+    (Hz): 128 at 16 kHz (Won et al., ICASSP 2020). `as_published`, row h is harmonic h + 1 of all
+    levels; `as_coded` (Lee & Cho's TensorFlow code), the same numbers are reshaped as (level,
+    harmonic), which scatters the harmonics over the channels. Raises `ValueError` for another form.
     """
     check_known([form], FORMS, "form of harmonic_cnn")
-    levels = level_frequencies(sample_rate)
+    highest_note = round(69 + 12 * math.log2(sample_rate / (2 * N_HARMONICS) / 440))
+    n_levels = max(0, highest_note - LOWEST_NOTE) * LEVELS_PER_SEMITONE
+    notes = LOWEST_NOTE + torch.arange(n_levels, dtype=torch.float64) / LEVELS_PER_SEMITONE
+    levels = 440 * 2 ** ((notes - 69) / 12)
     centres = torch.outer(torch.arange(1, N_HARMONICS + 1, dtype=torch.float64), levels)
     return centres if form == "as_published" else centres.reshape(-1, N_HARMONICS).T
 
@@ -150,24 +142,20 @@ class HarmonicCNN(nn.Module):
         check_type(sample_rate, SampleRate, "sample_rate")
         self.n_features = 8 * width
         self.front_end = HarmonicSTFT(sample_rate, form)
-        n_levels = self.front_end.distances.shape[1]
-        if n_levels < 128:
-            raise ValueError(
-                f"harmonic_cnn needs 128 levels, {sample_rate:,} Hz give {n_levels}: "
-                "resample the audio to 16,000 Hz or more."
-            )
+        if (n_levels := self.front_end.distances.shape[1]) < 128:
+            needs = f"harmonic_cnn needs 128 levels, {sample_rate:,} Hz give {n_levels}"
+            raise ValueError(f"{needs}: resample the audio to 16,000 Hz or more.")
         self.front_norm = BatchNorm2d(N_HARMONICS)
-        self.blocks = nn.ModuleList(
-            [
-                ConvBlock(N_HARMONICS, width, (2, 2)),
-                ResidualBlock(width, (2, 2)),
-                ResidualBlock(width, (2, 2)),
-                ConvBlock(width, 2 * width, (2, 2)),
-                ResidualBlock(2 * width, (2, 2)),
-                ResidualBlock(2 * width, (2, 3)),
-                ConvBlock(2 * width, 4 * width, (2, 3)),
-            ]
-        )
+        blocks = [
+            ConvBlock(N_HARMONICS, width, (2, 2)),
+            ResidualBlock(width, (2, 2)),
+            ResidualBlock(width, (2, 2)),
+            ConvBlock(width, 2 * width, (2, 2)),
+            ResidualBlock(2 * width, (2, 2)),
+            ResidualBlock(2 * width, (2, 3)),
+            ConvBlock(2 * width, 4 * width, (2, 3)),
+        ]
+        self.blocks = nn.ModuleList(blocks)
         initialise(self, generator)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:

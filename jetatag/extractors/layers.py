@@ -25,33 +25,29 @@ def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
             f"{name} takes a {dtype} tensor of shape (batch, sample), not {got}: mix down to mono, "
             "scale to [-1, 1] and give one row per crop."
         )
-    n_waveforms, n_samples = waveform.shape
-    if n_samples < extractor.min_samples:
-        raise ValueError(
-            f"{name} needs at least {extractor.min_samples:,} samples, not {n_samples:,}: take "
-            "longer crops or pad them with silence."
-        )
-    if n_waveforms < (extractor.min_batch if extractor.training else 1):
-        raise ValueError(
-            f"{name} needs {extractor.min_batch} waveforms or more in training and one in "
-            f"inference, not {n_waveforms}: batch normalisation compares them."
-        )
+    rows, samples = waveform.shape
+    if samples < extractor.min_samples:
+        needs = f"{name} needs at least {extractor.min_samples:,} samples, not {samples:,}"
+        raise ValueError(f"{needs}: take longer crops or pad them with silence.")
+    if rows < (extractor.min_batch if extractor.training else 1):
+        needs = f"{name} needs {extractor.min_batch} waveforms or more in training and one in"
+        raise ValueError(f"{needs} inference, not {rows}: batch normalisation compares them.")
 
 
-class BatchNorm1d(nn.BatchNorm1d):
-    """Batch normalisation whose moving variance averages the biased variance, as Keras' 1-D layers
-    do. torch averages the unbiased one; the outputs in training are the same."""
+class _KerasNorm:
+    """Batch normalisation with Keras' constants and, if `biased`, its moving variance: Keras' 1-D
+    layers average the biased variance, torch's the unbiased one. Training outputs are the same."""
 
-    synchronised = False
+    biased, synchronised = False, False
 
     def __init__(self, n_channels: int):
         super().__init__(n_channels, eps=EPSILON, momentum=MOMENTUM)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training:
+        if self.training and self.synchronised:
+            return self._over_processes(x)
+        if not (self.training and self.biased):
             return super().forward(x)
-        if self.synchronised:
-            return _normalise_over_processes(self, x, biased=True)
         # With a momentum of 1 the two scratch tensors receive this batch's own statistics.
         mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
         out = F.batch_norm(x, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
@@ -60,20 +56,36 @@ class BatchNorm1d(nn.BatchNorm1d):
         self.running_var.lerp_(variance * ((n - 1) / n), self.momentum)
         return out
 
+    def _over_processes(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise (batch, channel, …) by the statistics of all processes.
 
-class BatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation with the unbiased variance, as torch's and Keras' 2-D layers do."""
+        Own code because torch's `SyncBatchNorm` needs a GPU and has no biased variance. The
+        variance is taken about the mean in a second pass; a sum of squares would lose digits.
+        """
+        from torch.distributed.nn.functional import all_reduce
 
-    synchronised = False
+        axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
+        own = x.float()
+        n = all_reduce(torch.tensor(own.numel() / own.shape[1], device=x.device))
+        mean = all_reduce(own.sum(axes)) / n
+        centred = own - mean.view(shape)
+        variance = all_reduce(centred.square().sum(axes)) / n
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            average = variance if self.biased else variance * n / (n - 1)
+            self.running_var.lerp_(average, self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
 
-    def __init__(self, n_channels: int):
-        super().__init__(n_channels, eps=EPSILON, momentum=MOMENTUM)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not (self.training and self.synchronised):
-            return super().forward(x)
-        self.num_batches_tracked += 1
-        return _normalise_over_processes(self, x, biased=False)
+class BatchNorm1d(_KerasNorm, nn.BatchNorm1d):
+    """Batch normalisation as in Keras' 1-D layers."""
+
+    biased = True
+
+
+class BatchNorm2d(_KerasNorm, nn.BatchNorm2d):
+    """Batch normalisation as in Keras' 2-D layers."""
 
 
 def synchronise(extractor: nn.Module, n_processes: int) -> None:
@@ -82,36 +94,13 @@ def synchronise(extractor: nn.Module, n_processes: int) -> None:
     Raises `ValueError` if a custom extractor has batch normalisation layers of another class.
     """
     for layer in extractor.modules():
-        if isinstance(layer, BatchNorm1d | BatchNorm2d):
+        if isinstance(layer, _KerasNorm):
             layer.synchronised = n_processes > 1
         elif isinstance(layer, _BatchNorm):
             raise ValueError(
                 "sync_batch_norm supports the layers of jetatag.extractors.layers, not "
                 f"{type(layer).__module__}.{type(layer).__name__}: use those, or set it to false."
             )
-
-
-def _normalise_over_processes(
-    norm: BatchNorm1d | BatchNorm2d, x: torch.Tensor, biased: bool
-) -> torch.Tensor:
-    """Batch normalisation of (batch, channel, …) by the statistics of all processes.
-
-    Own code because torch's `SyncBatchNorm` needs a GPU and has no biased variance. The variance
-    is taken about the mean, in a second pass, because a sum of squares would lose digits.
-    """
-    from torch.distributed.nn.functional import all_reduce
-
-    axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
-    own = x.float()
-    n = all_reduce(torch.tensor(own.numel() / own.shape[1], device=x.device))
-    mean = all_reduce(own.sum(axes)) / n
-    centred = own - mean.view(shape)
-    variance = all_reduce(centred.square().sum(axes)) / n
-    with torch.no_grad():
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance if biased else variance * n / (n - 1), norm.momentum)
-    scale = norm.weight * (variance + norm.eps).rsqrt()
-    return (centred * scale.view(shape) + norm.bias.view(shape)).to(x.dtype)
 
 
 class ConvNorm(nn.Module):

@@ -27,10 +27,8 @@ DROPOUT = 0.2
 
 
 class Excitation(nn.Module):
-    """Weight every channel of (batch, channel, sample) by a function of all channels' means.
-
-    Known as squeeze-and-excitation, but the hidden layer is 16 times wider, as in the original.
-    """
+    """Weight every channel of (batch, channel, sample) by a function of all channels' means; known
+    as squeeze and excitation, but its hidden layer is 16 times wider, as in the original."""
 
     def __init__(self, n_channels: int):
         super().__init__()
@@ -77,22 +75,24 @@ class ResBlock(nn.Module):
 class SampleCNN(nn.Module):
     """Sample-CNN: waveform (batch, sample) in [-1, 1] → features (batch, 8 · `width`).
 
-    Raises `ValueError`, when called, for a waveform that `check_waveform` refuses; in training a
-    batch needs two waveforms. Source: Lee et al., Applied Sciences 8(1) 150; Lee & Cho 2021.
+    `first` replaces the first convolution. Raises `ValueError`, when called, for a waveform that
+    `check_waveform` refuses. Source: Lee et al., Applied Sciences 8(1) 150; Lee & Cho 2021.
     """
 
     min_samples = paper_crop = 3**10  # the first convolution and nine poolings divide by 3 each
     min_batch = 2  # the last batch normalisation sees one value a waveform and feature
     residual = excited = False
 
-    def __init__(self, width: int = 128, generator: torch.Generator | None = None):
-        check_type(width, Count, "width")
+    def __init__(
+        self,
+        width: int = 128,
+        generator: torch.Generator | None = None,
+        first: nn.Module | None = None,
+    ):
         super().__init__()
-        self._assemble(nn.Conv1d(1, width, 3, stride=3), width, generator)
-
-    def _assemble(self, first: nn.Conv1d, width: int, generator: torch.Generator | None) -> None:
+        check_type(width, Count, "width")
         self.n_features = 8 * width
-        self.first = ConvNorm(first, BatchNorm1d(width))
+        self.first = ConvNorm(first or nn.Conv1d(1, width, 3, stride=3), BatchNorm1d(width))
         widths = [width, *(width * times for times in BLOCK_WIDTHS)]
         block = ResBlock if self.residual else BasicBlock
         self.blocks = nn.ModuleList(block(*pair, self.excited) for pair in pairwise(widths))

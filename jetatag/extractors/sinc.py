@@ -57,15 +57,12 @@ class SincFilters(nn.Module):
         self.register_buffer("offset", tap - n_taps // 2, persistent=False)
         self.register_buffer("window", window, persistent=False)
 
-    def low_pass(self, edge: torch.Tensor) -> torch.Tensor:
-        """Ideal low-pass, (filter, tap), with cutoff `edge` (filter, 1) in cycles a sample."""
-        return 2 * edge * torch.sinc(self.slope * edge * self.offset)
-
     def forward(self) -> torch.Tensor:
         # In float64, because the sine's argument exceeds a thousand periods.
         low = self.low.double().abs() + self.smallest_edge
         high = low + self.band.double().abs() + self.smallest_band
-        band_pass = self.low_pass(high) - self.low_pass(low)
+        passed = [2 * f * torch.sinc(self.slope * f * self.offset) for f in (low, high)]
+        band_pass = passed[1] - passed[0]
         filters = band_pass / band_pass.amax(1, keepdim=True) * self.window
         return filters.to(self.low.dtype)
 
@@ -113,18 +110,14 @@ def strided_correlation(x: torch.Tensor, kernel: torch.Tensor, stride: int) -> t
     so the outputs that a stride skips are never computed.
     """
     n_frames = (x.shape[1] - kernel.shape[1]) // stride + 1
-    x_phases, kernel_phases = polyphase(x, stride), polyphase(kernel, stride)
+    phases = [F.pad(rows, (0, -rows.shape[1] % stride)) for rows in (x, kernel)]
+    x, kernel = (rows.unflatten(1, (-1, stride)).mT for rows in phases)  # (row, phase, sample)
     # Circular correlation wraps around only into outputs after the last frame.
-    n_fft = next_fast_len(max(x_phases.shape[2], n_frames + kernel_phases.shape[2] - 1), real=True)
-    x_spectrum = torch.fft.rfft(x_phases, n_fft).unsqueeze(1)
-    kernel_spectrum = torch.fft.rfft(kernel_phases, n_fft).conj()
+    n_fft = next_fast_len(max(x.shape[2], n_frames + kernel.shape[2] - 1), real=True)
+    x_spectrum = torch.fft.rfft(x, n_fft).unsqueeze(1)
+    kernel_spectrum = torch.fft.rfft(kernel, n_fft).conj()
     product = sum(x_spectrum[:, :, p] * kernel_spectrum[:, p] for p in range(stride))
     return torch.fft.irfft(product, n_fft)[..., :n_frames]
-
-
-def polyphase(x: torch.Tensor, stride: int) -> torch.Tensor:
-    """(row, sample) → (row, phase, sample of the phase), zero-padded at the end."""
-    return F.pad(x, (0, -x.shape[1] % stride)).unflatten(1, (-1, stride)).mT
 
 
 class MusicSincNet(SampleCNNResSE):
@@ -153,11 +146,10 @@ class MusicSincNet(SampleCNNResSE):
         check_known([form], FORMS, "form of music_sincnet")
         if check_type(n_taps, Count, "n_taps") % 2 == 0 or n_taps < 3:
             raise ValueError(f"n_taps must be an odd number of at least 3, not {n_taps}.")
-        nn.Module.__init__(self)
         coded = form == "as_coded"
         if filter_rate is None:
             filter_rate = CODED_RATE if coded else sample_rate
         check_type(filter_rate, SampleRate, "filter_rate")
         filters = SincFilters(n_filters, n_taps, filter_rate, form)
         padding = (n_taps - 1) * (2 if coded else 1) // 2
-        self._assemble(SincConv(filters, width, padding), width, generator)
+        super().__init__(width, generator, SincConv(filters, width, padding))

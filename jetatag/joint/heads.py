@@ -117,19 +117,15 @@ def build_model(
         if type(extractor) not in BUILT_IN:
             _check_contract(extractor, config.crop_samples)
         if config.crop_samples < extractor.min_samples:
-            raise ValueError(
-                f"{config.extractor} needs at least {extractor.min_samples:,} samples, and "
-                f"crop_samples is {config.crop_samples:,}: raise it."
-            )
+            needs = f"{config.extractor} needs at least {extractor.min_samples:,} samples"
+            raise ValueError(f"{needs}, and crop_samples is {config.crop_samples:,}: raise it.")
         return JointModel(extractor, vocabulary, config.embedding_dim, head)
 
 
 def _extractor(config: Any, own: nn.Module | None) -> nn.Module:
     if (config.extractor == "own") != (own is not None):
-        raise ValueError(
-            "your own extractor needs the setting extractor 'own' and the module itself; the "
-            f"setting is {config.extractor!r}, and {'no' if own is None else 'a'} module was given."
-        )
+        given = f"it is {config.extractor!r}, and {'no' if own is None else 'a'} module was given"
+        raise ValueError(f"your own extractor needs the setting 'own' and the module: {given}.")
     if own is not None:
         return own
     options = {name: getattr(config, name) for name in ("width", "form", "sample_rate")}
@@ -143,16 +139,12 @@ def _check_contract(extractor: nn.Module, crop_samples: int) -> None:
     """Raise `ValueError` unless a custom extractor does what `jetatag.extractors` asks of it."""
     sizes = [getattr(extractor, name, None) for name in ("n_features", "min_samples")]
     if not isinstance(extractor, nn.Module) or not all(isinstance(size, int) for size in sizes):
-        raise ValueError(
-            f"{extractor!r} must be a module with whole numbers n_features and min_samples: set "
-            "them in its class or its __init__."
-        )
+        needs = f"{extractor!r} must be a module with whole numbers n_features and min_samples"
+        raise ValueError(f"{needs}: set them in its class.")
     n_features, min_samples = sizes
     crops, training = torch.zeros(2, max(crop_samples, min_samples)), extractor.training
     h = extractor.cpu().eval()(crops)  # an earlier stage may have left it on a GPU
     extractor.train(training)
     if not isinstance(h, Tensor) or h.shape != (2, n_features):
-        raise ValueError(
-            f"{type(extractor).__name__} returned {getattr(h, 'shape', type(h))} for two crops: "
-            f"return one tensor (batch, n_features), here (2, {n_features})."
-        )
+        result = f"{type(extractor).__name__} returned {getattr(h, 'shape', type(h))} for two crops"
+        raise ValueError(f"{result}: return (batch, n_features), here (2, {n_features}).")

@@ -29,22 +29,20 @@ def classification(logits: Tensor, labels: Tensor, task: str = "multilabel") -> 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """What a pair loss is given of a training step."""
+    """What a pair loss is given of a training step.
+
+    z_audio = P(h) and z_tag = E(y) are (clip, dim), unit vectors, labels y (clip, tag) float32 0/1;
+    `encoder` is E for other tag sets, (set, tag) → (set, dim). `log_scale` and `offset` are learned
+    and make logits of cosines; `generator` gives random numbers on the CPU.
+    """
 
     z_audio: Tensor
-    """P(h), (clip, dim), unit vectors."""
     z_tag: Tensor
-    """E(y), (clip, dim), unit vectors."""
     labels: Tensor
-    """y, (clip, tag) float32, 0 or 1."""
     encoder: Callable[[Tensor], Tensor]
-    """E, for other tag sets (set, tag) → (set, dim)."""
     log_scale: Tensor
-    """Learned: cosines are multiplied by exp(log_scale) …"""
     offset: Tensor
-    """… and shifted by `offset` where a loss makes logits of them."""
     generator: torch.Generator
-    """The step's random numbers, on the CPU."""
 
     def logits(self, z_audio: Tensor, z_tag: Tensor) -> Tensor:
         """exp(log_scale) · cosine of every pair, (clip, set)."""

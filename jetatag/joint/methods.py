@@ -19,13 +19,16 @@ from jetatag import metrics
 from jetatag.joint import losses
 from jetatag.joint.heads import JointModel
 
-BEST = "valid_average_precision"
-"""The score by which a stage that keeps its best epoch selects it."""
-EARLY = 5
-"""Epochs of a stage before the state of the shared space is judged."""
-SMALL_GAP, ALL_ALIKE = 0.25, 0.98
-"""A shared space has collapsed if its gap (in standard deviations) is below the first, or its mean
-cosine between clips and other clips' tags above the second."""
+BEST = "valid_average_precision"  # selects the epoch of a stage that keeps its best
+EARLY = 5  # epochs of a stage before the shared space is judged
+SMALL_GAP = 0.25  # standard deviations below which the shared space has collapsed …
+ALL_ALIKE = 0.98  # … as it has above this mean cosine between clips and other clips' tags
+EXPLANATIONS = {
+    "mirrored": "is mirrored: clips lie away from their own tags, so maps and searches in it have "
+    "the wrong sign",
+    "collapsed": "has collapsed: it hardly separates clips; train longer, or choose a pair loss "
+    "that prevents it, such as subset_query",
+}
 
 
 class SpaceWarning(UserWarning):
@@ -109,17 +112,13 @@ def state_of_space(scores: dict[str, float]) -> str:
 
 def warn_of_space(scores: dict[str, float], where: str) -> None:
     """Issue a `SpaceWarning` if the shared space is mirrored or has collapsed."""
-    explanations = {
-        "mirrored": "is mirrored: clips lie away from their own tags, so maps and searches in it "
-        "have the wrong sign",
-        "collapsed": "has collapsed: it hardly separates clips; train longer, or choose a pair "
-        "loss that prevents it, such as subset_query",
-    }
     if state := state_of_space(scores):
+        gap, matched, unmatched = (
+            scores[f"valid_{name}"] for name in ("gap", "matched_cosine", "unmatched_cosine")
+        )
         message = (
-            f"{where} the shared space {explanations[state]} (gap {scores['valid_gap']:.2f} "
-            f"standard deviations; mean cosine {scores['valid_matched_cosine']:.2f} to a clip's "
-            f"own tags and {scores['valid_unmatched_cosine']:.2f} to others')."
+            f"{where} the shared space {EXPLANATIONS[state]} (gap {gap:.2f} standard deviations; "
+            f"mean cosine {matched:.2f} to a clip's own tags and {unmatched:.2f} to others')."
         )
         # Without a source line, because notebooks should not store a path.
         warnings.warn_explicit(message, SpaceWarning, "jetatag.training.train", 0)
@@ -130,19 +129,20 @@ def warn_of_space(scores: dict[str, float], where: str) -> None:
 
 @dataclass(frozen=True)
 class Stage:
-    """What learns, by which loss, with which validation scores, on which schedule of the config."""
+    """What learns, by which loss, with which validation scores.
+
+    `learns` are the parts of `JointModel` whose weights change, `schedule` the config's field with
+    the phases. With `keep_best` the weights of the best validation epoch remain instead of the
+    last; with `shuffled` the training clips' tag sets are permuted among them.
+    """
 
     name: str
     loss: Callable[..., dict[str, Tensor]]
     scores: Callable[..., dict[str, float]]
     learns: tuple[str, ...]
-    """Parts of `JointModel` whose weights change."""
     schedule: str
-    """The config's field with the phases: stage1 or stage2."""
     keep_best: bool = False
-    """Keep the weights of the best validation epoch instead of the last."""
     shuffled: bool = False
-    """Permute the training clips' tag sets among them."""
 
     @property
     def frozen(self) -> bool:

@@ -33,8 +33,7 @@ PARTS = AUDIO_PARTS | TAG_PARTS
 TOLERANCE = 1e-3
 """Largest difference of outputs taken for rounding, relative to the largest output. Equal networks
 differ by about 1e-6, different ones by about 1."""
-AS_CODED = {"form": "as_coded", "shuffle": False, "optimizer_form": "as_coded"}
-AS_CODED |= {"windows": "as_coded"}
+AS_CODED = dict.fromkeys(("form", "optimizer_form", "windows"), "as_coded") | {"shuffle": False}
 
 
 def import_original(
@@ -101,28 +100,23 @@ def read_tags(path: Path | str) -> list[str]:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist: give the list of the tags.") from None
     except (ValueError, OSError):
-        raise ValueError(
-            f"{path} is not a list of tags: give a text file with one tag a line, or tags.npy."
-        ) from None
+        problem = f"{path} is not a list of tags"
+        raise ValueError(f"{problem}: give a text file, one tag a line, or tags.npy.") from None
     return [line.strip() for line in lines if line.strip()]
 
 
 def check_tags(theirs: Vocabulary, n_outputs: int, store: AudioStore | None) -> None:
     """Raise `ValueError` unless there is one tag an output, and the store has the same tags."""
-    names = set(theirs.tags)
-    if not len(names) == len(theirs.tags) == n_outputs:
-        raise ValueError(
-            f"the classifier has {n_outputs} outputs and the list {len(theirs.tags)} tags, "
-            f"{len(names)} of them different: name each output once, in its order."
-        )
+    names, n_tags = set(theirs.tags), len(theirs.tags)
+    if not len(names) == n_tags == n_outputs:
+        problem = f"the classifier has {n_outputs} outputs and the list {n_tags} tags"
+        raise ValueError(f"{problem}, {len(names)} of them different: name each output once.")
     ours = theirs if store is None else store.vocabulary
     for owner, missing in [("model", {*ours.tags} - names), ("store", names - {*ours.tags})]:
         if missing:
             some = ", ".join(repr(tag) for tag in sorted(missing)[:3])
-            raise ValueError(
-                f"the {owner} lacks {len(missing)} tags that the other has, such as {some}: "
-                "prepare a store of the model's own tags."
-            )
+            problem = f"the {owner} lacks {len(missing)} tags that the other has, such as {some}"
+            raise ValueError(f"{problem}: prepare a store of the model's own tags.")
     if ours.task != theirs.task:
         raise ValueError(f"the model is {theirs.task}, the store {ours.task}: take another store.")
 
@@ -139,10 +133,8 @@ def fit_extractor(
             load_keras_weights(model.extractor, encoder.names, encoder.arrays)
             config = config.replace(crop_samples=encoder.inputs.shape[1])
             return config, build_model(config, vocabulary)
-    raise ValueError(
-        f"the encoder is none of {', '.join(EXTRACTORS)} with {n_features} features: only networks "
-        "of the original's code can be imported."
-    )
+    known = f"{', '.join(EXTRACTORS)} with {n_features} features"
+    raise ValueError(f"the encoder is none of {known}: import networks of the original's code.")
 
 
 @torch.no_grad()
@@ -159,10 +151,8 @@ def compare(model: JointModel, saved: Mapping[str, SavedModel]) -> dict[str, flo
         difference = np.abs(outputs - theirs.outputs).max()
         differences[part] = float(difference / np.abs(theirs.outputs).max())
         if not differences[part] <= TOLERANCE:
-            raise ValueError(
-                f"the weights of the {part} fit, but its SavedModel has other outputs (by "
-                f"{differences[part]:.1g} of the largest): it is another network."
-            )
+            problem = f"the weights of the {part} fit, but its SavedModel has other outputs"
+            raise ValueError(f"{problem} (by {differences[part]:.1g}): it is another network.")
     return differences
 
 

@@ -51,9 +51,8 @@ def load_keras_weights(
     Raises `ValueError` and leaves `module` unchanged if count, kind or shape differ.
     """
     if len(names) != len(arrays):
-        raise ValueError(
-            f"There are {len(names)} names but {len(arrays)} arrays: give one name per array."
-        )
+        problem = f"There are {len(names)} names but {len(arrays)} arrays"
+        raise ValueError(f"{problem}: give one name per array.")
     theirs, ours = list(_keras_layers(names, arrays)), list(_module_layers(module))
     pairs = []
     for kind in sorted({layer.kind for layer in theirs + ours}):

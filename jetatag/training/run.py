@@ -58,24 +58,33 @@ class Run:
         Raises `ValueError` if training there has begun with other settings or other data.
         """
         run = cls(Path(parent) / config.name, config)
-        if run.has("config.json") and run._has_begun():
-            run._check_same(cls.open(run.folder), store)
+        begun = run.has("history.csv") or run.has(CHECKPOINT) or [*run.folder.glob("*.safetensors")]
+        if begun and run.has("config.json"):
+            run._check_same(store)
         elif run.writes:
             made_by = {"begun": datetime.now(UTC).isoformat(timespec="seconds"), **provenance()}
-            record = {"data": _describe(store, config), "made_by": made_by, "stages": {}}
+            record = {"data": describe_data(store, config), "made_by": made_by, "stages": {}}
             write_json(run.folder / "record.json", record)
             write_json(run.folder / "config.json", config.to_dict())
         return run
+
+    def _check_same(self, store: AudioStore) -> None:
+        begun, now = Run.open(self.folder), self.config.to_dict()
+        for name, value in begun.config.to_dict().items():
+            if name not in PLACE_SETTINGS and value != now[name]:
+                raise ValueError(
+                    f"{self.folder} was begun with {name} = {value!r}, not {now[name]!r}: delete "
+                    "it or choose another runs folder."
+                )
+        if begun.record["data"]["checksum"] != store.checksum:
+            raise ValueError(f"{self.folder} was begun on other data: choose another runs folder.")
 
     @classmethod
     def open(cls, folder: Path | str) -> "Run":
         """Open an existing run; raises `FileNotFoundError` or `ValueError` if it is not one."""
         folder = Path(folder)
         if not (folder / "config.json").is_file():
-            raise FileNotFoundError(
-                f"{folder} is not a run folder: make one with `jetatag reproduce` or notebooks 02 "
-                "and 03."
-            )
+            raise FileNotFoundError(f"{folder} is not a run folder: make one by `jetatag train`.")
         values = read_json(folder / "config.json")
         if not isinstance(values, dict):
             raise ValueError(f"{folder}/config.json does not hold settings: delete the run.")
@@ -94,9 +103,8 @@ class Run:
         """Data, versions, commit, machine, and each finished stage's time and memory."""
         record = read_json(self.folder / "record.json")
         if not isinstance(record, dict) or not {"data", "stages"} <= record.keys():
-            raise ValueError(
-                f"{self.folder}/record.json is not a run's record: delete the run and train again."
-            )
+            path = self.folder / "record.json"
+            raise ValueError(f"{path} is not a run's record: delete the run and train again.")
         return record
 
     @property
@@ -133,11 +141,10 @@ class Run:
 
     def check_store(self, store: AudioStore) -> None:
         """Raise `ValueError` if the store's sample rate or tags are not the run's."""
-        if store.sample_rate != self.config.sample_rate:
-            raise ValueError(
-                f"the store is at {store.sample_rate} Hz and the run needs "
-                f"{self.config.sample_rate}: prepare a store at that rate."
-            )
+        theirs, ours = store.sample_rate, self.config.sample_rate
+        if theirs != ours:
+            problem = f"the store is at {theirs} Hz and the run needs {ours}"
+            raise ValueError(f"{problem}: prepare a store at that rate.")
         if store.vocabulary != self.vocabulary:
             raise ValueError(
                 f"the store's tags are not those of {self.folder} in its order: prepare a store of "
@@ -189,10 +196,8 @@ class Run:
             problem = str(error).partition("\n")[0].rstrip(".")
             raise ValueError(f"{path} is damaged ({problem}): delete it and train again.") from None
         if not isinstance(state, dict) or state.get("run") != self.identity:
-            raise ValueError(
-                f"{path} is not of this run's settings and data: delete it to begin the stage "
-                "again, or restore the one that belongs here."
-            )
+            problem = f"{path} is not of this run's settings and data"
+            raise ValueError(f"{problem}: delete it to begin the stage again.")
         return state
 
     def write_tensors(self, file: str, tensors: Mapping[str, Tensor]) -> None:
@@ -205,22 +210,20 @@ class Run:
 
     def read_tensors(self, file: str) -> dict[str, Tensor]:
         """Read safetensors to the CPU; raises `ValueError` for a damaged file."""
+        path = self.folder / file
         try:
-            return load_file(self.folder / file)
+            return load_file(path)
         except SafetensorError as error:
-            raise ValueError(
-                f"{self.folder / file} is damaged ({error}): delete it and train again."
-            ) from None
+            raise ValueError(f"{path} is damaged ({error}): delete it and train again.") from None
 
     def load_weights(self, stage: str, model: torch.nn.Module) -> None:
         """Copy the weights after `stage` into `model`; raises `ValueError` if they do not fit."""
+        file = f"{stage}.safetensors"
         try:
-            model.load_state_dict(self.read_tensors(f"{stage}.safetensors"))
+            model.load_state_dict(self.read_tensors(file))
         except RuntimeError:
-            raise ValueError(
-                f"{self.folder}/{stage}.safetensors does not fit the model of its config.json: "
-                "delete the run and train again."
-            ) from None
+            problem = f"{self.folder / file} does not fit the model of its config.json"
+            raise ValueError(f"{problem}: delete the run and train again.") from None
 
     def write_arrays(self, file: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write named arrays as a compressed npz."""
@@ -231,29 +234,14 @@ class Run:
         """Read the named arrays of an npz."""
         return read_arrays(self.folder / file)
 
-    def _has_begun(self) -> bool:
-        """Whether something was trained here that other settings would contradict."""
-        begun = self.has("history.csv") or self.has(CHECKPOINT)
-        return begun or any(self.folder.glob("*.safetensors"))
-
-    def _check_same(self, begun: "Run", store: AudioStore) -> None:
-        before, now = begun.config.to_dict(), self.config.to_dict()
-        for name in before:
-            if name not in PLACE_SETTINGS and before[name] != now[name]:
-                raise ValueError(
-                    f"{self.folder} was begun with {name} = {before[name]!r}, not {now[name]!r}: "
-                    "delete it or choose another runs folder."
-                )
-        if begun.record["data"]["checksum"] != store.checksum:
-            raise ValueError(f"{self.folder} was begun on other data: choose another runs folder.")
-
 
 def split_checksum(store: AudioStore) -> str:
     """Checksum of which clip belongs to which split."""
     return checksum(store.table[["clip_id", "split"]].to_csv(index=False).encode())
 
 
-def _describe(store: AudioStore, config: RunConfig) -> dict[str, Any]:
+def describe_data(store: AudioStore, config: RunConfig) -> dict[str, Any]:
+    """What the record says of the data."""
     padded = store.lengths < config.crop_samples
     return {
         "name": store.name,

@@ -59,10 +59,7 @@ def finished(parent: Path | str, below: str = "*") -> list[Run]:
     folders = sorted(path.parent for path in Path(parent).glob(f"{below}/scores.npz"))
     runs = [Run.open(folder) for folder in folders if (folder / "config.json").is_file()]
     if not runs:
-        raise FileNotFoundError(
-            f"no finished run under {parent}: run `jetatag reproduce`, `jetatag train` or "
-            "notebooks 02 and 03 first."
-        )
+        raise FileNotFoundError(f"no finished run under {parent}: run `jetatag reproduce` first.")
     return runs
 
 
@@ -72,10 +69,7 @@ def pick(runs: list[Run], **settings: Any) -> Run:
         if all(getattr(run.config, name) == value for name, value in settings.items()):
             return run
     wanted = ", ".join(f"{name} = {value}" for name, value in settings.items())
-    raise ValueError(
-        f"no run with {wanted} among {len(runs)}: train one with `jetatag reproduce` or notebooks "
-        "02 and 03."
-    )
+    raise ValueError(f"no run with {wanted} among {len(runs)}: train one by `jetatag train`.")
 
 
 def banner(config: RunConfig) -> str:

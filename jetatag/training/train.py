@@ -6,7 +6,6 @@ Under `torchrun` the processes share every batch (`jetatag.training.device`).
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from jetatag.data.store import AudioStore
 from jetatag.files import check_known
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS, Stage, phases_by_epoch
-from jetatag.training.checkpoint import Progress, are_finite, learned
 from jetatag.training.data import StageData, can_score, seed_of
 from jetatag.training.device import (
     broadcast_buffers,
@@ -32,7 +30,7 @@ from jetatag.training.device import (
     seed_everything,
     shares,
 )
-from jetatag.training.log import Log
+from jetatag.training.progress import Log, Progress, are_finite, learned
 from jetatag.training.run import Run
 
 
@@ -86,18 +84,17 @@ def train_stage(
     progress = Progress.resume(run, stage, model, data.optimizer)
     stage_losses = StageLosses.set_up(model, stage, config, fabric)
     history = read_history(run, stage, progress.epoch)
-    with Log(run, stage, progress, data.n_clips, data.n_steps) as log, preserve_rng_state(fabric):
+    gpus = [fabric.device] if fabric.device.type == "cuda" else []
+    with Log(run, stage, progress, data) as log, torch.random.fork_rng(gpus):  # restores its state
         for epoch in range(progress.epoch, len(phases)):
             phase, epochs_before = phases[epoch]
             if progress.step == epochs_before == 0:  # as coded, the last optimizer may continue
                 progress.optimizer = data.optimizer(phase, progress.optimizer)
             for inputs, labels, rows in data.batches(epoch, progress.step):
                 progress.set_learning_rate(phase, epochs_before + progress.step / data.n_steps)
-                place = (epoch, progress.step)
-                losses = train_step(
-                    stage_losses, inputs, labels, progress.optimizer, fabric, *place
-                )
-                check_loss_is_finite(losses, data, rows, *place)
+                at = (epoch, progress.step)
+                losses = train_step(stage_losses, inputs, labels, progress.optimizer, fabric, *at)
+                check_loss_is_finite(losses, data, rows, *at)
                 progress.add(losses, len(rows))
                 log.step(epoch, losses, len(rows))
                 if progress.checkpoint_is_due(config):
@@ -106,8 +103,9 @@ def train_stage(
             broadcast_buffers(model, fabric)
             scores = fabric.broadcast(data.validate())
             means = progress.end_epoch(data.n_clips)
-            row = {"learning_rate": progress.learning_rate, **means, **scores}
-            history = append(history, {"stage": stage.name, "epoch": progress.epoch, **row})
+            row = {"stage": stage.name, "epoch": progress.epoch}
+            row |= {"learning_rate": progress.learning_rate, **means, **scores}
+            history = pd.concat([history, pd.DataFrame([row])], ignore_index=True)
             run.write_history(history)
             if stage.keep_best:
                 progress.keep_best(scores, stage, model)
@@ -181,26 +179,14 @@ class StageLosses(nn.Module):
             return self.stage.loss(self.model, h, labels, self.config, generator)
 
 
-def preserve_rng_state(fabric: Fabric) -> AbstractContextManager[None]:
-    """Restore torch's random state afterwards."""
-    return torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else [])
-
-
 def read_history(run: Run, stage: Stage, n_epochs: int) -> pd.DataFrame:
     """The history up to epoch `n_epochs` of `stage`; raises `ValueError` if epochs are missing."""
     history = run.history
     history = history[(history.stage != stage.name) | (history.epoch <= n_epochs)]
     if history.epoch[history.stage == stage.name].tolist() != list(range(1, n_epochs + 1)):
-        raise ValueError(
-            f"{run.folder}/history.csv lacks epochs of {stage.name} that its checkpoint has seen: "
-            "restore it, or delete the run and train again."
-        )
+        problem = f"{run.folder}/history.csv lacks epochs of {stage.name} before its checkpoint"
+        raise ValueError(f"{problem}: restore it, or delete the run and train again.")
     return history
-
-
-def append(history: pd.DataFrame, row: dict[str, Any]) -> pd.DataFrame:
-    """The history with one more row."""
-    return pd.concat([history, pd.DataFrame([row])], ignore_index=True)
 
 
 # Checks
@@ -213,10 +199,10 @@ def check_loss_is_finite(
     if not losses["loss"].isfinite():
         clips = ", ".join(data.store.table.clip_id.iloc[rows])
         values = ", ".join(f"{name} {float(value)}" for name, value in losses.items())
+        place = f"epoch {epoch + 1}, step {step + 1} of {data.n_steps}, on the clips {clips}"
         raise FloatingPointError(
-            f"{data.config.name}: {values} in {data.stage.name}, epoch {epoch + 1}, step "
-            f"{step + 1} of {data.n_steps}, on the clips {clips}: lower the learning rate, or "
-            "look at these clips; the last checkpoint is kept."
+            f"{data.config.name}: {values} in {data.stage.name}, {place}: lower the learning rate, "
+            "or look at these clips; the last checkpoint is kept."
         )
 
 
@@ -224,10 +210,8 @@ def check_weights_are_finite(data: StageData, epoch: int) -> None:
     """Raise `FloatingPointError` if the epoch's last step, as by an infinite gradient, has made
     weights that are not finite."""
     if not are_finite(learned(data.model, data.stage)):
-        raise FloatingPointError(
-            f"{data.config.name}: weights that are not finite in {data.stage.name} after epoch "
-            f"{epoch + 1}: lower the learning rate; the last checkpoint is kept."
-        )
+        problem = f"weights that are not finite in {data.stage.name} after epoch {epoch + 1}"
+        raise FloatingPointError(f"{problem}: lower the learning rate; the checkpoint is kept.")
 
 
 def check_batch_size(
@@ -255,7 +239,5 @@ def check_trainable(run: Run, store: AudioStore, until: str | None) -> None:
         raise ValueError("the store has no training clips: check the split when preparing it.")
     keep_best = any(stage.keep_best for stage in stages)
     if keep_best and not can_score(store.labels[store.rows("valid")]):
-        raise ValueError(
-            f"method {method!r} chooses its epoch by validation clips, and the store has none with "
-            "different tags: check the split when preparing it."
-        )
+        needs = f"method {method!r} chooses its epoch by validation clips with different tags"
+        raise ValueError(f"{needs}, and the store has none: check the split when preparing it.")
