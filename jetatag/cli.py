@@ -5,7 +5,6 @@ and should not hold their memory meanwhile.
 """
 
 import argparse
-import dataclasses
 import logging
 import os
 import re
@@ -17,9 +16,8 @@ from typing import Any, NoReturn
 import yaml
 
 from jetatag import __version__
-from jetatag.checks import check_known, check_type
 from jetatag.config import PRESETS, RunConfig, preset, read_yaml
-from jetatag.files import check_writable, lock_folder, printable
+from jetatag.files import check_known, check_type, check_writable, lock_folder, printable
 from jetatag.grid import runner
 
 
@@ -125,7 +123,7 @@ def train_run(path: Path, changes: list[str], until: str | None) -> int:
         values |= given | more
     if values["store"] is None:
         raise ValueError(f"{path} names no store: add the folder that notebook 01 prepared.")
-    settings = [field.name for field in dataclasses.fields(RunConfig)]
+    settings = list(RunConfig.model_fields)
     check_known(values, [*places, *settings], "training parameter")
     name, store, runs = (check_type(values.pop(place), str, place) for place in places)
     config = preset(name, **values)

@@ -1,202 +1,162 @@
-"""What a run is: frozen settings that refuse nonsense, and the presets."""
+"""The settings of a run, checked, and the presets."""
 
-import dataclasses
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_type_hints
+from typing import Annotated, Any, Literal, Self
 
 import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from jetatag.checks import check_known, check_type
+from jetatag.extractors import EXTRACTORS, paper_crop
+from jetatag.files import STRICT, check_known, describe
+from jetatag.joint.losses import PAIR_LOSSES
+from jetatag.joint.methods import METHODS
 
-Method = Literal[
-    "je",
-    "no_je",
-    "no_je_linear",
-    "no_je_early_stop",
-    "bce_two_stage",
-    "je_shuffled",
-]
-JOINT_METHODS = ("je", "je_shuffled")
-"""Methods that learn a shared space, and so need a pair loss."""
-TWO_STAGE_METHODS = (*JOINT_METHODS, "bce_two_stage")
-"""Methods with a stage 1, after which the extractor is frozen."""
-PairLoss = Literal[
-    "none",
-    "cosine",
-    "cosine_as_coded",
-    "margin_as_coded",
-    "cosine_stop_grad",
-    "cosine_variance",
-    "soft_info_nce",
-    "subset_query",
-    "subset_completion",
-]
-Extractor = Literal[
-    "harmonic_cnn",
-    "music_sincnet",
-    "sample_cnn",
-    "sample_cnn_se",
-    "sample_cnn_res",
-    "sample_cnn_res_se",
-    "own",
-]
+Count = Annotated[int, Field(ge=1)]
 
 
-PAPER_CROPS = dict.fromkeys(get_args(Extractor), 59_049) | {"harmonic_cnn": 80_000}
-"""Samples a crop in Lee & Cho 2021, 16 kHz."""
+def one_of(table: Mapping[str, Any], what: str, *others: str) -> AfterValidator:
+    """Validator of a name in `table` or `others`, as the table is when a value is checked."""
+
+    def check(name: str) -> str:
+        check_known([name], [*table, *others], what)
+        return name
+
+    return AfterValidator(check)
 
 
-class Settings:
-    """Base of the frozen settings below: every field is checked against its annotation."""
+class Settings(BaseModel):
+    """Base of the settings: frozen, with strictly checked types and one-sentence `ValueError`s."""
 
-    def __post_init__(self) -> None:
-        for name, annotation in get_type_hints(type(self)).items():
-            object.__setattr__(self, name, check_type(getattr(self, name), annotation, name))
+    model_config = ConfigDict(**STRICT, frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def __init__(self, *positional: Any, **values: Any) -> None:
+        names = list(type(self).model_fields)
+        values |= zip(names[: len(positional)], positional, strict=True)
+        check_known(values, names, f"{type(self).__name__} setting")
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            name = next((part for part in reversed(problem["loc"]) if isinstance(part, str)), "")
+            raise ValueError(describe([problem], name)) from None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Build from plain values; unknown names are refused with the list of the valid ones."""
-        fields = dataclasses.fields(cls)
-        check_known(values, [field.name for field in fields], f"{cls.__name__} setting")
-        for field in fields:
-            if field.default is dataclasses.MISSING and field.name not in values:
-                raise ValueError(f"{cls.__name__} needs {field.name!r}: {dict(values)} lacks it.")
-        return cls(**values)
+        """Settings from plain values, as JSON and YAML give them."""
+        return cls(**{str(name): value for name, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
-        return dataclasses.asdict(self)
+        """Plain values for JSON."""
+        return self.model_dump()
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some settings changed, checked like any other."""
-        return type(self).from_dict({**self.to_dict(), **changes})
+        """A copy with some settings changed."""
+        return self.from_dict(self.to_dict() | changes)
 
 
-@dataclass(frozen=True)
 class Phase(Settings):
-    """One stretch of training with one optimizer at one learning rate."""
+    """A number of epochs with one optimizer at one learning rate."""
 
     optimizer: Literal["adam", "adamw", "sgd"]
     """adam, adamw (weight decay 0.01), or sgd with Nesterov momentum 0.9."""
-    learning_rate: float
-    """Step size; the largest one of a phase that is not constant."""
-    epochs: int
-    """Passes over the training clips, one random crop a clip each."""
+    learning_rate: float = Field(gt=0)
+    """Step size; of a one-cycle phase the largest."""
+    epochs: Count
+    """Passes over the training clips with one random crop a clip."""
     shape: Literal["constant", "one_cycle"] = "constant"
-    """one_cycle: the step size rises in the first 30 % of the steps and falls to nothing after."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.learning_rate <= 0 or self.epochs < 1:
-            raise ValueError(
-                f"a phase needs a positive learning rate and at least one epoch, not {self}."
-            )
+    """one_cycle: the step size rises for 30 % of the steps and then falls to almost nothing."""
 
 
 PAPER_STAGE1 = (Phase("adam", 1e-4, 60), Phase("sgd", 1e-3, 20), Phase("sgd", 1e-4, 20))
 PAPER_STAGE2 = (*PAPER_STAGE1, Phase("sgd", 1e-5, 100))
 
 
-@dataclass(frozen=True)
 class RunConfig(Settings):
-    """Everything that decides a run's numbers; the defaults are the paper's (Lee & Cho 2021)."""
+    """All settings of a run; the defaults are the paper's (Lee & Cho 2021)."""
 
-    method: Method = "je"
-    """je: stage 1 jointly, stage 2 on the frozen extractor; no_je: end to end with the paper's
-    classifier; and the controls. no_je_linear: end to end with one linear layer; no_je_early_stop:
-    no_je as it was after its best validation epoch; bce_two_stage: stage 1 a linear layer and
-    binary cross-entropy, stage 2 as je; je_shuffled: je whose stage 1 hears other clips' tags."""
-    pair_loss: PairLoss = "cosine"
-    """What ties music to tags in stage 1 (`joint.losses`); none where there is no stage 1."""
-    extractor: Extractor = "harmonic_cnn"
-    """Which network turns a waveform into features; own: the module given to `train`, which knows
-    its form and width itself."""
+    method: Annotated[str, one_of(METHODS, "method")] = "je"
+    """What is trained, in which stages: a name in `joint.methods.METHODS`."""
+    pair_loss: Annotated[str, one_of(PAIR_LOSSES, "pair_loss", "none")] = "cosine"
+    """What ties audio to tags in stage 1: a name in `joint.losses.PAIR_LOSSES`; none for methods
+    without joint embedding."""
+    extractor: Annotated[str, one_of(EXTRACTORS, "extractor", "own")] = "harmonic_cnn"
+    """Network from waveform to features: a name in `extractors.EXTRACTORS`, or own for a module
+    that is given to `train`."""
     form: Literal["as_published", "as_coded"] = "as_published"
-    """Where an extractor's paper and code differ, which one to follow."""
-    width: int = 128
+    """Which to follow where an extractor's paper and code differ."""
+    width: Count = 128
     """Channels of the first convolution; features = 8 × width, 1024 in the paper."""
-    embedding_dim: int = 128
+    embedding_dim: Count = 128
     """Dimensions of the shared space (paper: 128 MTAT, 50 DCASE, 64 Speech Commands)."""
-    sample_rate: int = 16_000
-    """Hz; the store must have been prepared at this rate."""
-    crop_samples: int = 0
-    """Samples an extractor sees at once, in training (crop) and evaluation (window); 0 stands for
-    the paper's (harmonic_cnn 80,000, the others 59,049)."""
-    batch_size: int = 16
+    sample_rate: Count = 16_000
+    """Sample rate in Hz, that of the store."""
+    crop_samples: Count = Field(default_factory=lambda values: paper_crop(values["extractor"]))
+    """Samples of a crop (training) and of a window (evaluation); by default the paper's:
+    harmonic_cnn 80,000, others 59,049."""
+    batch_size: Count = 16
     """Crops a training step."""
-    label_share: float = 1.0
-    """Share of the training clips that is used, chosen by the seed, a smaller share among those of
-    a larger one: what is learned from few labels."""
+    label_share: float = Field(1.0, gt=0, le=1)
+    """Share of the training clips that is used, chosen by the seed; larger shares contain the
+    smaller ones."""
     shuffle: bool = True
-    """New clip order each epoch; the original code kept one order (false)."""
+    """New clip order every epoch; the original code kept one order (false)."""
     optimizer_form: Literal["as_published", "as_coded"] = "as_published"
-    """as_coded: Keras' update rules, and optimizers that go on from phase to phase."""
-    stage1: tuple[Phase, ...] = PAPER_STAGE1
+    """as_coded: Keras' update rules, and optimizers that continue from phase to phase."""
+    stage1: tuple[Phase, ...] = Field(PAPER_STAGE1, strict=False)
     """Phases of joint training."""
-    stage2: tuple[Phase, ...] = PAPER_STAGE2
+    stage2: tuple[Phase, ...] = Field(PAPER_STAGE2, strict=False)
     """Phases of classifier training, and of end-to-end training without joint embedding."""
-    stage2_crops: int = 0
-    """Different crops a clip in stage 2, whose frozen features are kept in memory and reused after
-    that many epochs (an interrupted run computes them again); 0 takes fresh crops in every epoch,
-    as the paper does."""
-    n_windows: int = 16
+    stage2_crops: int = Field(0, ge=0)
+    """Different crops a clip in stage 2, whose features are cached in memory and used again after
+    that many epochs; 0: new crops in every epoch, as in the paper."""
+    n_windows: Count = 16
     """Windows a clip in evaluation."""
     windows: Literal["even", "as_coded"] = "even"
     """even: the last window ends with the clip; as_coded: hop (length − window) // n_windows,
     which never reaches the end."""
-    seed: int = 0
-    """Start of all chance: weights, crops, order, dropout, queries."""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Random seed of weights, crops, order, dropout and queries."""
     device: str = "auto"
-    """auto (GPU where there is one), cpu, cuda, cuda:1, …"""
+    """auto (a GPU if there is one), cpu, cuda, cuda:1, …"""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """bf16-mixed runs the extractor's convolutions and matrix products in bfloat16, compiled (which
-    takes a minute or two at the start) and with the channels innermost: what a GPU wants."""
+    """bf16-mixed: the extractor runs in bfloat16, compiled (a minute or two at the start) and with
+    channels last, which is fastest on a GPU."""
     sync_batch_norm: bool = False
-    """With several processes: batch normalisation over the crops of all of them, as one process
-    would have it, instead of over each one's own."""
-    checkpoint_minutes: float = 5.0
-    """Training stands on the disk at least this often (minutes), and after every phase."""
+    """With several processes: batch normalisation over the crops of all of them, as in one
+    process, instead of over each one's own."""
+    checkpoint_minutes: float = Field(5.0, ge=0)
+    """Minutes between checkpoints; one is also written after every phase."""
     tensorboard: bool = False
-    """Also write the history as TensorBoard event files into the run's folder `tensorboard`."""
+    """Also write the history as TensorBoard event files, in the run's folder `tensorboard`."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.crop_samples == 0:
-            object.__setattr__(self, "crop_samples", PAPER_CROPS[self.extractor])
-        sizes = ("width", "embedding_dim", "sample_rate", "crop_samples", "batch_size", "n_windows")
-        for name in sizes:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}.")
-        if self.stage2_crops < 0 or self.seed < 0 or self.checkpoint_minutes < 0:
-            raise ValueError("stage2_crops, seed and checkpoint_minutes must not be negative.")
-        if not 0 < self.label_share <= 1:
-            raise ValueError(f"label_share must be above 0 and at most 1, not {self.label_share}.")
-        if self.seed >= 2**63:
-            raise ValueError(f"seed must be below 2⁶³, not {self.seed}.")
+    @model_validator(mode="after")
+    def _check_contradictions(self) -> Self:
         phases = (*self.stage1, *self.stage2)
+        if not (self.stage1 and self.stage2):
+            raise ValueError("stage1 and stage2 need at least one phase each.")
         if self.optimizer_form == "as_coded" and any(
             phase.optimizer == "adamw" or phase.shape != "constant" for phase in phases
         ):
             raise ValueError(
-                "optimizer_form 'as_coded' knows adam and sgd at constant rates alone: choose "
+                "optimizer_form 'as_coded' has adam and sgd at constant rates only: choose "
                 "'as_published' or other phases."
             )
-        if (self.method in JOINT_METHODS) != (self.pair_loss != "none"):
+        if METHODS[self.method].is_joint != (self.pair_loss != "none"):
+            *others, last = (name for name, method in METHODS.items() if method.is_joint)
             raise ValueError(
                 f"method {self.method!r} does not go with pair_loss {self.pair_loss!r}: "
-                f"{' and '.join(JOINT_METHODS)} need a pair loss, the others take pair_loss 'none'."
+                f"{', '.join(others)} and {last} need a pair loss, the others pair_loss 'none'."
             )
-        if not (self.stage1 and self.stage2):
-            raise ValueError("stage1 and stage2 need at least one phase each.")
+        return self
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some settings changed; the paper's crop goes with its extractor."""
-        if self.crop_samples == PAPER_CROPS[self.extractor]:
-            changes = {"crop_samples": 0} | changes
-        return super().replace(**changes)
+        """A copy with some settings changed; a crop that is the paper's follows the extractor."""
+        values = self.to_dict()
+        if self.crop_samples == paper_crop(self.extractor):
+            del values["crop_samples"]
+        return self.from_dict(values | changes)
 
     @property
     def name(self) -> str:
@@ -216,12 +176,10 @@ PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
             stage2=(Phase("adam", 1e-3, 3), Phase("sgd", 1e-3, 1)),
             stage2_crops=2,
             n_windows=4,
-            device="cpu",
         ),
         "demo": RunConfig(
             extractor="sample_cnn",
             width=16,
-            crop_samples=59_049,
             batch_size=8,
             stage1=(Phase("adam", 2e-3, 16), Phase("adam", 2e-4, 4)),
             stage2=(Phase("adam", 2e-3, 16), Phase("adam", 2e-4, 4)),
@@ -244,32 +202,31 @@ PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
         "paper": RunConfig(),
     }
 )
-"""Each preset runs the same code. `smoke`, `demo` and `study` have fewer epochs, less width and
-shorter crops, and to learn from few clips in few epochs they also step faster. `fast` is `paper` in
-at most a fifth of its passes through the extractor, a training step counted as three: for joint
-embedding 25 · 3 + 16 instead of 100 · 3 + 200, because stage 2 reuses the features of 16 crops
+"""`smoke`, `demo` and `study` run the same code as `paper` at a smaller scale: fewer epochs, less
+width, shorter crops, and a higher learning rate, to learn from few clips. `fast` is `paper` in
+at most a fifth of its passes through the extractor, a training step counted as three: with joint
+embedding 25 · 3 + 16 instead of 100 · 3 + 200, because stage 2 caches the features of 16 crops
 (`stage2_crops`); end to end 36 · 3 instead of 200 · 3."""
 
 
 def preset(name: str, **changes: Any) -> RunConfig:
-    """The preset `name` with some settings changed; unknown names are refused (`ValueError`)."""
+    """The preset `name` with some settings changed; raises `ValueError` for an unknown name."""
     check_known([name], PRESETS, "preset")
     return PRESETS[name].replace(**changes)
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
-    """Read a YAML mapping; a missing file or anything else in it is refused in one sentence."""
+    """Read a YAML mapping; raises `FileNotFoundError`, or `ValueError` for anything else in it."""
     path = Path(path)
     if not path.is_file():
-        told = "is no file" if path.exists() else "does not exist"
-        raise FileNotFoundError(f"{path} {told}: give the path of a YAML file.")
+        problem = "is not a file" if path.exists() else "does not exist"
+        raise FileNotFoundError(f"{path} {problem}: give the path of a YAML file.")
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text("utf-8"))
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text: save it as that.") from None
     except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise ValueError(f"{path} is not valid YAML: {problem}.") from None
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold `name: value` lines.")
     return values

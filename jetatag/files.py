@@ -1,18 +1,23 @@
-"""Files that are whole or absent, and paths that stay inside their folder."""
+"""Atomic files, locks, checksums, and checks of names and types with one-sentence errors."""
 
-import fcntl
+import difflib
 import hashlib
 import json
 import os
+import re
 import sys
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
+from filelock import FileLock, Timeout
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 NOT_TEXT = "\N{REPLACEMENT CHARACTER}"
 NOT_UTF8 = "its name is not UTF-8: rename it"
@@ -22,16 +27,17 @@ AUDIO_SUFFIXES = {
     *(".aac", ".ac3", ".eac3", ".m4a", ".m4b", ".mp4", ".mka", ".mkv", ".webm"),
 }
 """How names of audio files end; sound tracks of videos count."""
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+TYPES = {"string": "str", "tuple": "list", "Sequence": "list", "sequence_str": "list"}
+TYPES |= {"model": "dict"}
+BOUNDS = {"greater_than": "above", "greater_than_equal": "at least"}
+BOUNDS |= {"less_than": "below", "less_than_equal": "at most"}
 
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path` and rename it onto `path` once the block succeeds.
-
-    A reader therefore sees the old file or the new one, never half of one. The temporary name
-    keeps the suffix, because many writers choose the format by it. A link stays one: what it leads
-    to is replaced.
-    """
+    """Yield a temporary path of the same suffix; rename it to `path` if the block succeeds, so that
+    readers never see a partial file. If `path` is a link, its target is replaced."""
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
@@ -47,86 +53,78 @@ def _temporary(path: Path) -> Path:
 
 
 def check_writable(*paths: Path, read: Iterable[Path] = ()) -> None:
-    """Refuse (`ValueError`) outputs that would destroy something or be lost, before the work: two
-    that are one file, a file that is `read`, audio, what is no file, and what `atomic` could not
-    write, found out by trying, of which nothing is left."""
+    """Raise `ValueError` before any work if one of the output `paths` is used twice, is an input
+    (`read`) or audio, or cannot be written; trying that leaves nothing behind."""
     inputs, outputs = {Path(os.path.realpath(path)) for path in read}, set()
     for path in paths:
-        place = Path(os.path.realpath(path))
-        if place in outputs:
-            raise ValueError(f"{path} is to hold two things: name a file for each.")
-        if place in inputs:
-            raise ValueError(f"{path} is one of the files to read: name another to write.")
-        if is_audio(place):
+        target = Path(os.path.realpath(path))
+        if target in outputs:
+            raise ValueError(f"{path} is given for two outputs: name a file for each.")
+        if target in inputs:
+            raise ValueError(f"{path} is also an input: name another output file.")
+        if is_audio(target):
             raise ValueError(f"{path} is named as audio: name a file of another kind to write.")
-        if place.exists() and not place.is_file():
+        if target.exists() and not target.is_file():
             raise ValueError(f"{path} is a folder, pipe or device: name a file to write.")
         _try_to_write(path)
-        outputs.add(place)
+        outputs.add(target)
 
 
 def _try_to_write(path: Path) -> None:
     temporary = _temporary(Path(os.path.realpath(path)))
-    new = [folder for folder in temporary.parents if not folder.exists()]
+    new_folders = [folder for folder in temporary.parents if not folder.exists()]
     try:
         temporary.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
         temporary.unlink()
     except (FileExistsError, NotADirectoryError):
-        raise ValueError(f"{path} cannot be written: {path.parent} is no folder.") from None
+        raise ValueError(f"{path} cannot be written: {path.parent} is not a folder.") from None
     except OSError as error:
-        raise ValueError(
-            f"{path} cannot be written ({error.strerror}): name another place."
-        ) from None
+        raise ValueError(f"{path} cannot be written ({error.strerror}): name another.") from None
     finally:
-        for folder in filter(Path.is_dir, new):
+        for folder in filter(Path.is_dir, new_folders):
             folder.rmdir()
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` as indented JSON, atomically; the file ends with a newline."""
+    """Write `value` as indented JSON with a final newline, atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def read_json(path: Path | str) -> Any:
-    """Read JSON; a missing or broken file is refused in one sentence (`ValueError`)."""
+    """Read JSON; raises `FileNotFoundError` or, for a damaged file, `ValueError`."""
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist: run the step that writes it.") from None
     except ValueError as error:
-        raise ValueError(
-            f"{path} is not valid JSON ({error}): delete it and run its step again."
-        ) from None
+        message = f"{path} is not valid JSON ({error}): delete it and run its step again."
+        raise ValueError(message) from None
 
 
 def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays as a compressed npz, atomically."""
-    with atomic(path) as temporary, temporary.open("wb") as file:  # of any suffix
+    with atomic(path) as temporary, temporary.open("wb") as file:  # keeps any suffix
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
-    """Read the named arrays of an npz; a missing or broken one is refused (`ValueError`)."""
+    """Read the arrays of an npz; raises `FileNotFoundError` or, if damaged, `ValueError`."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{path} does not exist: run the notebook that writes it."
-        ) from None
+        message = f"{path} does not exist: run the notebook that writes it."
+        raise FileNotFoundError(message) from None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
         raise ValueError(f"{path} is damaged: delete it and run its notebook again.") from None
 
 
 def save_figure(figure: Any, folder: Path | str, name: str) -> Path:
-    """Write a matplotlib figure as `folder/name.png` (150 dpi) and, to be scaled, `name.pdf`,
-    atomically; returns the picture's path.
-
-    Same figure, same bytes: neither file holds a date, and the figure's layout is fixed first,
-    because a layout that is worked out anew at each drawing moves by a hair.
-    """
+    """Write a matplotlib figure as `folder/name.png` (150 dpi) and `name.pdf`, atomically; returns
+    the PNG's path. The same figure gives the same bytes: no date is stored, and the layout is
+    computed once, because recomputing it at every drawing moves it slightly."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {})):
@@ -136,63 +134,122 @@ def save_figure(figure: Any, folder: Path | str, name: str) -> Path:
     return path
 
 
+def checksum(*chunks: bytes | np.ndarray) -> str:
+    """SHA-256 of `chunks`, first 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for chunk in chunks:
+        digest.update(chunk)
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def lock_folder(folder: Path | str, wait: bool = False) -> Iterator[None]:
+    """Lock `folder` for this process; if another process holds it, `wait` or raise `ValueError`.
+
+    The lock ends with the process, however it ends. On Unix, child processes started with
+    `close_fds=False` inherit it, so that it lasts until they end, too.
+    """
+    folder, timeout = Path(folder), 0
+    lock = FileLock(folder / ".lock", on_acquired=lambda handle: os.set_inheritable(handle, True))
+    while not lock.is_locked:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout)
+        except FileNotFoundError:
+            continue  # whoever held the lock has just removed the folder
+        except Timeout:
+            message = f"another process is at work on {folder}"
+            if not wait:
+                raise ValueError(f"{message}: wait for it or stop it.") from None
+            print(f"{message}: waiting for it.", file=sys.stderr)
+            timeout = -1
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def is_audio(path: Path | str) -> bool:
-    """Whether a file's name ends as those of audio do."""
+    """Whether the file name ends in one of `AUDIO_SUFFIXES`."""
     return Path(path).suffix.lower() in AUDIO_SUFFIXES
 
 
 def as_text(path: Path | str) -> str:
-    """A path as text; what is not UTF-8 in it becomes `NOT_TEXT`, so that it names no file."""
+    """A path as text; bytes that are not UTF-8 become `NOT_TEXT`."""
     return os.fsencode(path).decode("utf-8", "replace")
 
 
 def printable(text: str) -> str:
-    """Text on one line of a terminal, what would steer it escaped as `repr` does."""
+    """Text on one line; characters that would control the terminal are escaped as by `repr`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def inside(root: Path | str, relative: str) -> Path:
-    """Return `root / relative`, refusing any path that leaves `root` (`ValueError`), also by a
-    link, and links that lead nowhere or round in a circle."""
+    """Return `root / relative`; raises `ValueError` if it leads out of `root`, also through a
+    link, or is a broken link."""
     path = Path(root) / relative
     if path.is_symlink() and not path.exists():
-        raise ValueError(f"{relative!r} is a link that leads nowhere: correct or remove it.")
+        raise ValueError(f"{relative!r} is a broken link: correct or remove it.")
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise ValueError(f"{relative!r} points outside the data folder: paths must stay in it.")
     return path
 
 
-@contextmanager
-def lock_folder(folder: Path | str, wait: bool = False) -> Iterator[None]:
-    """Hold `folder` for this process; while another one holds it, `wait` or refuse (`ValueError`).
+def check_known(names: Iterable[Any], valid: Iterable[str], what: str) -> None:
+    """Raise `ValueError` with the closest match for the first of `names` that is not `valid`."""
+    valid = list(valid)
+    for name in names:
+        if name not in valid:
+            raise ValueError(_unknown(name, valid, what))
 
-    The operating system lets go when the process ends, however it ends, and with it those that it
-    began with `close_fds=False`.
+
+def _unknown(name: Any, valid: list[str], what: str) -> str:
+    close = difflib.get_close_matches(str(name), valid, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"unknown {what} {name!r}{hint}: choose from {', '.join(valid)}."
+
+
+def check_type(value: Any, annotation: Any, name: str) -> Any:
+    """Return `value` as `annotation` declares it, or raise `ValueError` in one sentence.
+
+    Text never passes for a number (YAML reads `1e-3` as text, `1.0e-3` as a number), true/false
+    never for an integer; whole numbers pass for floats, NaN and infinity do not.
     """
-    with _lock(Path(folder)) as lock:
-        os.set_inheritable(lock.fileno(), True)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            told = f"another process is at work on {folder}"
-            if not wait:
-                raise ValueError(f"{told}: wait for it or stop it.") from None
-            print(f"{told}: waiting for it.", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    try:
+        return _adapter(annotation).validate_python(value)
+    except ValidationError as error:
+        optional = " or None" if type(None) in get_args(annotation) else ""
+        raise ValueError(describe(error.errors(), name, optional)) from None
 
 
-def _lock(folder: Path) -> TextIO:
-    """The lock file of `folder`, open; who held it before may be removing the folder just now."""
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        with suppress(FileNotFoundError):
-            return (folder / ".lock").open("a")
+@lru_cache
+def _adapter(annotation: Any) -> TypeAdapter:
+    return TypeAdapter(annotation, config=STRICT)
 
 
-def checksum(*chunks: bytes | np.ndarray) -> str:
-    """SHA-256 over `chunks`, first 16 hexadecimal digits: names a data set or split in records."""
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.hexdigest()[:16]
+def check_arguments(function: Callable, values: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for the first of `values` that does not fit `function`'s annotations."""
+    annotations = get_type_hints(function)
+    for name, value in values.items():
+        check_type(value, annotations[name], name)
+
+
+def describe(problems: list[ErrorDetails], name: str, optional: str = "") -> str:
+    """pydantic's problems with the value called `name`, as one sentence with a remedy."""
+    depth = max(len(problem["loc"]) for problem in problems)  # the closest members of a union
+    problems = [problem for problem in problems if len(problem["loc"]) == depth]
+    kind, value, context = (problems[0].get(key, {}) for key in ("type", "input", "ctx"))
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "missing":
+        return f"{name} is missing: {value} lacks it."
+    if kind == "literal_error":
+        return _unknown(value, re.findall(r"'(.*?)'", context["expected"]), name)
+    if kind == "finite_number" or (kind == "float_type" and type(value) is int):
+        return f"{name} must be a finite number, not {value}."
+    if kind in BOUNDS:
+        return f"{name} must be {BOUNDS[kind]} {min(context.values()):g}, not {value}."
+    types = [p.get("ctx", {}).get("class") or p["type"].removesuffix("_type") for p in problems]
+    types = " or ".join(dict.fromkeys(TYPES.get(name, name) for name in types))
+    hint = " (in YAML write 1.0e-3, not 1e-3)" if kind == "float_type" else ""
+    return f"{name} must be of type {types}{optional}, not {value!r}{hint}."

@@ -1,79 +1,94 @@
+import json
 import re
-from typing import get_args
 
 import pytest
 
-from jetatag import config, extractors
+from jetatag import config
 from jetatag.config import Phase, RunConfig
-from jetatag.joint import losses, methods
 
 
 def test_the_paper_is_the_default():
     run = RunConfig()
     assert sum(phase.epochs for phase in run.stage1) == 100
     assert sum(phase.epochs for phase in run.stage2) == 200
-    assert (run.width, run.embedding_dim, run.batch_size, run.crop_samples) == (
-        128,
-        128,
-        16,
-        80_000,
-    )
+    sizes = (run.width, run.embedding_dim, run.batch_size, run.crop_samples)
+    assert sizes == (128, 128, 16, 80_000)
 
 
-def test_names_in_the_config_are_the_names_of_the_rooms():
-    assert get_args(config.Method) == tuple(methods.METHODS)
-    two_stages = {name for name, method in methods.METHODS.items() if len(method.stages) == 2}
-    joint = {name for name in two_stages if "projection" in methods.METHODS[name].stages[0].learns}
-    assert set(config.TWO_STAGE_METHODS) == two_stages and set(config.JOINT_METHODS) == joint
-    assert set(get_args(config.PairLoss)) - {"none"} == set(losses.PAIR_LOSSES)
+def test_the_papers_crop_follows_the_extractor():
     assert config.preset("paper", extractor="sample_cnn_se").crop_samples == 59_049
     assert config.preset("demo", extractor="harmonic_cnn").crop_samples == 80_000
-    assert get_args(config.Extractor) == (*extractors.EXTRACTORS, "own")
+    assert config.preset("demo", extractor="own").crop_samples == 59_049
+    assert RunConfig(crop_samples=70_000).replace(extractor="sample_cnn").crop_samples == 70_000
+
+
+def phase(**changes):
+    return [{"optimizer": "adam", "learning_rate": 1e-3, "epochs": 1} | changes]
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
         ({"widht": 8}, "unknown RunConfig setting 'widht' (did you mean 'width'?): choose from"),
-        ({"width": "8"}, "width must be of type int, not '8'"),
+        ({"width": "8"}, "width must be of type int, not '8'."),
+        ({"width": 8.0}, "width must be of type int, not 8.0."),
         ({"width": True}, "width must be of type int"),
+        ({"width": 0}, "width must be at least 1, not 0."),
         ({"shuffle": "false"}, "shuffle must be of type bool"),
-        ({"width": 0}, "width must be at least 1"),
-        ({"seed": -1}, "must not be negative"),
+        ({"device": None}, "device must be of type str"),
+        ({"label_share": True}, "label_share must be of type float"),
+        ({"label_share": 0}, "label_share must be above 0, not 0"),
+        ({"label_share": 1.5}, "label_share must be at most 1, not 1.5."),
+        ({"checkpoint_minutes": -1}, "checkpoint_minutes must be at least 0, not -1."),
+        ({"checkpoint_minutes": float("nan")}, "checkpoint_minutes must be a finite number"),
+        ({"checkpoint_minutes": 10**400}, "checkpoint_minutes must be a finite number"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"seed": 2**63}, "seed must be below"),
         ({"method": "joint"}, "unknown method 'joint'"),
+        ({"pair_loss": "cosin"}, "unknown pair_loss 'cosin' (did you mean 'cosine'?)"),
         ({"extractor": "harmonic"}, "did you mean 'harmonic_cnn'?"),
-        ({"method": "no_je"}, "does not go with pair_loss 'cosine'"),
-        ({"pair_loss": "none"}, "need a pair loss"),
+        ({"windows": "evn"}, "unknown windows 'evn' (did you mean 'even'?): choose from even, as"),
+        ({"method": "no_je"}, "method 'no_je' does not go with pair_loss 'cosine'"),
         ({"method": "bce_two_stage"}, "does not go with pair_loss 'cosine'"),
+        ({"pair_loss": "none"}, "je and je_shuffled need a pair loss"),
         ({"method": "je_shuffled", "pair_loss": "none"}, "need a pair loss"),
-        ({"checkpoint_minutes": -1}, "must not be negative"),
-        (
-            {
-                "optimizer_form": "as_coded",
-                "stage1": [{"optimizer": "adamw", "learning_rate": 1e-3, "epochs": 1}],
-            },
-            "knows adam and sgd at constant rates alone",
-        ),
         ({"stage1": []}, "at least one phase"),
-        ({"stage1": 3}, "stage1 must be a list"),
-        ({"stage2": [{"optimizer": "adam", "learning_rate": "1e-3", "epochs": 1}]}, "1.0e-3"),
-        ({"stage2": [{"optimizer": "adam", "learning_rate": 1e-3, "epochs": 0}]}, "one epoch"),
-        ({"stage2": [{"optimizer": "adam", "epochs": 3}]}, "Phase needs 'learning_rate'"),
+        ({"stage1": 3}, "stage1 must be of type list, not 3"),
+        ({"stage1": [3]}, "stage1 must be of type dict, not 3"),
+        ({"stage1": phase(optimizer="adan")}, "unknown optimizer 'adan' (did you mean 'adam'?)"),
+        ({"stage1": phase(epoch=1)}, "unknown Phase setting 'epoch' (did you mean 'epochs'?)"),
+        ({"stage2": phase(learning_rate="1e-3")}, "of type float, not '1e-3' (in YAML write 1.0e"),
+        ({"stage2": phase(learning_rate=0)}, "learning_rate must be above 0"),
+        ({"stage2": phase(epochs=0)}, "epochs must be at least 1, not 0"),
+        ({"stage2": [{"optimizer": "adam", "epochs": 3}]}, "learning_rate is missing"),
+        (
+            {"optimizer_form": "as_coded", "stage1": phase(optimizer="adamw")},
+            "has adam and sgd at constant rates only",
+        ),
     ],
 )
-def test_nonsense_is_refused_in_one_sentence(changes, sentence):
-    with pytest.raises(ValueError, match=re.escape(sentence)) as refusal:
-        RunConfig().replace(**changes)
-    assert "\n" not in str(refusal.value)
+def test_a_mistake_is_one_sentence(changes, sentence):
+    for make in (RunConfig().replace, RunConfig, lambda **c: RunConfig.from_dict(c)):
+        with pytest.raises(ValueError, match=re.escape(sentence)) as refusal:
+            make(**changes)
+        assert "\n" not in str(refusal.value)
 
 
 def test_plain_values_and_back():
     run = config.preset("smoke", method="no_je", pair_loss="none", seed=3)
-    assert RunConfig.from_dict(run.to_dict()) == run
+    assert RunConfig.from_dict(json.loads(json.dumps(run.to_dict()))) == run
     assert run.name == "no_je-harmonic_cnn-seed3"
-    assert (
-        Phase.from_dict({"optimizer": "sgd", "learning_rate": 1, "epochs": 2}).learning_rate == 1.0
-    )
+    assert Phase("sgd", 1, 2).learning_rate == 1.0 and Phase("sgd", 1, 2).shape == "constant"
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        RunConfig().width = 3
+
+
+def test_every_setting_has_a_sentence():
+    for kind in (Phase, RunConfig):
+        assert all(field.description for field in kind.model_fields.values())
 
 
 def test_unknown_preset_is_refused():
@@ -81,13 +96,18 @@ def test_unknown_preset_is_refused():
         config.preset("dmo")
 
 
-def test_yaml_is_a_mapping_or_a_sentence(tmp_path):
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        config.read_yaml(tmp_path / "none.yaml")
-    (tmp_path / "bad.yaml").write_text("a: [1")
-    with pytest.raises(ValueError, match="not valid YAML") as refusal:
-        config.read_yaml(tmp_path / "bad.yaml")
+@pytest.mark.parametrize(
+    ("content", "error", "sentence"),
+    [
+        (None, FileNotFoundError, "does not exist"),
+        (b"a: [1", ValueError, "not valid YAML"),
+        (b"- 1", ValueError, "name: value"),
+        (b"a: \xff", ValueError, "not UTF-8"),
+    ],
+)
+def test_yaml_is_a_mapping_or_a_sentence(tmp_path, content, error, sentence):
+    if content is not None:
+        (tmp_path / "run.yaml").write_bytes(content)
+    with pytest.raises(error, match=sentence) as refusal:
+        config.read_yaml(tmp_path / "run.yaml")
     assert "\n" not in str(refusal.value)
-    (tmp_path / "list.yaml").write_text("- 1")
-    with pytest.raises(ValueError, match="name: value"):
-        config.read_yaml(tmp_path / "list.yaml")

@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from jetatag.data import DATASETS
 from jetatag.grid import runner
 
 ROOT = Path(__file__).parents[1]
-FLOW = """files checks data rendered extractors metrics joint config training evaluation figures
+FLOW = """files data rendered extractors metrics joint config training evaluation figures
 original apps grid cli"""
 ROOMS = FLOW.split()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -40,6 +42,27 @@ def test_rooms_import_only_from_rooms_before_them(path):
         return
     later = ROOMS[ROOMS.index(room_of(path)) + 1 :]
     assert not rooms_imported(path) & set(later)
+
+
+UNIX_ONLY = """
+import builtins, importlib, pkgutil, jetatag
+original = builtins.__import__
+
+def without_unix(name, globals=None, *rest):
+    if name in ("fcntl", "resource", "pwd", "grp", "termios"):
+        assert not (globals or {})["__name__"].startswith("jetatag"), f"{name} at import"
+    return original(name, globals, *rest)
+
+builtins.__import__ = without_unix
+names = [module.name for module in pkgutil.walk_packages(jetatag.__path__, "jetatag.")]
+assert len(names) > 50
+for name in names:
+    importlib.import_module(name)
+"""
+
+
+def test_no_module_needs_unix_to_be_imported():
+    subprocess.run([sys.executable, "-c", UNIX_ONLY], check=True)
 
 
 def test_conda_users_get_the_same_lock():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from jetatag.extractors import EXTRACTORS, build_extractor, quick
+from jetatag.extractors import EXTRACTORS, build_extractor, fast_inference
 from jetatag.extractors.harmonic import HarmonicSTFT, filter_centres
 from jetatag.extractors.layers import ConvNorm, synchronise
 from jetatag.extractors.sinc import SincConv, SincFilters, band_edges
@@ -254,13 +254,13 @@ def test_as_coded_sinc_pads_twice():
         ("sample_cnn", {"form": "as_coded"}, "unknown option of sample_cnn 'form'.*width"),
         ("harmonic_cnn", {"form": "coded"}, "'coded'.*as_published, as_coded"),
         ("music_sincnet", {"form": "coded"}, "'coded'.*as_published, as_coded"),
-        ("music_sincnet", {"n_taps": 2500}, "an odd number of taps from 3 up, not 2500"),
-        ("music_sincnet", {"n_filters": 0}, "at least 1 filter, not 0"),
-        ("music_sincnet", {"filter_rate": 0}, "at least 1,000 Hz, not 0"),
-        ("harmonic_cnn", {"sample_rate": "16"}, "at least 1,000 Hz, not '16'"),
+        ("music_sincnet", {"n_taps": 2500}, "n_taps must be an odd number of at least 3, not 2500"),
+        ("music_sincnet", {"n_filters": 0}, "n_filters must be at least 1, not 0"),
+        ("music_sincnet", {"filter_rate": 0}, "filter_rate must be at least 1000, not 0"),
+        ("harmonic_cnn", {"sample_rate": "16"}, "sample_rate must be of type float"),
         ("harmonic_cnn", {"sample_rate": 8_000}, "128 levels, 8,000 Hz give 104"),
         ("sample_cnn", {"width": 0}, "width.*at least 1, not 0"),
-        ("harmonic_cnn", {"width": 1.5}, "width.*at least 1, not 1.5"),
+        ("harmonic_cnn", {"width": 1.5}, "width must be of type int, not 1.5"),
     ],
 )
 def test_unknown_names_and_options_are_refused(name, options, message):
@@ -279,12 +279,12 @@ def test_norms_that_cannot_take_in_other_processes_are_refused():
 @pytest.mark.parametrize("n_extra", [0, 500])
 def test_rearranged_for_inference_an_extractor_is_the_same_function(name, n_extra, monkeypatch):
     """With few channels for tiles, too, and at a length that ends within one."""
-    monkeypatch.setattr(quick, "FEWEST_CHANNELS", WIDTH)
+    monkeypatch.setattr(fast_inference, "MIN_CHANNELS", WIDTH)
     extractor, audio = small(name), 0.1 * noise(2, MIN_SAMPLES[name] + n_extra)
     with torch.no_grad():
         extractor.train()(audio)  # moving statistics that are not the initial ones
         plain = extractor.eval()(audio)
-        rearranged = quick.quicken(copy.deepcopy(extractor))(audio)
+        rearranged = fast_inference.optimise_for_inference(copy.deepcopy(extractor))(audio)
     assert plain.std() > 0
     torch.testing.assert_close(rearranged, plain, rtol=0, atol=2e-5 * plain.abs().max().item())
 
@@ -294,5 +294,5 @@ def test_tiles_are_the_pooled_convolution(n_samples):
     conv = torch.nn.Conv1d(6, 10, 3, padding=1)
     x = torch.randn(2, 6, n_samples, generator=torch.Generator().manual_seed(n_samples))
     with torch.no_grad():
-        theirs, ours = F.max_pool1d(conv(x), 3), quick.PooledConv(conv)(x)
+        theirs, ours = F.max_pool1d(conv(x), 3), fast_inference.PooledConv(conv)(x)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)

@@ -23,7 +23,7 @@ from jetatag.joint.methods import METHODS
 from jetatag.original import importing as original
 from jetatag.original import savedmodels
 from jetatag.training import runs
-from jetatag.training.runs import Run
+from jetatag.training.run import Run
 from jetatag.training.train import train
 
 HEADS = ["classifier", "projector", "tag_encoder", "tag_decoder"]
@@ -153,7 +153,7 @@ def test_the_record_tells_where_it_comes_from_and_claims_no_time(release, tiny_s
 
 def test_stage_1_knows_no_classifier_yet(release, tmp_path):
     run = original.import_original(release("sample_cnn", *HEADS), tmp_path / "runs", TAGS)
-    one, two = (run.read_tensors(f"{stage}.safetensors")[0] for stage in ("stage1", "stage2"))
+    one, two = (run.read_tensors(f"{stage}.safetensors") for stage in ("stage1", "stage2"))
     changed = {name.split(".")[0] for name in one if not torch.equal(one[name], two[name])}
     assert changed == {"classifier"}
     assert [stage.name for stage in METHODS["je"].stages] == list(run.record["stages"])
@@ -171,7 +171,7 @@ def test_the_extractor_is_known_by_its_weights(file):
     inputs, outputs = np.zeros((1, 80_000)), np.zeros((1, 1024))
     encoder = savedmodels.SavedModel(recorded["names"].tolist(), arrays, inputs, outputs)
     settings = {"method": "no_je", "pair_loss": "none"}
-    config, _ = original.fit_extractor({"encoder": encoder}, settings, Vocabulary(tuple(TAGS)))
+    config, _ = original.fit_extractor(encoder, settings, Vocabulary(tuple(TAGS)))
     assert config.extractor == RECORDED[file] and config.width == 128
 
 
@@ -241,7 +241,7 @@ def test_other_networks_are_refused(release, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"encoder is none of harmonic_cnn, .* with 32 features"):
         original.import_original(folder, tmp_path / "runs", TAGS)
     changes = {"outputs": np.tanh(read(folder, ["encoder"])["encoder"].outputs)}
-    with pytest.raises(ValueError, match="encoder fit, but its SavedModel answers otherwise"):
+    with pytest.raises(ValueError, match="encoder fit, but its SavedModel has other outputs"):
         original.import_original(folder, tmp_path / "runs", TAGS)
     assert not (tmp_path / "runs").exists()
 
@@ -254,7 +254,7 @@ def test_tags_are_read_from_text_or_npy(tmp_path):
     np.save(tmp_path / "objects.npy", np.array(["guitar"], object), allow_pickle=True)
     (tmp_path / "npy.txt").write_bytes((tmp_path / "tags.npy").read_bytes())
     for name in ("objects.npy", "npy.txt"):
-        with pytest.raises(ValueError, match="is no list of tags"):
+        with pytest.raises(ValueError, match="is not a list of tags"):
             original.read_tags(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="does not exist: give the list"):
         original.read_tags(tmp_path / "absent.txt")
@@ -304,6 +304,6 @@ def test_a_torn_saved_model_is_one_sentence(tmp_path, monkeypatch):
     (tmp_path / "tensorflow.py").write_text(STAND_IN)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(ValueError, match="encoder is no whole SavedModel of Keras 2") as refusal:
+    with pytest.raises(ValueError, match="encoder is not a complete SavedModel") as refusal:
         savedmodels.read(tmp_path, ["encoder"])
     assert "OSError: Cannot parse file" in str(refusal.value) and "so on" not in str(refusal.value)

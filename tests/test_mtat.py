@@ -90,7 +90,7 @@ def test_malformed_annotations_raise_one_sentence(mtat_folder, old, new, sentenc
         ("dcase2017", {"seed": 1.5}, "seed must be of type int, not 1.5."),
         ("speech_commands", {"root": 3}, "root must be of type Path or str, not 3."),
         ("folder", {"n_tags": "x"}, "n_tags must be of type int or None, not 'x'."),
-        ("folder", {"n_tags": True}, "n_tags must be of type int, not True."),
+        ("folder", {"n_tags": True}, "n_tags must be of type int or None, not True."),
         ("folder", {"peak_normalise": "no"}, "peak_normalise must be of type bool, not 'no'."),
         ("folder", {"table": 3}, "table must be of type Path or str or None, not 3."),
     ],

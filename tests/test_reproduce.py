@@ -151,7 +151,7 @@ def test_who_terminates_the_command_ends_its_jobs_and_the_folder_is_free(tmp_pat
 
 def test_killed_it_leaves_the_folder_to_what_it_began(tmp_path):
     waiting = [sys.executable, "-c", "print('begun', flush=True); input()"]
-    program = "import os; from jetatag import files, grid\n"
+    program = "import os; from jetatag import files; from jetatag.grid import runner as grid\n"
     program += f"with files.lock_folder({str(tmp_path)!r}):\n"
     program += f"    grid.run_to_its_end({waiting!r}, os.environ)"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

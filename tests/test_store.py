@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from filelock import FileLock
 
 from jetatag.data import mtat, store
 from jetatag.files import lock_folder
@@ -345,14 +346,14 @@ def test_another_process_may_finish_the_store_at_any_look(mtat_folder, monkeypat
 
 
 def test_a_folder_may_vanish_before_it_is_held(tmp_path, monkeypatch):
-    original, removed = Path.open, []
+    original, removed = FileLock.acquire, []
 
-    def removed_before(path, *how):
+    def removed_before(lock, timeout):
         if not removed:
-            removed.append(path.parent.rmdir())
-        return original(path, *how)
+            removed.append((tmp_path / "work").rmdir())
+        return original(lock, timeout)
 
-    monkeypatch.setattr(Path, "open", removed_before)
+    monkeypatch.setattr(FileLock, "acquire", removed_before)
     with lock_folder(tmp_path / "work"):
         assert (tmp_path / "work" / ".lock").is_file()
 

@@ -301,13 +301,13 @@ def test_one_good_file_and_its_picture(run, folder, tmp_path, capsys):
 def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
     one, several, none = str(folder / "a.wav"), str(folder), str(tmp_path)
     for arguments, told in (
-        ([str(tmp_path), one], "is no run folder"),
+        ([str(tmp_path), one], "is not a run folder"),
         ([str(run.folder), several, "--taggram", "x.png"], "4 files make as many pictures"),
         ([str(run.folder), one, "--taggram", "x"], "x names no picture: end it in .png or"),
         ([str(run.folder), one, "--csv", none], "is a folder, pipe or device: name a file"),
-        ([str(run.folder), one, "--json", f"{one}/x"], f"x cannot be written: {one} is no folder"),
+        ([str(run.folder), one, "--json", f"{one}/x"], f"cannot be written: {one} is not a folder"),
         ([str(run.folder), one, "--parquet", "/proc/x"], "/proc/x cannot be written (No such"),
-        ([str(run.folder), one, "--json", "x", "--csv", "./x"], "x is to hold two things"),
+        ([str(run.folder), one, "--json", "x", "--csv", "./x"], "x is given for two outputs"),
         ([str(run.folder), one, "--csv", str(folder / "c.ogg")], "c.ogg is named as audio: name"),
         ([str(run.folder), one, "--embeddings", "x.txt"], "x.txt names no npz: end it in .npz"),
         ([str(run.folder), none], "holds no audio files"),
@@ -328,8 +328,8 @@ def test_outputs_destroy_nothing(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     loop.symlink_to(loop)
     for outputs, told in (
-        (["link"], "link is one of the files to read: name another to write"),
-        (["a/x.csv", "a/../a/x.csv"], "x.csv is to hold two things"),
+        (["link"], "link is also an input: name another"),
+        (["a/x.csv", "a/../a/x.csv"], "x.csv is given for two outputs"),
         (["out.FLAC"], "out.FLAC is named as audio"),
         (["link.csv"], "link.csv is named as audio"),
         (["pipe"], "pipe is a folder, pipe or device: name a file to write"),

@@ -1,4 +1,6 @@
+import io
 import json
+import pickle
 import re
 import shutil
 import warnings
@@ -15,17 +17,19 @@ from torch import nn
 
 from jetatag import cli, metrics
 from jetatag.config import PRESETS, Phase, RunConfig
-from jetatag.data import Vocabulary
+from jetatag.data import Vocabulary, crops
 from jetatag.evaluation import predict as prediction
 from jetatag.evaluation import results
 from jetatag.evaluation.predict import predict
 from jetatag.extractors import EXTRACTORS
 from jetatag.joint import methods
+from jetatag.joint.heads import build_model
 from jetatag.metrics.queries import answers
-from jetatag.training import checkpoint as train_standing
-from jetatag.training import runs, train
+from jetatag.training import data as training_data
+from jetatag.training import progress, train
+from jetatag.training.data import StageData
 from jetatag.training.device import launch
-from jetatag.training.runs import Run
+from jetatag.training.run import CHECKPOINT, PREDICTIONS, Run
 
 CELLS = [("je", "subset_query"), ("je", "cosine"), ("no_je", "none"), ("no_je_linear", "none")]
 CONTROLS = [
@@ -47,7 +51,7 @@ def pitch_store(tiny_store):
 
 
 class Loudness(nn.Module):
-    """The least that keeps an extractor's contract."""
+    """A minimal extractor."""
 
     n_features, min_samples = 2, 1
 
@@ -56,11 +60,30 @@ class Loudness(nn.Module):
 
 
 def state_of(run, stage):
-    return run.read_tensors(f"{stage}.safetensors")[0]
+    return run.read_tensors(f"{stage}.safetensors")
 
 
 def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def changed(before, after):
+    """The parts of the model whose weights differ."""
+    return {n.split(".")[0] for n in before if not torch.equal(before[n], after[n])}
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_after(*n_epochs):
+    """Stops training after that many epochs of history."""
+
+    def stop(history):
+        if len(history) in n_epochs:
+            raise Interrupted
+
+    return stop
 
 
 @pytest.mark.parametrize(("method", "pair_loss"), CELLS + CONTROLS)
@@ -122,52 +145,37 @@ def test_a_multiclass_task_goes_all_the_way(pitch_store, tiny_config, tmp_path, 
     }
 
 
-def test_stage_2_leaves_the_extractor_as_it_is(tiny_store, tiny_config, tmp_path):
-    run = Run.start(tmp_path, tiny_config, tiny_store)
-    train.train(run, tiny_store)
-    one, two = state_of(run, "stage1"), state_of(run, "stage2")
-    moved = {name.split(".")[0] for name in one if not torch.equal(one[name], two[name])}
-    assert moved == {"classifier"}
-
-
-def test_stage_1_moves_every_part_but_the_classifier(tiny_store, tiny_config, tmp_path):
-    run = Run.start(tmp_path, tiny_config, tiny_store)
-    model = train.train(run, tiny_store, until="stage1")
-    fresh = train.build_model(tiny_config, tiny_store.vocabulary).state_dict()
-    moved = {n.split(".")[0] for n, v in model.state_dict().items() if not torch.equal(v, fresh[n])}
-    assert moved == set(methods.JOINT)
-    assert not run.has("stage2.safetensors")
-
-
-def test_two_stage_bce_is_je_with_another_stage_1(tiny_store, tiny_config, tmp_path):
-    config = tiny_config.replace(method="bce_two_stage", pair_loss="none")
+@pytest.mark.parametrize(
+    ("method", "stage1"),
+    [("je", set(methods.JOINT)), ("bce_two_stage", {"extractor", "linear_head"})],
+)
+def test_each_stage_moves_its_own_parts(tiny_store, tiny_config, tmp_path, method, stage1):
+    pair_loss = "subset_query" if method == "je" else "none"
+    config = tiny_config.replace(method=method, pair_loss=pair_loss)
     run = Run.start(tmp_path, config, tiny_store)
+    model = train.train(run, tiny_store, until="stage1")
+    fresh = build_model(config, tiny_store.vocabulary).state_dict()
+    assert changed(fresh, model.state_dict()) == stage1 and not run.has("stage2.safetensors")
     train.train(run, tiny_store)
-    fresh = train.build_model(config, tiny_store.vocabulary).state_dict()
-    one, two = state_of(run, "stage1"), state_of(run, "stage2")
-    moved = [
-        {name.split(".")[0] for name in a if not torch.equal(a[name], b[name])}
-        for a, b in ((fresh, one), (one, two))
-    ]
-    assert moved == [{"extractor", "linear_head"}, {"classifier"}]
-    assert run.history.valid_average_precision.notna().all()
+    assert changed(state_of(run, "stage1"), state_of(run, "stage2")) == {"classifier"}
+    assert run.history.valid_average_precision[run.history.stage == "stage2"].notna().all()
 
 
 def test_shuffled_tags_are_other_clips_tags_in_stage_1_alone(tiny_store, tiny_config):
     config = tiny_config.replace(method="je_shuffled")
     fabric, labels = launch(config), tiny_store.labels[tiny_store.rows("train")]
-    model = train.build_model(config, tiny_store.vocabulary)
-    shuffled, right = (
-        train.StageData(model, stage, tiny_store, config, fabric).labels
-        for stage in methods.METHODS["je_shuffled"].stages
+    model, (stage1, stage2) = (
+        build_model(config, tiny_store.vocabulary),
+        methods.METHODS["je_shuffled"].stages,
+    )
+    shuffled, again, right = (
+        StageData(model, stage, tiny_store, config, fabric).labels
+        for stage in (stage1, stage1, stage2)
     )
     np.testing.assert_array_equal(right, labels)
     assert (shuffled != labels).any()
     np.testing.assert_array_equal(shuffled.sum(0), labels.sum(0))
-    again = train.StageData(
-        model, methods.METHODS["je_shuffled"].stages[0], tiny_store, config, fabric
-    )
-    np.testing.assert_array_equal(again.labels, shuffled)
+    np.testing.assert_array_equal(again, shuffled)
 
 
 def test_early_stop_keeps_the_best_validation_epoch(pitch_store, tiny_config, tmp_path):
@@ -191,7 +199,7 @@ def test_early_stop_keeps_the_best_validation_epoch(pitch_store, tiny_config, tm
         train.train(run, replace(pitch_store, table=table))
 
 
-def test_a_loss_that_is_no_number_stops_at_once_and_says_where(tiny_store, tiny_config, tmp_path):
+def test_a_loss_that_is_not_finite_stops_at_once_and_says_where(tiny_store, tiny_config, tmp_path):
     config = tiny_config.replace(
         method="no_je", pair_loss="none", stage2=(Phase("sgd", 1e-3, 2), Phase("sgd", 1e36, 1))
     )
@@ -201,18 +209,18 @@ def test_a_loss_that_is_no_number_stops_at_once_and_says_where(tiny_store, tiny_
     told = str(stopped.value)
     assert re.search(r"loss (nan|inf) in end_to_end, epoch 3, step \d of 4, on the clips ", told)
     assert "\n" not in told
-    order = train.batches(30, config.batch_size, config.seed, 2, True)
+    order = crops.batches(30, config.batch_size, config.seed, 2, True)
     step = int(re.search(r"step (\d)", told)[1])
     clips = tiny_store.table.clip_id.iloc[tiny_store.rows("train")[order[step - 1]]]
     assert ", ".join(clips) in told
-    assert len(run.history) == 2 and run.has(runs.CHECKPOINT)  # what was good is kept
+    assert len(run.history) == 2 and run.has(CHECKPOINT)
 
 
 @pytest.mark.parametrize(
     ("step", "sentence"),
-    [(6, "epoch 2, step 3 of 4"), (12, "no numbers in end_to_end after epoch 3")],
+    [(6, "epoch 2, step 3 of 4"), (12, "not finite in end_to_end after epoch 3")],
 )
-def test_weights_that_are_no_numbers_are_neither_kept_nor_a_result(
+def test_weights_that_are_not_finite_are_not_saved(
     tiny_store, tiny_config, tmp_path, monkeypatch, step, sentence
 ):
     """A gradient may be infinite where its loss is not yet, even in the very last step."""
@@ -223,25 +231,18 @@ def test_weights_that_are_no_numbers_are_neither_kept_nor_a_result(
         seen.append(1)
         return gradient * (torch.inf if len(seen) == step else 1)
 
-    model = train.build_model(config, tiny_store.vocabulary)
+    model = build_model(config, tiny_store.vocabulary)
     monkeypatch.setattr(train, "build_model", lambda *_: model)
     model.classifier[-1].bias.register_hook(spoil)
     with pytest.raises(FloatingPointError, match=sentence):
         train.train(run, tiny_store)
-    tensors, notes = run.read_checkpoint()
-    assert 4 * notes["epoch"] + notes["step"] == step - 1
-    assert all(value.isfinite().all() for value in tensors.values())
+    saved = run.read_checkpoint()
+    assert 4 * saved["progress"]["epoch"] + saved["progress"]["step"] == step - 1
+    assert all(value.isfinite().all() for value in saved["model"].values())
     assert not run.has("end_to_end.safetensors") and len(run.history) == (step - 1) // 4
 
 
-def test_what_a_checkpoint_goes_on_from_must_be_there(tiny_store, tiny_config, tmp_path):
-    class Interrupted(Exception):
-        pass
-
-    def stop(history):
-        if len(history) == 2:
-            raise Interrupted
-
+def test_a_checkpoint_needs_its_layers_and_history(tiny_store, tiny_config, tmp_path):
     def own(*layers):
         module = Loudness()
         module.extra = nn.Sequential(*layers)
@@ -250,9 +251,9 @@ def test_what_a_checkpoint_goes_on_from_must_be_there(tiny_store, tiny_config, t
     config = tiny_config.replace(extractor="own", crop_samples=16_000)
     run = Run.start(tmp_path, config, tiny_store)
     with pytest.raises(Interrupted):
-        train.train(run, tiny_store, on_epoch=stop, extractor=own(nn.Linear(2, 2)))
+        train.train(run, tiny_store, None, interrupt_after(2), own(nn.Linear(2, 2)))
     for other in (own(), own(nn.Linear(2, 2), nn.Linear(2, 2)), own(nn.Linear(3, 2))):
-        with pytest.raises(ValueError, match="holds other layers than the model"):
+        with pytest.raises(ValueError, match="has other layers than the model"):
             train.train(run, tiny_store, extractor=other)
     history = (run.folder / "history.csv").read_text()
     for content, sentence in (("", "is damaged"), ("stage,epoch\n", "lacks epochs of stage1")):
@@ -273,32 +274,76 @@ def test_weights_that_layers_share_can_be_kept(tiny_store, tiny_config, tmp_path
     assert run.has("stage2.safetensors")
 
 
-def test_a_torn_or_foreign_checkpoint_is_refused(tiny_store, tiny_config, tmp_path):
+def test_a_damaged_or_foreign_checkpoint_is_refused(tiny_store, tiny_config, tmp_path):
     run = Run.start(tmp_path, tiny_config, tiny_store)
+    path, executed = run.folder / CHECKPOINT, tmp_path / "executed"
+    whole = io.BytesIO()
+    torch.save({"run": run.identity, "a": torch.zeros(9)}, whole)
     for content, sentence in (
-        (lambda: (run.folder / runs.CHECKPOINT).write_bytes(b"torn"), "is damaged"),
-        (lambda: run.write_tensors(runs.CHECKPOINT, {"a": torch.zeros(1)}), "is not of this run's"),
+        (b"torn", "is damaged"),
+        (whole.getvalue()[:-100], "is damaged"),
+        (pickle.dumps({"run": Malicious(executed)}), "is damaged"),
+        (saved({"run": Malicious(executed)}), "is damaged"),
+        (saved({"a": torch.zeros(1)}), "is not of this run's"),
+        (saved([1, 2]), "is not of this run's"),
     ):
-        content()
+        path.write_bytes(content)
         with pytest.raises(ValueError, match=sentence) as refusal:
             train.train(run, tiny_store)
         assert "\n" not in str(refusal.value)
+    assert not executed.exists()
 
-    class Interrupted(Exception):
-        pass
-
-    def stop(history):
-        raise Interrupted
-
-    (run.folder / runs.CHECKPOINT).unlink()
+    path.unlink()
     every_step = tiny_config.replace(checkpoint_minutes=0)  # how often it is written may change
     other = Run.start(tmp_path, every_step.replace(seed=1), tiny_store)
     for one in (Run(run.folder, every_step), other):
         with pytest.raises(Interrupted):
-            train.train(one, tiny_store, on_epoch=stop)
-    shutil.copy(other.folder / runs.CHECKPOINT, run.folder)
+            train.train(one, tiny_store, on_epoch=interrupt_after(1))
+    shutil.copy(other.folder / CHECKPOINT, run.folder)
     with pytest.raises(ValueError, match="is not of this run's settings and data: delete it"):
         train.train(run, tiny_store)
+
+
+class Malicious:
+    """Unpickling it would create a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def saved(state):
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
+
+
+def test_a_checkpoint_survives_a_new_setting(tiny_store, tiny_config, tmp_path, monkeypatch):
+    """Only settings that differ from their defaults identify a run."""
+    run = Run.start(tmp_path, tiny_config, tiny_store)
+    with pytest.raises(Interrupted):
+        train.train(run, tiny_store, on_epoch=interrupt_after(2))
+
+    class NewConfig(RunConfig):
+        momentum: float = 0.9
+        """A setting of a later version."""
+
+    values = json.loads((run.folder / "config.json").read_text())
+    later = Run(run.folder, NewConfig.from_dict(values))
+    assert later.identity == run.identity and later.read_checkpoint()["stage"] == "stage1"
+    for changes in ({"momentum": 0.8}, {"width": 8}, {"batch_size": 16}):
+        assert Run(run.folder, later.config.replace(**changes)).identity != run.identity
+    elsewhere = later.config.replace(device="auto", tensorboard=True)
+    assert Run(run.folder, elsewhere).identity == run.identity
+
+
+def test_tensors_keep_their_strides_in_a_checkpoint(tiny_store, tiny_config, tmp_path):
+    run = Run.start(tmp_path, tiny_config, tiny_store)
+    inside_out = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    run.write_checkpoint({"w": inside_out})
+    assert run.read_checkpoint()["w"].stride() == inside_out.stride()
 
 
 def test_a_run_is_trained_by_one_at_a_time(tiny_store, tiny_config, tmp_path):
@@ -348,33 +393,6 @@ def test_training_warns_once_of_a_space_that_is_still_collapsed(tiny_store, tiny
     assert len(told) >= 1 and "epoch 5:" in told[0]
 
 
-def test_records_say_what_a_reviewer_asks(tiny_store, tiny_config, tmp_path):
-    run = Run.start(tmp_path, tiny_config, tiny_store)
-    predict(run, train.train(run, tiny_store), tiny_store)
-    record = run.record
-    assert {"checksum", "split_checksum", "clips_by_split", "tags"} <= record["data"].keys()
-    assert {"begun", "commit", "machine", "gpu", *runs.LIBRARIES} <= record["made_by"].keys()
-    for stage in record["stages"].values():
-        assert stage["wall_time_s"] > 0 and stage["peak_memory_mib"] > 0
-        assert stage["processes"] == 1
-    other = replace(tiny_store, table=tiny_store.table.replace({"split": {"valid": "test"}}))
-    assert runs.split_checksum(other) != record["data"]["split_checksum"]
-    Run.start(tmp_path, tiny_config.replace(seed=7), tiny_store)
-    torn = Run.start(tmp_path / "torn", tiny_config, tiny_store)
-    (torn.folder / "record.json").write_text("{}")
-    imported = Run.start(tmp_path / "imported", tiny_config, tiny_store)
-    told = imported.record | {"stages": {"s": {"wall_time_s": None, "peak_memory_mib": None}}}
-    (imported.folder / "record.json").write_text(json.dumps(told))
-    with pytest.warns(UserWarning, match="left out: .*is not a run's record"):
-        table = runs.listing(tmp_path)
-    assert table.pop("run").str.contains("imported").tolist() == [True, False, False]
-    table = table[1:]
-    assert table.state.tolist() == ["scored", "begun"] and table.seed.tolist() == [0, 7]
-    assert table.epochs.tolist() == [6, 0] and table.valid_ap.notna().tolist() == [True, False]
-    with pytest.raises(FileNotFoundError, match="no run under"):
-        runs.listing(tmp_path / "nowhere")
-
-
 def test_the_command_trains_what_the_yaml_says(tiny_store, tiny_config, tmp_path, capsys):
     path = tmp_path / "run.yaml"
     settings = {k: v for k, v in tiny_config.to_dict().items() if k not in ("method", "seed")}
@@ -395,7 +413,7 @@ def test_the_command_trains_what_the_yaml_says(tiny_store, tiny_config, tmp_path
         ("sed=3", "unknown training parameter 'sed'"),
         ("store=/nowhere", "holds no prepared store"),
         ("seed=x", "seed must be of type int"),
-        ("settings=null", "settings must be"),
+        ("settings=null", "settings must be of type dict"),
         ("store=5", "store must be"),
         ("runs=[a]", "runs must be"),
         ("checkpoint_minutes=.nan", "must be a finite number"),
@@ -414,24 +432,21 @@ def test_the_loss_falls(tiny_store, tiny_config, tmp_path):
     assert loss.iloc[-1] < 0.6 * loss.iloc[0]
 
 
-def test_same_seed_same_bytes_and_an_interruption_changes_nothing(
-    tiny_store, tiny_config, tmp_path
-):
-    whole = Run.start(tmp_path / "whole", tiny_config, tiny_store)
+@pytest.mark.parametrize("form", ["as_published", "as_coded"])
+def test_an_interruption_changes_no_byte(tiny_store, tiny_config, tmp_path, form):
+    config = tiny_config
+    if form == "as_coded":
+        phases = (Phase("adam", 1e-3, 1), Phase("sgd", 1e-2, 2), Phase("sgd", 1e-3, 1))
+        settings = {"optimizer_form": form, "pair_loss": "margin_as_coded"}
+        config = config.replace(**settings, stage1=phases, stage2=phases)
+        assert methods.adam_epochs_before(methods.STAGE2, config) == 1
+    whole = Run.start(tmp_path / "whole", config, tiny_store)
     train.train(whole, tiny_store)
-
-    class Interrupted(Exception):
-        pass
-
-    def stop(history):
-        if len(history) in (2, 4, 5):  # within a phase, at a phase's start, in stage 2
-            raise Interrupted
-
-    broken = Run.start(tmp_path / "broken", tiny_config, tiny_store)
-    for _ in range(3):
+    broken = Run.start(tmp_path / "broken", config, tiny_store)
+    for n_epochs in range(1, len(whole.history) + 1):
         with pytest.raises(Interrupted):
-            train.train(broken, tiny_store, on_epoch=stop)
-        broken = Run.start(tmp_path / "broken", tiny_config, tiny_store)
+            train.train(broken, tiny_store, on_epoch=interrupt_after(n_epochs))
+        broken = Run.start(tmp_path / "broken", config, tiny_store)
     train.train(broken, tiny_store)
     for stage in ("stage1", "stage2"):
         assert same(state_of(whole, stage), state_of(broken, stage))
@@ -445,40 +460,36 @@ def test_training_stage_1_anew_forgets_what_came_of_it(tiny_store, tiny_config, 
     (run.folder / "stage1.safetensors").unlink()
     train.train(run, tiny_store, until="stage1")
     assert not run.has("stage2.safetensors") and list(run.record["stages"]) == ["stage1"]
-    assert not any(run.has(file) for file in runs.PREDICTIONS)
+    assert not any(run.has(file) for file in PREDICTIONS)
     train.train(run, tiny_store)
     assert same(before, state_of(run, "stage2"))
     assert run.history.stage.tolist() == ["stage1"] * 3 + ["stage2"] * 3
 
 
-def test_kept_features_equal_fresh_ones_while_the_crops_are_the_same(
+def test_cached_features_equal_fresh_ones_while_the_crops_are_the_same(
     tiny_store, tiny_config, tmp_path
 ):
     ends = {}
-    for n_kept in (0, 3):  # three epochs: with three kept crops nothing is reused
-        config = tiny_config.replace(stage2_crops=n_kept)
-        run = Run.start(tmp_path / str(n_kept), config, tiny_store)
+    for n_crops in (0, 3):  # three epochs: with three crops nothing is reused
+        config = tiny_config.replace(stage2_crops=n_crops)
+        run = Run.start(tmp_path / str(n_crops), config, tiny_store)
         train.train(run, tiny_store)
-        ends[n_kept] = state_of(run, "stage2")
+        ends[n_crops] = state_of(run, "stage2")
     assert same(ends[0], ends[3])
 
 
-def test_kept_features_pass_the_extractor_once_a_crop(
+def test_with_cached_features_every_crop_passes_the_extractor_once(
     tiny_store, tiny_config, tmp_path, monkeypatch
 ):
     config = tiny_config.replace(stage2=(Phase("adam", 1e-3, 20),), stage2_crops=16)
     run = Run.start(tmp_path, config, tiny_store)
     train.train(run, tiny_store, until="stage1")
-    heard, extract = [], train.extract
+    extracted, extract = [], training_data.extract
     monkeypatch.setattr(
-        train, "extract", lambda m, a, f: (heard.append(len(a)), extract(m, a, f))[1]
-    )
-    valid, frozen_features = [], train.frozen_features
-    monkeypatch.setattr(
-        train, "frozen_features", lambda *given: (valid.append(1), frozen_features(*given))[1]
+        training_data, "extract", lambda m, a, f: (extracted.append(len(a)), extract(m, a, f))[1]
     )
     train.train(run, tiny_store)
-    assert sum(heard) == 16 * 30 and valid == [1]
+    assert sum(extracted) == 16 * 30 + len(tiny_store.rows("valid"))
     crops = {name: stage["crops_a_clip"] for name, stage in run.record["stages"].items()}
     assert crops == {"stage1": 3, "stage2": 16}
 
@@ -492,23 +503,23 @@ def test_fewer_labels_are_a_share_of_the_clips_and_of_the_smaller_shares(tiny_st
     assert set(half) != set(tiny_store.rows("train", 0.5, seed=4))
     config = tiny_config.replace(label_share=0.5, seed=3)
     assert config.name == "je-subset_query-sample_cnn-labels50-seed3"
-    model, fabric = train.build_model(config, tiny_store.vocabulary), launch(config)
-    data = train.StageData(model, methods.STAGE1, tiny_store, config, fabric)
-    seen = np.concatenate([rows for _, _, rows in data.steps(0, 0)])
+    model, fabric = build_model(config, tiny_store.vocabulary), launch(config)
+    data = StageData(model, methods.STAGE1, tiny_store, config, fabric)
+    seen = np.concatenate([rows for _, _, rows in data.batches(0, 0)])
     assert sorted(seen) == half.tolist()
     with pytest.raises(ValueError, match="label_share must be above 0"):
         tiny_config.replace(label_share=0.0)
 
 
-def test_curves_are_drawn_seldom(monkeypatch):
+def test_a_throttled_callback_takes_its_share_of_the_time(monkeypatch):
     clock, drawn = [0.0], []
-    monkeypatch.setattr(train_standing.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
 
     def draw(history):
         drawn.append(history)
         clock[0] += 1.0
 
-    curves = train_standing.seldom(draw, share=0.05)
+    curves = progress.throttled(draw, share=0.05)
     for epoch in range(400):
         clock[0] += 0.1
         curves(epoch)
@@ -516,7 +527,7 @@ def test_curves_are_drawn_seldom(monkeypatch):
 
 
 def test_presets_say_how_many_crops_stage_2_takes():
-    crops = {n: len(set(methods.kept_epochs(methods.STAGE2, c))) for n, c in PRESETS.items()}
+    crops = {n: len(set(methods.crop_epochs(methods.STAGE2, c))) for n, c in PRESETS.items()}
     assert crops == {"smoke": 2, "demo": 16, "study": 4, "fast": 16, "paper": 200}
 
 
@@ -525,7 +536,7 @@ def test_scores_do_not_depend_on_the_batch_size(tiny_store, tiny_config, tmp_pat
     for batch_size in (1, 8):
         run = Run.start(tmp_path / str(batch_size), tiny_config, tiny_store)
         config = tiny_config.replace(batch_size=batch_size)
-        model = train.build_model(config, tiny_store.vocabulary)
+        model = build_model(config, tiny_store.vocabulary)
         predict(Run(run.folder, config), model, tiny_store)
         probs.append(run.read_arrays("scores.npz")["probs"])
     np.testing.assert_array_equal(*probs)
@@ -533,7 +544,7 @@ def test_scores_do_not_depend_on_the_batch_size(tiny_store, tiny_config, tmp_pat
 
 def test_thresholds_come_from_saved_validation_scores(tiny_store, tiny_config, tmp_path):
     run = Run.start(tmp_path, tiny_config, tiny_store)
-    model = train.build_model(tiny_config, tiny_store.vocabulary)
+    model = build_model(tiny_config, tiny_store.vocabulary)
     predict(run, model, tiny_store)
     valid = run.read_arrays("scores.valid.npz")
     rows = tiny_store.rows("valid")
@@ -554,7 +565,7 @@ def test_thresholds_come_from_saved_validation_scores(tiny_store, tiny_config, t
 
 def test_score_files_of_before_the_task_are_multilabel(tiny_store, tiny_config, tmp_path):
     run = Run.start(tmp_path, tiny_config, tiny_store)
-    predict(run, train.build_model(tiny_config, tiny_store.vocabulary), tiny_store)
+    predict(run, build_model(tiny_config, tiny_store.vocabulary), tiny_store)
     scores = run.read_arrays("scores.npz")
     before = results.score_table(run, n_resamples=20)
     assert scores.pop("task") == "multilabel"
@@ -566,7 +577,7 @@ def test_score_files_of_before_the_task_are_multilabel(tiny_store, tiny_config, 
     ("crop_samples", "distinct"),
     [(40_000, 1), (32_000, 1), (31_999, 2), (16_000, 5)],  # of clips of 32,000 samples
 )
-def test_windows_that_coincide_are_heard_once(
+def test_windows_that_coincide_pass_the_extractor_once(
     tiny_store, tiny_config, tmp_path, monkeypatch, crop_samples, distinct
 ):
     config = tiny_config.replace(extractor="own", crop_samples=crop_samples, n_windows=5)
@@ -579,7 +590,7 @@ def test_windows_that_coincide_are_heard_once(
         return extract(model, audio, fabric)
 
     monkeypatch.setattr(prediction, "extract", counted)
-    model = train.build_model(config, tiny_store.vocabulary, own_extractor=Loudness()).eval()
+    model = build_model(config, tiny_store.vocabulary, own_extractor=Loudness()).eval()
     fabric = launch(config)
     with torch.no_grad():
         probs, h = prediction.score_clips(model, tiny_store, rows, config, fabric, "test")
@@ -640,17 +651,17 @@ def test_the_readmes_own_extractor_joins_by_passing_the_object(
 
 
 def test_an_own_extractor_must_be_named_given_and_whole(tiny_store, tiny_config):
-    build = partial(train.build_model, vocabulary=tiny_store.vocabulary)
+    build = partial(build_model, vocabulary=tiny_store.vocabulary)
     own = tiny_config.replace(extractor="own")
     for config, module in ((own, None), (tiny_config, nn.Identity())):
-        with pytest.raises(ValueError, match="extractor of your own needs both"):
+        with pytest.raises(ValueError, match="your own extractor needs the setting"):
             build(config, own_extractor=module)
     for module in (nn.Linear(1, 1), nn.Linear):
-        with pytest.raises(ValueError, match=r"Linear.* must be a module that carries n_features"):
+        with pytest.raises(ValueError, match=r"Linear.* must be a module with whole numbers"):
             build(own, own_extractor=module)
     other = nn.Linear(own.crop_samples, 3)
     other.n_features, other.min_samples = 4, 1
-    with pytest.raises(ValueError, match=r"Linear made .*\[2, 3\].* of two crops.*here \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"returned .*\[2, 3\].* for two crops.*here \(2, 4\)"):
         build(own, own_extractor=other)
 
 
@@ -658,35 +669,12 @@ def test_forms_of_the_code_fit_every_extractor(tiny_store):
     for name in EXTRACTORS:
         config = RunConfig(extractor=name, form="as_coded", width=2)
         assert config.crop_samples == (80_000 if name == "harmonic_cnn" else 59_049)
-        train.build_model(config, tiny_store.vocabulary)
-
-
-def test_as_coded_training_goes_on_to_the_same_bytes(tiny_store, tiny_config, tmp_path):
-    phases = (Phase("adam", 1e-3, 1), Phase("sgd", 1e-2, 2), Phase("sgd", 1e-3, 1))
-    config = tiny_config.replace(
-        optimizer_form="as_coded", pair_loss="margin_as_coded", stage1=phases, stage2=phases
-    )
-    whole = Run.start(tmp_path / "whole", config, tiny_store)
-    train.train(whole, tiny_store)
-
-    class Interrupted(Exception):
-        pass
-
-    def stop(history):
-        raise Interrupted  # after every epoch
-
-    broken = Run.start(tmp_path / "broken", config, tiny_store)
-    for _ in range(8):
-        with pytest.raises(Interrupted):
-            train.train(broken, tiny_store, on_epoch=stop)
-    train.train(broken, tiny_store)
-    assert same(state_of(whole, "stage2"), state_of(broken, "stage2"))
-    assert methods.adam_epochs_before(methods.STAGE2, config) == 1
+        build_model(config, tiny_store.vocabulary)
 
 
 def test_misfits_are_refused(tiny_store, tiny_config, tmp_path):
     run = Run.start(tmp_path, tiny_config, tiny_store)
-    with pytest.raises(ValueError, match="has no stage 'stage3'"):
+    with pytest.raises(ValueError, match="unknown stage of method je 'stage3'"):
         train.train(run, tiny_store, until="stage3")
     begun = Run.start(tmp_path / "begun", tiny_config.replace(width=2), tiny_store)
     begun = Run.start(tmp_path / "begun", tiny_config, tiny_store)  # nothing is lost by that
@@ -711,20 +699,3 @@ def test_misfits_are_refused(tiny_store, tiny_config, tmp_path):
     short = tiny_config.replace(crop_samples=59_048)
     with pytest.raises(ValueError, match="needs at least 59,049 samples, and crop_samples is"):
         train.train(Run.start(tmp_path / "short", short, tiny_store), tiny_store)
-
-
-def test_damaged_runs_give_one_sentence(tiny_store, tiny_config, tmp_path):
-    run = Run.start(tmp_path, tiny_config, tiny_store)
-    with pytest.raises(FileNotFoundError, match="is no run folder"):
-        Run.open(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no finished run"):
-        runs.finished(tmp_path)
-    (run.folder / "stage1.safetensors").write_bytes(b"torn")
-    with pytest.raises(ValueError, match="damaged"):
-        train.train(run, tiny_store)
-    run.write_tensors("stage1.safetensors", {"foreign": torch.zeros(2)})
-    with pytest.raises(ValueError, match="does not fit the model"):
-        train.train(run, tiny_store)
-    (run.folder / "config.json").write_text(json.dumps({"widht": 4}))
-    with pytest.raises(ValueError, match="unknown RunConfig setting"):
-        Run.open(run.folder)

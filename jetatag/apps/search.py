@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from jetatag.checks import check_known, check_type
 from jetatag.data.audio import read_header
 from jetatag.data.index import files_under, warn_about_other_files
 from jetatag.files import (
@@ -29,6 +28,8 @@ from jetatag.files import (
     NOT_UTF8,
     as_text,
     atomic,
+    check_known,
+    check_type,
     checksum,
     is_audio,
     lock_folder,

@@ -23,7 +23,7 @@ from jetatag.apps.windows import Stretch, ahead, windows
 from jetatag.config import RunConfig
 from jetatag.data import DATASETS, Vocabulary
 from jetatag.data.store import keep_freed_memory, to_float
-from jetatag.extractors.quick import quicken
+from jetatag.extractors.fast_inference import optimise_for_inference
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS
 from jetatag.training.device import pick_device
@@ -200,7 +200,7 @@ def load(
 
     It computes in float32 on `device` ("auto": the GPU where there is one). `extractor` is the
     module of a run whose extractor is "own". With `quick` the extractor is rearranged on a CPU
-    (`extractors.quick`) and its parameters are no longer those that were trained. Raises
+    (`extractors.fast_inference`) and its parameters are no longer those that were trained. Raises
     `FileNotFoundError` where there is no run, `ValueError` for one that is unfinished or damaged,
     `ImportError` for a Hub address without its library.
     """
@@ -219,7 +219,7 @@ def load(
     if where.type == "cpu":
         keep_freed_memory()
         if quick:
-            quicken(model.extractor)
+            optimise_for_inference(model.extractor)
     return Tagger(
         run.folder,
         run.config,

@@ -6,9 +6,9 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from jetatag.checks import check_arguments, check_known
 from jetatag.data import dcase2017, folder, mtat, speech_commands
 from jetatag.data.index import SPLITS, DataWarning, Index, Vocabulary
+from jetatag.files import check_arguments, check_known
 
 __all__ = ["DATASETS", "SPLITS", "DataSet", "DataWarning", "Index", "Vocabulary", "load"]
 

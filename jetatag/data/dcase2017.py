@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jetatag.checks import check_known
 from jetatag.data.index import Index, Vocabulary, warn, warn_about
 from jetatag.data.splits import grouped_split
 from jetatag.data.tables import check_filled, drop_unusable, normalise_paths, read_text_table
+from jetatag.files import check_known
 
 CLASSES = (
     *("Train horn", "Air horn, truck horn", "Car alarm", "Reversing beeps", "Ambulance (siren)"),

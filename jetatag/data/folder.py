@@ -11,7 +11,6 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from jetatag.checks import check_known
 from jetatag.data.index import (
     COLUMNS,
     Index,
@@ -23,7 +22,7 @@ from jetatag.data.index import (
 )
 from jetatag.data.splits import grouped_split
 from jetatag.data.tables import drop_unusable, normalise_paths, read_user_table, shorten
-from jetatag.files import NOT_TEXT, NOT_UTF8, is_audio
+from jetatag.files import NOT_TEXT, NOT_UTF8, check_known, is_audio
 
 Labels = tuple[tuple[str, ...], np.ndarray]  # tags, and (clip, tag) uint8
 TASKS = ("multilabel", "multiclass")

@@ -11,8 +11,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from jetatag.checks import check_known
-from jetatag.files import as_text, is_audio
+from jetatag.files import as_text, check_known, is_audio
 
 SPLITS = ("train", "valid", "test")
 COLUMNS = ["clip_id", "path", "split", "group", "title"]

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from jetatag.checks import check_known
 from jetatag.data.index import Index, Vocabulary, warn, warn_about
 from jetatag.data.splits import grouped_split
 from jetatag.data.tables import check_filled, drop_unusable, normalise_paths, read_text_table
+from jetatag.files import check_known
 
 FOLDERS = {"train": "0123456789ab", "valid": "c", "test": "def"}
 SHARES = {"train": 12 / 16, "valid": 1 / 16, "test": 3 / 16}

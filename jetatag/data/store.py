@@ -25,11 +25,18 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from jetatag.checks import check_arguments
 from jetatag.data import SPLITS, Index, Vocabulary
 from jetatag.data.audio import PASSING, load
 from jetatag.data.index import audio_files
-from jetatag.files import atomic, checksum, inside, lock_folder, read_json, write_json
+from jetatag.files import (
+    atomic,
+    check_arguments,
+    checksum,
+    inside,
+    lock_folder,
+    read_json,
+    write_json,
+)
 
 FULL_SCALE = 32_767
 SAVE_S = 5.0  # seconds between saves of the progress: the work that a killed process may lose

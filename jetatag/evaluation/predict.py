@@ -14,7 +14,6 @@ from jetatag.joint.heads import JointModel
 from jetatag.joint.losses import PAIR_LOSSES
 from jetatag.metrics.queries import EXCLUDED_WEIGHT, answers, choose_queries
 from jetatag.training.device import extract, gather, launch, own_share, place
-from jetatag.training.features import check_store_fits
 from jetatag.training.runs import Run
 
 
@@ -33,7 +32,7 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
     training labels. Raises `ValueError` for a split without clips and a store with another sample
     rate or other tags.
     """
-    check_store_fits(run, store)
+    run.check_store(store)
     config, rows, valid = run.config, store.rows(split), store.rows("valid")
     if not len(rows):
         raise ValueError(f"the store has no {split} clips to score: check the split at preparing.")
@@ -130,7 +129,7 @@ def query_vectors(
     seen sets of one or two tags: there the mean over the training clips that answer is better.
     """
     kinds = encoded_queries(model, queries), answering_clips(model, store, queries, config)
-    return kinds if PAIR_LOSSES[config.pair_loss].asks_single_tags else kinds[::-1]
+    return kinds if PAIR_LOSSES[config.pair_loss].searchable_by_tags else kinds[::-1]
 
 
 def encoded_queries(model: JointModel, queries: np.ndarray) -> tuple[Tensor, Tensor]:

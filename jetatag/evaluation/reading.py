@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jetatag.checks import check_known
-from jetatag.files import atomic
+from jetatag.files import atomic, check_known
 
 KEYS = ("dataset", "extractor", "width", "method", "pair_loss", "labels", "minus", "space")
 KEYS += ("ranked_by", "tag", "covariate", "kind", "seed", "protocol", "metric")

@@ -30,7 +30,7 @@ from jetatag.evaluation.reading import (  # noqa: F401 – the tables made here 
 )
 from jetatag.files import read_arrays
 from jetatag.metrics import BOUNDS
-from jetatag.training.runs import PLACE_SETTINGS, Run
+from jetatag.training.run import PLACE_SETTINGS, Run
 
 
 class Cell(NamedTuple):

@@ -1,29 +1,18 @@
-"""Extractors: waveform in, features out, one file a family.
+"""Extractors: networks from waveform to features, one file a family.
 
-Every extractor is an `nn.Module` with one contract:
+An extractor is an `nn.Module` from a waveform (batch, sample) float32 in [-1, 1] to features
+(batch, n_features) float32. It has the attributes `n_features` (the paper's: 8 · width) and
+`min_samples`, and where needed `min_batch`, the fewest waveforms of a training step (1), and
+`paper_crop`, the default crop in samples (59,049). To use your own, enter its class in the table:
 
-- in: `waveform`, (batch, sample) float32 in [-1, 1], at least `min_samples` samples long;
-- out: features, (batch, n_features) float32, with `n_features` = 8 · width (the paper's 1024 at
-  width 128).
+    EXTRACTORS["loudness"] = Loudness
+    run = Run.start("runs", preset("smoke", extractor="loudness"), store)
+    train(run, store)
 
-Any module that keeps this contract and carries `n_features` and `min_samples` can take their
-place: the object itself joins a run.
-
-    class Loudness(nn.Module):
-        n_features, min_samples = 16, 16_000
-
-        def __init__(self):
-            super().__init__()
-            self.dense = nn.Linear(1, self.n_features)
-
-        def forward(self, waveform):
-            return self.dense(waveform.square().mean(1, keepdim=True)).relu()
+or give an object, whose weights are the start, and one of the same layers at later calls:
 
     run = Run.start("runs", preset("smoke", extractor="own"), store)
-    predict(run, train(run, store, extractor=Loudness()), store)
-
-Its weights are the starting point and learn in place; a later `train` of the same run, which goes
-on or loads what is finished, is given a module of the same shape again.
+    train(run, store, extractor=Loudness())
 """
 
 import inspect
@@ -31,15 +20,10 @@ from typing import Any
 
 from torch import nn
 
-from jetatag.checks import check_known
 from jetatag.extractors.harmonic import HarmonicCNN
-from jetatag.extractors.sample_cnn import (
-    SampleCNN,
-    SampleCNNRes,
-    SampleCNNResSE,
-    SampleCNNSE,
-)
+from jetatag.extractors.sample_cnn import SampleCNN, SampleCNNRes, SampleCNNResSE, SampleCNNSE
 from jetatag.extractors.sinc import MusicSincNet
+from jetatag.files import check_known
 
 EXTRACTORS: dict[str, type[nn.Module]] = {
     "harmonic_cnn": HarmonicCNN,
@@ -49,17 +33,23 @@ EXTRACTORS: dict[str, type[nn.Module]] = {
     "sample_cnn_res": SampleCNNRes,
     "sample_cnn_res_se": SampleCNNResSE,
 }
+"""Name → class, the one place where an extractor's name is defined."""
+BUILT_IN = frozenset(EXTRACTORS.values())
 
 
 def build_extractor(name: str, **options: Any) -> nn.Module:
-    """Build the extractor called `name`, freshly initialised.
+    """Build the extractor called `name` with fresh weights.
 
-    `options` are the keyword arguments of its class: for all of them `width` (channels of the
-    first block) and `generator` (`torch.Generator` that draws the weights), for `harmonic_cnn` and
-    `music_sincnet` also `form` and `sample_rate` (Hz), and for the latter those of its filters.
+    `options` are keyword arguments of its class: for the built-in ones `width` (channels of the
+    first block) and `generator` (`torch.Generator` for the weights), for `harmonic_cnn` and
+    `music_sincnet` also `form` and `sample_rate` (Hz), for the latter those of its filters, too.
     Raises `ValueError` for an unknown name, option or value.
     """
     check_known([name], EXTRACTORS, "extractor")
-    valid_options = inspect.signature(EXTRACTORS[name]).parameters
-    check_known(options, valid_options, f"option of {name}")
+    check_known(options, inspect.signature(EXTRACTORS[name]).parameters, f"option of {name}")
     return EXTRACTORS[name](**options)
+
+
+def paper_crop(name: str) -> int:
+    """Samples of a crop in Lee & Cho 2021 (16 kHz); 59,049 for extractors that are not theirs."""
+    return getattr(EXTRACTORS.get(name), "paper_crop", 3**10)

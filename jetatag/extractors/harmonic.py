@@ -1,4 +1,4 @@
-"""Harmonic-CNN: a spectrogram folded along its harmonics, read by a small 2-D CNN.
+"""Harmonic-CNN: a harmonic spectrogram and a small 2-D CNN.
 
 Won, Chun, Nieto, Serra, "Data-driven harmonic filters for audio representation learning",
 ICASSP 2020, in the variant with 1024 features of Lee & Cho 2021.
@@ -10,14 +10,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from jetatag.checks import check_known
 from jetatag.extractors.layers import (
+    FORMS,
     BatchNorm2d,
-    check_sample_rate,
+    Count,
+    SampleRate,
     check_waveform,
-    check_width,
     conv_norm_2d,
+    initialise,
 )
+from jetatag.files import check_known, check_type
 
 N_FFT = 512  # samples
 HOP_LENGTH = 256  # samples
@@ -28,42 +30,30 @@ BANDWIDTH_SLOPE, BANDWIDTH_OFFSET_HZ = 0.1079, 24.7  # bandwidth = (slope · f +
 SMALLEST_ENERGY = 1e-5  # keeps the logarithm finite: -50 dB
 DYNAMIC_RANGE_DB = 80.0
 
-FORMS = ("as_published", "as_coded")
-
-
-def level_frequencies(sample_rate: int) -> torch.Tensor:
-    """Fundamental frequency of every level, (level,) float64 in Hz, two levels a semitone from C1.
-
-    The last level lies below the note whose highest harmonic reaches half of `sample_rate` (Hz):
-    128 levels at 16 kHz (Won et al., ICASSP 2020).
-    """
-    highest_note = round(69 + 12 * math.log2(sample_rate / (2 * N_HARMONICS) / 440))
-    n_levels = max(0, highest_note - LOWEST_NOTE) * LEVELS_PER_SEMITONE
-    notes = LOWEST_NOTE + torch.arange(n_levels, dtype=torch.float64) / LEVELS_PER_SEMITONE
-    return 440 * 2 ** ((notes - 69) / 12)
-
 
 def filter_centres(sample_rate: int, form: str = "as_published") -> torch.Tensor:
     """Centre frequency of every filter, (harmonic, level) float64 in Hz.
 
-    `as_published`, row h is harmonic h + 1 of all levels (Won et al., ICASSP 2020). `as_coded`
-    (Lee & Cho's TensorFlow code), the same numbers in the same order are read as
-    (level, harmonic), which scatters the harmonics over the channels.
-    Raises `ValueError` for another `form`.
+    Two levels a semitone from C1 to the note whose highest harmonic reaches half of `sample_rate`
+    (Hz): 128 at 16 kHz (Won et al., ICASSP 2020). `as_published`, row h is harmonic h + 1 of all
+    levels; `as_coded` (Lee & Cho's TensorFlow code), the same numbers are reshaped as (level,
+    harmonic), which scatters the harmonics over the channels. Raises `ValueError` for another form.
     """
     check_known([form], FORMS, "form of harmonic_cnn")
-    levels = level_frequencies(sample_rate)
+    highest_note = round(69 + 12 * math.log2(sample_rate / (2 * N_HARMONICS) / 440))
+    n_levels = max(0, highest_note - LOWEST_NOTE) * LEVELS_PER_SEMITONE
+    notes = LOWEST_NOTE + torch.arange(n_levels, dtype=torch.float64) / LEVELS_PER_SEMITONE
+    levels = 440 * 2 ** ((notes - 69) / 12)
     centres = torch.outer(torch.arange(1, N_HARMONICS + 1, dtype=torch.float64), levels)
     return centres if form == "as_published" else centres.reshape(-1, N_HARMONICS).T
 
 
 class HarmonicSTFT(nn.Module):
-    """Loudness in dB at the harmonics of every level.
+    """Level in dB at the harmonics: (batch, sample) → (batch, harmonic, level, frame) float32.
 
-    (batch, sample) → (batch, harmonic, level, frame), float32, one frame every 256 samples.
-    Triangular filters around the harmonics weigh the magnitude spectrogram; their common quality
-    factor Q is learned (Won et al., ICASSP 2020). A filter whose triangle falls between two bins
-    stays empty, as in the original.
+    Triangular filters around the harmonics weight the magnitude spectrogram, one frame every 256
+    samples; their common quality factor Q is learned (Won et al., ICASSP 2020). A filter that
+    lies between two bins stays empty, as in the original.
     """
 
     def __init__(self, sample_rate: int, form: str):
@@ -77,19 +67,19 @@ class HarmonicSTFT(nn.Module):
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
 
     def magnitude(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Magnitude spectrogram, (batch, bin, frame): zeros before the start, none at the end."""
+        """Magnitude spectrogram, (batch, bin, frame), with zeros before the start only."""
         padded = F.pad(waveform, (N_FFT - HOP_LENGTH, 0))
         return torch.stft(
             padded, N_FFT, HOP_LENGTH, window=self.window, center=False, return_complex=True
         ).abs()
 
     def filter_bank(self) -> torch.Tensor:
-        """The filters at the present Q, (harmonic, level, bin)."""
+        """The filters at the current Q, (harmonic, level, bin)."""
         return (1 - self.quality * self.distances).clamp(min=0)
 
-    @torch.compiler.disable  # complex numbers are not for its code generator
+    @torch.compiler.disable  # its code generator does not support complex numbers
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        # Autocast's bfloat16 would keep two to three digits of the magnitudes: stay in float32.
+        # In float32: bfloat16 would keep two to three digits of the magnitudes.
         with torch.autocast(waveform.device.type, enabled=False):
             filters = self.filter_bank()
             energy = self.magnitude(waveform).mT @ filters.flatten(0, 1).T
@@ -130,16 +120,15 @@ class HarmonicCNN(nn.Module):
     """Harmonic-CNN: waveform (batch, sample) in [-1, 1] → features (batch, 8 · `width`).
 
     `sample_rate` (Hz) places the filters; `form` is the order of the harmonic axis, see
-    `filter_centres`. Weights are Glorot uniform, drawn from `generator` (None: torch's global
-    one), biases zero. Raises `ValueError` for an unknown `form`, a `sample_rate` too low for seven
-    poolings, and, when called, for a waveform of the wrong shape or under `min_samples`.
+    `filter_centres`. Raises `ValueError` for an unknown `form`, a `sample_rate` with fewer than
+    128 levels and, when called, for a waveform that `check_waveform` refuses.
     Source: Won et al., ICASSP 2020; Lee & Cho 2021, whose features are the maxima of the last
     three blocks.
     """
 
-    name = "harmonic_cnn"
-    min_batch = 1
     min_samples = 288 * HOP_LENGTH  # the poolings divide the frames by 2^5 · 3^2
+    min_batch = 1
+    paper_crop = 80_000
 
     def __init__(
         self,
@@ -149,45 +138,35 @@ class HarmonicCNN(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        check_width(width)
-        check_sample_rate(sample_rate)
+        check_type(width, Count, "width")
+        check_type(sample_rate, SampleRate, "sample_rate")
         self.n_features = 8 * width
         self.front_end = HarmonicSTFT(sample_rate, form)
-        n_levels = self.front_end.distances.shape[1]
-        if n_levels < 128:
-            raise ValueError(
-                f"harmonic_cnn needs 128 levels, {sample_rate:,} Hz give {n_levels}: "
-                "resample the audio to 16,000 Hz or more."
-            )
+        if (n_levels := self.front_end.distances.shape[1]) < 128:
+            needs = f"harmonic_cnn needs 128 levels, {sample_rate:,} Hz give {n_levels}"
+            raise ValueError(f"{needs}: resample the audio to 16,000 Hz or more.")
         self.front_norm = BatchNorm2d(N_HARMONICS)
-        self.blocks = nn.ModuleList(
-            [
-                ConvBlock(N_HARMONICS, width, (2, 2)),
-                ResidualBlock(width, (2, 2)),
-                ResidualBlock(width, (2, 2)),
-                ConvBlock(width, 2 * width, (2, 2)),
-                ResidualBlock(2 * width, (2, 2)),
-                ResidualBlock(2 * width, (2, 3)),
-                ConvBlock(2 * width, 4 * width, (2, 3)),
-            ]
-        )
-        self._initialise(generator)
-
-    def _initialise(self, generator: torch.Generator | None) -> None:
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                nn.init.xavier_uniform_(layer.weight, generator=generator)
-                nn.init.zeros_(layer.bias)
+        blocks = [
+            ConvBlock(N_HARMONICS, width, (2, 2)),
+            ResidualBlock(width, (2, 2)),
+            ResidualBlock(width, (2, 2)),
+            ConvBlock(width, 2 * width, (2, 2)),
+            ResidualBlock(2 * width, (2, 2)),
+            ResidualBlock(2 * width, (2, 3)),
+            ConvBlock(2 * width, 4 * width, (2, 3)),
+        ]
+        self.blocks = nn.ModuleList(blocks)
+        initialise(self, generator)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         check_waveform(waveform, self)
         x = self.front_norm(self.front_end(waveform))
-        # Convolutions are faster with the channels innermost, except where a CPU trains: there
-        # their weight gradients take three times as long.
+        # Convolutions are faster with the channels innermost, except in training on a CPU, where
+        # their weight gradients then take three times as long.
         if x.is_cuda or not self.training:
             x = x.contiguous(memory_format=torch.channels_last)
-        stages = []
+        maxima = []
         for block in self.blocks:
             x = block(x)
-            stages.append(x.amax((2, 3)))
-        return torch.cat(stages[-3:], dim=1)
+            maxima.append(x.amax((2, 3)))
+        return torch.cat(maxima[-3:], dim=1)

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from jetatag import metrics
-from jetatag.checks import check_known
 from jetatag.figures import _style as style
+from jetatag.files import check_known
 
 SPLITS = ("train", "valid", "test")
 

@@ -7,7 +7,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from jetatag.checks import check_known
+from jetatag.files import check_known
 
 PAPER_PCA = 50
 """Dimensions kept before t-SNE in figure 2 of Lee & Cho 2021."""

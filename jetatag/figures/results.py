@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jetatag.checks import check_known
 from jetatag.figures import _style as style
+from jetatag.files import check_known
 
 STEP = {"no_je": ("without JE", "white"), "je": ("with JE", style.DARK)}
 HEADINGS = ("pair losses", "controls")

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-from jetatag.checks import check_known
 from jetatag.figures import _style as style
+from jetatag.files import check_known
 
 RANKINGS = {
     "encoded set": {"label": "space, tags encoded as a set", "marker": "o"},

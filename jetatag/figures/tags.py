@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from jetatag.checks import check_known
 from jetatag.figures import _style as style
 from jetatag.figures.data import draw_mel
+from jetatag.files import check_known
 
 UNNAMED = {"color": "0.45", "linestyle": "", "marker": "o", "markersize": 3}
 NAMED = {"color": style.DARK, "linestyle": "", "marker": "D", "markersize": 5}

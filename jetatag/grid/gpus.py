@@ -5,7 +5,6 @@ The command becomes this process, so the operating system lets go of its GPU whe
 it ends. On a cluster nothing is offered here: its own scheduler gives each job a GPU.
 """
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -31,6 +30,8 @@ def found() -> list[str]:
 
 def hold_one(gpus: Sequence[str]) -> str:
     """Take one of `gpus` for this process and the program it becomes; waits until one is free."""
+    import fcntl  # Unix only
+
     folder = Path(tempfile.gettempdir()) / f"jetatag-gpus-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     names = {gpu: folder / gpu.replace("/", "-") for gpu in gpus}

@@ -18,9 +18,8 @@ from typing import Any, NoReturn
 import psutil
 import yaml
 
-from jetatag.checks import check_known, check_type
 from jetatag.config import RunConfig, preset
-from jetatag.files import atomic, read_json
+from jetatag.files import atomic, check_known, check_type, read_json
 from jetatag.grid import gpus
 
 GRID_PARAMETERS = ["trained", "datasets", "only"]

@@ -1,7 +1,7 @@
-"""Tag encoder E, tag decoder D, projection head P, classifier C, and the model they make.
+"""Tag encoder E, tag decoder D, projection head P, classifier C, and the model of all parts.
 
-Layers and initial values as in the authors' code (Keras: Glorot uniform, zero biases); the unit
-norm at the end of E, P and inside C stands where the paper names layer normalisation.
+Layers and initial values as in the authors' code (Keras: Glorot uniform, zero biases). Where the
+paper names layer normalisation, E, P and C scale to unit norm, as the code does.
 """
 
 from inspect import signature
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jetatag.data import Vocabulary
-from jetatag.extractors import EXTRACTORS, build_extractor
+from jetatag.extractors import BUILT_IN, EXTRACTORS, build_extractor
 
 SLOPE = 0.3
 SHORTEST_VECTOR = 1e-12
@@ -19,10 +19,8 @@ CLASSIFIER_SIZE = 256
 
 
 class UnitNorm(nn.Module):
-    """Scale (…, n) to length one; a zero vector stays zero instead of becoming NaN.
-
-    Its divisor is then 1 and not a tiny number, which would blow its gradient up instead.
-    """
+    """Scale (…, n) to length one; a zero vector stays zero instead of becoming NaN, with a divisor
+    of one, because a tiny one would make its gradient explode."""
 
     def forward(self, x: Tensor) -> Tensor:
         norm = x.norm(dim=-1, keepdim=True)
@@ -63,7 +61,7 @@ def classifier(n_features: int, n_tags: int) -> nn.Sequential:
 
 
 class QueryScale(nn.Module):
-    """Learned scale and offset from a cosine to a logit, for `losses.subset_query`."""
+    """Learned scale and offset from a cosine to a logit, for pair losses that need logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,10 +73,9 @@ CLASSIFIERS = {"paper": classifier, "linear": dense}
 
 
 class JointModel(nn.Module):
-    """All parts of one run; a method decides which of them learn and when.
+    """All parts of a run; its method decides which of them learn and when.
 
-    Audio is (clip, sample) float32 in [-1, 1], labels (clip, tag) float 0/1. `classifier` makes
-    the scores; `linear_head` is for a first stage that classifies, too.
+    `classifier` makes the final scores; `linear_head` is for a first stage that classifies.
     """
 
     def __init__(
@@ -95,7 +92,7 @@ class JointModel(nn.Module):
         self.linear_head = dense(extractor.n_features, n_tags)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Logits (…, tag) → probabilities: each tag for itself, or one of all (multiclass)."""
+        """Logits (…, tag) → probabilities: sigmoid, or softmax for a multiclass task."""
         return logits.softmax(-1) if self.task == "multiclass" else logits.sigmoid()
 
     def reconstruct(self, z_tag: Tensor) -> Tensor:
@@ -111,51 +108,43 @@ def build_model(
 ) -> JointModel:
     """The model of a run on the CPU; its initial weights depend on `config.seed` alone.
 
-    With extractor "own" the module given is taken as it is. Raises `ValueError` where the
-    extractor refuses an option, needs longer crops, or does not keep the extractors' contract.
+    `own_extractor` is the module of a run with extractor "own". Raises `ValueError` if that does
+    not keep the extractors' contract, an option is refused or crops are too short.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         extractor = _extractor(config, own_extractor)
+        if type(extractor) not in BUILT_IN:
+            _check_contract(extractor, config.crop_samples)
         if config.crop_samples < extractor.min_samples:
-            raise ValueError(
-                f"{config.extractor} needs at least {extractor.min_samples:,} samples, and "
-                f"crop_samples is {config.crop_samples:,}: raise it."
-            )
+            needs = f"{config.extractor} needs at least {extractor.min_samples:,} samples"
+            raise ValueError(f"{needs}, and crop_samples is {config.crop_samples:,}: raise it.")
         return JointModel(extractor, vocabulary, config.embedding_dim, head)
 
 
 def _extractor(config: Any, own: nn.Module | None) -> nn.Module:
     if (config.extractor == "own") != (own is not None):
-        raise ValueError(
-            "an extractor of your own needs both: extractor 'own' in the settings and the module "
-            f"itself; extractor is {config.extractor!r}, and {'no' if own is None else 'a'} "
-            "module came."
-        )
+        given = f"it is {config.extractor!r}, and {'no' if own is None else 'a'} module was given"
+        raise ValueError(f"your own extractor needs the setting 'own' and the module: {given}.")
     if own is not None:
-        _check_contract(own, config.crop_samples)
         return own
-    # Only some know filters in Hz or differ in form: the others are coded as published.
-    options = {"form": config.form, "sample_rate": config.sample_rate}
-    takes = signature(EXTRACTORS[config.extractor]).parameters
-    options = {name: value for name, value in options.items() if name in takes}
-    return build_extractor(config.extractor, width=config.width, **options)
+    options = {name: getattr(config, name) for name in ("width", "form", "sample_rate")}
+    accepted = signature(EXTRACTORS[config.extractor]).parameters
+    options = {name: value for name, value in options.items() if name in accepted}
+    return build_extractor(config.extractor, **options)
 
 
 @torch.no_grad()
-def _check_contract(own: nn.Module, crop_samples: int) -> None:
-    """Refuse an extractor that cannot say or keep what `jetatag.extractors` asks of it."""
-    sizes = [getattr(own, name, None) for name in ("n_features", "min_samples")]
-    if not isinstance(own, nn.Module) or not all(isinstance(size, int) for size in sizes):
-        raise ValueError(
-            f"{own!r} must be a module that carries n_features and min_samples as whole numbers: "
-            "build it, and set them in its __init__."
-        )
-    crops, training = torch.zeros(2, max(crop_samples, own.min_samples)), own.training
-    h = own.cpu().eval()(crops)  # an earlier stage may have left it on a GPU
-    own.train(training)
-    if not isinstance(h, Tensor) or h.shape != (2, own.n_features):
-        raise ValueError(
-            f"{type(own).__name__} made {getattr(h, 'shape', type(h))} of two crops: return one "
-            f"tensor (batch, n_features), here (2, {own.n_features})."
-        )
+def _check_contract(extractor: nn.Module, crop_samples: int) -> None:
+    """Raise `ValueError` unless a custom extractor does what `jetatag.extractors` asks of it."""
+    sizes = [getattr(extractor, name, None) for name in ("n_features", "min_samples")]
+    if not isinstance(extractor, nn.Module) or not all(isinstance(size, int) for size in sizes):
+        needs = f"{extractor!r} must be a module with whole numbers n_features and min_samples"
+        raise ValueError(f"{needs}: set them in its class.")
+    n_features, min_samples = sizes
+    crops, training = torch.zeros(2, max(crop_samples, min_samples)), extractor.training
+    h = extractor.cpu().eval()(crops)  # an earlier stage may have left it on a GPU
+    extractor.train(training)
+    if not isinstance(h, Tensor) or h.shape != (2, n_features):
+        result = f"{type(extractor).__name__} returned {getattr(h, 'shape', type(h))} for two crops"
+        raise ValueError(f"{result}: return (batch, n_features), here (2, {n_features}).")

@@ -1,15 +1,15 @@
-"""Methods as data: which parts learn, in which stage, by which loss, watched by which scores.
+"""Methods as data: which parts learn in which stage, by which loss, with which scores to watch.
 
-The paper's two (Lee & Cho 2021, §3–4): `je`, joint embedding and then a classifier on the frozen
+The paper's two (Lee & Cho 2021, §3–4) are `je`, joint embedding and then a classifier on the frozen
 extractor, and `no_je`, extractor and classifier end to end. The others are controls, each of which
-takes one of the differences between these two away.
+removes one of the differences between these two.
 """
 
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,34 +19,36 @@ from jetatag import metrics
 from jetatag.joint import losses
 from jetatag.joint.heads import JointModel
 
-BEST = "valid_average_precision"
-"""The score by which a stage that keeps its best epoch chooses it."""
-EARLY = 5
-"""Epochs of a stage in which a shared space may still be finding its shape."""
-SMALL_GAP, ALL_ALIKE = 0.25, 0.98
-"""A shared space within this gap (deviations), or with a mean cosine of strangers above this, tells
-no clips apart."""
+BEST = "valid_average_precision"  # selects the epoch of a stage that keeps its best
+EARLY = 5  # epochs of a stage before the shared space is judged
+SMALL_GAP = 0.25  # standard deviations below which the shared space has collapsed …
+ALL_ALIKE = 0.98  # … as it has above this mean cosine between clips and other clips' tags
+EXPLANATIONS = {
+    "mirrored": "is mirrored: clips lie away from their own tags, so maps and searches in it have "
+    "the wrong sign",
+    "collapsed": "has collapsed: it hardly separates clips; train longer, or choose a pair loss "
+    "that prevents it, such as subset_query",
+}
 
 
 class SpaceWarning(UserWarning):
-    """A shared space that collapsed or is mirrored, with its numbers."""
+    """The shared space has collapsed or is mirrored."""
 
 
-# What a stage minimises and watches
+# Losses and validation scores of a stage
 
 
 def joint_loss(
     model: JointModel, h: Tensor, labels: Tensor, config: Any, generator: torch.Generator
 ) -> dict[str, Tensor]:
-    """Stage 1: L_AE + weight · L_pair, of h (clip, n_features) and labels (clip, tag)."""
-    z_audio, z_tag = model.projection(h), model.tag_encoder(labels)
+    """Stage 1: L_AE + weight · L_pair on features h (clip, n_features) and labels (clip, tag)."""
     pair_loss, scale = losses.PAIR_LOSSES[config.pair_loss], model.query_scale
-    if pair_loss.queries is None:
-        pair = pair_loss.function(z_audio, z_tag)
-    else:
-        queries = pair_loss.queries(labels, generator)
-        targets, z_query = pair_loss.targets(labels, queries), model.tag_encoder(queries)
-        pair = pair_loss.function(z_audio, z_query, targets, scale.log_scale, scale.offset)
+    z_audio, z_tag = model.projection(h), model.tag_encoder(labels)
+    pair = pair_loss.function(
+        losses.PairBatch(
+            z_audio, z_tag, labels, model.tag_encoder, scale.log_scale, scale.offset, generator
+        )
+    )
     reconstruction = losses.reconstruction(labels, model.reconstruct(z_tag))
     total = reconstruction + pair_loss.weight * pair
     return {"loss": total, "reconstruction": reconstruction, "pair": pair}
@@ -65,12 +67,12 @@ def classification_loss(
 
 
 def joint_scores(model: JointModel, h: Tensor, labels: Tensor) -> dict[str, float]:
-    """What to watch in stage 1: does a clip lie near its own tags and not near others', and does
-    the autoencoder still know them?"""
+    """Validation of stage 1: whether clips lie near their own tags and not near others', and
+    average precision of the autoencoder."""
     z_tag = model.tag_encoder(labels)
     truth = labels.cpu().numpy()
     space = metrics.gap(model.projection(h).cpu().numpy(), z_tag.cpu().numpy(), truth)
-    decoded = _mean_over_tags(truth, model.reconstruct(z_tag).cpu().numpy())
+    decoded = _macro_scores(truth, model.reconstruct(z_tag).cpu().numpy())
     return {
         "valid_gap": space["gap"],
         "valid_matched_cosine": space["matched"],
@@ -82,24 +84,24 @@ def joint_scores(model: JointModel, h: Tensor, labels: Tensor) -> dict[str, floa
 def classification_scores(
     model: JointModel, h: Tensor, labels: Tensor, head: str = "classifier"
 ) -> dict[str, float]:
-    """Macro scores of one window a clip, and for a multiclass task the accuracy."""
+    """Macro scores on one window a clip, and the accuracy of a multiclass task."""
     probs = model.probabilities(getattr(model, head)(h)).cpu().numpy()
     truth = labels.cpu().numpy()
-    scores = _mean_over_tags(truth, probs)
+    scores = _macro_scores(truth, probs)
     if model.task == "multiclass":
         scores["accuracy"] = metrics.accuracy(truth, probs)
     return {f"valid_{name}": value for name, value in scores.items()}
 
 
-def _mean_over_tags(labels: np.ndarray, probs: np.ndarray) -> dict[str, float]:
-    """Two of `metrics.macro_clip`'s areas in a hundredth of its time, which at every epoch of kept
-    features would cost more than the training; tags that the split lacks are left out."""
+def _macro_scores(labels: np.ndarray, probs: np.ndarray) -> dict[str, float]:
+    """ROC-AUC and average precision as by `metrics.macro_clip` in a hundredth of its time, without
+    which scoring would take longer than training on cached features; absent tags are left out."""
     areas = metrics.macro_clip(labels, probs, np.ones((1, len(labels))))
     return {name: float(areas[name][0]) for name in ("roc_auc", "average_precision")}
 
 
 def state_of_space(scores: dict[str, float]) -> str:
-    """What `joint_scores` say of the shared space: "mirrored", "collapsed", or nothing."""
+    """State of the shared space by `joint_scores`: "mirrored", "collapsed" or ""."""
     if "valid_gap" not in scores:
         return ""
     if scores["valid_gap"] < -SMALL_GAP:
@@ -109,22 +111,17 @@ def state_of_space(scores: dict[str, float]) -> str:
 
 
 def warn_of_space(scores: dict[str, float], where: str) -> None:
-    """Warn (`SpaceWarning`) of a shared space in which clips do not lie by their own tags."""
-    state = state_of_space(scores)
-    what = {
-        "mirrored": "is mirrored: clips lie away from their own tags, so that maps and searches in "
-        "it have the wrong sign",
-        "collapsed": "has collapsed: it hardly tells clips apart; train longer, or choose a pair "
-        "loss that forbids it, such as subset_query",
-    }
-    if state:
-        told = (
-            f"{where} the shared space {what[state]} (gap {scores['valid_gap']:.2f} deviations; "
-            f"mean cosine {scores['valid_matched_cosine']:.2f} to a clip's own tags and "
-            f"{scores['valid_unmatched_cosine']:.2f} to others')."
+    """Issue a `SpaceWarning` if the shared space is mirrored or has collapsed."""
+    if state := state_of_space(scores):
+        gap, matched, unmatched = (
+            scores[f"valid_{name}"] for name in ("gap", "matched_cosine", "unmatched_cosine")
         )
-        # No line of code is the cause, and a notebook should not store the path of one.
-        warnings.warn_explicit(told, SpaceWarning, "jetatag.training.train", 0)
+        message = (
+            f"{where} the shared space {EXPLANATIONS[state]} (gap {gap:.2f} standard deviations; "
+            f"mean cosine {matched:.2f} to a clip's own tags and {unmatched:.2f} to others')."
+        )
+        # Without a source line, because notebooks should not store a path.
+        warnings.warn_explicit(message, SpaceWarning, "jetatag.training.train", 0)
 
 
 # Methods
@@ -132,10 +129,11 @@ def warn_of_space(scores: dict[str, float], where: str) -> None:
 
 @dataclass(frozen=True)
 class Stage:
-    """What learns, by which loss, watched by which scores, on which of the config's schedules.
+    """What learns, by which loss, with which validation scores.
 
-    `keeps` says whether the weights of the last or of the best validation epoch remain; with
-    `shuffled` the training clips' tag sets are permuted among them.
+    `learns` are the parts of `JointModel` whose weights change, `schedule` the config's field with
+    the phases. With `keep_best` the weights of the best validation epoch remain instead of the
+    last; with `shuffled` the training clips' tag sets are permuted among them.
     """
 
     name: str
@@ -143,21 +141,32 @@ class Stage:
     scores: Callable[..., dict[str, float]]
     learns: tuple[str, ...]
     schedule: str
-    keeps: Literal["last", "best"] = "last"
+    keep_best: bool = False
     shuffled: bool = False
 
     @property
     def frozen(self) -> bool:
-        """Whether the extractor stays as it is, in inference mode."""
+        """Whether the extractor does not change and is in inference mode."""
         return "extractor" not in self.learns
 
 
 @dataclass(frozen=True)
 class Method:
-    """The stages in order, and which classifier head the model carries."""
+    """An entry of `METHODS`: its stages in order, a description, and the classifier head."""
 
     stages: tuple[Stage, ...]
+    description: str
     head: str = "paper"
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether it learns the shared space and so needs a pair loss."""
+        return any("projection" in stage.learns for stage in self.stages)
+
+    @property
+    def has_two_stages(self) -> bool:
+        """Whether a second stage trains the classifier on the frozen extractor."""
+        return len(self.stages) > 1
 
 
 JOINT = ("extractor", "projection", "tag_encoder", "tag_decoder", "query_scale")
@@ -170,41 +179,42 @@ STAGE1_BCE = Stage(
     "stage1",
 )
 STAGE2 = Stage("stage2", classification_loss, classification_scores, ("classifier",), "stage2")
-END_TO_END = Stage(
-    "end_to_end",
-    classification_loss,
-    classification_scores,
-    ("extractor", "classifier"),
-    "stage2",
-)
+END_TO_END = replace(STAGE2, name="end_to_end", learns=("extractor", "classifier"))
 METHODS = {
-    "je": Method((STAGE1, STAGE2)),
-    "no_je": Method((END_TO_END,)),
-    "no_je_linear": Method((END_TO_END,), head="linear"),
-    "no_je_early_stop": Method((replace(END_TO_END, keeps="best"),)),
-    "bce_two_stage": Method((STAGE1_BCE, STAGE2)),
-    "je_shuffled": Method((replace(STAGE1, shuffled=True), STAGE2)),
+    "je": Method((STAGE1, STAGE2), "stage 1 jointly, stage 2 on the frozen extractor"),
+    "no_je": Method((END_TO_END,), "end to end with the paper's classifier"),
+    "no_je_linear": Method((END_TO_END,), "end to end with one linear layer", head="linear"),
+    "no_je_early_stop": Method(
+        (replace(END_TO_END, keep_best=True),), "no_je, of which the best validation epoch is kept"
+    ),
+    "bce_two_stage": Method(
+        (STAGE1_BCE, STAGE2), "je with a linear layer and binary cross-entropy in stage 1"
+    ),
+    "je_shuffled": Method(
+        (replace(STAGE1, shuffled=True), STAGE2), "je with other clips' tags in stage 1"
+    ),
 }
+"""Methods by name, the one place where a method is defined."""
 
 
-# The schedule
+# Schedules
 
 
 def phases_by_epoch(stage: Stage, config: Any) -> list[tuple[Any, int]]:
-    """For every epoch of the stage its phase, and how many of the phase's epochs lie before it."""
+    """For every epoch of the stage its phase and the number of the phase's epochs before it."""
     return [(p, epoch) for p in getattr(config, stage.schedule) for epoch in range(p.epochs)]
 
 
 def adam_epochs_before(stage: Stage, config: Any) -> int:
-    """How many epochs Adam has seen in earlier stages; as coded it goes on counting."""
+    """Epochs with Adam in earlier stages; as coded, one Adam object serves them all."""
     stages = METHODS[config.method].stages
     earlier = [p for s in stages[: stages.index(stage)] for p, _ in phases_by_epoch(s, config)]
     return sum(phase.optimizer == "adam" for phase in earlier)
 
 
-def kept_epochs(stage: Stage, config: Any) -> list[int]:
-    """Which epoch's crops each epoch takes: its own, or with `stage2_crops` = K those of one of
-    the first K, whose frozen features are kept."""
+def crop_epochs(stage: Stage, config: Any) -> list[int]:
+    """Which epoch's crops each epoch uses: its own, or with `stage2_crops` = K those of one of the
+    first K, whose frozen features are cached."""
     n_epochs = len(phases_by_epoch(stage, config))
-    n_kept = (stage.frozen and config.stage2_crops) or n_epochs
-    return [epoch % n_kept for epoch in range(n_epochs)]
+    n_cached = (stage.frozen and config.stage2_crops) or n_epochs
+    return [epoch % n_cached for epoch in range(n_epochs)]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jetatag.checks import check_known
+from jetatag.files import check_known
 from jetatag.metrics._arithmetic import known_mean, rank_correlation, ratio
 from jetatag.metrics._checks import TASKS, check_labels, check_scores, check_tag_names
 from jetatag.metrics.resampling import all_weights, interval, run_shares

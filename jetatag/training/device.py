@@ -1,8 +1,8 @@
-"""Where a run computes: its device, its precision, and the processes that share its work.
+"""Where a run computes: device, precision, and the processes that share its work.
 
-Lightning Fabric carries all three. Alone or under `torchrun` the program is the same: each process
-gives its share of a batch to the extractor, and `gather` brings the features of all together, so
-that losses, also those that compare the clips of a batch, and scores are of the whole batch.
+Lightning Fabric handles all three, alone or under `torchrun`. Each process gives its share of a
+batch to the extractor, and `gather` collects the features of all, so that losses, also those that
+compare the clips of a batch, and scores are those of the whole batch.
 """
 
 import logging
@@ -23,9 +23,9 @@ from jetatag.data.store import keep_freed_memory
 from jetatag.extractors.layers import synchronise
 
 
-class AutocastAlone(MixedPrecision):
-    """Fabric's mixed precision but for rounding what comes in: a waveform has 16 bits, and bfloat16
-    keeps 8 of them. Autocast rounds where it pays."""
+class AutocastOnly(MixedPrecision):
+    """Fabric's mixed precision without rounding the inputs, because bfloat16 would keep 8 of a
+    waveform's 16 bits."""
 
     def convert_input(self, data: Any) -> Any:
         return data
@@ -33,13 +33,13 @@ class AutocastAlone(MixedPrecision):
 
 PRECISIONS = {
     "32-true": lambda device: Precision(),
-    "bf16-mixed": lambda device: AutocastAlone("bf16-mixed", device),
+    "bf16-mixed": lambda device: AutocastOnly("bf16-mixed", device),
 }
 
 
 def launch(config: RunConfig) -> Fabric:
-    """Join the processes of this run, which `torchrun` names in the environment; without it this
-    one is alone. Raises `ValueError` for a device that cannot be used or shared."""
+    """Join the run's processes, which `torchrun` describes in the environment; without it there is
+    one. Raises `ValueError` for a device that cannot be used or shared."""
     device = pick_device(config.device)
     world, here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if device.type == "cuda" and here > torch.cuda.device_count():
@@ -53,7 +53,7 @@ def launch(config: RunConfig) -> Fabric:
         accelerator=device.type,
         devices=here if world > 1 else alone,
         num_nodes=world // here,
-        # Every step runs the same operations; some pair losses leave parts out, always the same.
+        # Every step runs the same operations; parts that a pair loss leaves out stay the same.
         strategy=DDPStrategy(static_graph=True) if world > 1 else "auto",
         plugins=PRECISIONS[config.precision](device.type),
     )
@@ -62,7 +62,8 @@ def launch(config: RunConfig) -> Fabric:
 
 
 def pick_device(name: str) -> torch.device:
-    """ "auto" → the GPU where there is one; an unusable device is refused (`ValueError`)."""
+    """The device called `name`; "auto" is a GPU if there is one. Raises `ValueError` if it cannot
+    be used."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -71,11 +72,14 @@ def pick_device(name: str) -> torch.device:
         raise ValueError(f"device {name!r} cannot be used here: choose cpu or auto.") from None
 
 
-def place(model: nn.Module, config: RunConfig, fabric: Fabric) -> None:
-    """Move the model to its device and make its extractor ready to be fast there.
+def describe_device(device: torch.device) -> str:
+    """The device and, of a GPU, its model."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else "cpu"
 
-    Precision "bf16-mixed" compiles it, and on a GPU puts the channels of its kernels innermost.
-    """
+
+def place(model: nn.Module, config: RunConfig, fabric: Fabric) -> None:
+    """Move the model to its device and prepare its extractor; precision "bf16-mixed" compiles it,
+    on a GPU with channels last. Raises `ValueError` without the compiler that needs."""
     model.to(fabric.device)
     if fabric.device.type == "cpu":
         keep_freed_memory()
@@ -93,32 +97,29 @@ def place(model: nn.Module, config: RunConfig, fabric: Fabric) -> None:
 
 
 def extract(model: nn.Module, audio: Tensor, fabric: Fabric) -> Tensor:
-    """h (clip, n_features) float32 of audio (clip, sample), at the run's precision.
-
-    Only the extractor runs in bfloat16: nearly all the work is there, and losses and norms keep
-    their digits.
-    """
+    """h (clip, n_features) float32 of audio (clip, sample). Only the extractor runs at the config's
+    precision: it does nearly all the work, and losses and norms need the digits."""
     with fabric.autocast():
         return model.extractor(audio.to(fabric.device)).float()
 
 
 def seed_everything(seed: int, device: torch.device) -> None:
-    """Where torch's chance on the CPU and on `device` starts from; `torch.manual_seed` asks every
-    kind of accelerator, which takes longer than a step on kept features."""
+    """Seed torch on the CPU and on `device`; `torch.manual_seed` seeds every kind of accelerator,
+    which takes longer than a training step on cached features."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
 
 
-def agree_on_buffers(model: nn.Module, fabric: Fabric) -> None:
-    """Take over the first process's moving statistics: each has gathered those of its own crops,
-    and what is scored and saved shall be one model."""
+def broadcast_buffers(model: nn.Module, fabric: Fabric) -> None:
+    """Copy the moving statistics of the first process to all, so that they score and save one
+    model; each has updated them by its own crops."""
     for buffer in model.buffers() if fabric.world_size > 1 else ():
         torch.distributed.broadcast(buffer, 0)
 
 
 def shares(n_rows: int, fabric: Fabric) -> list[slice]:
-    """Which of `n_rows` rows each process takes, in order; sizes equal within one."""
+    """Which of `n_rows` rows each process takes, in order; sizes differ by at most one."""
     ends = np.linspace(0, n_rows, fabric.world_size + 1).astype(int).tolist()
     return [slice(a, b) for a, b in pairwise(ends)]
 
@@ -129,25 +130,14 @@ def own_share(n_rows: int, fabric: Fabric) -> slice:
 
 
 def gather(own: Tensor, n_rows: int, fabric: Fabric) -> Tensor:
-    """The rows of all processes (n_rows, …), of each one's `own_share`; gradients pass through."""
-    return own if fabric.world_size == 1 else _Gather.apply(own, n_rows, fabric)
+    """The rows (n_rows, …) of all processes' `own_share`.
 
-
-class _Gather(torch.autograd.Function):
-    """Every process computes the same loss of all rows. Back come its own rows' gradients, times
-    the number of processes, because DDP will take the mean over them where the sum is meant."""
-
-    @staticmethod
-    def forward(ctx, own: Tensor, n_rows: int, fabric: Fabric) -> Tensor:
-        parts = shares(n_rows, fabric)
-        ctx.share, ctx.world_size = parts[fabric.global_rank], fabric.world_size
-        sizes = [part.stop - part.start for part in parts]
-        padded = own.new_zeros(max(sizes), *own.shape[1:])  # gathering wants equal shapes
-        padded[: len(own)] = own
-        every = [torch.empty_like(padded) for _ in parts]
-        torch.distributed.all_gather(every, padded)
-        return torch.cat([rows[:size] for rows, size in zip(every, sizes, strict=True)])
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.world_size * gradient[ctx.share], None, None
+    Gradients pass through: every process computes the same loss of all rows, so the sum of their
+    gradients is right after DDP has divided it by the number of processes.
+    """
+    if fabric.world_size == 1:
+        return own
+    sizes = [share.stop - share.start for share in shares(n_rows, fabric)]
+    padded = torch.cat([own, own.new_zeros(max(sizes) - len(own), *own.shape[1:])])
+    every = fabric.all_gather(padded, sync_grads=own.requires_grad)
+    return torch.cat([rows[:size] for rows, size in zip(every, sizes, strict=True)])

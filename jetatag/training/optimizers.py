@@ -1,8 +1,8 @@
-"""The optimizers of training: torch's own, or with the update rules of the original's Keras.
+"""The optimizers: torch's own, or with the update rules of the original's Keras.
 
-Keras 2's rules differ from torch's in three places: Adam adds its epsilon to the uncorrected
-second moment, SGD's velocity has the learning rate inside, and one optimizer object goes on from
-phase to phase, Adam's even from stage 1 into stage 2.
+Keras 2 differs from torch in three ways: Adam adds its epsilon to the uncorrected second moment,
+SGD's velocity includes the learning rate, and an optimizer continues from phase to phase, Adam even
+from stage 1 into stage 2. Own code because torch's classes cannot be configured to do so.
 """
 
 import math
@@ -15,15 +15,16 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from jetatag.config import Phase, RunConfig
 
 MOMENTUM = 0.9
-RISE = 0.3  # of a one-cycle phase: the share of its steps in which the rate goes up
-FIRST_RATE, LAST_RATE = 1 / 25, 1e-4  # of its largest
+RISE = 0.3  # share of the steps of a one-cycle phase in which the learning rate rises
+FIRST_RATE, LAST_RATE = 1 / 25, 1e-4  # relative to its largest
+ADAM = {"adam": Adam, "adamw": AdamW}
 
 
 class KerasAdam(Adam):
-    """Adam as Keras 2 computes it: p ← p − η √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + 1e-7).
+    """Adam as in Keras 2: p ← p − η √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + 1e-7) (Kingma & Ba,
+    ICLR 2015, end of section 2, with "epsilon hat").
 
-    (Kingma & Ba, ICLR 2015, end of section 2, with "epsilon hat".) `steps_done` is the t that
-    earlier stages left behind; the moments of new parameters start from zero all the same.
+    `steps_done` is the t of earlier stages; the moments of new parameters start at zero.
     """
 
     EPSILON = 1e-7
@@ -46,10 +47,8 @@ class KerasAdam(Adam):
 
 
 class KerasSGD(Optimizer):
-    """Nesterov SGD as Keras 2 computes it: u ← μ u − η g, p ← p + μ u − η g, with μ = 0.9.
-
-    torch keeps the learning rate η out of the velocity u, which is the same until η changes.
-    """
+    """Nesterov SGD as in Keras 2: u ← μ u − η g, p ← p + μ u − η g, with μ = 0.9. torch keeps the
+    learning rate η out of the velocity u, which differs once η changes."""
 
     def __init__(self, parameters: Iterable[Tensor], lr: float):
         super().__init__(parameters, {"lr": lr})
@@ -64,21 +63,18 @@ class KerasSGD(Optimizer):
             p.add_(velocity, alpha=MOMENTUM).sub_(p.grad, alpha=group["lr"])
 
 
-ADAM = {"adam": Adam, "adamw": AdamW}
-
-
 def learning_rate(phase: Phase, progress: float) -> float:
-    """The rate of `phase` where a share `progress` (0 … 1) of its steps is done.
+    """The learning rate after a share `progress` (0 … 1) of the phase's steps.
 
     One cycle is a cosine up and a longer one down, as in torch's `OneCycleLR` (Smith & Topin,
-    arXiv 1708.07120); as a function of the place alone it needs no state to be resumed.
+    arXiv 1708.07120), but without a state that a checkpoint would have to keep.
     """
     if phase.shape == "constant":
         return phase.learning_rate
     rising = progress < RISE
-    way = progress / RISE if rising else (progress - RISE) / (1 - RISE)
+    part = progress / RISE if rising else (progress - RISE) / (1 - RISE)
     start, end = (FIRST_RATE, 1.0) if rising else (1.0, LAST_RATE)
-    return phase.learning_rate * (end + (start - end) * (1 + math.cos(math.pi * way)) / 2)
+    return phase.learning_rate * (end + (start - end) * (1 + math.cos(math.pi * part)) / 2)
 
 
 def build_optimizer(
@@ -90,8 +86,8 @@ def build_optimizer(
 ) -> Optimizer:
     """The optimizer of `phase` (Lee & Cho 2021, §4).
 
-    As published every phase starts a fresh one. As coded the `previous` phase's goes on where it
-    is of the same kind, and Adam counts on from the `steps_done` by Adam in earlier stages.
+    As published every phase starts a new one. As coded the `previous` phase's continues if it is
+    of the same kind, and Adam counts on from the `steps_done` by Adam in earlier stages.
     """
     if config.optimizer_form == "as_published":
         if phase.optimizer in ADAM:
@@ -101,4 +97,6 @@ def build_optimizer(
     if isinstance(previous, kind):
         previous.param_groups[0]["lr"] = phase.learning_rate
         return previous
-    return kind(parameters, phase.learning_rate, *([steps_done] if kind is KerasAdam else []))
+    if kind is KerasAdam:
+        return KerasAdam(parameters, phase.learning_rate, steps_done)
+    return KerasSGD(parameters, phase.learning_rate)

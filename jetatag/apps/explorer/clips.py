@@ -11,9 +11,9 @@ import soundfile
 from matplotlib.figure import Figure
 
 from jetatag import figures
-from jetatag.checks import check_known
 from jetatag.data.crops import window_starts
 from jetatag.data.store import AudioStore
+from jetatag.files import check_known
 from jetatag.metrics import queries
 from jetatag.training.runs import Run
 

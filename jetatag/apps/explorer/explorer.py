@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from jetatag import figures
 from jetatag.apps.explorer.browser import Echo
 from jetatag.apps.explorer.clips import Clips, mean_of_carriers
-from jetatag.checks import check_known, check_type
-from jetatag.files import check_writable, write_json
+from jetatag.files import check_known, check_type, check_writable, write_json
 
 START = {
     "layout": "umap",

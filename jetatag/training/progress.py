@@ -1,0 +1,201 @@
+"""Progress of a stage: its checkpoint, the progress bar, and TensorBoard event files."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from jetatag.config import Phase, RunConfig
+from jetatag.joint.methods import (
+    BEST,
+    EARLY,
+    Stage,
+    phases_by_epoch,
+    state_of_space,
+    warn_of_space,
+)
+from jetatag.training.data import StageData
+from jetatag.training.optimizers import learning_rate
+from jetatag.training.run import Run
+
+
+@dataclass
+class Progress:
+    """How far a stage has come. The state of random generators is not needed: seeds follow from
+    the run's seed, the epoch and the step."""
+
+    epoch: int = 0
+    """Finished epochs."""
+    step: int = 0
+    """Finished steps of the current epoch."""
+    learning_rate: float = 0.0
+    """That of the last step."""
+    seconds: float = 0.0
+    """Training time before this process."""
+    loss_sums: dict[str, Tensor] = field(default_factory=dict)
+    """Losses summed over the current epoch's clips."""
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """Weights after the best epoch so far, if the stage keeps them."""
+    best_epoch: int = 0
+    best_score: float = -math.inf
+    optimizer: Optimizer | None = None
+
+    def __post_init__(self) -> None:
+        self.started = self.saved = time.monotonic()
+
+    @property
+    def total_seconds(self) -> float:
+        """Training time, that before interruptions included."""
+        return self.seconds + time.monotonic() - self.started
+
+    def set_learning_rate(self, phase: Phase, epochs_done: float) -> None:
+        """Set the next step's learning rate, `epochs_done` into the phase."""
+        self.learning_rate = learning_rate(phase, epochs_done / phase.epochs)
+        self.optimizer.param_groups[0]["lr"] = self.learning_rate
+
+    def checkpoint_is_due(self, config: RunConfig) -> bool:
+        """Whether the last checkpoint is older than the config allows."""
+        return time.monotonic() - self.saved >= 60 * config.checkpoint_minutes
+
+    def add(self, losses: dict[str, Tensor], n_clips: int) -> None:
+        """Count a step."""
+        self.step += 1
+        for name, value in losses.items():
+            self.loss_sums[name] = self.loss_sums.get(name, 0) + value * n_clips
+
+    def end_epoch(self, n_clips: int) -> dict[str, float]:
+        """Count an epoch; returns its losses, averaged over the clips."""
+        means = {name: float(total) / n_clips for name, total in self.loss_sums.items()}
+        self.epoch, self.step, self.loss_sums = self.epoch + 1, 0, {}
+        return means
+
+    def keep_best(self, scores: dict[str, float], stage: Stage, model: nn.Module) -> None:
+        """Copy the weights if the epoch that just ended is the best so far."""
+        if scores[BEST] > self.best_score:
+            self.best_epoch, self.best_score = self.epoch, scores[BEST]
+            self.best = {name: value.clone() for name, value in learned(model, stage).items()}
+
+    def save(self, run: Run, stage: Stage, model: nn.Module) -> None:
+        """Write the checkpoint, unless weights are not finite: then the last one is kept, and the
+        next loss stops the run."""
+        if not are_finite(learned(model, stage)):
+            return
+        state = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "optimizer"}
+        run.write_checkpoint(
+            {
+                "stage": stage.name,
+                "progress": state | {"seconds": self.total_seconds},
+                "model": learned(model, stage),
+                "optimizer": self.optimizer.state_dict(),
+            }
+        )
+        self.saved = time.monotonic()
+
+    @classmethod
+    def resume(
+        cls, run: Run, stage: Stage, model: nn.Module, build: Callable[[Phase], Optimizer]
+    ) -> "Progress":
+        """Load the stage's checkpoint into `model`, or start at zero if there is none.
+
+        `build` makes the optimizer of a phase. Raises `ValueError` for weights of another model.
+        """
+        state = run.read_checkpoint()
+        if state.get("stage") != stage.name:
+            return cls()
+        saved, current = state["model"], learned(model, stage)
+        if {n: v.shape for n, v in saved.items()} != {n: v.shape for n, v in current.items()}:
+            problem = f"the checkpoint in {run.folder} has other layers than the model"
+            raise ValueError(f"{problem}: give the extractor of before, or delete the checkpoint.")
+        model.load_state_dict(saved, strict=False)  # the other parts do not change in this stage
+        progress = cls(**state["progress"])
+        epoch = progress.epoch if progress.step else progress.epoch - 1
+        progress.optimizer = build(phases_by_epoch(stage, run.config)[epoch][0])
+        progress.optimizer.load_state_dict(state["optimizer"])
+        return progress
+
+
+def learned(model: nn.Module, stage: Stage) -> dict[str, Tensor]:
+    """Weights and statistics of the parts that the stage changes."""
+    return {k: v for k, v in model.state_dict().items() if k.split(".")[0] in stage.learns}
+
+
+def are_finite(weights: dict[str, Tensor]) -> bool:
+    """Whether all values are finite."""
+    return all(bool(value.isfinite().all()) for value in weights.values())
+
+
+class Log:
+    """The progress bar, and event files if the config asks for them; of several processes only the
+    first shows and writes."""
+
+    def __init__(self, run: Run, stage: Stage, at: Progress, data: StageData) -> None:
+        self.n_epochs = len(phases_by_epoch(stage, run.config))
+        self.name, self.scores, self.space = f"{run.config.name} {stage.name}", {}, ""
+        self.bar = tqdm(
+            desc=self.name,
+            total=self.n_epochs * data.n_clips,
+            initial=at.epoch * data.n_clips + at.step * data.n_clips // data.n_steps,
+            unit="clip",
+            disable=not run.writes,
+        )
+        self.events = None
+        if run.config.tensorboard and run.writes:
+            self.events = event_writer(run, stage.name, at.epoch)
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.bar.close()
+        if self.events:
+            self.events.close()
+
+    def step(self, epoch: int, losses: dict[str, Tensor], n_clips: int) -> None:
+        """Advance the bar; when it is redrawn, show losses beside the last validation scores."""
+        if self.bar.update(n_clips):
+            name = f"{self.name} epoch {epoch + 1}/{self.n_epochs}"
+            shown = {name: f"{float(value):.4f}" for name, value in losses.items()}
+            self.bar.set_description(name, refresh=False)
+            self.bar.set_postfix(shown | self.scores)
+
+    def epoch(self, number: int, row: dict[str, Any]) -> None:
+        """Show an epoch's scores, write its row as events, and warn if the shared space is bad."""
+        self.scores = {k: f"{v:.3f}" for k, v in row.items() if k.startswith("valid_")}
+        self.bar.set_postfix(self.scores, refresh=False)
+        for name, value in row.items() if self.events else ():
+            if isinstance(value, float):
+                self.events.add_scalar(name, value, number)
+        if number >= EARLY or number == self.n_epochs:
+            before, self.space = self.space, state_of_space(row)
+            if self.space != before and not self.bar.disable:
+                warn_of_space(row, f"{self.name}, epoch {number}:")
+
+
+def event_writer(run: Run, stage: str, n_epochs: int) -> Any:
+    """A TensorBoard `SummaryWriter` that replaces events after the first `n_epochs`."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        needs = "tensorboard true needs its package: pip install 'jetatag[tensorboard]'"
+        raise ValueError(f"{needs}, or set it to false.") from None
+    return SummaryWriter(run.folder / "tensorboard" / stage, purge_step=n_epochs + 1)
+
+
+def throttled(action: Callable[..., None], share: float = 0.05) -> Callable[..., None]:
+    """`action`, skipped whenever it has taken more than `share` of the time so far: drawing curves
+    takes a second, an epoch on cached features a tenth of one."""
+    started, spent = time.monotonic(), 0.0
+
+    def throttled_action(*arguments: object) -> None:
+        nonlocal spent
+        now = time.monotonic()
+        if spent <= share * (now - started):
+            action(*arguments)
+            spent += time.monotonic() - now
+
+    return throttled_action
