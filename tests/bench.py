@@ -38,10 +38,11 @@ from jetatag.evaluation import baselines
 from jetatag.extractors import EXTRACTORS
 from jetatag.files import write_arrays, write_json
 from jetatag.joint.heads import build_model
-from jetatag.joint.methods import METHODS, STAGE1, kept_epochs, phases_by_epoch
+from jetatag.joint.methods import METHODS, STAGE1, crop_epochs, phases_by_epoch
 from jetatag.training.device import extract, launch, place
 from jetatag.training.optimizers import build_optimizer
-from jetatag.training.runs import Run, peak_memory_mib
+from jetatag.training.provenance import peak_memory_mib
+from jetatag.training.run import Run
 from jetatag.training.train import StageLosses, train, train_step
 
 SECONDS, MIN_ROUNDS = 8.0, 7
@@ -85,7 +86,7 @@ def stage_1_step(config: RunConfig, mode: str) -> tuple[Callable[[], object], to
     labels = labels.to(fabric.device)
     parameters = [p for part in STAGE1.learns for p in getattr(model, part).parameters()]
     optimizer = build_optimizer(config, config.stage1[0], parameters)
-    losses = StageLosses.of(model, STAGE1, config, fabric)
+    losses = StageLosses.set_up(model, STAGE1, config, fabric)
     return lambda: train_step(losses, audio, labels, optimizer, fabric), fabric.device
 
 
@@ -107,7 +108,7 @@ def operations(config: RunConfig) -> dict[str, float]:
     steps, passes, windows = 0, 0, config.n_windows * (MTAT["valid"] + MTAT["test"])
     for stage in METHODS[config.method].stages:
         n_epochs = len(phases_by_epoch(stage, config))
-        crops = MTAT["train"] * len(set(kept_epochs(stage, config)))
+        crops = MTAT["train"] * len(set(crop_epochs(stage, config)))
         steps, passes = (steps, passes + crops) if stage.frozen else (steps + crops, passes)
         windows += MTAT["valid"] * (1 if stage.frozen else n_epochs)
     return {

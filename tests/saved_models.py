@@ -1,8 +1,8 @@
 """The original's networks in Keras 2 with random weights, saved as its code saves them.
 
-A script for test_import_original.py, run apart from torch: `python saved_models.py FOLDER NAME…`
-saves the networks NAME under FOLDER. `<encoder>-answers.npz` holds what the Keras models say of
-the waveforms (clip, sample) and labels (clip, tag) in FOLDER's `given.npz`.
+A script for test_import_original.py, in a process without torch: `python saved_models.py FOLDER
+NAME…` saves the networks NAME under FOLDER, and in `<encoder>-answers.npz` their outputs for the
+waveforms (clip, sample) and labels (clip, tag) in FOLDER's `given.npz`.
 """
 
 import sys
@@ -152,7 +152,7 @@ class Head(keras.Model):
 
 
 def draw_weights(model: keras.Model) -> keras.Model:
-    """Random weights that keep the signal's size, moving statistics included."""
+    """Random weights and moving statistics that preserve the scale of the signal."""
     rng = np.random.default_rng(len(model.weights))
     for weight in model.weights:
         leaf, shape = weight.name.split("/")[-1].split(":")[0], tuple(weight.shape)
@@ -166,7 +166,7 @@ def draw_weights(model: keras.Model) -> keras.Model:
 
 
 def built(model: keras.Model, *shape: int) -> keras.Model:
-    """`model` with random weights, once it has seen a row of `shape`."""
+    """`model`, built by an input row of `shape`, with random weights."""
     model(np.full((1, *shape), 0.1, np.float32))
     return draw_weights(model)
 
@@ -188,7 +188,7 @@ def make_heads(n_tags: int) -> dict[str, keras.Model]:
 
 
 def answer(h: np.ndarray, labels: np.ndarray, heads: dict) -> dict[str, np.ndarray]:
-    """What the heads say of features and labels, under our names for it."""
+    """The heads' outputs for features and labels, by our names."""
     z_tag = heads["tag_encoder"](labels)
     answers = {"h": h, "probs": heads["classifier"](h), "z_audio": heads["projector"](h)}
     answers |= {"z_tag": z_tag, "decoded": heads["tag_decoder"](z_tag)}
@@ -196,7 +196,7 @@ def answer(h: np.ndarray, labels: np.ndarray, heads: dict) -> dict[str, np.ndarr
 
 
 def main(folder: str, *names: str) -> None:
-    tf.get_logger().setLevel("ERROR")  # it tells of the normalisations that are never called
+    tf.get_logger().setLevel("ERROR")  # no warnings of layers that are never called
     given = np.load(Path(folder) / "given.npz")
     models = heads = make_heads(given["labels"].shape[1])
     for name in set(names) & set(ENCODERS):

@@ -1,4 +1,4 @@
-"""Keras weights in: the modules against values recorded from the authors' TensorFlow code."""
+"""Modules with Keras weights against values recorded from the authors' TensorFlow code."""
 
 import copy
 import importlib.util
@@ -24,7 +24,7 @@ REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
 TOLERANCE = 1e-4  # of the largest value, float32
 
 needs_reference = pytest.mark.skipif(
-    not REFERENCE.is_dir(), reason="the recorded TensorFlow values are not on this machine"
+    not REFERENCE.is_dir(), reason="the recorded TensorFlow values are missing"
 )
 
 
@@ -37,7 +37,7 @@ def assert_close(ours: torch.Tensor, recorded: np.ndarray, tolerance: float = TO
 def random_weights(
     variant: str, names: list[str], shapes: list[list[int]], stored: Mapping = MappingProxyType({})
 ) -> list[np.ndarray]:
-    """The weights that were in the original when its values were recorded; some are `stored`."""
+    """The original's weights when its values were recorded; some are `stored`."""
     spec = importlib.util.spec_from_file_location("weights", REFERENCE / "reference_weights.py")
     recipe = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(recipe)
@@ -191,9 +191,9 @@ def test_sample_blocks_and_features(sample):
 @torch.no_grad()
 def test_sample_training_pass(sample):
     if "out_train" not in sample.recorded:
-        pytest.skip("no training pass was recorded: dropout makes it chance")
-    # The last normalisation divides the difference of two all but equal clips by itself, which
-    # blows rounding up: in float64 our features are 1.3e-3 from the recorded float32 ones too.
+        pytest.skip("no training pass was recorded, because dropout makes it random")
+    # The last normalisation divides by the deviation of two almost equal clips, which amplifies
+    # rounding: in float64, too, the features are 1.3e-3 from the recorded float32 ones.
     assert_training_pass(sample, tolerance=2e-3)
 
 
@@ -225,8 +225,8 @@ def test_sinc_front_end(sinc):
 @torch.no_grad()
 def test_sinc_blocks_and_features(sinc):
     assert_close(sinc.extractor(sinc.waveform), sinc.recorded["out"])
-    # These random weights amplify rounding a thousandfold up to the last block: in float32 its
-    # mean is up to 4e-4 off, and the recording's own rounding is enough there.
+    # These random weights amplify rounding a thousandfold up to the last block, whose mean is up
+    # to 4e-4 off in float32; in float64 only the recording's own rounding remains.
     for i, mean in enumerate(means_of(sinc.extractor.blocks[:-1], sinc), start=1):
         assert_close(mean, sinc.recorded[f"pool{i}_mean"])
     exact = sinc._replace(
@@ -276,14 +276,14 @@ def tiny_arrays() -> list[np.ndarray]:
     return [np.random.default_rng(i).normal(size=shape) for i, shape in enumerate(shapes)]
 
 
-def test_layers_are_paired_by_their_numbers_and_not_by_their_depth():
+def test_layers_are_paired_by_number_and_not_by_depth():
     module = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False))
     names = ["dense_10/kernel:0", "dense_9/kernel:0"]
     load_keras_weights(module, names, [np.full((1, 1), 10.0), np.full((1, 1), 9.0)])
     assert [layer.weight.item() for layer in module] == [9, 10]
 
 
-def test_kernels_turn_from_in_out_to_out_in():
+def test_kernels_are_transposed():
     module, arrays = tiny(), tiny_arrays()
     load_keras_weights(module, NAMES, arrays)
     convolution, dense = module
@@ -304,7 +304,7 @@ def test_kernels_turn_from_in_out_to_out_in():
         (lambda n, a: (n, a[:-1]), "3 names but 2 arrays"),
     ],
 )
-def test_any_mismatch_is_refused_and_changes_nothing(change, message):
+def test_a_mismatch_is_refused_and_changes_nothing(change, message):
     module = tiny()
     before = {name: values.clone() for name, values in module.state_dict().items()}
     with pytest.raises(ValueError, match=message):

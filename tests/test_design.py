@@ -1,4 +1,4 @@
-"""Rules of the house that a reader would otherwise have to check by eye."""
+"""Rules of the repository that can be checked by a program."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""Extractors: the shape of the contract, and what they refuse."""
+"""Extractors: shapes, refusals, and equality with direct or slower computation."""
 
 import copy
 
@@ -82,8 +82,7 @@ def test_gradient_reaches_every_parameter(name):
     extractor = small(name)
     extractor(noise(4, 80_000)).square().sum().backward()
     untouched = [n for n, p in extractor.named_parameters() if p.grad is None or not p.grad.any()]
-    # A bias in front of batch normalisation is taken out again with the mean: rounding is all
-    # that reaches it, so only its gradient's presence is certain.
+    # Batch normalisation removes a bias before it with the mean, so its gradient is only rounding.
     assert [name for name in untouched if not name.endswith("bias")] == []
     assert all(p.grad is not None and p.grad.isfinite().all() for p in extractor.parameters())
 
@@ -110,7 +109,7 @@ def test_bfloat16_autocast_trains_near_float32(name):
 @every_extractor
 def test_folding_the_normalisation_changes_neither_features_nor_gradients(name, monkeypatch):
     extractor, waveform = small(name).double(), noise(2, 80_000).double()
-    extractor(waveform)  # moves the statistics away from 0 and 1
+    extractor(waveform)  # changes the moving statistics
     extractor.eval()
 
     def features_and_gradients():
@@ -126,12 +125,12 @@ def test_folding_the_normalisation_changes_neither_features_nor_gradients(name, 
     torch.testing.assert_close(folded_gradients, gradients, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["harmonic_cnn", "music_sincnet"])  # all layers, in half a minute
+@pytest.mark.parametrize("name", ["harmonic_cnn", "music_sincnet"])  # together all layers
 def test_extractors_compile(name):
     extractor, waveform = small(name), noise(2, 80_000)
     plain = copy.deepcopy(extractor)
     torch.compiler.reset()
-    extractor.compile(backend="aot_eager")  # all of compiling but for the machine code
+    extractor.compile(backend="aot_eager")  # everything but generating machine code
     for module in (extractor, plain):
         torch.manual_seed(3)  # dropout
         module.train()(waveform).sum().backward()
@@ -177,7 +176,7 @@ def test_initial_weights_follow_the_original():
         assert not layer.bias.any()
 
 
-def test_as_coded_scatters_the_harmonic_axis_and_changes_nothing_else():
+def test_as_coded_only_reorders_the_harmonic_axis():
     published, coded = (HarmonicSTFT(16_000, form) for form in ("as_published", "as_coded"))
     waveform = noise(1, 8_192)
     by_harmonic = published(waveform)  # (batch, harmonic, level, frame)
@@ -194,7 +193,7 @@ def test_every_published_channel_is_one_harmonic():
     assert centres.max() < 8_000
 
 
-def test_front_end_is_floored_80_db_below_each_examples_peak():
+def test_level_has_a_floor_80_db_below_each_examples_peak():
     tone = torch.sin(2 * torch.pi * 440 * torch.arange(16_000) / 16_000)[None]
     level_db = HarmonicSTFT(16_000, "as_published")(torch.cat([1e4 * tone, 1e-4 * tone]))
     assert level_db[0].min().item() == pytest.approx(level_db[0].max().item() - 80, abs=1e-3)
@@ -202,7 +201,7 @@ def test_front_end_is_floored_80_db_below_each_examples_peak():
 
 
 def direct(conv: SincConv, x: torch.Tensor) -> torch.Tensor:
-    """The filters, then the strided convolution, one after the other."""
+    """The filters, then the strided convolution, without FFT."""
     padded = F.pad(x, (conv.n_zeros, conv.n_zeros))
     filtered = F.conv1d(padded, conv.filters().unsqueeze(1))
     return F.conv1d(filtered, conv.weight, conv.bias, stride=3)
@@ -268,7 +267,7 @@ def test_unknown_names_and_options_are_refused(name, options, message):
         build_extractor(name, **options)
 
 
-def test_norms_that_cannot_take_in_other_processes_are_refused():
+def test_batch_norm_that_cannot_be_synchronised_is_refused():
     own = torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3), torch.nn.BatchNorm1d(2))
     with pytest.raises(ValueError, match=r"not torch\.nn\.modules\.batchnorm\.BatchNorm1d"):
         synchronise(own, 2)
@@ -277,16 +276,16 @@ def test_norms_that_cannot_take_in_other_processes_are_refused():
 
 @every_extractor
 @pytest.mark.parametrize("n_extra", [0, 500])
-def test_rearranged_for_inference_an_extractor_is_the_same_function(name, n_extra, monkeypatch):
-    """With few channels for tiles, too, and at a length that ends within one."""
+def test_optimised_for_inference_an_extractor_is_the_same_function(name, n_extra, monkeypatch):
+    """Also with few channels, and at a length that ends within a tile."""
     monkeypatch.setattr(fast_inference, "MIN_CHANNELS", WIDTH)
     extractor, audio = small(name), 0.1 * noise(2, MIN_SAMPLES[name] + n_extra)
     with torch.no_grad():
-        extractor.train()(audio)  # moving statistics that are not the initial ones
+        extractor.train()(audio)  # changes the moving statistics
         plain = extractor.eval()(audio)
-        rearranged = fast_inference.optimise_for_inference(copy.deepcopy(extractor))(audio)
+        optimised = fast_inference.optimise_for_inference(copy.deepcopy(extractor))(audio)
     assert plain.std() > 0
-    torch.testing.assert_close(rearranged, plain, rtol=0, atol=2e-5 * plain.abs().max().item())
+    torch.testing.assert_close(optimised, plain, rtol=0, atol=2e-5 * plain.abs().max().item())
 
 
 @pytest.mark.parametrize("n_samples", [3, 4, 5, 767, 768, 769, 770, 2_000])

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -24,7 +25,7 @@ def test_parameter_counts_are_the_originals(n_tags, dim, projector, encoder, dec
     assert count(heads.classifier(1024, n_tags)) == classifier
 
 
-def test_unit_norm_survives_the_zero_vector():
+def test_unit_norm_of_the_zero_vector_is_zero():
     x = torch.zeros(2, 4, requires_grad=True)
     unit = heads.UnitNorm()(torch.cat([x[:1], x[1:] + 3]))
     unit.sum().backward()
@@ -32,7 +33,7 @@ def test_unit_norm_survives_the_zero_vector():
     assert x.grad.abs().max() <= 1
 
 
-def test_weights_depend_on_the_seed_alone(tiny_config):
+def test_initial_weights_depend_only_on_the_seed(tiny_config):
     vocabulary = Vocabulary(("a", "b"))
     torch.manual_seed(99)
     state = torch.get_rng_state()
@@ -45,14 +46,12 @@ def test_weights_depend_on_the_seed_alone(tiny_config):
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
-def test_task_decides_what_probabilities_are(tiny_config):
-    for task, total in (("multilabel", 1.0), ("multiclass", 1.0)):
-        model = heads.build_model(tiny_config, Vocabulary(("a", "b"), task))
-        probs = model.probabilities(torch.tensor([[0.3, -0.3]]))
-        assert probs.sum().item() == pytest.approx(total)
+def test_probabilities_follow_the_task(tiny_config):
     logits = torch.tensor([[3.0, 3.0]])
-    one_of_all = heads.build_model(tiny_config, Vocabulary(("a", "b"), "multiclass"))
-    assert one_of_all.probabilities(logits).max().item() == pytest.approx(0.5)
+    for task, expected in (("multilabel", 1 / (1 + np.exp(-3))), ("multiclass", 0.5)):
+        model = heads.build_model(tiny_config, Vocabulary(("a", "b"), task))
+        probs = model.probabilities(logits)
+        assert probs.tolist() == [[pytest.approx(expected)] * 2]
 
 
 def test_filters_in_hertz_follow_the_sample_rate(tiny_config):

@@ -1,4 +1,4 @@
-"""The authors' SavedModels as runs, on SavedModels that the test makes itself."""
+"""The authors' SavedModels as runs, on SavedModels made by the test."""
 
 import importlib.util
 import json
@@ -38,10 +38,10 @@ TOLERANCE = 1e-4  # of the largest value
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, tiny_store) -> Path:
-    """All SavedModels side by side, and what they answer to two clips of the store."""
+    """A folder with all SavedModels and their outputs for two clips of the store."""
     for package in ("tensorflow", "tf_keras"):
         if importlib.util.find_spec(package) is None:
-            pytest.skip(f"{package} is not installed: SavedModels can be neither made nor read")
+            pytest.skip(f"{package} is not installed, which SavedModels need")
     folder = tmp_path_factory.mktemp("saved_models")
     rows = tiny_store.rows("test")[:2]
     labels = tiny_store.labels[rows][:, tiny_store.vocabulary.columns(TAGS)]
@@ -56,13 +56,13 @@ def made(tmp_path_factory, tiny_store) -> Path:
 
 @pytest.fixture(scope="module")
 def all_read(made) -> dict[str, savedmodels.SavedModel]:
-    """All of them, read at once: starting TensorFlow takes longer than all the rest."""
+    """All of them, read at once, because starting TensorFlow takes longest."""
     return savedmodels.read(made, [name for names in MADE_TOGETHER for name in names])
 
 
 @pytest.fixture
 def release(made, all_read, tmp_path, monkeypatch):
-    """Lays out a folder like the authors' from some of the SavedModels."""
+    """Makes a folder like the authors' from some of the SavedModels."""
 
     def read(folder: Path, parts: list[str]) -> dict[str, savedmodels.SavedModel]:
         return {part: all_read[(folder / part).resolve().name] for part in parts}
@@ -89,7 +89,7 @@ CASES = [("sample_cnn", HEADS), ("sample_cnn_res", HEADS[:1]), ("harmonic_cnn", 
 
 @torch.no_grad()
 @pytest.mark.parametrize(("encoder", "heads"), CASES)
-def test_the_run_answers_as_the_saved_models_do(made, release, tmp_path, encoder, heads):
+def test_the_run_has_the_outputs_of_the_saved_models(made, release, tmp_path, encoder, heads):
     run = original.import_original(release(encoder, *heads), tmp_path / "runs", TAGS)
     config = Run.open(run.folder).config
     assert config.extractor == encoder and config.width == 4
@@ -111,7 +111,7 @@ def test_the_run_answers_as_the_saved_models_do(made, release, tmp_path, encoder
         assert_close(model.reconstruct(z_tag), answers["decoded"])
 
 
-def test_with_a_store_it_is_a_run_like_any_other(made, release, tiny_store, tmp_path):
+def test_with_a_store_it_can_be_scored_like_any_run(made, release, tiny_store, tmp_path):
     folder = release("sample_cnn", *HEADS)
     run = original.import_original(folder, tmp_path / "runs", TAGS, tiny_store, "cosine_as_coded")
     assert run.folder.name == "je-cosine_as_coded-sample_cnn-seed0"
@@ -122,7 +122,7 @@ def test_with_a_store_it_is_a_run_like_any_other(made, release, tiny_store, tmp_
     tags = scores["tags"].tolist()
     assert tags == list(tiny_store.vocabulary.tags) == list(run.vocabulary.tags) != TAGS
     by_name = [TAGS.index(tag) for tag in tags]
-    assert scores["probs"].shape[1] == 16  # of clips as short as these every window is the same
+    assert scores["probs"].shape[1] == 16  # all the same in clips this short
     assert_close(scores["probs"][:2, 0], answers["probs"][:, by_name])
     assert_close(scores["probs"][:2, 15], answers["probs"][:, by_name])
     for name in ("h", "z_audio", "z_tag"):
@@ -130,7 +130,7 @@ def test_with_a_store_it_is_a_run_like_any_other(made, release, tiny_store, tmp_
     assert set(results.results(runs.finished(tmp_path / "runs"), 10).method) == {"je"}
 
 
-def test_the_record_tells_where_it_comes_from_and_claims_no_time(release, tiny_store, tmp_path):
+def test_the_record_names_the_origin_and_no_time(release, tiny_store, tmp_path):
     folder = release("sample_cnn", *HEADS)
     run = original.import_original(folder, tmp_path / "runs", TAGS, tiny_store)
     record = run.record
@@ -151,7 +151,7 @@ def test_the_record_tells_where_it_comes_from_and_claims_no_time(release, tiny_s
         original.import_original(folder, tmp_path / "again", TAGS)
 
 
-def test_stage_1_knows_no_classifier_yet(release, tmp_path):
+def test_stage_1_has_no_trained_classifier_yet(release, tmp_path):
     run = original.import_original(release("sample_cnn", *HEADS), tmp_path / "runs", TAGS)
     one, two = (run.read_tensors(f"{stage}.safetensors") for stage in ("stage1", "stage2"))
     changed = {name.split(".")[0] for name in one if not torch.equal(one[name], two[name])}
@@ -163,9 +163,9 @@ RECORDED = {"HC": "harmonic_cnn", "SCse": "sample_cnn_se", "MSmtat": "music_sinc
 
 
 @pytest.mark.parametrize("file", RECORDED)
-def test_the_extractor_is_known_by_its_weights(file):
+def test_the_extractor_is_recognised_by_its_weights(file):
     if not REFERENCE.is_dir():
-        pytest.skip("the names and shapes of the original's weights are not on this machine")
+        pytest.skip("the names and shapes of the original's weights are missing")
     recorded = np.load(REFERENCE / f"{file}.npz")
     arrays = [np.broadcast_to(np.float32(0), json.loads(shape)) for shape in recorded["shapes"]]
     inputs, outputs = np.zeros((1, 80_000)), np.zeros((1, 1024))
@@ -176,7 +176,7 @@ def test_the_extractor_is_known_by_its_weights(file):
 
 
 def with_softmax(saved: savedmodels.SavedModel) -> savedmodels.SavedModel:
-    """The same network with its last activation exchanged: odds are the softmax's numerators."""
+    """The same network with a softmax in place of the sigmoid."""
     odds = saved.outputs / (1 - saved.outputs)
     return replace(saved, outputs=odds / odds.sum(1, keepdims=True))
 

@@ -1,4 +1,4 @@
-"""Optimizers: the original's update rules, against the formulas written out."""
+"""The optimizers against the formulas of their update rules."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from jetatag.joint.methods import JOINT, joint_loss
 from jetatag.training.optimizers import KerasAdam, KerasSGD, build_optimizer, learning_rate
 
 
-class WrittenOut:
-    """Keras 2's Adam and SGD in numpy float64, one object each, as the original used them."""
+class Formulas:
+    """Keras 2's Adam and SGD in numpy float64; one object serves all phases, as in the original."""
 
     def __init__(self, weights: list[np.ndarray]):
         self.weights = weights
@@ -35,7 +35,7 @@ class WrittenOut:
 
 @pytest.fixture
 def stage_1(tiny_store, tiny_config):
-    """A float64 model with the parameters that stage 1 trains, and its gradients on a batch."""
+    """The config, the parameters that stage 1 trains in float64, and their gradients on a batch."""
     config = tiny_config.replace(optimizer_form="as_coded", pair_loss="margin_as_coded")
     model = build_model(config, tiny_store.vocabulary).double()
     learning = [p for part in JOINT for p in getattr(model, part).parameters()]
@@ -55,9 +55,9 @@ def stage_1(tiny_store, tiny_config):
     return config, learning, gradients
 
 
-def test_as_coded_stage_1_follows_the_written_out_rules(stage_1):
+def test_as_coded_stage_1_follows_the_formulas(stage_1):
     config, learning, gradients = stage_1
-    rules = WrittenOut([p.detach().numpy().copy() for p in learning])
+    rules = Formulas([p.detach().numpy().copy() for p in learning])
     phases = [Phase("adam", 1e-4, 10), Phase("sgd", 1e-3, 4), Phase("sgd", 1e-4, 4)]
     optimizer = None
     for phase in phases:
@@ -76,14 +76,14 @@ def test_as_coded_adam_counts_on_into_stage_2(tiny_config):
     optimizer = build_optimizer(config, Phase("adam", 1e-2, 1), [weight], steps_done=1000)
     weight.grad = torch.full((1,), 0.5, dtype=torch.float64)
     optimizer.step()
-    rules = WrittenOut([np.ones(1)])
+    rules = Formulas([np.ones(1)])
     rules.t = 1000
     rules.adam([np.full(1, 0.5)], 1e-2)
     assert weight.item() == pytest.approx(rules.weights[0][0], abs=1e-14)
     assert 1 - weight.item() > 2e-2  # an uncounted Adam's first step is its learning rate
 
 
-def test_as_published_every_phase_has_torchs_own_and_starts_afresh(tiny_config):
+def test_as_published_every_phase_starts_a_new_optimizer_of_torch(tiny_config):
     weight = torch.ones(1, requires_grad=True)
     adam, sgd = Phase("adam", 1e-4, 1), Phase("sgd", 1e-3, 1)
     first = build_optimizer(tiny_config, adam, [weight])
@@ -96,7 +96,7 @@ def test_as_published_every_phase_has_torchs_own_and_starts_afresh(tiny_config):
 
 
 def test_one_cycle_is_torchs():
-    """torch counts to its rise in whole steps and takes one more step down: within 2 %."""
+    """Within 2 %, because torch rounds its rise to whole steps and takes one more step down."""
     n_steps, phase = 50, Phase("adamw", 3e-3, 10, "one_cycle")
     optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=1.0)
     shape = {"total_steps": n_steps + 1, "pct_start": 0.32, "final_div_factor": 1e4 / 25}

@@ -41,12 +41,12 @@ CONTROLS = [
 
 @pytest.fixture
 def pitch_store(tiny_store):
-    """The tiny clips as a multiclass task: low, high, or neither said of them."""
+    """The tiny clips as a multiclass task: low, high or neither."""
     low, high = (tiny_store.labels[:, c] for c in tiny_store.vocabulary.columns(["low", "high"]))
     labels = np.stack([low, high, 1 - low - high], axis=1).astype(np.uint8)
     vocabulary = Vocabulary(("low", "high", "neither"), "multiclass")
     table = tiny_store.table.copy()
-    table.loc[tiny_store.rows("train")[:6], "split"] = "valid"  # or it would lack a class
+    table.loc[tiny_store.rows("train")[:6], "split"] = "valid"  # which would lack a class
     return replace(tiny_store, vocabulary=vocabulary, labels=labels, table=table, checksum="pitch")
 
 
@@ -87,7 +87,7 @@ def interrupt_after(*n_epochs):
 
 
 @pytest.mark.parametrize(("method", "pair_loss"), CELLS + CONTROLS)
-def test_every_method_goes_all_the_way(tiny_store, tiny_config, tmp_path, method, pair_loss):
+def test_every_method_trains_and_predicts(tiny_store, tiny_config, tmp_path, method, pair_loss):
     config = tiny_config.replace(method=method, pair_loss=pair_loss)
     run = Run.start(tmp_path, config, tiny_store)
     model = train.train(run, tiny_store)
@@ -121,12 +121,14 @@ def test_every_method_goes_all_the_way(tiny_store, tiny_config, tmp_path, method
     assert (
         data["padded_clips"] == data["clips_by_split"] and sum(data["padded_clips"].values()) == 40
     )
-    assert not run.has("checkpoint.safetensors")
+    assert not run.has(CHECKPOINT)
     assert np.isfinite(run.history.loss).all()
 
 
 @pytest.mark.parametrize(("method", "pair_loss"), CELLS[:3])
-def test_a_multiclass_task_goes_all_the_way(pitch_store, tiny_config, tmp_path, method, pair_loss):
+def test_a_multiclass_task_trains_and_predicts(
+    pitch_store, tiny_config, tmp_path, method, pair_loss
+):
     phases = (Phase("adam", 1e-3, 1),)
     config = tiny_config.replace(method=method, pair_loss=pair_loss, stage1=phases, stage2=phases)
     run = Run.start(tmp_path, config, pitch_store)
@@ -164,10 +166,8 @@ def test_each_stage_moves_its_own_parts(tiny_store, tiny_config, tmp_path, metho
 def test_shuffled_tags_are_other_clips_tags_in_stage_1_alone(tiny_store, tiny_config):
     config = tiny_config.replace(method="je_shuffled")
     fabric, labels = launch(config), tiny_store.labels[tiny_store.rows("train")]
-    model, (stage1, stage2) = (
-        build_model(config, tiny_store.vocabulary),
-        methods.METHODS["je_shuffled"].stages,
-    )
+    model = build_model(config, tiny_store.vocabulary)
+    stage1, stage2 = methods.METHODS["je_shuffled"].stages
     shuffled, again, right = (
         StageData(model, stage, tiny_store, config, fabric).labels
         for stage in (stage1, stage1, stage2)
@@ -179,9 +179,9 @@ def test_shuffled_tags_are_other_clips_tags_in_stage_1_alone(tiny_store, tiny_co
 
 
 def test_early_stop_keeps_the_best_validation_epoch(pitch_store, tiny_config, tmp_path):
-    """Training that goes astray after two epochs: the weights are those of before."""
-    astray = (Phase("adam", 3e-3, 2), Phase("sgd", 30.0, 2))
-    config = tiny_config.replace(method="no_je_early_stop", pair_loss="none", stage2=astray)
+    """Training that diverges after two epochs keeps the weights from before."""
+    diverging = (Phase("adam", 3e-3, 2), Phase("sgd", 30.0, 2))
+    config = tiny_config.replace(method="no_je_early_stop", pair_loss="none", stage2=diverging)
     run = Run.start(tmp_path, config, pitch_store)
     model = train.train(run, pitch_store)
     scores = run.history[methods.BEST].tolist()
@@ -206,13 +206,13 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_says_where(tiny_store, tiny
     run = Run.start(tmp_path, config, tiny_store)
     with pytest.raises(FloatingPointError) as stopped:
         train.train(run, tiny_store)
-    told = str(stopped.value)
-    assert re.search(r"loss (nan|inf) in end_to_end, epoch 3, step \d of 4, on the clips ", told)
-    assert "\n" not in told
+    message = str(stopped.value)
+    assert re.search(r"loss (nan|inf) in end_to_end, epoch 3, step \d of 4, on the clips ", message)
+    assert "\n" not in message
     order = crops.batches(30, config.batch_size, config.seed, 2, True)
-    step = int(re.search(r"step (\d)", told)[1])
+    step = int(re.search(r"step (\d)", message)[1])
     clips = tiny_store.table.clip_id.iloc[tiny_store.rows("train")[order[step - 1]]]
-    assert ", ".join(clips) in told
+    assert ", ".join(clips) in message
     assert len(run.history) == 2 and run.has(CHECKPOINT)
 
 
@@ -223,17 +223,17 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_says_where(tiny_store, tiny
 def test_weights_that_are_not_finite_are_not_saved(
     tiny_store, tiny_config, tmp_path, monkeypatch, step, sentence
 ):
-    """A gradient may be infinite where its loss is not yet, even in the very last step."""
+    """A gradient can be infinite although its loss is finite, even in the last step."""
     config = tiny_config.replace(method="no_je", pair_loss="none", checkpoint_minutes=0)
     run, seen = Run.start(tmp_path, config, tiny_store), []
 
-    def spoil(gradient):
+    def make_infinite(gradient):
         seen.append(1)
         return gradient * (torch.inf if len(seen) == step else 1)
 
     model = build_model(config, tiny_store.vocabulary)
     monkeypatch.setattr(train, "build_model", lambda *_: model)
-    model.classifier[-1].bias.register_hook(spoil)
+    model.classifier[-1].bias.register_hook(make_infinite)
     with pytest.raises(FloatingPointError, match=sentence):
         train.train(run, tiny_store)
     saved = run.read_checkpoint()
@@ -280,7 +280,7 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tiny_store, tiny_config, tmp
     whole = io.BytesIO()
     torch.save({"run": run.identity, "a": torch.zeros(9)}, whole)
     for content, sentence in (
-        (b"torn", "is damaged"),
+        (b"damaged", "is damaged"),
         (whole.getvalue()[:-100], "is damaged"),
         (pickle.dumps({"run": Malicious(executed)}), "is damaged"),
         (saved({"run": Malicious(executed)}), "is damaged"),
@@ -346,13 +346,13 @@ def test_tensors_keep_their_strides_in_a_checkpoint(tiny_store, tiny_config, tmp
     assert run.read_checkpoint()["w"].stride() == inside_out.stride()
 
 
-def test_a_run_is_trained_by_one_at_a_time(tiny_store, tiny_config, tmp_path):
+def test_a_run_is_trained_by_one_process_at_a_time(tiny_store, tiny_config, tmp_path):
     run = Run.start(tmp_path, tiny_config, tiny_store)
     with run.lock(), pytest.raises(ValueError, match="another process is at work on"):
         train.train(run, tiny_store)
 
 
-def test_tensorboard_sees_what_the_history_holds(tiny_store, tiny_config, tmp_path):
+def test_tensorboard_gets_the_history(tiny_store, tiny_config, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     config = tiny_config.replace(tensorboard=True)
@@ -362,35 +362,37 @@ def test_tensorboard_sees_what_the_history_holds(tiny_store, tiny_config, tmp_pa
         events = EventAccumulator(str(run.folder / "tensorboard" / stage)).Reload()
         history = run.history[run.history.stage == stage]
         for name in names:
-            told = events.Scalars(name)
-            assert [event.step for event in told] == history.epoch.tolist()
-            np.testing.assert_allclose([event.value for event in told], history[name], rtol=1e-6)
+            scalars = events.Scalars(name)
+            assert [event.step for event in scalars] == history.epoch.tolist()
+            values = [event.value for event in scalars]
+            np.testing.assert_allclose(values, history[name], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("gap", "unmatched", "told"),
+    ("gap", "unmatched", "state"),
     [(1.5, 0.1, None), (-0.8, 0.3, "mirrored"), (0.1, 0.3, "collapsed"), (0.5, 0.995, "collapsed")],
 )
-def test_a_space_that_collapsed_or_is_mirrored_is_warned_of(gap, unmatched, told):
+def test_a_collapsed_or_mirrored_space_is_warned_of(gap, unmatched, state):
     scores = {"valid_gap": gap, "valid_matched_cosine": 0.5, "valid_unmatched_cosine": unmatched}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         methods.warn_of_space(scores, "a run")
         methods.warn_of_space({"valid_average_precision": 0.3}, "a run without a shared space")
-    assert [told in str(warning.message) for warning in caught] == ([True] if told else [])
+    assert [state in str(warning.message) for warning in caught] == ([True] if state else [])
 
 
-def test_training_warns_once_of_a_space_that_is_still_collapsed(tiny_store, tiny_config, tmp_path):
+def test_training_warns_when_the_state_of_the_space_changes(tiny_store, tiny_config, tmp_path):
     phases = (Phase("adam", 1e-5, 7),)  # rates at which nothing is learned
     run = Run.start(tmp_path, tiny_config.replace(stage1=phases), tiny_store)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         train.train(run, tiny_store, until="stage1")
-    told = [str(w.message) for w in caught if issubclass(w.category, methods.SpaceWarning)]
+    messages = [str(w.message) for w in caught if issubclass(w.category, methods.SpaceWarning)]
     states = run.history.apply(lambda row: methods.state_of_space(row), axis=1).tolist()[4:]
     changes = [now for now, before in zip(states, ["", *states], strict=False) if now != before]
-    assert [any(state in text for text in told) for state in changes if state] == [True] * len(told)
-    assert len(told) >= 1 and "epoch 5:" in told[0]
+    expected = [state for state in changes if state]
+    assert len(messages) == len(expected) >= 1 and "epoch 5:" in messages[0]
+    assert all(state in text for state, text in zip(expected, messages, strict=True))
 
 
 def test_the_command_trains_what_the_yaml_says(tiny_store, tiny_config, tmp_path, capsys):
@@ -400,8 +402,8 @@ def test_the_command_trains_what_the_yaml_says(tiny_store, tiny_config, tmp_path
     places = {"store": str(tiny_store.folder), "runs": str(tmp_path / "runs")}
     path.write_text(yaml.safe_dump({**places, "method": "je", "settings": settings}))
     assert cli.main(["train", "--config", str(path), "--set", "seed=3"]) == 0
-    told = capsys.readouterr()
-    assert "macro_clip" in told.out and "clip/s" in told.err and "valid_gap" in told.err
+    shown = capsys.readouterr()
+    assert "macro_clip" in shown.out and "clip/s" in shown.err and "valid_gap" in shown.err
     run = Run.open(tmp_path / "runs" / "je-subset_query-sample_cnn-seed3")
     assert run.has("scores.npz") and run.config == tiny_config.replace(seed=3)
     by_hand = Run.start(tmp_path / "by_hand", run.config, tiny_store)
@@ -453,7 +455,7 @@ def test_an_interruption_changes_no_byte(tiny_store, tiny_config, tmp_path, form
     pd.testing.assert_frame_equal(whole.history, broken.history)
 
 
-def test_training_stage_1_anew_forgets_what_came_of_it(tiny_store, tiny_config, tmp_path):
+def test_training_stage_1_again_deletes_what_depends_on_it(tiny_store, tiny_config, tmp_path):
     run = Run.start(tmp_path, tiny_config, tiny_store)
     predict(run, train.train(run, tiny_store), tiny_store)
     before = state_of(run, "stage2")
@@ -554,7 +556,7 @@ def test_thresholds_come_from_saved_validation_scores(tiny_store, tiny_config, t
     np.testing.assert_array_equal(results.thresholds(run), chosen)
     assert "f1_instance" in set(results.score_table(run, n_resamples=20).metric)
 
-    predict(run, model, tiny_store, split="valid")  # no threshold on what it is judged by
+    predict(run, model, tiny_store, split="valid")  # thresholds need other clips
     assert results.thresholds(run) is None
     predict(run, model, tiny_store)
     table = tiny_store.table.replace({"split": {"valid": "train"}})
@@ -563,7 +565,7 @@ def test_thresholds_come_from_saved_validation_scores(tiny_store, tiny_config, t
     assert "f1_instance" not in set(results.score_table(run, n_resamples=20).metric)
 
 
-def test_score_files_of_before_the_task_are_multilabel(tiny_store, tiny_config, tmp_path):
+def test_score_files_without_a_task_are_multilabel(tiny_store, tiny_config, tmp_path):
     run = Run.start(tmp_path, tiny_config, tiny_store)
     predict(run, build_model(tiny_config, tiny_store.vocabulary), tiny_store)
     scores = run.read_arrays("scores.npz")
@@ -581,12 +583,12 @@ def test_windows_that_coincide_pass_the_extractor_once(
     tiny_store, tiny_config, tmp_path, monkeypatch, crop_samples, distinct
 ):
     config = tiny_config.replace(extractor="own", crop_samples=crop_samples, n_windows=5)
-    rows, heard = tiny_store.rows("test")[:2], []
+    rows, extracted = tiny_store.rows("test")[:2], []
     assert (tiny_store.lengths[rows] == 32_000).all()
     extract = prediction.extract
 
     def counted(model, audio, fabric):
-        heard.append(len(audio))
+        extracted.append(len(audio))
         return extract(model, audio, fabric)
 
     monkeypatch.setattr(prediction, "extract", counted)
@@ -601,7 +603,7 @@ def test_windows_that_coincide_pass_the_extractor_once(
             torch.testing.assert_close(middle, every[2])
             expected = model.probabilities(model.classifier(every))
             torch.testing.assert_close(torch.from_numpy(clip_probs), expected)
-    assert heard == [distinct, distinct]
+    assert extracted == [distinct, distinct]
 
 
 needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="there is no C++ compiler")
@@ -619,38 +621,37 @@ def test_bfloat16_runs(tiny_store, tiny_config, tmp_path):
     assert np.isfinite(run.history.loss).all()
 
 
-def readme_example(names):
-    """Run the README's example of an own extractor with `names`, which its own join."""
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    (example,) = re.findall(r"```python\n(class Loudness.*?)```", readme, flags=re.DOTALL)
-    names |= {"nn": nn, "Run": Run, "train": train.train, "predict": predict}
-    exec(example, names)
+class DenseLoudness(nn.Module):
+    """An extractor with weights of its own."""
+
+    n_features, min_samples = 16, 16_000
+
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(1, self.n_features)
+
+    def forward(self, waveform):
+        return self.dense(waveform.square().mean(1, keepdim=True)).relu()
 
 
 @pytest.mark.parametrize(
     "precision",
     ["32-true", pytest.param("bf16-mixed", marks=needs_compiler)],  # the latter compiled
 )
-def test_the_readmes_own_extractor_joins_by_passing_the_object(
-    tiny_store, tiny_config, tmp_path, monkeypatch, precision
-):
-    def settings(preset, extractor):
-        return tiny_config.replace(extractor=extractor, crop_samples=16_000, precision=precision)
-
-    monkeypatch.chdir(tmp_path)
-    example = {"store": tiny_store, "preset": settings}
-    readme_example(example)
-    run = example["run"]
+def test_an_object_can_be_the_extractor(tiny_store, tiny_config, tmp_path, precision):
+    settings = {"extractor": "own", "crop_samples": 16_000, "precision": precision}
+    run = Run.start(tmp_path, tiny_config.replace(**settings), tiny_store)
+    predict(run, train.train(run, tiny_store, extractor=DenseLoudness()), tiny_store)
     assert run.config.name == "je-subset_query-own-seed0"
     assert run.read_arrays("embeddings.npz")["h"].shape == (len(tiny_store.rows("test")), 16)
-    fresh = example["Loudness"]()
+    fresh = DenseLoudness()
     before = fresh.dense.weight.clone()
     again = train.train(run, tiny_store, extractor=fresh)  # loads what is finished
     assert again.extractor is fresh and not torch.equal(fresh.dense.weight, before)
     assert torch.equal(fresh.dense.weight, state_of(run, "stage2")["extractor.dense.weight"])
 
 
-def test_an_own_extractor_must_be_named_given_and_whole(tiny_store, tiny_config):
+def test_an_object_as_extractor_must_keep_the_contract(tiny_store, tiny_config):
     build = partial(build_model, vocabulary=tiny_store.vocabulary)
     own = tiny_config.replace(extractor="own")
     for config, module in ((own, None), (tiny_config, nn.Identity())):
@@ -672,12 +673,12 @@ def test_forms_of_the_code_fit_every_extractor(tiny_store):
         build_model(config, tiny_store.vocabulary)
 
 
-def test_misfits_are_refused(tiny_store, tiny_config, tmp_path):
+def test_runs_that_cannot_be_trained_are_refused(tiny_store, tiny_config, tmp_path):
     run = Run.start(tmp_path, tiny_config, tiny_store)
     with pytest.raises(ValueError, match="unknown stage of method je 'stage3'"):
         train.train(run, tiny_store, until="stage3")
     begun = Run.start(tmp_path / "begun", tiny_config.replace(width=2), tiny_store)
-    begun = Run.start(tmp_path / "begun", tiny_config, tiny_store)  # nothing is lost by that
+    begun = Run.start(tmp_path / "begun", tiny_config, tiny_store)  # nothing was trained yet
     train.train(begun, tiny_store, until="stage1")
     with pytest.raises(ValueError, match="width = 4, not 8"):
         Run.start(tmp_path / "begun", tiny_config.replace(width=8), tiny_store)
