@@ -219,7 +219,7 @@ def test_it_says_what_it_is(model, tiny_store):
 
 
 def test_no_run_and_an_unfinished_one_are_refused(tmp_path, tiny_config, tiny_store):
-    with pytest.raises(FileNotFoundError, match="no run folder"):
+    with pytest.raises(FileNotFoundError, match="not a run folder"):
         jetatag.load(tmp_path)
     run = Run.start(tmp_path, tiny_config, tiny_store)
     with pytest.raises(ValueError, match=r"not trained to its end \(stage2"):
@@ -458,7 +458,7 @@ def test_files_of_many_formats_are_tagged_together(run, mixed, tmp_path, capfd):
     assert "2 of 8 files could not be read" in printed.err and printed.err.count("\n") == 2
     told = [str(each.message) for each in warned]
     assert any("f.flac is damaged: " in text for text in told)
-    assert any("1 files under" in text and text.endswith(" not used: .jpg.") for text in told)
+    assert any("1 files under" in text and text.endswith(" not of audio: .jpg.") for text in told)
     table = pd.read_csv(tmp_path / "out", keep_default_na=False, na_values={"duration_s": [""]})
     assert [Path(path).stem for path in table.path] == list("abcdefgh")
     errors = table.error.tolist()
@@ -468,7 +468,7 @@ def test_files_of_many_formats_are_tagged_together(run, mixed, tmp_path, capfd):
 
 
 def test_files_of_many_formats_are_indexed_together(run, mixed, tmp_path, capfd):
-    with pytest.warns(UserWarning, match=r"not used: \.jpg"):
+    with pytest.warns(UserWarning, match=r"not of audio: \.jpg"):
         assert cli.main(["index", str(run.folder), str(mixed), "--out", str(tmp_path / "i")]) == 0
     assert "(6 read, 2 left out)" in capfd.readouterr().out
     report = pd.read_csv(tmp_path / "i" / "report.csv").set_index("path").reason
@@ -480,7 +480,7 @@ def test_files_of_many_formats_are_one_data_set(mixed, tmp_path):
         place = mixed / ("first" if path.stem in "abcd" else "other")
         place.mkdir(exist_ok=True)
         path.rename(place / path.name)
-    with pytest.warns(UserWarning, match=r"not used: \.jpg"):
+    with pytest.warns(UserWarning, match=r"not of audio: \.jpg"):
         index = data_folder.load(mixed)
     with pytest.warns(UserWarning, match="f.flac is damaged"):
         store = build(index, tmp_path / "store", workers=2)
