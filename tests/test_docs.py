@@ -152,50 +152,54 @@ def test_an_interval_decides_a_verdict(extension):
     assert verdict(-0.03, -0.02, "no worse") == "refuted"
 
 
-def difference(preset: str, method: str, minus: str, extractor: str = "sample_cnn") -> pd.Series:
-    """The difference in average precision of two methods, method-pair_loss each."""
+def differences(preset: str) -> pd.DataFrame:
+    """All differences in average precision between methods on all labels."""
     table = pd.read_parquet(RESULTS / preset / "rendered" / "results.parquet")
+    wanted = {"metric": "average_precision", "protocol": "macro_clip", "tag": "", "seed": "mean"}
+    table = table[(table[list(wanted)] == list(wanted.values())).all(axis=1)]
+    return table[(table.minus != "") & (table.label_share == 1)]
+
+
+def difference(preset: str, method: str, minus: str, extractor: str = "sample_cnn") -> pd.Series:
+    """The difference between two methods, the first of them method-pair_loss."""
     name, _, pair_loss = method.partition("-")
-    wanted = {"method": name, "pair_loss": pair_loss or "none", "minus": minus, "tag": ""}
-    wanted |= {"metric": "average_precision", "protocol": "macro_clip", "label_share": 1.0}
-    wanted |= {"seed": "mean", "extractor": extractor}
-    (row,) = table[(table[list(wanted)] == list(wanted.values())).all(axis=1)].itertuples()
+    table = differences(preset)
+    table = table[(table.method == name) & (table.pair_loss == (pair_loss or "none"))]
+    (row,) = table[(table.minus == minus) & (table.extractor == extractor)].itertuples()
     return row
 
 
-SENTENCES = {
-    ("README.md", "tagging is worse than without joint embedding"): [
-        ("demo", "je-cosine", "no_je", "below")
-    ],
-    ("README.md", "reaches the same score"): [("demo", "je-subset_query", "no_je_linear", "both")],
-    ("docs/results/study.md", "joint embedding loses against the baseline"): [
-        ("study", "je-cosine", "no_je", "below"),
-        ("study", "je-cosine_as_coded", "no_je", "below"),
-    ],
-    ("docs/results/study.md", "Two stages with plain cross-entropy also gain"): [
-        ("study", "bce_two_stage", "no_je", "above")
-    ],
-    ("docs/results/study.md", "stay behind `no_je_linear`"): [
-        ("study", f"je-{pair_loss}", "no_je_linear", "below")
-        for pair_loss in ("soft_info_nce", "subset_query", "subset_completion")
-    ],
-    ("docs/results/study.md", "Pair losses that keep the space beat the baseline"): [
-        ("study", f"je-{pair_loss}", "no_je", "above")
-        for pair_loss in ("soft_info_nce", "subset_query", "subset_completion")
-    ],
-}
+def scores(preset: str, metric: str = "average_precision") -> pd.DataFrame:
+    """Mean scores of all methods on all labels."""
+    table = pd.read_parquet(RESULTS / preset / "rendered" / "results.parquet")
+    table = table[(table.minus == "") & (table.tag == "") & table.seed.isin(["mean", ""])]
+    table = table[(table.metric == metric) & (table.protocol == "macro_clip")]
+    return table[table.label_share == 1].set_index("method").value
 
 
-@pytest.mark.parametrize("where", SENTENCES, ids=lambda where: where[1][:40])
-def test_sentences_about_results_hold(where):
-    page, sentence = where
-    assert sentence in " ".join((ROOT / page).read_text().split())
-    for preset, method, minus, side in SENTENCES[where]:
-        extractors = ["sample_cnn"] + ["sample_cnn_se"] * (preset == "study")
-        for row in (difference(preset, method, minus, extractor) for extractor in extractors):
-            assert {"below": row.high < 0, "above": row.low > 0, "both": row.low < 0 < row.high}[
-                side
-            ]
+STRONG = [f"je-{name}" for name in ("soft_info_nce", "subset_query", "subset_completion")]
+SENTENCES = [
+    ("README.md", "tagging is worse than without", "demo", ["je-cosine"], "no_je", "below"),
+    ("README.md", "reaches the same score", "demo", ["je-subset_query"], "no_je_linear", "level"),
+    ("study.md", "published and as coded in 2021", "study", ["je-cosine"], "no_je", "below"),
+    ("study.md", "as coded in 2021, joint", "study", ["je-cosine_as_coded"], "no_je", "below"),
+    ("study.md", "Two stages with plain", "study", ["bce_two_stage"], "no_je", "above"),
+    ("study.md", "Three pair losses beat the baseline", "study", STRONG, "no_je", "above"),
+    ("study.md", "level with `bce_two_stage` or", "study", STRONG, "bce_two_stage", "not below"),
+    ("study.md", "and stay behind `no_je_linear`", "study", STRONG, "no_je_linear", "below"),
+]
+
+
+@pytest.mark.parametrize("claim", SENTENCES, ids=lambda claim: claim[1])
+def test_sentences_about_results_hold(claim):
+    page, words, preset, methods, minus, side = claim
+    path = README if page == "README.md" else DOCS / "results" / page
+    assert words in " ".join(path.read_text().split())
+    extractors = ["sample_cnn"] + ["sample_cnn_se"] * (preset == "study")
+    for row in (difference(preset, m, minus, e) for m in methods for e in extractors):
+        level = row.low < 0 < row.high
+        holds = {"below": row.high < 0, "above": row.low > 0, "level": level}
+        assert (holds | {"not below": row.high > 0})[side], row
 
 
 def test_a_linear_head_gains_more_than_any_pair_loss():
@@ -203,6 +207,22 @@ def test_a_linear_head_gains_more_than_any_pair_loss():
         linear = difference("study", "no_je_linear", "no_je", extractor).value
         for pair_loss in PAIR_LOSSES:
             assert difference("study", f"je-{pair_loss}", "no_je", extractor).value < linear
+
+
+def test_what_is_said_of_the_logistic_regression_and_of_groups_holds():
+    demo, study, area = scores("demo"), scores("study"), scores("study", "roc_auc")
+    floor = ["log_mel_logistic", "tag_frequency"]
+    assert (demo.drop(floor) < demo.log_mel_logistic).sum() == 2  # "beats two of the four"
+    assert (study.drop(floor) < study.log_mel_logistic).all()
+    assert (area.drop(floor) > area.log_mel_logistic).any()
+    table = differences("study")
+    ratio = (table.group_high - table.group_low) / (table.high - table.low)
+    assert f"{ratio.mean() - 1:.0%}" == "4%"
+    by_clip, by_group = (
+        (lo > 0).astype(int) - (hi < 0)
+        for lo, hi in ((table.low, table.high), (table.group_low, table.group_high))
+    )
+    assert (by_clip == by_group).all()
 
 
 def first_column(page: str, header: str) -> list[str]:
@@ -274,7 +294,7 @@ def place(tmp_path_factory, tiny_config) -> Path:
     root = tmp_path_factory.mktemp("place")
     tags = ("piano", "slow", "vocal", "drums", "fast")
     rng, rows = np.random.default_rng(0), []
-    for number in range(48):
+    for number in range(36):
         kind, path = number % 4, f"my_music/live/{number}.wav"
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         audio = noisy_tone(200 * 2**kind, 1.0, 0.01 + 0.05 * (number % 3), rng)
@@ -396,8 +416,9 @@ def test_the_yaml_of_a_run_is_valid():
 def test_python_runs(page, place, tiny_config, monkeypatch, capsys):
     """The blocks of a page, one after the other, with small presets."""
     monkeypatch.chdir(place)
-    small = dict.fromkeys(config.PRESETS, tiny_config.replace(crop_samples=59_049))
-    monkeypatch.setattr(config, "PRESETS", small)
+    phases = [config.Phase("adam", 1e-3, 1)]
+    small = tiny_config.replace(width=2, stage1=phases, stage2=phases, n_windows=1)
+    monkeypatch.setattr(config, "PRESETS", dict.fromkeys(config.PRESETS, small))
     for table in (EXTRACTORS, PAIR_LOSSES, METHODS):
         for name, value in list(table.items()):
             monkeypatch.setitem(table, name, value)  # what the page adds is taken away again
