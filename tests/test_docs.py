@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -23,13 +24,13 @@ import pytest
 import soundfile
 import yaml
 from layouts import RATE, noisy_tone, write_mtat
+from papermill import inspect_notebook
 from scored import finished_run
 
 import jetatag
 from jetatag import cli, config, data
 from jetatag.data import store
 from jetatag.extractors import EXTRACTORS
-from jetatag.grid import runner
 from jetatag.joint.losses import PAIR_LOSSES
 from jetatag.joint.methods import METHODS
 
@@ -282,7 +283,8 @@ def test_every_reason_has_a_remedy(extension):
     tables = extension["reference"].bad_files() + extension["reference"].bad_tables()
     left_out = re.findall(r"\| left out: (.*) \|", tables)
     assert len(left_out) > 30
-    assert not [reason for reason in left_out if not reason.startswith(tuple(beginnings))]
+    for reason in left_out:
+        assert [own for own in beginnings if own in reason or reason in own], reason
 
 
 # Commands
@@ -353,7 +355,7 @@ def try_command(command: str, place: Path, reference, monkeypatch) -> None:
     elif words[:2] == ["pip", "install"]:
         check_installable(words[2])
     elif words[0] == "papermill":
-        known = runner.parameters(ROOT / words[1])
+        known = parameters(ROOT / words[1])
         given = [name for flag, name in pairwise(words) if flag == "-p"]
         assert given and set(given) <= set(known), command
     elif words[:2] == ["python", "tests/bench.py"]:
@@ -380,6 +382,12 @@ def try_jetatag(words: list[str], place: Path, reference) -> None:
         check_grid(arguments)
 
 
+@cache
+def parameters(notebook: Path) -> list[str]:
+    """Names in the parameters cell of a notebook."""
+    return list(inspect_notebook(str(notebook)))
+
+
 def check_grid(arguments: list[str]) -> None:
     """The parameters of a grid are known, and its preset and profile exist."""
     after = dict(zip(arguments, [*arguments[1:], ""], strict=True))
@@ -387,7 +395,7 @@ def check_grid(arguments: list[str]) -> None:
     values = config.read_yaml(ROOT / "notebooks" / "params" / f"{preset}.yaml")
     changes = [word.split("=", 1) for word in arguments if re.match(r"\w+=[^=]", word)]
     values |= {name: yaml.safe_load(value) for name, value in changes}
-    names = {n for p in (ROOT / "notebooks").glob("0*.ipynb") for n in runner.parameters(p)}
+    names = {n for p in (ROOT / "notebooks").glob("0*.ipynb") for n in parameters(p)}
     assert set(values) <= names | {"trained", "datasets", "only"}, arguments
     assert preset in config.PRESETS and (ROOT / after.get("--profile", ".")).is_dir()
 
