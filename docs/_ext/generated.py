@@ -3,8 +3,8 @@
     ```{generated} demo_scores
     ```
 
-shows what the function `demo_scores` of `tables` or `reference` returns, as Markdown; further words
-are its arguments.
+shows what the function `demo_scores` of one of the `SOURCES` returns, as Markdown; other words are
+its arguments.
 """
 
 import re
@@ -12,6 +12,8 @@ from typing import Any
 
 import nbformat
 import reference
+import speed
+import study
 import tables
 from astroid.exceptions import AstroidImportError
 from astroid.manager import AstroidManager
@@ -19,6 +21,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
+SOURCES = (tables, study, speed, reference)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 INTERACTIVE = {"text/markdown": "*Interactive in JupyterLab.*"}
 
@@ -31,7 +34,7 @@ class Generated(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         name, *arguments = self.arguments
-        source = next(module for module in (tables, reference) if hasattr(module, name))
+        source = next(module for module in SOURCES if hasattr(module, name))
         self.env.note_dependency(source.__file__)
         text = getattr(source, name)(*arguments)
         return self.parse_text_to_nodes(text, allow_section_headings=True)

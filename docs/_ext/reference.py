@@ -8,7 +8,7 @@ import sys
 import typing
 from typing import Any
 
-from tables import ROOT, _markdown
+from tables import ROOT, as_markdown
 
 WIDTH = 88
 """Columns of the help texts."""
@@ -110,7 +110,7 @@ def presets() -> str:
         own = {k: v for k, v in preset.to_dict().items() if v != paper[k]}
         told = ", ".join(f"`{k}` {_value(v)}" for k, v in own.items())
         rows.append([f"`{name}`", told or "nothing: the paper's settings"])
-    return _markdown(["preset", "differs from the paper in"], rows)
+    return as_markdown(["preset", "differs from the paper in"], rows)
 
 
 def _value(value: Any) -> str:
@@ -135,7 +135,7 @@ def extractors() -> str:
         crop = RunConfig(extractor=name).crop_samples
         sizes = [f"{n_parameters:,}", f"{crop:,}", f"{extractor.min_samples:,}"]
         rows.append([f"`{name}`", *sizes])
-    return _markdown(["extractor", "parameters", "crop (paper), samples", "shortest crop"], rows)
+    return as_markdown(["extractor", "parameters", "crop (paper), samples", "shortest crop"], rows)
 
 
 # Bad input
@@ -158,4 +158,4 @@ def _kinds(name: str, header: str) -> str:
     finally:
         sys.path.remove(str(ROOT / "tests"))
     rows = [[kind, verdict] for kind, (_, verdict) in getattr(tests, name).items()]
-    return _markdown([header, "result"], rows)
+    return as_markdown([header, "result"], rows)
