@@ -116,7 +116,7 @@ def test_with_synchronised_norms_as_well(both, name, bound):
 
 
 def test_without_they_differ_by_the_size_of_their_batches(both):
-    """Norms over 4 clips instead of 8: the bound that the documentation states."""
+    """Norms over 4 clips instead of 8: the bound that the README states."""
     one, two = both["norm"]
     difference = (two.history.loss / one.history.loss - 1).abs()
     assert 1e-4 < difference.max() < 0.1

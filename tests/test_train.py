@@ -4,6 +4,7 @@ import shutil
 import warnings
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -607,30 +608,31 @@ def test_bfloat16_runs(tiny_store, tiny_config, tmp_path):
     assert np.isfinite(run.history.loss).all()
 
 
-class LearnedLoudness(nn.Module):
-    """An extractor with weights."""
-
-    n_features, min_samples = 16, 16_000
-
-    def __init__(self):
-        super().__init__()
-        self.dense = nn.Linear(1, self.n_features)
-
-    def forward(self, waveform):
-        return self.dense(waveform.square().mean(1, keepdim=True)).relu()
+def readme_example(names):
+    """Run the README's example of an own extractor with `names`, which its own join."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(class Loudness.*?)```", readme, flags=re.DOTALL)
+    names |= {"nn": nn, "Run": Run, "train": train.train, "predict": predict}
+    exec(example, names)
 
 
 @pytest.mark.parametrize(
     "precision",
     ["32-true", pytest.param("bf16-mixed", marks=needs_compiler)],  # the latter compiled
 )
-def test_an_own_extractor_joins_by_passing_the_object(tiny_store, tiny_config, tmp_path, precision):
-    config = tiny_config.replace(extractor="own", crop_samples=16_000, precision=precision)
-    run = Run.start(tmp_path, config, tiny_store)
-    predict(run, train.train(run, tiny_store, extractor=LearnedLoudness()), tiny_store)
+def test_the_readmes_own_extractor_joins_by_passing_the_object(
+    tiny_store, tiny_config, tmp_path, monkeypatch, precision
+):
+    def settings(preset, extractor):
+        return tiny_config.replace(extractor=extractor, crop_samples=16_000, precision=precision)
+
+    monkeypatch.chdir(tmp_path)
+    example = {"store": tiny_store, "preset": settings}
+    readme_example(example)
+    run = example["run"]
     assert run.config.name == "je-subset_query-own-seed0"
     assert run.read_arrays("embeddings.npz")["h"].shape == (len(tiny_store.rows("test")), 16)
-    fresh = LearnedLoudness()
+    fresh = example["Loudness"]()
     before = fresh.dense.weight.clone()
     again = train.train(run, tiny_store, extractor=fresh)  # loads what is finished
     assert again.extractor is fresh and not torch.equal(fresh.dense.weight, before)
