@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install reproduce test lab bench notebooks lock clean
+.PHONY: install reproduce test docs lab bench notebooks lock clean
 install: .venv/installed
 
 .venv/installed: requirements.lock pyproject.toml
@@ -25,6 +25,10 @@ test: .venv/tensorflow
 	$(BIN)/python -m pytest
 	rm -rf runs/notebooks # where the notebooks train by default
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
+
+docs: install # without a network; warnings are errors (a part of `make test`, too)
+	$(BIN)/python docs/readme.py
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 lab: install
 	$(BIN)/jupyter lab notebooks
@@ -53,4 +57,4 @@ lock: # resolve pyproject.toml anew and write the versions down
 	touch .venv/installed .venv/tensorflow
 
 clean:
-	rm -rf .venv data runs .snakemake
+	rm -rf .venv data runs .snakemake docs/_build

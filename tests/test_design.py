@@ -12,7 +12,6 @@ import yaml
 
 from jetatag import cli
 from jetatag.config import PRESETS
-from jetatag.data import DATASETS
 from jetatag.grid import runner
 
 ROOT = Path(__file__).parents[1]
@@ -108,13 +107,6 @@ def test_notebooks_are_whole_and_clean(path):
     source = "\n".join("".join(cell["source"]) for cell in cells)
     assert "class " not in source and "sys.path" not in source and "!pip" not in source
     assert len(re.findall(r"^\s*def ", source, flags=re.M)) <= 1
-
-
-def test_readme_says_where_each_published_data_set_is():
-    readme = (ROOT / "README.md").read_text()
-    for name in set(DATASETS) - {"rendered", "folder"}:
-        (row,) = re.findall(rf"^\| `{name}` \|.*", readme, flags=re.M)
-        assert "](https://" in row
 
 
 def test_six_notebooks_in_order():

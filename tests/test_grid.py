@@ -49,8 +49,8 @@ def test_the_papers_grid_is_whole():
             assert (extractor, "je", pair_loss) in cells
         for method in ("no_je", "no_je_linear", "bce_two_stage"):
             assert (extractor, method, "none") in cells
-    readme = (ROOT / "README.md").read_text()
-    assert len(runs) == int(re.search(r"These are (\d+) runs", readme).group(1))
+    guide = (ROOT / "docs/howto/train.md").read_text()
+    assert len(runs) == int(re.search(r"(\d+) runs\.", guide).group(1))
     assert all(run.width == 128 and run.crop_samples in (59_049, 80_000) for run in runs)
 
 

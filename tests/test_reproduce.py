@@ -231,14 +231,14 @@ def jobs_of(told) -> list[str]:
     return (told.out + told.err).split("rule ")
 
 
-def test_the_readmes_command_for_a_cluster_asks_for_what_its_profile_says(
+def test_the_documented_command_for_a_cluster_asks_for_what_its_profile_says(
     tmp_path, capfd, monkeypatch
 ):
     """A profile for all of Snakemake makes a dry run of it."""
     (tmp_path / "config.yaml").write_text("dry-run: true\n")
     monkeypatch.setenv("SNAKEMAKE_PROFILE", str(tmp_path))
-    readme = (ROOT / "README.md").read_text()
-    (line,) = re.findall(r"^jetatag (reproduce .*--profile .*)$", readme, re.MULTILINE)
+    guide = (ROOT / "docs/howto/cluster.md").read_text()
+    (line,) = re.findall(r"^\$ jetatag (reproduce .*--profile .*)$", guide, re.MULTILINE)
     command = line.replace("/data/mtat", str(write_mtat(tmp_path / "mtat"))).split()
     places = [f"{name}={tmp_path / name}" for name in ("store", "runs", "out")]
     at = command.index("--set") + 1

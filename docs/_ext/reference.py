@@ -1,0 +1,161 @@
+"""Markdown of the reference pages, generated from the package and its tests."""
+
+import contextlib
+import io
+import os
+import re
+import sys
+import typing
+from typing import Any
+
+from tables import ROOT, as_markdown
+
+WIDTH = 88
+"""Columns of the help texts."""
+
+
+# Command line
+
+
+def help_of(*verb: str) -> str:
+    """What `jetatag VERB --help` prints."""
+    from jetatag.cli import main
+
+    printed = io.StringIO()
+    columns, os.environ["COLUMNS"] = os.environ.get("COLUMNS"), str(WIDTH)
+    arguments, sys.argv = sys.argv, ["jetatag", *verb, "--help"]
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+            main([*verb, "--help"])
+    finally:
+        sys.argv = arguments
+        if columns is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = columns
+    return printed.getvalue().rstrip()
+
+
+def verbs() -> list[str]:
+    """The verbs that `jetatag --help` lists."""
+    _, _, listed = help_of().partition("erbs")
+    return re.findall(r"^ {1,6}([a-z][a-z-]+)(?: {2,}|$)", listed, re.M)
+
+
+def commands() -> str:
+    """A section for every verb, with its help text."""
+    return "\n\n".join(f"## {verb}\n\n```text\n{help_of(verb)}\n```" for verb in verbs())
+
+
+# Configuration
+
+
+def settings(name: str) -> str:
+    """The fields of `RunConfig` or `Phase`: choices, default and description."""
+    from jetatag import config
+
+    model, entries = getattr(config, name), []
+    for field, (annotation, default, description) in _fields(model).items():
+        literal = typing.get_origin(annotation) is typing.Literal
+        told = [" or ".join(f"`{c}`" for c in typing.get_args(annotation))] if literal else []
+        told += [f"default {_default(default)}" if default is not REQUIRED else "required"]
+        entries.append(f"`{field}` ({'; '.join(told)})\n: {' '.join(description.split())}")
+    return "\n\n".join(entries)
+
+
+REQUIRED = object()
+
+
+def _fields(model: type) -> dict[str, tuple[Any, Any, str]]:
+    """Annotation, default and description of every field."""
+    if hasattr(model, "model_fields"):
+        return {
+            name: (
+                field.annotation,
+                REQUIRED if field.is_required() else field.default_factory or field.default,
+                field.description,
+            )
+            for name, field in model.model_fields.items()
+        }
+    import ast  # settings that are dataclasses: the string below each field describes it
+    import dataclasses
+    import inspect
+
+    (node,) = ast.parse(inspect.getsource(model)).body
+    told = {
+        field.target.id: below.value.value
+        for field, below in zip(node.body, node.body[1:], strict=False)
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr)
+    }
+    hints, missing = typing.get_type_hints(model), dataclasses.MISSING
+    return {
+        f.name: (hints[f.name], REQUIRED if f.default is missing else f.default, told[f.name])
+        for f in dataclasses.fields(model)
+    }
+
+
+def _default(value: Any) -> str:
+    if callable(value) or isinstance(value, tuple):
+        return "the paper's"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def presets() -> str:
+    """What each preset changes of the paper's settings."""
+    from jetatag.config import PRESETS, RunConfig
+
+    rows = []
+    for name, preset in PRESETS.items():
+        paper = RunConfig(extractor=preset.extractor).to_dict() | {"extractor": "harmonic_cnn"}
+        own = {k: v for k, v in preset.to_dict().items() if v != paper[k]}
+        told = ", ".join(f"`{k}` {_value(v)}" for k, v in own.items())
+        rows.append([f"`{name}`", told or "nothing: the paper's settings"])
+    return as_markdown(["preset", "differs from the paper in"], rows)
+
+
+def _value(value: Any) -> str:
+    if not isinstance(value, (list, tuple)):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    phases = [dict(phase) for phase in value]
+    return " + ".join(f"{p['epochs']} × {p['optimizer']} {p['learning_rate']:g}" for p in phases)
+
+
+def extractors() -> str:
+    """The registered extractors with their sizes at the paper's width."""
+    import torch
+
+    from jetatag.config import RunConfig
+    from jetatag.extractors import EXTRACTORS, build_extractor
+
+    rows = []
+    for name in EXTRACTORS:
+        with torch.device("meta"):
+            extractor = build_extractor(name, width=128)
+        n_parameters = sum(p.numel() for p in extractor.parameters() if p.requires_grad)
+        crop = RunConfig(extractor=name).crop_samples
+        sizes = [f"{n_parameters:,}", f"{crop:,}", f"{extractor.min_samples:,}"]
+        rows.append([f"`{name}`", *sizes])
+    return as_markdown(["extractor", "parameters", "crop (paper), samples", "shortest crop"], rows)
+
+
+# Bad input
+
+
+def bad_files() -> str:
+    """What becomes of unusual and damaged audio files, as the tests hold it."""
+    return _kinds("BAD_FILES", "file")
+
+
+def bad_tables() -> str:
+    """What becomes of unusual and damaged tables, as the tests hold it."""
+    return _kinds("BAD_TABLES", "table or row")
+
+
+def _kinds(name: str, header: str) -> str:
+    sys.path.insert(0, str(ROOT / "tests"))
+    try:
+        import test_bad_input as tests
+    finally:
+        sys.path.remove(str(ROOT / "tests"))
+    rows = [[kind, verdict] for kind, (_, verdict) in getattr(tests, name).items()]
+    return as_markdown([header, "result"], rows)

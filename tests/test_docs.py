@@ -1,0 +1,451 @@
+"""The documentation builds offline, its numbers come from the result files, what it shows runs.
+
+Shell commands stand in ```console blocks behind a `$`, Python in ```python blocks. Every command is
+run on tiny data, or where that would take long its names and options are checked; a command of
+another kind fails the test.
+"""
+
+import importlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+import yaml
+from layouts import RATE, noisy_tone, write_mtat
+from papermill import inspect_notebook
+from scored import finished_run
+
+from jetatag import cli, config, data
+from jetatag.data import store
+from jetatag.extractors import EXTRACTORS
+from jetatag.joint.losses import PAIR_LOSSES
+from jetatag.joint.methods import METHODS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+PAGES = [README, *sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts)]
+RESULTS = ROOT / "notebooks" / "results"
+WITH_COMMANDS = [page for page in PAGES if "```console" in page.read_text()]
+WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text()]
+RUN_VERBS = ("tag", "index", "search", "export", "runs", "render")
+PARSED_VERBS = ("reproduce", "train", "report", "push", "import-original")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture(scope="module")
+def extension():
+    """The modules that generate pages."""
+    sys.path[:0] = [str(DOCS), str(DOCS / "_ext")]
+    names = ("study", "reference", "readme")
+    yield {name: importlib.import_module(name) for name in names}
+    del sys.path[:2]
+
+
+# The pages
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """The built documentation; a warning is an error."""
+    out = tmp_path_factory.mktemp("html")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+    done = subprocess.run(
+        [*command, "-d", str(out / ".doctrees"), str(DOCS), str(out)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+class Resources(HTMLParser):
+    """Collects what a page loads; links to other pages are not loaded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            loaded = name in ("src", "srcset", "poster", "data") or (tag, name) == ("link", "href")
+            if loaded or (name == "style" and "url(" in (value or "")):
+                self.found.append(value or "")
+
+
+def test_pages_load_nothing_from_another_host(built):
+    pages, sheets = list(built.rglob("*.html")), list(built.rglob("*.css"))
+    assert len(pages) > 50 and sheets
+    for page in pages:
+        collected, text = Resources(), page.read_text()
+        collected.feed(text)
+        assert len(collected.found) > 5
+        assert not [url for url in collected.found if re.match(r"(https?:)?//", url.strip())], page
+        assert "mathjax" not in text.lower()
+    for sheet in sheets:
+        assert not re.search(r"@import|url\([\"']?(https?:)?//", sheet.read_text()), sheet
+
+
+def test_every_notebook_and_module_has_a_page(built):
+    for notebook in (ROOT / "notebooks").glob("0*.ipynb"):
+        page = (built / "tutorials" / f"{notebook.stem}.html").read_text()
+        assert "cell_output" in page
+    for room in ("joint/losses", "data/store", "evaluation/results", "config"):
+        assert (built / "reference/api/jetatag" / room / "index.html").is_file()
+    assert (
+        "Binary cross-entropy"
+        in (built / "reference/api/jetatag/joint/losses/index.html").read_text()
+    )
+
+
+def test_every_verb_has_its_help_on_the_page(built, extension):
+    page, verbs = (built / "reference/cli.html").read_text(), extension["reference"].verbs()
+    assert set(verbs) >= {*RUN_VERBS, *PARSED_VERBS, "completion"}
+    assert all(re.search(rf"<h2>{verb}<", page) for verb in verbs)
+    assert "--taggram" in page
+
+
+def test_every_setting_is_described(extension):
+    text = extension["reference"].settings("RunConfig")
+    assert re.findall(r"^`(\w+)` \(", text, re.M) == list(config.RunConfig().to_dict())
+    assert "\n: \n" not in text and "default `128`" in text
+
+
+def test_links_between_sources_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            copied = target.startswith("0") and target.endswith(".ipynb")
+            assert copied or (page.parent / target).exists(), (page, target)
+
+
+# Numbers and names
+
+
+def test_the_readme_is_short_and_its_tables_are_generated(extension):
+    text = README.read_text()
+    assert len(text.split()) <= 1500
+    assert extension["readme"].generated(text) == text
+
+
+def test_an_interval_decides_a_verdict(extension):
+    verdict = extension["study"].verdict
+    assert verdict(0.01, 0.02, "above") == verdict(-0.02, -0.01, "below") == "confirmed"
+    assert verdict(-0.02, -0.01, "above") == verdict(0.01, 0.02, "below") == "refuted"
+    assert verdict(-0.01, 0.01, "above") == verdict(-0.01, 0.01, "below") == "open"
+    assert verdict(-0.009, 0.3, "no worse") == "confirmed"
+    assert verdict(-0.02, 0.3, "no worse") == "open"
+    assert verdict(-0.03, -0.02, "no worse") == "refuted"
+
+
+def differences(preset: str) -> pd.DataFrame:
+    """All differences in average precision between methods on all labels."""
+    table = pd.read_parquet(RESULTS / preset / "rendered" / "results.parquet")
+    wanted = {"metric": "average_precision", "protocol": "macro_clip", "tag": "", "seed": "mean"}
+    table = table[(table[list(wanted)] == list(wanted.values())).all(axis=1)]
+    return table[(table.minus != "") & (table.label_share == 1)]
+
+
+def difference(preset: str, method: str, minus: str, extractor: str = "sample_cnn") -> pd.Series:
+    """The difference between two methods, the first of them method-pair_loss."""
+    name, _, pair_loss = method.partition("-")
+    table = differences(preset)
+    table = table[(table.method == name) & (table.pair_loss == (pair_loss or "none"))]
+    (row,) = table[(table.minus == minus) & (table.extractor == extractor)].itertuples()
+    return row
+
+
+def scores(preset: str, metric: str = "average_precision") -> pd.DataFrame:
+    """Mean scores of all methods on all labels."""
+    table = pd.read_parquet(RESULTS / preset / "rendered" / "results.parquet")
+    table = table[(table.minus == "") & (table.tag == "") & table.seed.isin(["mean", ""])]
+    table = table[(table.metric == metric) & (table.protocol == "macro_clip")]
+    return table[table.label_share == 1].set_index("method").value
+
+
+STRONG = [f"je-{name}" for name in ("soft_info_nce", "subset_query", "subset_completion")]
+SENTENCES = [
+    ("README.md", "tagging is worse than without", "demo", ["je-cosine"], "no_je", "below"),
+    ("README.md", "reaches the same score", "demo", ["je-subset_query"], "no_je_linear", "level"),
+    ("study.md", "published and as coded in 2021", "study", ["je-cosine"], "no_je", "below"),
+    ("study.md", "as coded in 2021, joint", "study", ["je-cosine_as_coded"], "no_je", "below"),
+    ("study.md", "Two stages with plain", "study", ["bce_two_stage"], "no_je", "above"),
+    ("study.md", "Three pair losses beat the baseline", "study", STRONG, "no_je", "above"),
+    ("study.md", "level with `bce_two_stage` or", "study", STRONG, "bce_two_stage", "not below"),
+    ("study.md", "and stay behind `no_je_linear`", "study", STRONG, "no_je_linear", "below"),
+]
+
+
+@pytest.mark.parametrize("claim", SENTENCES, ids=lambda claim: claim[1])
+def test_sentences_about_results_hold(claim):
+    page, words, preset, methods, minus, side = claim
+    path = README if page == "README.md" else DOCS / "results" / page
+    assert words in " ".join(path.read_text().split())
+    extractors = ["sample_cnn"] + ["sample_cnn_se"] * (preset == "study")
+    for row in (difference(preset, m, minus, e) for m in methods for e in extractors):
+        level = row.low < 0 < row.high
+        holds = {"below": row.high < 0, "above": row.low > 0, "level": level}
+        assert (holds | {"not below": row.high > 0})[side], row
+
+
+def test_a_linear_head_gains_more_than_any_pair_loss():
+    for extractor in ("sample_cnn", "sample_cnn_se"):
+        linear = difference("study", "no_je_linear", "no_je", extractor).value
+        for pair_loss in PAIR_LOSSES:
+            assert difference("study", f"je-{pair_loss}", "no_je", extractor).value < linear
+
+
+def test_what_is_said_of_the_logistic_regression_and_of_groups_holds():
+    demo, study, area = scores("demo"), scores("study"), scores("study", "roc_auc")
+    floor = ["log_mel_logistic", "tag_frequency"]
+    assert (demo.drop(floor) < demo.log_mel_logistic).sum() == 2  # "beats two of the four"
+    assert (study.drop(floor) < study.log_mel_logistic).all()
+    assert (area.drop(floor) > area.log_mel_logistic).any()
+    table = differences("study")
+    ratio = (table.group_high - table.group_low) / (table.high - table.low)
+    assert f"{ratio.mean() - 1:.0%}" == "4%"
+    by_clip, by_group = (
+        (lo > 0).astype(int) - (hi < 0)
+        for lo, hi in ((table.low, table.high), (table.group_low, table.group_high))
+    )
+    assert (by_clip == by_group).all()
+
+
+def first_column(page: str, header: str) -> list[str]:
+    """Names in the first column of the tables whose head begins with `header`."""
+    text = (DOCS / page).read_text()
+    tables = re.findall(rf"^\| {re.escape(header)} \|.*\n\|[-| ]+\n((?:\|.*\n)+)", text, re.M)
+    return [name for table in tables for name in re.findall(r"^\| `([^`]+)`", table, re.M)]
+
+
+def test_every_registered_name_is_explained():
+    assert set(first_column("method.md", "`pair_loss`")) == set(PAIR_LOSSES)
+    assert set(first_column("method.md", "`method`")) == set(METHODS)
+    assert set(first_column("howto/data.md", "name")) == set(data.DATASETS)
+    text = (DOCS / "method.md").read_text()
+    assert all(name in text for name in ("Harmonic-CNN", "Sample-CNN", "Music-SincNet"))
+
+
+def test_published_data_sets_have_a_source():
+    text = (DOCS / "howto/data.md").read_text()
+    for name in set(data.DATASETS) - {"rendered", "folder"}:
+        (row,) = re.findall(rf"^\| `{name}` \| \[.*", text, re.M)
+        assert "](https://" in row
+
+
+def test_an_extractor_table_names_all(extension):
+    table = extension["reference"].extractors()
+    assert re.findall(r"^\| `(\w+)`", table, re.M) == list(EXTRACTORS)
+    assert "4,437,901" in table
+
+
+@pytest.mark.parametrize("table", ["results", "spaces", "gains", "trends", "runs"])
+def test_columns_of_result_tables_are_those_of_the_files(table):
+    text = (DOCS / "reference/formats.md").read_text().partition(f"### {table}\n")[2]
+    rows = re.search(r"(?:^\|.*\n)+", text, re.M)[0].splitlines()[2:]
+    told = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    folder = RESULTS / "study" / "rendered"
+    parquet = folder / f"{table}.parquet"
+    held = pd.read_parquet(parquet) if parquet.is_file() else pd.read_csv(folder / f"{table}.csv")
+    assert sorted(told) == sorted(held.columns)
+
+
+def test_files_of_a_run_are_those_it_has(place):
+    text = (DOCS / "reference/formats.md").read_text()
+    run = place / "runs/demo/rendered/je-subset_query-sample_cnn-seed0"
+    for file in ("scores.npz", "embeddings.npz"):
+        section = text.partition(f"{file}`")[2]
+        for array in np.load(run / file).files:
+            assert f"`{array}`" in section, (file, array)
+    for file in run.iterdir():
+        assert f"`{file.name}`" in text
+
+
+def test_every_reason_has_a_remedy(extension):
+    text = (DOCS / "reference/bad_input.md").read_text().partition("## Audio files")[0]
+    remedies = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", text, re.M)[1:])
+    beginnings = [own.split(" …")[0] for reason in remedies for own in reason.split("; ")]
+    tables = extension["reference"].bad_files() + extension["reference"].bad_tables()
+    left_out = re.findall(r"\| left out: (.*) \|", tables)
+    assert len(left_out) > 30
+    for reason in left_out:
+        assert [own for own in beginnings if own in reason or reason in own], reason
+
+
+# Commands
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, tiny_config) -> Path:
+    """A working directory for the commands of the documentation: tiny data, runs, files."""
+    root = tmp_path_factory.mktemp("place")
+    tags = ("piano", "slow", "vocal", "drums", "fast")
+    rng, rows = np.random.default_rng(0), []
+    for number in range(36):
+        kind, path = number % 4, f"my_music/live/{number}.wav"
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        audio = noisy_tone(200 * 2**kind, 1.0, 0.01 + 0.05 * (number % 3), rng)
+        soundfile.write(root / path, audio, RATE)
+        carried = ",".join([tags[kind], tags[4 if number % 3 else 1]])
+        rows.append([f"live/{number}.wav", carried, f"artist {number % 8}"])
+    table = pd.DataFrame(rows, columns=["path", "tags", "group"])
+    table.to_csv(root / "my_music/tags.csv", index=False)
+    index = data.load("folder", root / "my_music", table="tags.csv")
+    audio = store.build(index, root / "data/rendered-demo.store", workers=2)
+    plain = tiny_config.replace(method="no_je", pair_loss="none")
+    for parent, run in {
+        "runs/demo/rendered": tiny_config,
+        "runs/demo/rendered/": plain,
+        "my_runs": plain.replace(method="no_je_linear"),
+    }.items():
+        finished_run(root / parent, run, audio)
+    soundfile.write(root / "song.mp3", noisy_tone(300, 5.0, 0.02, rng), RATE, format="MP3")
+    (root / "empty.mp3").touch()
+    for number in range(4):
+        (root / "music").mkdir(exist_ok=True)
+        shutil.copy(root / f"my_music/live/{number}.wav", root / "music")
+    write_mtat(root / "data/mtat", n_clips=32, seconds=0.5)
+    return root
+
+
+def commands_of(page: Path) -> list[str]:
+    """The commands behind the prompts of a page, continuation lines joined."""
+    blocks = re.findall(r"^```console\n(.*?)^```", page.read_text(), re.M | re.S)
+    joined = "".join(blocks).replace("\\\n", " ")
+    return [line[2:] for line in joined.splitlines() if line.startswith("$ ")]
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
+def test_commands_run_or_name_what_there_is(page, place, extension, monkeypatch, capfd):
+    monkeypatch.chdir(place)
+    commands = commands_of(page)
+    assert commands
+    for command in commands:
+        try_command(command, place, extension["reference"], monkeypatch)
+        capfd.readouterr()
+
+
+def try_command(command: str, place: Path, reference, monkeypatch) -> None:
+    """Run a command, or check what it names."""
+    words = [os.path.expandvars(word) for word in shlex.split(command)]
+    if assigned := re.fullmatch(r"([A-Z]+)=(.*)", words[0]):
+        monkeypatch.setenv(*assigned.groups())
+    elif words[0] == "jetatag":
+        try_jetatag(words[1:], place, reference)
+    elif words[0] == "torchrun":
+        try_jetatag(words[words.index("jetatag") + 1 :], place, reference)
+    elif words[0] == "make":
+        targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
+        assert words[1] in targets, command
+    elif words[:2] == ["pip", "install"]:
+        check_installable(words[2])
+    elif words[0] == "papermill":
+        known = parameters(ROOT / words[1])
+        given = [name for flag, name in pairwise(words) if flag == "-p"]
+        assert given and set(given) <= set(known), command
+    elif words[:2] == ["python", "tests/bench.py"]:
+        text = (ROOT / words[1]).read_text()
+        assert all(f'"{word}"' in text for word in words if word.startswith("--")), command
+    elif words[0] == "conda":
+        environment = yaml.safe_load((ROOT / "environment.yaml").read_text())
+        assert {"environment.yaml", environment["name"]} & set(words), command
+    else:
+        assert words == ["source", ".venv/bin/activate"], f"unknown kind of command: {command}"
+
+
+def try_jetatag(words: list[str], place: Path, reference) -> None:
+    """Run a verb, or check its options, presets and paths."""
+    verb, *arguments = words
+    if verb in RUN_VERBS and not any(word.startswith("hf://") for word in words):
+        assert cli.main(words) in (None, 0), words
+        return
+    assert verb in (*PARSED_VERBS, "tag"), f"unknown verb: {verb}"
+    known = re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", reference.help_of(verb))
+    given = [word.partition("=")[0] for word in arguments if word.startswith("--")]
+    assert set(given) <= set(known), words
+    if verb == "reproduce":
+        check_grid(arguments)
+
+
+@cache
+def parameters(notebook: Path) -> list[str]:
+    """Names in the parameters cell of a notebook."""
+    return list(inspect_notebook(str(notebook)))
+
+
+def check_grid(arguments: list[str]) -> None:
+    """The parameters of a grid are known, and its preset and profile exist."""
+    after = dict(zip(arguments, [*arguments[1:], ""], strict=True))
+    preset = after.get("--preset", "demo")
+    values = config.read_yaml(ROOT / "notebooks" / "params" / f"{preset}.yaml")
+    changes = [word.split("=", 1) for word in arguments if re.match(r"\w+=[^=]", word)]
+    values |= {name: yaml.safe_load(value) for name, value in changes}
+    names = {n for p in (ROOT / "notebooks").glob("0*.ipynb") for n in parameters(p)}
+    assert set(values) <= names | {"trained", "datasets", "only"}, arguments
+    assert preset in config.PRESETS and (ROOT / after.get("--profile", ".")).is_dir()
+
+
+def check_installable(name: str) -> None:
+    """A package of an extra, or one that the tests install."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    own = re.fullmatch(r"jetatag\[(\w+)\]", name)
+    assert own[1] in extras if own else any(name in entry for entry in extras["test"])
+
+
+def test_the_yaml_of_a_run_is_valid():
+    (text,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "howto/train.md").read_text(), re.S)
+    values = yaml.safe_load(text)
+    name, *_ = (values.pop(key) for key in ("preset", "store", "runs"))
+    run = config.preset(name, **values)
+    assert run.pair_loss == "subset_query" and run.precision == "bf16-mixed"
+
+
+# Python
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
+def test_python_runs(page, place, tiny_config, monkeypatch, capsys):
+    """The blocks of a page, one after the other, with small presets."""
+    monkeypatch.chdir(place)
+    phases = [config.Phase("adam", 1e-3, 1)]
+    small = tiny_config.replace(width=2, stage1=phases, stage2=phases, n_windows=1)
+    monkeypatch.setattr(config, "PRESETS", dict.fromkeys(config.PRESETS, small))
+    for table in (EXTRACTORS, PAIR_LOSSES, METHODS):
+        for name, value in list(table.items()):
+            monkeypatch.setitem(table, name, value)  # what the page adds is taken away again
+    for path in ("my_music.store", "my_runs", "explorer.json", "data/mtat.store"):
+        shutil.rmtree(place / path, ignore_errors=True)
+    runs = place / "runs/demo/rendered"
+    names = {
+        "RUN": str(runs / "je-subset_query-sample_cnn-seed0"),
+        "JE_RUN": runs / "je-subset_query-sample_cnn-seed0",
+        "NO_JE_RUN": runs / "no_je-sample_cnn-seed0",
+        "STORE": place / "data/rendered-demo.store",
+        "AUDIO": store.AudioStore.open(place / "data/rendered-demo.store"),
+    }
+    if not (place / "music.index").is_dir():
+        assert cli.main(["index", names["RUN"], "music"]) in (None, 0)
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+    for block in blocks:
+        code = block.replace('"/data/', f'"{place}/data/')
+        exec(compile(code, name_of(page), "exec"), names)
+    printed = capsys.readouterr().out
+    assert printed or page.stem in ("explore", "extend")
+    if page.stem == "folder":
+        assert "f1_instance" in printed and len(blocks[0].splitlines()) <= 20
