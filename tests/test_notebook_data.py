@@ -1,4 +1,4 @@
-"""Notebook 01 on every data set, in the layouts they are published in."""
+"""Notebook 01 on every data set, in its official layout."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
 def write_classes(root: Path) -> Path:
-    """Someone's own folder, one folder a class: more than a hundred of one before the other."""
+    """A folder per class, more than a hundred files in the first."""
     for number in range(150):
         path = root / ("high" if number < 110 else "low") / f"{number}.wav"
         write_wav(path, tone(2000 if number < 110 else 200, 0.3), RATE)
@@ -42,7 +42,7 @@ MAKERS = {
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_notebook_01_prepares(tmp_path, name):
-    make, more, told = MAKERS[name]
+    make, more, message = MAKERS[name]
     root = make(tmp_path / "data")
     places = {"data": root, "store": tmp_path / "store", "out": tmp_path / "out"}
     values = {key: str(place) for key, place in places.items()}
@@ -53,8 +53,8 @@ def test_notebook_01_prepares(tmp_path, name):
         cwd=NOTEBOOKS,
         progress_bar=False,
     )
-    said = json.dumps(executed.cells)
-    assert told in said and "stored + " in said and "log_mel_logistic" in said
+    text = json.dumps(executed.cells)
+    assert message in text and "stored + " in text and "log_mel_logistic" in text
     audio = AudioStore.open(tmp_path / "store")
     facts = yaml.safe_load((tmp_path / "store" / "store.json").read_text())
     task = "multiclass" if name in ("speech_commands", "folder") else "multilabel"
@@ -68,7 +68,7 @@ def test_notebook_01_prepares(tmp_path, name):
 
 
 def menu(notebook: NotebookNode) -> list[str]:
-    """The choices of the notebook's one menu."""
+    """The options of the notebook's only menu."""
     (widgets,) = notebook.metadata.widgets.values()
     states = [widget["state"] for widget in widgets["state"].values()]
     (options,) = [state["_options_labels"] for state in states if "_options_labels" in state]
