@@ -18,7 +18,6 @@ from jetatag.data import DataWarning, Index, mtat, store
 from jetatag.data.tables import CONTRADICTION, DUPLICATE, OUTSIDE, SAME_ID
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
-README = Path(__file__).parents[1] / "README.md"
 SOUND = noisy_tone(440, 1.0, 0.01, np.random.default_rng(0))
 
 
@@ -329,10 +328,3 @@ def test_audio_without_a_row_is_reported(tmp_path):
     report = store.build(index, tmp_path / "store", workers=1).report
     strangers = report[report.reason == "audio without an annotation row"]
     assert strangers.path.tolist() == ["0/song.m4a", "0/stranger.WAV"]
-
-
-def test_readme_says_what_these_tests_hold():
-    table = README.read_text().partition("<!-- bad input -->")[2].partition("<!-- end -->")[0]
-    told = dict(line.strip("| ").split(" | ") for line in table.strip().splitlines()[2:])
-    assert told == {kind: verdict for kind, (_, verdict) in (BAD_FILES | BAD_TABLES).items()}
-    assert f"<summary>{len(told)} kinds</summary>" in README.read_text()

@@ -1,17 +1,13 @@
 """The reader of your own data: tables and class folders."""
 
-import re
 import unicodedata
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
-from layouts import RATE, noisy_tone
 
-from jetatag import config, data
+from jetatag import data
 from jetatag.data import DataWarning, folder
 from jetatag.data.tables import CONTRADICTION, DUPLICATE, OUTSIDE, TWO_GROUPS
 
@@ -336,27 +332,6 @@ def test_only_the_clips_of_the_most_frequent_classes_can_be_kept(tmp_path):
         assert set(index.vocabulary.tags) == {"a", "b"} and len(index) == kept
         assert (index.labels.sum(axis=1) == 1).all()
         assert index.left_out.reason.tolist() == [folder.RARE_CLASS] * lost
-
-
-def test_the_readme_goes_from_a_folder_to_a_trained_tagger(tmp_path, monkeypatch, capsys):
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    code = readme.partition("From a folder of files to a trained tagger:")[2]
-    code = code.partition("```python\n")[2].partition("```")[0]
-    assert len(code.splitlines()) <= 20
-    monkeypatch.chdir(tmp_path)
-    rng, rows = np.random.default_rng(0), []
-    for i in range(40):
-        audio = noisy_tone(300 if i % 2 else 3000, 1.0, 0.01, rng)
-        Path("my_music/live").mkdir(parents=True, exist_ok=True)
-        soundfile.write(f"my_music/live/{i}.wav", audio, RATE)
-        rows.append([f"live/{i}.wav", "low,calm" if i % 2 else "high", f"artist {i % 7}"])
-    table = pd.DataFrame(rows, columns=["path", "tags", "group"])
-    table.to_csv("my_music/tags.csv", index=False)
-    small = config.PRESETS["smoke"].replace(extractor="sample_cnn")
-    monkeypatch.setattr(config, "PRESETS", {"demo": small})
-    exec(compile(code, "README", "exec"), {})
-    told = capsys.readouterr().out
-    assert "f1_instance" in told and re.search(r"live/\d+\.wav \| (low|high|calm) \| ", told)
 
 
 def test_files_and_links_that_are_not_used_are_warned_about(tmp_path):
