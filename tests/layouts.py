@@ -1,4 +1,4 @@
-"""Small data sets in the official layouts, with sounds that can be heard apart."""
+"""Small data sets in their official layouts, with sounds that can be told apart."""
 
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
@@ -16,9 +16,8 @@ TAGS = ("low", "high", "noisy", "never")
 
 
 def dcase_rows(n_training: int = 10, n_testing: int = 2, n_evaluation: int = 2) -> dict[str, Rows]:
-    """(file, label) rows of each list, so many clips a class; every fourth has the next class too.
-
-    Names begin as a video's may: with a hyphen, an underscore or a Y.
+    """(file, label) rows of each list, with the given numbers of clips per class; every fourth clip
+    has the next class, too. Names begin with a hyphen, an underscore or a Y, as video names do.
     """
     counts = {"training": n_training, "testing": n_testing, "evaluation": n_evaluation}
     lists: dict[str, list[tuple[str, str]]] = {which: [] for which in counts}
@@ -33,7 +32,7 @@ def dcase_rows(n_training: int = 10, n_testing: int = 2, n_evaluation: int = 2) 
 def write_dcase(
     root: Path, lists: Mapping[str, Rows] | None = None, seconds: float = 0.3, audio: bool = True
 ) -> Path:
-    """DCASE 2017 task 4 under `root`: the lists and, of each class, a chord of its own pitch."""
+    """DCASE 2017 task 4 under `root`: the lists, and chords with a pitch per class."""
     for which, rows in (lists or dcase_rows()).items():
         write_dcase_list(root, which, rows)
         labels: dict[str, list[int]] = {}
@@ -46,7 +45,7 @@ def write_dcase(
 
 
 def write_dcase_list(root: Path, which: str, rows: Rows) -> Path:
-    """One list as the organisers wrote it: tabs, no header, a row for each label."""
+    """One list in the official format: tabs, no header, a row per label."""
     path = root / f"groundtruth_weak_label_{which}_set.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{file}\t30.000\t40.000\t{label}\n" for file, label in rows))
@@ -59,8 +58,8 @@ def write_speech_commands(
     n_speakers: int = 12,
     say: Callable[[str, int], np.ndarray] | None = None,
 ) -> Path:
-    """Speech Commands under `root`: every word by every speaker, two of whom are in the validation
-    list and two in the testing list; `say` gives one second at 16 kHz, by default a tone."""
+    """Speech Commands under `root`: every word by every speaker, two of them in each list; `say`
+    returns one second at 16 kHz, by default a tone."""
     say = say or (lambda word, speaker: tone(200 + 20 * speech_commands.WORDS.index(word), 1.0))
     listed: dict[str, list[str]] = {"validation_list.txt": [], "testing_list.txt": []}
     of_speaker = {n_speakers - 4: 0, n_speakers - 3: 0, n_speakers - 2: 1, n_speakers - 1: 1}
@@ -78,7 +77,7 @@ def write_speech_commands(
 
 
 def speaker_name(speaker: int) -> str:
-    """Eight hexadecimal digits, as the official names have."""
+    """Eight hexadecimal digits, as in the official names."""
     return sha256(str(speaker).encode()).hexdigest()[:8]
 
 
@@ -88,7 +87,7 @@ def tone(frequency: float, seconds: float, rate: int = SPEECH_RATE) -> np.ndarra
 
 
 def write_wav(path: Path, samples: np.ndarray, rate: int) -> None:
-    """16-bit WAV, with the folders it needs."""
+    """Write 16-bit WAV, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples, rate, subtype="PCM_16")
 
@@ -102,7 +101,7 @@ def noisy_tone(
 
 
 def write_mtat(root: Path, n_clips: int = 48, seconds: float = 2.0) -> Path:
-    """Tones whose tags can be heard: low or high, noisy or not; every sixth clip has no tag."""
+    """MagnaTagATune under `root`: tones, low or high, noisy or not; every sixth clip has no tag."""
     rng = np.random.default_rng(7)
     rows, infos = [], []
     for i in range(n_clips):

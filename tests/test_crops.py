@@ -1,3 +1,5 @@
+"""Crops and windows: pure functions of seed, epoch and clip."""
+
 from itertools import chain
 
 import numpy as np
@@ -18,7 +20,7 @@ def test_a_crop_depends_on_seed_epoch_and_clip_alone():
     assert (crop_starts(lengths, 59_049, 0, 4, IDS) != starts).mean() > 0.99
 
 
-def test_crops_are_uniform_and_stay_inside():
+def test_crops_are_uniform_and_within_the_clip():
     starts = crop_starts(np.full(4000, 1_009), 10, 5, 0, IDS)
     assert starts.min() >= 0 and starts.max() <= 999
     counts = np.histogram(starts, bins=10, range=(0, 1000))[0]
@@ -27,20 +29,20 @@ def test_crops_are_uniform_and_stay_inside():
     assert abs(np.corrcoef(starts, neighbours)[0, 1]) < 0.06
 
 
-def test_short_clips_start_at_zero():
+def test_crops_of_short_clips_start_at_zero():
     assert crop_starts(np.array([5, 10]), 10, 0, 0, ["a", "b"]).tolist() == [0, 0]
     assert window_starts(5, 10, 4).tolist() == [0, 0, 0, 0]
     assert middle_starts(np.array([5, 20]), 10).tolist() == [0, 5]
 
 
-def test_even_windows_end_with_the_clip_and_coded_ones_do_not():
+def test_even_windows_end_with_the_clip_and_as_coded_ones_do_not():
     even = window_starts(465_984, 80_000, 16)
     assert even[0] == 0 and even[-1] + 80_000 == 465_984 and len(even) == 16
     coded = window_starts(465_984, 80_000, 16, "as_coded")
     assert coded[1] == (465_984 - 80_000) // 16 and coded[-1] + 80_000 < 465_984
 
 
-def test_every_clip_once_and_no_tail():
+def test_batches_hold_every_clip_once_in_nearly_equal_sizes():
     for n_clips in (1, 15, 16, 17, 100):
         parts = batches(n_clips, 16, 0, 2, shuffle=True)
         assert sorted(chain.from_iterable(parts)) == list(range(n_clips))
@@ -50,7 +52,7 @@ def test_every_clip_once_and_no_tail():
     assert list(chain.from_iterable(batches(20, 16, 0, 1, False))) == list(range(20))
 
 
-def test_a_batch_is_its_items(tiny_store):
+def test_a_batch_equals_its_items(tiny_store):
     crops = Crops(tiny_store, tiny_store.rows("train"), 16_000, seed=0, epoch=1)
     together = crops.__getitems__([3, 0, 7])
     assert together.shape == (3, 16_000) and together.dtype == torch.float32

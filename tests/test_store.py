@@ -1,3 +1,5 @@
+"""Stores: every clip stored or reported, interrupted builds, damage, full disks, locks."""
+
 import dataclasses
 import errno
 import json
@@ -56,7 +58,7 @@ def test_every_clip_is_stored_or_reported(mtat_folder):
     assert sum(facts["clips_by_split"].values()) == facts["stored_clips"] == len(audio)
 
 
-def test_what_is_read_is_what_was_decoded(tiny_store):
+def test_read_returns_the_decoded_samples(tiny_store):
     row = 5
     samples, _ = store.decode(
         tiny_store.folder.parent / "mtat" / "mp3" / tiny_store.table.path[row], 16_000, True
@@ -65,7 +67,7 @@ def test_what_is_read_is_what_was_decoded(tiny_store):
     read = tiny_store.read([row, row], [0, length - 100], 300)
     assert read.dtype == np.float32 and read.shape == (2, 300)
     np.testing.assert_allclose(read[0], samples[:300] / 32_767, atol=1e-7)
-    assert (read[1, 100:] == 0).all() and read[1, :100].any()  # silence behind the end
+    assert (read[1, 100:] == 0).all() and read[1, :100].any()  # zero after the end of the clip
     assert np.abs(samples).max() == 32_767  # peak-normalised
 
 
@@ -132,7 +134,7 @@ def test_an_interrupted_build_continues_to_the_same_bytes(
     assert (again.folder / "audio.i16").read_bytes() == expected
 
 
-def test_missing_or_damaged_stores_give_one_sentence(mtat_folder, tmp_path):
+def test_missing_or_damaged_stores_raise_one_sentence(mtat_folder, tmp_path):
     with pytest.raises(FileNotFoundError, match="run notebook 01"):
         store.AudioStore.open(tmp_path)
     audio = build(mtat_folder)
@@ -155,7 +157,7 @@ def test_missing_or_damaged_stores_give_one_sentence(mtat_folder, tmp_path):
         store.build(mtat.load(mtat_folder), mtat_folder / "mp3")
 
 
-def test_nothing_readable_and_no_folder_are_refused(mtat_folder):
+def test_unreadable_clips_and_missing_folders_are_refused(mtat_folder):
     files = {path: path.read_bytes() for path in (mtat_folder / "mp3").rglob("*.mp3")}
     for path in files:
         path.write_bytes(b"")
@@ -163,7 +165,7 @@ def test_nothing_readable_and_no_folder_are_refused(mtat_folder):
         build(mtat_folder)
     for path, content in files.items():
         path.write_bytes(content)
-    assert len(build(mtat_folder)) == 40  # what was found unreadable is looked at anew
+    assert len(build(mtat_folder)) == 40  # unreadable clips are tried again
     shutil.rmtree(mtat_folder / "store")
     (mtat_folder / "mp3").rename(mtat_folder / "elsewhere")
     with pytest.raises(FileNotFoundError, match="put the audio there"):
@@ -205,7 +207,7 @@ def test_a_killed_process_loses_no_saved_clip(mtat_folder, monkeypatch):
 
 
 def with_many_clips(folder, n):
-    """The tiny set's first clip under many names: rows enough to be caught in the middle."""
+    """Replace the clips by many copies of the first one, for a build that takes long enough."""
     path = folder / "annotations_final.csv"
     header, first, *_ = path.read_text().splitlines()
     old = first.split("\t")
@@ -255,7 +257,7 @@ def test_a_clip_that_is_repaired_after_an_interruption_is_decoded(mtat_folder, m
     assert len(audio) == 40 and audio.damaged() == []
 
 
-def test_a_table_with_another_bad_row_is_another_store(mtat_folder):
+def test_a_table_with_another_bad_row_needs_another_store(mtat_folder):
     build(mtat_folder)
     table = mtat_folder / "annotations_final.csv"
     first = table.read_text().splitlines()[1].split("\t")
@@ -297,9 +299,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(mtat_folder, monkeypatc
         raise OSError(kind, "")
 
     monkeypatch.setattr(store, "lock_folder", fails)  # the superuser may write anywhere
-    with pytest.raises(
-        OSError, match=r"^preparing .*store stopped .*choose a folder you may write"
-    ):
+    with pytest.raises(OSError, match=r"^preparing .*store stopped .*choose a folder"):
         build(mtat_folder)
     monkeypatch.undo()
     (mtat_folder / "store").mkdir()
@@ -329,7 +329,7 @@ def test_a_store_may_be_a_link_to_an_empty_folder(mtat_folder):
 
 
 @pytest.mark.parametrize("look", ["is_file", "iterdir"])
-def test_another_process_may_finish_the_store_at_any_look(mtat_folder, monkeypatch, look):
+def test_another_process_may_finish_the_store_between_two_checks(mtat_folder, monkeypatch, look):
     build(mtat_folder).folder.rename(mtat_folder / "whole")
     original = getattr(Path, look)
 
@@ -368,12 +368,12 @@ def test_a_folder_may_vanish_before_it_is_held(tmp_path, monkeypatch):
         ({"workers": 0}, "workers must be at least 1, or None for every core, not 0."),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(mtat_folder, options, sentence):
+def test_invalid_settings_are_refused(mtat_folder, options, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         store.build(mtat.load(mtat_folder), mtat_folder / "store", **options)
 
 
-def test_a_changed_sample_is_found_by_its_clips_checksum(mtat_folder):
+def test_a_changed_sample_is_found_by_the_clips_checksum(mtat_folder):
     audio = build(mtat_folder)
     path = audio.folder / "audio.i16"
     content = bytearray(path.read_bytes())
@@ -382,7 +382,7 @@ def test_a_changed_sample_is_found_by_its_clips_checksum(mtat_folder):
     assert store.AudioStore.open(audio.folder).damaged() == [audio.table.clip_id[7]]
 
 
-def test_loudness_stays_where_the_data_set_was_published_so(mtat_folder):
+def test_levels_are_kept_unless_the_data_set_is_peak_normalised(mtat_folder):
     index = mtat.load(mtat_folder)
     as_recorded = dataclasses.replace(index, peak_normalise=False)
     audio = store.build(as_recorded, mtat_folder / "store", workers=1)

@@ -1,5 +1,5 @@
-"""Run under torchrun by test_processes.py: trains the cells that its first argument lists, on the
-store of its second, into the folder of its third."""
+"""Run under torchrun by test_processes.py: trains the runs configured in a JSON file on a store and
+writes them to a folder (the three arguments)."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ from jetatag.training.train import train
 
 
 class Plain(nn.Module):
-    """An extractor without batch normalisation: strided convolutions, mean and maximum."""
+    """An extractor without batch normalisation: strided convolutions, then mean and maximum."""
 
     n_features, min_samples = 16, 1_000
 
@@ -34,7 +34,7 @@ class Plain(nn.Module):
 
 
 def extractor_of(config: RunConfig) -> nn.Module | None:
-    """The extractor that the run is given, from the run's seed."""
+    """The extractor that is passed to `train`, initialised by the run's seed."""
     if config.extractor != "own":
         return None
     with torch.random.fork_rng(devices=[]):
@@ -43,7 +43,7 @@ def extractor_of(config: RunConfig) -> nn.Module | None:
 
 
 def train_cells(cells: dict[str, RunConfig], store: AudioStore, folder: Path) -> None:
-    """Train and score every cell under a folder of its name."""
+    """Train and score every run in a folder of its name."""
     for name, config in cells.items():
         with launch(config).rank_zero_first():
             run = Run.start(folder / name, config, store)

@@ -22,7 +22,8 @@ from jetatag.apps import hub
 from jetatag.apps.windows import Stretch, ahead, windows
 from jetatag.config import RunConfig
 from jetatag.data import DATASETS, Vocabulary
-from jetatag.data.store import keep_freed_memory, to_float
+from jetatag.data.memory import keep_freed_memory
+from jetatag.data.store import to_float
 from jetatag.extractors.fast_inference import optimise_for_inference
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS

@@ -262,11 +262,10 @@ def warn_about_tags(name: str, tags: Sequence[str], labels: np.ndarray) -> None:
 
 def _reasons(clips: pd.DataFrame, labels: np.ndarray, task: str) -> np.ndarray:
     """Why to leave out a row, or "": its own reason, or several tags in a multiclass set."""
-    why = clips.reason.to_numpy(object)
-    n_tags = labels.sum(axis=1, dtype=np.int64)
+    why, n_tags = clips.reason.to_numpy(object, copy=True), labels.sum(axis=1, dtype=np.int64)
     if task == "multiclass":
-        for row in np.flatnonzero((n_tags != 1) & (why == "")):
-            why[row] = f"it has {n_tags[row]} tags and not exactly one"
+        wrong = (n_tags != 1) & (why == "")
+        why[wrong] = [f"it has {n} tags and not exactly one" for n in n_tags[wrong]]
     return why
 
 

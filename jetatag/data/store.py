@@ -5,7 +5,6 @@ length, peak and checksum), `labels.npy`, `report.csv` (what was left out and wh
 (vocabulary, sample rate, counts, checksum).
 """
 
-import ctypes
 import errno
 import json
 import os
@@ -28,6 +27,7 @@ from tqdm import tqdm
 from jetatag.data import SPLITS, Index, Vocabulary
 from jetatag.data.audio import PASSING, load
 from jetatag.data.index import audio_files
+from jetatag.data.memory import keep_freed_memory
 from jetatag.files import (
     atomic,
     check_arguments,
@@ -377,16 +377,3 @@ def _identity(index: Index, settings: dict) -> str:
 def crc32(samples: np.ndarray) -> str:
     """Checksum of one clip's samples, 8 hexadecimal digits."""
     return f"{zlib.crc32(samples):08x}"
-
-
-def keep_freed_memory() -> None:
-    """Let the C library (glibc; no effect elsewhere) keep freed memory for reuse.
-
-    Returning the megabytes of every operation to the system and faulting them in again takes a
-    third of the time of decoding and training.
-    """
-    mmap_threshold, trim_threshold = -3, -1  # malloc.h
-    with suppress(OSError, AttributeError, TypeError):
-        library = ctypes.CDLL("libc.so.6")
-        for option in (mmap_threshold, trim_threshold):
-            library.mallopt(option, 2**31 - 1)

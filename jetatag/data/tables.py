@@ -94,15 +94,15 @@ def read_user_table(
 
 
 def _text(column: Any, may_be_lists: bool) -> list:
-    """A pyarrow column as text, or as lists of text."""
+    """A pyarrow column as text, or as lists of text, missing values as ""."""
     import pyarrow as pa
 
-    if may_be_lists and (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
-        cells = column.cast(pa.list_(pa.string())).to_pylist()
-        return [[tag or "" for tag in cell or ()] for cell in cells]
+    kind = (
+        pa.list_(pa.string()) if may_be_lists and pa.types.is_nested(column.type) else pa.string()
+    )
     if pa.types.is_floating(column.type):
         column = pa.array(column.to_numpy(), from_pandas=True)  # NaN is a missing value, too
-    return column.cast(pa.string()).fill_null("").to_pylist()
+    return [cell or "" for cell in column.cast(kind).to_pylist()]
 
 
 def _check_columns(path: Path, columns: list[str], required: Sequence[str], remedy: str) -> None:

@@ -19,7 +19,7 @@ from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from jetatag.config import RunConfig
-from jetatag.data.store import keep_freed_memory
+from jetatag.data.memory import keep_freed_memory
 from jetatag.extractors.layers import synchronise
 
 

@@ -1,0 +1,17 @@
+"""What the C library does with freed memory."""
+
+import ctypes
+from contextlib import suppress
+
+
+def keep_freed_memory() -> None:
+    """Let the C library (glibc; no effect elsewhere) keep freed memory for reuse.
+
+    Returning the megabytes of every operation to the system and faulting them in again takes a
+    third of the time of decoding and training.
+    """
+    mmap_threshold, trim_threshold = -3, -1  # malloc.h
+    with suppress(OSError, AttributeError, TypeError):
+        library = ctypes.CDLL("libc.so.6")
+        for option in (mmap_threshold, trim_threshold):
+            library.mallopt(option, 2**31 - 1)
