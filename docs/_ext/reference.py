@@ -53,7 +53,6 @@ def commands() -> str:
 def settings(name: str) -> str:
     """The fields of `RunConfig` or `Phase`: choices, default and description."""
     from jetatag import config
-
     from jetatag.extractors import EXTRACTORS
     from jetatag.joint.losses import PAIR_LOSSES
     from jetatag.joint.methods import METHODS
