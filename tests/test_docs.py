@@ -225,6 +225,18 @@ def test_what_is_said_of_the_logistic_regression_and_of_groups_holds():
     assert (by_clip == by_group).all()
 
 
+def test_the_first_machine_is_that_of_the_committed_results():
+    table = pd.read_csv(RESULTS / "demo" / "machines.csv")
+    committed = pd.read_parquet(RESULTS / "demo" / "rendered" / "results.parquet")
+    wanted = (committed.seed == "mean") & (committed.tag == "") & (committed.minus == "")
+    committed = committed[wanted & (committed.protocol == "macro_clip")]
+    for row in table[table.machine == "machine 1"].itertuples():
+        own = committed[(committed.method == row.method) & (committed.pair_loss == row.pair_loss)]
+        own = own.set_index("metric").value
+        for metric in ("roc_auc", "average_precision"):
+            assert own[metric] == pytest.approx(getattr(row, metric), abs=1e-4)
+
+
 def first_column(page: str, header: str) -> list[str]:
     """Names in the first column of the tables whose head begins with `header`."""
     text = (DOCS / page).read_text()

@@ -53,11 +53,18 @@ def commands() -> str:
 def settings(name: str) -> str:
     """The fields of `RunConfig` or `Phase`: choices, default and description."""
     from jetatag import config
+    from jetatag.extractors import EXTRACTORS
+    from jetatag.joint.losses import PAIR_LOSSES
+    from jetatag.joint.methods import METHODS
 
+    tables = {"method": METHODS, "pair_loss": PAIR_LOSSES, "extractor": EXTRACTORS}
+    others = {"pair_loss": ["none"], "extractor": ["own"]}
     model, entries = getattr(config, name), []
     for field, (annotation, default, description) in _fields(model).items():
         literal = typing.get_origin(annotation) is typing.Literal
-        told = [" or ".join(f"`{c}`" for c in typing.get_args(annotation))] if literal else []
+        choices = typing.get_args(annotation) if literal else []
+        choices = [*tables[field], *others.get(field, [])] if field in tables else choices
+        told = [" or ".join(f"`{choice}`" for choice in choices)] if choices else []
         told += [f"default {_default(default)}" if default is not REQUIRED else "required"]
         entries.append(f"`{field}` ({'; '.join(told)})\n: {' '.join(description.split())}")
     return "\n\n".join(entries)
