@@ -44,23 +44,15 @@ def joint_loss(
     """Stage 1: L_AE + weight · L_pair on features h (clip, n_features) and labels (clip, tag)."""
     pair_loss, scale = losses.PAIR_LOSSES[config.pair_loss], model.query_scale
     z_audio, z_tag = model.projection(h), model.tag_encoder(labels)
-    pair = pair_loss.function(
-        losses.PairBatch(
-            z_audio, z_tag, labels, model.tag_encoder, scale.log_scale, scale.offset, generator
-        )
-    )
+    parts = (z_audio, z_tag, labels, model.tag_encoder, scale.log_scale, scale.offset, generator)
+    pair = pair_loss.function(losses.PairBatch(*parts))
     reconstruction = losses.reconstruction(labels, model.reconstruct(z_tag))
     total = reconstruction + pair_loss.weight * pair
     return {"loss": total, "reconstruction": reconstruction, "pair": pair}
 
 
 def classification_loss(
-    model: JointModel,
-    h: Tensor,
-    labels: Tensor,
-    config: Any,
-    generator: torch.Generator,
-    head: str = "classifier",
+    model: JointModel, h: Tensor, labels: Tensor, *_: Any, head: str = "classifier"
 ) -> dict[str, Tensor]:
     """Stage 2 and end-to-end training: L_C of the part `head` on features h (clip, n_features)."""
     return {"loss": losses.classification(getattr(model, head)(h), labels, model.task)}
@@ -69,8 +61,7 @@ def classification_loss(
 def joint_scores(model: JointModel, h: Tensor, labels: Tensor) -> dict[str, float]:
     """Validation of stage 1: whether clips lie near their own tags and not near others', and
     average precision of the autoencoder."""
-    z_tag = model.tag_encoder(labels)
-    truth = labels.cpu().numpy()
+    z_tag, truth = model.tag_encoder(labels), labels.cpu().numpy()
     space = metrics.gap(model.projection(h).cpu().numpy(), z_tag.cpu().numpy(), truth)
     decoded = _macro_scores(truth, model.reconstruct(z_tag).cpu().numpy())
     return {
@@ -171,28 +162,17 @@ class Method:
 
 JOINT = ("extractor", "projection", "tag_encoder", "tag_decoder", "query_scale")
 STAGE1 = Stage("stage1", joint_loss, joint_scores, JOINT, "stage1")
-STAGE1_BCE = Stage(
-    "stage1",
-    partial(classification_loss, head="linear_head"),
-    partial(classification_scores, head="linear_head"),
-    ("extractor", "linear_head"),
-    "stage1",
-)
+BCE = [partial(f, head="linear_head") for f in (classification_loss, classification_scores)]
+STAGE1_BCE = Stage("stage1", *BCE, ("extractor", "linear_head"), "stage1")
 STAGE2 = Stage("stage2", classification_loss, classification_scores, ("classifier",), "stage2")
 END_TO_END = replace(STAGE2, name="end_to_end", learns=("extractor", "classifier"))
 METHODS = {
     "je": Method((STAGE1, STAGE2), "stage 1 jointly, stage 2 on the frozen extractor"),
     "no_je": Method((END_TO_END,), "end to end with the paper's classifier"),
     "no_je_linear": Method((END_TO_END,), "end to end with one linear layer", head="linear"),
-    "no_je_early_stop": Method(
-        (replace(END_TO_END, keep_best=True),), "no_je, of which the best validation epoch is kept"
-    ),
-    "bce_two_stage": Method(
-        (STAGE1_BCE, STAGE2), "je with a linear layer and binary cross-entropy in stage 1"
-    ),
-    "je_shuffled": Method(
-        (replace(STAGE1, shuffled=True), STAGE2), "je with other clips' tags in stage 1"
-    ),
+    "no_je_early_stop": Method((replace(END_TO_END, keep_best=True),), "the best epoch of no_je"),
+    "bce_two_stage": Method((STAGE1_BCE, STAGE2), "je with a linear classifier in stage 1"),
+    "je_shuffled": Method((replace(STAGE1, shuffled=True), STAGE2), "je with other clips' tags"),
 }
 """Methods by name, the one place where a method is defined."""
 

@@ -29,12 +29,6 @@ class Layer:
     weights: dict[str, Tensor] = field(default_factory=dict)
 
     @property
-    def number(self) -> int:
-        """Keras numbers the layers of a class as they are created: conv1d, conv1d_1, conv1d_2."""
-        found = re.search(r"_(\d+)$", self.path)
-        return int(found[1]) if found else 0
-
-    @property
     def shapes(self) -> dict[str, tuple]:
         """The shape of every weight."""
         return {name: tuple(values.shape) for name, values in self.weights.items()}
@@ -92,7 +86,13 @@ def _keras_layers(names: Sequence[str], arrays: Sequence[np.ndarray]) -> Iterato
     for layer in layers.values():
         if layer.kind == "variable":  # paired by position, because each has a name of its own
             layer.weights = dict(enumerate(layer.weights.values()))
-    yield from sorted(layers.values(), key=lambda layer: layer.number)
+    yield from sorted(layers.values(), key=_number)
+
+
+def _number(layer: Layer) -> int:
+    """Keras numbers the layers of a class as they are created: conv1d, conv1d_1, conv1d_2."""
+    found = re.search(r"_(\d+)$", layer.path)
+    return int(found[1]) if found else 0
 
 
 def _module_layers(module: nn.Module) -> Iterator[Layer]:

@@ -71,9 +71,8 @@ class StageData:
 
     def optimizer(self, phase: Phase, previous: Optimizer | None = None) -> Optimizer:
         """The optimizer of `phase` for the parts that learn."""
-        parameters = [
-            p for part in self.stage.learns for p in getattr(self.model, part).parameters()
-        ]
+        parts = (getattr(self.model, part) for part in self.stage.learns)
+        parameters = [parameter for part in parts for parameter in part.parameters()]
         adam_steps = self.n_steps * adam_epochs_before(self.stage, self.config)
         return build_optimizer(self.config, phase, parameters, previous, adam_steps)
 

@@ -11,14 +11,8 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from jetatag.config import Phase, RunConfig
-from jetatag.joint.methods import (
-    BEST,
-    EARLY,
-    Stage,
-    phases_by_epoch,
-    state_of_space,
-    warn_of_space,
-)
+from jetatag.joint import methods
+from jetatag.joint.methods import BEST, Stage, phases_by_epoch
 from jetatag.training.data import StageData
 from jetatag.training.optimizers import learning_rate
 from jetatag.training.run import Run
@@ -29,18 +23,12 @@ class Progress:
     """How far a stage has come. The state of random generators is not needed: seeds follow from
     the run's seed, the epoch and the step."""
 
-    epoch: int = 0
-    """Finished epochs."""
-    step: int = 0
-    """Finished steps of the current epoch."""
-    learning_rate: float = 0.0
-    """That of the last step."""
-    seconds: float = 0.0
-    """Training time before this process."""
-    loss_sums: dict[str, Tensor] = field(default_factory=dict)
-    """Losses summed over the current epoch's clips."""
-    best: dict[str, Tensor] = field(default_factory=dict)
-    """Weights after the best epoch so far, if the stage keeps them."""
+    epoch: int = 0  # finished epochs
+    step: int = 0  # finished steps of the current epoch
+    learning_rate: float = 0.0  # of the last step
+    seconds: float = 0.0  # training time before this process
+    loss_sums: dict[str, Tensor] = field(default_factory=dict)  # over the current epoch's clips
+    best: dict[str, Tensor] = field(default_factory=dict)  # weights after the best epoch
     best_epoch: int = 0
     best_score: float = -math.inf
     optimizer: Optimizer | None = None
@@ -170,10 +158,10 @@ class Log:
         for name, value in row.items() if self.events else ():
             if isinstance(value, float):
                 self.events.add_scalar(name, value, number)
-        if number >= EARLY or number == self.n_epochs:
-            before, self.space = self.space, state_of_space(row)
+        if number >= methods.EARLY or number == self.n_epochs:
+            before, self.space = self.space, methods.state_of_space(row)
             if self.space != before and not self.bar.disable:
-                warn_of_space(row, f"{self.name}, epoch {number}:")
+                methods.warn_of_space(row, f"{self.name}, epoch {number}:")
 
 
 def event_writer(run: Run, stage: str, n_epochs: int) -> Any:

@@ -84,7 +84,7 @@ class Run:
         """Open an existing run; raises `FileNotFoundError` or `ValueError` if it is not one."""
         folder = Path(folder)
         if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"{folder} is not a run folder: make one by `jetatag train`.")
+            raise FileNotFoundError(f"{folder} is not a run folder: run `jetatag reproduce` first.")
         values = read_json(folder / "config.json")
         if not isinstance(values, dict):
             raise ValueError(f"{folder}/config.json does not hold settings: delete the run.")
