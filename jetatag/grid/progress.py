@@ -1,0 +1,106 @@
+"""What `jetatag reproduce` prints: a line for each notebook, and the results."""
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TimeElapsedColumn
+
+POLL_S = 0.5
+WIDTH = 100
+"""Columns of a terminal that the tables take at most."""
+
+
+def follow(snakemake: subprocess.Popen, log: Path) -> int:
+    """Print a line for each notebook that `snakemake` executes, until it ends, and return its exit
+    status. A terminal also shows a bar for each running notebook.
+
+    The notebooks lie below the folder of `log`, Snakemake's output, and are newer than `log` is
+    now. papermill updates them after each cell, also on the other machines of a cluster.
+    """
+    begun, console = log.stat().st_mtime, Console(stderr=True, highlight=False)
+    bars: dict[Path, TaskID] = {}
+    finished: set[tuple[Path, str]] = set()
+    columns = BarColumn(12), TimeElapsedColumn(), "{task.description}"
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as live:
+        while True:
+            status = snakemake.poll()
+            for path, facts in executed_notebooks(log.parent, begun):
+                execution = path, facts["start_time"]
+                if execution in finished:
+                    continue
+                if path not in bars:
+                    bars[path] = live.add_task("")
+                if facts["duration"] is None:
+                    step, percent = last_bar(path.with_suffix(".log"))
+                    text = f"{label(path, log.parent)}  {step}"
+                    live.update(bars[path], completed=percent, description=text)
+                else:
+                    finished.add(execution)
+                    live.remove_task(bars.pop(path))
+                    total = re.search(r"^total +(\d+)$", log.read_text(), re.MULTILINE)
+                    count = f"{len(finished):>3}/{int(total[1]) - 1 if total else '?'}"
+                    took = timedelta(seconds=round(facts["duration"]))
+                    text = f"{count}  {took}  {label(path, log.parent)}"
+                    text += "  failed" if facts["exception"] else ""
+                    console.print(text, markup=False, soft_wrap=True)
+            if status is not None:
+                return status
+            time.sleep(POLL_S)
+
+
+def executed_notebooks(runs: Path, begun: float) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The notebooks of the grid in `runs` written since `begun`, oldest first, and what papermill
+    notes in each."""
+    paths = (path for pattern in ("", "*/") for path in runs.glob(f"{pattern}notebooks/*.ipynb"))
+    times = {path: path.stat().st_mtime for path in paths}
+    for path in sorted(times, key=times.get):
+        if times[path] >= begun:
+            with suppress(ValueError, KeyError):  # it is just being written
+                yield path, json.loads(path.read_text())["metadata"]["papermill"]
+
+
+def label(path: Path, runs: Path) -> str:
+    """Notebook, data set and run, in columns."""
+    notebook, _, run = path.stem.partition(".")
+    dataset = "" if path.parents[1] == runs else path.parents[1].name
+    return f"{notebook:<17} {dataset:<9} {run}".rstrip()
+
+
+def last_bar(log: Path) -> tuple[str, int]:
+    """Description and percentage of the last progress bar in the output of the running cell."""
+    output = log.read_text().rpartition("Executing Cell")[2] if log.is_file() else ""
+    bars = re.findall(r"([^\r\n]*?):? +(\d+)%\|", output)
+    return (bars[-1][0], int(bars[-1][1])) if bars else ("", 0)
+
+
+def print_results(runs: Path) -> None:
+    """Print scores and differences from the results table in `runs`, and where all results are."""
+    table = pd.read_parquet(runs / "results.parquet")
+    table = table[(table.tag == "") & table.seed.isin(["mean", ""])]
+    table = table[table.protocol == "macro_clip"]
+    print("\nScores of whole clips of the test split, mean over seeds, with 95 % intervals")
+    print(display_table(table[table.minus == ""]))
+    print("\nPaired differences to the method in the column minus, with 95 % intervals")
+    print(display_table(table[table.minus != ""]))
+    print(f"\ntables     {runs}/results.csv, .parquet, {runs}/*/*.csv")
+    print(f"figures    {runs}/*/figures/*.png, .pdf")
+    print(f"notebooks  {runs}/*/notebooks/*.ipynb, and their output in *.log")
+
+
+def display_table(rows: pd.DataFrame) -> str:
+    """A row for each combination of settings and a column for each metric, as text."""
+    intervals = rows[["value", "low", "high"]].to_numpy()
+    rows = rows.assign(score=[f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in intervals])
+    settings = ["dataset", "extractor", "label_share", "method", "pair_loss", "minus"]
+    index = [name for name in settings if rows[name].nunique() > 1] or ["method"]
+    return rows.pivot(index=index, columns="metric", values="score").to_string(line_width=WIDTH)
