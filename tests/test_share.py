@@ -20,8 +20,8 @@ from scored import finished_run, told_apart
 
 import jetatag
 from jetatag import cli
-from jetatag.apps import export as share
 from jetatag.apps import commands, hub
+from jetatag.apps import export as share
 from jetatag.apps.tagger import FILES, Tagger
 from jetatag.config import RunConfig
 from jetatag.data import DATASETS, LICENCE_LINKS, LICENCES, TITLES, Vocabulary

@@ -15,8 +15,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TimeElapsedColumn
 
 POLL_S = 0.5
-WIDTH = 100
-"""Columns of a terminal that the tables take at most."""
 
 
 def follow(snakemake: subprocess.Popen, log: Path) -> int:
@@ -88,19 +86,25 @@ def print_results(runs: Path) -> None:
     table = pd.read_parquet(runs / "results.parquet")
     table = table[(table.tag == "") & table.seed.isin(["mean", ""])]
     table = table[table.protocol == "macro_clip"]
-    print("\nScores of whole clips of the test split, mean over seeds, with 95 % intervals")
-    print(display_table(table[table.minus == ""]))
-    print("\nPaired differences to the method in the column minus, with 95 % intervals")
-    print(display_table(table[table.minus != ""]))
+    print("\nScores of the test clips: mean over seeds, 95 % interval")
+    print(display_table(table[table.minus == ""], ["average_precision", "roc_auc"]))
+    print("\nPaired differences between methods: mean over seeds, 95 % interval")
+    print(display_table(table[table.minus != ""], ["average_precision"]))
     print(f"\ntables     {runs}/results.csv, .parquet, {runs}/*/*.csv")
     print(f"figures    {runs}/*/figures/*.png, .pdf")
     print(f"notebooks  {runs}/*/notebooks/*.ipynb, and their output in *.log")
 
 
-def display_table(rows: pd.DataFrame) -> str:
-    """A row for each combination of settings and a column for each metric, as text."""
-    intervals = rows[["value", "low", "high"]].to_numpy()
-    rows = rows.assign(score=[f"{v:.3f} [{low:.3f}, {high:.3f}]" for v, low, high in intervals])
-    settings = ["dataset", "extractor", "label_share", "method", "pair_loss", "minus"]
-    index = [name for name in settings if rows[name].nunique() > 1] or ["method"]
-    return rows.pivot(index=index, columns="metric", values="score").to_string(line_width=WIDTH)
+def display_table(rows: pd.DataFrame, metrics: list[str]) -> str:
+    """A row for each method and each setting that varies, a column for each metric, as text."""
+    method = rows.method + ("-" + rows.pair_loss).where(rows.pair_loss != "none", "")
+    method += (" − " + rows.minus).where(rows.minus != "", "")
+    scores = [
+        f"{v:.3f} [{a:.3f}, {b:.3f}]" for v, a, b in rows[["value", "low", "high"]].to_numpy()
+    ]
+    rows = rows.assign(method=method, score=scores)
+    index = [name for name in ("dataset", "extractor", "label_share") if rows[name].nunique() > 1]
+    wide = rows.pivot(index=[*index, "method"], columns="metric", values="score")
+    return (
+        wide[metrics].rename_axis(columns=None).reset_index().to_string(index=False, line_width=100)
+    )

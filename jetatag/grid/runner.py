@@ -62,7 +62,8 @@ def reproduce(
                 "no folder notebooks/ here: run `jetatag reproduce` at the top of a checkout of "
                 "jetatag, or name a folder for a copy of the notebooks with --workdir."
             )
-        values = read_yaml(notebooks / "params" / f"{name}.yaml")
+        own, packaged = (f / "params" / f"{name}.yaml" for f in (notebooks, packaged_notebooks()))
+        values = read_yaml(packaged) | read_yaml(own)
         values |= own_data(name, data, dataset, root) | dict(changes)
         check_parameters(values, sorted(notebooks.glob("0*.ipynb")))
         for own in by_dataset(values).values():
