@@ -86,7 +86,7 @@ def test_data_sets_share_parameters_that_they_do_not_set():
     assert runner.own_data("study", ["/data/mtat"], None)["study"] == "runs/study-mtat"
     with pytest.raises(ValueError, match="names a data set twice"):
         runner.own_data("paper", ["a", "mtat=b"], None)
-    with pytest.raises(ValueError, match="must give each data set its own parameters"):
+    with pytest.raises(ValueError, match="datasets: mtat must be of type dict, not '/data'"):
         runner.by_dataset(values_of("demo", datasets={"mtat": "/data"}))
 
 

@@ -125,6 +125,7 @@ def test_a_failure_leaves_the_other_runs_and_data_sets_complete(tmp_path, capfd)
         f"jetatag: {failed} on folder did not finish; see {executed}",
         "jetatag: unread did not finish; the common tables hold what it has, if any; see "
         f"{runs / 'unread' / 'notebooks' / '01_prepare_data.ipynb'}",
+        f"jetatag: Snakemake's log is {runs / 'snakemake.log'}",
     ]
     assert "is not valid JSON" in executed.read_text() and "Paired differences" in printed.out
     assert f"03_train_stage2   folder    {failed}  failed\n" in printed.err

@@ -4,17 +4,14 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TimeElapsedColumn
 
-POLL_S = 0.5
+POLL_S = 1.0
 
 
 def follow(snakemake: subprocess.Popen, log: Path) -> int:
@@ -26,15 +23,18 @@ def follow(snakemake: subprocess.Popen, log: Path) -> int:
     """
     begun, console = log.stat().st_mtime, Console(stderr=True, highlight=False)
     bars: dict[Path, TaskID] = {}
-    finished: set[tuple[Path, str]] = set()
+    finished: dict[Path, float] = {}
     columns = BarColumn(12), TimeElapsedColumn(), "{task.description}"
     hidden = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as live:
         while True:
             status = snakemake.poll()
-            for path, facts in executed_notebooks(log.parent, begun):
-                execution = path, facts["start_time"]
-                if execution in finished:
+            for path, time_s in times_of_notebooks(log.parent).items():
+                if time_s < begun or time_s == finished.get(path):
+                    continue
+                try:
+                    facts = json.loads(path.read_text())["metadata"]["papermill"]
+                except (ValueError, KeyError):  # it is just being written
                     continue
                 if path not in bars:
                     bars[path] = live.add_task("")
@@ -43,7 +43,7 @@ def follow(snakemake: subprocess.Popen, log: Path) -> int:
                     text = f"{label(path, log.parent)}  {step}"
                     live.update(bars[path], completed=percent, description=text)
                 else:
-                    finished.add(execution)
+                    finished[path] = time_s
                     live.remove_task(bars.pop(path))
                     total = re.search(r"^total +(\d+)$", log.read_text(), re.MULTILINE)
                     count = f"{len(finished):>3}/{int(total[1]) - 1 if total else '?'}"
@@ -56,15 +56,11 @@ def follow(snakemake: subprocess.Popen, log: Path) -> int:
             time.sleep(POLL_S)
 
 
-def executed_notebooks(runs: Path, begun: float) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The notebooks of the grid in `runs` written since `begun`, oldest first, and what papermill
-    notes in each."""
+def times_of_notebooks(runs: Path) -> dict[Path, float]:
+    """The notebooks of the grid in `runs`, oldest first, and when they were written (s)."""
     paths = (path for pattern in ("", "*/") for path in runs.glob(f"{pattern}notebooks/*.ipynb"))
     times = {path: path.stat().st_mtime for path in paths}
-    for path in sorted(times, key=times.get):
-        if times[path] >= begun:
-            with suppress(ValueError, KeyError):  # it is just being written
-                yield path, json.loads(path.read_text())["metadata"]["papermill"]
+    return dict(sorted(times.items(), key=lambda item: item[1]))
 
 
 def label(path: Path, runs: Path) -> str:

@@ -62,8 +62,8 @@ def reproduce(
                 "no folder notebooks/ here: run `jetatag reproduce` at the top of a checkout of "
                 "jetatag, or name a folder for a copy of the notebooks with --workdir."
             )
-        own, packaged = (f / "params" / f"{name}.yaml" for f in (notebooks, packaged_notebooks()))
-        values = read_yaml(packaged) | read_yaml(own)
+        values = read_yaml(packaged_notebooks() / "params" / f"{name}.yaml")
+        values |= read_yaml(notebooks / "params" / f"{name}.yaml")
         values |= own_data(name, data, dataset, root) | dict(changes)
         check_parameters(values, sorted(notebooks.glob("0*.ipynb")))
         for own in by_dataset(values).values():
@@ -72,7 +72,8 @@ def reproduce(
             status, used = run_grid(notebooks, values, cores, profile and root / profile)
         if (Path(values["runs"]) / "results.parquet").is_file():
             print_results(Path(values["runs"]))
-        return status, list(failures(values, used))
+        log = f"Snakemake's log is {values['runs']}/snakemake.log"
+        return status, [*failures(values, used), *([log] if status else [])]
 
 
 def parameter_types(notebook: Path | str) -> dict[str, type]:
@@ -86,9 +87,8 @@ def parameter_types(notebook: Path | str) -> dict[str, type]:
 
 
 def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> None:
-    """Raise `ValueError` or `FileNotFoundError` before any notebook runs: for a name that neither
-    a notebook nor the Snakefile knows (papermill only warns), a wrong type, an impossible run or
-    data set, or earlier results that do not exist."""
+    """Raise `ValueError` or `FileNotFoundError` before any notebook runs: for an unknown name (of
+    which papermill only warns), a wrong type, an impossible run or data set, or missing inputs."""
     from jetatag.data import check_options
 
     types = {name: kind for path in notebooks for name, kind in parameter_types(path).items()}
@@ -111,8 +111,7 @@ def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> No
 
 
 def check_values(values: Mapping[str, Any], types: Mapping[str, type]) -> None:
-    """Raise `ValueError` for an unknown parameter, or a value of another type than the notebooks
-    have."""
+    """Raise `ValueError` for an unknown parameter, or another type than in the notebooks."""
     check_known(values, [*types, *GRID_PARAMETERS], "parameter")
     for name in values.keys() - {*GRID_PARAMETERS, *GRID_AXES}:
         check_type(values[name], types[name], name)
@@ -124,14 +123,10 @@ def by_dataset(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The parameters of every data set of the grid, by its name: the shared ones, its entry in
     `datasets`, and a folder of its own under `runs` and `out`."""
     datasets = values.get("datasets") or {values["dataset"]: {}}
-    if not isinstance(datasets, dict) or not all(
-        isinstance(own, dict) for own in datasets.values()
-    ):
-        raise ValueError("datasets must give each data set its own parameters, such as data.")
     return {
-        name: {**values, "dataset": name, **own}
+        name: {**values, "dataset": name, **check_type(own, dict, f"datasets: {name}")}
         | {folder: f"{values[folder]}/{name}" for folder in ("runs", "out")}
-        for name, own in datasets.items()
+        for name, own in check_type(datasets, dict, "datasets").items()
     }
 
 
@@ -157,7 +152,7 @@ def trained(values: Mapping[str, Any]) -> dict[str, RunConfig]:
     for entry in check_type(values["trained"], Sequence[dict], "trained"):
         settings = {str(name): value for name, value in (shared | entry).items()}
         listed = {
-            axis: settings[axis] for axis in GRID_AXES if isinstance(settings.get(axis), list)
+            name: settings[name] for name in GRID_AXES if isinstance(settings.get(name), list)
         }
         for combination in itertools.product(*listed.values()):
             run = preset(values["preset"], **settings | dict(zip(listed, combination, strict=True)))
@@ -278,7 +273,8 @@ def failures(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> Iterat
     for name, runs in cells(values).items():
         folder = Path(by_dataset(values)[name]["runs"]) / "notebooks"
         for run in [run for run in runs if run not in used[name]] if name in used else [None]:
-            times = {path: path.stat().st_mtime for path in folder.glob(f"*{run or ''}.ipynb")}
+            paths = folder.glob(f"*.{run}.ipynb" if run else "*.ipynb")
+            times = {path: path.stat().st_mtime for path in paths}
             executed = (path for path, time in times.items() if time >= begun)
             failed = [path for path in executed if '"exception": true' in path.read_text()]
             see = f"see {max(failed, key=times.get, default=folder)}"
@@ -306,14 +302,11 @@ def run_snakemake(
     command += ["--configfile", str(params), "--rerun-incomplete", "--keep-going"]
     command += ["--nolock"]  # a lock of `files.lock_folder` ends with the process that holds it
     command += ["--config", f"only={json.dumps(only)}"] if only else []
-    environment = dict(os.environ)
-    if profile:
-        command += ["--workflow-profile", str(profile)] + (["--cores", cores] if cores else [])
-    else:
-        command += ["--cores", cores or "all"]
-        if visible := gpus.visible_gpus():
-            command += ["--resources", f"gpu={len(visible)}"]
-            environment[gpus.OFFERED] = ",".join(visible)
+    command += ["--workflow-profile", str(profile)] if profile else []
+    command += ["--cores", cores or "all"] if cores or not profile else []
+    visible = [] if profile else gpus.visible_gpus()
+    command += ["--resources", f"gpu={len(visible)}"] if visible else []
+    environment = {**os.environ, gpus.OFFERED: ",".join(visible)}
     log = params.with_name("snakemake.log")
     default = signal.signal(signal.SIGTERM, terminate_children)
     with log.open("a" if only else "w") as output:
