@@ -1,5 +1,10 @@
 """A tiny data set in MagnaTagATune's layout, and what is made from it, for every room's tests."""
 
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +13,8 @@ from layouts import write_mtat
 
 from jetatag import config
 from jetatag.data import mtat, store
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -45,3 +52,30 @@ def tiny_config() -> config.RunConfig:
         n_windows=3,
         device="cpu",
     )
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout, built from a copy, because building leaves files behind."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("jetatag", "notebooks"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns(".*"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--wheel-dir", source, source], check=True, capture_output=True)
+    return next(source.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The command `jetatag` of a new environment with the wheel, and the libraries of this one."""
+    folder = tmp_path_factory.mktemp("environment")
+    venv.create(folder)
+    paths = sysconfig.get_paths(vars={"base": folder, "platbase": folder})
+    libraries = Path(paths["purelib"]) / "libraries.pth"
+    libraries.write_text(sysconfig.get_path("purelib"))  # the .pth files in there have no effect
+    command = [sys.executable, "-m", "pip", "--python", folder, "install", "--no-deps"]
+    command += ["--no-index", "--ignore-installed", wheel]
+    subprocess.run(command, check=True, capture_output=True)
+    return Path(paths["scripts"]) / "jetatag"

@@ -1,26 +1,26 @@
-"""Jobs side by side on a machine of several GPUs, told by what the jobs see; no GPU is needed."""
+"""Jobs that run at the same time on several GPUs, by what each job sees; no GPU is needed."""
 
 import os
 import subprocess
 import sys
 
 import pytest
+import torch
 
-from jetatag.grid import gpus
-from jetatag.grid import runner as grid
+from jetatag.grid import gpus, runner
 
-SEEN = 'echo "${CUDA_VISIBLE_DEVICES-all}"; read line'  # says what it sees and waits for a line
+SHOW = 'echo "${CUDA_VISIBLE_DEVICES-all}"; read line'  # print the visible GPUs, wait for a line
 
 
 @pytest.fixture
 def start(tmp_path, monkeypatch):
-    """Starts a job on a device; GPUs are held in a place of this test's own."""
+    """Starts a job on a device; the locks of the GPUs are in a folder of this test."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     started = []
 
     def job(device, offered="4,7"):
-        command = [sys.executable, "-m", "jetatag.grid.gpus", device, "sh", "-c", SEEN]
+        command = [sys.executable, "-m", "jetatag.grid.gpus", device, "sh", "-c", SHOW]
         environment = {**os.environ, gpus.OFFERED: offered}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, env=environment, **pipes))
@@ -32,37 +32,36 @@ def start(tmp_path, monkeypatch):
         process.communicate()
 
 
-def seen(job):
+def visible_to(job):
     return job.stdout.readline().strip()
 
 
 def test_jobs_at_the_same_time_see_different_gpus_and_the_next_waits(start):
     first, second = start("auto"), start("cuda")
-    assert {a := seen(first), b := seen(second)} == {"4", "7"} and a != b
+    assert {a := visible_to(first), b := visible_to(second)} == {"4", "7"} and a != b
     third = start("cuda")
-    first.kill()  # however a job ends, its GPU is free again
-    assert seen(third) == a
+    first.kill()  # a GPU is free again however its job ends
+    assert visible_to(third) == a
 
 
-def test_a_numbered_device_is_waited_for_and_a_cpu_takes_none(start):
+def test_a_job_waits_for_a_numbered_gpu_and_a_cpu_job_takes_none(start):
     numbered = start("cuda:1")
-    assert seen(numbered) == "all"
-    assert seen(start("cuda")) == "4"  # for 7 is held
-    assert seen(start("cpu")) == seen(start("auto", offered="")) == "all"
+    assert visible_to(numbered) == "all"
+    assert visible_to(start("cuda")) == "4"  # because 7 is locked
+    assert visible_to(start("cpu")) == visible_to(start("auto", offered="")) == "all"
 
 
-def test_only_gpus_that_are_to_be_seen_are_offered(monkeypatch):
-    class Answer:
-        stdout = "2\n"
-
-    monkeypatch.setattr(gpus.subprocess, "run", lambda *_, **__: Answer)
+def test_only_visible_gpus_are_offered(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert gpus.found() == ["0", "1"]
+    assert gpus.visible_gpus() == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a")
-    assert gpus.found() == ["3", "GPU-5a"]
+    assert gpus.visible_gpus() == ["3", "GPU-5a"]
 
 
 SNAKEFILE = """
+import sys
+
 rule all:
     input: "a", "b"
 
@@ -70,7 +69,7 @@ rule train:
     output: "{job}"
     resources: gpu=1
     shell:
-        "python -m jetatag.grid.gpus auto timeout 60 sh -c"
+        "{sys.executable} -m jetatag.grid.gpus auto timeout 60 sh -c"
         " 'echo $CUDA_VISIBLE_DEVICES > {output}.seen;"
         " until [ -e a.seen ] && [ -e b.seen ]; do sleep 0.1; done; cp {output}.seen {output}'"
 """
@@ -79,8 +78,8 @@ rule train:
 def test_snakemake_trains_on_as_many_gpus_as_there_are(tmp_path, monkeypatch):
     """Each of two jobs waits for the other to begin, so they end only if both run at once."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gpus, "found", lambda: ["3", "5"])
+    monkeypatch.setattr(gpus, "visible_gpus", lambda: ["3", "5"])
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
     (tmp_path / "params.yaml").write_text("runs: here\n")
-    assert grid.run_snakemake(tmp_path, tmp_path / "params.yaml", cores="2") == 0
+    assert runner.run_snakemake(tmp_path, tmp_path / "params.yaml", cores="2") == 0
     assert {(tmp_path / job).read_text().strip() for job in "ab"} == {"3", "5"}

@@ -1,4 +1,4 @@
-"""The grid: which runs, on which data, with which parameters, and what a cluster is asked for."""
+"""The grid: its runs, data sets and parameters, the resources asked of a cluster, the progress."""
 
 import json
 import os
@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from jetatag.config import PRESETS, preset
-from jetatag.grid import runner
+from jetatag.grid import progress, runner
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("0*.ipynb"))
@@ -20,7 +20,7 @@ PARAMS = ROOT / "notebooks" / "params"
 
 
 @pytest.fixture(autouse=True)
-def at_the_top(monkeypatch):
+def in_checkout(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
@@ -33,13 +33,13 @@ def test_every_preset_has_a_grid(name):
     runner.check_parameters(values_of(name), NOTEBOOKS)
 
 
-def test_a_grid_without_what_the_notebooks_compare_is_refused():
+def test_a_grid_needs_the_methods_that_notebooks_compare():
     values = values_of("demo", trained=[{"method": "no_je", "pair_loss": "none"}])
     with pytest.raises(ValueError, match="trained lacks je and no_je_linear: notebooks 04 and 05"):
         runner.check_parameters(values, NOTEBOOKS)
 
 
-def test_the_papers_grid_is_whole():
+def test_the_papers_grid_has_every_cell():
     runs = runner.trained(values_of("paper")).values()
     cells = {(run.extractor, run.method, run.pair_loss) for run in runs}
     extractors = {run.extractor for run in runs}
@@ -54,7 +54,7 @@ def test_the_papers_grid_is_whole():
     assert all(run.width == 128 and run.crop_samples in (59_049, 80_000) for run in runs)
 
 
-def test_entries_that_list_values_stand_for_each_of_them():
+def test_listed_values_become_one_run_each():
     entry = {"method": ["no_je", "no_je_linear"], "pair_loss": "none", "label_share": [0.5, 1.0]}
     runs = runner.trained(values_of("demo", trained=[entry], seed=[3, 4]))
     assert list(runs)[:2] == ["no_je-sample_cnn-labels50-seed3", "no_je-sample_cnn-seed3"]
@@ -65,15 +65,15 @@ def test_entries_that_list_values_stand_for_each_of_them():
         runner.trained(values_of("demo", trained=[{"method": "no_je", "pair_loss": "none"}] * 2))
 
 
-def test_a_runs_parameters_say_what_it_is():
+def test_the_parameters_of_a_run_rebuild_it():
     for name, run in runner.trained(values_of("study")).items():
-        told = runner.run_parameters(run, "study")
-        again = preset("study", **told.pop("settings") | told)
+        parameters = runner.run_parameters(run, "study")
+        again = preset("study", **parameters.pop("settings") | parameters)
         assert again == run and again.name == name
     assert "width" not in runner.run_parameters(preset("study"), "study")["settings"]
 
 
-def test_several_data_sets_share_what_they_do_not_say():
+def test_data_sets_share_parameters_that_they_do_not_set():
     own = runner.own_data("paper", ["mtat=/data/mtat", "dcase2017=/data/dcase/"], None)
     values = values_of("paper") | own
     by_dataset = runner.by_dataset(values)
@@ -86,7 +86,7 @@ def test_several_data_sets_share_what_they_do_not_say():
     assert runner.own_data("study", ["/data/mtat"], None)["study"] == "runs/study-mtat"
     with pytest.raises(ValueError, match="names a data set twice"):
         runner.own_data("paper", ["a", "mtat=b"], None)
-    with pytest.raises(ValueError, match="must name for each data set its own parameters"):
+    with pytest.raises(ValueError, match="datasets: mtat must be of type dict, not '/data'"):
         runner.by_dataset(values_of("demo", datasets={"mtat": "/data"}))
 
 
@@ -101,20 +101,20 @@ def dry_run(tmp_path, *options, **changes):
     return done.stdout + done.stderr
 
 
-def test_a_cluster_is_asked_for_a_gpu_a_training(tmp_path):
+def test_each_training_asks_the_cluster_for_one_gpu(tmp_path):
     datasets = {
         name: {"data": f"/data/{name}", "store": str(tmp_path / name)}
         for name in ("mtat", "speech_commands")
     }
     fewer = {"datasets": datasets, "extractor": "sample_cnn", "seed": 0}
-    told = dry_run(tmp_path, "--workflow-profile", "notebooks/profiles/slurm", **fewer)
+    plan = dry_run(tmp_path, "--workflow-profile", "notebooks/profiles/slurm", **fewer)
     n_runs = len(runner.trained(values_of("paper", **fewer)))
-    counts = dict(line.split() for line in told.splitlines() if len(line.split()) == 2)
+    counts = dict(line.split() for line in plan.splitlines() if len(line.split()) == 2)
     assert int(counts["train_stage2"]) == 2 * n_runs and counts["evaluate"] == "2"
     assert counts["prepare_mtat"] == counts["prepare_speech_commands"] == "1"
-    jobs = [job for job in told.split("rule ") if job.startswith("train_stage")]
+    jobs = [job for job in plan.split("rule ") if job.startswith("train_stage")]
     assert jobs and all("gpu=1" in job and "runtime=2880" in job for job in jobs)
-    assert not any("gpu=" in job for job in told.split("rule ") if job.startswith("evaluate"))
+    assert not any("gpu=" in job for job in plan.split("rule ") if job.startswith("evaluate"))
 
 
 def two_data_sets(tmp_path):
@@ -125,15 +125,15 @@ def two_data_sets(tmp_path):
     return values_of("demo", **places, datasets=datasets)
 
 
-def test_what_is_left_out_on_one_data_set_is_there_on_the_other(tmp_path):
+def test_only_limits_the_runs_of_one_data_set(tmp_path):
     values = two_data_sets(tmp_path)
     first, *others = runner.cells(values)["mtat"]
     params = {name: values[name] for name in ("datasets", "trained", "extractor", "seed")}
-    told = dry_run(tmp_path, "--config", f'only={{"mtat": {json.dumps(others)}}}', **params)
-    assert f"mtat/{first}/scores.npz" not in told and f"mtat/{others[0]}/scores.npz" in told
-    assert "prepare_dcase2017" not in told and "dcase2017/results" not in told
-    told = dry_run(tmp_path, **params)
-    assert f"mtat/{first}/scores.npz" in told and f"dcase2017/{first}/scores.npz" in told
+    plan = dry_run(tmp_path, "--config", f'only={{"mtat": {json.dumps(others)}}}', **params)
+    assert f"mtat/{first}/scores.npz" not in plan and f"mtat/{others[0]}/scores.npz" in plan
+    assert "prepare_dcase2017" not in plan and "dcase2017/results" not in plan
+    plan = dry_run(tmp_path, **params)
+    assert f"mtat/{first}/scores.npz" in plan and f"dcase2017/{first}/scores.npz" in plan
     with pytest.raises(ValueError, match="unknown run 'no_such'"):
         runner.cells(values | {"only": {"mtat": ["no_such"]}})
     with pytest.raises(ValueError, match="unknown data set 'rendered'"):
@@ -156,46 +156,105 @@ def write_finished(folder, runs, tables=("results", "spaces")):
         (folder / file).touch()
 
 
-def test_runs_without_scores_go_and_data_sets_without_runs_or_tables(tmp_path):
+def test_runs_without_scores_and_data_sets_without_tables_are_dropped(tmp_path):
     values = two_data_sets(tmp_path)
     used = {name: list(runs) for name, runs in runner.cells(values).items()}
     others = used["mtat"][1:]
     assert runner.finished(values, used) == {}
     write_finished(tmp_path / "runs" / "mtat", others, tables=())
     fewer = runner.finished(values, used)
-    assert fewer == {"mtat": others}  # to be tried with those
-    assert runner.finished(values, fewer) == {}  # tried, and the tables are not there
+    assert fewer == {"mtat": others}  # tables are still to be made of these
+    assert runner.finished(values, fewer) == {}  # making the tables failed
     write_finished(tmp_path / "runs" / "mtat", ())
     assert runner.finished(values, fewer) == fewer
     write_finished(tmp_path / "runs" / "dcase2017", used["dcase2017"])
     assert runner.finished(values, used) == {"mtat": others, "dcase2017": used["dcase2017"]}
 
 
-def test_what_failed_is_told_once_with_where_to_read_why(tmp_path):
+def test_each_failure_names_the_notebook_with_the_error(tmp_path):
     values = two_data_sets(tmp_path)
     first, *others = runner.cells(values)["mtat"]
     executed = tmp_path / "runs" / "mtat" / "notebooks"
     executed.mkdir(parents=True)
-    record = tmp_path / "runs" / "params.yaml"
-    record.touch()
+    params = tmp_path / "runs" / "params.yaml"
+    params.touch()
     for stage in ("02_train_stage1", "03_train_stage2"):
         (executed / f"{stage}.{others[0]}.ipynb").write_text('{"exception": true}')
-    why = executed / f"02_train_stage1.{first}.ipynb"
-    why.write_text('{"metadata": {"papermill": {"exception": true}}}')
+    failed = executed / f"02_train_stage1.{first}.ipynb"
+    failed.write_text('{"metadata": {"papermill": {"exception": true}}}')
     (executed / f"03_train_stage2.{first}.ipynb").write_text('{"exception": false}')
     assert list(runner.failures(values, {"mtat": others})) == [
-        f"{first} on mtat did not finish; see {why}",
-        "dcase2017 did not finish: the common tables hold what it has, if any; see "
+        f"{first} on mtat did not finish; see {failed}",
+        "dcase2017 did not finish; the common tables hold what it has, if any; see "
         f"{tmp_path / 'runs' / 'dcase2017' / 'notebooks'}",
     ]
-    os.utime(why, (0, record.stat().st_mtime - 1))  # it failed before this grid began
+    os.utime(failed, (0, params.stat().st_mtime - 1))  # it failed before this grid began
     assert f"{first} on mtat did not finish; see {executed}" in runner.failures(
         values, {"mtat": others}
     )
 
 
-def test_only_what_computes_on_a_gpu_takes_one(tmp_path):
-    told = dry_run(tmp_path, "--printshellcmds", device="cpu", seed=0, extractor="sample_cnn")
-    jobs = [job for job in told.split("rule ") if job.startswith("train_stage")]
-    assert jobs and all("python -m jetatag.grid.gpus cpu env" in job for job in jobs)
+def test_jobs_on_the_cpu_ask_for_no_gpu(tmp_path):
+    plan = dry_run(tmp_path, "--printshellcmds", device="cpu", seed=0, extractor="sample_cnn")
+    jobs = [job for job in plan.split("rule ") if job.startswith("train_stage")]
+    assert jobs and all(" -m jetatag.grid.gpus cpu env" in job for job in jobs)
     assert not any("gpu=1" in job for job in jobs)
+
+
+def write_executed(path, duration=None, exception=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    facts = {"start_time": "now", "duration": duration, "exception": exception}
+    path.write_text(json.dumps({"metadata": {"papermill": facts}}))
+
+
+class Snakemake:
+    """Stands for a process that ends after `actions`, one for each time it is asked."""
+
+    def __init__(self, *actions):
+        self.actions = list(actions)
+
+    def poll(self):
+        return self.actions.pop(0)() if self.actions else 1
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_is_one_line_for_each_notebook(terminal, tmp_path, capsys, monkeypatch):
+    """Two notebooks: one is half way, then done; the other fails. An older one is not mentioned."""
+    monkeypatch.setenv("TTY_COMPATIBLE", str(int(terminal)))
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(progress, "POLL_S", 0.2)
+    run, older = (tmp_path / "mtat" / "notebooks" / f"{name}.ipynb" for name in ("02_a.r-0.5", "o"))
+    write_executed(older, 1.0)
+    os.utime(older, (0, 0))
+    log = tmp_path / "snakemake.log"
+    log.write_text("Job stats:\nall   1\ntotal   3\n")
+    bar = "Executing Cell 1---\nold: 9%|x\nExecuting Cell 2---\n\rstage1:  50%|█████     | 5/10"
+
+    def half():
+        write_executed(run)
+        run.with_suffix(".log").write_text(bar)
+
+    snakemake = Snakemake(
+        half,
+        lambda: write_executed(run, 83.4),
+        lambda: write_executed(tmp_path / "notebooks" / "06_b.ipynb", 2.0, True),
+    )
+    assert progress.follow(snakemake, log) == 1
+    output = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", capsys.readouterr().err)
+    lines = [line.rstrip() for line in re.split(r"[\r\n]+", output) if "/2  0:" in line]
+    assert lines == [
+        "  1/2  0:01:23  02_a              mtat      r-0.5",
+        "  2/2  0:00:02  06_b  failed",
+    ]
+    assert ("02_a              mtat      r-0.5  stage1" in output) == terminal
+    assert terminal or len(output.splitlines()) == 2
+
+
+def test_tables_fit_a_terminal(tmp_path, capsys):
+    """The study's committed table: many methods, pair losses, shares of labels and extractors."""
+    shutil.copy(ROOT / "notebooks/results/study/rendered/results.parquet", tmp_path)
+    progress.print_results(tmp_path)
+    output = capsys.readouterr().out
+    assert "Paired differences" in output and "subset_query" in output
+    tables = output.partition("\ntables ")[0]
+    assert len(tables.splitlines()) > 80 and max(map(len, tables.splitlines())) <= 100

@@ -1,14 +1,17 @@
 """The six notebooks through Snakemake and papermill, as `make reproduce` runs them."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
+import yaml
 from layouts import RATE, tone, write_mtat, write_wav
 from snakemake.cli import parse_args
 
@@ -32,16 +35,26 @@ def reproduce(folder: Path, *changes: str) -> int:
 
 
 @pytest.fixture(autouse=True)
-def at_the_top(monkeypatch):
+def in_checkout(monkeypatch):
     monkeypatch.chdir(ROOT)
 
 
-def test_from_nothing_to_results_and_maps(tmp_path, capfd):
-    assert reproduce(tmp_path) == 0
-    told = capfd.readouterr()
-    assert "Paired differences" in told.out and "results.csv" in told.out
-    assert "clip/s" in told.err + told.out  # progress
+def test_from_nothing_to_results_and_maps(installed, tmp_path):
+    """By an installed package, in a folder of the user's choice."""
+    command = [str(installed), *command_of(tmp_path), "--workdir", str(tmp_path / "work")]
+    environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run(command, **options)
+    assert done.returncode == 0 and "results.csv" in done.stdout, done.stderr
+    assert "Paired differences" in done.stdout
     runs = tmp_path / "runs"
+    lines = done.stderr.splitlines()
+    assert [line.split()[0] for line in lines] == [f"{i}/8" for i in range(1, 9)]
+    assert all(re.fullmatch(r" +\d/8  0:\d\d:\d\d  0[1-6]_.*", line) for line in lines)
+    tables = done.stdout.partition("\ntables ")[0].splitlines()
+    assert max(map(len, tables)) <= 100
+    logs = {path.stem: path.read_text() for path in runs.rglob("notebooks/*.log")}
+    assert len(logs) == 8 and any("clip/s" in text for text in logs.values())
     table = pd.read_csv(runs / "results.csv", keep_default_na=False)
     whole = table[(table.tag == "") & (table.minus == "") & (table.seed == "0")]
     assert set(whole.method) == {"je", "no_je", "no_je_linear"}
@@ -65,13 +78,15 @@ def test_from_nothing_to_results_and_maps(tmp_path, capfd):
     assert store["annotated_clips"] == 96 == store["stored_clips"] + len(left_out)
 
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*.*") if path.is_file()}
-    assert reproduce(tmp_path) == 0  # everything is there: nothing runs again
+    done = subprocess.run(command, **options)
+    assert done.returncode == 0 and done.stderr == ""  # everything is there: nothing runs again
     after = {path: path.stat().st_mtime_ns for path in runs.rglob("*.*") if path.is_file()}
-    assert {p for p in after if before.get(p) != after[p]} <= {runs / "params.yaml"}
+    changed = {path.name for path in after if before.get(path) != after[path]}
+    assert changed <= {"params.yaml", "snakemake.log"}
 
     with lock_folder(runs):
-        assert reproduce(tmp_path) == 2
-    assert "another process is at work" in capfd.readouterr().err
+        done = subprocess.run(command, **options)
+    assert done.returncode == 2 and "another process is at work" in done.stderr
 
 
 def write_classes(root: Path, n_clips: int) -> Path:
@@ -81,37 +96,39 @@ def write_classes(root: Path, n_clips: int) -> Path:
     return root
 
 
-def damage(run: Path) -> None:
+def write_damaged_run(run: Path) -> None:
     run.mkdir(parents=True)
-    (run / "config.json").write_text("no settings")
+    (run / "config.json").write_text("not JSON")
     (run / "history.csv").write_text("")
 
 
-def test_what_fails_on_one_data_set_leaves_its_notebook_and_the_others_whole(tmp_path, capfd):
-    """Three small data sets: of one a run fails, and one cannot be prepared."""
-    music, lost = write_mtat(tmp_path / "music"), tmp_path / "lost"
+def test_a_failure_leaves_the_other_runs_and_data_sets_complete(tmp_path, capfd):
+    """Three small data sets: a run of the second fails, and the third cannot be prepared."""
+    music, unread = write_mtat(tmp_path / "music"), tmp_path / "unread"
     write_classes(tmp_path / "classes", 40)
     for number in range(40):
-        (lost / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
-        (lost / "ab"[number % 2] / f"{number}.wav").write_text("no sound")
-    datasets = {"mtat": music, "folder": tmp_path / "classes", "lost": lost}
+        (unread / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        (unread / "ab"[number % 2] / f"{number}.wav").write_text("no audio")
+    datasets = {"mtat": music, "folder": tmp_path / "classes", "unread": unread}
     own = {name: {"data": str(data), "tag": ""} for name, data in datasets.items()}
-    own = {name: told | {"store": f"{told['data']}.store"} for name, told in own.items()}
-    own["lost"] |= {"dataset": "folder"}
-    runs, gone = tmp_path / "runs", "no_je_early_stop-sample_cnn-seed0"
-    damage(runs / "folder" / gone)
+    own = {name: given | {"store": f"{given['data']}.store"} for name, given in own.items()}
+    own["unread"] |= {"dataset": "folder"}
+    runs, failed = tmp_path / "runs", "no_je_early_stop-sample_cnn-seed0"
+    write_damaged_run(runs / "folder" / failed)
     changes = [f"trained={TRAINED[:-1]}, {{method: no_je_early_stop, pair_loss: none}}]"]
     changes += [f"datasets={json.dumps(own)}", "settings={sample_rate: 8000}"]
     assert reproduce(tmp_path, *changes) == 1
-    told = capfd.readouterr()
-    sentences = [line for line in told.err.splitlines() if line.startswith("jetatag: ")]
-    executed = runs / "folder" / "notebooks" / f"03_train_stage2.{gone}.ipynb"
+    printed = capfd.readouterr()
+    sentences = [line for line in printed.err.splitlines() if line.startswith("jetatag: ")]
+    executed = runs / "folder" / "notebooks" / f"03_train_stage2.{failed}.ipynb"
     assert sentences == [
-        f"jetatag: {gone} on folder did not finish; see {executed}",
-        "jetatag: lost did not finish: the common tables hold what it has, if any; see "
-        f"{runs / 'lost' / 'notebooks' / '01_prepare_data.ipynb'}",
+        f"jetatag: {failed} on folder did not finish; see {executed}",
+        "jetatag: unread did not finish; the common tables hold what it has, if any; see "
+        f"{runs / 'unread' / 'notebooks' / '01_prepare_data.ipynb'}",
+        f"jetatag: Snakemake's log is {runs / 'snakemake.log'}",
     ]
-    assert "is not valid JSON" in executed.read_text() and "Paired differences" in told.out
+    assert "is not valid JSON" in executed.read_text() and "Paired differences" in printed.out
+    assert f"03_train_stage2   folder    {failed}  failed\n" in printed.err
     table = pd.read_parquet(runs / "results.parquet").query("seed == '0' and minus == ''")
     methods = {name: set(rows.method) for name, rows in table.groupby("dataset")}
     both = {"je", "no_je", "no_je_linear"}
@@ -123,46 +140,58 @@ def test_what_fails_on_one_data_set_leaves_its_notebook_and_the_others_whole(tmp
     assert (runs / "folder" / "figures" / "shared_space.png").is_file()
 
 
-def test_what_fails_after_the_store_was_built_leaves_it_whole(tmp_path):
+def test_a_failure_after_the_store_was_built_leaves_it_complete(tmp_path):
     write_mtat(tmp_path / "data")
-    in_the_way = tmp_path / "runs" / "mtat" / "my_music.csv"
-    in_the_way.mkdir(parents=True)  # where the notebook writes a file
+    obstacle = tmp_path / "runs" / "mtat" / "my_music.csv"
+    obstacle.mkdir(parents=True)  # a folder where the notebook writes a file
     assert reproduce(tmp_path, "dataset=mtat", "tag=''") == 1
     executed = tmp_path / "runs" / "mtat" / "notebooks" / "01_prepare_data.ipynb"
     assert "IsADirectoryError" in executed.read_text()
     assert AudioStore.open(tmp_path / "store").damaged() == []
 
 
-def test_who_terminates_the_command_ends_its_jobs_and_the_folder_is_free(tmp_path):
+def wait_for(condition, patience_s=60):
+    end = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_termination_ends_the_jobs_and_unlocks_the_folder(tmp_path):
     write_mtat(tmp_path / "data")
     command = [sys.executable, "-c", "import sys; from jetatag import cli; sys.exit(cli.main())"]
     command += command_of(tmp_path, "dataset=mtat", "tag=''")
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
-        next(line for line in running.stderr if "Executing Cell" in line)
+        log = tmp_path / "runs" / "mtat" / "notebooks" / "01_prepare_data.log"
+        wait_for(lambda: log.is_file() and "Executing Cell" in log.read_text())
         below = psutil.Process(running.pid).children(recursive=True)
-        assert any("papermill" in process.name() for process in below)
+        assert any("papermill" in process.cmdline() for process in below)
         running.terminate()
-        running.communicate()
-    assert running.returncode == 130
+        error = running.communicate()[1]
+    assert running.returncode == 130 and error.startswith("jetatag: interrupted; ")
     assert not psutil.wait_procs(below, timeout=60)[1]
     with lock_folder(tmp_path / "runs"):
         assert not (tmp_path / "runs" / "results.csv").exists()
 
 
-def test_killed_it_leaves_the_folder_to_what_it_began(tmp_path):
-    waiting = [sys.executable, "-c", "print('begun', flush=True); input()"]
-    program = "import os; from jetatag import files; from jetatag.grid import runner as grid\n"
-    program += f"with files.lock_folder({str(tmp_path)!r}):\n"
-    program += f"    grid.run_to_its_end({waiting!r}, os.environ)"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", program], **pipes) as running:
-        assert running.stdout.readline() == b"begun\n"
-        below = psutil.Process(running.pid).children()
+def test_snakemake_keeps_the_lock_if_the_command_is_killed(tmp_path):
+    (tmp_path / "Snakefile").write_text("rule all:\n    shell: 'touch begun; sleep 30'\n")
+    program = (
+        "from pathlib import Path\nfrom jetatag import files\nfrom jetatag.grid import runner\n"
+    )
+    program += "with files.lock_folder('.'):\n"
+    program += "    runner.run_snakemake(Path(), Path('params.yaml'))"
+    (tmp_path / "params.yaml").write_text("runs: here\n")
+    with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path) as running:
+        wait_for((tmp_path / "begun").exists)
+        below = psutil.Process(running.pid).children(recursive=True)
         running.kill()
         running.wait()
         with pytest.raises(ValueError, match="another process is at work"), lock_folder(tmp_path):
             pass
-    assert len(below) == 1 and not psutil.wait_procs(below, timeout=60)[1]
+    for process in below:
+        process.kill()
+    assert not psutil.wait_procs(below, timeout=60)[1]
     with lock_folder(tmp_path):
         pass
 
@@ -185,14 +214,14 @@ def test_too_few_clips_are_refused_before_anything_runs(tmp_path, capfd):
     few = str(write_classes(tmp_path / "few", 20))
     command = ["reproduce", "--preset", "smoke", "--dataset", "folder", "--data", few]
     assert cli.main([*command, "--set", f"store={tmp_path / 'store'}"]) == 2
-    told = capfd.readouterr().err
-    assert "has 2 tagged clips to test on" in told and told.count("\n") == 1
+    error = capfd.readouterr().err
+    assert "has 2 tagged test clips" in error and error.count("\n") == 1
 
 
 def test_data_that_cannot_be_read_is_one_sentence_before_anything_runs(tmp_path, capfd):
     data = write_mtat(tmp_path / "mtat")
     for arguments, sentence in {
-        ("--dataset", "folder"): "Give its folder with --data",
+        ("--dataset", "folder"): "give it with --data",
         ("--data", "nowhere"): "annotations_final.csv does not exist",
         ("--data", str(data), "--set", "options={split: ful}"): "unknown split 'ful'",
         ("--data", str(data), "--set", "tag=techno"): "unknown tag 'techno'",
@@ -200,8 +229,8 @@ def test_data_that_cannot_be_read_is_one_sentence_before_anything_runs(tmp_path,
         ("--data", str(data), "--dataset", "mtta"): "unknown data set 'mtta'",
     }.items():
         assert cli.main(["reproduce", "--preset", "smoke", *arguments]) == 2, arguments
-        told = capfd.readouterr().err
-        assert sentence in told and told.count("\n") == 1, told
+        error = capfd.readouterr().err
+        assert sentence in error and error.count("\n") == 1, error
     assert not (tmp_path / "mtat.store").exists()
 
 
@@ -210,30 +239,28 @@ def test_a_store_of_another_sample_rate_is_one_sentence_before_anything_runs(
 ):
     change = f"store={tiny_store.folder}", "settings={sample_rate: 8000}"
     assert reproduce(tmp_path, *change) == 2
-    told = capfd.readouterr().err
-    assert "holds audio at 16,000 Hz and the settings say 8,000: name another" in told
-    assert told.count("\n") == 1 and not (tmp_path / "runs").exists()
+    error = capfd.readouterr().err
+    assert "holds audio at 16,000 Hz and the settings say 8,000: name another" in error
+    assert error.count("\n") == 1 and not (tmp_path / "runs").exists()
 
 
-def test_a_profile_says_where_jobs_run_and_how_many(tmp_path, capfd):
-    """The whole way of the command but for the jobs themselves: the profile asks for a dry run."""
+def jobs_of(runs: Path) -> list[str]:
+    return (runs / "snakemake.log").read_text().split("rule ")
+
+
+def test_a_profile_says_where_jobs_run_and_how_many(tmp_path):
+    """All of the command except the jobs: the profile asks for a dry run."""
     (tmp_path / "config.yaml").write_text("cores: 3\ndry-run: true\n")
     places = [f"{name}={tmp_path / name}" for name in ("data", "store", "runs", "out")]
     command = ["reproduce", "--preset", "smoke", "--profile", str(tmp_path), "--cores", "2"]
     assert cli.main([*command, "--set", *places]) == 0
-    told = capfd.readouterr()
-    (preparing,) = {job for job in jobs_of(told) if job.startswith("prepare_rendered:")}
-    assert "threads: 2" in preparing  # what the command line says goes before the profile
+    jobs = jobs_of(tmp_path / "runs")
+    (preparing,) = {job for job in jobs if job.startswith("prepare_rendered:")}
+    assert "threads: 2" in preparing  # the command line overrides the profile
     assert not list(tmp_path.rglob("*.ipynb"))
 
 
-def jobs_of(told) -> list[str]:
-    return (told.out + told.err).split("rule ")
-
-
-def test_the_documented_command_for_a_cluster_asks_for_what_its_profile_says(
-    tmp_path, capfd, monkeypatch
-):
+def test_the_documented_command_for_a_cluster_asks_for_what_its_profile_says(tmp_path, monkeypatch):
     """A profile for all of Snakemake makes a dry run of it."""
     (tmp_path / "config.yaml").write_text("dry-run: true\n")
     monkeypatch.setenv("SNAKEMAKE_PROFILE", str(tmp_path))
@@ -244,7 +271,7 @@ def test_the_documented_command_for_a_cluster_asks_for_what_its_profile_says(
     at = command.index("--set") + 1
     command[at:at] = [*places, "tag=''"]  # its few tags lack techno
     assert cli.main(command) == 0
-    trainings = [job for job in jobs_of(capfd.readouterr()) if job.startswith("train_stage")]
+    trainings = [job for job in jobs_of(tmp_path / "runs") if job.startswith("train_stage")]
     asked = ["runtime=2880", "gpu=1", "mem_mb=16000", "cpus_per_task=8"]
     assert len([job for job in trainings if job.startswith("train_stage2")]) == 144
     assert all(all(f" {one}" in job for one in asked) for job in trainings)
@@ -254,10 +281,34 @@ def test_the_documented_command_for_a_cluster_asks_for_what_its_profile_says(
     assert not list(tmp_path.rglob("*.ipynb"))
 
 
-def test_a_folder_that_is_no_profile_is_one_sentence(tmp_path, capfd):
+def test_folders_that_lack_something_are_one_sentence(tmp_path, capfd, monkeypatch):
     assert cli.main(["reproduce", "--preset", "smoke", "--profile", str(tmp_path)]) == 2
-    told = capfd.readouterr().err
-    assert "holds no config.yaml" in told and told.count("\n") == 1
+    error = capfd.readouterr().err
+    assert "holds no config.yaml" in error and error.count("\n") == 1
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["reproduce", "--preset", "smoke"]) == 2
+    error = capfd.readouterr().err
+    assert "name a folder for a copy of the notebooks with --workdir" in error
+    assert error.count("\n") == 1
+
+
+def test_a_working_folder_gets_notebooks_once_and_keeps_its_own(tmp_path, capfd, monkeypatch):
+    """Paths of options are those of the user, paths of parameters start at the folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile" / "config.yaml").write_text("cores: 1\ndry-run: true\n")
+    write_mtat(tmp_path / "mtat")
+    command = ["reproduce", "--preset", "demo", "--workdir", "work", "--data", "mtat"]
+    command += ["--profile", "profile", "--set", "tag=''"]
+    assert cli.main(command) == 0
+    notebooks, runs = tmp_path / "work" / "notebooks", tmp_path / "work" / "runs" / "demo-mtat"
+    params = yaml.safe_load((runs / "params.yaml").read_text())
+    assert params["data"] == str(tmp_path / "mtat")
+    assert any(job.startswith("prepare_mtat") for job in jobs_of(runs))
+    assert (notebooks / "06_paper_results.ipynb").is_file() and Path.cwd() == tmp_path
+    (notebooks / "params" / "demo.yaml").write_text("preset: mine\n")
+    assert cli.main(command) == 2 and "unknown preset 'mine'" in capfd.readouterr().err
+    assert (notebooks / "params" / "demo.yaml").read_text() == "preset: mine\n"
 
 
 def test_render_writes_a_data_set(tmp_path):

@@ -19,7 +19,7 @@ from scored import finished_run
 
 import jetatag
 from jetatag import cli
-from jetatag.apps import search
+from jetatag.apps import commands, search
 from jetatag.apps.search import Index, best, build, nearest, parse_tags, write_hits, write_m3u
 from jetatag.files import NOT_UTF8
 from jetatag.metrics.queries import classifier_scores, weighted_query
@@ -420,7 +420,7 @@ def test_mistakes_in_a_search_are_one_sentence(model, music, capsys):
         (["--tags", f"{tag}, -{tag}"], f"'{tag}' is asked twice"),
         (["--tags", " , "], "no tag has a weight"),
         (["--tags", f"{tag}:nan"], "must be a finite number"),
-        (["--tags", tag, "--top", "0"], "--top must be at least 1"),
+        (["--tags", tag, "--top", "0"], "--top; it must be at least 1"),
         (["--tags", "-"], "'-' names no tag: write one, like piano, piano:0.5 or -piano"),
         (["--tags", f"{tag}, :2"], "':2' names no tag"),
         (["--tags", tag, "--m3u", str(music)], "is a folder, pipe or device: name a file"),
@@ -549,13 +549,13 @@ def test_tags_may_begin_with_one_that_is_not_wanted(model, music, capsys):
         assert cli.main(["search", str(index.folder), "--tags", text, "--top", "1"]) == 0
         (line,) = capsys.readouterr().out.splitlines()
         hit = next(index.tags(parse_tags(text, index.facts["tags"]), 1).itertuples())
-        assert line == cli.hit_line(hit)
+        assert line == commands.hit_line(hit)
 
 
 def test_titles_print_on_one_line_and_steer_no_terminal(model, music):
     index = build(model, music)
     hit = next(index.tags({index.facts["tags"][0]: 1}, 1).itertuples())
-    line = cli.hit_line(hit._replace(title="a\x1b[2J", path="b\nc.wav"))
+    line = commands.hit_line(hit._replace(title="a\x1b[2J", path="b\nc.wav"))
     assert r"b\nc.wav (a\x1b[2J)" in line and line.isprintable()
 
 

@@ -20,8 +20,8 @@ from scored import finished_run, with_spread_probabilities
 
 import jetatag
 from jetatag import cli
+from jetatag.apps import commands, hub
 from jetatag.apps import export as share
-from jetatag.apps import hub
 from jetatag.apps.tagger import FILES, Tagger
 from jetatag.config import RunConfig
 from jetatag.data import DATASETS, Vocabulary
@@ -164,7 +164,7 @@ def test_sizes_are_told_in_a_unit_that_suits_them(run, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5 and all(re.search(r": [1-9][\d,]*\.\d [kM]B$", line) for line in lines)
     (tmp_path / "large").write_bytes(bytes(2_345_678))
-    assert cli.size_of(tmp_path / "large") == "2.3 MB"
+    assert commands.size_of(tmp_path / "large") == "2.3 MB"
 
 
 def test_onnx_knows_its_tags(run, exported):

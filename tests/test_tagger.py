@@ -312,8 +312,8 @@ def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
         ([str(run.folder), one, "--embeddings", "x.txt"], "x.txt names no npz: end it in .npz"),
         ([str(run.folder), none], "holds no audio files"),
         ([str(run.folder), one, "--device", "tpu"], "device 'tpu' cannot be used"),
-        ([str(run.folder), one, "--workers", "0"], "--workers must be at least 1, not 0"),
-        ([str(run.folder), one, "--top", "0"], "--top must be at least 1, not 0"),
+        ([str(run.folder), one, "--workers", "0"], "--workers; it must be at least 1"),
+        ([str(run.folder), one, "--top", "0"], "--top; it must be at least 1"),
     ):
         assert cli.main(["tag", *arguments]) == 2
         error = capsys.readouterr().err

@@ -1,60 +1,55 @@
-"""A GPU for each of the jobs that run side by side on one machine:
+"""A GPU for each of the jobs that run at the same time on one machine:
 python -m jetatag.grid.gpus DEVICE COMMAND…
 
-The command becomes this process, so the operating system lets go of its GPU when it ends, however
-it ends. On a cluster nothing is offered here: its own scheduler gives each job a GPU.
+The command replaces this process, so the operating system frees its GPU however it ends. On a
+cluster nothing is offered here: the cluster's scheduler gives each job a GPU.
 """
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
+from filelock import lock_descriptor
+
 OFFERED = "JETATAG_GPUS"
-"""Environment variable: the GPUs to share among jobs, by the names CUDA_VISIBLE_DEVICES takes."""
+"""Environment variable: the GPUs that jobs share, named as in CUDA_VISIBLE_DEVICES."""
 
 
-def found() -> list[str]:
-    """The GPUs that torch sees, by the names that CUDA_VISIBLE_DEVICES gives them where it is set;
-    asked of a process of its own, so that its memory is freed."""
-    question = "import torch; print(torch.cuda.device_count())"
-    answer = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True)
-    count = int(answer.stdout.strip() or 0)
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",")[:count] if named else [str(number) for number in range(count)]
+def visible_gpus() -> list[str]:
+    """The GPUs that torch sees, named as in CUDA_VISIBLE_DEVICES if that is set."""
+    import torch  # not at the top: a job that waits for a GPU does without
+
+    count, names = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return names.split(",")[:count] if names else [str(number) for number in range(count)]
 
 
-def hold_one(gpus: Sequence[str]) -> str:
-    """Take one of `gpus` for this process and the program it becomes; waits until one is free."""
-    import fcntl  # Unix only
-
+def wait_for_one(gpus: Sequence[str]) -> str:
+    """Lock one of `gpus` for this process and the program it becomes; waits until one is free."""
     folder = Path(tempfile.gettempdir()) / f"jetatag-gpus-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    names = {gpu: folder / gpu.replace("/", "-") for gpu in gpus}
-    locks = {gpu: os.open(path, os.O_CREAT | os.O_RDWR) for gpu, path in names.items()}
+    paths = {gpu: folder / gpu.replace("/", "-") for gpu in gpus}
+    locks = {gpu: os.open(path, os.O_CREAT | os.O_RDWR) for gpu, path in paths.items()}
     while True:
         for gpu, lock in locks.items():
-            with suppress(BlockingIOError):
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock_descriptor(lock, blocking=False):
                 os.set_inheritable(lock, True)
                 return gpu
         time.sleep(1)
 
 
 def run(device: str, *command: str) -> None:
-    """Become `command`, which computes on `device` as in `RunConfig`: on a GPU of its own, which is
-    the only one it sees, or where `device` names a number, on that one once it is free."""
+    """Become `command`, which computes on `device` as in `RunConfig`: on a GPU of its own, the only
+    one it sees, or on the GPU whose number `device` gives, once that is free."""
     gpus = os.environ[OFFERED].split(",") if os.environ.get(OFFERED) else []
     kind, _, number = device.partition(":")
-    wanted = gpus[int(number) :][:1] if number.isdigit() else gpus
-    if wanted and kind in ("auto", "cuda"):
-        held = hold_one(wanted)
+    candidates = gpus[int(number) :][:1] if number.isdigit() else gpus
+    if candidates and kind in ("auto", "cuda"):
+        gpu = wait_for_one(candidates)
         if not number:
-            os.environ["CUDA_VISIBLE_DEVICES"] = held
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     os.execvp(command[0], command)
 
 

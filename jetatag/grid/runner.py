@@ -1,186 +1,223 @@
-"""The grid of a preset: which runs, on which data sets, with which parameters of the notebooks, and
-how Snakemake is asked to run what is missing of it."""
+"""The runs of a grid, the parameters of the notebooks for each run, and the Snakemake process that
+executes the notebooks."""
 
 import contextlib
 import io
 import itertools
 import json
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import psutil
 import yaml
 
-from jetatag.config import RunConfig, preset
-from jetatag.files import atomic, check_known, check_type, read_json
-from jetatag.grid import gpus
+from jetatag.config import RunConfig, preset, read_yaml
+from jetatag.files import atomic, check_known, check_type, lock_folder, read_json
+from jetatag.grid import gpus, packaged_notebooks
+from jetatag.grid.progress import follow, print_results
 
+TYPES = {kind.__name__: kind for kind in (str, int, float, bool, dict, list)}
 GRID_PARAMETERS = ["trained", "datasets", "only"]
-"""What the Snakefile itself takes, beside the notebooks' parameters: the runs to train, data sets
-with what differs between them, and, by data set, the names of the only runs to use."""
+"""Parameters of the Snakefile: the runs to train, the parameters of each data set, and, by data
+set, the names of the only runs to use."""
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "label_share")
-"""Settings of which an entry of `trained` may list several values; the first two also for all."""
-
-READ = ("published", "schedules", "study")
-"""Where notebook 06 reads what was there before; the study's tables may be the grid's own."""
+"""Settings that may list several values, in an entry of `trained` or, the first two, for all."""
+INPUTS = ("published", "schedules", "study")
+"""Earlier results that notebooks 06 and 07 read; the study's tables may be those of the grid itself."""
 COMPARED = ("je", "no_je", "no_je_linear")
-"""Methods that every data set of a grid needs: the paper's two and the fair control."""
-FEWEST_TESTED = 3
-"""Clips: fewer have no neighbours to share tags with, and with their tags make no map."""
+"""Methods that every data set of a grid needs: the paper's two and the linear control."""
+MIN_TEST_CLIPS = 3
+"""Notebook 05 compares neighbouring clips and draws a map, which fewer clips do not have."""
 
 
-def parameters(notebook: Path | str) -> list[str]:
-    """Names in the notebook's `parameters` cell, as papermill reads them."""
+def reproduce(
+    name: str,
+    changes: Mapping[str, Any],
+    data: Sequence[str] = (),
+    dataset: str | None = None,
+    workdir: Path | None = None,
+    cores: str | None = None,
+    profile: Path | None = None,
+) -> tuple[int, list[str]]:
+    """Execute the notebooks of preset `name` with `changes` of its parameters, and print the
+    results; returns the exit status and a sentence for everything that failed. The other parameters
+    are those of `jetatag reproduce`."""
+    notebooks, root = Path("notebooks"), Path.cwd() if workdir else Path()
+    if workdir and not (workdir / notebooks).exists():
+        shutil.copytree(packaged_notebooks(), workdir / notebooks)
+    if profile and not any(profile.glob("config*.yaml")):
+        raise FileNotFoundError(f"{profile} holds no config.yaml: give the folder of a profile.")
+    with contextlib.chdir(workdir or root):
+        if not (notebooks / "Snakefile").is_file():
+            raise FileNotFoundError(
+                "no folder notebooks/ here: run `jetatag reproduce` at the top of a checkout of "
+                "jetatag, or name a folder for a copy of the notebooks with --workdir."
+            )
+        values = read_yaml(packaged_notebooks() / "params" / f"{name}.yaml")
+        values |= read_yaml(notebooks / "params" / f"{name}.yaml")
+        values |= own_data(name, data, dataset, root) | dict(changes)
+        check_parameters(values, sorted(notebooks.glob("0*.ipynb")))
+        for own in by_dataset(values).values():
+            check_data(own)
+        with lock_folder(values["runs"]):
+            status, used = run_grid(notebooks, values, cores, profile and root / profile)
+        if (Path(values["runs"]) / "results.parquet").is_file():
+            print_results(Path(values["runs"]))
+        log = f"Snakemake's log is {values['runs']}/snakemake.log"
+        return status, [*failures(values, used), *([log] if status else [])]
+
+
+def parameter_types(notebook: Path | str) -> dict[str, type]:
+    """Names and types in the notebook's `parameters` cell, as papermill reads them."""
     from papermill import inspect_notebook
 
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):
-        return list(inspect_notebook(str(notebook)))
+        facts = inspect_notebook(str(notebook))
+    return {name: TYPES.get(fact["inferred_type_name"], object) for name, fact in facts.items()}
 
 
-def check_parameters(values: Mapping[str, Any], notebooks: list[Path]) -> None:
-    """Refuse (`ValueError`) nonsense before anything runs: a name that no notebook and not the
-    Snakefile knows (papermill itself only warns), a data set or run that cannot be."""
-    valid = {name for notebook in notebooks for name in parameters(notebook)}
-    check_known(values, sorted(valid | set(GRID_PARAMETERS)), "parameter")
+def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> None:
+    """Raise `ValueError` or `FileNotFoundError` before any notebook runs: for an unknown name (of
+    which papermill only warns), a wrong type, an impossible run or data set, or missing inputs."""
     from jetatag.data import check_options
 
-    check_text(values, "runs", "out", *READ)
-    check_too_few_resamples(values)
-    for name in READ:
+    types = {name: kind for path in notebooks for name, kind in parameter_types(path).items()}
+    check_values(values, types)
+    for name in INPUTS:
         if values[name] != values["runs"] and not Path(values[name]).exists():
             raise FileNotFoundError(
                 f"{name} {values[name]} does not exist: name another (--set {name}=…)."
             )
     for own in by_dataset(values).values():
-        check_known(own, sorted(valid | set(GRID_PARAMETERS)), "parameter")
-        check_text(own, "data", "store", "tag", "dataset")
-        check_too_few_resamples(own)
+        check_values(own, types)
         check_options(own["dataset"], own.get("options", {}))
-        check_uncompared(trained(own))
+        methods = {run.method for run in trained(own).values()}
+        if missing := [method for method in COMPARED if method not in methods]:
+            raise ValueError(
+                f"trained lacks {' and '.join(missing)}: notebooks 04 and 05 compare "
+                f"{', '.join(COMPARED)}. For single runs use `jetatag train` and `jetatag report`."
+            )
     cells(values)
 
 
-def check_text(values: Mapping[str, Any], *names: str) -> None:
-    """Refuse (`ValueError`) the first of `names` that is no text."""
-    for name in names:
-        if not isinstance(values[name], str):
-            raise ValueError(f"{name} must be text, not {values[name]!r}.")
-
-
-def check_too_few_resamples(values: Mapping[str, Any]) -> None:
-    """Refuse (`ValueError`) what is no number of resamples."""
-    if check_type(values.get("n_resamples", 1), int, "n_resamples") < 1:
+def check_values(values: Mapping[str, Any], types: Mapping[str, type]) -> None:
+    """Raise `ValueError` for an unknown parameter, or another type than in the notebooks."""
+    check_known(values, [*types, *GRID_PARAMETERS], "parameter")
+    for name in values.keys() - {*GRID_PARAMETERS, *GRID_AXES}:
+        check_type(values[name], types[name], name)
+    if values.get("n_resamples", 1) < 1:
         raise ValueError(f"n_resamples must be at least 1, not {values['n_resamples']}.")
 
 
-def check_uncompared(runs: Mapping[str, RunConfig]) -> None:
-    """Refuse (`ValueError`) runs that lack a method which notebooks 04 and 05 compare."""
-    if absent := [name for name in COMPARED if name not in {run.method for run in runs.values()}]:
-        raise ValueError(
-            f"trained lacks {' and '.join(absent)}: notebooks 04 and 05 compare "
-            f"{', '.join(COMPARED)}. Single runs have `jetatag train` and `jetatag report`."
-        )
-
-
 def by_dataset(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The parameters of every data set of the grid, by its name: the shared ones, what `datasets`
-    says of it, and a folder of its own under `runs`."""
-    several = values.get("datasets") or {values["dataset"]: {}}
-    if not isinstance(several, dict) or not all(isinstance(own, dict) for own in several.values()):
-        raise ValueError("datasets must name for each data set its own parameters, such as data.")
+    """The parameters of every data set of the grid, by its name: the shared ones, its entry in
+    `datasets`, and a folder of its own under `runs` and `out`."""
+    datasets = values.get("datasets") or {values["dataset"]: {}}
     return {
-        name: {**values, "dataset": name, **own, "runs": f"{values['runs']}/{name}"}
-        | {"out": f"{values['out']}/{name}"}
-        for name, own in several.items()
+        name: {**values, "dataset": name, **check_type(own, dict, f"datasets: {name}")}
+        | {folder: f"{values[folder]}/{name}" for folder in ("runs", "out")}
+        for name, own in check_type(datasets, dict, "datasets").items()
     }
 
 
 def cells(values: Mapping[str, Any]) -> dict[str, dict[str, RunConfig]]:
-    """The grid: the runs of every data set, by their names; with `only`, nothing but what that
-    lists."""
-    whole = {name: trained(own) for name, own in by_dataset(values).items()}
-    only = check_type(values.get("only", whole), dict, "only")
-    check_known(only, whole, "data set")
+    """The grid: data set → run name → settings, limited to what `only` lists, if it is given."""
+    grid = {name: trained(own) for name, own in by_dataset(values).items()}
+    only = check_type(values.get("only", grid), dict, "only")
+    check_known(only, grid, "data set")
     for name, runs in only.items():
-        check_known(runs, whole[name], "run")
-    return {name: {run: whole[name][run] for run in runs} for name, runs in only.items()}
+        check_known(runs, grid[name], "run")
+    return {name: {run: grid[name][run] for run in runs} for name, runs in only.items()}
 
 
 def trained(values: Mapping[str, Any]) -> dict[str, RunConfig]:
     """The runs to train on a data set, by name: every entry of `trained`, once for each
-    combination of the values where it, or the shared parameters, list several (`GRID_AXES`).
+    combination of the values where the entry, or the shared parameters, list several.
 
-    An entry overrides the shared `settings`. Two runs of one name are refused (`ValueError`).
+    An entry overrides the shared `settings`. Raises `ValueError` for two runs of one name.
     """
     runs: dict[str, RunConfig] = {}
     shared = {name: values[name] for name in ("extractor", "seed", "device", "precision")}
     shared |= check_type(values["settings"], dict, "settings")
     for entry in check_type(values["trained"], Sequence[dict], "trained"):
-        cell = {str(name): value for name, value in (shared | entry).items()}
-        listed = {axis: cell[axis] for axis in GRID_AXES if isinstance(cell.get(axis), list)}
+        settings = {str(name): value for name, value in (shared | entry).items()}
+        listed = {
+            name: settings[name] for name in GRID_AXES if isinstance(settings.get(name), list)
+        }
         for combination in itertools.product(*listed.values()):
-            run = preset(values["preset"], **cell | dict(zip(listed, combination, strict=True)))
+            run = preset(values["preset"], **settings | dict(zip(listed, combination, strict=True)))
             if run.name in runs:
-                raise ValueError(f"trained names the run {run.name} twice: leave one out.")
+                raise ValueError(f"trained names the run {run.name} twice: remove one.")
             runs[run.name] = run
     return runs
 
 
-def run_parameters(run: RunConfig, name: str) -> dict[str, Any]:
-    """A run of the grid as parameters of notebooks 02 and 03: what is otherwise than in preset
-    `name` and no parameter of theirs goes into `settings`."""
-    plain, usual = (json.loads(json.dumps(config.to_dict())) for config in (run, preset(name)))
-    own = ("method", "pair_loss", "extractor", "seed", "device", "precision")
-    given = {setting: plain.pop(setting) for setting in own}
-    changed = {setting: value for setting, value in plain.items() if value != usual[setting]}
-    return given | {"settings": changed}
+def run_parameters(run: RunConfig, preset_name: str) -> dict[str, Any]:
+    """Parameters of notebooks 02 and 03 for a run; settings that are not parameters there go into
+    `settings` where they differ from the preset."""
+    plain, default = (json.loads(json.dumps(c.to_dict())) for c in (run, preset(preset_name)))
+    direct = ("method", "pair_loss", "extractor", "seed", "device", "precision")
+    given = {name: plain.pop(name) for name in direct}
+    return given | {"settings": {name: v for name, v in plain.items() if v != default[name]}}
 
 
 def parameter_yaml(values: Mapping[str, Any], notebook: Path) -> str:
     """Those of `values` that the notebook takes, as one line of YAML for papermill."""
-    known = {name: values[name] for name in parameters(notebook) if name in values}
+    known = {name: values[name] for name in parameter_types(notebook) if name in values}
     return yaml.safe_dump(known, default_flow_style=True, width=10**6).strip()
 
 
-def own_data(name: str, data: list[str], dataset: str | None) -> dict[str, Any]:
-    """Parameters of preset `name` for data sets of the user's, each FOLDER of `dataset` or
-    DATASET=FOLDER: their results have a place of their own, and the preset's tag, which is
-    MagnaTagATune's, gives way to the vocabulary's first."""
-    if dataset is not None and not data:
-        raise ValueError(f"where is {dataset}? Give its folder with --data.")
+def own_data(
+    name: str, data: Sequence[str], dataset: str | None, root: Path = Path()
+) -> dict[str, Any]:
+    """Parameters that replace those of preset `name` for the user's data sets, each given as FOLDER
+    (of `dataset`) or DATASET=FOLDER, relative to `root`. Results get a folder of their own, and the
+    preset's tag, which is MagnaTagATune's, is replaced by the first of the vocabulary."""
     if not data:
+        if dataset is not None:
+            raise ValueError(f"--dataset {dataset} needs its folder: give it with --data.")
         return {}
     pairs = [text.split("=", 1) if "=" in text else (dataset or "mtat", text) for text in data]
-    folders = dict(pairs)
-    if len(folders) < len(pairs):
-        raise ValueError("--data names a data set twice: give DATASET=FOLDER, each once.")
-    runs = f"runs/{name}-{'+'.join(folders)}"
-    shared = {"runs": runs, "out": runs, "options": {}, "datasets": {}}
-    shared |= {"study": runs} if name == "study" else {}  # its own tables
     datasets = {
-        key: {"data": folder, "store": f"{folder.rstrip('/')}.store"}
+        key: {"data": f"{root / folder}", "store": f"{root / folder}.store"}
         | ({} if key == "mtat" else {"tag": ""})
-        for key, folder in folders.items()
+        for key, folder in pairs
     }
-    if len(datasets) == 1:  # said of all, so that --set can change it
-        ((only, own),) = datasets.items()
-        return shared | own | {"dataset": only}
+    if len(datasets) < len(pairs):
+        raise ValueError("--data names a data set twice: give each once, as DATASET=FOLDER.")
+    runs = f"runs/{name}-{'+'.join(datasets)}"
+    shared = {"runs": runs, "out": runs, "options": {}, "datasets": {}}
+    shared |= {"study": runs} if name == "study" else {}
+    if len(datasets) == 1:  # shared parameters, so that --set can change them
+        ((key, own),) = datasets.items()
+        return shared | own | {"dataset": key}
     return shared | {"datasets": datasets}
 
 
 def check_data(values: Mapping[str, Any]) -> None:
-    """Refuse (`ValueError`, `FileNotFoundError`) a data set that cannot be read, before notebooks
-    run; what it only lacks, notebook 01 tells, which also makes the built-in one."""
+    """Raise `ValueError` or `FileNotFoundError` for a data set that cannot be read, has too few
+    test clips, or whose store has another sample rate than the runs. Notebook 01 reports what is
+    only incomplete, and makes the built-in data set."""
     from jetatag import rendered
     from jetatag.data import load
 
+    facts = Path(values["store"]) / "store.json"
+    stored_rate = read_json(facts).get("sample_rate") if facts.is_file() else None
+    for run in trained(values).values():
+        if stored_rate not in (None, run.sample_rate):
+            raise ValueError(
+                f"{values['store']} holds audio at {stored_rate:,} Hz and the settings say "
+                f"{run.sample_rate:,}: name another store (--set store=…) or delete this one."
+            )
     if values["dataset"] == "rendered":
         if values["tag"] and "tags" not in values["options"]:
             check_known([values["tag"]], rendered.TAGS, "tag")
@@ -190,91 +227,60 @@ def check_data(values: Mapping[str, Any]) -> None:
     if values["tag"]:
         index.vocabulary.columns([values["tag"]])
     test = index.labels[(index.table.split == "test").to_numpy() & index.labels.any(axis=1)]
-    if len(test) < FEWEST_TESTED or (test == test[0]).all():
+    if len(test) < MIN_TEST_CLIPS or (test == test[0]).all():
         raise ValueError(
-            f"{values['data']} has {len(test)} tagged clips to test on, where notebook 05 compares "
-            f"at least {FEWEST_TESTED}, not all tagged alike: add clips or give other splits."
+            f"{values['data']} has {len(test)} tagged test clips, where notebook 05 compares at "
+            f"least {MIN_TEST_CLIPS} with different tags: add clips or change the splits."
         )
-
-
-def check_store(values: Mapping[str, Any]) -> None:
-    """Refuse (`ValueError`) a store that was prepared at another sample rate than the runs want."""
-    facts = Path(values["store"]) / "store.json"
-    held = read_json(facts).get("sample_rate") if facts.is_file() else None
-    for run in trained(values).values():
-        if held not in (None, run.sample_rate):
-            raise ValueError(
-                f"{values['store']} holds audio at {held:,} Hz and the settings say "
-                f"{run.sample_rate:,}: name another store (--set store=…) or delete this one."
-            )
-
-
-def check_profile(profile: Path | None) -> None:
-    """Refuse (`FileNotFoundError`) a folder that is no Snakemake profile."""
-    if profile and not any(profile.glob("config*.yaml")):
-        raise FileNotFoundError(f"{profile} holds no config.yaml: give the folder of a profile.")
-
-
-def record_of(values: Mapping[str, Any]) -> Path:
-    """The grid's parameters as a file beside the results; written whenever it begins to run."""
-    return Path(values["runs"]) / "params.yaml"
 
 
 def run_grid(
     notebooks: Path, values: Mapping[str, Any], cores: str | None, profile: Path | None
 ) -> tuple[int, dict[str, list[str]]]:
-    """Run the grid of `values` by Snakemake, and where some of it fails, once more what needs only
-    the rest. Returns the first exit status and the runs of every data set that were used."""
-    params = record_of(values)
+    """Execute the notebooks of the grid; where runs fail, once more those that need only the rest.
+    Returns the first exit status and, by data set, the runs whose results were used."""
+    params = Path(values["runs"]) / "params.yaml"
     with atomic(params) as temporary:
         temporary.write_text(yaml.safe_dump(dict(values), sort_keys=False))
     used = {name: list(runs) for name, runs in cells(values).items()}
-    status = ended = run_snakemake(notebooks, params, cores, profile)
-    while ended == 1 and (fewer := finished(values, used)) != used:
+    first = status = run_snakemake(notebooks, params, cores, profile)
+    while status == 1 and (fewer := finished(values, used)) != used:
         used = fewer
         if not used:
             break
-        ended = run_snakemake(notebooks, params, cores, profile, only=used)
-    return status, used
+        status = run_snakemake(notebooks, params, cores, profile, only=used)
+    return first, used
 
 
 def finished(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """Those of the data sets and runs `used` that went well: runs that have scores, of data sets
-    where any has. A data set where all have and whose tables are still not there went wrong."""
-    well = {}
+    """Those runs of `used` that have scores, by data set. A data set is left out if no run has, or
+    if all have and its tables are still missing."""
+    complete = {}
     for name, runs in used.items():
         folder = Path(by_dataset(values)[name]["runs"])
         scored = [run for run in runs if (folder / run / "scores.npz").is_file()]
         tables = [folder / f"{table}.parquet" for table in ("results", "spaces")]
         if scored and (scored != runs or all(table.is_file() for table in tables)):
-            well[name] = scored
-    return well
+            complete[name] = scored
+    return complete
 
 
 def failures(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> Iterator[str]:
-    """A sentence for every run of the grid that is not `used`, or one for a whole data set: where
-    to read why."""
-    begun = record_of(values).stat().st_mtime
+    """A sentence for each run, or whole data set, of the grid that is not in `used`. It names the
+    notebook of this call that failed last, or the folder if none did, as when a job was killed."""
+    begun = (Path(values["runs"]) / "params.yaml").stat().st_mtime
     for name, runs in cells(values).items():
-        executed = Path(by_dataset(values)[name]["runs"]) / "notebooks"
-        told_in = partial(last_failed, executed, begun)
-        if name not in used:
-            told = told_in("*.ipynb")
-            yield f"{name} did not finish: the common tables hold what it has, if any; see {told}"
-            continue
-        for run in runs:
-            if run not in used[name]:
-                told = told_in(f"0[23]_*.{run}.ipynb")
-                yield f"{run} on {name} did not finish; see {told}"
-
-
-def last_failed(folder: Path, begun: float, pattern: str) -> Path:
-    """The notebook of `folder` executed since `begun` (s since 1970) that failed last; the folder
-    itself where none did, as when a job was killed."""
-    times = {path: path.stat().st_mtime for path in folder.glob(pattern)}
-    executed = (path for path, time in times.items() if time >= begun)
-    failed = [path for path in executed if '"exception": true' in path.read_text()]
-    return max(failed, key=times.get, default=folder)
+        folder = Path(by_dataset(values)[name]["runs"]) / "notebooks"
+        for run in [run for run in runs if run not in used[name]] if name in used else [None]:
+            paths = folder.glob(f"*.{run}.ipynb" if run else "*.ipynb")
+            times = {path: path.stat().st_mtime for path in paths}
+            executed = (path for path, time in times.items() if time >= begun)
+            failed = [path for path in executed if '"exception": true' in path.read_text()]
+            see = f"see {max(failed, key=times.get, default=folder)}"
+            if run:
+                yield f"{run} on {name} did not finish; {see}"
+            else:
+                yield f"{name} did not finish; the common tables hold what it has, if any; {see}"
 
 
 def run_snakemake(
@@ -284,52 +290,41 @@ def run_snakemake(
     profile: Path | None = None,
     only: Mapping[str, list[str]] | None = None,
 ) -> int:
-    """Run the Snakefile with the parameters of `params`, on `only` some of the grid; returns the
-    exit status. A `profile` says where jobs run; without one they share this machine's GPUs."""
+    """Execute the Snakefile with the parameters in `params`, for `only` some of the grid; returns
+    its exit status. A `profile` says where jobs run; without one they share this machine's GPUs.
+
+    Snakemake's own output goes to `snakemake.log` beside `params`. An interrupt (Ctrl-C, SIGTERM)
+    stops Snakemake and its jobs, and is raised (`KeyboardInterrupt`) after they have ended. If this
+    process is killed, Snakemake continues and keeps the lock of the folder.
+    """
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(notebooks / "Snakefile")]
     command += ["--configfile", str(params), "--rerun-incomplete", "--keep-going"]
-    command += ["--nolock"]  # `alone` holds the folder, and a killed process lets go of it
+    command += ["--nolock"]  # a lock of `files.lock_folder` ends with the process that holds it
     command += ["--config", f"only={json.dumps(only)}"] if only else []
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path}
-    if profile:
-        command += ["--workflow-profile", str(profile)] + (["--cores", cores] if cores else [])
-    else:
-        command += ["--cores", cores or "all"]
-        if found := gpus.found():
-            command += ["--resources", f"gpu={len(found)}"]
-            environment[gpus.OFFERED] = ",".join(found)
-    return run_to_its_end(command, environment)
+    command += ["--workflow-profile", str(profile)] if profile else []
+    command += ["--cores", cores or "all"] if cores or not profile else []
+    visible = [] if profile else gpus.visible_gpus()
+    command += ["--resources", f"gpu={len(visible)}"] if visible else []
+    environment = {**os.environ, gpus.OFFERED: ",".join(visible)}
+    log = params.with_name("snakemake.log")
+    default = signal.signal(signal.SIGTERM, terminate_children)
+    with log.open("a" if only else "w") as output:
+        log.touch()  # the notebooks of this call are newer
+        streams = {"stdout": output, "stderr": subprocess.STDOUT}
+        snakemake = subprocess.Popen(command, env=environment, close_fds=False, **streams)
+        try:
+            return follow(snakemake, log)
+        except KeyboardInterrupt:  # from Ctrl-C, which a terminal sends to all of them, or SIGTERM
+            snakemake.wait()
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, default)
 
 
-def run_to_its_end(command: list[str], environment: Mapping[str, str]) -> int:
-    """Run Snakemake and return its exit status; who stops us stops it and its jobs, and is heard
-    (`KeyboardInterrupt`) once they have ended, for until then the folder is not free. Where we are
-    killed, it goes on and holds the folder in our place (`files.lock_folder`)."""
-    usual = signal.signal(signal.SIGTERM, end_all_below)
-    snakemake = subprocess.Popen(command, env=environment, close_fds=False)
-    try:
-        return snakemake.wait()
-    except KeyboardInterrupt:  # of Ctrl-C, which a terminal sends to all of them, or of SIGTERM
-        snakemake.wait()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, usual)
-
-
-def end_all_below(*_: Any) -> NoReturn:
-    """Pass SIGTERM on to every process below this one: Snakemake first, which then begins no job
-    and waits for those of a cluster."""
+def terminate_children(*_: Any) -> NoReturn:
+    """Send SIGTERM to every process below this one, Snakemake first: it then starts no job and
+    waits for those of a cluster. Raises `KeyboardInterrupt`."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
             process.terminate()
     raise KeyboardInterrupt
-
-
-def find_notebooks() -> Path:
-    """The folder `notebooks` of the checkout we are in."""
-    if not Path("notebooks/Snakefile").is_file():
-        raise FileNotFoundError(
-            "no folder notebooks/ here: run `jetatag reproduce` at the top of a jetatag checkout."
-        )
-    return Path("notebooks")

@@ -1,0 +1,279 @@
+"""The verbs of the command `jetatag` that use a trained run: tag, index, search, export, push.
+
+Their signatures and docstrings are what `jetatag.cli` makes parser and help from. Large libraries
+are imported inside the verbs, so that help needs none of them.
+"""
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from cyclopts import Parameter
+
+from jetatag.files import check_writable, printable
+
+
+def to_path(type_: Any, tokens: Sequence[Any]) -> Path:
+    """Convert an argument to a path; the empty text, which `Path` takes for ".", is an error."""
+    if not tokens[0].value:
+        raise ValueError("a path must not be empty.")
+    return Path(tokens[0].value)
+
+
+def check_at_least_one(type_: Any, value: Any) -> None:
+    """Raise `ValueError` for a number below 1."""
+    if isinstance(value, int) and value < 1:
+        raise ValueError("It must be at least 1.")
+
+
+def check_cores(type_: Any, value: str | None) -> None:
+    """Raise `ValueError` for what is neither all nor a number from 1."""
+    if value not in (None, "all") and not (value.isdecimal() and int(value) > 0):
+        raise ValueError("It must be all or a number from 1.")
+
+
+def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
+    """Names and values, read as YAML, of name=value arguments."""
+    changes = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"{text!r} is no name=value pair: write for example seed=1.")
+        try:
+            changes[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError(f"{text!r}: the value is not valid YAML; quote it.") from None
+    return changes
+
+
+FilePath = Annotated[Path, Parameter(converter=to_path)]
+File = FilePath | None
+Count = Annotated[int, Parameter(validator=check_at_least_one)]
+Trained = Annotated[str, Parameter(help="run folder, exported folder, or hf://owner/name")]
+Workers = Annotated[Count | None, Parameter(help="files to decode at once (default: one per core)")]
+Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, …")]
+Tags = Annotated[str | None, Parameter(allow_leading_hyphen=True)]  # '-vocal' is no option
+
+
+def tag(
+    run: Trained,
+    paths: list[FilePath],
+    /,
+    *,
+    top: Count = 5,
+    csv: File = None,
+    json: File = None,
+    parquet: File = None,
+    taggram: File = None,
+    embeddings: File = None,
+    workers: Workers = None,
+    device: Device = "auto",
+) -> int:
+    """Tag audio files by a finished run.
+
+    Prints the most probable tags of each file. Files may have any sample rate, number of channels
+    and length from 0.1 s; files shorter than the run's window are padded with silence. For a file
+    that cannot be read, is shorter or is silent, the reason is printed instead, and the exit status
+    is 1. Ctrl-C keeps what was tagged.
+
+    ```
+    jetatag tag RUN song.mp3 --top 10 --taggram song.png
+    jetatag tag RUN album/ --csv album.csv
+    ```
+
+    Args:
+        paths: audio files or folders
+        top: tags to print for each file
+        csv: write all probabilities as CSV
+        json: write all probabilities as JSON
+        parquet: write all probabilities as Parquet
+        taggram: draw the tags over time (.png, .pdf or .svg); for several files, into a folder
+        embeddings: write probabilities, features and shared-space vectors of every window (.npz)
+    """
+    from jetatag.apps import tagger, tagging
+
+    loaded, (files, links) = tagger.load(run, device), tagging.audio_paths(paths)
+    outputs, status = (csv, json, parquet, taggram, embeddings), 0
+    tagged = tagging.Tagged(files, loaded.vocabulary, top, *outputs)
+    print(loaded, file=sys.stderr)
+    if links:
+        say(f"links to folders are not followed, name them too: {', '.join(map(str, links))}.")
+    try:
+        with tagged, tagging.Progress(files) as bar:
+            for path, reading in loaded.read_files(files, workers, bar.update):
+                row = tagged.add(path, reading)
+                tags = tag_list(list(tagging.as_json(row)["tags"].items())[:top])
+                bar.write(
+                    printable(f"{row['path']}: {row['error'] and 'error: '}{row['error'] or tags}")
+                )
+                sys.stdout.flush()  # so that the reader of a pipe gets each line at once
+                bar.close_file(path, reading)
+    except KeyboardInterrupt:
+        status = 130
+    finally:
+        if len(tagged.rows) < len(files):
+            say(f"stopped: {tagged}.")
+    if n_bad := sum(row["error"] != "" for row in tagged.rows):
+        say(f"{n_bad} of {len(tagged.rows)} files could not be read.")
+    return status or int(n_bad > 0)
+
+
+def index(
+    run: Trained,
+    folder: FilePath,
+    /,
+    *,
+    out: File = None,
+    workers: Workers = None,
+    device: Device = "auto",
+) -> None:
+    """Index a folder of music by a finished run, to search it.
+
+    Reads all audio below a folder and stores what the run computes for each file. A second call
+    reads only files that are new or changed, and continues where the first was stopped. The
+    index's report.csv lists the files that cannot be read, with the reason, and links to folders,
+    which are not followed.
+
+    Example: `jetatag index RUN music/`
+
+    Args:
+        folder: holds the audio files
+        out: folder of the index (default: FOLDER.index)
+    """
+    from jetatag.apps import search, tagger
+
+    made = search.build(tagger.load(run, device), folder, out, workers)
+    print(f"{short_path(made.folder)}: {made}")
+    if len(made.report):
+        print(f"files left out, with the reason: {short_path(made.folder / 'report.csv')}")
+
+
+def search(
+    index: FilePath,
+    /,
+    *,
+    tags: Tags = None,
+    like: File = None,
+    top: Count = 20,
+    by: Literal["space", "classifier"] | None = None,
+    run: str | None = None,
+    m3u: File = None,
+    json: File = None,
+) -> None:
+    """Search an index by tags or by a file.
+
+    Lists the files of an index that fit --tags best, or that sound most like --like: rank, score,
+    path, title and most probable tags. The score is at most 1. In the shared space, and for --like,
+    it is the cosine between query and file: 1 for the same direction, 0 for nothing in common. By
+    the classifier it is the geometric mean of the probabilities p of the wanted tags and 1 - p of
+    the unwanted tags, each with its weight.
+
+    ```
+    jetatag search music.index --tags 'piano, slow, -vocal' --top 20
+    jetatag search music.index --like song.mp3 --m3u more.m3u
+    ```
+
+    Args:
+        index: folder that jetatag index wrote
+        tags: wanted tags; put - before an unwanted tag, and a weight after a colon, such as
+            'piano, slow:0.5, -vocal'
+        like: audio file
+        top: files to list
+        by: rank by the shared space of tags and music (the default if the run has one), or by the
+            probabilities of the classifier
+        run: the run that made the index, if it was moved; only --like needs it, for a file that is
+            not in the index
+        m3u: write the list as a playlist
+        json: write the list as JSON
+    """
+    from jetatag.apps.search import Index, parse_tags, write_hits, write_m3u
+
+    if (tags is None) == (like is None):
+        raise ValueError("give either --tags or --like; see jetatag search --help.")
+    if like and by:
+        raise ValueError("--by is for --tags: --like compares the features of files.")
+    opened = Index.open(index)
+    check_writable(*filter(None, (m3u, json)), read=[*filter(None, [like]), *index.rglob("*")])
+    if tags is not None:
+        hits = opened.tags(parse_tags(tags, opened.facts["tags"]), top, by)
+    else:
+        hits = opened.like(like, top, run)
+    for hit in hits.itertuples():
+        print(hit_line(hit))
+    for path, write in ((m3u, write_m3u), (json, write_hits)):
+        if path:
+            write(hits, path)
+
+
+def export(run: str, out: FilePath, /, *, onnx: bool = True) -> None:
+    """Write a finished run as a folder to share: weights, model card, ONNX.
+
+    The model card has the scores of the run. jetatag.load, and every verb that takes RUN, reads the
+    folder.
+
+    Example: `jetatag export RUN my-tagger`
+
+    Args:
+        run: run folder
+        out: new folder
+        onnx: write model.onnx too, which needs more libraries
+    """
+    from jetatag.apps import export
+
+    for path in sorted(export.export(run, out, onnx).iterdir()):
+        print(f"{path}: {size_of(path)}")
+
+
+def push(folder: FilePath, name: str, /, *, private: bool = False) -> None:
+    """Upload an exported model to the Hugging Face Hub.
+
+    You must be logged in there (hf auth login). RUN can then be hf://OWNER/NAME for everyone.
+
+    Example: `jetatag push my-tagger ann/my-tagger --private`
+
+    Args:
+        folder: folder that jetatag export wrote
+        name: OWNER/NAME of the model, which is created if it does not exist
+        private: create a private model
+    """
+    from jetatag.apps import export
+
+    print(export.push(folder, name, private))
+
+
+def one_sentence(text: str) -> str:
+    """The sentences of an error of cyclopts as one on one line, without a final period."""
+    text = " ".join(text.split()).replace("...", "…").rstrip(".?")
+    text = re.sub(r"[.?] ([A-Z])", lambda start: f"; {start[1].lower()}", text)
+    return f"{text[:1].lower()}{text[1:]}"
+
+
+def say(sentence: object) -> None:
+    """Print a message as one line on standard error."""
+    print(f"jetatag: {printable(str(sentence))}", file=sys.stderr)
+
+
+def tag_list(tags: Iterable[tuple[str, float]]) -> str:
+    """Tags with their probabilities, on one line."""
+    return " · ".join(f"{tag} {prob:.2f}" for tag, prob in tags)
+
+
+def hit_line(hit: Any) -> str:
+    """A file that was found, on one line: rank, score, path (title) and most probable tags."""
+    path, title = short_path(Path(hit.path)), f" ({hit.title})" if hit.title else ""
+    return printable(f"{hit.rank:>3}  {hit.score:.3f}  {path}{title}  {tag_list(hit.tags.items())}")
+
+
+def short_path(path: Path) -> str:
+    """A path as text, relative to the current folder if it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def size_of(path: Path) -> str:
+    """The size of a file, in MB or kB."""
+    n_bytes = path.stat().st_size
+    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:.1f} kB"

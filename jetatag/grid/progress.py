@@ -1,0 +1,93 @@
+"""What `jetatag reproduce` prints: a line for each notebook, and the results."""
+
+import json
+import re
+import subprocess
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TimeElapsedColumn
+
+from jetatag.evaluation.reading import differences, summary
+
+POLL_S = 1.0
+
+
+def follow(snakemake: subprocess.Popen, log: Path) -> int:
+    """Print a line for each notebook that `snakemake` executes, until it ends, and return its exit
+    status. A terminal also shows a bar for each running notebook.
+
+    The notebooks lie below the folder of `log`, Snakemake's output, and are newer than `log` is
+    now. papermill updates them after each cell, also on the other machines of a cluster.
+    """
+    begun, console = log.stat().st_mtime, Console(stderr=True, highlight=False)
+    bars: dict[Path, TaskID] = {}
+    finished: dict[Path, float] = {}
+    columns = BarColumn(12), TimeElapsedColumn(), "{task.description}"
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as live:
+        while True:
+            status = snakemake.poll()
+            for path, time_s in times_of_notebooks(log.parent).items():
+                if time_s < begun or time_s == finished.get(path):
+                    continue
+                try:
+                    facts = json.loads(path.read_text())["metadata"]["papermill"]
+                except (ValueError, KeyError):  # it is just being written
+                    continue
+                if path not in bars:
+                    bars[path] = live.add_task("")
+                if facts["duration"] is None:
+                    step, percent = last_bar(path.with_suffix(".log"))
+                    text = f"{label(path, log.parent)}  {step}"
+                    live.update(bars[path], completed=percent, description=text)
+                else:
+                    finished[path] = time_s
+                    live.remove_task(bars.pop(path))
+                    total = re.search(r"^total +(\d+)$", log.read_text(), re.MULTILINE)
+                    count = f"{len(finished):>3}/{int(total[1]) - 1 if total else '?'}"
+                    took = timedelta(seconds=round(facts["duration"]))
+                    text = f"{count}  {took}  {label(path, log.parent)}"
+                    text += "  failed" if facts["exception"] else ""
+                    console.print(text, markup=False, soft_wrap=True)
+            if status is not None:
+                return status
+            time.sleep(POLL_S)
+
+
+def times_of_notebooks(runs: Path) -> dict[Path, float]:
+    """The notebooks of the grid in `runs`, oldest first, and when they were written (s)."""
+    paths = (path for pattern in ("", "*/") for path in runs.glob(f"{pattern}notebooks/*.ipynb"))
+    times = {path: path.stat().st_mtime for path in paths}
+    return dict(sorted(times.items(), key=lambda item: item[1]))
+
+
+def label(path: Path, runs: Path) -> str:
+    """Notebook, data set and run, in columns."""
+    notebook, _, run = path.stem.partition(".")
+    dataset = "" if path.parents[1] == runs else path.parents[1].name
+    return f"{notebook:<17} {dataset:<9} {run}".rstrip()
+
+
+def last_bar(log: Path) -> tuple[str, int]:
+    """Description and percentage of the last progress bar in the output of the running cell."""
+    output = log.read_text().rpartition("Executing Cell")[2] if log.is_file() else ""
+    bars = re.findall(r"([^\r\n]*?):? +(\d+)%\|", output)
+    return (bars[-1][0], int(bars[-1][1])) if bars else ("", 0)
+
+
+def print_results(runs: Path) -> None:
+    """Print scores and differences from the results table in `runs`, and where all results are."""
+    table = pd.read_parquet(runs / "results.parquet")
+    print("\nScores of the test clips: mean over seeds, 95 % interval")
+    print(summary(table).to_string(line_width=100))
+    print("\nPaired differences between methods: mean over seeds, 95 % interval")
+    for minus in table.minus[table.minus.isin(["no_je", "no_je_linear"])].unique():
+        print(f"minus {minus}")
+        print(differences(table, minus=minus).to_string(line_width=100))
+    print(f"\ntables     {runs}/results.csv, .parquet, {runs}/*/*.csv")
+    print(f"figures    {runs}/*/figures/*.png, .pdf")
+    print(f"notebooks  {runs}/*/notebooks/*.ipynb, and their output in *.log")
