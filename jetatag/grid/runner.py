@@ -31,7 +31,7 @@ set, the names of the only runs to use."""
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "label_share")
 """Settings that may list several values, in an entry of `trained` or, the first two, for all."""
 INPUTS = ("published", "schedules", "study")
-"""Earlier results that notebooks 06 and 07 read; the study's tables may be those of the grid itself."""
+"""Earlier results that notebooks 06 and 07 read; the study may be the grid itself."""
 COMPARED = ("je", "no_je", "no_je_linear")
 """Methods that every data set of a grid needs: the paper's two and the linear control."""
 MIN_TEST_CLIPS = 3
