@@ -283,7 +283,7 @@ def test_clips_of_other_splits_are_scored_once_as_their_own_are(tmp_path, tiny_s
 
 
 def test_without_a_browser_the_cell_leaves_a_picture(runs, tmp_path):
-    source = f"""from jetatag import explore
+    source = f"""from jetatag.apps import explorer as explore
 from jetatag.training.runs import Run
 clips = explore.Clips.read(Run.open({str(runs[0].folder)!r}))
 explore.Explorer(clips, {{"layout": "pca"}})"""

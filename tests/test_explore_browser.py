@@ -35,7 +35,7 @@ const seen = corners.map(([x, y]) => element.contains(document.elementFromPoint(
 element.style.pointerEvents = "none";
 return seen.every(Boolean);"""
 PICTURE = OUTPUT + ".jp-RenderedImage img"
-WALK = """from jetatag import explore
+WALK = """from jetatag.apps import explorer as explore
 from jetatag.training.runs import Run
 from jetatag.data.store import AudioStore
 
