@@ -166,20 +166,22 @@ def tag(
     device: str,
     **outputs: Path | None,
 ) -> int:
-    """Print the most probable tags of every file and write `outputs`, as `tagging.Tagged` names
+    """Print the most probable tags of every file and write `outputs`, as `tagging.TagWriter` names
     them; returns the exit status, 1 where a file could not be read and 130 for Ctrl-C."""
     from jetatag.apps import tagger, tagging
     from jetatag.data.audio import quiet_decoder
 
     check_below_one(top=top, workers=workers)
-    loaded, (files, links) = tagger.load(model, device), tagging.audio_paths(paths)
-    done, status = tagging.Tagged(files, loaded.vocabulary, top, **outputs), 0
+    loaded, (files, links, skipped) = tagger.load(model, device), tagging.find_audio(paths)
+    done, status = tagging.TagWriter(files, loaded.vocabulary, top, **outputs), 0
     print(loaded, file=sys.stderr)
     if links:
         say(f"links to folders are not followed, name them too: {', '.join(map(str, links))}.")
+    if skipped:
+        say(tagging.skipped_sentence(skipped))
     try:
-        with done, quiet_decoder(), tagging.Progress(files) as bar:
-            for path, reading in loaded.read_files(files, workers, bar.update):
+        with done, quiet_decoder(), tagging.AudioProgress(files) as bar:
+            for path, reading in loaded.predict_files(files, workers, bar.update):
                 bar.write(tag_line(done.add(path, reading), top))
                 sys.stdout.flush()  # who reads it in a pipe need not wait, or is gone
                 bar.close_file(path, reading)
@@ -205,11 +207,15 @@ def tag_line(row: Mapping[str, Any], top: int) -> str:
 def index(model: str, music: Path, out: Path | None, workers: int | None, device: str) -> int:
     """Build or extend an index of a folder of music and say what was done; returns the exit
     status."""
-    from jetatag.apps import search, tagger
+    from jetatag.apps import indexing, tagger
+    from jetatag.apps.tagging import skipped_sentence
 
     check_below_one(workers=workers)
-    made = search.build(tagger.load(model, device), music, out, workers)
+    made = indexing.build(tagger.load(model, device), music, out, workers)
     print(f"{shown(made.folder)}: {made}")
+    skipped = made.report.path[made.report.reason == indexing.SUFFIX]
+    if len(skipped):
+        say(skipped_sentence(list(skipped)))
     if len(made.report):
         print(f"what was left out and why: {shown(made.folder / 'report.csv')}")
     return 0
@@ -233,7 +239,7 @@ def search(
     opened = Index.open(folder)
     check_writable(*filter(None, (m3u, json)), read=[*filter(None, [like]), *folder.rglob("*")])
     if tags is not None:
-        hits = opened.tags(parse_tags(tags, opened.facts["tags"]), top, by)
+        hits = opened.tags(parse_tags(tags, opened.facts.tags), top, by)
     elif by is None:
         hits = opened.like(like, top, model)
     else:

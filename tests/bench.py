@@ -415,10 +415,10 @@ def tagger_seconds(run: Path, paths: list[Path]) -> tuple[float, float, float]:
     """Seconds, and of processor time, of tagging `paths` but the first, which warms it up; and the
     process's peak memory in MiB."""
     model = tagger.load(run, device="cpu")
-    model.read(paths[0])
+    model.predict(paths[0])
     begun, worked = time.perf_counter(), time.process_time()
-    for _, reading in model.read_files(paths[1:], workers=len(os.sched_getaffinity(0))):
-        reading.clip_probs  # noqa: B018
+    for _, prediction in model.predict_files(paths[1:], workers=len(os.sched_getaffinity(0))):
+        prediction.clip_probs  # noqa: B018
     taken, worked = time.perf_counter() - begun, time.process_time() - worked
     return taken, worked, peak_memory_mib()
 

@@ -262,7 +262,7 @@ def test_clips_of_a_run_are_read_with_their_titles_and_their_sound(runs, tiny_st
 
 def test_clips_of_other_splits_are_scored_once_as_their_own_are(tmp_path, tiny_store, tiny_config):
     run = finished_run(tmp_path, tiny_config, tiny_store)
-    own = tagger.load(run.folder, device="cpu", quick=False).model
+    own = tagger.load(run.folder, device="cpu", optimize=False).model
     predict.predict(run, own, tiny_store, "test")
     clips = explore.Clips.read(run, None, tiny_store, ["train", "test"])
     n_test, n_train = (len(tiny_store.rows(split)) for split in ("test", "train"))

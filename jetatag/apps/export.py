@@ -54,7 +54,7 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty: choose a new folder.")
     check_writable(out / "config.json")
-    tagger = load(run, "cpu", extractor, quick=False)
+    tagger = load(run, "cpu", extractor, optimize=False)
     source, target = Run(tagger.folder, tagger.config), Run(out, tagger.config)
     if source.has(WEIGHTS):  # it has a card, with scores that are not here to be taken again
         raise ValueError(f"{source.folder} is an export itself: copy it as it is.")
