@@ -23,20 +23,21 @@ from pathlib import Path
 import librosa
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import soundfile
 import soxr
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from jetatag import metrics, rendered
-from jetatag.apps import search, tagger
+from jetatag.apps import indexing, search, tagger
 from jetatag.config import Phase, RunConfig, preset
 from jetatag.data import Index, Vocabulary, audio, load
 from jetatag.data.crops import Crops
 from jetatag.data.store import AudioStore, build
 from jetatag.evaluation import baselines
 from jetatag.extractors import EXTRACTORS
-from jetatag.files import write_arrays, write_json
+from jetatag.files import write_json
 from jetatag.joint.heads import build_model
 from jetatag.joint.methods import METHODS, STAGE1, kept_epochs, phases_by_epoch
 from jetatag.training.device import extract, launch, place
@@ -474,17 +475,19 @@ def noise_index(folder: Path, n_files: int, dim: int) -> tuple[search.Index, Pat
     rng, song = np.random.default_rng(0), folder / "song.mp3"
     vectors = rng.standard_normal((n_files, dim), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    probs = rng.random((n_files, N_TAGS), dtype=np.float32)
+    probs = rng.random((N_TAGS, n_files), dtype=np.float32)
     paths = [f"artist {i // 1000:04}/album {i // 10:06}/{i:07}.mp3" for i in range(n_files - 1)]
     song.write_bytes(b"x")
-    columns = {"path": [*paths, song.name], "size": 1, "mtime_ns": song.stat().st_mtime_ns}
-    files = pd.DataFrame(columns | {"duration_s": 200.0, "title": ""})
-    search.write_rows(folder / "1", search.Rows(files, vectors, probs))
-    space = {"z_query": vectors[:N_TAGS], "z_centre": np.zeros(dim, np.float32)}
-    write_arrays(folder / "space.npz", space)
-    facts = dict.fromkeys(search.FACTS) | {"music": os.path.realpath(folder), "generation": 1}
-    facts |= {"vectors": "z_audio", "tags": [f"tag {i}" for i in range(N_TAGS)]}
-    write_json(folder / "index.json", facts)
+    tags, music = [f"tag {i}" for i in range(N_TAGS)], os.path.realpath(folder)
+    z_query, z_centre = vectors[:N_TAGS].tolist(), [0.0] * dim
+    schema = search.Facts("noise", "", "", music, tags, dim, z_query, z_centre).schema()
+    about = {"size": 1, "mtime_ns": song.stat().st_mtime_ns, "duration_s": 200.0, "title": ""}
+    files = pd.DataFrame({"path": [*paths, song.name], **about})
+    columns = [files[name] for name in ("path", *about)]
+    columns += [pa.FixedSizeListArray.from_arrays(vectors.ravel(), dim), *probs]
+    indexing.write_table(
+        pa.Table.from_arrays(list(map(pa.array, columns)), schema=schema), folder / search.INDEX
+    )
     return search.Index.open(folder), song
 
 
@@ -495,7 +498,7 @@ def search_seconds(n_files: int, dim: int, n_rounds: int = 21) -> pd.DataFrame:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     with tempfile.TemporaryDirectory() as folder:
         index, song = noise_index(Path(folder), n_files, dim)
-        vectors, tags = index.rows.vectors, {"tag 1": 1.0, "tag 2": 1.0, "tag 3": -1.0}
+        vectors, tags = index.vectors, {"tag 1": 1.0, "tag 2": 1.0, "tag 3": -1.0}
         query = np.array(vectors[0])
         actions = {
             "by tags": lambda: index.tags(tags),
