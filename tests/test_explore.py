@@ -1,4 +1,4 @@
-"""What the explorer ranks, compares, keeps and leaves where no browser answers."""
+"""The explorer without a browser: ranking, comparison, settings, widgets and the figure."""
 
 import io
 from dataclasses import replace
@@ -69,7 +69,7 @@ def test_clips_are_ranked_in_the_shared_space_and_by_the_classifier(clips):
     assert set(by_classifier) <= {0, 1, 2}
     explorer.change(weights={"vocal": 1.0})
     assert explorer.best(1)[0].tolist() == [4] and clips.labels[explorer.best(3)[1], 2].all()
-    assert explorer.asked() == "vocal +1.0"
+    assert explorer.query() == "vocal +1.0"
 
 
 def test_scores_are_a_cosine_and_a_log_probability(clips):
@@ -98,8 +98,9 @@ def test_more_like_this_ranks_by_likeness_and_leaves_the_clip_out(clips):
     in_space, by_classifier = explorer.best(5)
     assert in_space.tolist() == [5, 3, 2, 1, 0]  # by the angle between them
     assert by_classifier[0] == 5 and 4 not in by_classifier
-    assert explorer.asked() == "more like song 4"
-    assert explorer.ranking(2)["shared space", "clip"].tolist() == ["song 5", "song 3"]
+    assert explorer.query() == "more like song 4"
+    table = clips.table.title[explorer.best(2)[0]]
+    assert table.tolist() == ["song 5", "song 3"]
 
 
 def test_what_is_told_of_a_clip(clips):
@@ -116,13 +117,13 @@ def test_what_is_told_of_a_clip(clips):
         "vocal (0.10)",
     ]
     np.testing.assert_allclose(ax.collections[0].get_array()[-1], [0.9, 0.1])
-    with pytest.raises(ValueError, match="no sound without a store"):
-        clips.sound(0)
+    with pytest.raises(ValueError, match="audio needs a store"):
+        clips.flac(0)
 
 
 def test_every_layout_fills_the_same_range_or_labels_stay_behind(clips):
     drawn = Maps(clips, "pca", 0, [], on_select=print, on_hover=print)
-    drawn.lay_out("tsne")
+    drawn.set_layout("tsne")
     for frame in drawn.frames.values():
         axes = frame.filter(like=" axis ")
         assert axes.shape[1] == 4
@@ -137,16 +138,16 @@ def test_what_comes_while_the_browser_draws_waits_and_the_last_of_a_kind_wins(cl
         return [maps.legend.value.split("</b>")[0], maps.first.widget.x_title, colours.argmax()]
 
     for name, darkest in (("one", 1), ("two", 2)):
-        maps.colour(name, np.eye(9)[darkest])
-    maps.lay_out("tsne")
-    maps.colour("three", np.eye(9)[3])
+        maps.set_colours(name, np.eye(9)[darkest])
+    maps.set_layout("tsne")
+    maps.set_colours("three", np.eye(9)[3])
     shown = [drawn()]
     for _ in range(3):
-        maps.echo.heard = maps.echo.said
+        maps.probe.drawn = maps.probe.sent
         shown.append(drawn())
     last = ["<b>three", "tsne axis 1", 3]
     assert shown == [["<b>one", "pca axis 1", 1], ["<b>three", "pca axis 1", 3], last, last]
-    assert not maps.echo.is_due
+    assert not maps.probe.is_pending
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_what_is_set_is_kept_for_the_next_time(clips, tmp_path):
         ({"colour": "red"}, "unknown colouring 'red'"),
         ({"tag": "jazz"}, "unknown tag 'jazz'"),
         ({"weights": {"jazz": 1.0}}, "unknown tag 'jazz'"),
-        ({"weights": {"piano": 5}}, "weight of 'piano' must lie from −1 to 1, not 5"),
+        ({"weights": {"piano": 5}}, "weight of 'piano' must be between −1 and 1, not 5"),
         ({"weights": {"piano": "x"}}, "weight of 'piano' must be of type float"),
         ({"selection": [1]}, "selection must be of type str"),
         ({"clip": None}, "clip must be of type str"),
@@ -198,13 +199,13 @@ def test_what_cannot_be_set_is_one_sentence(clips, tmp_path, state, told):
         with pytest.raises(ValueError, match=told):
             explore.Explorer(clips, state)
     write_json(tmp_path / "kept.json", state)
-    with pytest.raises(ValueError, match=rf"kept.json keeps no state .*{told}.*delete it"):
+    with pytest.raises(ValueError, match=rf"kept.json holds no state .*{told}.*delete it"):
         explore.Explorer(clips, keep=tmp_path / "kept.json")
 
 
 def test_what_is_no_file_of_a_state_is_one_sentence(clips, tmp_path):
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(ValueError, match=r"broken.json keeps no state .*\(Expecting"):
+    with pytest.raises(ValueError, match=r"broken.json holds no state .*\(Expecting"):
         explore.Explorer(clips, keep=tmp_path / "broken.json")
     with pytest.raises(ValueError, match="is a folder"):
         explore.Explorer(clips, keep=tmp_path)
@@ -216,30 +217,30 @@ def test_widgets_begin_with_the_state_and_leave_it(clips):
     kept = dict(explorer.state)
     panel = Panel(explorer)
     assert explorer.state == kept and panel.maps.first.widget.selection.tolist() == [0, 0]
-    assert "<b>song 1</b>" in panel.player.about.value
+    assert "<b>song 1</b>" in panel.about.value
 
 
 def test_every_touch_of_a_clip_plays_it_and_the_player_shows_one_clip(runs, tiny_store):
     clips = explore.Clips.read(runs[0], None, tiny_store)
     start = {"layout": "pca", "clip": str(clips.clip_ids[0]), "play_on_hover": True}
     panel = Panel(explore.Explorer(clips, start))
-    maps, player = [one.widget for one in panel.maps.scatters.values()], panel.player
-    assert player.sound.clip["turn"] == 0  # it is shown, not played
+    maps = [one.widget for one in panel.maps.scatters.values()]
+    assert panel.audio.clip["count"] == 0  # it is shown, not played
     turns = []
     touches = [(maps[0], "selection", 2), (maps[0], "selection", 2), (maps[1], "hovering", 4)]
     touches += [(maps[1], "selection", 2), (maps[1], "selection", 2), (maps[0], "selection", 2)]
     for touched, touch, clip in touches:
         setattr(touched, touch, clip if touch == "hovering" else [clip])
-        turns.append(player.sound.clip["turn"])
-        assert player.sound.clip["flac"] == clips.sound(clip)
-        assert f"<b>{clips.titles[clip]}</b>" in player.about.value
-        assert panel.explorer.state["clip"] == clips.clip_ids[clip]
+        turns.append(panel.audio.clip["count"])
+        assert panel.audio.clip["flac"] == clips.flac(clip)
+        assert f"<b>{clips.titles[clip]}</b>" in panel.about.value
+        assert panel.state.state["clip"] == clips.clip_ids[clip]
         # A picture takes a moment to draw, and meanwhile would be of another clip.
-        assert (player.picture.layout.visibility == "hidden") == (touch == "hovering")
+        assert (panel.figure.layout.visibility == "hidden") == (touch == "hovering")
     assert turns == sorted(set(turns))
     maps[0].hovering = 4
     panel.more_like_this()
-    assert panel.explorer.asked() == f"more like {clips.titles[4]}"
+    assert panel.state.query() == f"more like {clips.titles[4]}"
 
 
 def test_clips_of_a_run_are_read_with_their_titles_and_their_sound(runs, tiny_store):
@@ -249,12 +250,12 @@ def test_clips_of_a_run_are_read_with_their_titles_and_their_sound(runs, tiny_st
     rows = tiny_store.rows("test")
     assert clips.clip_ids.tolist() == tiny_store.table.clip_id.iloc[rows].tolist()
     assert set(clips.splits) == {"test"} and clips.titles[0].startswith("song")
-    audio, sample_rate = soundfile.read(io.BytesIO(clips.sound(2)), dtype="float32")
+    audio, sample_rate = soundfile.read(io.BytesIO(clips.flac(2)), dtype="float32")
     expected = tiny_store.read([rows[2]], [0], tiny_store.lengths[rows[2]])[0]
     assert sample_rate == 16_000
     np.testing.assert_allclose(audio, expected, atol=1 / 32_768)
     assert len(explore.Clips.read(joint)) == len(rows)
-    with pytest.raises(ValueError, match="has joint embedding: give a run without it"):
+    with pytest.raises(ValueError, match="give a run without joint embedding that scored the same"):
         explore.Clips.read(joint, joint)
     with pytest.raises(ValueError, match="no shared space"):
         explore.Clips.read(plain)
@@ -276,7 +277,7 @@ def test_clips_of_other_splits_are_scored_once_as_their_own_are(tmp_path, tiny_s
     for told in (clips, again):
         np.testing.assert_allclose(told.probs, other.probs[order], atol=1e-6)
         np.testing.assert_allclose(told.spaces["z"], other.spaces["z"][order], atol=1e-5)
-    with pytest.raises(ValueError, match="other splits lie in the store"):
+    with pytest.raises(ValueError, match="clips of other splits need a store"):
         explore.Clips.read(run, splits=["train"])
     with pytest.raises(ValueError, match="unknown split 'tset'"):
         explore.Clips.read(run, None, tiny_store, ["tset"])
@@ -292,4 +293,4 @@ explore.Explorer(clips, {{"layout": "pca"}})"""
     outputs = client.execute().cells[0].outputs
     shown = [output for output in outputs if output.output_type != "stream"]
     assert ["image/png" in output.data for output in shown] == [True, False]
-    assert shown[1].data == {"text/plain": explore.explorer.LIVE}
+    assert shown[1].data == {"text/plain": explore.explorer.PLACEHOLDER}

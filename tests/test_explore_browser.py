@@ -17,8 +17,8 @@ from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.support.ui import Select
 
 from jetatag.apps import explorer as explore
-from jetatag.apps.explorer.explorer import png
 from jetatag.apps.explorer.maps import CAMERA
+from jetatag.apps.explorer.panel import png
 from jetatag.files import read_json
 
 pytestmark = pytest.mark.skipif(
@@ -106,7 +106,7 @@ def test_colours_follow_what_is_chosen(walk, explored):
     choose(walk, "colour by", "score of a tag")
     choose(walk, "of the tag", tag)  # while the other is being drawn
     assert_coloured(walk, explored, probs)
-    choose(walk, "colour by", "fit to what is asked")
+    choose(walk, "colour by", "fit to the query")
     slide(walk, -1.0)
     assert_coloured(walk, explored, -explored.space_scores({"low": 1.0}))
     slide(walk, 1.0)
@@ -147,7 +147,7 @@ def test_a_click_plays_and_shows_the_clip(walk, explored):
     told = explored.clip_ids[clip]
     walk.until(lambda: (kept(walk)["clip"], kept(walk)["selection"]) == (told, [told]))
     walk.until(lambda: told_of(walk) == explored.titles[clip])
-    assert walk.fetched(walk.one("audio")) == explored.sound(clip)
+    assert walk.fetched(walk.one("audio")) == explored.flac(clip)
     picture = png(explored.figure(clip))  # its spectrogram and taggram
     walk.until(lambda: walk.fetched(walk.shown(OUTPUT + ".widget-image")) == picture)
     for number in range(3):  # again

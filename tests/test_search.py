@@ -290,15 +290,18 @@ def test_no_file_is_left_out_silently(model, run, music, tmp_path, capsys):
     write(tmp_path / "elsewhere" / "c.wav", 1)
     (music / "linked").symlink_to(tmp_path / "elsewhere")
     (music / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
-    (music / "notes.txt").write_text("not audio by its name")
+    for name in ("notes.txt", "a/notes.TXT", "README"):
+        (music / name).write_text("not audio by its name")
     (music / ".hidden").write_text("of the system")
     Path(os.fsdecode(os.fsencode(music) + b"/caf\xe9.wav")).write_bytes(b"x")
     assert cli.main(["index", str(run.folder), str(music), "--device", "cpu"]) == 0
     printed = capsys.readouterr()
-    assert "1 file was skipped, not being audio by suffix: notes.txt." in printed.err
+    skipped = "files not used, because they are not named as audio: 2 .txt, 1 without suffix."
+    assert skipped in printed.err
     assert "report.csv" in printed.out
     reasons = dict(Index.open(music.with_name("music.index")).report.to_numpy())
-    assert reasons.keys() == {"bad.mp3", "linked", "gone.wav", "caf\ufffd.wav", "notes.txt"}
+    names = {"bad.mp3", "linked", "gone.wav", "caf\ufffd.wav", "notes.txt", "a/notes.TXT", "README"}
+    assert reasons.keys() == names
     assert reasons["gone.wav"] == "audio file missing"
     assert reasons["caf\ufffd.wav"] == NOT_UTF8
     assert (reasons["linked"], reasons["notes.txt"]) == (indexing.LINK, indexing.SUFFIX)

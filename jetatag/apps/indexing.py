@@ -39,7 +39,7 @@ from jetatag.files import NOT_TEXT, NOT_UTF8, as_text, atomic, lock_folder
 
 PART_S = 5.0
 """Seconds between parts: what a kill loses at most."""
-LINK, SUFFIX = "a link to a folder is not followed", "not an audio file by its suffix"
+LINK, SUFFIX = "a link to a folder is not followed", "not named as audio"
 
 
 def build(

@@ -5,6 +5,7 @@ read yet.
 """
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,12 +59,10 @@ def find_audio(given: Sequence[Path | str]) -> Found:
 
 
 def skipped_sentence(paths: Sequence[Path | str]) -> str:
-    """Say how many files were skipped because of their suffix, and name the first five."""
-    names = ", ".join(map(str, paths[:5])) + (
-        f" and {len(paths) - 5:,} more" if len(paths) > 5 else ""
-    )
-    files = "1 file was" if len(paths) == 1 else f"{len(paths):,} files were"
-    return f"{files} skipped, not being audio by suffix: {names}."
+    """One sentence about files that were skipped because of their suffix."""
+    kinds = Counter(Path(path).suffix.lower() or "without suffix" for path in paths)
+    listed = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common())
+    return f"files not used, because they are not named as audio: {listed}."
 
 
 class AudioProgress(tqdm):

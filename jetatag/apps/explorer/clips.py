@@ -70,30 +70,36 @@ class Clips:
             )
         spaces = {H: own["h"], Z: own["z_audio"]}
         if plain:
-            spaces = {H_WITHOUT: _plain_features(plain, run, own, store, splits), **spaces}
-        saved, config, ids = run.read_arrays("embeddings.npz"), run.config, own["clip_ids"]
-        tags, labels = run.vocabulary.tags, own["labels"]
+            other = predictions_of(plain, store, splits)
+            if "z_audio" in other or not np.array_equal(other["clip_ids"], own["clip_ids"]):
+                raise ValueError(
+                    f"{plain.folder} does not fit {run.folder}: give a run without joint embedding "
+                    "that scored the same clips."
+                )
+            spaces = {H_WITHOUT: other["h"], **spaces}
+        config, ids, labels = run.config, own["clip_ids"], own["labels"]
         landmarks = {name: mean_of_carriers(points, labels) for name, points in spaces.items()}
-        titles, splits_of = np.array([f"clip {clip_id}" for clip_id in ids]), np.full(len(ids), "?")
+        saved = run.read_arrays("embeddings.npz")
+        landmarks[Z] = saved["z_query"][: labels.shape[1]]
+        titles, clip_splits = np.char.add("clip ", ids), np.full(len(ids), "unknown")
         rows, lengths = np.zeros(0, int), np.full(len(ids), config.crop_samples)
         if store:
             rows = rows_of(store, ids, run)
             table, lengths = store.table.iloc[rows], store.lengths[rows]
-            titles = np.where(table.title != "", table.title, table.path).astype(str)
-            splits_of = table.split.to_numpy(str)
+            titles = table.title.where(table.title != "", table.path).to_numpy(str)
+            clip_splits = table.split.to_numpy(str)
         starts = [
-            window_starts(length, config.crop_samples, config.n_windows, config.windows)
-            for length in lengths
+            window_starts(n, config.crop_samples, config.n_windows, config.windows) for n in lengths
         ]
         return cls(
-            tags=tags,
+            tags=run.vocabulary.tags,
             titles=titles,
             clip_ids=ids,
-            splits=splits_of,
+            splits=clip_splits,
             labels=labels,
             probs=own["probs"],
             spaces=spaces,
-            landmarks={**landmarks, Z: saved["z_query"][: len(tags)]},
+            landmarks=landmarks,
             z_centre=saved["z_centre"],
             starts_s=np.array(starts) / config.sample_rate,
             window_s=config.crop_samples / config.sample_rate,
@@ -172,9 +178,8 @@ class Clips:
         table = pd.DataFrame(columns, index=pd.Index(self.tags, name="tag"))
         return table.sort_values("difference", ascending=False, kind="stable")
 
-    def waveform(self, clip: int) -> tuple[np.ndarray, int]:
-        """A clip's audio (sample,) float32 and its sample rate (Hz); `ValueError` without a
-        store."""
+    def audio(self, clip: int) -> tuple[np.ndarray, int]:
+        """A clip's samples (sample,) float32 and sample rate (Hz); `ValueError` without a store."""
         if self.store is None:
             raise ValueError("audio needs a store: give Clips.read the store of the run.")
         row = self.rows[clip]
@@ -183,12 +188,12 @@ class Clips:
     def flac(self, clip: int) -> bytes:
         """A clip's audio as a FLAC file."""
         file = io.BytesIO()
-        soundfile.write(file, *self.waveform(clip), format="FLAC", subtype="PCM_16")
+        soundfile.write(file, *self.audio(clip), format="FLAC", subtype="PCM_16")
         return file.getvalue()
 
     def figure(self, clip: int) -> Figure:
         """A clip's taggram, true tags marked by •, below its spectrogram if there is a store."""
-        audio, sample_rate = self.waveform(clip) if self.store else (None, 0)
+        audio, sample_rate = self.audio(clip) if self.store else (None, 0)
         carried = zip(self.tags, self.labels[clip], strict=True)
         names = [f"• {tag}" if true else tag for tag, true in carried]
         starts_s, order = np.unique(self.starts_s[clip], return_index=True)
@@ -249,18 +254,6 @@ def score_split(run: Run, store: AudioStore, split: str) -> dict[str, np.ndarray
         arrays["z_audio"] = loaded.model.cpu().projection(h).numpy()
     run.write_arrays(kept.name, arrays)
     return arrays
-
-
-def _plain_features(
-    plain: Run, run: Run, own: Mapping, store: AudioStore | None, splits: Sequence[str]
-) -> np.ndarray:
-    """Features (clip, n_features) of a run without joint embedding, of the same clips as `own`."""
-    if plain.config.pair_loss != "none":
-        raise ValueError(f"{plain.folder} has joint embedding: give a run without it.")
-    other = predictions_of(plain, store, splits)
-    if not np.array_equal(other["clip_ids"], own["clip_ids"]):
-        raise ValueError(f"{plain.folder} scored other clips than {run.folder}: give its own pair.")
-    return other["h"]
 
 
 def rows_of(store: AudioStore, clip_ids: np.ndarray, run: Run) -> np.ndarray:

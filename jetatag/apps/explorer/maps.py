@@ -150,9 +150,8 @@ def scatter(frame: pd.DataFrame, x: str, y: str) -> jscatter.Scatter:
     look["transition_points"] = False  # during a transition it would ignore what it is sent
     one, many = jscatter.Scatter(x, y, frame, **look), len(frame) >= MANY
     one.size(by="kind", map={"clip": 3 if many else 6, "tag": 9})
-    one.options(
-        regl_scatterplot_options={"pointSizeSelected": 0, "pointOutlineWidth": 1} if many else {}
-    )
+    ring = {"pointSizeSelected": 0, "pointOutlineWidth": 1} if many else {}
+    one.options(regl_scatterplot_options=ring)
     one.opacity(unselected=0.8)
     one.label(by=TAG, exclude=[f"{TAG}:"], size=11, color="#000000", align="top")
     one.tooltip(True, properties=["true tags", "predicted"], preview="title", histograms=False)
