@@ -1,5 +1,4 @@
-"""What a run gives away: weights, card and ONNX that say what the run says; the Hub's library is
-replaced at its door."""
+"""Exported models: weights, model card and ONNX that give the run's results. The Hub is a fake."""
 
 import dataclasses
 import json
@@ -49,10 +48,10 @@ def song(tmp_path_factory):
 
 def test_what_is_loaded_again_answers_alike(run, exported, song):
     before, after = (jetatag.load(folder, device="cpu") for folder in (run.folder, exported))
-    theirs, ours = before.read(song), after.read(song)
+    theirs, ours = before.predict(song), after.predict(song)
     for name in ("starts_s", "probs", "h", "z_audio"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
-    for ours, theirs in zip(after.space(), before.space(), strict=True):
+    for ours, theirs in zip(after.query_vectors(), before.query_vectors(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert str(after) == str(before) and after.peak_normalise == before.peak_normalise
 
@@ -107,7 +106,7 @@ def test_a_run_without_joint_embedding_scores_or_onnx(tmp_path, tiny_config, tin
     card = (exported / "README.md").read_text()
     assert "Not scored." in card and "onnx" not in card and "pair loss" not in card
     assert "every window: probabilities, features\n" in card and "shared space" not in card
-    assert jetatag.load(exported).read(song).z_audio is None
+    assert jetatag.load(exported).predict(song).z_audio is None
 
 
 # ONNX
@@ -148,7 +147,7 @@ def test_the_cards_own_lines_give_the_taggers_numbers(
     audio = 1.3 * noise / np.abs(noise).max() * np.linspace(0.1, 1, len(noise))[:, None]
     soundfile.write(tmp_path / "song.wav", audio, rate, subtype="FLOAT")
     model = dataclasses.replace(jetatag.load(exported, "cpu"), peak_normalise=scaled)
-    code = share.use_onnx(model).split("```python\n")[1].split("```")[0]
+    code = share.card(model, None, True).split("```python\n")[2].split("```")[0]
     monkeypatch.chdir(exported)
     said = {}
     exec(code.replace("song.mp3", str(tmp_path / "song.wav")), said)
@@ -208,7 +207,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_run_is_loaded(
 
 def test_an_export_is_not_exported_again(exported, tmp_path, capsys):
     assert cli.main(["export", str(exported), str(tmp_path / "again"), "--no-onnx"]) == 2
-    assert "is an export itself: copy it as it is" in capsys.readouterr().err
+    assert "is an exported model already: copy it as it is" in capsys.readouterr().err
     assert not (tmp_path / "again").exists()
 
 
@@ -254,7 +253,9 @@ def test_there_and_back(exported, the_hub, song, capsys):
     assert the_hub == [("someone/tagger", True, True)]
     there = jetatag.load("hf://someone/tagger@v1")
     assert the_hub[1] == ("someone/tagger", "v1", list(FILES))
-    np.testing.assert_array_equal(there.read(song).probs, jetatag.load(exported).read(song).probs)
+    np.testing.assert_array_equal(
+        there.predict(song).probs, jetatag.load(exported).predict(song).probs
+    )
 
 
 def test_what_the_hub_refuses_is_one_sentence(the_hub, song, capsys):
@@ -266,10 +267,10 @@ def test_what_the_hub_refuses_is_one_sentence(the_hub, song, capsys):
 @pytest.mark.parametrize("name", ["tagger", "ann/", "ann/tagger/more", ""])
 def test_what_is_no_models_name_is_not_asked_of_the_hub(exported, song, the_hub, name, capsys):
     assert cli.main(["tag", f"hf://{name}", str(song)]) == 2
-    told = f"hf://{name} names no model on the Hub: write hf://owner/name."
+    told = f"hf://{name} is not a model on the Hub: write hf://owner/name."
     assert f"jetatag: {told}" in capsys.readouterr().err
     assert cli.main(["push", str(exported), name]) == 2 and the_hub == []
-    told = f"{name} names no model on the Hub: write owner/name."
+    told = f"{name} is not a model on the Hub: write owner/name."
     assert f"jetatag: {told}" in capsys.readouterr().err
 
 
@@ -292,7 +293,7 @@ def test_a_connection_that_fails_is_one_sentence(exported, the_hub, monkeypatch,
 
 def test_only_an_export_is_pushed(run, the_hub, capsys):
     assert cli.main(["push", str(run.folder), "someone/tagger"]) == 2
-    assert "is no exported model" in capsys.readouterr().err and not the_hub
+    assert "is not an exported model" in capsys.readouterr().err and not the_hub
 
 
 def test_addresses_are_told_from_folders(monkeypatch, exported):
