@@ -478,9 +478,9 @@ def noise_index(folder: Path, n_files: int, dim: int) -> tuple[search.Index, Pat
     probs = rng.random((N_TAGS, n_files), dtype=np.float32)
     paths = [f"artist {i // 1000:04}/album {i // 10:06}/{i:07}.mp3" for i in range(n_files - 1)]
     song.write_bytes(b"x")
-    tags, music = [f"tag {i}" for i in range(N_TAGS)], os.path.realpath(folder)
-    z_query, z_centre = vectors[:N_TAGS].tolist(), [0.0] * dim
-    schema = search.Facts("noise", "", "", music, tags, dim, z_query, z_centre).schema()
+    facts = {"tags": [f"tag {i}" for i in range(N_TAGS)], "music": os.path.realpath(folder)}
+    facts |= {"z_query": vectors[:N_TAGS].tolist(), "z_centre": [0.0] * dim, "dim": dim}
+    schema = search.Facts(model="noise", run="", identity="", **facts).schema()
     about = {"size": 1, "mtime_ns": song.stat().st_mtime_ns, "duration_s": 200.0, "title": ""}
     files = pd.DataFrame({"path": [*paths, song.name], **about})
     columns = [files[name] for name in ("path", *about)]

@@ -308,7 +308,7 @@ def test_tagging_a_folder_from_the_command_line(run, folder, tmp_path, capsys):
     assert [line.split(": ")[0] for line in lines] == [str(folder / name) for name in names]
     assert lines[0].count("·") == 1 and lines[1].endswith(": error: empty file (0 bytes)")
     assert "2 of 4 files could not be read" in printed.err and "trained on Magna" in printed.err
-    assert "files not used, because they are not named as audio: 1 .txt." in printed.err
+    assert "files passed over, as their suffixes are not of audio: 1 .txt." in printed.err
     assert "tagging" not in printed.err  # there is no terminal to show how far it is
 
     table = pd.read_parquet(out["parquet"])

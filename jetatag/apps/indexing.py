@@ -20,26 +20,15 @@ import pyarrow as pa
 import soundfile
 from tqdm import tqdm
 
-from jetatag.apps.search import (
-    INDEX,
-    PARTS,
-    STAMP,
-    Facts,
-    Index,
-    check_same_run,
-    prob_columns,
-    read_table,
-    stamp,
-    vector_of,
-)
-from jetatag.apps.tagger import Tagger
+from jetatag.apps import search
+from jetatag.apps.search import INDEX, PARTS, STAMP, Facts, Index
+from jetatag.apps.tagger import Prediction, Tagger
 from jetatag.apps.tagging import audio_under
 from jetatag.data.audio import quiet_decoder
 from jetatag.files import NOT_TEXT, NOT_UTF8, as_text, atomic, lock_folder
 
-PART_S = 5.0
-"""Seconds between parts: what a kill loses at most."""
-LINK, SUFFIX = "a link to a folder is not followed", "not named as audio"
+PART_S = 5.0  # seconds between parts: what a kill loses at most
+LINK, SUFFIX = "a link to a folder is not followed", "its suffix is not of audio"
 
 
 def build(
@@ -56,40 +45,33 @@ def build(
     """
     music = Path(os.path.realpath(music))
     out = Path(out) if out else music.with_name(f"{music.name}.index")
-    found, reasons = find_files(music)
-    names = {path.name for path in out.glob("[!.]*")}
-    if names and not any(fnmatch(name, pattern) for name in names for pattern in (INDEX, PARTS)):
+    if not music.is_dir():
+        raise FileNotFoundError(f"{music} is not a folder: name the one that holds the music.")
+    if NOT_TEXT in as_text(music):
+        raise ValueError(f"{music}: {NOT_UTF8}.")
+    audio, links, skipped = audio_under(music)
+    found = pd.DataFrame([(p, *search.stamp(music / p)) for p in audio], columns=STAMP)
+    others = [path.name for path in out.glob("[!.]*")]
+    if others and not any(fnmatch(name, pattern) for name in others for pattern in (INDEX, PARTS)):
         raise ValueError(f"{out} holds something other than an index: choose another folder.")
     with lock_folder(out), removed_if_unused(out):
         facts, rows, n_old = _begin(out, tagger, music)
         missing = found[_rows_of(found, rows) < 0]
         done = {"total": len(found), "initial": len(found) - len(missing)}
         with quiet_decoder(), tqdm(desc="indexing", unit="file", **done) as bar:
-            unreadable = _read(tagger, music, missing, out, facts, workers, bar.update)
-        if len(unreadable) == len(found):
-            first, reason = next(iter(unreadable.items()))
+            reasons = _read(tagger, music, missing, out, facts, workers, bar.update)
+        if len(reasons) == len(found):
+            first, reason = next(iter(reasons.items()))
             raise ValueError(
                 f"none of the {len(found):,} audio files under {music} can be read; the first, "
                 f"{first}: {reason}."
             )
+        reasons |= dict.fromkeys(links, LINK) | dict.fromkeys(skipped, SUFFIX)
         with atomic(out / "report.csv") as temporary:
-            report = pd.DataFrame((unreadable | reasons).items(), columns=["path", "reason"])
+            report = pd.DataFrame(reasons.items(), columns=["path", "reason"])
             report.to_csv(temporary, index=False)
         counts = _commit(out, facts, rows[:n_old], found)
     return replace(Index.open(out), counts=counts)
-
-
-def find_files(music: Path) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The audio files under `music` in order, as a table of `STAMP`, and why other paths are left
-    out."""
-    if not music.is_dir():
-        raise FileNotFoundError(f"{music} is not a folder: name the one that holds the music.")
-    if NOT_TEXT in as_text(music):
-        raise ValueError(f"{music}: {NOT_UTF8}.")
-    found = audio_under(music)
-    reasons = dict.fromkeys(found.links, LINK) | dict.fromkeys(found.skipped, SUFFIX)
-    stamps = [(path, *stamp(music / path)) for path in found.audio]
-    return pd.DataFrame(stamps, columns=STAMP), reasons
 
 
 @contextmanager
@@ -98,41 +80,38 @@ def removed_if_unused(out: Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if {path.name for path in out.iterdir()} == {".lock"}:
+        if [path.name for path in out.iterdir()] == [".lock"]:
             shutil.rmtree(out, ignore_errors=True)
         raise
 
 
 def _begin(out: Path, tagger: Tagger, music: Path) -> tuple[Facts, pa.Table, int]:
-    """Facts and rows of the index in `out`, the rows of parts last; and the number of the rows that
-    are not from parts."""
+    """Facts of the index in `out`, its rows, then those of parts, and the number of the former."""
     paths = [*filter(Path.is_file, [out / INDEX]), *sorted(out.glob(PARTS))]
-    tables = [read_table(path, mapped=False) for path in paths]  # they are about to be replaced
+    tables = [search.read_table(path, mapped=False) for path in paths]  # they will be replaced
+    for facts, _ in tables:
+        search.check_same_run(out, facts, tagger)
     facts = tables[0][0] if tables else facts_of(tagger, music)
-    for own, _ in tables:
-        check_same_run(out, own, tagger)
     if facts.music != str(music) and Path(facts.music).is_dir():  # otherwise the music was moved
         raise ValueError(f"{out} is the index of {facts.music}: choose another with --out.")
     rows = pa.concat_tables([facts.schema().empty_table(), *(table for _, table in tables)])
     n_old = len(tables[0][1]) if paths[:1] == [out / INDEX] else 0
-    return replace(facts, music=str(music)), rows, n_old
+    return facts.model_copy(update={"music": str(music)}), rows, n_old
 
 
 def facts_of(tagger: Tagger, music: Path) -> Facts:
     """Facts of a new index."""
-    z_query = z_centre = None
-    dim = tagger.model.extractor.n_features
+    tags, z_query, z_centre = list(tagger.vocabulary.tags), None, None
     if tagger.config.pair_loss != "none":
         z_query, z_centre = (vectors.tolist() for vectors in tagger.query_vectors())
-        z_query, dim = z_query[: len(tagger.vocabulary.tags)], len(z_centre)
     return Facts(
         model=str(tagger),
         run=os.path.realpath(tagger.folder),
         identity=tagger.identity(),
         music=str(music),
-        tags=list(tagger.vocabulary.tags),
-        dim=dim,
-        z_query=z_query,
+        tags=tags,
+        dim=len(z_centre) if z_centre else tagger.model.extractor.n_features,
+        z_query=z_query and z_query[: len(tags)],
         z_centre=z_centre,
     )
 
@@ -157,29 +136,32 @@ def _read(
     rows, reasons, saved = [], {}, time.monotonic()
     predictions = tagger.predict_files([music / path for path in missing.path], workers)
     try:
-        for row, (path, prediction) in zip(missing.to_dict("records"), predictions, strict=True):
+        for stamp, (path, prediction) in zip(missing.to_dict("records"), predictions, strict=True):
             if isinstance(prediction, str):
-                reasons[row["path"]] = prediction
+                reasons[stamp["path"]] = prediction
             else:
-                row |= {"duration_s": prediction.duration_s, "title": title_of(path)}
-                row |= {"vector": vector_of(prediction, facts)}
-                row |= zip(prob_columns(facts.tags), prediction.clip_probs, strict=True)
-                rows.append(row)
+                rows.append(stamp | row_of(path, prediction, facts))
             if time.monotonic() - saved > PART_S:
-                rows, saved = write_part(rows, out, facts), time.monotonic()
+                write_part(rows, out, facts)
+                rows, saved = [], time.monotonic()
             on_file()
     finally:
         write_part(rows, out, facts)
     return reasons
 
 
-def write_part(rows: list[dict], out: Path, facts: Facts) -> list[dict]:
-    """Save rows as the next part; returns the rows that are left to save: none."""
+def row_of(path: Path, prediction: Prediction, facts: Facts) -> dict[str, object]:
+    """A file's row of the index, without its stamp."""
+    row = {"duration_s": prediction.duration_s, "title": title_of(path)}
+    probs = zip(search.prob_columns(facts.tags), prediction.clip_probs, strict=True)
+    return row | {"vector": search.vector_of(prediction, facts), **dict(probs)}
+
+
+def write_part(rows: list[dict], out: Path, facts: Facts) -> None:
+    """Save rows, if there are any, as the next part."""
     if rows:
-        n_parts = len(list(out.glob(PARTS)))
-        table = pa.Table.from_pylist(rows, facts.schema())
-        write_table(table, out / PARTS.replace("*", f"{n_parts:06}"))
-    return []
+        name = PARTS.replace("*", f"{len(list(out.glob(PARTS))):06}")
+        write_table(pa.Table.from_pylist(rows, facts.schema()), out / name)
 
 
 def write_table(table: pa.Table, path: Path) -> None:
@@ -192,7 +174,7 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 def _commit(out: Path, facts: Facts, old: pa.Table, found: pd.DataFrame) -> dict[str, int]:
     """Make the rows of the found files the new index and remove the parts; returns the counts."""
-    parts = [read_table(path, mapped=False)[1] for path in sorted(out.glob(PARTS))]
+    parts = [search.read_table(path, mapped=False)[1] for path in sorted(out.glob(PARTS))]
     rows = pa.concat_tables([old, *parts])
     order = _rows_of(found, rows)
     n_left_out, order = int((order < 0).sum()), order[order >= 0]

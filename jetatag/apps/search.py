@@ -1,9 +1,9 @@
 """Search an index of music by tags or by example; neither a model nor torch is needed.
 
-An index is a folder made by `indexing.build`: `index.arrow` has one row per file (path, size and
-mtime_ns, duration_s, title, vector of unit length, one column `prob: TAG` per tag) and `Facts` in
-its metadata; `report.csv` names the files that were left out. An Arrow file because it is mapped
-into memory: a million files open in milliseconds.
+An index is a folder made by `indexing.build`. `index.arrow` has one row per file: path, size,
+mtime_ns, duration_s, title, a unit vector, and one column `prob: TAG` per tag; its metadata are
+`Facts`. It is an Arrow file because that is mapped into memory: a million files open in
+milliseconds. `report.csv` names the files that were left out.
 """
 
 import os
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import TypeAdapter
+from pydantic import BaseModel
 
 from jetatag.checks import check_known, check_type
 from jetatag.files import as_text, atomic, write_json
@@ -28,17 +28,13 @@ if TYPE_CHECKING:  # it imports torch, which a search does not need
 
 By = Literal["space", "classifier"]
 INDEX, PARTS, METADATA = "index.arrow", "part-*.arrow", b"jetatag"
-STAMP = ["path", "size", "mtime_ns"]
-"""Columns that tell whether a file has changed; paths are relative to the music folder."""
-TOP_TAGS = 5
-"""Most probable tags that are shown with a hit."""
+STAMP = ["path", "size", "mtime_ns"]  # a file with the same stamp has not changed
 
 
-@dataclass(frozen=True)
-class Facts:
-    """Metadata of an index. `model` describes the model, `run` is its folder and `identity` its
-    checksum; `music` is the indexed folder; `dim` is the size of the vectors: z_audio, or h of a
-    run without joint embedding, for which `z_query` (tag, dim) and `z_centre` (dim,) are None."""
+class Facts(BaseModel):
+    """Metadata of an index: the model in words, its folder and checksum, the indexed folder, the
+    tags, the size of the vectors (z_audio; h without joint embedding), and with joint embedding
+    the tags' vectors `z_query` (tag, dim) and the centre `z_centre` (dim,)."""
 
     model: str
     run: str
@@ -50,12 +46,12 @@ class Facts:
     z_centre: list[float] | None
 
     def schema(self) -> pa.Schema:
-        """Schema of an index with these facts, which are in its metadata."""
-        columns = [("path", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64())]
-        columns += [("duration_s", pa.float64()), ("title", pa.string())]
-        columns += [("vector", pa.list_(pa.float32(), self.dim))]
-        columns += [(name, pa.float32()) for name in prob_columns(self.tags)]
-        return pa.schema(columns, {METADATA: TypeAdapter(Facts).dump_json(self)})
+        """The schema of an index with these facts."""
+        columns = {"path": pa.string(), "size": pa.int64(), "mtime_ns": pa.int64()}
+        columns |= {"duration_s": pa.float64(), "title": pa.string()}
+        columns |= {"vector": pa.list_(pa.float32(), self.dim)}
+        columns |= dict.fromkeys(prob_columns(self.tags), pa.float32())
+        return pa.schema(columns, {METADATA: self.model_dump_json()})
 
 
 def prob_columns(tags: Sequence[str]) -> list[str]:
@@ -64,7 +60,7 @@ def prob_columns(tags: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Index:
-    """A finished index. `counts` says what the build that returned it did."""
+    """A finished index; `counts` says what the build that returned it did."""
 
     folder: Path
     facts: Facts
@@ -98,8 +94,13 @@ class Index:
 
     @cached_property
     def vectors(self) -> np.ndarray:
-        """Unit vectors, (file, dim) float32, mapped into memory."""
-        return whole(self.table["vector"]).flatten().to_numpy().reshape(-1, self.facts.dim)
+        """Unit vectors, (file, dim) float32."""
+        return self._column("vector").flatten().to_numpy().reshape(-1, self.facts.dim)
+
+    def _column(self, name: str) -> pa.Array:
+        """A column, mapped into memory."""
+        column = self.table[name]
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
     def tags(
         self, weights: Mapping[str, float], top: int = 20, by: By | None = None
@@ -112,19 +113,31 @@ class Index:
         `queries.classifier_scores`. Returns the table of `hits`. Raises `ValueError` for unknown
         tags, for weights that are not finite or all 0, and for a space that does not exist.
         """
-        row = self._weights(weights)
-        if self._by(by) == "space":
-            vectors = map(np.array, (self.facts.z_query, self.facts.z_centre))
-            query = weighted_query(*vectors, row)
-            if not query.any():
-                raise ValueError("these tags cancel out, or no training clip has them: add others.")
-            return self.hits(*nearest(self.vectors, query, top))
-        used = np.flatnonzero(row)
-        names = prob_columns([self.facts.tags[tag] for tag in used])
-        probs = np.stack([whole(self.table[name]).to_numpy() for name in names], axis=1)
-        scores = classifier_scores(probs, row[None, used])[:, 0]
-        rows = best(scores, top)
-        return self.hits(rows, np.exp(scores[rows] / np.abs(row).sum()))
+        facts = self.facts
+        check_known(weights, facts.tags, "tag")
+        weights = {
+            tag: check_type(w, float, f"the weight of {tag!r}") for tag, w in weights.items()
+        }
+        if not any(weights.values()):
+            raise ValueError("no tag has a weight: name at least one tag.")
+        row = np.array([weights.get(tag, 0.0) for tag in facts.tags])
+        row /= np.abs(row).max()  # only their ratio counts
+        by = check_type(by or ("space" if facts.z_query else "classifier"), By, "by")
+        if by == "classifier":
+            used = np.flatnonzero(row)
+            names = prob_columns([facts.tags[tag] for tag in used])
+            probs = np.stack([self._column(name).to_numpy() for name in names], axis=1)
+            scores = classifier_scores(probs, row[None, used])[:, 0]
+            rows = best(scores, top)
+            return self.hits(rows, np.exp(scores[rows] / np.abs(row).sum()))
+        if not facts.z_query:
+            raise ValueError(
+                f"{facts.model} has no shared space of tags and music: rank by the classifier."
+            )
+        query = weighted_query(np.array(facts.z_query), np.array(facts.z_centre), row)
+        if not query.any():
+            raise ValueError("these tags cancel out, or no training clip has them: add others.")
+        return self.hits(*nearest(self.vectors, query, top))
 
     def like(
         self, path: Path | str, top: int = 20, tagger: "Tagger | Path | str | None" = None
@@ -142,8 +155,12 @@ class Index:
         from jetatag.apps.tagger import Tagger, load
         from jetatag.data.audio import quiet_decoder
 
-        if not isinstance(tagger, Tagger):
-            tagger = load(tagger or self._run())
+        if tagger is None and not Path(self.facts.run).is_dir():
+            raise FileNotFoundError(
+                f"the run that made {self.folder} is no longer at {self.facts.run}: name it with "
+                "--run."
+            )
+        tagger = tagger if isinstance(tagger, Tagger) else load(tagger or self.facts.run)
         check_same_run(self.folder, self.facts, tagger)
         try:
             with quiet_decoder():
@@ -152,52 +169,6 @@ class Index:
             raise ValueError(f"{path}: {error}") from None
         return self.hits(*nearest(self.vectors, vector_of(prediction, self.facts), top))
 
-    def hits(self, rows: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
-        """`rows` as a table: `rank` from 1, `score`, `path`, `title` (empty if the file has none),
-        `duration_s`, and `tags`, the five most probable with their probabilities."""
-        found = self.table.take(rows).drop_columns("vector").to_pandas()
-        probs, names = found[prob_columns(self.facts.tags)].to_numpy(), self.facts.tags
-        order = np.argsort(-probs, axis=1, kind="stable")[:, :TOP_TAGS]
-        return pd.DataFrame(
-            {
-                "rank": np.arange(1, len(rows) + 1),
-                "score": scores,
-                "path": [str(Path(self.facts.music, path)) for path in found.path],
-                "title": found.title,
-                "duration_s": found.duration_s,
-                "tags": [
-                    {names[tag]: round(float(p[tag]), 4) for tag in first}
-                    for p, first in zip(probs, order, strict=True)
-                ],
-            }
-        )
-
-    def _weights(self, weights: Mapping[str, float]) -> np.ndarray:
-        """Weights in the order of the tags, (tag,) float64, scaled so that the largest is ±1."""
-        check_known(weights, self.facts.tags, "tag")
-        given = {tag: check_type(w, float, f"the weight of {tag!r}") for tag, w in weights.items()}
-        if not any(given.values()):
-            raise ValueError("no tag has a weight: name at least one tag.")
-        row = np.array([given.get(name, 0.0) for name in self.facts.tags])
-        return row / np.abs(row).max()
-
-    def _by(self, by: By | None) -> By:
-        by = by or ("classifier" if self.facts.z_query is None else "space")
-        check_type(by, By, "by")
-        if by == "space" and self.facts.z_query is None:
-            raise ValueError(
-                f"{self.facts.model} has no shared space of tags and music: rank by the classifier."
-            )
-        return by
-
-    def _run(self) -> str:
-        if not Path(self.facts.run).is_dir():
-            raise FileNotFoundError(
-                f"the run that made {self.folder} is no longer at {self.facts.run}: name it with "
-                "--run."
-            )
-        return self.facts.run
-
     def _row(self, path: Path) -> int | None:
         """The row of a file; None if it is not in the index or has changed since."""
         place = Path(os.path.realpath(path.parent), path.name)
@@ -205,9 +176,24 @@ class Index:
             return None
         name = as_text(place.relative_to(self.facts.music).as_posix())
         row = pc.index(self.table["path"], name).as_py()
-        if row < 0 or stamp(path) != tuple(self.table[c][row].as_py() for c in STAMP[1:]):
-            return None
-        return row
+        held = tuple(self.table[column][row].as_py() for column in STAMP[1:]) if row >= 0 else None
+        return row if held == stamp(path) else None
+
+    def hits(self, rows: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
+        """`rows` as a table: `rank` from 1, `score`, `path`, `title` (empty if the file has none),
+        `duration_s`, and `tags`, the five most probable with their probabilities."""
+        found, names = self.table.take(rows).drop_columns("vector").to_pandas(), self.facts.tags
+        probs = found[prob_columns(names)].to_numpy()
+        order = np.argsort(-probs, axis=1, kind="stable")[:, :5]
+        table = found[["path", "title", "duration_s"]]
+        table.insert(0, "rank", np.arange(1, len(rows) + 1))
+        table.insert(1, "score", scores)
+        tags = [
+            {names[tag]: round(float(p[tag]), 4) for tag in first}
+            for p, first in zip(probs, order, strict=True)
+        ]
+        music = Path(self.facts.music)
+        return table.assign(path=[str(music / path) for path in found.path], tags=tags)
 
 
 def read_table(path: Path, mapped: bool = True) -> tuple[Facts, pa.Table]:
@@ -216,13 +202,11 @@ def read_table(path: Path, mapped: bool = True) -> tuple[Facts, pa.Table]:
     try:
         name = os.fsencode(path)
         table = pa.ipc.open_file(pa.memory_map(name) if mapped else pa.OSFile(name)).read_all()
-        facts = TypeAdapter(Facts).validate_json(table.schema.metadata[METADATA])
+        facts = Facts.model_validate_json(table.schema.metadata[METADATA], strict=True)
         table.select(["path", "title"]).validate(full=True)
-        shapes = [np.shape(facts.z_query), np.shape(facts.z_centre)]
-        if table.schema != facts.schema() or shapes not in (
-            [(), ()],
-            [(len(facts.tags), facts.dim), (facts.dim,)],
-        ):
+        shapes = np.shape(facts.z_query), np.shape(facts.z_centre)
+        expected = ((len(facts.tags), facts.dim), (facts.dim,)) if facts.z_query else ((), ())
+        if table.schema != facts.schema() or shapes != expected:
             raise ValueError
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException):
         raise ValueError(
@@ -241,11 +225,6 @@ def stamp(path: Path) -> tuple[int, int]:
     return about.st_size, about.st_mtime_ns
 
 
-def whole(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one array, without copying it if it has one chunk."""
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
 def check_same_run(out: Path, facts: Facts, tagger: "Tagger") -> None:
     """Raise `ValueError` if an index was made by another model."""
     if facts.identity != tagger.identity():
@@ -258,9 +237,9 @@ def check_same_run(out: Path, facts: Facts, tagger: "Tagger") -> None:
 def vector_of(prediction: "Prediction", facts: Facts) -> np.ndarray:
     """A file's unit vector (dim,) float32: the mean of z_audio over its windows, weighted by the
     audio that each adds, minus the centre; of h without joint embedding."""
-    points = prediction.h if facts.z_centre is None else prediction.z_audio
+    points = prediction.z_audio if facts.z_centre else prediction.h
     vector = np.average(points, axis=0, weights=np.diff(prediction.edges_s))
-    vector = vector - (0 if facts.z_centre is None else np.array(facts.z_centre))
+    vector = vector - np.array(facts.z_centre or 0.0)
     return (vector / max(np.linalg.norm(vector), 1e-12)).astype(np.float32)
 
 

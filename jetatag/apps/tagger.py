@@ -1,9 +1,8 @@
 """A finished run applied to any audio file.
 
-The run determines everything that matters for a score (sample rate, loudness, window, tags and
-their order). A file is read in consecutive windows of the run's crop; the last window ends with the
-file. A file's probabilities are the mean over windows, each weighted by the audio that it adds, so
-that every second counts once.
+A file is read in consecutive windows of the run's crop; the last one ends with the file. The file's
+probabilities are the mean over windows, each weighted by the audio that it adds, so that every
+second counts once.
 """
 
 import json
@@ -32,26 +31,22 @@ from jetatag.joint.methods import METHODS
 from jetatag.training.device import pick_device
 from jetatag.training.runs import Run
 
-WEIGHTS = "model.safetensors"
-"""Weights of an exported model; a run has those of its last stage."""
-FILES = ("config.json", "record.json", WEIGHTS, "embeddings.npz")
-"""Everything that `load` reads of an exported model."""
-GPU_BATCH = 64
-"""Windows that go through a GPU together; on a CPU one at a time is fastest."""
+WEIGHTS = "model.safetensors"  # of an exported model; a run has those of its last stage
+FILES = ("config.json", "record.json", WEIGHTS, "embeddings.npz")  # all that `load` reads
+GPU_BATCH = 64  # windows; on a CPU one at a time is fastest
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model predicts for one file, window by window; float32 arrays."""
+    """What a model predicts for one file, window by window, in float32: start of each window
+    `starts_s` (window,) in seconds, probabilities `probs` (window, tag), features `h` (window,
+    n_features), and unit vectors in the shared space `z_audio` (window, dim), None without joint
+    embedding."""
 
     starts_s: np.ndarray
-    """Start of each window, (window,) seconds."""
     probs: np.ndarray
-    """Probabilities, (window, tag)."""
     h: np.ndarray
-    """Features, (window, n_features)."""
     z_audio: np.ndarray | None
-    """Unit vectors in the shared space, (window, dim); None for a run without joint embedding."""
     duration_s: float
 
     @property
@@ -131,13 +126,12 @@ class Tagger:
         """
         if self.config.pair_loss == "none":
             raise ValueError(f"{self.folder} has no shared space: choose a run of method 'je'.")
-        run = Run(self.folder, self.config)
-        if not run.has("embeddings.npz"):
+        if not (self.folder / "embeddings.npz").is_file():
             raise ValueError(
-                f"{self.folder} has no embeddings.npz, which holds the vectors to search with: run "
+                f"{self.folder} was not scored, which writes the vectors to search with: run "
                 "notebook 03 or `jetatag train`."
             )
-        arrays = run.read_arrays("embeddings.npz")
+        arrays = Run(self.folder, self.config).read_arrays("embeddings.npz")
         return arrays["z_query"], arrays["z_centre"]
 
     def identity(self) -> str:

@@ -1,7 +1,7 @@
-"""Many files tagged by one model: what is found, how far it is, and what is written.
+"""Many files tagged by one model: which files, how far it is, and what is written.
 
-A bad file costs its own row only; a stop or a failing machine costs only the files that were not
-read yet.
+A bad file costs its own row only; an interruption or a failing machine costs only the files that
+were not read yet.
 """
 
 import os
@@ -62,7 +62,7 @@ def skipped_sentence(paths: Sequence[Path | str]) -> str:
     """One sentence about files that were skipped because of their suffix."""
     kinds = Counter(Path(path).suffix.lower() or "without suffix" for path in paths)
     listed = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common())
-    return f"files not used, because they are not named as audio: {listed}."
+    return f"files passed over, as their suffixes are not of audio: {listed}."
 
 
 class AudioProgress(tqdm):
@@ -86,18 +86,17 @@ class AudioProgress(tqdm):
 
 @dataclass
 class TagWriter:
-    """Collects the predictions of `files`, and writes tables to the given paths when its block
-    ends, also after Ctrl-C or an error. Paths that cannot be written raise `ValueError` at once."""
+    """Collects the predictions of `files` and, when its block ends, also by Ctrl-C or an error,
+    writes the tables for which there is a path. Paths that cannot be written raise `ValueError` at
+    once. `taggram` is an image with the `top` tags, or for several files a folder of images."""
 
     files: Sequence[Path]
     vocabulary: Vocabulary
     top: int = 10
-    """Tags in a taggram."""
     csv: Path | None = None
     json: Path | None = None
     parquet: Path | None = None
     taggram: Path | None = None
-    """An image, or for several files a folder of images."""
     embeddings: Path | None = None
     rows: list[dict[str, Any]] = field(default_factory=list, init=False)
     predictions: dict[Path, Prediction] = field(default_factory=dict, init=False)
@@ -106,55 +105,41 @@ class TagWriter:
         self.images = image_paths(self.files, self.taggram) if self.taggram else {}
         if self.embeddings and self.embeddings.suffix.lower() != ".npz":
             raise ValueError(f"{self.embeddings} is not named as an npz file: end it in .npz.")
-        check_writable(*self._tables, *list(self.images.values())[:1], read=self.files)
+        self.tables = [p for p in (self.csv, self.json, self.parquet, self.embeddings) if p]
+        check_writable(*self.tables, *list(self.images.values())[:1], read=self.files)
 
     def __enter__(self) -> "TagWriter":
         return self
 
     def __exit__(self, *error: object) -> None:
-        if not self.rows:
-            return
         table = pd.DataFrame(self.rows)
         for path, write in ((self.csv, table.to_csv), (self.parquet, table.to_parquet)):
-            if path:
+            if path and self.rows:
                 with atomic(path) as temporary:
                     write(temporary, index=False)
-        if self.json:
+        if self.json and self.rows:
             write_json(self.json, [as_json(row) for row in self.rows])
-        if self.embeddings:
+        if self.embeddings and self.rows:
             write_arrays(self.embeddings, window_arrays(self.predictions, self.vocabulary))
 
     def __str__(self) -> str:
-        places = ", ".join(map(str, [*self._tables, *filter(None, [self.taggram])]))
+        paths = ", ".join(map(str, [*self.tables, *filter(None, [self.taggram])]))
         done = f"{len(self.rows):,} of {len(self.files):,} files were tagged"
-        return f"{done}, written to {places}" if places and self.rows else done
-
-    @property
-    def _tables(self) -> list[Path]:
-        return [path for path in (self.csv, self.json, self.parquet, self.embeddings) if path]
+        return f"{done}, written to {paths}" if paths and self.rows else done
 
     def add(self, path: Path, prediction: Prediction | str) -> dict[str, Any]:
-        """Add an item of `Tagger.predict_files`, and draw its taggram; returns its row."""
-        if not isinstance(prediction, str):
+        """Add an item of `Tagger.predict_files` and draw its taggram; returns its row of the table:
+        `path`, `duration_s`, `error` (empty if there is none) and each tag's probability."""
+        error, duration_s, probs = prediction, np.nan, [np.nan] * len(self.vocabulary.tags)
+        if isinstance(prediction, Prediction):
+            error, duration_s, probs = "", prediction.duration_s, prediction.clip_probs.tolist()
             if path in self.images:
                 draw_taggram(prediction, self.vocabulary.tags, self.top, self.images[path])
             if self.embeddings:
                 self.predictions[path] = prediction
-        self.rows.append(table_row(path, prediction, self.vocabulary))  # last: it counts as done
+        row = {"path": as_text(path), "duration_s": duration_s, "error": error}
+        self.rows.append(row | dict(zip(self.vocabulary.tags, probs, strict=True)))
         return self.rows[-1]
-
-
-def table_row(path: Path, prediction: Prediction | str, vocabulary: Vocabulary) -> dict[str, Any]:
-    """A file's row: `path`, `duration_s`, `error` (empty if there is none), and each tag's
-    probability."""
-    failed = isinstance(prediction, str)
-    probs = [np.nan] * len(vocabulary.tags) if failed else prediction.clip_probs.tolist()
-    return {
-        "path": as_text(path),
-        "duration_s": np.nan if failed else prediction.duration_s,
-        "error": prediction if failed else "",
-        **dict(zip(vocabulary.tags, probs, strict=True)),
-    }
 
 
 def as_json(row: dict[str, Any]) -> dict[str, Any]:
@@ -172,10 +157,11 @@ def window_arrays(
     """Predictions as arrays: `paths` (file,), `tags` (tag,), and for all windows of all files
     `file_index` (window,), `starts_s`, `probs`, `h` and, with joint embedding, `z_audio`."""
     every = list(predictions.values())
+    n_windows = [len(one.probs) for one in every]
     arrays = {
         "paths": np.array([as_text(path) for path in predictions]),
         "tags": np.array(vocabulary.tags),
-        "file_index": np.repeat(np.arange(len(every)), [len(one.probs) for one in every]),
+        "file_index": np.repeat(np.arange(len(every)), n_windows),
     }
     for name in ("starts_s", "probs", "h", "z_audio"):
         if every and getattr(every[0], name) is not None:
@@ -184,14 +170,15 @@ def window_arrays(
 
 
 def image_paths(files: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """The taggram of each file: `out` for a single file; for several, `out` is a folder in which
-    they lie as the files do below their common folder, with `.png` appended to the whole name.
-    Raises `ValueError` for one image for several files and for a suffix that is not an image's."""
+    """The taggram of each file: `out` for one file; for several, in the folder `out`, at the file's
+    place below their common folder, with `.png` appended. Raises `ValueError` if `out` is no image
+    for one file, or an image for several."""
+    is_image = out.suffix.lower() in IMAGE_SUFFIXES
+    if len(files) == 1 and not is_image:
+        raise ValueError(f"{out} is not an image: end it in {' or '.join(IMAGE_SUFFIXES)}.")
     if len(files) == 1:
-        if out.suffix.lower() not in IMAGE_SUFFIXES:
-            raise ValueError(f"{out} is not an image: end it in {' or '.join(IMAGE_SUFFIXES)}.")
         return {files[0]: out}
-    if out.suffix.lower() in IMAGE_SUFFIXES:
+    if is_image:
         raise ValueError(f"{len(files)} files need as many images: name a folder, not {out}.")
     places = {path: Path(os.path.normpath(path.absolute())) for path in files}
     common = os.path.commonpath([place.parent for place in places.values()])

@@ -106,15 +106,12 @@ def executed(runs: Sequence[Run], values: dict[str, Any]) -> Iterator[nbformat.N
     folder = runs[0].folder.parent
     made = [folder / "notebooks" / name for name in NOTEBOOKS]
     newest = max((run.folder / "scores.npz").stat().st_mtime for run in runs)
-    is_whole = {run.folder for run in runs} == {run.folder for run in finished(folder)}
-    if is_whole and all(path.is_file() and path.stat().st_mtime >= newest for path in made):
-        notebooks = [nbformat.read(path, 4) for path in made]
-        outputs = [
-            output for one in notebooks for cell in one.cells for output in cell.get("outputs", [])
-        ]
-        if not any(output.output_type == "error" for output in outputs):
-            yield from notebooks
-            return
+    is_current = {run.folder for run in runs} == {run.folder for run in finished(folder)} and all(
+        path.is_file() and path.stat().st_mtime >= newest for path in made
+    )
+    if is_current and not any('"output_type": "error"' in path.read_text("utf-8") for path in made):
+        yield from (nbformat.read(path, 4) for path in made)
+        return
     with TemporaryDirectory() as temporary:
         for run in runs:
             weights = shutil.ignore_patterns("*.safetensors", "tensorboard")
@@ -124,8 +121,7 @@ def executed(runs: Sequence[Run], values: dict[str, Any]) -> Iterator[nbformat.N
         values = {"runs": temporary, "out": f"{temporary}/out", "tag": "", **values}
         for name in NOTEBOOKS:
             notebook = load_notebook_node(str(packaged_notebooks() / name))
-            notebook = parameterize_notebook(notebook, values)
-            client = NotebookClient(notebook, allow_errors=True)
+            client = NotebookClient(parameterize_notebook(notebook, values), allow_errors=True)
             client.extra_arguments = ["--IPKernelApp.log_level=40"]  # no warnings about transport
             client.resources = {"metadata": {"path": temporary}}
             yield client.execute()
