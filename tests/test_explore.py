@@ -104,11 +104,9 @@ def test_more_like_this_ranks_by_likeness_and_leaves_the_clip_out(clips):
 
 
 def test_what_is_told_of_a_clip(clips):
-    assert (clips.true_tags(3), clips.predicted_tags(3, 2)) == (
-        "fast, vocal",
-        "fast 0.90, vocal 0.90",
-    )
-    assert replace(clips, labels=LABELS * 0).true_tags(3) == "none"
+    *_, true, predicted = clips.table.iloc[3]
+    assert (true, predicted) == ("fast, vocal", "fast 0.90, vocal 0.90, piano 0.10")
+    assert replace(clips, labels=LABELS * 0).table["true tags"][3] == "none"
     assert clips.numbers(["f", "gone", "a"]) == [5, 0]
     ax = clips.figure(1).axes[0]
     assert [tick.get_text() for tick in ax.get_yticklabels()][::-1] == [

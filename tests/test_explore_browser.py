@@ -125,7 +125,7 @@ def test_hovering_tells_of_a_clip_and_plays_it_where_wanted(walk, explored):
     point_at(walk, place).perform()
     walk.until(lambda: told_of(walk) == explored.titles[clip] and plays(walk))
     tooltip = walk.shown(TOOLTIP)
-    said = explored.titles[clip], explored.true_tags(clip), explored.predicted_tags(clip)
+    said = explored.table.iloc[clip, 1:]
     walk.until(lambda: all(text in tooltip.text for text in said))
     walk.shown(OUTPUT + "input[type=checkbox]").click()
 
@@ -343,7 +343,8 @@ def rankings(lab) -> list[list[str]]:
 
 def expected(clips: explore.Clips, state: dict) -> list[list[str]]:
     best = explore.Explorer(clips, state).best(len(clips))
-    told = [[f"{clips.titles[clip]} · {clips.true_tags(clip)}" for clip in order] for order in best]
+    tags = clips.table["true tags"]
+    told = [[f"{clips.titles[clip]} · {tags[clip]}" for clip in order] for order in best]
     return [[f"{place}. {line}" for place, line in enumerate(lines, 1)] for lines in told]
 
 

@@ -58,10 +58,9 @@ class Clips:
         """The clips that `run`, a run with joint embedding, has scored.
 
         `plain`, a run without joint embedding on the same clips, adds its features as a space;
-        `store` adds titles, splits and audio. Clips of other `splits` of the store are added
-        behind: the runs score them now and keep the result in their folders. Raises `ValueError`
-        for a run without a shared space, a `plain` run with one, runs or a store of other clips,
-        and `splits` without a store.
+        `store` adds titles, splits and audio. Clips of other `splits` of the store follow: the runs
+        score them now and keep the result in their folders. Raises `ValueError` for runs and stores
+        that do not fit, and for `splits` without a store.
         """
         own = predictions_of(run, store, splits)
         if "z_audio" not in own:
@@ -81,21 +80,18 @@ class Clips:
         landmarks = {name: mean_of_carriers(points, labels) for name, points in spaces.items()}
         saved = run.read_arrays("embeddings.npz")
         landmarks[Z] = saved["z_query"][: labels.shape[1]]
-        titles, clip_splits = np.char.add("clip ", ids), np.full(len(ids), "unknown")
-        rows, lengths = np.zeros(0, int), np.full(len(ids), config.crop_samples)
-        if store:
-            rows = rows_of(store, ids, run)
-            table, lengths = store.table.iloc[rows], store.lengths[rows]
-            titles = table.title.where(table.title != "", table.path).to_numpy(str)
-            clip_splits = table.split.to_numpy(str)
+        rows = rows_of(store, ids, run) if store else np.zeros(0, int)
+        lengths = store.lengths[rows] if store else np.full(len(ids), config.crop_samples)
+        unknown = pd.DataFrame({"title": np.char.add("clip ", ids), "path": "", "split": "unknown"})
+        table = store.table.iloc[rows] if store else unknown
         starts = [
             window_starts(n, config.crop_samples, config.n_windows, config.windows) for n in lengths
         ]
         return cls(
             tags=run.vocabulary.tags,
-            titles=titles,
+            titles=table.title.where(table.title != "", table.path).to_numpy(str),
             clip_ids=ids,
-            splits=clip_splits,
+            splits=table.split.to_numpy(str),
             labels=labels,
             probs=own["probs"],
             spaces=spaces,
@@ -130,22 +126,18 @@ class Clips:
         """Mean probability over a clip's windows, (clip, tag) float32."""
         return self.probs.mean(axis=1)
 
-    def true_tags(self, clip: int) -> str:
-        """A clip's tags, comma-separated."""
-        return ", ".join(np.array(self.tags)[self.labels[clip] == 1]) or "none"
-
-    def predicted_tags(self, clip: int, top: int = 5) -> str:
-        """A clip's `top` most probable tags with their probabilities, comma-separated."""
-        best = np.argsort(-self.mean_probs[clip], kind="stable")[:top]
-        return ", ".join(f"{self.tags[i]} {self.mean_probs[clip, i]:.2f}" for i in best)
-
     @cached_property
     def table(self) -> pd.DataFrame:
-        """One row per clip: `clip_id`, `title`, `true tags`, `predicted`."""
-        every = range(len(self))
+        """One row per clip: `clip_id`, `title`, `true tags`, and the five most probable tags with
+        their probabilities as `predicted`."""
+        tags, probs = np.array(self.tags), self.mean_probs
+        best = np.argsort(-probs, axis=1, kind="stable")[:, :5]
         columns = {"clip_id": self.clip_ids, "title": self.titles}
-        columns["true tags"] = [self.true_tags(clip) for clip in every]
-        columns["predicted"] = [self.predicted_tags(clip) for clip in every]
+        columns["true tags"] = [", ".join(tags[row == 1]) or "none" for row in self.labels]
+        columns["predicted"] = [
+            ", ".join(f"{tags[tag]} {row[tag]:.2f}" for tag in first)
+            for first, row in zip(best, probs, strict=True)
+        ]
         return pd.DataFrame(columns)
 
     def space_scores(self, weights: Mapping[str, float]) -> np.ndarray:

@@ -117,10 +117,8 @@ class Maps:
             self.probe.sent += 1
 
     def _axes(self, space: str, method: str) -> tuple[str, str]:
-        """Names of the columns that hold a map's layout, which is added if it is missing.
-
-        Every layout fills −1 to 1: jscatter's labels do not follow a change of range.
-        """
+        """Add a layout to a map's columns and return their names. Every layout fills −1 to 1,
+        because jscatter's labels do not follow a change of range."""
         names = f"{method} axis 1", f"{method} axis 2"
         layout = self.clips.layout(space, method, self.seed)
         self.frames[space][[*names]] = minmax_scale(layout, (-1, 1))

@@ -145,9 +145,9 @@ class Panel:
 
     def lines(self, clips: Iterable[int]) -> list[tuple[str, int | None]]:
         """Clips as the options of a list."""
+        titles, tags = self.clips.titles, self.clips.table["true tags"]
         lines = [
-            (f"{rank}. {self.clips.titles[clip]} · {self.clips.true_tags(clip)}", int(clip))
-            for rank, clip in enumerate(clips, 1)
+            (f"{i}. {titles[clip]} · {tags[clip]}", int(clip)) for i, clip in enumerate(clips, 1)
         ]
         return [("pick a clip to hear it:", None), *lines] if lines else []
 
@@ -194,9 +194,8 @@ class Panel:
         """Show a clip's title and tags, and load its audio."""
         self.state.change(clip=str(self.clips.clip_ids[clip]))
         self.figure.layout.visibility = "hidden"  # it shows another clip
-        tags = {"true": self.clips.true_tags(clip), "predicted": self.clips.predicted_tags(clip)}
-        lines = "".join(f"<br>{name}: {escape(text)}" for name, text in tags.items())
-        self.about.value = f"<b>{escape(self.clips.titles[clip])}</b>{lines}"
+        title, true, predicted = map(escape, self.clips.table.iloc[clip, 1:])
+        self.about.value = f"<b>{title}</b><br>true: {true}<br>predicted: {predicted}"
         self.like.disabled = False
         if self.clips.store:
             self.audio.load(self.clips.flac(clip), play)
