@@ -93,7 +93,7 @@ def test_a_selection_is_compared_with_the_rest(clips):
     assert (everything.rest == 0).all() and (nothing.selected == 0).all()
 
 
-def test_more_like_this_ranks_by_likeness_and_leaves_the_clip_out(clips):
+def test_more_like_this_ranks_by_similarity_without_the_clip(clips):
     explorer = explore.Explorer(clips, {"like": "e", "weights": {"piano": 1.0}})
     in_space, by_classifier = explorer.best(5)
     assert in_space.tolist() == [5, 3, 2, 1, 0]  # by the angle between them
@@ -103,7 +103,7 @@ def test_more_like_this_ranks_by_likeness_and_leaves_the_clip_out(clips):
     assert table.tolist() == ["song 5", "song 3"]
 
 
-def test_what_is_told_of_a_clip(clips):
+def test_the_tags_and_figure_of_a_clip(clips):
     *_, true, predicted = clips.table.iloc[3]
     assert (true, predicted) == ("fast, vocal", "fast 0.90, vocal 0.90, piano 0.10")
     assert replace(clips, labels=LABELS * 0).table["true tags"][3] == "none"
@@ -119,7 +119,7 @@ def test_what_is_told_of_a_clip(clips):
         clips.flac(0)
 
 
-def test_every_layout_fills_the_same_range_or_labels_stay_behind(clips):
+def test_every_layout_fills_the_same_range(clips):
     drawn = Maps(clips, "pca", 0, [], on_select=print, on_hover=print)
     drawn.set_layout("tsne")
     for frame in drawn.frames.values():
@@ -128,7 +128,7 @@ def test_every_layout_fills_the_same_range_or_labels_stay_behind(clips):
         np.testing.assert_allclose(axes.agg(["min", "max"]), [[-1] * 4, [1] * 4], atol=1e-6)
 
 
-def test_what_comes_while_the_browser_draws_waits_and_the_last_of_a_kind_wins(clips):
+def test_drawings_wait_for_the_browser_and_the_last_of_a_kind_wins(clips):
     maps = Maps(clips, "pca", 0, [], on_select=print, on_hover=print)
 
     def drawn() -> list:
@@ -156,16 +156,16 @@ def test_what_comes_while_the_browser_draws_waits_and_the_last_of_a_kind_wins(cl
         ("score", "score: fast", [0.1, 0.5, 0.9, 0.9, 0.1, 0.1, 0.3, 2.3 / 3, 1.1 / 3]),
     ],
 )
-def test_colours_of_clips_and_of_tags_behind_them(clips, setting, name, expected):
-    told, values = explore.Explorer(clips, {"colour": setting, "tag": "fast"}).colours()
-    assert told == name and len(values) == 9
+def test_colours_of_clips_and_tags(clips, setting, name, expected):
+    shown, values = explore.Explorer(clips, {"colour": setting, "tag": "fast"}).colours()
+    assert shown == name and len(values) == 9
     if setting == "split":
         assert values.tolist() == expected
     else:
         assert values == pytest.approx(np.array(expected))
 
 
-def test_what_is_set_is_kept_for_the_next_time(clips, tmp_path):
+def test_settings_are_saved_and_restored(clips, tmp_path):
     keep = tmp_path / "explorer.json"
     first = explore.Explorer(clips, {"layout": "pca"}, keep)
     assert not keep.exists()
@@ -176,7 +176,7 @@ def test_what_is_set_is_kept_for_the_next_time(clips, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("state", "told"),
+    ("state", "message"),
     [
         ({"colours": "tag"}, "setting of the explorer"),
         ({"layout": "map"}, "unknown layout 'map'"),
@@ -192,16 +192,16 @@ def test_what_is_set_is_kept_for_the_next_time(clips, tmp_path):
         (None, "state must be of type dict"),
     ],
 )
-def test_what_cannot_be_set_is_one_sentence(clips, tmp_path, state, told):
+def test_invalid_settings_are_one_sentence(clips, tmp_path, state, message):
     if isinstance(state, dict):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             explore.Explorer(clips, state)
     write_json(tmp_path / "kept.json", state)
-    with pytest.raises(ValueError, match=rf"kept.json holds no state .*{told}.*delete it"):
+    with pytest.raises(ValueError, match=rf"kept.json holds no state .*{message}.*delete it"):
         explore.Explorer(clips, keep=tmp_path / "kept.json")
 
 
-def test_what_is_no_file_of_a_state_is_one_sentence(clips, tmp_path):
+def test_a_file_that_holds_no_settings_is_one_sentence(clips, tmp_path):
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(ValueError, match=r"broken.json holds no state .*\(Expecting"):
         explore.Explorer(clips, keep=tmp_path / "broken.json")
@@ -209,7 +209,7 @@ def test_what_is_no_file_of_a_state_is_one_sentence(clips, tmp_path):
         explore.Explorer(clips, keep=tmp_path)
 
 
-def test_widgets_begin_with_the_state_and_leave_it(clips):
+def test_widgets_start_from_the_settings_and_do_not_change_them(clips):
     state = {"layout": "pca", "selection": ["a"], "clip": "b", "weights": {"piano": -0.5}}
     explorer = explore.Explorer(clips, state)
     kept = dict(explorer.state)
@@ -218,12 +218,12 @@ def test_widgets_begin_with_the_state_and_leave_it(clips):
     assert "<b>song 1</b>" in panel.about.value
 
 
-def test_every_touch_of_a_clip_plays_it_and_the_player_shows_one_clip(runs, tiny_store):
+def test_every_click_plays_the_clip_and_the_player_shows_it(runs, tiny_store):
     clips = explore.Clips.read(runs[0], None, tiny_store)
     start = {"layout": "pca", "clip": str(clips.clip_ids[0]), "play_on_hover": True}
     panel = Panel(explore.Explorer(clips, start))
     maps = [one.widget for one in panel.maps.scatters.values()]
-    assert panel.audio.clip["count"] == 0  # it is shown, not played
+    assert panel.audio.clip["count"] == 0  # shown, not played
     turns = []
     touches = [(maps[0], "selection", 2), (maps[0], "selection", 2), (maps[1], "hovering", 4)]
     touches += [(maps[1], "selection", 2), (maps[1], "selection", 2), (maps[0], "selection", 2)]
@@ -233,7 +233,7 @@ def test_every_touch_of_a_clip_plays_it_and_the_player_shows_one_clip(runs, tiny
         assert panel.audio.clip["flac"] == clips.flac(clip)
         assert f"<b>{clips.titles[clip]}</b>" in panel.about.value
         assert panel.state.state["clip"] == clips.clip_ids[clip]
-        # A picture takes a moment to draw, and meanwhile would be of another clip.
+        # The figure takes a moment to draw; until then it would show another clip.
         assert (panel.figure.layout.visibility == "hidden") == (touch == "hovering")
     assert turns == sorted(set(turns))
     maps[0].hovering = 4
@@ -241,7 +241,7 @@ def test_every_touch_of_a_clip_plays_it_and_the_player_shows_one_clip(runs, tiny
     assert panel.state.query() == f"more like {clips.titles[4]}"
 
 
-def test_clips_of_a_run_are_read_with_their_titles_and_their_sound(runs, tiny_store):
+def test_clips_of_a_run_have_titles_and_audio(runs, tiny_store):
     joint, plain = runs
     clips = explore.Clips.read(joint, plain, tiny_store)
     assert list(clips.spaces) == ["h without JE", "h with JE", "z"]
@@ -259,7 +259,7 @@ def test_clips_of_a_run_are_read_with_their_titles_and_their_sound(runs, tiny_st
         explore.Clips.read(plain)
 
 
-def test_clips_of_other_splits_are_scored_once_as_their_own_are(tmp_path, tiny_store, tiny_config):
+def test_clips_of_other_splits_are_scored_once(tmp_path, tiny_store, tiny_config):
     run = finished_run(tmp_path, tiny_config, tiny_store)
     own = tagger.load(run.folder, device="cpu", optimize=False).model
     predict.predict(run, own, tiny_store, "test")
@@ -272,16 +272,16 @@ def test_clips_of_other_splits_are_scored_once_as_their_own_are(tmp_path, tiny_s
     predict.predict(run, own, tiny_store, "train")  # the same clips the other way
     other = explore.Clips.read(run, None, tiny_store, ["test"])
     order = other.numbers(clips.clip_ids)
-    for told in (clips, again):
-        np.testing.assert_allclose(told.probs, other.probs[order], atol=1e-6)
-        np.testing.assert_allclose(told.spaces["z"], other.spaces["z"][order], atol=1e-5)
+    for one in (clips, again):
+        np.testing.assert_allclose(one.probs, other.probs[order], atol=1e-6)
+        np.testing.assert_allclose(one.spaces["z"], other.spaces["z"][order], atol=1e-5)
     with pytest.raises(ValueError, match="clips of other splits need a store"):
         explore.Clips.read(run, splits=["train"])
     with pytest.raises(ValueError, match="unknown split 'tset'"):
         explore.Clips.read(run, None, tiny_store, ["tset"])
 
 
-def test_without_a_browser_the_cell_leaves_a_picture(runs, tmp_path):
+def test_without_a_browser_the_cell_shows_a_figure(runs, tmp_path):
     source = f"""from jetatag.apps import explorer as explore
 from jetatag.training.runs import Run
 clips = explore.Clips.read(Run.open({str(runs[0].folder)!r}))

@@ -206,12 +206,12 @@ def test_an_excerpt_is_the_middle_of_the_clip(made, sample_rate, kind):
     store = replace(made.store, sample_rate=sample_rate, table=table)
     store.__dict__["_samples"] = (20_000 * audio).astype(np.int16)
     html = report.player(store, 0)
-    ((heard, rate),) = Page(html).sounds()
+    ((excerpt, rate),) = Page(html).sounds()
     assert f"data:audio/{kind};" in html
-    assert rate == sample_rate and abs(len(heard) / rate - 10) < 0.2
-    spectrum = abs(np.fft.rfft(heard))
-    assert np.fft.rfftfreq(len(heard), 1 / rate)[spectrum.argmax()] == pytest.approx(1000, abs=2)
-    assert spectrum[: int(400 * len(heard) / rate)].max() < 0.02 * spectrum.max()
+    assert rate == sample_rate and abs(len(excerpt) / rate - 10) < 0.2
+    spectrum = abs(np.fft.rfft(excerpt))
+    assert np.fft.rfftfreq(len(excerpt), 1 / rate)[spectrum.argmax()] == pytest.approx(1000, abs=2)
+    assert spectrum[: int(400 * len(excerpt) / rate)].max() < 0.02 * spectrum.max()
 
 
 def test_ranking_precision_is_that_of_scikit_learn_and_computed_by_hand():

@@ -317,11 +317,11 @@ def test_tagging_a_folder_from_the_command_line(run, folder, tmp_path, capsys):
     assert (table.error != "").tolist() == table[tags].isna().all(axis=1).tolist()
     read = pd.read_csv(out["csv"], keep_default_na=False, na_values={"duration_s": [""]})
     assert read.path.tolist() == table.path.tolist() and read.error.tolist() == table.error.tolist()
-    told = json.loads(out["json"].read_text())
-    assert [entry["path"] for entry in told] == table.path.tolist()
-    assert list(told[0]["tags"])[:2] == [part.rsplit(" ", 1)[0] for part in parts(lines[0])]
-    assert told[0]["tags"] == pytest.approx(table.loc[0, tags].to_dict())
-    assert told[1]["tags"] == {} and told[1]["duration_s"] is None
+    entries = json.loads(out["json"].read_text())
+    assert [entry["path"] for entry in entries] == table.path.tolist()
+    assert list(entries[0]["tags"])[:2] == [part.rsplit(" ", 1)[0] for part in parts(lines[0])]
+    assert entries[0]["tags"] == pytest.approx(table.loc[0, tags].to_dict())
+    assert entries[1]["tags"] == {} and entries[1]["duration_s"] is None
 
     arrays = np.load(out["npz"])
     assert arrays["paths"].tolist() == [str(folder / names[0]), str(folder / names[2])]
@@ -346,7 +346,7 @@ def test_one_good_file_and_its_picture(run, folder, tmp_path, capsys):
 
 def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
     one, several, none = str(folder / "a.wav"), str(folder), str(tmp_path)
-    for arguments, told in (
+    for arguments, message in (
         ([str(tmp_path), one], "is no run folder"),
         ([str(run.folder), several, "--taggram", "x.png"], "4 files need as many images"),
         ([str(run.folder), one, "--taggram", "x"], "x is not an image: end it in .png or"),
@@ -363,7 +363,7 @@ def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
     ):
         assert cli.main(["tag", *arguments]) == 2
         error = capsys.readouterr().err
-        assert told in error and error.count("\n") == 1
+        assert message in error and error.count("\n") == 1
 
 
 def test_outputs_overwrite_no_input(tmp_path):
@@ -373,7 +373,7 @@ def test_outputs_overwrite_no_input(tmp_path):
     (tmp_path / "link.csv").symlink_to(tmp_path / "new.wav")
     os.mkfifo(tmp_path / "pipe")
     loop.symlink_to(loop)
-    for outputs, told in (
+    for outputs, message in (
         (["link"], "link is one of the files to read: name another to write"),
         (["a/x.csv", "a/../a/x.csv"], "x.csv is to hold two things"),
         (["out.FLAC"], "out.FLAC is named as audio"),
@@ -382,7 +382,7 @@ def test_outputs_overwrite_no_input(tmp_path):
         (["/dev/null"], "is a folder, pipe or device"),
         (["a/b/../" + 300 * "x"], r"cannot be written \(File name too long\)"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             check_writable(*(tmp_path / path for path in outputs), read=[song])
     check_writable(tmp_path / "a" / "b" / "x.csv", tmp_path / "y.csv", read=[song])
     names = {path.name for path in tmp_path.iterdir()}
@@ -436,8 +436,8 @@ def test_an_interruption_before_the_first_file_keeps_old_tables(run, folder, tmp
 def test_progress_is_shown_on_a_terminal(run, folder, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     cli.main(["tag", str(run.folder), str(folder), "--device", "cpu", "--workers", "1"])
-    told = capsys.readouterr().err
-    last = [line for line in told.split("\r") if line.startswith("tagging: ")][-1]
+    printed = capsys.readouterr().err
+    last = [line for line in printed.split("\r") if line.startswith("tagging: ")][-1]
     assert "100 %" in last and "33 of 33 s of audio" in last
     assert " left" in last and " s/s" in last
 
@@ -461,18 +461,18 @@ def test_names_print_on_one_line_without_control_characters(run, folder, tmp_pat
     odd = "a\n\x1b[31mred.wav"
     (tmp_path / odd).write_bytes((folder / "a.wav").read_bytes())
     assert cli.main(["tag", str(run.folder), str(tmp_path), "--csv", str(tmp_path / "t.csv")]) == 0
-    told = capsys.readouterr().out
-    assert r"a\n\x1b[31mred.wav: " in told and told.count("\n") == 1
+    printed = capsys.readouterr().out
+    assert r"a\n\x1b[31mred.wav: " in printed and printed.count("\n") == 1
     assert pd.read_csv(tmp_path / "t.csv").path[0].endswith(odd)
 
 
-def test_links_to_folders_and_names_that_are_no_text_are_told(run, folder, tmp_path, capsys):
+def test_links_to_folders_and_names_that_are_not_utf8_are_reported(run, folder, tmp_path, capsys):
     (tmp_path / "linked").symlink_to(folder)
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")).write_bytes(b"x")
     assert cli.main(["tag", str(run.folder), str(tmp_path)]) == 1
-    told = capsys.readouterr()
-    assert told.out == f"{tmp_path}/caf\ufffd.wav: error: {NOT_UTF8}\n"
-    assert f"links to folders are not followed, name them too: {tmp_path}/linked." in told.err
+    printed = capsys.readouterr()
+    assert printed.out == f"{tmp_path}/caf\ufffd.wav: error: {NOT_UTF8}\n"
+    assert f"links to folders are not followed, name them too: {tmp_path}/linked." in printed.err
     assert len(tagging.find_audio([tmp_path / "linked"]).audio) == 4
 
 
@@ -485,9 +485,9 @@ def test_the_mp3_decoder_prints_nothing(run, folder, tmp_path, capfd):
         load(path, RATE)
     assert "MPEG" in capfd.readouterr().err  # as the library alone has it
     assert cli.main(["tag", str(run.folder), str(path)]) == 1
-    told = capfd.readouterr()
-    assert "error: truncated: " in told.out and "MPEG" not in told.err
-    assert told.err.count("\n") == 2 and "1 of 1 files could not be read" in told.err
+    printed = capfd.readouterr()
+    assert "error: truncated: " in printed.out and "MPEG" not in printed.err
+    assert printed.err.count("\n") == 2 and "1 of 1 files could not be read" in printed.err
 
 
 def test_python_prints_while_the_decoder_does_not():
@@ -498,8 +498,8 @@ def test_python_prints_while_the_decoder_does_not():
             os.write(2, b"C")
             print("Python", file=sys.stderr)
         os.write(2, b"C again")"""
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert told.stderr == "Python\nC again"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stderr == "Python\nC again"
 
 
 def test_a_closed_pipe_ends_it_quietly(run, folder):
@@ -508,8 +508,10 @@ def test_a_closed_pipe_ends_it_quietly(run, folder):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.readline()
         process.stdout.close()
-        told = process.stderr.read().decode()
-    assert process.returncode == 141 and "ipe" not in told and "of 9 files were tagged" in told
+        printed = process.stderr.read().decode()
+    assert (
+        process.returncode == 141 and "ipe" not in printed and "of 9 files were tagged" in printed
+    )
 
 
 def test_taggrams_of_files_of_one_name_do_not_overwrite_each_other():

@@ -9,7 +9,6 @@ import json
 import logging
 from importlib import import_module
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -157,40 +156,32 @@ def card(tagger: Tagger, scores: pd.DataFrame | None, onnx: bool) -> str:
     made_by = Run(tagger.folder, config).record.get("made_by", {})
     counts = [(data["clips_by_split"].get(split), split) for split in SPLITS]
     clips = ", ".join(f"{n:,} {split}" for n, split in counts if n)
+    share = f" {config.label_share:.0%} of the training clips were used."
     loudness, peak = "scaled so that the largest sample is 1", "np.abs(audio).max()"
     if not tagger.peak_normalise:
         loudness, peak = "scaled down if a sample is beyond 1", f"max(1, {peak})"
-    name, share = data["name"], ""
-    if config.label_share < 1:
-        share = f" {config.label_share:.0%} of the training clips were used."
     weights_licence = "What that means for these weights is up to whoever trained them."
-    if name == BUILT_IN:
+    if data["name"] == BUILT_IN:
         weights_licence = "These weights are free under the licence of jetatag (MIT)."
-    return Template(text).substitute(
-        config.to_dict(),
-        licence_metadata=licence_metadata(name),
-        name=config.name,
+    return text.format(
+        config=config,
+        data=data,
+        licence_metadata=licence_metadata(data["name"]),
         n_tags=len(tagger.vocabulary.tags),
         task=tagger.vocabulary.task,
-        window_s=f"{config.crop_samples / config.sample_rate:.2f}",
+        window_s=config.crop_samples / config.sample_rate,
         joint=f", pair loss `{config.pair_loss}`" if joint else "",
         version=made_by.get("jetatag", "of unknown version"),
         commit=made_by.get("commit", "unknown"),
         vectors=", vectors in the shared space" if joint else "",
-        rate=config.sample_rate,
-        rate_text=f"{config.sample_rate:,}",
         opset=OPSET,
-        samples=config.crop_samples,
-        samples_text=f"{config.crop_samples:,}",
         loudness=loudness,
         peak=peak,
-        title=TITLES.get(name, name),
-        dataset=name,
-        checksum=data["checksum"],
+        title=TITLES.get(data["name"], data["name"]),
         split_checksum=data.get("split_checksum", "unknown"),
         clips=f" Clips: {clips}." if clips else "",
-        share=share,
-        licence=LICENCES.get(name, "unknown: ask whoever trained the model"),
+        share=share if config.label_share < 1 else "",
+        licence=LICENCES.get(data["name"], "unknown: ask whoever trained the model"),
         weights_licence=weights_licence,
         scores="Not scored." if scores is None else score_table(scores, config.n_windows),
         tags=", ".join(tagger.vocabulary.tags),

@@ -200,8 +200,9 @@ def read_table(path: Path, mapped: bool = True) -> tuple[Facts, pa.Table]:
     """Facts and rows of an index or a part of one, by default mapped into memory; raises
     `ValueError` if it is damaged."""
     try:
-        name = os.fsencode(path)
-        table = pa.ipc.open_file(pa.memory_map(name) if mapped else pa.OSFile(name)).read_all()
+        open_file = pa.memory_map if mapped else pa.OSFile
+        with open_file(os.fsencode(path)) as file:
+            table = pa.ipc.open_file(file).read_all()
         facts = Facts.model_validate_json(table.schema.metadata[METADATA], strict=True)
         table.select(["path", "title"]).validate(full=True)
         shapes = np.shape(facts.z_query), np.shape(facts.z_centre)

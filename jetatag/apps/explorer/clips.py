@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import soundfile
 from matplotlib.figure import Figure
+from scipy.special import logit
+from sklearn.preprocessing import normalize
 
 from jetatag import figures
 from jetatag.checks import check_known
@@ -144,7 +146,7 @@ class Clips:
         """Cosine (clip,) in the shared space with the weighted sum of the tags' directions;
         weights from 1 (wanted) to −1 (not wanted)."""
         query = queries.weighted_query(self.landmarks[Z], self.z_centre, self._row(weights))
-        return self._directions @ unit(query)
+        return self._directions @ normalize(query[None])[0]
 
     def classifier_scores(self, weights: Mapping[str, float]) -> np.ndarray:
         """Log probability (clip,) of the wanted tags and of the absence of the others, each times
@@ -163,11 +165,11 @@ class Clips:
         the number of selected ones with the tag, its share in `selected` and `rest`, and the
         `difference` of the shares."""
         inside = np.isin(np.arange(len(self)), list(selected))
-        counts = self.labels[inside].sum(axis=0)
-        share = counts / max(1, inside.sum())
-        rest = self.labels[~inside].sum(axis=0) / max(1, (~inside).sum())
-        columns = {"clips": counts, "selected": share, "rest": rest, "difference": share - rest}
-        table = pd.DataFrame(columns, index=pd.Index(self.tags, name="tag"))
+        labels = pd.DataFrame(self.labels, columns=pd.Index(self.tags, name="tag"))
+        table = pd.DataFrame({"clips": labels[inside].sum()})
+        table["selected"] = labels[inside].mean().fillna(0.0)
+        table["rest"] = labels[~inside].mean().fillna(0.0)
+        table["difference"] = table.selected - table.rest
         return table.sort_values("difference", ascending=False, kind="stable")
 
     def audio(self, clip: int) -> tuple[np.ndarray, int]:
@@ -196,13 +198,12 @@ class Clips:
 
     @cached_property
     def _directions(self) -> np.ndarray:
-        return unit(self.spaces[Z] - self.z_centre)
+        return normalize(self.spaces[Z] - self.z_centre)
 
     @cached_property
     def _profiles(self) -> np.ndarray:
-        probs = np.clip(self.mean_probs, 1e-6, 1 - 1e-6)
-        odds = np.log(probs / (1 - probs))
-        return unit(odds - odds.mean(axis=1, keepdims=True))
+        log_odds = logit(np.clip(self.mean_probs, 1e-6, 1 - 1e-6))
+        return normalize(log_odds - log_odds.mean(axis=1, keepdims=True))
 
     def _row(self, weights: Mapping[str, float]) -> np.ndarray:
         check_known(weights, self.tags, "tag")
@@ -261,9 +262,3 @@ def mean_of_carriers(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
     vectors for tags. For a tag that no clip carries it is the mean of all clips."""
     weights = np.where(labels.any(axis=0), labels, 1).astype(np.float32)
     return weights.T @ points / weights.sum(axis=0)[:, None]
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """`vectors` (…, dim) scaled to length 1; zero vectors stay 0."""
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.maximum(length, 1e-12)).astype(np.float32)
