@@ -23,20 +23,21 @@ from pathlib import Path
 import librosa
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import soundfile
 import soxr
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from jetatag import metrics, rendered
-from jetatag.apps import search, tagger
+from jetatag.apps import indexing, search, tagger
 from jetatag.config import Phase, RunConfig, preset
 from jetatag.data import Index, Vocabulary, load
 from jetatag.data.crops import Crops
 from jetatag.data.store import AudioStore, build
 from jetatag.evaluation import baselines
 from jetatag.extractors import EXTRACTORS
-from jetatag.files import write_arrays, write_json
+from jetatag.files import write_json
 from jetatag.joint.heads import build_model
 from jetatag.joint.methods import METHODS, STAGE1, crop_epochs, phases_by_epoch
 from jetatag.training.device import extract, launch, place
@@ -416,10 +417,10 @@ def tagger_seconds(run: Path, paths: list[Path]) -> tuple[float, float, float]:
     """Seconds, and of processor time, of tagging `paths` but the first, which warms it up; and the
     process's peak memory in MiB."""
     model = tagger.load(run, device="cpu")
-    model.read(paths[0])
+    model.predict(paths[0])
     begun, worked = time.perf_counter(), time.process_time()
-    for _, reading in model.read_files(paths[1:], workers=len(os.sched_getaffinity(0))):
-        reading.clip_probs  # noqa: B018
+    for _, prediction in model.predict_files(paths[1:], workers=len(os.sched_getaffinity(0))):
+        prediction.clip_probs  # noqa: B018
     taken, worked = time.perf_counter() - begun, time.process_time() - worked
     return taken, worked, peak_memory_mib()
 
@@ -475,17 +476,19 @@ def noise_index(folder: Path, n_files: int, dim: int) -> tuple[search.Index, Pat
     rng, song = np.random.default_rng(0), folder / "song.mp3"
     vectors = rng.standard_normal((n_files, dim), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    probs = rng.random((n_files, N_TAGS), dtype=np.float32)
+    probs = rng.random((N_TAGS, n_files), dtype=np.float32)
     paths = [f"artist {i // 1000:04}/album {i // 10:06}/{i:07}.mp3" for i in range(n_files - 1)]
     song.write_bytes(b"x")
-    columns = {"path": [*paths, song.name], "size": 1, "mtime_ns": song.stat().st_mtime_ns}
-    files = pd.DataFrame(columns | {"duration_s": 200.0, "title": ""})
-    search.write_rows(folder / "1", search.Rows(files, vectors, probs))
-    space = {"z_query": vectors[:N_TAGS], "z_centre": np.zeros(dim, np.float32)}
-    write_arrays(folder / "space.npz", space)
-    facts = dict.fromkeys(search.FACTS) | {"music": os.path.realpath(folder), "generation": 1}
-    facts |= {"vectors": "z_audio", "tags": [f"tag {i}" for i in range(N_TAGS)]}
-    write_json(folder / "index.json", facts)
+    facts = {"tags": [f"tag {i}" for i in range(N_TAGS)], "music": os.path.realpath(folder)}
+    facts |= {"z_query": vectors[:N_TAGS].tolist(), "z_centre": [0.0] * dim, "dim": dim}
+    schema = search.Facts(model="noise", run="", identity="", **facts).schema()
+    about = {"size": 1, "mtime_ns": song.stat().st_mtime_ns, "duration_s": 200.0, "title": ""}
+    files = pd.DataFrame({"path": [*paths, song.name], **about})
+    columns = [files[name] for name in ("path", *about)]
+    columns += [pa.FixedSizeListArray.from_arrays(vectors.ravel(), dim), *probs]
+    indexing.write_table(
+        pa.Table.from_arrays(list(map(pa.array, columns)), schema=schema), folder / search.INDEX
+    )
     return search.Index.open(folder), song
 
 
@@ -496,7 +499,7 @@ def search_seconds(n_files: int, dim: int, n_rounds: int = 21) -> pd.DataFrame:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     with tempfile.TemporaryDirectory() as folder:
         index, song = noise_index(Path(folder), n_files, dim)
-        vectors, tags = index.rows.vectors, {"tag 1": 1.0, "tag 2": 1.0, "tag 3": -1.0}
+        vectors, tags = index.vectors, {"tag 1": 1.0, "tag 2": 1.0, "tag 3": -1.0}
         query = np.array(vectors[0])
         actions = {
             "by tags": lambda: index.tags(tags),

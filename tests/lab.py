@@ -1,4 +1,4 @@
-"""A JupyterLab of its own in a browser without a window, driven through the lab's own commands."""
+"""JupyterLab in a headless browser, driven through JupyterLab's own commands."""
 
 import base64
 import os
@@ -27,8 +27,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 ROOT = Path(__file__).parents[1]
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
-PATIENCE_S = 90
-"""How long anything is waited for; nothing takes as long unless it never comes."""
+TIMEOUT_S = 90
 WINDOW = ("--headless=new", "--window-size=1500,1400", "--no-sandbox", "--mute-audio")
 SWIFTSHADER = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # WebGL without a GPU
 AUDIBLE = "--autoplay-policy=no-user-gesture-required"  # a script's run is no gesture
@@ -45,7 +44,7 @@ COMMANDS = {
 
 FETCH = """const [address, done] = arguments, reader = new FileReader();
 reader.onload = () => done(reader.result);
-fetch(address).then((told) => told.blob()).then((blob) => reader.readAsDataURL(blob));"""
+fetch(address).then((response) => response.blob()).then((blob) => reader.readAsDataURL(blob));"""
 RECORD = """window.frames_ms = []; window.recording = true; let last = performance.now();
 const frame = (now) => {
   window.frames_ms.push(now - last); last = now;
@@ -54,33 +53,33 @@ const frame = (now) => {
 requestAnimationFrame(frame);"""
 
 
-class NoBrowser(RuntimeError):
-    """A browser that is there but does not start, as without the libraries or rights it needs."""
+class BrowserError(RuntimeError):
+    """The browser is installed but does not start, for example without libraries it needs."""
 
 
 @dataclass
 class Lab:
-    """A browser on a server of the notebooks in `folder`."""
+    """A browser with a JupyterLab of the notebooks in `folder`."""
 
     browser: webdriver.Chrome
     address: str
     folder: Path
 
     def write(self, name: str, source: str) -> None:
-        """A notebook of one cell."""
+        """Write a notebook of one cell."""
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
         notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
         nbformat.write(notebook, self.folder / f"{name}.ipynb")
 
     def open(self, name: str) -> None:
-        """Load the page anew with one notebook, and wait until its kernel answers."""
+        """Reload the page with one notebook, and wait for its kernel."""
         self.browser.get(f"{self.address}&reset")
         self.until(lambda: self.browser.execute_script("return !!window.jupyterapp"))
-        self.errors()  # of the page before
+        self.errors()  # discard those of the page before
         self.command("open", f"{name}.ipynb")
 
     def command(self, name: str, path: str = "") -> None:
-        """Do one of `COMMANDS`, to its end: no key that could be missed, no time to be guessed."""
+        """Run one of `COMMANDS` and wait until it is done."""
         script = f"""const [path, done] = arguments;
         const run = (...what) => window.jupyterapp.commands.execute(...what);
         (async () => {{ {COMMANDS[name]} }})().then(() => done(null), e => done(String(e)));"""
@@ -89,14 +88,14 @@ class Lab:
         assert not failure and not traceback, failure or traceback.text
 
     def until(self, condition: Callable[[], Any]) -> Any:
-        """What the condition gives once it holds; else what is seen is left in a picture."""
+        """Wait until the condition is true and return its value; saves a screenshot on timeout."""
         try:
-            wait = WebDriverWait(self.browser, PATIENCE_S, 0.3, [WebDriverException])
+            wait = WebDriverWait(self.browser, TIMEOUT_S, 0.3, [WebDriverException])
             return wait.until(lambda _: condition())
         except TimeoutException:
-            picture = Path(tempfile.gettempdir()) / "lab_as_last_seen.png"
+            picture = Path(tempfile.gettempdir()) / "jetatag_lab.png"
             self.browser.save_screenshot(str(picture))
-            raise AssertionError(f"waited in vain; see {picture} for what is shown") from None
+            raise AssertionError(f"timed out; see {picture} for what was shown") from None
 
     def every(self, selector: str) -> list[WebElement]:
         return self.browser.find_elements(By.CSS_SELECTOR, selector)
@@ -105,32 +104,32 @@ class Lab:
         return next(iter(self.every(selector)), None)
 
     def shown(self, selector: str) -> WebElement:
-        """The first such element that can be seen, once it can."""
+        """The first such element that is displayed; waits for it."""
         return self.until(lambda: next((e for e in self.every(selector) if e.is_displayed()), None))
 
     def fetched(self, element: WebElement) -> bytes:
-        """What lies behind an element's `src`, which only its page can read."""
-        told = self.browser.execute_async_script(FETCH, element.get_property("src"))
-        return base64.b64decode(told.partition(",")[2])
+        """The content of an element's `src`, which only its page can read."""
+        url = self.browser.execute_async_script(FETCH, element.get_property("src"))
+        return base64.b64decode(url.partition(",")[2])
 
-    def hand(self) -> ActionChains:
+    def mouse(self) -> ActionChains:
         return ActionChains(self.browser, duration=100)
 
     def frames_ms(self, move: Callable[[], None]) -> list[float]:
-        """How long each frame took that the page drew during `move`."""
+        """Milliseconds of each frame that the page draws during `move`."""
         self.browser.execute_script(RECORD)
         move()
         return self.browser.execute_script("window.recording = false; return window.frames_ms")
 
     def errors(self) -> list[str]:
-        """What the console told since it was last asked."""
-        told = self.browser.get_log("browser")
-        return [entry["message"] for entry in told if entry["level"] == "SEVERE"]
+        """Errors in the console since the last call."""
+        entries = self.browser.get_log("browser")
+        return [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
 
 
 @contextmanager
 def started(folder: Path) -> Iterator[Lab]:
-    """A lab on `folder`, in which it keeps its own settings, for as long as the context lasts."""
+    """A JupyterLab on `folder`, which also holds its settings, within the context."""
     with server(folder) as address, driven() as browser:
         yield Lab(browser, address, folder)
 
@@ -146,7 +145,7 @@ def server(folder: Path) -> Iterator[str]:
             [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *options],
             stdout=log,
             stderr=log,
-            env=os.environ | own_places(folder) | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | jupyter_folders(folder) | {"PYTHONPATH": str(ROOT)},
         )
     try:
         address = f"http://127.0.0.1:{port}"
@@ -163,8 +162,8 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def own_places(folder: Path) -> dict[str, str]:
-    """Nothing of the user's is read or written, and no news are fetched."""
+def jupyter_folders(folder: Path) -> dict[str, str]:
+    """Environment variables so that no settings of the user are used and no news are fetched."""
     silent = folder / "settings" / "@jupyterlab" / "apputils-extension"
     silent.mkdir(parents=True)
     (silent / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
@@ -175,7 +174,7 @@ def own_places(folder: Path) -> dict[str, str]:
 
 
 def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
-    ends = time.monotonic() + PATIENCE_S
+    ends = time.monotonic() + TIMEOUT_S
     while time.monotonic() < ends and process.poll() is None:
         try:
             return urlopen(url).close()
@@ -186,7 +185,7 @@ def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
 
 @contextmanager
 def driven() -> Iterator[webdriver.Chrome]:
-    """A browser that draws without a GPU."""
+    """A browser that renders without a GPU."""
     options = ChromeOptions()
     options.binary_location = BROWSER
     for argument in (*WINDOW, "--disable-dev-shm-usage", *SWIFTSHADER, AUDIBLE):
@@ -195,8 +194,8 @@ def driven() -> Iterator[webdriver.Chrome]:
     try:
         browser = webdriver.Chrome(options=options, service=ChromeService(DRIVER))
     except WebDriverException as error:
-        raise NoBrowser(error.msg) from None
-    browser.set_script_timeout(PATIENCE_S)
+        raise BrowserError(error.msg) from None
+    browser.set_script_timeout(TIMEOUT_S)
     try:
         yield browser
     finally:

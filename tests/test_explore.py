@@ -1,4 +1,4 @@
-"""What the explorer ranks, compares, keeps and leaves where no browser answers."""
+"""The explorer without a browser: ranking, comparison, settings, widgets and the figure."""
 
 import io
 from dataclasses import replace
@@ -69,7 +69,7 @@ def test_clips_are_ranked_in_the_shared_space_and_by_the_classifier(clips):
     assert set(by_classifier) <= {0, 1, 2}
     explorer.change(weights={"vocal": 1.0})
     assert explorer.best(1)[0].tolist() == [4] and clips.labels[explorer.best(3)[1], 2].all()
-    assert explorer.asked() == "vocal +1.0"
+    assert explorer.query() == "vocal +1.0"
 
 
 def test_scores_are_a_cosine_and_a_log_probability(clips):
@@ -93,21 +93,20 @@ def test_a_selection_is_compared_with_the_rest(clips):
     assert (everything.rest == 0).all() and (nothing.selected == 0).all()
 
 
-def test_more_like_this_ranks_by_likeness_and_leaves_the_clip_out(clips):
+def test_more_like_this_ranks_by_similarity_without_the_clip(clips):
     explorer = explore.Explorer(clips, {"like": "e", "weights": {"piano": 1.0}})
     in_space, by_classifier = explorer.best(5)
     assert in_space.tolist() == [5, 3, 2, 1, 0]  # by the angle between them
     assert by_classifier[0] == 5 and 4 not in by_classifier
-    assert explorer.asked() == "more like song 4"
-    assert explorer.ranking(2)["shared space", "clip"].tolist() == ["song 5", "song 3"]
+    assert explorer.query() == "more like song 4"
+    table = clips.table.title[explorer.best(2)[0]]
+    assert table.tolist() == ["song 5", "song 3"]
 
 
-def test_what_is_told_of_a_clip(clips):
-    assert (clips.true_tags(3), clips.predicted_tags(3, 2)) == (
-        "fast, vocal",
-        "fast 0.90, vocal 0.90",
-    )
-    assert replace(clips, labels=LABELS * 0).true_tags(3) == "none"
+def test_the_tags_and_figure_of_a_clip(clips):
+    *_, true, predicted = clips.table.iloc[3]
+    assert (true, predicted) == ("fast, vocal", "fast 0.90, vocal 0.90, piano 0.10")
+    assert replace(clips, labels=LABELS * 0).table["true tags"][3] == "none"
     assert clips.numbers(["f", "gone", "a"]) == [5, 0]
     ax = clips.figure(1).axes[0]
     assert [tick.get_text() for tick in ax.get_yticklabels()][::-1] == [
@@ -116,20 +115,20 @@ def test_what_is_told_of_a_clip(clips):
         "vocal (0.10)",
     ]
     np.testing.assert_allclose(ax.collections[0].get_array()[-1], [0.9, 0.1])
-    with pytest.raises(ValueError, match="no sound without a store"):
-        clips.sound(0)
+    with pytest.raises(ValueError, match="audio needs a store"):
+        clips.flac(0)
 
 
-def test_every_layout_fills_the_same_range_or_labels_stay_behind(clips):
+def test_every_layout_fills_the_same_range(clips):
     drawn = Maps(clips, "pca", 0, [], on_select=print, on_hover=print)
-    drawn.lay_out("tsne")
+    drawn.set_layout("tsne")
     for frame in drawn.frames.values():
         axes = frame.filter(like=" axis ")
         assert axes.shape[1] == 4
         np.testing.assert_allclose(axes.agg(["min", "max"]), [[-1] * 4, [1] * 4], atol=1e-6)
 
 
-def test_what_comes_while_the_browser_draws_waits_and_the_last_of_a_kind_wins(clips):
+def test_drawings_wait_for_the_browser_and_the_last_of_a_kind_wins(clips):
     maps = Maps(clips, "pca", 0, [], on_select=print, on_hover=print)
 
     def drawn() -> list:
@@ -137,16 +136,16 @@ def test_what_comes_while_the_browser_draws_waits_and_the_last_of_a_kind_wins(cl
         return [maps.legend.value.split("</b>")[0], maps.first.widget.x_title, colours.argmax()]
 
     for name, darkest in (("one", 1), ("two", 2)):
-        maps.colour(name, np.eye(9)[darkest])
-    maps.lay_out("tsne")
-    maps.colour("three", np.eye(9)[3])
+        maps.set_colours(name, np.eye(9)[darkest])
+    maps.set_layout("tsne")
+    maps.set_colours("three", np.eye(9)[3])
     shown = [drawn()]
     for _ in range(3):
-        maps.echo.heard = maps.echo.said
+        maps.probe.drawn = maps.probe.sent
         shown.append(drawn())
     last = ["<b>three", "tsne axis 1", 3]
     assert shown == [["<b>one", "pca axis 1", 1], ["<b>three", "pca axis 1", 3], last, last]
-    assert not maps.echo.is_due
+    assert not maps.probe.is_pending
 
 
 @pytest.mark.parametrize(
@@ -157,16 +156,16 @@ def test_what_comes_while_the_browser_draws_waits_and_the_last_of_a_kind_wins(cl
         ("score", "score: fast", [0.1, 0.5, 0.9, 0.9, 0.1, 0.1, 0.3, 2.3 / 3, 1.1 / 3]),
     ],
 )
-def test_colours_of_clips_and_of_tags_behind_them(clips, setting, name, expected):
-    told, values = explore.Explorer(clips, {"colour": setting, "tag": "fast"}).colours()
-    assert told == name and len(values) == 9
+def test_colours_of_clips_and_tags(clips, setting, name, expected):
+    shown, values = explore.Explorer(clips, {"colour": setting, "tag": "fast"}).colours()
+    assert shown == name and len(values) == 9
     if setting == "split":
         assert values.tolist() == expected
     else:
         assert values == pytest.approx(np.array(expected))
 
 
-def test_what_is_set_is_kept_for_the_next_time(clips, tmp_path):
+def test_settings_are_saved_and_restored(clips, tmp_path):
     keep = tmp_path / "explorer.json"
     first = explore.Explorer(clips, {"layout": "pca"}, keep)
     assert not keep.exists()
@@ -177,14 +176,14 @@ def test_what_is_set_is_kept_for_the_next_time(clips, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("state", "told"),
+    ("state", "message"),
     [
         ({"colours": "tag"}, "setting of the explorer"),
         ({"layout": "map"}, "unknown layout 'map'"),
         ({"colour": "red"}, "unknown colouring 'red'"),
         ({"tag": "jazz"}, "unknown tag 'jazz'"),
         ({"weights": {"jazz": 1.0}}, "unknown tag 'jazz'"),
-        ({"weights": {"piano": 5}}, "weight of 'piano' must lie from −1 to 1, not 5"),
+        ({"weights": {"piano": 5}}, "weight of 'piano' must be between −1 and 1, not 5"),
         ({"weights": {"piano": "x"}}, "weight of 'piano' must be of type float"),
         ({"selection": [1]}, "selection must be of type str"),
         ({"clip": None}, "clip must be of type str"),
@@ -193,76 +192,76 @@ def test_what_is_set_is_kept_for_the_next_time(clips, tmp_path):
         (None, "state must be of type dict"),
     ],
 )
-def test_what_cannot_be_set_is_one_sentence(clips, tmp_path, state, told):
+def test_invalid_settings_are_one_sentence(clips, tmp_path, state, message):
     if isinstance(state, dict):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             explore.Explorer(clips, state)
     write_json(tmp_path / "kept.json", state)
-    with pytest.raises(ValueError, match=rf"kept.json keeps no state .*{told}.*delete it"):
+    with pytest.raises(ValueError, match=rf"kept.json holds no state .*{message}.*delete it"):
         explore.Explorer(clips, keep=tmp_path / "kept.json")
 
 
-def test_what_is_no_file_of_a_state_is_one_sentence(clips, tmp_path):
+def test_a_file_that_holds_no_settings_is_one_sentence(clips, tmp_path):
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(ValueError, match=r"broken.json keeps no state .*\(Expecting"):
+    with pytest.raises(ValueError, match=r"broken.json holds no state .*\(Expecting"):
         explore.Explorer(clips, keep=tmp_path / "broken.json")
     with pytest.raises(ValueError, match="is a folder"):
         explore.Explorer(clips, keep=tmp_path)
 
 
-def test_widgets_begin_with_the_state_and_leave_it(clips):
+def test_widgets_start_from_the_settings_and_do_not_change_them(clips):
     state = {"layout": "pca", "selection": ["a"], "clip": "b", "weights": {"piano": -0.5}}
     explorer = explore.Explorer(clips, state)
     kept = dict(explorer.state)
     panel = Panel(explorer)
     assert explorer.state == kept and panel.maps.first.widget.selection.tolist() == [0, 0]
-    assert "<b>song 1</b>" in panel.player.about.value
+    assert "<b>song 1</b>" in panel.about.value
 
 
-def test_every_touch_of_a_clip_plays_it_and_the_player_shows_one_clip(runs, tiny_store):
+def test_every_click_plays_the_clip_and_the_player_shows_it(runs, tiny_store):
     clips = explore.Clips.read(runs[0], None, tiny_store)
     start = {"layout": "pca", "clip": str(clips.clip_ids[0]), "play_on_hover": True}
     panel = Panel(explore.Explorer(clips, start))
-    maps, player = [one.widget for one in panel.maps.scatters.values()], panel.player
-    assert player.sound.clip["turn"] == 0  # it is shown, not played
+    maps = [one.widget for one in panel.maps.scatters.values()]
+    assert panel.audio.clip["count"] == 0  # shown, not played
     turns = []
     touches = [(maps[0], "selection", 2), (maps[0], "selection", 2), (maps[1], "hovering", 4)]
     touches += [(maps[1], "selection", 2), (maps[1], "selection", 2), (maps[0], "selection", 2)]
     for touched, touch, clip in touches:
         setattr(touched, touch, clip if touch == "hovering" else [clip])
-        turns.append(player.sound.clip["turn"])
-        assert player.sound.clip["flac"] == clips.sound(clip)
-        assert f"<b>{clips.titles[clip]}</b>" in player.about.value
-        assert panel.explorer.state["clip"] == clips.clip_ids[clip]
-        # A picture takes a moment to draw, and meanwhile would be of another clip.
-        assert (player.picture.layout.visibility == "hidden") == (touch == "hovering")
+        turns.append(panel.audio.clip["count"])
+        assert panel.audio.clip["flac"] == clips.flac(clip)
+        assert f"<b>{clips.titles[clip]}</b>" in panel.about.value
+        assert panel.state.state["clip"] == clips.clip_ids[clip]
+        # The figure takes a moment to draw; until then it would show another clip.
+        assert (panel.figure.layout.visibility == "hidden") == (touch == "hovering")
     assert turns == sorted(set(turns))
     maps[0].hovering = 4
     panel.more_like_this()
-    assert panel.explorer.asked() == f"more like {clips.titles[4]}"
+    assert panel.state.query() == f"more like {clips.titles[4]}"
 
 
-def test_clips_of_a_run_are_read_with_their_titles_and_their_sound(runs, tiny_store):
+def test_clips_of_a_run_have_titles_and_audio(runs, tiny_store):
     joint, plain = runs
     clips = explore.Clips.read(joint, plain, tiny_store)
     assert list(clips.spaces) == ["h without JE", "h with JE", "z"]
     rows = tiny_store.rows("test")
     assert clips.clip_ids.tolist() == tiny_store.table.clip_id.iloc[rows].tolist()
     assert set(clips.splits) == {"test"} and clips.titles[0].startswith("song")
-    audio, sample_rate = soundfile.read(io.BytesIO(clips.sound(2)), dtype="float32")
+    audio, sample_rate = soundfile.read(io.BytesIO(clips.flac(2)), dtype="float32")
     expected = tiny_store.read([rows[2]], [0], tiny_store.lengths[rows[2]])[0]
     assert sample_rate == 16_000
     np.testing.assert_allclose(audio, expected, atol=1 / 32_768)
     assert len(explore.Clips.read(joint)) == len(rows)
-    with pytest.raises(ValueError, match="has joint embedding: give a run without it"):
+    with pytest.raises(ValueError, match="give a run without joint embedding that scored the same"):
         explore.Clips.read(joint, joint)
     with pytest.raises(ValueError, match="no shared space"):
         explore.Clips.read(plain)
 
 
-def test_clips_of_other_splits_are_scored_once_as_their_own_are(tmp_path, tiny_store, tiny_config):
+def test_clips_of_other_splits_are_scored_once(tmp_path, tiny_store, tiny_config):
     run = finished_run(tmp_path, tiny_config, tiny_store)
-    own = tagger.load(run.folder, device="cpu", quick=False).model
+    own = tagger.load(run.folder, device="cpu", optimize=False).model
     predict.predict(run, own, tiny_store, "test")
     clips = explore.Clips.read(run, None, tiny_store, ["train", "test"])
     n_test, n_train = (len(tiny_store.rows(split)) for split in ("test", "train"))
@@ -273,17 +272,17 @@ def test_clips_of_other_splits_are_scored_once_as_their_own_are(tmp_path, tiny_s
     predict.predict(run, own, tiny_store, "train")  # the same clips the other way
     other = explore.Clips.read(run, None, tiny_store, ["test"])
     order = other.numbers(clips.clip_ids)
-    for told in (clips, again):
-        np.testing.assert_allclose(told.probs, other.probs[order], atol=1e-6)
-        np.testing.assert_allclose(told.spaces["z"], other.spaces["z"][order], atol=1e-5)
-    with pytest.raises(ValueError, match="other splits lie in the store"):
+    for one in (clips, again):
+        np.testing.assert_allclose(one.probs, other.probs[order], atol=1e-6)
+        np.testing.assert_allclose(one.spaces["z"], other.spaces["z"][order], atol=1e-5)
+    with pytest.raises(ValueError, match="clips of other splits need a store"):
         explore.Clips.read(run, splits=["train"])
     with pytest.raises(ValueError, match="unknown split 'tset'"):
         explore.Clips.read(run, None, tiny_store, ["tset"])
 
 
-def test_without_a_browser_the_cell_leaves_a_picture(runs, tmp_path):
-    source = f"""from jetatag import explore
+def test_without_a_browser_the_cell_shows_a_figure(runs, tmp_path):
+    source = f"""from jetatag.apps import explorer as explore
 from jetatag.training.runs import Run
 clips = explore.Clips.read(Run.open({str(runs[0].folder)!r}))
 explore.Explorer(clips, {{"layout": "pca"}})"""
@@ -292,4 +291,4 @@ explore.Explorer(clips, {{"layout": "pca"}})"""
     outputs = client.execute().cells[0].outputs
     shown = [output for output in outputs if output.output_type != "stream"]
     assert ["image/png" in output.data for output in shown] == [True, False]
-    assert shown[1].data == {"text/plain": explore.explorer.LIVE}
+    assert shown[1].data == {"text/plain": explore.explorer.PLACEHOLDER}

@@ -1,6 +1,6 @@
-"""The explorer in a real JupyterLab, touched as a user touches it, in a real browser.
+"""The explorer in JupyterLab, used like a user in a real browser.
 
-The tests walk on from one another in one notebook; each can be run alone.
+The tests share one notebook, but each can be run alone.
 """
 
 import io
@@ -12,13 +12,13 @@ from matplotlib.image import imread
 from scored import scored_run
 
 pytest.importorskip("selenium", reason="selenium drives the browser")
-from lab import BROWSER, DRIVER, NoBrowser, started
+from lab import BROWSER, DRIVER, BrowserError, started
 from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.support.ui import Select
 
 from jetatag.apps import explorer as explore
-from jetatag.apps.explorer.explorer import png
 from jetatag.apps.explorer.maps import CAMERA
+from jetatag.apps.explorer.panel import png
 from jetatag.files import read_json
 
 pytestmark = pytest.mark.skipif(
@@ -35,7 +35,7 @@ const seen = corners.map(([x, y]) => element.contains(document.elementFromPoint(
 element.style.pointerEvents = "none";
 return seen.every(Boolean);"""
 PICTURE = OUTPUT + ".jp-RenderedImage img"
-WALK = """from jetatag import explore
+NOTEBOOK = """from jetatag.apps import explorer as explore
 from jetatag.training.runs import Run
 from jetatag.data.store import AudioStore
 
@@ -65,155 +65,155 @@ def lab(tmp_path_factory):
     try:
         with started(tmp_path_factory.mktemp("lab")) as lab:
             yield lab
-    except NoBrowser as error:
+    except BrowserError as error:
         pytest.skip(f"the browser does not start: {error}")
 
 
 @pytest.fixture(scope="module")
 def explored(lab, tiny_store, tiny_config):
-    """The clips of a run with joint embedding and one without, in a notebook that was run."""
+    """Clips of a run with joint embedding and one without, shown in a notebook."""
     run = scored_run(lab.folder, tiny_config, tiny_store, 0)
     plain = replace(tiny_config, method="no_je", pair_loss="none")
     plain = scored_run(lab.folder, plain, tiny_store, 1)
     places = {"store": tiny_store.folder, "run": run.folder, "plain": plain.folder}
-    lab.write("walk", WALK.format(**{name: str(place) for name, place in places.items()}))
-    opened_and_run(lab, "walk")
+    lab.write("page", NOTEBOOK.format(**{name: str(place) for name, place in places.items()}))
+    opened_and_run(lab, "page")
     assert not lab.errors()
     return explore.Clips.read(run, plain, tiny_store)
 
 
 @pytest.fixture
-def walk(lab, explored):
-    """What a test does, the browser's console does not complain of."""
+def page(lab, explored):
+    """The notebook; the browser's console must stay free of errors during a test."""
     lab.errors()
     yield lab
     assert not lab.errors()
 
 
-def test_every_clip_and_tag_is_drawn_where_the_layout_puts_it(walk, explored):
+def test_every_clip_and_tag_is_drawn_at_its_place_in_the_layout(page, explored):
     for name, layout in LAYOUTS.items():
-        choose(walk, "layout", name)
-        walk.until(lambda: kept(walk)["layout"] == layout)  # noqa: B023
+        choose(page, "layout", name)
+        page.until(lambda: kept(page)["layout"] == layout)  # noqa: B023
         for number, space in enumerate(explored.spaces):
-            points = placed(explored.layout(space, layout), maps_of(walk)[number])
-            walk.until(lambda: drawn(walk, number, points).all())  # noqa: B023
-            walk.until(lambda: labelled(walk, number, points[len(explored) :]).all())  # noqa: B023
+            points = placed(explored.layout(space, layout), maps_of(page)[number])
+            page.until(lambda: drawn(page, number, points).all())  # noqa: B023
+            page.until(lambda: labelled(page, number, points[len(explored) :]).all())  # noqa: B023
 
 
-def test_colours_follow_what_is_chosen(walk, explored):
+def test_colours_follow_the_settings(page, explored):
     tag = explored.tags[1]
     carried, probs = explored.labels[:, 1], explored.mean_probs[:, 1]
-    choose(walk, "colour by", "score of a tag")
-    choose(walk, "of the tag", tag)  # while the other is being drawn
-    assert_coloured(walk, explored, probs)
-    choose(walk, "colour by", "fit to what is asked")
-    slide(walk, -1.0)
-    assert_coloured(walk, explored, -explored.space_scores({"low": 1.0}))
-    slide(walk, 1.0)
-    assert_coloured(walk, explored, explored.space_scores({"low": 1.0}))
-    choose(walk, "colour by", "true tag")
-    assert_coloured(walk, explored, carried)
-    choose(walk, "colour by", "split")
-    walk.until(lambda: "split tag test" in walk.shown(OUTPUT).text)
-    walk.until(lambda: np.ptp(darkness(walk, explored, 0)) < 0.1)
+    choose(page, "colour by", "score of a tag")
+    choose(page, "of the tag", tag)  # while the first is being drawn
+    assert_coloured(page, explored, probs)
+    choose(page, "colour by", "fit to the query")
+    slide(page, -1.0)
+    assert_coloured(page, explored, -explored.space_scores({"low": 1.0}))
+    slide(page, 1.0)
+    assert_coloured(page, explored, explored.space_scores({"low": 1.0}))
+    choose(page, "colour by", "true tag")
+    assert_coloured(page, explored, carried)
+    choose(page, "colour by", "split")
+    page.until(lambda: "split tag test" in page.shown(OUTPUT).text)
+    page.until(lambda: np.ptp(darkness(page, explored, 0)) < 0.1)
 
 
-def test_hovering_tells_of_a_clip_and_plays_it_where_wanted(walk, explored):
-    clip, place = lonely_clips(walk, explored)[1]
-    walk.shown(OUTPUT + "input[type=checkbox]").click()
-    walk.until(lambda: kept(walk)["play_on_hover"])
-    point_at(walk, place).perform()
-    walk.until(lambda: told_of(walk) == explored.titles[clip] and plays(walk))
-    tooltip = walk.shown(TOOLTIP)
-    said = explored.titles[clip], explored.true_tags(clip), explored.predicted_tags(clip)
-    walk.until(lambda: all(text in tooltip.text for text in said))
-    walk.shown(OUTPUT + "input[type=checkbox]").click()
+def test_hovering_shows_a_tooltip_and_plays_the_clip_if_wanted(page, explored):
+    clip, place = lonely_clips(page, explored)[1]
+    page.shown(OUTPUT + "input[type=checkbox]").click()
+    page.until(lambda: kept(page)["play_on_hover"])
+    point_at(page, place).perform()
+    page.until(lambda: shown_title(page) == explored.titles[clip] and plays(page))
+    tooltip = page.shown(TOOLTIP)
+    texts = explored.table.iloc[clip, 1:]
+    page.until(lambda: all(text in tooltip.text for text in texts))
+    page.shown(OUTPUT + "input[type=checkbox]").click()
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_what_is_told_of_a_clip_is_seen_whole(walk, explored, number):
-    size = maps_of(walk)[number].size
-    for clip, place in lonely_clips(walk, explored, number):
-        point_at(walk, place, number).perform()
-        walk.until(lambda: explored.titles[clip] in walk.shown(TOOLTIP).text)  # noqa: B023
-        assert walk.browser.execute_script(IS_SEEN, walk.shown(TOOLTIP))
-    assert maps_of(walk)[number].size == size  # no scroll bar took of it
+def test_tooltips_are_completely_visible(page, explored, number):
+    size = maps_of(page)[number].size
+    for clip, place in lonely_clips(page, explored, number):
+        point_at(page, place, number).perform()
+        page.until(lambda: explored.titles[clip] in page.shown(TOOLTIP).text)  # noqa: B023
+        assert page.browser.execute_script(IS_SEEN, page.shown(TOOLTIP))
+    assert maps_of(page)[number].size == size  # no scroll bar appeared
 
 
-def test_a_click_plays_and_shows_the_clip(walk, explored):
-    clip, place = lonely_clips(walk, explored)[0]
-    point_at(walk, place).click().perform()
-    walk.until(lambda: plays(walk))
-    told = explored.clip_ids[clip]
-    walk.until(lambda: (kept(walk)["clip"], kept(walk)["selection"]) == (told, [told]))
-    walk.until(lambda: told_of(walk) == explored.titles[clip])
-    assert walk.fetched(walk.one("audio")) == explored.sound(clip)
+def test_a_click_plays_and_shows_the_clip(page, explored):
+    clip, place = lonely_clips(page, explored)[0]
+    point_at(page, place).click().perform()
+    page.until(lambda: plays(page))
+    clip_id = explored.clip_ids[clip]
+    page.until(lambda: (kept(page)["clip"], kept(page)["selection"]) == (clip_id, [clip_id]))
+    page.until(lambda: shown_title(page) == explored.titles[clip])
+    assert page.fetched(page.one("audio")) == explored.flac(clip)
     picture = png(explored.figure(clip))  # its spectrogram and taggram
-    walk.until(lambda: walk.fetched(walk.shown(OUTPUT + ".widget-image")) == picture)
+    page.until(lambda: page.fetched(page.shown(OUTPUT + ".widget-image")) == picture)
     for number in range(3):  # again
-        walk.browser.execute_script("document.querySelector('audio').pause()")
-        point_at(walk, where(walk, explored, number)[clip], number).click().perform()
-        walk.until(lambda: plays(walk))
+        page.browser.execute_script("document.querySelector('audio').pause()")
+        point_at(page, where(page, explored, number)[clip], number).click().perform()
+        page.until(lambda: plays(page))
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_the_maps_are_linked(walk, explored, number):
-    clip, place = lonely_clips(walk, explored, number)[number]
-    before = [around(walk, explored, other, clip) for other in range(3)]
-    point_at(walk, place, number).click().perform()
-    walk.until(lambda: kept(walk)["selection"] == [explored.clip_ids[clip]])
+def test_the_maps_are_linked(page, explored, number):
+    clip, place = lonely_clips(page, explored, number)[number]
+    before = [around(page, explored, other, clip) for other in range(3)]
+    point_at(page, place, number).click().perform()
+    page.until(lambda: kept(page)["selection"] == [explored.clip_ids[clip]])
     for other in range(3):
-        walk.until(lambda: (around(walk, explored, other, clip) != before[other]).any())  # noqa: B023
+        page.until(lambda: (around(page, explored, other, clip) != before[other]).any())  # noqa: B023
 
 
-def test_a_slider_ranks_by_what_it_says(walk, explored):
-    slide(walk, -1.0)
-    walk.until(lambda: rankings(walk) == expected(explored, {"weights": {"low": -1.0}}))
-    assert kept(walk)["weights"] == {"low": -1.0}
-    slide(walk, 1.0)
-    walk.until(lambda: rankings(walk) == expected(explored, {"weights": {"low": 1.0}}))
+def test_a_slider_changes_the_ranking(page, explored):
+    slide(page, -1.0)
+    page.until(lambda: rankings(page) == expected(explored, {"weights": {"low": -1.0}}))
+    assert kept(page)["weights"] == {"low": -1.0}
+    slide(page, 1.0)
+    page.until(lambda: rankings(page) == expected(explored, {"weights": {"low": 1.0}}))
 
 
-def test_more_like_this_ranks_by_the_clip(walk, explored):
-    choice = Select(walk.every(OUTPUT + "select[size]")[0])
+def test_more_like_this_ranks_by_similarity_to_the_clip(page, explored):
+    choice = Select(page.every(OUTPUT + "select[size]")[0])
     choice.select_by_index(3)  # the third best
-    walk.until(lambda: plays(walk))
-    walk.shown(OUTPUT + "button:has(.fa-search)").click()
-    walk.until(lambda: kept(walk)["like"])
-    walk.until(lambda: rankings(walk) == expected(explored, {"like": kept(walk)["like"]}))
+    page.until(lambda: plays(page))
+    page.shown(OUTPUT + "button:has(.fa-search)").click()
+    page.until(lambda: kept(page)["like"])
+    page.until(lambda: rankings(page) == expected(explored, {"like": kept(page)["like"]}))
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_lasso_lists_what_it_catches_and_compares_its_tags(walk, explored, number):
-    clip, place = lonely_clips(walk, explored)[0]
-    point_at(walk, place).click().perform()
-    walk.until(lambda: kept(walk)["selection"] == [explored.clip_ids[clip]])
-    lasso_all(walk, number)
+def test_a_lasso_lists_the_clips_and_compares_their_tags(page, explored, number):
+    clip, place = lonely_clips(page, explored)[0]
+    point_at(page, place).click().perform()
+    page.until(lambda: kept(page)["selection"] == [explored.clip_ids[clip]])
+    lasso_all(page, number)
     n = len(explored)
-    walk.until(lambda: f"{n} of {n} clips selected" in walk.shown(OUTPUT).text)
-    assert set(kept(walk)["selection"]) == set(explored.clip_ids)
-    compared = walk.shown(OUTPUT + "table").text
+    page.until(lambda: f"{n} of {n} clips selected" in page.shown(OUTPUT).text)
+    assert set(kept(page)["selection"]) == set(explored.clip_ids)
+    compared = page.shown(OUTPUT + "table").text
     assert all(f"{tag} {carried}" in compared for tag, carried in carriers(explored).items())
 
 
-def test_what_is_set_outlives_the_page_and_the_kernel(lab, explored):
+def test_settings_survive_a_reload_and_a_new_kernel(lab, explored):
     slide(lab, -1.0)
     lab.until(lambda: kept(lab)["weights"] == {"low": -1.0})
     left, shown = kept(lab), rankings(lab)
     lab.command("save")
-    lab.open("walk")  # its kernel lives, and so do the widgets
+    lab.open("page")  # its kernel lives, and so do the widgets
     lab.until(lambda: len(maps_of(lab)) == 3 and rankings(lab) == shown)
     lab.command("end")
-    lab.open("walk")
+    lab.open("page")
     lab.until(lambda: lab.shown(PICTURE).size["width"] > 500)
-    lab.command("run")  # the console tells that the saved widgets have no kernel
+    lab.command("run")  # the console complains that the saved widgets have no kernel
     lab.until(lambda: rankings(lab) == shown and not lab.one(PICTURE).is_displayed())
     assert kept(lab) == left and lab.shown(OUTPUT + ".widget-readout").text == "−1.0"
 
 
 def test_twenty_thousand_clips_are_drawn_and_ranked(lab):
-    lab.write("walk", MANY)  # for the kernel that has all imported
-    opened_and_run(lab, "walk")
+    lab.write("page", MANY)  # the kernel has imported everything already
+    opened_and_run(lab, "page")
     canvas = maps_of(lab)[0]
     lab.until(lambda: (pixels(canvas).min(axis=2) < 0.95).mean() > 0.05)
     seen, ranked = pixels(canvas), rankings(lab)
@@ -243,7 +243,7 @@ def maps_of(lab) -> list:
 
 
 def choose(lab, what: str, option: str) -> None:
-    """Choose from the list that is called `what`."""
+    """Choose an option of the dropdown called `what`."""
     lists = {each.text.split("\n")[0]: each for each in lab.every(OUTPUT + ".widget-dropdown")}
     Select(lists[what].find_element("css selector", "select")).select_by_visible_text(option)
 
@@ -270,7 +270,7 @@ def cut(lab, number: int, points: np.ndarray, above: int = 2, beside: int = 2) -
 
 
 def drawn(lab, number: int, points: np.ndarray) -> np.ndarray:
-    """Whether there is anything but background where each point should be, (point,) bool."""
+    """Whether something is drawn at each point, (point,) bool."""
     return (cut(lab, number, points) < 0.95).any(axis=(1, 2))
 
 
@@ -287,7 +287,7 @@ def where(lab, clips: explore.Clips, number: int) -> np.ndarray:
 
 
 def around(lab, clips: explore.Clips, number: int, clip: int) -> np.ndarray:
-    """What is seen of a clip and close to it."""
+    """The pixels around a clip."""
     return cut(lab, number, where(lab, clips, number)[[clip]], above=8, beside=8)
 
 
@@ -311,28 +311,28 @@ def assert_coloured(lab, clips: explore.Clips, values: np.ndarray) -> None:
 
 
 def point_at(lab, place: np.ndarray, number: int = 0):
-    """The hand over a point of one of the maps; from aside, for a map wants to see it come."""
+    """Move the mouse to a point of a map; from aside, because a map needs to see it move."""
     canvas, (x, y) = maps_of(lab)[number], map(int, place)
-    hand = lab.hand().move_to_element_with_offset(canvas, x + 8, y + 8)
-    return hand.move_to_element_with_offset(canvas, x, y).pause(0.5)
+    mouse = lab.mouse().move_to_element_with_offset(canvas, x + 8, y + 8)
+    return mouse.move_to_element_with_offset(canvas, x, y).pause(0.5)
 
 
-def told_of(lab) -> str:
+def shown_title(lab) -> str:
     """The title of the clip in the player."""
     return lab.shown(OUTPUT + ".widget-html b:has(~ br)").text
 
 
 def plays(lab) -> bool:
-    heard = (
+    script = (
         "const a = document.querySelector('audio'); return !!a && !a.paused && a.currentTime > 0"
     )
-    return lab.browser.execute_script(heard)
+    return lab.browser.execute_script(script)
 
 
 def slide(lab, weight: float) -> None:
     """Drag the first slider to one of its ends."""
     handle = lab.shown(OUTPUT + ".noUi-handle")
-    lab.hand().drag_and_drop_by_offset(handle, int(400 * weight), 0).perform()
+    lab.mouse().drag_and_drop_by_offset(handle, int(400 * weight), 0).perform()
 
 
 def rankings(lab) -> list[list[str]]:
@@ -343,8 +343,9 @@ def rankings(lab) -> list[list[str]]:
 
 def expected(clips: explore.Clips, state: dict) -> list[list[str]]:
     best = explore.Explorer(clips, state).best(len(clips))
-    told = [[f"{clips.titles[clip]} · {clips.true_tags(clip)}" for clip in order] for order in best]
-    return [[f"{place}. {line}" for place, line in enumerate(lines, 1)] for lines in told]
+    tags = clips.table["true tags"]
+    every = [[f"{clips.titles[clip]} · {tags[clip]}" for clip in order] for order in best]
+    return [[f"{place}. {line}" for place, line in enumerate(lines, 1)] for lines in every]
 
 
 def lasso_all(lab, number: int) -> None:
@@ -353,22 +354,22 @@ def lasso_all(lab, number: int) -> None:
     canvas = maps_of(lab)[number]
     side = min(canvas.size.values()) // 2 - 4
     corners = [(-side, -side), (side, -side), (side, side), (-side, side), (-side, -side)]
-    hand = lab.hand().move_to_element_with_offset(canvas, *corners[0])
-    hand.click_and_hold().pause(0.3)  # or else it begins somewhere on the way
+    mouse = lab.mouse().move_to_element_with_offset(canvas, *corners[0])
+    mouse.click_and_hold().pause(0.3)  # otherwise it begins on the way
     for corner in corners[1:]:
-        hand.move_to_element_with_offset(canvas, *corner).pause(0.3)
-    hand.release().perform()
+        mouse.move_to_element_with_offset(canvas, *corner).pause(0.3)
+    mouse.release().perform()
 
 
 def pan_and_zoom(lab, canvas, n_steps: int = 4) -> None:
-    """There and back, then nearer."""
-    hand = lab.hand().move_to_element(canvas).click_and_hold()
+    """Drag the map there and back, then zoom in."""
+    mouse = lab.mouse().move_to_element(canvas).click_and_hold()
     for step in [(4, 2)] * n_steps + [(-4, -1)] * n_steps:
-        hand.move_by_offset(*step)
-    hand.release()
+        mouse.move_by_offset(*step)
+    mouse.release()
     for _ in range(n_steps):
-        hand.scroll_from_origin(ScrollOrigin.from_element(canvas), 0, -60).pause(0.1)
-    hand.perform()
+        mouse.scroll_from_origin(ScrollOrigin.from_element(canvas), 0, -60).pause(0.1)
+    mouse.perform()
 
 
 def carriers(clips: explore.Clips) -> dict[str, int]:

@@ -1,6 +1,5 @@
-"""An index of music: exact, whole after every kill, and of one run."""
+"""An index of music: exact, complete after every kill, and of one run."""
 
-import dataclasses
 import json
 import os
 import re
@@ -13,14 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import soundfile
 from scored import finished_run
 
 import jetatag
 from jetatag import cli
-from jetatag.apps import commands, search
-from jetatag.apps.search import Index, best, build, nearest, parse_tags, write_hits, write_m3u
+from jetatag.apps import commands, indexing, search
+from jetatag.apps.indexing import build
+from jetatag.apps.search import Index, best, nearest, parse_tags, write_hits, write_m3u
 from jetatag.files import NOT_UTF8
 from jetatag.metrics.queries import classifier_scores, weighted_query
 
@@ -47,7 +48,7 @@ def other_run(tmp_path_factory, tiny_config, tiny_store):
 
 @pytest.fixture
 def music(tmp_path):
-    """Eight files, one of them bad, of which two hold the same sound."""
+    """Eight files; one cannot be read, two hold the same audio."""
     root = tmp_path / "music"
     for number, name in enumerate(["b.wav", "a/x.flac", *ODD]):
         write(root / name, number)
@@ -56,8 +57,13 @@ def music(tmp_path):
     return root
 
 
+@pytest.fixture
+def index(model, music):
+    return build(model, music)
+
+
 def write(path, seed, duration_s=1.0):
-    """Noise that a tagger can tell from that of another seed."""
+    """Noise that a tagger can distinguish from that of another seed."""
     rng = np.random.default_rng(seed)
     audio = rng.standard_normal(round(duration_s * RATE))
     audio = np.convolve(audio, rng.standard_normal(1 + 5 * seed), "same")
@@ -67,12 +73,15 @@ def write(path, seed, duration_s=1.0):
 
 
 def paths_of(index):
-    return index.rows.files.path.to_list()
+    return index.table["path"].to_pylist()
+
+
+def probs_of(index):
+    return index.table.select(search.prob_columns(index.facts.tags)).to_pandas().to_numpy()
 
 
 def contents(index):
-    folder = index.folder / str(index.facts["generation"])
-    return [(folder / f"{name}.npy").read_bytes() for name in ("vectors", "probs")]
+    return (index.folder / "index.arrow").read_bytes()
 
 
 # Exact search
@@ -91,7 +100,7 @@ def unit(vectors):
 
 @pytest.mark.parametrize("spread", [1.0, 1e-3, 1e-7])
 def test_the_nearest_are_those_of_brute_force(rng, spread):
-    """Also where all cosines differ by less than float32 can tell."""
+    """Even if all cosines differ by less than float32 can represent."""
     vectors = unit(1 + spread * rng.standard_normal((3_001, 24)))
     query = 3 * vectors[7] + spread * rng.standard_normal(24).astype(np.float32)
     for top in (1, 20, 4_000):
@@ -108,7 +117,7 @@ def test_equal_vectors_come_in_the_order_of_their_rows(rng):
     assert (np.diff(rows[501:]) > 0).all()
 
 
-def test_a_row_may_be_left_out_and_more_be_asked_than_there_are(rng):
+def test_a_row_may_be_excluded_and_more_be_wanted_than_there_are(rng):
     vectors = unit(rng.standard_normal((5, 3)))
     assert sorted(nearest(vectors, vectors[2], 9, without=2)[0]) == [0, 1, 3, 4]
     assert len(nearest(vectors[:1], vectors[0], 9, without=0)[0]) == 0
@@ -119,51 +128,28 @@ def test_a_row_may_be_left_out_and_more_be_asked_than_there_are(rng):
 # Building
 
 
-def test_an_index_holds_what_the_tagger_says_in_the_order_of_paths(model, music):
-    index = build(model, music)
+def test_an_index_holds_the_predictions_in_the_order_of_paths(model, music, index):
     assert index.folder == music.with_name("music.index") and len(index) == 7
     assert paths_of(index) == sorted(["b.wav", "a/x.flac", "a/copy of b.wav", *ODD])
-    _, z_centre = model.space()
+    _, z_centre = model.query_vectors()
     for row, path in enumerate(paths_of(index)):
-        reading = model.read(music / path)
-        z = np.average(reading.z_audio, axis=0, weights=np.diff(reading.edges_s)) - z_centre
-        np.testing.assert_allclose(index.rows.vectors[row], z / np.linalg.norm(z), atol=1e-6)
-        np.testing.assert_array_equal(index.rows.probs[row], reading.clip_probs)
-        assert index.rows.files.duration_s[row] == pytest.approx(reading.duration_s)
-    assert index.report.to_dict("records") == [
-        {
-            "path": "bad.mp3",
-            "reason": "unreadable: it is text, such as a playlist or a web page, not audio",
-        }
-    ]
-    assert index.facts["last"] == {"read": 7, "kept": 0, "gone": 0, "left out": 1}
-
-
-def test_only_new_and_changed_files_are_read_again(model, music):
-    before = build(model, music)
-    heard = []
-    watched = Watched(model, heard)
-    assert contents(build(watched, music)) == contents(before)
-    assert heard == ["bad.mp3"]  # which is tried anew
-    heard.clear()
-    write(music / "b.wav", seed=77)
-    write(music / "new.wav", seed=78)
-    (music / "a" / "x.flac").unlink()
-    after = build(watched, music)
-    assert sorted(heard) == ["b.wav", "bad.mp3", "new.wav"]
-    assert after.facts["last"] == {"read": 2, "kept": 5, "gone": 1, "left out": 1}
-    assert "a/x.flac" not in paths_of(after) and "new.wav" in paths_of(after)
-    assert [path.name for path in after.folder.iterdir() if path.name.isdigit()] == ["2"]
-    expected = contents(after)
-    shutil.rmtree(after.folder)
-    assert contents(build(model, music)) == expected
+        prediction = model.predict(music / path)
+        weights = np.diff(prediction.edges_s)
+        z = np.average(prediction.z_audio, axis=0, weights=weights) - z_centre
+        np.testing.assert_allclose(index.vectors[row], z / np.linalg.norm(z), atol=1e-6)
+        np.testing.assert_array_equal(probs_of(index)[row], prediction.clip_probs)
+        assert index.table["duration_s"][row].as_py() == pytest.approx(prediction.duration_s)
+    (left_out,) = index.report.to_dict("records")
+    assert left_out["path"] == "bad.mp3" and "it is text" in left_out["reason"]
+    assert index.counts == {"read": 7, "kept": 0, "gone": 0, "left out": 1}
+    assert "7 files by je-subset_query" in str(index) and "(7 read, 1 left out)" in str(index)
 
 
 class Watched:
-    """A tagger that notes what it reads."""
+    """A tagger that notes what it reads, and fails after `n_files` of them."""
 
-    def __init__(self, tagger, heard):
-        self.tagger, self.heard = tagger, heard
+    def __init__(self, tagger, n_files=None):
+        self.tagger, self.n_files, self.read = tagger, n_files, []
 
     def __getattr__(self, name):
         return getattr(self.tagger, name)
@@ -171,194 +157,184 @@ class Watched:
     def __str__(self):
         return str(self.tagger)
 
-    def read_files(self, paths, workers):
-        for path, reading in self.tagger.read_files(paths, workers):
-            self.heard.append(path.name)
-            yield path, reading
+    def predict_files(self, paths, workers):
+        for path, prediction in self.tagger.predict_files(paths, workers):
+            if len(self.read) == self.n_files:
+                raise RuntimeError
+            self.read.append(path.name)
+            yield path, prediction
 
 
-def test_a_killed_build_goes_on_and_ends_the_same(run, model, tmp_path):
+def test_only_new_and_changed_files_are_read_again(model, music, index):
+    before, watched = contents(index), Watched(model)
+    assert contents(build(watched, music)) == before
+    assert watched.read == ["bad.mp3"]  # it is tried again
+    watched.read.clear()
+    write(music / "b.wav", seed=77)
+    write(music / "new.wav", seed=78)
+    (music / "a" / "x.flac").unlink()
+    after = build(watched, music)
+    assert sorted(watched.read) == ["b.wav", "bad.mp3", "new.wav"]
+    assert after.counts == {"read": 2, "kept": 5, "gone": 1, "left out": 1}
+    assert "a/x.flac" not in paths_of(after) and "new.wav" in paths_of(after)
+    expected = contents(after)
+    shutil.rmtree(after.folder)
+    assert contents(build(model, music)) == expected
+
+
+def test_a_killed_build_continues_and_gives_the_same_index(run, model, tmp_path):
     music = tmp_path / "music"
     for number in range(40):
         write(music / f"{number:02}.wav", number, duration_s=8.0)
     whole = build(model, music, tmp_path / "whole")
     out = tmp_path / "index"
-    command = [sys.executable, "-c", "import sys; from jetatag.cli import main; main(sys.argv[1:])"]
-    command += ["index", str(run.folder), str(music), "--out", str(out), "--device", "cpu"]
-    command += ["--workers", "1"]
+    program = "import sys; from jetatag.apps import indexing; indexing.PART_S = 0;"
+    program += "from jetatag.cli import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", program, "index", str(run.folder), str(music)]
+    command += ["--out", str(out), "--device", "cpu", "--workers", "1"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-    journal = out / search.JOURNAL
-    while not (journal.is_file() and journal.read_bytes().count(b"\n") >= 2):
+    while len(list(out.glob(search.PARTS))) < 2:
         assert process.poll() is None
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    done = journal.read_bytes().count(b"\n")
-    assert 2 <= done < 40
+    n_done = len(list(out.glob(search.PARTS)))
+    assert 2 <= n_done < 40
     with pytest.raises(FileNotFoundError, match="unfinished"):
         Index.open(out)
-    heard = []
-    index = build(Watched(model, heard), music, out)
-    assert len(heard) == 40 - done and contents(index) == contents(whole)
+    watched = Watched(model)
+    index = build(watched, music, out)
+    assert len(watched.read) == 40 - n_done and contents(index) == contents(whole)
+    assert {path.name for path in out.glob("[!.]*")} == {"index.arrow", "report.csv"}
 
 
-def test_a_torn_journal_and_half_a_generation_are_made_good(model, music):
-    whole = build(model, music)
-    kept = contents(whole)
-    out = whole.folder
-    facts = json.loads((out / "index.json").read_text())
-    shutil.rmtree(out / "1")
-    (out / "index.json").write_text(json.dumps(facts | {"generation": 0}))
-    heard = []
+def test_a_failed_build_keeps_what_it_has_read_and_the_old_index(model, music, index):
+    before = contents(index)
+    for name in ("b.wav", *ODD):
+        write(music / name, seed=77)
     with pytest.raises(RuntimeError):
-        build(Stopping(model, heard), music)
-    journal = out / search.JOURNAL
-    journal.write_bytes(journal.read_bytes()[:-9])  # the third line
-    (out / "1").mkdir()
-    (out / "1" / "vectors.npy").write_bytes(b"half")
-    heard.clear()
-    index = build(Watched(model, heard), music)
-    assert len(heard) == 8 - 2 and contents(index) == kept and not journal.exists()
+        build(Watched(model, n_files=3), music)
+    assert contents(Index.open(index.folder)) == before
+    watched = Watched(model)
+    after = build(watched, music)
+    assert len(watched.read) == 6 - 3 and after.counts["kept"] == 2
+    expected = contents(after)
+    shutil.rmtree(after.folder)
+    assert contents(build(model, music)) == expected
 
 
-def test_a_line_of_the_journal_that_is_no_whole_entry_ends_it(model, music):
-    out = music.with_name("music.index")
-    with pytest.raises(RuntimeError):
-        build(Stopping(model, []), music)
-    first, second, _ = (out / search.JOURNAL).read_text().splitlines(keepends=True)
-    entry = json.loads(second)
-    for wrong in (
-        [entry],
-        {"path": entry["path"]},
-        entry | {"size": "many"},
-        entry | {"vectors": entry["vectors"][:-8]},
-        entry | {"probs": entry["probs"] + entry["probs"]},
-        entry | {"probs": None},
-    ):
-        (out / search.JOURNAL).write_text(first + json.dumps(wrong) + "\n" + second)
-        rows = search._read_journal(out, json.loads((out / "index.json").read_text()))
-        assert len(rows.files) == 1 and (out / search.JOURNAL).read_text() == first
-    heard = []
-    build(Watched(model, heard), music)
-    assert len(heard) == 8 - 1
-
-
-class Stopping(Watched):
-    def read_files(self, paths, workers):
-        for number, told in enumerate(super().read_files(paths, workers)):
-            if number == 3:
-                raise RuntimeError
-            yield told
-
-
-def test_an_index_of_another_run_is_refused(model, other_run, music):
-    out = build(model, music).folder
+def test_an_index_of_another_run_is_refused(model, other_run, music, index):
     other = jetatag.load(other_run.folder, device="cpu")
-    with pytest.raises(ValueError, match=r"made by another run \(je-subset_query.*--out") as told:
+    with pytest.raises(ValueError, match=r"made by another run \(je-subset_query.*--out") as error:
         build(other, music)
-    assert "\n" not in str(told.value)
-    weights = {name: w + 1 for name, w in model.model.state_dict().items()}
+    assert "\n" not in str(error.value)
     retrained = jetatag.load(model.folder, device="cpu")
+    weights = {name: w + 1 for name, w in model.model.state_dict().items()}
     retrained.model.load_state_dict(weights)
     with pytest.raises(ValueError, match="made by another run"):
         build(retrained, music)
     with pytest.raises(ValueError, match="made by another run"):
-        Index.open(out).like(write(music.parent / "else.wav", 5), tagger=other)
+        index.like(write(music.parent / "else.wav", 5), tagger=other)
 
 
-def test_a_moved_folder_is_known_and_another_one_refused(model, music, tmp_path):
-    out = build(model, music, tmp_path / "index").folder
+def test_a_moved_folder_is_recognised_and_another_one_refused(model, music, tmp_path, index):
     write(tmp_path / "elsewhere" / "c.wav", 1)
     with pytest.raises(ValueError, match=r"is the index of .*music: choose another"):
-        build(model, tmp_path / "elsewhere", out)
-    moved, heard = music.rename(tmp_path / "moved"), []
-    index = build(Watched(model, heard), moved, out)
-    assert heard == ["bad.mp3"] and index.tags({index.facts["tags"][0]: 1}).path[0].startswith(
-        str(moved)
-    )
+        build(model, tmp_path / "elsewhere", index.folder)
+    moved, watched = music.rename(tmp_path / "moved"), Watched(model)
+    again = build(watched, moved, index.folder)
+    assert watched.read == ["bad.mp3"]
+    assert again.tags({again.facts.tags[0]: 1}).path[0].startswith(str(moved))
 
 
-def test_what_cannot_be_indexed_is_said_in_one_sentence(model, tmp_path):
+def test_what_cannot_be_indexed_is_one_sentence(model, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.mp3").write_text("no music")
     (tmp_path / os.fsdecode(b"caf\xe9")).mkdir()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
-    for kind, music, out, said in (
-        (FileNotFoundError, "nowhere", "index", "is no folder"),
+    for kind, music, out, message in (
+        (FileNotFoundError, "nowhere", "index", "is not a folder"),
         (FileNotFoundError, "empty", "index", "holds no audio"),
         (ValueError, "bad", "index", "none of the 1 audio files .* the first, a.mp3: unreadable"),
         (ValueError, os.fsdecode(b"caf\xe9"), "index", NOT_UTF8),
-        (ValueError, "bad", "full", "holds something that is no index"),
+        (ValueError, "bad", "full", "holds something other than an index"),
     ):
-        with pytest.raises(kind, match=said) as told:
+        with pytest.raises(kind, match=message) as error:
             build(model, tmp_path / music, tmp_path / out)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(error.value)
     assert not (tmp_path / "index").exists()
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.tex"]
 
 
-def test_what_fails_leaves_no_folder_unless_there_is_something_to_go_on_with(
-    model, run, music, tmp_path, monkeypatch
-):
-    def no_space(self):
-        raise ValueError("was not scored")
-
+def test_a_build_that_has_read_nothing_leaves_no_folder(model, music, monkeypatch):
+    out = music.with_name("music.index")
     with monkeypatch.context() as patch:
-        patch.setattr(type(model), "space", no_space)
-        with pytest.raises(ValueError, match="was not scored"):
-            build(model, music, tmp_path / "index")
-    assert not (tmp_path / "index").exists()
+        patch.setattr(type(model), "query_vectors", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build(model, music)
+    assert not out.exists()
     with pytest.raises(RuntimeError):
-        build(Stopping(model, []), music, tmp_path / "index")
+        build(Watched(model, n_files=0), music)
+    assert not out.exists()
+    with pytest.raises(RuntimeError):
+        build(Watched(model, n_files=1), music)
     with pytest.raises(FileNotFoundError, match="unfinished"):
-        Index.open(tmp_path / "index")
-    assert len(build(model, music, tmp_path / "index")) == 7
+        Index.open(out)
+    (out / ".index.partial.arrow").write_text("half")  # as a kill leaves it
+    assert len(build(model, music)) == 7
 
 
-def test_no_file_is_lost_in_silence(model, music, tmp_path):
+def test_no_file_is_left_out_silently(model, run, music, tmp_path, capsys):
     write(tmp_path / "elsewhere" / "c.wav", 1)
     (music / "linked").symlink_to(tmp_path / "elsewhere")
     (music / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
-    (music / "notes.txt").write_text("not audio by its name")
+    for name in ("notes.txt", "a/notes.TXT", "README"):
+        (music / name).write_text("not audio by its name")
+    (music / ".hidden").write_text("of the system")
     Path(os.fsdecode(os.fsencode(music) + b"/caf\xe9.wav")).write_bytes(b"x")
-    reasons = dict(build(model, music).report.to_numpy())
-    assert reasons.keys() == {"bad.mp3", "linked", "gone.wav", "caf\ufffd.wav"}
+    assert cli.main(["index", str(run.folder), str(music), "--device", "cpu"]) == 0
+    printed = capsys.readouterr()
+    skipped = "files passed over, as their suffixes are not of audio: 2 .txt, 1 without suffix."
+    assert skipped in printed.err
+    assert "report.csv" in printed.out
+    reasons = dict(Index.open(music.with_name("music.index")).report.to_numpy())
+    names = {"bad.mp3", "linked", "gone.wav", "caf\ufffd.wav", "notes.txt", "a/notes.TXT", "README"}
+    assert reasons.keys() == names
     assert reasons["gone.wav"] == "audio file missing"
     assert reasons["caf\ufffd.wav"] == NOT_UTF8
-    assert reasons["linked"] == "a link to a folder is not followed"
+    assert (reasons["linked"], reasons["notes.txt"]) == (indexing.LINK, indexing.SUFFIX)
 
 
-# Asking
+def test_the_same_bytes_for_any_number_of_workers(model, music, tmp_path):
+    one, four = (build(model, music, tmp_path / str(n), workers=n) for n in (1, 4))
+    assert contents(one) == contents(four)
 
 
-def test_tags_rank_as_the_space_and_the_classifier_say(model, music, monkeypatch):
-    monkeypatch.setattr(search, "BLOCK", 3)
-    index = build(model, music)
-    names, (z_query, z_centre) = index.facts["tags"], model.space()
+# Searching
+
+
+def test_tags_rank_as_the_space_and_the_classifier_do(model, music, index):
+    names, (z_query, z_centre) = index.facts.tags, model.query_vectors()
     weights = np.zeros(len(names))
     weights[[0, 2]] = 1, -0.5
-    asked = weighted_query(z_query, z_centre, weights)
     hits = index.tags({names[0]: 1, names[2]: -0.5}, top=3)
-    order, cosines = brute_force(index.rows.vectors, asked, 3)
+    order, cosines = brute_force(index.vectors, weighted_query(z_query, z_centre, weights), 3)
     assert hits.path.to_list() == [str(music / paths_of(index)[row]) for row in order]
     np.testing.assert_allclose(hits.score, cosines)
     assert hits["rank"].to_list() == [1, 2, 3]
     hits = index.tags({names[0]: 1, names[2]: -0.5}, by="classifier")
-    probs = index.rows.probs.astype(float)
+    probs = probs_of(index).astype(float)
     expected = (probs[:, 0] * (1 - probs[:, 2]) ** 0.5) ** (1 / 1.5)
     np.testing.assert_allclose(hits.score, np.sort(expected)[::-1], rtol=1e-6)
     order = np.argsort(-classifier_scores(probs, weights[None])[:, 0], kind="stable")
     assert hits.path.to_list() == [str(music / paths_of(index)[row]) for row in order]
-    first = hits.tags[0]
-    assert len(first) == min(5, len(names)) and list(first.values()) == sorted(
-        first.values(), reverse=True
-    )
+    shown = list(hits.tags[0].values())
+    assert len(shown) == min(5, len(names)) and shown == sorted(shown, reverse=True)
 
 
-def test_more_like_this(model, run, music, tmp_path):
-    index = build(model, music)
+def test_more_like_this(model, music, tmp_path, index):
     hits = index.like(music / "b.wav")
     assert hits.path[0] == str(music / "a" / "copy of b.wav") and hits.score[0] == pytest.approx(1)
     assert str(music / "b.wav") not in set(hits.path) and len(hits) == 6
@@ -367,207 +343,169 @@ def test_more_like_this(model, run, music, tmp_path):
     assert hits.path.to_list() == [str(music / "a" / "copy of b.wav"), str(music / "b.wav")]
     with pytest.raises(ValueError, match=r"bad\.mp3: unreadable"):
         index.like(music / "bad.mp3", tagger=model)
-    write(music / "b.wav", seed=3)  # changed since: heard as it is now
-    same = str(music / ODD[1])
-    assert index.like(music / "b.wav", tagger=model).path[0] == same
+    write(music / "b.wav", seed=3)  # it has changed since
+    assert index.like(music / "b.wav", tagger=model).path[0] == str(music / ODD[1])
 
 
-def test_what_a_kill_left_of_the_first_file_is_no_hindrance(model, music, tmp_path):
-    (tmp_path / "index").mkdir()
-    for name in (".lock", "space.npz", ".index.partial.json"):
-        (tmp_path / "index" / name).write_text("half")
-    assert len(build(model, music, tmp_path / "index")) == 7
-
-
-def test_like_a_file_whose_name_is_no_text(model, run, music, capsys):
-    index = build(model, music)
+def test_like_a_file_whose_name_is_not_text(music, index, capsys):
     odd = Path(os.fsdecode(os.fsencode(music) + b"/caf\xe9.wav"))
     shutil.copy(music / "b.wav", odd)
     assert cli.main(["search", str(index.folder), "--like", str(odd), "--top", "1"]) == 0
     assert "copy of b.wav" in capsys.readouterr().out
 
 
-def test_like_another_file_where_the_run_was_moved(tmp_path, run, music, capsys):
+def test_like_another_file_if_the_run_was_moved(tmp_path, run, music, capsys):
     moved = shutil.copytree(run.folder, tmp_path / "run")
     index = build(jetatag.load(moved, device="cpu"), music)
     outside = shutil.copy(music / "b.wav", tmp_path / "outside.wav")
     moved.rename(tmp_path / "elsewhere")
     command = ["search", str(index.folder), "--like", str(outside)]
     assert cli.main(command) == 2
-    told = f"jetatag: the run that made {index.folder} is no longer at {moved}: name it with --run."
-    assert capsys.readouterr().err.splitlines()[-1] == told
+    expected = f"the run that made {index.folder} is no longer at {moved}: name it with --run."
+    assert capsys.readouterr().err.splitlines()[-1] == f"jetatag: {expected}"
     assert cli.main([*command, "--run", str(tmp_path / "elsewhere")]) == 0
 
 
 def test_a_run_without_a_space_ranks_by_its_classifier_and_features(other_run, music):
     index = build(jetatag.load(other_run.folder, device="cpu"), music)
-    tag = index.facts["tags"][1]
+    tag = index.facts.tags[1]
     hits = index.tags({tag: 1})
-    np.testing.assert_allclose(hits.score, np.sort(index.rows.probs[:, 1])[::-1], rtol=1e-6)
+    np.testing.assert_allclose(hits.score, np.sort(probs_of(index)[:, 1])[::-1], rtol=1e-6)
     assert index.like(music / "b.wav").path[0] == str(music / "a" / "copy of b.wav")
     with pytest.raises(ValueError, match=r"no shared space .* rank by the classifier"):
         index.tags({tag: 1}, by="space")
 
 
-def test_mistakes_in_a_search_are_one_sentence(model, music, capsys):
-    index = build(model, music)
-    tag = index.facts["tags"][0]
-    capsys.readouterr()
-    for arguments, said in (
+def test_mistakes_in_a_search_are_one_sentence(music, index, capsys):
+    tag = index.facts.tags[0]
+    for arguments, message in (
         (["--tags", tag[:-1] + "q"], f"unknown tag .*did you mean '{tag}'"),
-        (["--tags", f"{tag}:x"], f"'x' is no number: write a tag's weight like {tag}:0.5"),
+        (["--tags", f"{tag}:x"], f"'x' is not a number: write a weight like {tag}:0.5"),
         (["--tags", f"{tag}:0"], "no tag has a weight"),
-        (["--tags", f"{tag}, -{tag}"], f"'{tag}' is asked twice"),
+        (["--tags", f"{tag}, -{tag}"], f"'{tag}' is given twice"),
         (["--tags", " , "], "no tag has a weight"),
         (["--tags", f"{tag}:nan"], "must be a finite number"),
-        (["--tags", tag, "--top", "0"], "--top; it must be at least 1"),
+        (["--tags", tag, "--top", "0"], "at least 1"),
         (["--tags", "-"], "'-' names no tag: write one, like piano, piano:0.5 or -piano"),
         (["--tags", f"{tag}, :2"], "':2' names no tag"),
         (["--tags", tag, "--m3u", str(music)], "is a folder, pipe or device: name a file"),
-        (["--tags", tag, "--m3u", "z", "--json", "z"], "z is given for two outputs: name a file"),
-        (["--tags", tag, "--json", f"{index.folder}/index.json"], "is also an input"),
-        (["--like", f"{music}/b.wav", "--m3u", f"{music}/b.wav"], "is also an input"),
+        (["--tags", tag, "--m3u", "z", "--json", "z"], "name a file for each"),
+        (["--tags", tag, "--json", f"{index.folder}/index.arrow"], "name another"),
+        (["--like", f"{music}/b.wav", "--m3u", f"{music}/b.wav"], "name another"),
         (["--tags", tag, "--m3u", f"{music}/a/x.flac"], "is named as audio"),
         (["--like", str(music / "nowhere.wav")], "nowhere.wav: audio file missing"),
         (["--like", str(music / "b.wav"), "--by", "space"], "--by is for --tags"),
     ):
         assert cli.main(["search", str(index.folder), *arguments]) == 2
-        told = capsys.readouterr().err
-        assert told.startswith("jetatag: ") and told.count("\n") == 1
-        assert re.search(said, told), told
+        error = capsys.readouterr().err
+        assert error.startswith("jetatag: ") and error.count("\n") == 1
+        assert re.search(message, error), error
     assert cli.main(["search", str(music), "--tags", tag]) == 2
-    assert "is no index: make one with" in capsys.readouterr().err
+    assert "is not an index: make one with" in capsys.readouterr().err
 
 
-def torn(path):
-    path.write_bytes(path.read_bytes()[:-100])
+def change_facts(**changes):
+    """Damage that changes the metadata of an index."""
+
+    def damage(path):
+        table = pa.ipc.open_file(path.read_bytes()).read_all()
+        facts = json.loads(table.schema.metadata[search.METADATA]) | changes
+        metadata = {search.METADATA: json.dumps(facts)}
+        indexing.write_table(table.replace_schema_metadata(metadata), path)
+
+    return damage
 
 
-def narrow(path):
-    np.save(path, np.load(path)[:, 1:])
-
-
-def other_space(path):
-    with np.load(path) as arrays:
-        changed = {"z_query": arrays["z_query"][1:], "z_centre": arrays["z_centre"]}
-    np.savez(path, **changed)
+def drop_column(path):
+    table = pa.ipc.open_file(path.read_bytes()).read_all()
+    indexing.write_table(table.drop_columns("vector"), path)
 
 
 @pytest.mark.parametrize(
-    ("name", "damage", "problem"),
+    "damage",
     [
-        ("1/vectors.npy", torn, "its folder 1 is not whole"),
-        ("1/vectors.npy", narrow, "its folder 1 is not whole"),
-        ("1/probs.npy", narrow, "its folder 1 is not whole"),
-        ("1/probs.npy", lambda path: path.write_bytes(b""), "its folder 1 is not whole"),
-        ("1/files.parquet", Path.unlink, "its folder 1 is not whole"),
-        ("space.npz", Path.unlink, "its space.npz is missing or not one"),
-        ("space.npz", torn, "its space.npz is missing or not one"),
-        ("space.npz", other_space, "its space.npz is missing or not one"),
-        ("index.json", torn, "its index.json is not one"),
-        ("index.json", lambda path: path.write_text("[]"), "its index.json is not one"),
-        ("index.json", lambda path: path.write_text('{"dim": 8}'), "its index.json is not one"),
+        lambda path: path.write_bytes(path.read_bytes()[:-100]),
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_text("[]"),
+        drop_column,
+        change_facts(tags="rock"),
+        change_facts(tags=["rock"]),
+        change_facts(dim="many"),
+        change_facts(z_query=[[1.0]]),
+        change_facts(z_centre=None),
+        change_facts(run=1),
     ],
 )
-def test_a_damaged_index_is_told_with_one_remedy(model, music, name, damage, problem):
-    folder = build(model, music).folder
-    damage(folder / name)
-    expected = (
-        f"the index {folder} is damaged ({problem}): delete it and run `jetatag index` again."
-    )
-    for action in (lambda: Index.open(folder), lambda: build(model, music)):
-        with pytest.raises(ValueError, match=re.escape(expected)) as told:
+def test_a_damaged_index_is_one_sentence_with_a_remedy(model, music, index, damage):
+    damage(index.folder / "index.arrow")
+    expected = f"the index {index.folder} is damaged (index.arrow is not a whole index): delete it"
+    for action in (lambda: Index.open(index.folder), lambda: build(model, music)):
+        with pytest.raises(ValueError, match=re.escape(expected)) as error:
             action()
-        assert str(told.value) == expected
+        assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [{"tags": "rock"}, {"tags": [1]}, {"dim": "8"}, {"generation": None}, {"last": []}, {"run": 1}],
-)
-def test_facts_of_another_type_are_damage(model, music, changed):
-    index = build(model, music)
-    (index.folder / "index.json").write_text(json.dumps(index.facts | changed))
-    with pytest.raises(ValueError, match=r"its index\.json is not one"):
-        Index.open(index.folder)
-
-
-def test_an_unfinished_index_without_its_space_is_damaged(model, music):
-    with pytest.raises(RuntimeError):
-        build(Stopping(model, []), music)
-    (music.with_name("music.index") / "space.npz").unlink()
-    with pytest.raises(ValueError, match=r"its space\.npz is missing .* run `jetatag index` again"):
-        build(model, music)
-
-
-def test_tags_are_read_with_signs_and_weights():
+def test_tags_are_parsed_with_signs_and_weights():
     known = ["piano", "slow", "female vocal", "hip-hop", "-", "key: c", "-x"]
-    told = parse_tags("piano, slow:0.5 ,-female vocal, −hip-hop:2,-key: c:0.5", known)
-    assert told == {"piano": 1, "slow": 0.5, "female vocal": -1, "hip-hop": -2, "key: c": -0.5}
+    weights = parse_tags("piano, slow:0.5 ,-female vocal, −hip-hop:2,-key: c:0.5", known)
+    assert weights == {"piano": 1, "slow": 0.5, "female vocal": -1, "hip-hop": -2, "key: c": -0.5}
     assert parse_tags("-x,-", known) == {"-x": 1, "-": 1}
     assert parse_tags("", known) == {}
     assert parse_tags("key: c", known) == {"key: c": 1}
     assert parse_tags("- , piano", known) == {"-": 1, "piano": 1}
     assert parse_tags("Piano, -Slow:2, KEY: C", known) == {"piano": 1, "slow": -2, "key: c": 1}
     assert parse_tags("pop, Pop:2, -rock", ["Pop", "pop"]) == {"pop": 1, "Pop": 2, "rock": -1}
-    with pytest.raises(ValueError, match="'slow' is asked twice"):
+    with pytest.raises(ValueError, match="'slow' is given twice"):
         parse_tags("slow, piano, -slow", known)
 
 
 @pytest.mark.parametrize("by", ["space", "classifier"])
-def test_only_the_ratio_of_weights_counts(model, music, by):
-    index = build(model, music)
-    one, other = index.facts["tags"][:2]
+def test_only_the_ratio_of_weights_counts(index, by):
+    one, other = index.facts.tags[:2]
     hits, huge = (index.tags({one: w, other: -w / 2}, by=by) for w in (1, 1e300))
     pd.testing.assert_frame_equal(hits, huge)
 
 
-def test_playlists_say_what_was_found(model, music, tmp_path, capsys):
-    index = build(model, music)
+def test_playlists_hold_the_hits(index, tmp_path, capsys):
     out = {kind: tmp_path / f"out.{kind}" for kind in ("m3u", "json")}
-    tag = index.facts["tags"][0]
-    given = ["--tags", tag, "--m3u", str(out["m3u"]), "--json", str(out["json"])]
-    assert cli.main(["search", str(index.folder), *given]) == 0
+    tag = index.facts.tags[0]
+    options = ["--tags", tag, "--m3u", str(out["m3u"]), "--json", str(out["json"])]
+    assert cli.main(["search", str(index.folder), *options]) == 0
     printed = capsys.readouterr().out.splitlines()
     hits = json.loads(out["json"].read_text())
-    expected = index.tags({tag: 1})
-    assert [hit["path"] for hit in hits] == expected.path.to_list()
+    assert [hit["path"] for hit in hits] == index.tags({tag: 1}).path.to_list()
     assert all(Path(hit["path"]).is_file() for hit in hits) and len(printed) == len(hits) == 7
     assert hits[0].keys() == {"rank", "score", "path", "title", "duration_s", "tags"}
     lines = out["m3u"].read_text(encoding="utf-8").split("\n")
     assert lines[0] == "#EXTM3U" and len(lines) == 2 * 7 + 2 and lines[-1] == ""
     for info, place, hit in zip(lines[1::2], lines[2::2], hits, strict=False):
         assert info.startswith("#EXTINF:1,")
-        plain = "\n" not in hit["path"]
-        assert place == (hit["path"] if plain else Path(hit["path"]).as_uri())
+        assert place == (Path(hit["path"]).as_uri() if "\n" in hit["path"] else hit["path"])
 
 
-def test_tags_may_begin_with_one_that_is_not_wanted(model, music, capsys):
-    index = build(model, music)
-    tag, other = index.facts["tags"][:2]
+def test_the_first_tag_may_be_one_that_is_not_wanted(index, capsys):
+    tag, other = index.facts.tags[:2]
     for text in (f"-{tag}", f"-{tag}, {other}"):
         assert cli.main(["search", str(index.folder), "--tags", text, "--top", "1"]) == 0
         (line,) = capsys.readouterr().out.splitlines()
-        hit = next(index.tags(parse_tags(text, index.facts["tags"]), 1).itertuples())
+        hit = next(index.tags(parse_tags(text, index.facts.tags), 1).itertuples())
         assert line == commands.hit_line(hit)
 
 
-def test_titles_print_on_one_line_and_steer_no_terminal(model, music):
-    index = build(model, music)
-    hit = next(index.tags({index.facts["tags"][0]: 1}, 1).itertuples())
+def test_titles_print_on_one_line_without_control_characters(index):
+    hit = next(index.tags({index.facts.tags[0]: 1}, 1).itertuples())
     line = commands.hit_line(hit._replace(title="a\x1b[2J", path="b\nc.wav"))
     assert r"b\nc.wav (a\x1b[2J)" in line and line.isprintable()
 
 
-def test_a_search_by_what_the_index_holds_needs_no_torch(model, run, music):
-    index = build(model, music)
+def test_searching_for_what_the_index_holds_needs_no_torch(run, music, index):
     program = "import sys; from jetatag.cli import main; sys.exit(main(sys.argv[1:])"
     program += " or 2 * ('torch' in sys.modules))"
-    for asked in (["--tags", index.facts["tags"][0]], ["--like", str(music / "b.wav")]):
+    for query in (["--tags", index.facts.tags[0]], ["--like", str(music / "b.wav")]):
         for by in ([], ["--run", str(run.folder)]):
-            command = [sys.executable, "-c", program, "search", str(index.folder), *asked, *by]
-            told = subprocess.run(command, capture_output=True, text=True)
-            assert (told.returncode, told.stderr) == (0, "") and len(told.stdout.splitlines()) > 5
+            command = [sys.executable, "-c", program, "search", str(index.folder), *query, *by]
+            done = subprocess.run(command, capture_output=True, text=True)
+            assert (done.returncode, done.stderr) == (0, "") and len(done.stdout.splitlines()) > 5
 
 
 def test_titles_come_from_the_file(model, tmp_path):
@@ -578,17 +516,10 @@ def test_titles_come_from_the_file(model, tmp_path):
         file.write(audio)
     write(tmp_path / "music" / "b.wav", 1)
     index = build(model, tmp_path / "music")
-    hits = index.tags({index.facts["tags"][0]: 1})
+    hits = index.tags({index.facts.tags[0]: 1})
     assert set(hits.title) == {"Ann – So what", ""}
     write_m3u(hits, tmp_path / "list.m3u")
+    lines = (tmp_path / "list.m3u").read_text().split("\n")[1:-1:2]
+    assert {line.removeprefix("#EXTINF:1,") for line in lines} == {"Ann – So what", "b"}
     write_hits(hits.head(0), tmp_path / "none.json")
-    assert {",Ann – So what", ",b"} == {
-        line[len("#EXTINF:1") :] for line in (tmp_path / "list.m3u").read_text().split("\n")[1::2]
-    } - {""}
     assert json.loads((tmp_path / "none.json").read_text()) == []
-
-
-def test_the_same_bytes_whatever_the_workers(model, music, tmp_path):
-    one, four = (build(model, music, tmp_path / str(n), workers=n) for n in (1, 4))
-    assert contents(one) == contents(four)
-    assert dataclasses.asdict(one)["facts"] == four.facts

@@ -1,5 +1,4 @@
-"""What a run gives away: weights, card and ONNX that say what the run says; the Hub's library is
-replaced at its door."""
+"""Exported models: weights, model card and ONNX that give the run's results. The Hub is a fake."""
 
 import dataclasses
 import json
@@ -47,47 +46,51 @@ def song(tmp_path_factory):
     return path
 
 
-def test_what_is_loaded_again_answers_alike(run, exported, song):
+def test_a_loaded_export_predicts_the_same(run, exported, song):
     before, after = (jetatag.load(folder, device="cpu") for folder in (run.folder, exported))
-    theirs, ours = before.read(song), after.read(song)
+    theirs, ours = before.predict(song), after.predict(song)
     for name in ("starts_s", "probs", "h", "z_audio"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
-    for ours, theirs in zip(after.space(), before.space(), strict=True):
+    for ours, theirs in zip(after.query_vectors(), before.query_vectors(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert str(after) == str(before) and after.peak_normalise == before.peak_normalise
 
 
-def test_nothing_of_a_clip_is_given_away(exported):
+def test_an_export_holds_nothing_of_any_clip(exported):
     names = {"README.md", "config.json", "embeddings.npz", "model.onnx", "model.safetensors"}
     assert {path.name for path in exported.iterdir()} == {*names, "record.json"}
     kept = np.load(exported / "embeddings.npz")
     assert set(kept) == {"tags", "queries", "z_query", "z_centre", "z_single"}
 
 
-def test_the_card_tells_what_one_must_know(run, exported):
+def test_the_model_card(run, exported):
     card = (exported / "README.md").read_text()
     front, body = card.split("---\n")[1:]
-    told = huggingface_hub.ModelCard(card).data.to_dict()
-    assert told == yaml.safe_load(front) and told["pipeline_tag"] == "audio-classification"
-    assert told["license"] == "other" and told["license_name"] == "as-the-training-data-allows"
-    assert told["license_link"].endswith("/by-nc-sa/3.0/") and told["datasets"] == ["mtat"]
+    facts = huggingface_hub.ModelCard(card).data.to_dict()
+    assert facts == yaml.safe_load(front) and facts["pipeline_tag"] == "audio-classification"
+    assert facts["license"] == "other" and facts["license_name"] == "as-the-training-data-allows"
+    assert facts["license_link"].endswith("/by-nc-sa/3.0/") and facts["datasets"] == ["mtat"]
     assert "MagnaTagATune" in body and "vectors in the shared space" in body
     data = run.record["data"]
-    licence = DATASETS["mtat"].licence
-    for told in (run.config.name, data["checksum"], data["split_checksum"], licence):
-        assert told in body
+    for text in (
+        run.config.name,
+        data["checksum"],
+        data["split_checksum"],
+        DATASETS["mtat"].licence,
+    ):
+        assert text in body
     assert "30 train, 3 valid, 7 test" in body and "| macro_clip | average_precision | 0." in body
     assert "7 clips of 3 windows" in body and "] | [0." in body and "model.onnx" in body
     assert all(tag in body for tag in data["tags"]) and "largest sample is 1" in body
 
 
-def test_every_data_set_has_a_licence_to_tell():
+def test_every_data_set_has_a_licence():
     assert all(data_set.title and data_set.licence for data_set in DATASETS.values())
     assert not DATASETS["folder"].licence_link and DATASETS["mtat"].licence_link
 
 
 @pytest.mark.parametrize("name", ["rendered", "folder", "unknown"])
-def test_the_licence_of_weights_is_stated_where_it_is_known(run, name):
+def test_the_licence_of_the_weights_is_stated_if_known(run, name):
     model = jetatag.load(run.folder, device="cpu")
     card = share.card(dataclasses.replace(model, data={**model.data, "name": name}), None, True)
     front, own = yaml.safe_load(card.split("---\n")[1]), name == "rendered"
@@ -108,15 +111,15 @@ def test_a_run_without_joint_embedding_scores_or_onnx(tmp_path, tiny_config, tin
     card = (exported / "README.md").read_text()
     assert "Not scored." in card and "onnx" not in card and "pair loss" not in card
     assert "every window: probabilities, features\n" in card and "shared space" not in card
-    assert jetatag.load(exported).read(song).z_audio is None
+    assert jetatag.load(exported).predict(song).z_audio is None
 
 
 # ONNX
 
 
 @pytest.mark.parametrize("name", list(EXTRACTORS))
-def test_onnx_answers_as_torch_does(tmp_path, name):
-    """Every extractor, with batches other than the one it was written with."""
+def test_onnx_gives_the_results_of_torch(tmp_path, name):
+    """Every extractor, with other batch sizes than in the export."""
     vocabulary = Vocabulary(tuple(f"tag {i}" for i in range(5)))
     config = RunConfig(extractor=name, width=4, device="cpu")
     model = with_spread_probabilities(build_model(config, vocabulary)).requires_grad_(False)
@@ -141,25 +144,25 @@ def test_onnx_answers_as_torch_does(tmp_path, name):
         (8, 44_100, True, 1e-2),
     ],
 )
-def test_the_cards_own_lines_give_the_taggers_numbers(
+def test_the_code_of_the_card_gives_the_results_of_the_tagger(
     run, exported, tmp_path, monkeypatch, duration_s, rate, scaled, close
 ):
-    """Whole and half windows, loud and quiet, and of another rate, where resamplers differ."""
+    """Whole and half windows, loud and quiet, and another rate, for which resamplers differ."""
     noise = np.random.default_rng(0).standard_normal((round(duration_s * rate), 2)).cumsum(axis=0)
     audio = 1.3 * noise / np.abs(noise).max() * np.linspace(0.1, 1, len(noise))[:, None]
     soundfile.write(tmp_path / "song.wav", audio, rate, subtype="FLOAT")
     model = dataclasses.replace(jetatag.load(exported, "cpu"), peak_normalise=scaled)
-    code = share.use_onnx(model).split("```python\n")[1].split("```")[0]
+    code = share.card(model, None, True).split("```python\n")[2].split("```")[0]
     monkeypatch.chdir(exported)
-    said = {}
-    exec(code.replace("song.mp3", str(tmp_path / "song.wav")), said)
+    names = {}
+    exec(code.replace("song.mp3", str(tmp_path / "song.wav")), names)
     table = model.tag(tmp_path / "song.wav")
-    assert table.prob.std() > 0.01 and {type(p) for p in said["mean"].values()} == {float}
-    np.testing.assert_allclose([said["mean"][tag] for tag in table.tag], table.prob, atol=close)
+    assert table.prob.std() > 0.01 and {type(p) for p in names["mean"].values()} == {float}
+    np.testing.assert_allclose([names["mean"][tag] for tag in table.tag], table.prob, atol=close)
     assert code in (exported / "README.md").read_text() or not scaled
 
 
-def test_sizes_are_told_in_a_unit_that_suits_them(run, tmp_path, capsys):
+def test_sizes_are_printed_in_kb_or_mb(run, tmp_path, capsys):
     assert cli.main(["export", str(run.folder), str(tmp_path / "away"), "--no-onnx"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5 and all(re.search(r": [1-9][\d,]*\.\d [kM]B$", line) for line in lines)
@@ -167,30 +170,30 @@ def test_sizes_are_told_in_a_unit_that_suits_them(run, tmp_path, capsys):
     assert commands.size_of(tmp_path / "large") == "2.3 MB"
 
 
-def test_onnx_knows_its_tags(run, exported):
+def test_the_onnx_metadata(run, exported):
     props = {p.key: p.value for p in onnx.load(exported / "model.onnx").metadata_props}
     assert tuple(json.loads(props["tags"])) == run.vocabulary.tags
     assert props["sample_rate"] == "16000" and json.loads(props["peak_normalise"]) is True
 
 
-def test_onnx_that_answers_otherwise_is_refused(run, tmp_path, monkeypatch):
+def test_onnx_with_other_results_is_refused(run, tmp_path, monkeypatch):
     monkeypatch.setattr(share.FromAudio, "forward", lambda self, audio: audio[:, :4].sigmoid())
     with pytest.raises(ValueError, match="the ONNX model differs from torch by"):
         share.export(run.folder, tmp_path / "away")
     assert not list(tmp_path.rglob("*.onnx")) and not (tmp_path / "away" / "config.json").exists()
 
 
-def test_without_onnx_or_hub_the_extra_is_named(run, tmp_path, monkeypatch, capsys):
+def test_missing_libraries_are_named(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert cli.main(["export", str(run.folder), str(tmp_path / "away")]) == 2
     assert "pip install 'jetatag[onnx]'" in capsys.readouterr().err
-    assert not (tmp_path / "away").exists()  # so that --no-onnx, as advised, finds it free
+    assert not (tmp_path / "away").exists()  # so that --no-onnx can use it
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"pip install 'jetatag\[hub\]'"):
         jetatag.load("hf://someone/something")
 
 
-def test_a_folder_in_use_is_left_alone(run, tmp_path, capsys):
+def test_a_folder_with_files_is_refused(run, tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("keep")
     assert cli.main(["export", str(run.folder), str(tmp_path)]) == 2
     assert "is not empty" in capsys.readouterr().err
@@ -209,11 +212,11 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_run_is_loaded(
 
 def test_an_export_is_not_exported_again(exported, tmp_path, capsys):
     assert cli.main(["export", str(exported), str(tmp_path / "again"), "--no-onnx"]) == 2
-    assert "is an export itself: copy it as it is" in capsys.readouterr().err
+    assert "is an exported model already: copy it as it is" in capsys.readouterr().err
     assert not (tmp_path / "again").exists()
 
 
-def test_who_may_read_the_card_may_read_the_weights(exported):
+def test_all_files_have_the_same_permissions(exported):
     modes = {path.stat().st_mode & 0o777 for path in exported.iterdir()}
     assert len(modes) == 1
 
@@ -223,19 +226,19 @@ def test_who_may_read_the_card_may_read_the_weights(exported):
 
 @pytest.fixture
 def the_hub(monkeypatch, tmp_path):
-    """Keeps models in a folder, and notes what it was asked."""
+    """A fake of the Hub that keeps models in a folder and records the calls."""
     import huggingface_hub
 
-    asked = []
+    calls = []
 
     def create_repo(name, private, exist_ok):
-        asked.append((name, private, exist_ok))
+        calls.append((name, private, exist_ok))
 
     def upload_folder(repo_id, folder_path, commit_message):
         shutil.copytree(folder_path, tmp_path / "hub" / repo_id)
 
     def snapshot_download(repo_id, revision, allow_patterns):
-        asked.append((repo_id, revision, allow_patterns))
+        calls.append((repo_id, revision, allow_patterns))
         if not (tmp_path / "hub" / repo_id).is_dir():
             raise huggingface_hub.errors.RepositoryNotFoundError(
                 "404 Client Error.\nRepository Not Found",
@@ -246,56 +249,58 @@ def the_hub(monkeypatch, tmp_path):
     api = SimpleNamespace(create_repo=create_repo, upload_folder=upload_folder)
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    return asked
+    return calls
 
 
-def test_there_and_back(exported, the_hub, song, capsys):
+def test_push_and_load(exported, the_hub, song, capsys):
     assert cli.main(["push", str(exported), "someone/tagger", "--private"]) == 0
     assert capsys.readouterr().out == "hf://someone/tagger\n"
     assert the_hub == [("someone/tagger", True, True)]
     there = jetatag.load("hf://someone/tagger@v1")
     assert the_hub[1] == ("someone/tagger", "v1", list(FILES))
-    np.testing.assert_array_equal(there.read(song).probs, jetatag.load(exported).read(song).probs)
+    np.testing.assert_array_equal(
+        there.predict(song).probs, jetatag.load(exported).predict(song).probs
+    )
 
 
-def test_what_the_hub_refuses_is_one_sentence(the_hub, song, capsys):
+def test_an_error_of_the_hub_is_one_sentence(the_hub, song, capsys):
     assert cli.main(["tag", "hf://someone/gone", str(song)]) == 2
-    told = f"jetatag: hf://someone/gone cannot be fetched: 404 Client Error {hub.REMEDY}.\n"
-    assert capsys.readouterr().err == told and "`hf auth login`" in told
+    message = f"jetatag: hf://someone/gone cannot be fetched: 404 Client Error {hub.REMEDY}.\n"
+    assert capsys.readouterr().err == message and "`hf auth login`" in message
 
 
 @pytest.mark.parametrize("name", ["tagger", "ann/", "ann/tagger/more", ""])
-def test_what_is_no_models_name_is_not_asked_of_the_hub(exported, song, the_hub, name, capsys):
+def test_a_name_that_is_not_owner_name_is_refused(exported, song, the_hub, name, capsys):
     assert cli.main(["tag", f"hf://{name}", str(song)]) == 2
-    told = f"hf://{name} names no model on the Hub: write hf://owner/name."
-    assert f"jetatag: {told}" in capsys.readouterr().err
+    message = f"hf://{name} is not a model on the Hub: write hf://owner/name."
+    assert f"jetatag: {message}" in capsys.readouterr().err
     assert cli.main(["push", str(exported), name]) == 2 and the_hub == []
-    told = f"{name} names no model on the Hub: write owner/name."
-    assert f"jetatag: {told}" in capsys.readouterr().err
+    message = f"{name} is not a model on the Hub: write owner/name."
+    assert f"jetatag: {message}" in capsys.readouterr().err
 
 
-def test_a_connection_that_fails_is_one_sentence(exported, the_hub, monkeypatch, capsys):
+def test_a_failing_connection_is_one_sentence(exported, the_hub, monkeypatch, capsys):
     import huggingface_hub
 
     class ConnectError(Exception):
-        """As of the library that the Hub's connects by: of no common kind."""
+        """As the HTTP library raises it, without a common base class."""
 
     def create_repo(*_, **__):
         raise ConnectError("no route to host")
 
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: SimpleNamespace(create_repo=create_repo))
     assert cli.main(["push", str(exported), "someone/tagger"]) == 2
-    told = (
+    message = (
         f"jetatag: {exported} cannot be pushed to someone/tagger: no route to host {hub.REMEDY}.\n"
     )
-    assert capsys.readouterr().err == told
+    assert capsys.readouterr().err == message
 
 
-def test_only_an_export_is_pushed(run, the_hub, capsys):
+def test_only_an_exported_model_is_pushed(run, the_hub, capsys):
     assert cli.main(["push", str(run.folder), "someone/tagger"]) == 2
-    assert "is no exported model" in capsys.readouterr().err and not the_hub
+    assert "is not an exported model" in capsys.readouterr().err and not the_hub
 
 
-def test_addresses_are_told_from_folders(monkeypatch, exported):
+def test_addresses_of_the_hub_are_recognised(monkeypatch, exported):
     monkeypatch.setattr(hub, "fetch", lambda address, files: exported)
     assert jetatag.load("hf://a/b").folder == exported

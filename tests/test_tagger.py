@@ -1,4 +1,4 @@
-"""A finished run on files: what it hears, how it counts, and what becomes of bad ones."""
+"""A finished run on files: windows, weighting, tables and bad files."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ from scored import finished_run
 import jetatag
 from jetatag import cli, figures
 from jetatag.apps import tagger, tagging, windows
-from jetatag.apps.tagger import Reading
+from jetatag.apps.tagger import Prediction
 from jetatag.apps.windows import cut, rechunk
 from jetatag.data import folder as data_folder
 from jetatag.data.audio import read_header
@@ -90,14 +90,14 @@ def test_chunks_are_the_signal():
     np.testing.assert_array_equal(np.concatenate(chunks), signal)
 
 
-# Readings
+# Predictions
 
 
 @pytest.mark.parametrize("peak_normalise", [True, False])
-def test_it_hears_what_the_run_heard(
+def test_a_file_is_preprocessed_as_the_training_data(
     mtat_folder, tmp_path, tiny_config, tiny_store, peak_normalise
 ):
-    """The very samples of the store, scaled or not as the run's data were."""
+    """The samples of the store, scaled or not as the run's data were."""
     from jetatag.data import mtat
 
     index = mtat.load(mtat_folder)
@@ -108,97 +108,103 @@ def test_it_hears_what_the_run_heard(
     stored = store.read([row], [0], store.lengths[row])[0]
     blocks = windows.stored_blocks(index.audio_root / store.table.path[row], RATE, peak_normalise)
     np.testing.assert_array_equal(to_float(np.concatenate(list(blocks))), stored)
-    reading = model.read(index.audio_root / store.table.path[row])
-    starts = np.round(reading.starts_s * RATE).astype(int)
+    prediction = model.predict(index.audio_root / store.table.path[row])
+    starts = np.round(prediction.starts_s * RATE).astype(int)
     audio = torch.from_numpy(store.read([row] * len(starts), starts, n_samples))
     with torch.no_grad():
         h = model.model.extractor(audio)
         probs = model.model.classifier(h).sigmoid()
         z_audio = model.model.projection(h)
-    for ours, theirs in ((reading.h, h), (reading.probs, probs), (reading.z_audio, z_audio)):
+    for ours, theirs in (
+        (prediction.h, h),
+        (prediction.probs, probs),
+        (prediction.z_audio, z_audio),
+    ):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_every_second_counts_once():
     """2.5 windows: the last, which the one before half overlaps, weighs half."""
     starts, probs = np.array([0.0, 4.0, 6.0]), np.array([[0.0, 1], [0.5, 0], [1, 1]], np.float32)
-    reading = Reading(starts, probs, probs, None, 10.0)
-    np.testing.assert_allclose(reading.edges_s, [0, 4, 8, 10])
-    np.testing.assert_allclose(reading.clip_probs, [0.4, 0.6])
-    short = Reading(starts[:1], probs[:1], probs[:1], None, 1.5)
+    prediction = Prediction(starts, probs, probs, None, 10.0)
+    np.testing.assert_allclose(prediction.edges_s, [0, 4, 8, 10])
+    np.testing.assert_allclose(prediction.clip_probs, [0.4, 0.6])
+    short = Prediction(starts[:1], probs[:1], probs[:1], None, 1.5)
     np.testing.assert_allclose(short.edges_s, [0, 1.5])
     np.testing.assert_allclose(short.clip_probs, [0, 1])
 
 
-def test_the_table_is_sorted_and_of_the_mean(model, folder):
-    table, reading = model.tag(folder / "a.wav"), model.read(folder / "a.wav")
+def test_the_table_is_sorted_and_holds_the_mean(model, folder):
+    table, prediction = model.tag(folder / "a.wav"), model.predict(folder / "a.wav")
     assert sorted(table.tag) == sorted(model.vocabulary.tags)
     assert table.prob.is_monotonic_decreasing and table.prob.between(0, 1).all()
-    assert table.prob.max() - table.prob.min() > 0.01  # the weights tell tags apart
+    assert table.prob.max() - table.prob.min() > 0.01  # the weights distinguish tags
     column = model.vocabulary.columns([table.tag[0]])[0]
-    assert table.prob[0] == pytest.approx(reading.clip_probs[column])
-    assert reading.probs.shape == (3, len(table)) and reading.duration_s == 10
-    assert np.ptp(reading.probs, axis=0).max() > 1e-3  # and windows
+    assert table.prob[0] == pytest.approx(prediction.clip_probs[column])
+    assert prediction.probs.shape == (3, len(table)) and prediction.duration_s == 10
+    assert np.ptp(prediction.probs, axis=0).max() > 1e-3  # and windows
 
 
-def test_rate_and_channels_make_no_difference(model, tmp_path):
+def test_sample_rate_and_channels_make_no_difference(model, tmp_path):
     """Both rates hold the same band; the right channel alone is twice as loud as the mean."""
     plain = soxr.resample(noise(9.0, 8_000)[:, 0], 8_000, RATE, "HQ")
     plain *= 0.9 / np.abs(plain).max()
     high = soxr.resample(plain, RATE, 48_000, "HQ")
     write(tmp_path / "plain.wav", plain, RATE, subtype="FLOAT")
     write(tmp_path / "high.wav", high[:, None] * [0, 1], 48_000, subtype="FLOAT")
-    ours, theirs = (model.read(tmp_path / f"{name}.wav") for name in ("plain", "high"))
+    ours, theirs = (model.predict(tmp_path / f"{name}.wav") for name in ("plain", "high"))
     np.testing.assert_allclose(ours.probs, theirs.probs, atol=2e-3)
 
 
-def test_a_long_file_reads_as_one_that_is_held(model, folder, monkeypatch):
-    whole = model.read(folder / "b" / "stereo.flac")
+def test_a_long_file_gives_what_a_short_one_gives(model, folder, monkeypatch):
+    whole = model.predict(folder / "b" / "stereo.flac")
     monkeypatch.setattr(windows, "HELD_S", 5)  # one window at a time, decoded twice
-    again = model.read(folder / "b" / "stereo.flac")
+    again = model.predict(folder / "b" / "stereo.flac")
     assert whole.duration_s == again.duration_s == pytest.approx(23.3)
     for name in ("starts_s", "probs", "h", "z_audio"):
         np.testing.assert_allclose(getattr(whole, name), getattr(again, name), atol=1e-5)
 
 
 def test_a_clip_shorter_than_a_window_is_padded(model, tmp_path):
-    reading = model.read(write(tmp_path / "short.wav", noise(1.5, RATE), RATE))
-    assert reading.starts_s.tolist() == [0] and reading.duration_s == 1.5
+    prediction = model.predict(write(tmp_path / "short.wav", noise(1.5, RATE), RATE))
+    assert prediction.starts_s.tolist() == [0] and prediction.duration_s == 1.5
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_files_come_in_order_and_a_bad_one_is_told(model, folder, workers):
+def test_files_come_in_order_with_the_reasons_of_bad_ones(model, folder, workers):
     paths = [folder / "a.wav", folder / "b" / "empty.mp3", folder / "gone.wav", folder / "c.ogg"]
     paths += [folder / "b" / "stereo.flac"]
-    heard = []
-    told = list(model.read_files(paths, workers, heard.append))
-    assert [path for path, _ in told] == paths
-    alone, _, _, _, last = (reading for _, reading in told)
-    np.testing.assert_array_equal(alone.probs, model.read(paths[0]).probs)
-    assert last.duration_s == pytest.approx(23.3) and sum(heard) == pytest.approx(33.3)
-    reasons = [reading for _, reading in told[1:4]]
+    seconds = []
+    predictions = list(model.predict_files(paths, workers, seconds.append))
+    assert [path for path, _ in predictions] == paths
+    first, _, _, _, last = (prediction for _, prediction in predictions)
+    np.testing.assert_array_equal(first.probs, model.predict(paths[0]).probs)
+    assert last.duration_s == pytest.approx(23.3) and sum(seconds) == pytest.approx(33.3)
+    reasons = [reason for _, reason in predictions[1:4]]
     assert reasons[0] == "empty file (0 bytes)" and reasons[1] == "audio file missing"
     assert "it is text" in reasons[2]
 
 
-def test_who_stops_early_is_not_kept_waiting(model, folder):
-    files = model.read_files([folder / "a.wav"] * 50, workers=2)
+def test_stopping_early_does_not_wait_for_the_other_files(model, folder):
+    files = model.predict_files([folder / "a.wav"] * 50, workers=2)
     assert next(files)[0] == folder / "a.wav"
     files.close()
 
 
-def test_the_space_is_the_runs(model, run):
-    z_query, z_centre = model.space()
+def test_the_query_vectors_are_those_of_the_run(model, run):
+    z_query, z_centre = model.query_vectors()
     np.testing.assert_array_equal(z_query, run.read_arrays("embeddings.npz")["z_query"])
     assert z_centre.shape == (8,)
 
 
-def test_without_joint_embedding_there_is_no_space(tmp_path, tiny_config, tiny_store, folder):
+def test_without_joint_embedding_there_are_no_query_vectors(
+    tmp_path, tiny_config, tiny_store, folder
+):
     config = tiny_config.replace(method="no_je_linear", pair_loss="none")
     model = jetatag.load(finished_run(tmp_path, config, tiny_store).folder, device="cpu")
-    assert model.read(folder / "a.wav").z_audio is None
+    assert model.predict(folder / "a.wav").z_audio is None
     with pytest.raises(ValueError, match="no shared space"):
-        model.space()
+        model.query_vectors()
 
 
 # Loading
@@ -212,7 +218,7 @@ def test_importing_the_package_stays_light():
         jetatag.lode  # noqa: B018
 
 
-def test_it_says_what_it_is(model, tiny_store):
+def test_its_text_describes_the_model(model, tiny_store):
     n_train = len(tiny_store.rows("train"))
     assert f"trained on MagnaTagATune ({n_train} training clips)" in str(model)
     assert f"{len(tiny_store.vocabulary.tags)} tags" in str(model)
@@ -222,7 +228,7 @@ def test_no_run_and_an_unfinished_one_are_refused(tmp_path, tiny_config, tiny_st
     with pytest.raises(FileNotFoundError, match="not a run folder"):
         jetatag.load(tmp_path)
     run = Run.start(tmp_path, tiny_config, tiny_store)
-    with pytest.raises(ValueError, match=r"not trained to its end \(stage2"):
+    with pytest.raises(ValueError, match=r"not fully trained \(stage2"):
         jetatag.load(run.folder)
 
 
@@ -231,21 +237,6 @@ def test_a_run_that_computed_on_a_gpu_tags_without_one(tmp_path, tiny_config, ti
     settings = {**run.config.to_dict(), "device": "cuda:7", "precision": "bf16-mixed"}
     (run.folder / "config.json").write_text(json.dumps(settings))
     assert jetatag.load(run.folder, device="cpu").device.type == "cpu"
-
-
-@pytest.mark.parametrize(
-    ("name", "scaled", "warns"),
-    [("rendered", True, False), ("speech_commands", False, False), ("folder", True, True)],
-)
-def test_an_old_record_does_not_tell_how_loud(
-    tmp_path, tiny_config, tiny_store, name, scaled, warns, recwarn
-):
-    run = finished_run(tmp_path, tiny_config, dataclasses.replace(tiny_store, name=name))
-    record = run.record
-    assert record["data"].pop("peak_normalise") is True
-    (run.folder / "record.json").write_text(json.dumps(record))
-    assert jetatag.load(run.folder).peak_normalise == scaled
-    assert any("how loud" in str(warning.message) for warning in recwarn) == warns
 
 
 # The verb
@@ -263,6 +254,7 @@ def test_tagging_a_folder_from_the_command_line(run, folder, tmp_path, capsys):
     assert [line.split(": ")[0] for line in lines] == [str(folder / name) for name in names]
     assert lines[0].count("·") == 1 and lines[1].endswith(": error: empty file (0 bytes)")
     assert "2 of 4 files could not be read" in printed.err and "trained on Magna" in printed.err
+    assert "files passed over, as their suffixes are not of audio: 1 .txt." in printed.err
     assert "tagging" not in printed.err  # there is no terminal to show how far it is
 
     table = pd.read_parquet(out["parquet"])
@@ -271,11 +263,11 @@ def test_tagging_a_folder_from_the_command_line(run, folder, tmp_path, capsys):
     assert (table.error != "").tolist() == table[tags].isna().all(axis=1).tolist()
     read = pd.read_csv(out["csv"], keep_default_na=False, na_values={"duration_s": [""]})
     assert read.path.tolist() == table.path.tolist() and read.error.tolist() == table.error.tolist()
-    told = json.loads(out["json"].read_text())
-    assert [entry["path"] for entry in told] == table.path.tolist()
-    assert list(told[0]["tags"])[:2] == [part.rsplit(" ", 1)[0] for part in parts(lines[0])]
-    assert told[0]["tags"] == pytest.approx(table.loc[0, tags].to_dict())
-    assert told[1]["tags"] == {} and told[1]["duration_s"] is None
+    entries = json.loads(out["json"].read_text())
+    assert [entry["path"] for entry in entries] == table.path.tolist()
+    assert list(entries[0]["tags"])[:2] == [part.rsplit(" ", 1)[0] for part in parts(lines[0])]
+    assert entries[0]["tags"] == pytest.approx(table.loc[0, tags].to_dict())
+    assert entries[1]["tags"] == {} and entries[1]["duration_s"] is None
 
     arrays = np.load(out["npz"])
     assert arrays["paths"].tolist() == [str(folder / names[0]), str(folder / names[2])]
@@ -300,16 +292,16 @@ def test_one_good_file_and_its_picture(run, folder, tmp_path, capsys):
 
 def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
     one, several, none = str(folder / "a.wav"), str(folder), str(tmp_path)
-    for arguments, told in (
+    for arguments, message in (
         ([str(tmp_path), one], "is not a run folder"),
-        ([str(run.folder), several, "--taggram", "x.png"], "4 files make as many pictures"),
-        ([str(run.folder), one, "--taggram", "x"], "x names no picture: end it in .png or"),
+        ([str(run.folder), several, "--taggram", "x.png"], "4 files need as many images"),
+        ([str(run.folder), one, "--taggram", "x"], "x is not an image: end it in .png or"),
         ([str(run.folder), one, "--csv", none], "is a folder, pipe or device: name a file"),
-        ([str(run.folder), one, "--json", f"{one}/x"], f"cannot be written: {one} is not a folder"),
+        ([str(run.folder), one, "--json", f"{one}/x"], f"x cannot be written: {one} is no"),
         ([str(run.folder), one, "--parquet", "/proc/x"], "/proc/x cannot be written (No such"),
-        ([str(run.folder), one, "--json", "x", "--csv", "./x"], "x is given for two outputs"),
+        ([str(run.folder), one, "--json", "x", "--csv", "./x"], "name a file for each"),
         ([str(run.folder), one, "--csv", str(folder / "c.ogg")], "c.ogg is named as audio: name"),
-        ([str(run.folder), one, "--embeddings", "x.txt"], "x.txt names no npz: end it in .npz"),
+        ([str(run.folder), one, "--embeddings", "x.txt"], "x.txt is not named as an npz file"),
         ([str(run.folder), none], "holds no audio files"),
         ([str(run.folder), one, "--device", "tpu"], "device 'tpu' cannot be used"),
         ([str(run.folder), one, "--workers", "0"], "--workers; it must be at least 1"),
@@ -317,17 +309,17 @@ def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
     ):
         assert cli.main(["tag", *arguments]) == 2
         error = capsys.readouterr().err
-        assert told in error and error.count("\n") == 1
+        assert message in error and error.count("\n") == 1
 
 
-def test_outputs_destroy_nothing(tmp_path):
+def test_outputs_overwrite_no_input(tmp_path):
     song, loop = tmp_path / "song", tmp_path / "loop"
     song.write_text("music")
     (tmp_path / "link").symlink_to(song)
     (tmp_path / "link.csv").symlink_to(tmp_path / "new.wav")
     os.mkfifo(tmp_path / "pipe")
     loop.symlink_to(loop)
-    for outputs, told in (
+    for outputs, message in (
         (["link"], "link is also an input: name another"),
         (["a/x.csv", "a/../a/x.csv"], "x.csv is given for two outputs"),
         (["out.FLAC"], "out.FLAC is named as audio"),
@@ -336,7 +328,7 @@ def test_outputs_destroy_nothing(tmp_path):
         (["/dev/null"], "is a folder, pipe or device"),
         (["a/b/../" + 300 * "x"], r"cannot be written \(File name too long\)"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             check_writable(*(tmp_path / path for path in outputs), read=[song])
     check_writable(tmp_path / "a" / "b" / "x.csv", tmp_path / "y.csv", read=[song])
     names = {path.name for path in tmp_path.iterdir()}
@@ -356,54 +348,54 @@ def test_a_link_that_is_written_through_stays(tmp_path):
 @pytest.mark.parametrize(
     ("end", "status"), [(KeyboardInterrupt, 130), (OSError("the disk is gone"), 2)]
 )
-def test_what_was_tagged_before_a_stop_is_kept(
+def test_what_was_tagged_before_an_interruption_is_kept(
     run, folder, tmp_path, capsys, monkeypatch, end, status
 ):
-    read_files = tagger.Tagger.read_files
+    predict_files = tagger.Tagger.predict_files
 
     def stopping(*given):
-        for number, told in enumerate(read_files(*given)):
+        for number, item in enumerate(predict_files(*given)):
             if number == 3:
                 raise end
-            yield told
+            yield item
 
-    monkeypatch.setattr(tagger.Tagger, "read_files", stopping)
+    monkeypatch.setattr(tagger.Tagger, "predict_files", stopping)
     csv, npz = tmp_path / "out.csv", tmp_path / "out.npz"
     command = ["tag", str(run.folder), str(folder), f"--csv={csv}", f"--embeddings={npz}"]
     assert cli.main(command) == status
-    told = capsys.readouterr().err
-    assert f"jetatag: stopped: 3 of 4 files were tagged and are in {csv}, {npz}.\n" in told
-    assert ("the disk is gone" in told) == (status == 2)
+    error = capsys.readouterr().err
+    assert f"jetatag: stopped: 3 of 4 files were tagged, written to {csv}, {npz}.\n" in error
+    assert ("the disk is gone" in error) == (status == 2)
     assert len(pd.read_csv(csv)) == 3 and len(np.load(npz)["paths"]) == 2
 
 
-def test_a_stop_before_the_first_file_leaves_older_tables(run, folder, tmp_path, monkeypatch):
-    def read_files(*_):
+def test_an_interruption_before_the_first_file_keeps_old_tables(run, folder, tmp_path, monkeypatch):
+    def predict_files(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tagger.Tagger, "read_files", read_files)
+    monkeypatch.setattr(tagger.Tagger, "predict_files", predict_files)
     (tmp_path / "out.csv").write_text("of yesterday")
     assert cli.main(["tag", str(run.folder), str(folder), f"--csv={tmp_path / 'out.csv'}"]) == 130
     assert (tmp_path / "out.csv").read_text() == "of yesterday"
 
 
-def test_a_terminal_sees_how_far_it_is(run, folder, capsys, monkeypatch):
+def test_progress_is_shown_on_a_terminal(run, folder, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     cli.main(["tag", str(run.folder), str(folder), "--device", "cpu", "--workers", "1"])
-    told = capsys.readouterr().err
-    last = [line for line in told.split("\r") if line.startswith("tagging: ")][-1]
+    printed = capsys.readouterr().err
+    last = [line for line in printed.split("\r") if line.startswith("tagging: ")][-1]
     assert "100 %" in last and "33 of 33 s of audio" in last
-    assert " to go" in last and " s/s" in last
+    assert " left" in last and " s/s" in last
 
 
-def test_progress_counts_what_files_hold_and_not_what_they_state(folder, model, monkeypatch):
+def test_progress_is_corrected_by_what_files_turn_out_to_hold(folder, model, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     files = [folder / "a.wav", folder / "b" / "stereo.flac", folder / "c.ogg"]
     assert [read_header(path).duration_s for path in files] == [10, pytest.approx(23.3), 0]
-    with tagging.Progress(files) as bar:
+    with tagging.AudioProgress(files) as bar:
         assert bar.total == pytest.approx(33.3)
         bar.update(9.0)
-        bar.close_file(files[0], dataclasses.replace(model.read(files[0]), duration_s=9.0))
+        bar.close_file(files[0], dataclasses.replace(model.predict(files[0]), duration_s=9.0))
         assert bar.total == pytest.approx(32.3)
         bar.close_file(files[1], "unreadable")
         assert bar.total == 9
@@ -411,23 +403,23 @@ def test_progress_counts_what_files_hold_and_not_what_they_state(folder, model, 
         assert bar.total == 12
 
 
-def test_names_print_on_one_line_and_steer_no_terminal(run, folder, tmp_path, capsys):
+def test_names_print_on_one_line_without_control_characters(run, folder, tmp_path, capsys):
     odd = "a\n\x1b[31mred.wav"
     (tmp_path / odd).write_bytes((folder / "a.wav").read_bytes())
     assert cli.main(["tag", str(run.folder), str(tmp_path), "--csv", str(tmp_path / "t.csv")]) == 0
-    told = capsys.readouterr().out
-    assert r"a\n\x1b[31mred.wav: " in told and told.count("\n") == 1
+    printed = capsys.readouterr().out
+    assert r"a\n\x1b[31mred.wav: " in printed and printed.count("\n") == 1
     assert pd.read_csv(tmp_path / "t.csv").path[0].endswith(odd)
 
 
-def test_links_to_folders_and_names_that_are_no_text_are_told(run, folder, tmp_path, capsys):
+def test_links_to_folders_and_names_that_are_not_utf8_are_reported(run, folder, tmp_path, capsys):
     (tmp_path / "linked").symlink_to(folder)
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")).write_bytes(b"x")
     assert cli.main(["tag", str(run.folder), str(tmp_path)]) == 1
-    told = capsys.readouterr()
-    assert told.out == f"{tmp_path}/caf\ufffd.wav: error: {NOT_UTF8}\n"
-    assert f"links to folders are not followed, name them too: {tmp_path}/linked." in told.err
-    assert len(tagging.audio_paths([tmp_path / "linked"])[0]) == 4
+    printed = capsys.readouterr()
+    assert printed.out == f"{tmp_path}/caf\ufffd.wav: error: {NOT_UTF8}\n"
+    assert f"links to folders are not followed, name them too: {tmp_path}/linked." in printed.err
+    assert len(tagging.find_audio([tmp_path / "linked"]).audio) == 4
 
 
 @pytest.fixture
@@ -452,13 +444,11 @@ def mixed(tmp_path):
 
 def test_files_of_many_formats_are_tagged_together(run, mixed, tmp_path, capfd):
     """What is damaged or passed over is named; the decoders themselves print nothing."""
-    with pytest.warns(UserWarning) as warned:
+    with pytest.warns(UserWarning, match="f.flac is damaged: "):
         assert cli.main(["tag", str(run.folder), str(mixed), f"--csv={tmp_path / 'out'}"]) == 1
     printed = capfd.readouterr()
-    assert "2 of 8 files could not be read" in printed.err and printed.err.count("\n") == 2
-    told = [str(each.message) for each in warned]
-    assert any("f.flac is damaged: " in text for text in told)
-    assert any("1 files under" in text and text.endswith(" not of audio: .jpg.") for text in told)
+    assert "2 of 8 files could not be read" in printed.err and printed.err.count("\n") == 3
+    assert "passed over, as their suffixes are not of audio: 1 .jpg." in printed.err
     table = pd.read_csv(tmp_path / "out", keep_default_na=False, na_values={"duration_s": [""]})
     assert [Path(path).stem for path in table.path] == list("abcdefgh")
     errors = table.error.tolist()
@@ -468,9 +458,10 @@ def test_files_of_many_formats_are_tagged_together(run, mixed, tmp_path, capfd):
 
 
 def test_files_of_many_formats_are_indexed_together(run, mixed, tmp_path, capfd):
-    with pytest.warns(UserWarning, match=r"not of audio: \.jpg"):
+    with pytest.warns(UserWarning, match="f.flac is damaged: "):
         assert cli.main(["index", str(run.folder), str(mixed), "--out", str(tmp_path / "i")]) == 0
-    assert "(6 read, 2 left out)" in capfd.readouterr().out
+    printed = capfd.readouterr()
+    assert "(6 read, 2 left out)" in printed.out and "not of audio: 1 .jpg." in printed.err
     report = pd.read_csv(tmp_path / "i" / "report.csv").set_index("path").reason
     assert report["g.mp4"] == "holds no sound track" and "it is text" in report["h.mp3"]
 
@@ -488,20 +479,22 @@ def test_files_of_many_formats_are_one_data_set(mixed, tmp_path):
     assert sorted(Path(path).stem for path in store.report.path) == ["g", "h"]
 
 
-def test_who_reads_no_further_is_not_told_of_pipes(run, folder):
+def test_a_closed_pipe_ends_it_quietly(run, folder):
     program = "import sys; from jetatag.cli import main; sys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", program, "tag", str(run.folder), *[str(folder / "a.wav")] * 9]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.readline()
         process.stdout.close()
-        told = process.stderr.read().decode()
-    assert process.returncode == 141 and "ipe" not in told and "of 9 files were tagged" in told
+        printed = process.stderr.read().decode()
+    assert (
+        process.returncode == 141 and "ipe" not in printed and "of 9 files were tagged" in printed
+    )
 
 
-def test_pictures_of_files_of_one_name_do_not_overwrite_each_other():
+def test_taggrams_of_files_of_one_name_do_not_overwrite_each_other():
     files = [Path("in/a/x.mp3"), Path("in/a/x.wav"), Path("in/b/../x.mp3"), Path("in/b/c/x.mp3")]
-    pictures = tagging.picture_paths(files, Path("out"))
-    names = [str(path.relative_to("out")) for path in pictures.values()]
+    images = tagging.image_paths(files, Path("out"))
+    names = [str(path.relative_to("out")) for path in images.values()]
     assert names == ["a/x.mp3.png", "a/x.wav.png", "x.mp3.png", "b/c/x.mp3.png"]
 
 

@@ -95,15 +95,18 @@ def tag(
     """
     from jetatag.apps import tagger, tagging
 
-    loaded, (files, links) = tagger.load(run, device), tagging.audio_paths(paths)
+    loaded, found = tagger.load(run, device), tagging.find_audio(paths)
+    files, links, skipped = found
     outputs, status = (csv, json, parquet, taggram, embeddings), 0
-    tagged = tagging.Tagged(files, loaded.vocabulary, top, *outputs)
+    tagged = tagging.TagWriter(files, loaded.vocabulary, top, *outputs)
     print(loaded, file=sys.stderr)
     if links:
         say(f"links to folders are not followed, name them too: {', '.join(map(str, links))}.")
+    if skipped:
+        say(tagging.skipped_sentence(skipped))
     try:
-        with tagged, tagging.Progress(files) as bar:
-            for path, reading in loaded.read_files(files, workers, bar.update):
+        with tagged, tagging.AudioProgress(files) as bar:
+            for path, reading in loaded.predict_files(files, workers, bar.update):
                 row = tagged.add(path, reading)
                 tags = tag_list(list(tagging.as_json(row)["tags"].items())[:top])
                 bar.write(
@@ -143,9 +146,13 @@ def index(
         folder: holds the audio files
         out: folder of the index (default: FOLDER.index)
     """
-    from jetatag.apps import search, tagger
+    from jetatag.apps import indexing, tagger
+    from jetatag.apps.tagging import skipped_sentence
 
-    made = search.build(tagger.load(run, device), folder, out, workers)
+    made = indexing.build(tagger.load(run, device), folder, out, workers)
+    skipped = made.report.path[made.report.reason == indexing.SUFFIX]
+    if len(skipped):
+        say(skipped_sentence(list(skipped)))
     print(f"{short_path(made.folder)}: {made}")
     if len(made.report):
         print(f"files left out, with the reason: {short_path(made.folder / 'report.csv')}")
@@ -198,7 +205,7 @@ def search(
     opened = Index.open(index)
     check_writable(*filter(None, (m3u, json)), read=[*filter(None, [like]), *index.rglob("*")])
     if tags is not None:
-        hits = opened.tags(parse_tags(tags, opened.facts["tags"]), top, by)
+        hits = opened.tags(parse_tags(tags, opened.facts.tags), top, by)
     else:
         hits = opened.like(like, top, run)
     for hit in hits.itertuples():

@@ -1,7 +1,7 @@
-"""Walk through a run's spaces: see where clips and tags lie, ask for music, and hear it.
+"""Explore a run's spaces in a notebook: see where clips and tags lie, search, and listen.
 
-`Clips` are a run's clips with all it says of them; `Explorer` shows them in a notebook, live where
-there are widgets and as a picture where there are none.
+`Clips` holds the clips with all that a run predicts of them; `Explorer` shows them as linked maps,
+or as a figure where there is no browser.
 """
 
 from jetatag.apps.explorer.clips import Clips

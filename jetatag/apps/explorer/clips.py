@@ -1,4 +1,4 @@
-"""A run's clips, what the run says of them, and what one can ask of them; no widget here."""
+"""A run's clips with its predictions, and the searches over them; no widget here."""
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import soundfile
 from matplotlib.figure import Figure
+from scipy.special import logit
+from sklearn.preprocessing import normalize
 
 from jetatag import figures
 from jetatag.data.crops import window_starts
@@ -17,19 +19,19 @@ from jetatag.files import check_known
 from jetatag.metrics import queries
 from jetatag.training.runs import Run
 
-SAID = ("clip_ids", "labels", "probs", "h", "z_audio")
+ARRAYS = ("clip_ids", "labels", "probs", "h", "z_audio")
 Z, H, H_WITHOUT = "z", "h with JE", "h without JE"
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips that were scored, row by row the same in every array.
+    """Scored clips; all arrays have their rows in the same order.
 
     titles, clip_ids, splits : (clip,) str; labels : (clip, tag) 0/1; probs : (clip, window, tag);
     spaces and landmarks : name → vectors of the clips (clip, dim) and of the tags (tag, dim), the
-    shared space under `Z`; z_centre : (dim,), what a search subtracts from it; starts_s :
-    (clip, window) seconds where each window begins, each `window_s` long (seconds); store and
-    rows : where the audio lies, None and empty where it is not at hand
+    shared space under `Z`; z_centre : (dim,), subtracted before a search; starts_s :
+    (clip, window), start of each window in seconds; window_s : its length in seconds; store and
+    rows : the audio and each clip's row there, None and empty without a store
     """
 
     tags: tuple[str, ...]
@@ -55,46 +57,48 @@ class Clips:
         store: AudioStore | None = None,
         splits: Sequence[str] = (),
     ) -> "Clips":
-        """The clips that `run`, one with joint embedding, has scored; `plain`, a run without it on
-        the same clips, adds its features as a space, and `store` titles, splits and sound.
+        """The clips that `run`, a run with joint embedding, has scored.
 
-        Clips of other `splits` of the store lie behind them; the runs score those now, as `predict`
-        would, and keep it in their folders. Raises `ValueError` for a run without a shared space,
-        for one as `plain`, for runs or a store of other clips, and for splits without a store.
+        `plain`, a run without joint embedding on the same clips, adds its features as a space;
+        `store` adds titles, splits and audio. Clips of other `splits` of the store follow: the runs
+        score them now and keep the result in their folders. Raises `ValueError` for runs and stores
+        that do not fit, and for `splits` without a store.
         """
-        said = said_of(run, store, splits)
-        if "z_audio" not in said:
+        own = predictions_of(run, store, splits)
+        if "z_audio" not in own:
             raise ValueError(
                 f"{run.folder} has no shared space: explore a run with joint embedding (method je)."
             )
-        space, config, tags = run.read_arrays("embeddings.npz"), run.config, run.vocabulary.tags
-        spaces = {H: said["h"], Z: said["z_audio"]}
+        spaces = {H: own["h"], Z: own["z_audio"]}
         if plain:
-            if plain.config.pair_loss != "none":
-                raise ValueError(f"{plain.folder} has joint embedding: give a run without it.")
-            other = said_of(plain, store, splits)
-            if not np.array_equal(other["clip_ids"], said["clip_ids"]):
-                raise ValueError(f"{plain.folder} scored other clips than {run.folder}.")
+            other = predictions_of(plain, store, splits)
+            if "z_audio" in other or not np.array_equal(other["clip_ids"], own["clip_ids"]):
+                raise ValueError(
+                    f"{plain.folder} does not fit {run.folder}: give a run without joint embedding "
+                    "that scored the same clips."
+                )
             spaces = {H_WITHOUT: other["h"], **spaces}
-        labels, ids = said["labels"], said["clip_ids"]
-        of_tags = {name: mean_of_carriers(points, labels) for name, points in spaces.items()}
+        config, ids, labels = run.config, own["clip_ids"], own["labels"]
+        landmarks = {name: mean_of_carriers(points, labels) for name, points in spaces.items()}
+        saved = run.read_arrays("embeddings.npz")
+        landmarks[Z] = saved["z_query"][: labels.shape[1]]
         rows = rows_of(store, ids, run) if store else np.zeros(0, int)
-        table = store.table.iloc[rows] if store else None
-        lengths = store.lengths[rows] if store else np.full(len(labels), config.crop_samples)
+        lengths = store.lengths[rows] if store else np.full(len(ids), config.crop_samples)
+        unknown = pd.DataFrame({"title": np.char.add("clip ", ids), "path": "", "split": "unknown"})
+        table = store.table.iloc[rows] if store else unknown
         starts = [
-            window_starts(length, config.crop_samples, config.n_windows, config.windows)
-            for length in lengths
+            window_starts(n, config.crop_samples, config.n_windows, config.windows) for n in lengths
         ]
         return cls(
-            tags=tags,
-            titles=titles(table) if store else np.array([f"clip {c}" for c in ids]),
+            tags=run.vocabulary.tags,
+            titles=table.title.where(table.title != "", table.path).to_numpy(str),
             clip_ids=ids,
-            splits=table.split.to_numpy(str) if store else np.full(len(labels), "not told"),
+            splits=table.split.to_numpy(str),
             labels=labels,
-            probs=said["probs"],
+            probs=own["probs"],
             spaces=spaces,
-            landmarks={**of_tags, Z: space["z_query"][: len(tags)]},
-            z_centre=space["z_centre"],
+            landmarks=landmarks,
+            z_centre=saved["z_centre"],
             starts_s=np.array(starts) / config.sample_rate,
             window_s=config.crop_samples / config.sample_rate,
             store=store,
@@ -104,153 +108,157 @@ class Clips:
     def __len__(self) -> int:
         return len(self.clip_ids)
 
-    # Where they lie
-
     def layout(self, space: str, method: str = "umap", seed: int = 0) -> np.ndarray:
-        """The clips and behind them the tags of a space in one plane, (clip + tag, 2); each is
-        worked out once. See `figures.layout`."""
+        """Coordinates of the clips, then of the tags, (clip + tag, 2), by `figures.layout`; each
+        layout is computed once."""
         check_known([space], self.spaces, "space")
-        told = (space, method, seed)
-        if told not in self._layouts:
+        key = (space, method, seed)
+        if key not in self._layouts:
             points = np.concatenate([self.spaces[space], self.landmarks[space]])
-            self._layouts[told] = figures.layout(points, method, seed)
-        return self._layouts[told]
+            self._layouts[key] = figures.layout(points, method, seed)
+        return self._layouts[key]
 
-    # What is said of them
+    def numbers(self, clip_ids: Iterable[str]) -> list[int]:
+        """Rows of those of `clip_ids` that are among the clips, in the order given."""
+        rows = pd.Index(self.clip_ids).get_indexer(list(clip_ids))
+        return rows[rows >= 0].tolist()
 
     @cached_property
     def mean_probs(self) -> np.ndarray:
-        """Probability of every tag, mean over a clip's windows, (clip, tag) float32."""
+        """Mean probability over a clip's windows, (clip, tag) float32."""
         return self.probs.mean(axis=1)
 
-    def true_tags(self, clip: int) -> str:
-        """A clip's tags, comma-separated."""
-        return ", ".join(np.array(self.tags)[self.labels[clip] == 1]) or "none"
-
-    def predicted_tags(self, clip: int, top: int = 5) -> str:
-        """A clip's `top` most probable tags with their probabilities, comma-separated."""
-        best = np.argsort(-self.mean_probs[clip], kind="stable")[:top]
-        return ", ".join(f"{self.tags[i]} {self.mean_probs[clip, i]:.2f}" for i in best)
-
-    # What may be asked
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """One row per clip: `clip_id`, `title`, `true tags`, and the five most probable tags with
+        their probabilities as `predicted`."""
+        tags, probs = np.array(self.tags), self.mean_probs
+        best = np.argsort(-probs, axis=1, kind="stable")[:, :5]
+        columns = {"clip_id": self.clip_ids, "title": self.titles}
+        columns["true tags"] = [", ".join(tags[row == 1]) or "none" for row in self.labels]
+        columns["predicted"] = [
+            ", ".join(f"{tags[tag]} {row[tag]:.2f}" for tag in first)
+            for first, row in zip(best, probs, strict=True)
+        ]
+        return pd.DataFrame(columns)
 
     def space_scores(self, weights: Mapping[str, float]) -> np.ndarray:
-        """How well each clip fits tags weighted from 1 (wanted) to −1 (not wanted), (clip,): the
-        cosine in the shared space with the weighted sum of the tags' directions."""
-        wanted = queries.weighted_query(self.landmarks[Z], self.z_centre, self._row(weights))
-        return self._directions @ unit(wanted)
+        """Cosine (clip,) in the shared space with the weighted sum of the tags' directions;
+        weights from 1 (wanted) to −1 (not wanted)."""
+        query = queries.weighted_query(self.landmarks[Z], self.z_centre, self._row(weights))
+        return self._directions @ normalize(query[None])[0]
 
     def classifier_scores(self, weights: Mapping[str, float]) -> np.ndarray:
-        """The same by the classifier, (clip,): log probability of what is wanted and of the
-        absence of what is not, each by its weight."""
+        """Log probability (clip,) of the wanted tags and of the absence of the others, each times
+        its weight."""
         row = self._row(weights)
         used = np.flatnonzero(row)
         return queries.classifier_scores(self.mean_probs[:, used], row[None, used])[:, 0]
 
     def like(self, clip: int) -> tuple[np.ndarray, np.ndarray]:
-        """How alike each clip is to one of them, twice (clip,): the cosine in the shared space, and
-        the correlation of the classifier's log odds."""
+        """Similarity of every clip to one of them, (clip,) twice: the cosine in the shared space,
+        and the correlation of the classifier's log odds."""
         return self._directions @ self._directions[clip], self._profiles @ self._profiles[clip]
 
     def compare(self, selected: Iterable[int]) -> pd.DataFrame:
-        """Tags of the selected clips against all others, the most overrepresented first: how many
-        of the selected carry a tag, their share, the share of the rest, and the difference."""
+        """Tags of the selected clips against all others, the most overrepresented first: `clips`,
+        the number of selected ones with the tag, its share in `selected` and `rest`, and the
+        `difference` of the shares."""
         inside = np.isin(np.arange(len(self)), list(selected))
-        counts = self.labels[inside].sum(axis=0)
-        share = counts / max(1, inside.sum())
-        rest = self.labels[~inside].sum(axis=0) / max(1, (~inside).sum())
-        columns = {"clips": counts, "selected": share, "rest": rest, "difference": share - rest}
-        table = pd.DataFrame(columns, index=pd.Index(self.tags, name="tag"))
+        labels = pd.DataFrame(self.labels, columns=pd.Index(self.tags, name="tag"))
+        table = pd.DataFrame({"clips": labels[inside].sum()})
+        table["selected"] = labels[inside].mean().fillna(0.0)
+        table["rest"] = labels[~inside].mean().fillna(0.0)
+        table["difference"] = table.selected - table.rest
         return table.sort_values("difference", ascending=False, kind="stable")
 
-    def numbers(self, clip_ids: Iterable[str]) -> list[int]:
-        """Row numbers of those of the ids that are among the clips, in their order."""
-        rows = pd.Index(self.clip_ids).get_indexer(list(clip_ids))
-        return rows[rows >= 0].tolist()
-
-    # What is heard
-
-    def waveform(self, clip: int) -> tuple[np.ndarray, int]:
-        """A clip's whole audio (sample,) float32 and its sample rate (Hz); refused (`ValueError`)
-        where there is no store."""
+    def audio(self, clip: int) -> tuple[np.ndarray, int]:
+        """A clip's samples (sample,) float32 and sample rate (Hz); `ValueError` without a store."""
         if self.store is None:
-            raise ValueError("there is no sound without a store: give Clips.read the run's store.")
+            raise ValueError("audio needs a store: give Clips.read the store of the run.")
         row = self.rows[clip]
         return self.store.read([row], [0], self.store.lengths[row])[0], self.store.sample_rate
 
-    def sound(self, clip: int) -> bytes:
-        """A clip as a FLAC file, which browsers play and which loses nothing."""
-        audio, sample_rate = self.waveform(clip)
+    def flac(self, clip: int) -> bytes:
+        """A clip's audio as a FLAC file."""
         file = io.BytesIO()
-        soundfile.write(file, audio, sample_rate, format="FLAC", subtype="PCM_16")
+        soundfile.write(file, *self.audio(clip), format="FLAC", subtype="PCM_16")
         return file.getvalue()
 
     def figure(self, clip: int) -> Figure:
-        """A clip's taggram, true tags marked by •, below its spectrogram where there is a store."""
-        audio, sample_rate = self.waveform(clip) if self.store else (None, 0)
+        """A clip's taggram, true tags marked by •, below its spectrogram if there is a store."""
+        audio, sample_rate = self.audio(clip) if self.store else (None, 0)
         carried = zip(self.tags, self.labels[clip], strict=True)
         names = [f"• {tag}" if true else tag for tag, true in carried]
         starts_s, order = np.unique(self.starts_s[clip], return_index=True)
-        halfway = (starts_s[1:] + starts_s[:-1] + self.window_s) / 2  # between two windows' centres
+        halfway = (starts_s[1:] + starts_s[:-1] + self.window_s) / 2  # between windows' centres
         edges_s = np.concatenate([starts_s[:1], halfway, starts_s[-1:] + self.window_s])
         probs = self.probs[clip, order]
         return figures.taggram(probs, edges_s, names, audio=audio, sample_rate=sample_rate)
 
     @cached_property
     def _directions(self) -> np.ndarray:
-        return unit(self.spaces[Z] - self.z_centre)
+        return normalize(self.spaces[Z] - self.z_centre)
 
     @cached_property
     def _profiles(self) -> np.ndarray:
-        probs = np.clip(self.mean_probs, 1e-6, 1 - 1e-6)
-        odds = np.log(probs / (1 - probs))
-        return unit(odds - odds.mean(axis=1, keepdims=True))
+        log_odds = logit(np.clip(self.mean_probs, 1e-6, 1 - 1e-6))
+        return normalize(log_odds - log_odds.mean(axis=1, keepdims=True))
 
     def _row(self, weights: Mapping[str, float]) -> np.ndarray:
         check_known(weights, self.tags, "tag")
         return np.array([weights.get(tag, 0.0) for tag in self.tags], np.float32)
 
 
-def said_of(
-    run: Run, store: AudioStore | None, splits: Sequence[str] = ()
+def predictions_of(
+    run: Run, store: AudioStore | None, splits: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """What a run says of the clips that it has scored and, behind them, of those of other splits:
-    clip_ids, labels, probs, h and, with joint embedding, z_audio."""
+    """A run's `ARRAYS` for the clips it has scored, then for those of other `splits`."""
     own = run.read_arrays("embeddings.npz") | run.read_arrays("scores.npz")
     parts = [own]
     if splits:
         if store is None:
-            raise ValueError("clips of other splits lie in the store: give Clips.read the run's.")
-        from jetatag.apps.explorer.splits import score_once  # whose imports take seconds
-
+            raise ValueError("clips of other splits need a store: give Clips.read the run's.")
         check_known(splits, store.table.split.unique(), "split")
         scored = set(store.table.split.iloc[rows_of(store, own["clip_ids"], run)])
-        parts += [score_once(run, store, split) for split in splits if split not in scored]
-    names = [name for name in SAID if name in own]
+        parts += [score_split(run, store, split) for split in splits if split not in scored]
+    names = [name for name in ARRAYS if name in own]
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
+def score_split(run: Run, store: AudioStore, split: str) -> dict[str, np.ndarray]:
+    """`ARRAYS` for the clips of one split, computed once: they are kept in the run's folder until
+    its test clips are scored again."""
+    from jetatag.apps import tagger  # these imports take seconds
+    from jetatag.evaluation.predict import describe, score_clips
+    from jetatag.training.device import launch
+
+    kept, rows = run.folder / f"explored.{split}.npz", store.rows(split)
+    if kept.is_file() and kept.stat().st_mtime >= (run.folder / "scores.npz").stat().st_mtime:
+        arrays = run.read_arrays(kept.name)
+        if np.array_equal(arrays["clip_ids"], store.table.clip_id.iloc[rows]):
+            return arrays
+    run.check_store(store)
+    loaded = tagger.load(run.folder, optimize=False)
+    config = run.config.replace(device=loaded.device.type)
+    probs, h = score_clips(loaded.model, store, rows, config, launch(config), split)
+    arrays = {**describe(store, rows), "probs": probs, "h": h.numpy()}
+    if config.pair_loss != "none":
+        arrays["z_audio"] = loaded.model.cpu().projection(h).numpy()
+    run.write_arrays(kept.name, arrays)
+    return arrays
+
+
 def rows_of(store: AudioStore, clip_ids: np.ndarray, run: Run) -> np.ndarray:
-    """Where a run's clips lie in its store; a store that lacks some is refused (`ValueError`)."""
+    """Rows of a run's clips in its store; `ValueError` if the store lacks some."""
     rows = pd.Index(store.table.clip_id).get_indexer(clip_ids)
     if (rows < 0).any():
         raise ValueError(f"{store.folder} lacks clips of {run.folder}: open its own store.")
     return rows
 
 
-def titles(table: pd.DataFrame) -> np.ndarray:
-    """What to call the clips of a store's table: their titles, or else their paths, (clip,) str."""
-    return np.where(table.title != "", table.title, table.path).astype(str)
-
-
 def mean_of_carriers(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Where each tag lies in a space that has no place for tags: the mean of the clips that carry
-    it, (tag, dim); of all clips for one that none carries."""
+    """Mean of the clips that carry each tag, (tag, dim): where the tag lies in a space that has no
+    vectors for tags. For a tag that no clip carries it is the mean of all clips."""
     weights = np.where(labels.any(axis=0), labels, 1).astype(np.float32)
     return weights.T @ points / weights.sum(axis=0)[:, None]
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """`vectors` (…, dim) at length 1; what has no direction stays 0."""
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / np.maximum(length, 1e-12)).astype(np.float32)

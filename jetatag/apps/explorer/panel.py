@@ -1,291 +1,222 @@
-"""The explorer's widgets: the maps, and beside them what one asks, finds, hears and selects."""
+"""The explorer's widgets: the maps, and below them search, player and selection."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from io import BytesIO
+from typing import Any
 
-import pandas as pd
-from ipywidgets import (
-    HTML,
-    Button,
-    Checkbox,
-    Dropdown,
-    FloatSlider,
-    HBox,
-    Image,
-    Layout,
-    Select,
-    VBox,
-)
+import ipywidgets as widgets
+from ipywidgets import HTML, Layout
+from matplotlib.figure import Figure
 
-from jetatag.apps.explorer.browser import Sound
-from jetatag.apps.explorer.clips import Clips
-from jetatag.apps.explorer.explorer import COLOURS, png
 from jetatag.apps.explorer.maps import Maps
-
-if TYPE_CHECKING:
-    from jetatag.apps.explorer.explorer import Explorer
+from jetatag.apps.explorer.state import COLOURS, State
+from jetatag.apps.explorer.widgets import AudioPlayer
 
 LAYOUTS = {"UMAP": "umap", "t-SNE": "tsne", "first principal axes": "pca"}
-TOP = 50
-"""Clips in a ranking."""
+TOP = 50  # clips in a ranking
+LASSO = "draw a <b>lasso</b> around clips to compare their tags"
 STYLE = """<style>
 .jp-OutputArea-child:has(+ .jp-OutputArea-child .jetatag-explorer) { display: none }
 .jetatag-map { position: relative }
 .jetatag-map:hover { z-index: 1 }
 </style>"""
-"""The picture comes right before the widgets; without them it is seen again. What is told of a
-point lies over the other maps."""
+"""Hides the figure above while the widgets live, and shows tooltips above the other maps."""
 
 
 class Panel:
-    """Everything that is shown of an explorer; `box` is the widget. What is touched changes the
-    explorer's state, and the state what is shown."""
+    """All widgets, in `box`. A user's action changes the state, and the state what is shown."""
 
-    def __init__(self, explorer: "Explorer") -> None:
-        self.explorer, self.clips, state = explorer, explorer.clips, explorer.state
-        chosen = self.clips.numbers(state["selection"])
-        self.maps = Maps(
-            self.clips, state["layout"], explorer.seed, chosen, self.select, self.hover
-        )
-        self.layout = dropdown("layout", LAYOUTS, state["layout"], self.lay_out)
-        self.colour = dropdown("colour by", COLOURS, state["colour"], self.paint)
-        self.tag = dropdown("of the tag", self.clips.tags, state["tag"], self.paint)
-        self.hover_plays = Checkbox(
-            state["play_on_hover"], description="play what is hovered", indent=False
-        )
-        self.hover_plays.observe(lambda c: explorer.change(play_on_hover=c["new"]), "value")
-        self.sliders = Sliders(self.clips.tags, state["weights"], self.ask)
-        self.in_space = Listing(self.clips, "best in the shared space", self.show)
-        self.by_classifier = Listing(self.clips, "best by the classifier", self.show)
-        self.player = Player(self.clips, self.more_like_this)
-        self.selection = Selection(self.clips, self.show)
+    def __init__(self, state: State) -> None:
+        self.state, self.clips, settings = state, state.clips, state.state
+        selected = self.clips.numbers(settings["selection"])
+        on_touch = self.select, self.hover
+        self.maps = Maps(self.clips, settings["layout"], state.seed, selected, *on_touch)
+        self.layout = dropdown("layout", LAYOUTS, settings["layout"], self.set_layout)
+        self.colour = dropdown("colour by", COLOURS, settings["colour"], self.set_colours)
+        self.tag = dropdown("of the tag", self.clips.tags, settings["tag"], self.set_colours)
+        plays = settings["play_on_hover"]
+        self.hover_plays = widgets.Checkbox(plays, description="play on hover", indent=False)
+        self.hover_plays.observe(lambda c: state.change(play_on_hover=c["new"]), "value")
+
+        options = [("add a tag …", ""), *zip(self.clips.tags, self.clips.tags, strict=True)]
+        self.add = dropdown("", options, "", self.add_tag)
+        self.sliders, self.slider_rows, self.query = {}, widgets.VBox(), HTML()
+        for tag, weight in settings["weights"].items():
+            self.add_slider(tag, weight)
+        self.in_space, self.by_classifier, self.picked = (self.clip_list() for _ in range(3))
+
+        self.about, self.audio = HTML("<b>click a clip to hear it</b>"), AudioPlayer()
+        self.like = widgets.Button(description="more like this", icon="search", disabled=True)
+        self.like.on_click(self.more_like_this)
+        hidden = Layout(max_width="100%", visibility="hidden")
+        self.figure = widgets.Image(format="png", layout=hidden)
+        self.n_selected, self.compared = HTML(), HTML().add_class("jp-RenderedHTMLCommon")
         self.box = self._arranged()
-        self.paint()
+        self.set_colours()
         self.rank()
-        self.selection.tell(chosen if len(chosen) > 1 else [])
-        if explorer.clip is not None:
-            self.player.show(explorer.clip, play=False)
+        self.show_selection(selected if len(selected) > 1 else [])
+        if state.clip is not None:
+            self.show(state.clip, play=False)
 
-    def _arranged(self) -> VBox:
-        bar = HBox(
-            [self.layout, self.colour, self.tag, self.maps.legend, self.hover_plays],
-            layout=Layout(flex_flow="wrap"),
+    def _arranged(self) -> widgets.VBox:
+        bar = [self.layout, self.colour, self.tag, self.maps.legend, self.hover_plays]
+        search = HTML("<b>search by tags</b>, from 1 (wanted) to −1 (not wanted)")
+        audio = [self.audio] if self.clips.store else []
+        rows = (
+            row(
+                [search, self.add, self.slider_rows, self.query],
+                [HTML("<b>best in the shared space</b>"), self.in_space],
+                [HTML("<b>best by the classifier</b>"), self.by_classifier],
+            ),
+            row(
+                [self.about, *audio, self.like, self.figure],
+                [self.n_selected, self.picked, self.compared],
+            ),
         )
-        asking = row(self.sliders.box, self.in_space.box, self.by_classifier.box)
-        below = row(self.player.box, self.selection.box)
-        box = VBox([HTML(STYLE), bar, self.maps.box, asking, below])
+        bar = widgets.HBox(bar, layout=Layout(flex_flow="wrap"))
+        box = widgets.VBox([HTML(STYLE), bar, self.maps.box, *rows])
         box.layout.overflow = "visible"
         return box.add_class("jetatag-explorer")
 
-    # What a touch does
-
-    def lay_out(self, method: str) -> None:
-        self.explorer.change(layout=method)
-        self.layout.disabled, self.layout.description = True, "laying out…"
-        self.maps.lay_out(method)
+    def set_layout(self, method: str) -> None:
+        self.state.change(layout=method)
+        self.layout.disabled, self.layout.description = True, "computing…"
+        self.maps.set_layout(method)
         self.layout.disabled, self.layout.description = False, "layout"
 
-    def paint(self, _: Any = None) -> None:
-        self.explorer.change(colour=self.colour.value, tag=self.tag.value)
+    def set_colours(self, _: Any = None) -> None:
+        self.state.change(colour=self.colour.value, tag=self.tag.value)
         self.tag.disabled = self.colour.value not in ("tag", "score")
-        self.maps.colour(*self.explorer.colours())
+        self.maps.set_colours(*self.state.colours())
 
-    def ask(self, weights: Mapping[str, float]) -> None:
-        self.explorer.change(weights=dict(weights), like="")
+    # The query
+
+    def add_tag(self, tag: str) -> None:
+        """Add a tag to the query, with weight 1."""
+        if tag and tag not in self.sliders:
+            self.add_slider(tag, 1.0)
+            self.search()
+        self.add.value = ""
+
+    def add_slider(self, tag: str, weight: float) -> None:
+        look = {"layout": Layout(width="auto", flex="1"), "readout_format": "+.1f"}
+        slider = widgets.FloatSlider(weight, min=-1, max=1, step=0.1, description=tag, **look)
+        slider.observe(self.search, "value")
+        remove = widgets.Button(description="×", tooltip=f"remove {tag}")
+        remove.layout.width = "2.4em"
+        line = widgets.HBox([slider, remove])
+
+        def on_click(_: Any) -> None:
+            del self.sliders[tag]
+            self.slider_rows.children = [r for r in self.slider_rows.children if r is not line]
+            self.search()
+
+        remove.on_click(on_click)
+        self.sliders[tag] = slider
+        self.slider_rows.children += (line,)
+
+    def search(self, _: Any = None) -> None:
+        weights = {tag: round(slider.value, 2) for tag, slider in self.sliders.items()}
+        self.state.change(weights=weights, like="")
         self.rank()
 
-    def more_like_this(self) -> None:
-        self.explorer.change(like=self.explorer.state["clip"])
+    def more_like_this(self, _: Any = None) -> None:
+        self.state.change(like=self.state.state["clip"])
         self.rank()
 
     def rank(self) -> None:
-        back = " (move a slider to ask for tags again)" if self.explorer.state["like"] else ""
-        self.sliders.told.value = f"asked: <b>{escape(self.explorer.asked())}</b>{back}"
-        self.in_space.tell(self.explorer.best(TOP)[0])
-        self.by_classifier.tell(self.explorer.best(TOP)[1])
+        """Rank the clips by the query."""
+        back = " (move a slider to search by tags again)" if self.state.state["like"] else ""
+        self.query.value = f"query: <b>{escape(self.state.query())}</b>{back}"
+        in_space, by_classifier = self.state.best(TOP)
+        self.in_space.options = self.lines(in_space)
+        self.by_classifier.options = self.lines(by_classifier)
         if self.colour.value == "fit":
-            self.maps.colour(*self.explorer.colours())
+            self.maps.set_colours(*self.state.colours())
+
+    # Clips
+
+    def clip_list(self) -> widgets.Select:
+        """A list of clips; the one that is picked is shown."""
+        clips = widgets.Select(rows=12, layout=Layout(width="auto"))
+        clips.observe(lambda change: self.show(change["new"]), "value")
+        return clips
+
+    def lines(self, clips: Iterable[int]) -> list[tuple[str, int | None]]:
+        """Clips as the options of a list."""
+        titles, tags = self.clips.titles, self.clips.table["true tags"]
+        lines = [
+            (f"{i}. {titles[clip]} · {tags[clip]}", int(clip)) for i, clip in enumerate(clips, 1)
+        ]
+        return [("pick a clip to hear it:", None), *lines] if lines else []
 
     def select(self, points: Sequence[int]) -> None:
-        """One clip is shown and played, one tag is asked for, several clips are compared."""
-        chosen = [point for point in points if point < len(self.clips)]
-        self.explorer.change(selection=self.clips.clip_ids[chosen].tolist())
-        self.selection.tell(chosen if len(points) > 1 else [])
-        if len(points) == 1 and chosen:
-            self.show(chosen[0])
+        """Show and play a single clip, search for a single tag, compare several clips."""
+        selected = [point for point in points if point < len(self.clips)]
+        self.state.change(selection=self.clips.clip_ids[selected].tolist())
+        self.show_selection(selected if len(points) > 1 else [])
+        if len(points) == 1 and selected:
+            self.show(selected[0])
         elif len(points) == 1:
-            self.sliders.add(self.clips.tags[points[0] - len(self.clips)])
+            self.add_tag(self.clips.tags[points[0] - len(self.clips)])
+
+    def show_selection(self, selected: Sequence[int]) -> None:
+        """List the selected clips, and compare their tags with those of the others."""
+        n = f"{len(selected):,} of {len(self.clips):,}"
+        self.n_selected.value = f"<b>{n} clips selected</b>" if selected else LASSO
+        self.picked.options = self.lines(selected)
+        self.picked.layout.display = None if selected else "none"
+        table = self.clips.compare(selected)
+        table = table[table.difference.abs().rank(ascending=False, method="first") <= 8]
+        formats = dict.fromkeys(("selected", "rest"), "{:.0%}".format)
+        formats |= {"difference": "{:+.0%}".format}
+        table = table.rename_axis(index=None, columns="tag")
+        self.compared.value = table.to_html(formatters=formats, border=0) if selected else ""
 
     def hover(self, point: int) -> None:
         if self.hover_plays.value and point < len(self.clips):
-            self.explorer.change(clip=str(self.clips.clip_ids[point]))
-            self.player.play(point)
+            self.load(point)
 
-    def show(self, clip: int | None) -> None:
+    def show(self, clip: int | None, play: bool = True) -> None:
+        """Load a clip and draw its figure."""
         if clip is None:
             return
-        self.explorer.change(clip=str(self.clips.clip_ids[clip]))
         self.maps.point_at(clip)
-        for listing in (self.in_space, self.by_classifier, self.selection.listing):
-            listing.leave(clip)
-        self.player.show(clip)
+        for clips in (self.in_space, self.by_classifier, self.picked):
+            if clips.value != clip:  # so that it can be picked again
+                clips.value = None
+        self.load(clip, play)
+        self.figure.value = png(self.clips.figure(clip))  # last, because drawing takes longest
+        self.figure.layout.visibility = "visible"
 
-
-class Sliders:
-    """Tags that are asked for, each with a slider from not wanted to wanted."""
-
-    def __init__(
-        self,
-        tags: Sequence[str],
-        weights: Mapping[str, float],
-        on_change: Callable[[dict[str, float]], None],
-    ) -> None:
-        self.on_change, self.sliders = on_change, {}
-        self.adder = Dropdown(
-            options=[("add a tag …", ""), *zip(tags, tags, strict=True)],
-            layout=Layout(width="auto"),
-        )
-        self.adder.observe(lambda change: self.add(change["new"]), "value")
-        self.rows = VBox()
-        self.told = HTML()
-        heading = HTML("<b>ask for tags</b>, from 1 wanted to −1 not wanted")
-        self.box = VBox([heading, self.adder, self.rows, self.told])
-        for tag, weight in weights.items():
-            self._append(tag, weight)
-
-    def add(self, tag: str) -> None:
-        """Ask for a tag, fully."""
-        if tag and tag not in self.sliders:
-            self._append(tag, 1.0)
-            self._changed()
-        self.adder.value = ""
-
-    def _append(self, tag: str, weight: float) -> None:
-        slider = FloatSlider(
-            weight,
-            min=-1,
-            max=1,
-            step=0.1,
-            description=tag,
-            readout_format="+.1f",
-            layout=Layout(width="auto", flex="1"),
-        )
-        slider.observe(self._changed, "value")
-        remove = Button(
-            description="×", tooltip=f"no longer ask for {tag}", layout=Layout(width="2.4em")
-        )
-        remove.on_click(lambda _: self._remove(tag))
-        self.sliders[tag] = slider
-        self.rows.children += (HBox([slider, remove]),)
-
-    def _remove(self, tag: str) -> None:
-        place = list(self.sliders).index(tag)
-        del self.sliders[tag]
-        self.rows.children = self.rows.children[:place] + self.rows.children[place + 1 :]
-        self._changed()
-
-    def _changed(self, _: Any = None) -> None:
-        self.on_change({tag: round(slider.value, 2) for tag, slider in self.sliders.items()})
-
-
-class Listing:
-    """Clips by name, one a line; the one that is picked is shown and played."""
-
-    def __init__(
-        self, clips: Clips, heading: str, on_pick: Callable[[int], None], rows: int = 12
-    ) -> None:
-        self.clips, self.heading = clips, HTML(f"<b>{heading}</b>")
-        self.list = Select(rows=rows, layout=Layout(width="auto"))
-        self.list.observe(lambda change: on_pick(change["new"]), "value")
-        self.box = VBox([self.heading, self.list])
-
-    def leave(self, clip: int) -> None:
-        """Let go of what was picked where it is not this clip, so that it can be picked again."""
-        if self.list.value != clip:
-            self.list.value = None
-
-    def tell(self, chosen: Iterable[int]) -> None:
-        lines = [
-            (f"{place}. {self.clips.titles[clip]} · {self.clips.true_tags(clip)}", int(clip))
-            for place, clip in enumerate(chosen, 1)
-        ]
-        self.list.options = [("pick a clip to hear it:", None), *lines] if lines else []
-
-
-class Player:
-    """The clip that is looked at: its sound, its tags, its spectrogram and taggram."""
-
-    def __init__(self, clips: Clips, on_like: Callable[[], None]) -> None:
-        self.clips, self.about = clips, HTML("<b>click a clip to hear it</b>")
-        self.sound = Sound()
-        self.like = Button(description="more like this", icon="search", disabled=True)
-        self.like.on_click(lambda _: on_like())
-        self.picture = Image(format="png", layout=Layout(max_width="100%", visibility="hidden"))
-        sound = [self.sound] if clips.store else []
-        self.box = VBox([self.about, *sound, self.like, self.picture])
-
-    def show(self, clip: int, play: bool = True) -> None:
-        """Show a clip, and play it unless there is no store or it is not wanted."""
-        self._tell(clip, play)
-        self.picture.value = png(self.clips.figure(clip))  # last, for drawing takes longest
-        self.picture.layout.visibility = "visible"
-
-    def play(self, clip: int) -> None:
-        """Play a clip in passing, without its picture."""
-        self._tell(clip, True)
-
-    def _tell(self, clip: int, play: bool) -> None:
-        self.picture.layout.visibility = "hidden"  # for it is of another
-        lines = {"true": self.clips.true_tags(clip), "predicted": self.clips.predicted_tags(clip)}
-        told = "".join(f"<br>{name}: {escape(tags)}" for name, tags in lines.items())
-        self.about.value = f"<b>{escape(self.clips.titles[clip])}</b>{told}"
+    def load(self, clip: int, play: bool = True) -> None:
+        """Show a clip's title and tags, and load its audio."""
+        self.state.change(clip=str(self.clips.clip_ids[clip]))
+        self.figure.layout.visibility = "hidden"  # it shows another clip
+        title, true, predicted = map(escape, self.clips.table.iloc[clip, 1:])
+        self.about.value = f"<b>{title}</b><br>true: {true}<br>predicted: {predicted}"
         self.like.disabled = False
         if self.clips.store:
-            self.sound.load(self.clips.sound(clip), play)
-
-
-class Selection:
-    """The clips that a lasso caught: their tags against those of the rest, and a list of them."""
-
-    def __init__(self, clips: Clips, on_pick: Callable[[int], None]) -> None:
-        self.clips, self.told = clips, HTML().add_class("jp-RenderedHTMLCommon")  # looks of a table
-        self.listing = Listing(clips, "the clips selected", on_pick)
-        self.box = VBox([self.told])
-
-    def tell(self, chosen: Sequence[int]) -> None:
-        if not chosen:
-            self.told.value = "draw a <b>lasso</b> around clips to compare their tags"
-            self.box.children = (self.told,)
-            return
-        self.told.value = comparison(self.clips.compare(chosen))
-        self.listing.heading.value = f"<b>{len(chosen):,} of {len(self.clips):,} clips selected</b>"
-        self.listing.tell(chosen)
-        self.box.children = (self.listing.box, self.told)
-
-
-def comparison(table: pd.DataFrame) -> str:
-    """The tags whose share differs most between a selection and the rest, as HTML."""
-    shown = table[table.difference.abs().rank(ascending=False, method="first") <= 8]
-    shares = dict.fromkeys(("selected", "rest"), "{:.0%}".format)
-    shown = shown.rename_axis(index=None, columns="tag")
-    return shown.to_html(formatters={**shares, "difference": "{:+.0%}".format}, border=0)
+            self.audio.load(self.clips.flac(clip), play)
 
 
 def dropdown(
-    name: str,
-    options: Iterable[str] | Mapping[str, str],
-    value: str,
-    on_change: Callable[[str], None],
-) -> Dropdown:
+    name: str, options: Iterable | Mapping, value: str, on_change: Callable[[str], None]
+) -> widgets.Dropdown:
     look = {"layout": Layout(width="auto"), "style": {"description_width": "initial"}}
-    made = Dropdown(options=options, value=value, description=name, **look)
-    made.observe(lambda change: on_change(change["new"]), "value")
-    return made
+    widget = widgets.Dropdown(options=options, value=value, description=name, **look)
+    widget.observe(lambda change: on_change(change["new"]), "value")
+    return widget
 
 
-def row(*boxes: VBox) -> HBox:
-    """Boxes side by side, each as wide as the others."""
-    for box in boxes:
-        box.layout = Layout(flex="1 1 0", min_width="0", padding="0 8px", overflow="hidden")
-    return HBox(boxes)
+def row(*columns: Sequence[widgets.Widget]) -> widgets.HBox:
+    """Columns of equal width side by side."""
+    look = {"flex": "1 1 0", "min_width": "0", "padding": "0 8px", "overflow": "hidden"}
+    return widgets.HBox([widgets.VBox(column, layout=Layout(**look)) for column in columns])
+
+
+def png(figure: Figure) -> bytes:
+    file = BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    return file.getvalue()

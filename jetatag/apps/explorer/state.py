@@ -1,0 +1,125 @@
+"""The explorer's settings, and the ranking and colours that follow from them; no widget here."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jetatag import figures
+from jetatag.apps.explorer.clips import Clips, mean_of_carriers
+from jetatag.files import check_known, check_type, check_writable, write_json
+
+DEFAULTS = {
+    "layout": "umap",
+    "colour": "tag",
+    "tag": "",
+    "weights": {},
+    "selection": [],
+    "clip": "",
+    "like": "",
+    "play_on_hover": False,
+}
+"""All settings, in JSON's types: clips by their ids, `weights` from −1 to 1 by tag."""
+COLOURS = {"split": "split", "true tag": "tag", "score of a tag": "score"}
+COLOURS |= {"fit to the query": "fit"}
+"""Label → value of `colour`: what the points of the maps are coloured by."""
+
+
+class State:
+    """The settings `state` (see `DEFAULTS`) for `clips`, saved to the JSON file `keep` at every
+    change and restored from it. Raises `ValueError` for invalid settings and an invalid file."""
+
+    def __init__(
+        self,
+        clips: Clips,
+        state: Mapping[str, Any] | None = None,
+        keep: Path | str | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.clips, self.keep, self.seed = clips, Path(keep) if keep else None, seed
+        given = check_type(state or {}, Mapping, "the explorer's state")
+        self.state = check_state({**DEFAULTS, "tag": clips.tags[0], **given}, clips.tags)
+        if self.keep:
+            check_writable(self.keep)
+        if self.keep and self.keep.is_file():
+            try:
+                saved = check_type(json.loads(self.keep.read_text()), dict, "the explorer's state")
+                self.state = check_state({**self.state, **saved}, clips.tags)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(
+                    f"{keep} holds no state of these clips ({str(error).rstrip('.')}): delete it "
+                    "or name another file."
+                ) from None
+
+    def change(self, **settings: Any) -> None:
+        """Change settings, and save them."""
+        self.state |= settings
+        if self.keep:
+            write_json(self.keep, self.state)
+
+    @property
+    def clip(self) -> int | None:
+        """Row of the clip that is shown; None before one was chosen."""
+        return next(iter(self.clips.numbers([self.state["clip"]])), None)
+
+    def query(self) -> str:
+        """The query in words."""
+        if like := self.clips.numbers([self.state["like"]]):
+            return f"more like {self.clips.titles[like[0]]}"
+        weights = self.state["weights"].items()
+        return ", ".join(f"{tag} {weight:+.1f}" for tag, weight in weights if weight) or "nothing"
+
+    def scores(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """How well each clip answers the query, (clip,), in the shared space and by the classifier;
+        None without a query."""
+        if like := self.clips.numbers([self.state["like"]]):
+            return self.clips.like(like[0])
+        weights = self.state["weights"]
+        if not any(weights.values()):
+            return None
+        return self.clips.space_scores(weights), self.clips.classifier_scores(weights)
+
+    def best(self, top: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the `top` clips for the query, in the shared space and by the classifier, without
+        the clip that they are to be like; empty without a query."""
+        like = self.clips.numbers([self.state["like"]])
+        scores = self.scores() or (np.zeros(0), np.zeros(0))
+        orders = [np.argsort(-each, kind="stable")[: top + len(like)] for each in scores]
+        in_space, by_classifier = (order[~np.isin(order, like)][:top] for order in orders)
+        return in_space, by_classifier
+
+    def selected(self) -> pd.DataFrame:
+        """The selected clips, as rows of `Clips.table`."""
+        return self.clips.table.iloc[self.clips.numbers(self.state["selection"])]
+
+    def colours(self) -> tuple[str, np.ndarray]:
+        """What the points are coloured by, and its value (clip + tag,) for every clip, then for
+        every tag: the mean over the clips that carry it."""
+        clips, kind, tag = self.clips, self.state["colour"], self.state["tag"]
+        if kind == "split":
+            return "split", np.append(clips.splits, ["tag"] * len(clips.tags))
+        column, scores = clips.tags.index(tag), self.scores()
+        name, values = {
+            "tag": (f"tag: {tag}", clips.labels[:, column].astype(float)),
+            "score": (f"score: {tag}", clips.mean_probs[:, column]),
+            "fit": (self.query(), scores[0] if scores else np.zeros(len(clips))),
+        }[kind]
+        return name, np.append(values, mean_of_carriers(values[:, None], clips.labels))
+
+
+def check_state(state: Mapping[str, Any], tags: Sequence[str]) -> dict[str, Any]:
+    """Return `state` if it is valid for clips with these tags, or raise `ValueError`."""
+    check_known(state, DEFAULTS, "setting of the explorer")
+    for name, value in state.items():
+        check_type(value, type(DEFAULTS[name]), f"the explorer's {name}")
+    check_type(state["selection"], Sequence[str], "the explorer's selection")
+    check_known([state["layout"]], figures.LAYOUTS, "layout")
+    check_known([state["colour"]], COLOURS.values(), "colouring")
+    check_known([state["tag"], *state["weights"]], tags, "tag")
+    for tag, weight in state["weights"].items():
+        if abs(check_type(weight, float, f"the weight of {tag!r}")) > 1:
+            raise ValueError(f"the weight of {tag!r} must be between −1 and 1, not {weight}.")
+    return dict(state)

@@ -1,0 +1,34 @@
+"""Two small browser widgets that ipywidgets lacks."""
+
+from pathlib import Path
+
+import anywidget
+from traitlets import Dict, Int
+
+
+class RenderProbe(anywidget.AnyWidget):
+    """Tells whether a browser shows widgets, and when it has drawn what it was sent: the browser
+    then copies `sent` to `drawn`. Without a browser `drawn` never changes."""
+
+    _esm = Path(__file__).with_name("render_probe.js")
+    sent = Int(0).tag(sync=True)
+    drawn = Int(0).tag(sync=True)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the browser has yet to answer."""
+        return self.drawn != self.sent
+
+
+class AudioPlayer(anywidget.AnyWidget):
+    """An audio element that, unlike `ipywidgets.Audio`, also plays a clip that is loaded a second
+    time, and does not start by itself when the page is reloaded."""
+
+    _esm = Path(__file__).with_name("audio_player.js")
+    clip = Dict().tag(sync=True)
+    _count = 0
+
+    def load(self, flac: bytes, play: bool) -> None:
+        """Load a FLAC file, and play it if `play`."""
+        self._count += 1
+        self.clip = {"flac": flac, "count": self._count if play else 0}

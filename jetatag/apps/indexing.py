@@ -1,0 +1,193 @@
+"""Build the index of a folder of music that `search` reads.
+
+What has been read is saved every few seconds as a part (`part-000000.arrow`), so that a build that
+was killed continues; at the end the parts and what is kept of the old index become the new
+`index.arrow`, which replaces the old one in one step.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from tqdm import tqdm
+
+from jetatag.apps import search
+from jetatag.apps.search import INDEX, PARTS, STAMP, Facts, Index
+from jetatag.apps.tagger import Prediction, Tagger
+from jetatag.apps.tagging import audio_under
+from jetatag.data.audio import read_header
+from jetatag.files import NOT_TEXT, NOT_UTF8, as_text, atomic, lock_folder
+
+PART_S = 5.0  # seconds between parts: what a kill loses at most
+LINK, SUFFIX = "a link to a folder is not followed", "its suffix is not of audio"
+
+
+def build(
+    tagger: Tagger, music: Path | str, out: Path | str | None = None, workers: int | None = None
+) -> Index:
+    """Index all audio under the folder `music` with `tagger` into the folder `out` (default:
+    `music` with `.index` appended); returns the opened index.
+
+    Only files that are new or whose size or time of change differ are read; files that are gone
+    are dropped; files that cannot be read are reported and tried again next time. A build that was
+    killed continues; one that fails before it has read a file leaves nothing behind. Searches see
+    the old index until the build is done. Raises `FileNotFoundError` without audio, `ValueError`
+    if no file can be read and if `out` is the index of another run or other music.
+    """
+    music = Path(os.path.realpath(music))
+    out = Path(out) if out else music.with_name(f"{music.name}.index")
+    if not music.is_dir():
+        raise FileNotFoundError(f"{music} is not a folder: name the one that holds the music.")
+    if NOT_TEXT in as_text(music):
+        raise ValueError(f"{music}: {NOT_UTF8}.")
+    audio, links, skipped = audio_under(music)
+    found = pd.DataFrame([(p, *search.stamp(music / p)) for p in audio], columns=STAMP)
+    others = [path.name for path in out.glob("[!.]*")]
+    if others and not any(fnmatch(name, pattern) for name in others for pattern in (INDEX, PARTS)):
+        raise ValueError(f"{out} holds something other than an index: choose another folder.")
+    with lock_folder(out), removed_if_unused(out):
+        facts, rows, n_old = _begin(out, tagger, music)
+        missing = found[_rows_of(found, rows) < 0]
+        done = {"total": len(found), "initial": len(found) - len(missing)}
+        with tqdm(desc="indexing", unit="file", **done) as bar:
+            reasons = _read(tagger, music, missing, out, facts, workers, bar.update)
+        if len(reasons) == len(found):
+            first, reason = next(iter(reasons.items()))
+            raise ValueError(
+                f"none of the {len(found):,} audio files under {music} can be read; the first, "
+                f"{first}: {reason}."
+            )
+        reasons |= dict.fromkeys(links, LINK) | dict.fromkeys(skipped, SUFFIX)
+        with atomic(out / "report.csv") as temporary:
+            report = pd.DataFrame(reasons.items(), columns=["path", "reason"])
+            report.to_csv(temporary, index=False)
+        counts = _commit(out, facts, rows[:n_old], found)
+    return replace(Index.open(out), counts=counts)
+
+
+@contextmanager
+def removed_if_unused(out: Path) -> Iterator[None]:
+    """Remove the folder `out` if the block fails before any file has been read."""
+    try:
+        yield
+    except BaseException:
+        if [path.name for path in out.iterdir()] == [".lock"]:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+
+
+def _begin(out: Path, tagger: Tagger, music: Path) -> tuple[Facts, pa.Table, int]:
+    """Facts of the index in `out`, its rows, then those of parts, and the number of the former."""
+    paths = [*filter(Path.is_file, [out / INDEX]), *sorted(out.glob(PARTS))]
+    tables = [search.read_table(path, mapped=False) for path in paths]  # they will be replaced
+    for facts, _ in tables:
+        search.check_same_run(out, facts, tagger)
+    facts = tables[0][0] if tables else facts_of(tagger, music)
+    if facts.music != str(music) and Path(facts.music).is_dir():  # otherwise the music was moved
+        raise ValueError(f"{out} is the index of {facts.music}: choose another with --out.")
+    rows = pa.concat_tables([facts.schema().empty_table(), *(table for _, table in tables)])
+    n_old = len(tables[0][1]) if paths[:1] == [out / INDEX] else 0
+    return facts.model_copy(update={"music": str(music)}), rows, n_old
+
+
+def facts_of(tagger: Tagger, music: Path) -> Facts:
+    """Facts of a new index."""
+    tags, z_query, z_centre = list(tagger.vocabulary.tags), None, None
+    if tagger.config.pair_loss != "none":
+        z_query, z_centre = (vectors.tolist() for vectors in tagger.query_vectors())
+    return Facts(
+        model=str(tagger),
+        run=os.path.realpath(tagger.folder),
+        identity=tagger.identity(),
+        music=str(music),
+        tags=tags,
+        dim=len(z_centre) if z_centre else tagger.model.extractor.n_features,
+        z_query=z_query and z_query[: len(tags)],
+        z_centre=z_centre,
+    )
+
+
+def _rows_of(found: pd.DataFrame, rows: pa.Table) -> np.ndarray:
+    """The position of each found file in `rows`, (file,) int64; −1 if it is missing or changed."""
+    numbered = rows.select(STAMP).to_pandas().assign(row=np.arange(len(rows)))
+    numbered = numbered.drop_duplicates(STAMP, keep="last")
+    return found.merge(numbered, "left", on=STAMP).row.fillna(-1).to_numpy(np.int64)
+
+
+def _read(
+    tagger: Tagger,
+    music: Path,
+    missing: pd.DataFrame,
+    out: Path,
+    facts: Facts,
+    workers: int | None,
+    on_file: Callable[[], object],
+) -> dict[str, str]:
+    """Read the `missing` files into parts; returns the reasons of those that cannot be read."""
+    rows, reasons, saved = [], {}, time.monotonic()
+    predictions = tagger.predict_files([music / path for path in missing.path], workers)
+    try:
+        for stamp, (path, prediction) in zip(missing.to_dict("records"), predictions, strict=True):
+            if isinstance(prediction, str):
+                reasons[stamp["path"]] = prediction
+            else:
+                rows.append(stamp | row_of(path, prediction, facts))
+            if time.monotonic() - saved > PART_S:
+                write_part(rows, out, facts)
+                rows, saved = [], time.monotonic()
+            on_file()
+    finally:
+        write_part(rows, out, facts)
+    return reasons
+
+
+def row_of(path: Path, prediction: Prediction, facts: Facts) -> dict[str, object]:
+    """A file's row of the index, without its stamp."""
+    row = {"duration_s": prediction.duration_s, "title": title_of(path)}
+    probs = zip(search.prob_columns(facts.tags), prediction.clip_probs, strict=True)
+    return row | {"vector": search.vector_of(prediction, facts), **dict(probs)}
+
+
+def write_part(rows: list[dict], out: Path, facts: Facts) -> None:
+    """Save rows, if there are any, as the next part."""
+    if rows:
+        name = PARTS.replace("*", f"{len(list(out.glob(PARTS))):06}")
+        write_table(pa.Table.from_pylist(rows, facts.schema()), out / name)
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Write an Arrow file, atomically."""
+    with atomic(path) as temporary, pa.OSFile(os.fsencode(temporary), "wb") as file:
+        writer = pa.ipc.new_file(file, table.schema)
+        writer.write_table(table)
+        writer.close()
+
+
+def _commit(out: Path, facts: Facts, old: pa.Table, found: pd.DataFrame) -> dict[str, int]:
+    """Make the rows of the found files the new index and remove the parts; returns the counts."""
+    parts = [search.read_table(path, mapped=False)[1] for path in sorted(out.glob(PARTS))]
+    rows = pa.concat_tables([old, *parts])
+    order = _rows_of(found, rows)
+    n_left_out, order = int((order < 0).sum()), order[order >= 0]
+    n_kept = int((order < len(old)).sum())
+    n_gone = int((~old["path"].to_pandas().isin(found.path)).sum())
+    table = rows.take(order).combine_chunks()
+    write_table(table.replace_schema_metadata(facts.schema().metadata), out / INDEX)
+    for path in out.glob(PARTS):
+        path.unlink()
+    return {"read": len(order) - n_kept, "kept": n_kept, "gone": n_gone, "left out": n_left_out}
+
+
+def title_of(path: Path) -> str:
+    """Artist and title from the file's metadata, on one line; empty if there are none."""
+    header = read_header(path)
+    texts = [" ".join(text.split()) for text in (header.artist, header.title)]
+    return " – ".join(filter(None, texts))

@@ -1,0 +1,252 @@
+"""One HTML page about finished runs: notebooks 04 and 05, and clips to listen to.
+
+nbconvert renders the executed notebooks; notebooks that have not been executed on the runs are
+executed now. The page needs nothing else: no script, no request to another host.
+"""
+
+import io
+import shutil
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import nbformat
+import numpy as np
+import pandas as pd
+import soundfile
+import yaml
+from nbclient import NotebookClient
+from nbconvert import HTMLExporter
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+from sklearn.metrics import label_ranking_average_precision_score
+from tqdm import tqdm
+
+from jetatag.data.store import AudioStore
+from jetatag.evaluation import results
+from jetatag.files import atomic
+from jetatag.grid import packaged_notebooks
+from jetatag.training.runs import Run, finished, listed
+
+NOTEBOOKS = ("04_evaluate.ipynb", "05_embeddings.ipynb")
+EXAMPLES, EXCERPT_S, TOP_TAGS = 5, 10, 6
+"""Best clips, and as many worst; seconds of audio of each; predicted tags shown."""
+MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # Hz
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>jetatag: {title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>
+body {{ max-width: 70rem; margin: auto; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif; }}
+h1 {{ border-top: 2px solid #ccc; padding-top: 1rem; line-height: 1.2; }}
+p {{ max-width: 48rem; }} pre, .note {{ color: #666; }} .output_subarea {{ overflow-x: auto; }}
+img {{ max-width: max(100%, 36rem); height: auto; }} table {{ margin: 1rem 0; border: 0; }}
+table {{ border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }}
+th, td {{ border: 0; border-bottom: 1px solid #ddd; padding: 0.3rem 0.6rem; text-align: right; }}
+table.text thead th, .text td {{ text-align: left; vertical-align: top; min-width: 4rem; }}
+</style></head><body>{links}{body}</body></html>
+"""
+
+
+def write(
+    places: Iterable[Path | str],
+    out: Path | str,
+    store: Path | str | None = None,
+    n_resamples: int = 1000,
+) -> tuple[list[Run], list[Path]]:
+    """Write the page about all scored runs in or below `places` to `out`, a section for each folder
+    of runs; returns the runs, and those of the places that hold none.
+
+    `store` is the prepared data that some of the runs were tested on, for excerpts of its clips.
+    Raises `FileNotFoundError` or `ValueError` if there is no run, for damaged runs and runs that
+    cannot be compared, and for a store of other clips.
+    """
+    places = [Path(place) for place in places]
+    without = [place for place in places if place.exists() and not any(place.glob("**/scores.npz"))]
+    named = [place for place in places if place not in without] or places
+    found = [run for place in named for run in finished(place, "**")]
+    runs = list({run.folder.resolve(): run for run in found}.values())
+    groups = [
+        list(group)
+        for tested_alike in results.by_test(runs)
+        for _, group in groupby(sorted(tested_alike, key=folder_of), folder_of)
+    ]
+    audio = AudioStore.open(store) if store else None
+    rows = [store_rows(group[0], audio) for group in groups]
+    if audio and all(own is None for own in rows):
+        raise ValueError(
+            f"{store} does not hold the test clips of these runs with their labels: give the store "
+            "that they were tested on."
+        )
+    links, cells = "", []
+    for group, own in zip(tqdm(groups, "report"), rows, strict=True):
+        name, anchor = escape(title(group)), f"section-{len(cells)}"
+        links += f'<p><a href="#{anchor}">{name}</a>, <a href="#{anchor}-audio">listening</a></p>'
+        cells.append(html_cell(f'<h1 id="{anchor}">{name}</h1>{about(group)}'))
+        known = {"n_resamples": n_resamples, "store": "" if own is None else str(audio.folder)}
+        cells += [cell for notebook in executed(group, known) for cell in shown_cells(notebook)]
+        examples = listening(group, audio, own)
+        cells.append(html_cell(f'<h1 id="{anchor}-audio">Best and worst clips</h1>{examples}'))
+    for number, cell in enumerate(cells):
+        cell.id = f"cell-{number}"  # unique, although a notebook may occur several times
+    exporter = HTMLExporter(template_name="basic", embed_images=True, exclude_anchor_links=True)
+    exporter.exclude_input = exporter.exclude_output_prompt = True
+    body, _ = exporter.from_notebook_node(nbformat.v4.new_notebook(cells=cells))
+    name = ", ".join(dict.fromkeys(run.record["data"]["name"] for run in runs))
+    with atomic(out) as temporary:
+        temporary.write_text(PAGE.format(title=escape(name), links=links, body=body), "utf-8")
+    return runs, without
+
+
+def executed(runs: Sequence[Run], values: dict[str, Any]) -> Iterator[nbformat.NotebookNode]:
+    """The notebooks as they were executed on exactly these runs; otherwise they are executed now,
+    with `values` for their parameters."""
+    folder = runs[0].folder.parent
+    made = [folder / "notebooks" / name for name in NOTEBOOKS]
+    newest = max((run.folder / "scores.npz").stat().st_mtime for run in runs)
+    is_current = {run.folder for run in runs} == {run.folder for run in finished(folder)} and all(
+        path.is_file() and path.stat().st_mtime >= newest for path in made
+    )
+    if is_current and not any('"output_type": "error"' in path.read_text("utf-8") for path in made):
+        yield from (nbformat.read(path, 4) for path in made)
+        return
+    with TemporaryDirectory() as temporary:
+        for run in runs:
+            weights = shutil.ignore_patterns("*.safetensors", "tensorboard")
+            shutil.copytree(run.folder, Path(temporary, run.folder.name), ignore=weights)
+        if (folder / "baselines.npz").is_file():
+            shutil.copy(folder / "baselines.npz", temporary)
+        values = {"runs": temporary, "out": f"{temporary}/out", "tag": "", **values}
+        for name in NOTEBOOKS:
+            notebook = load_notebook_node(str(packaged_notebooks() / name))
+            client = NotebookClient(parameterize_notebook(notebook, values), allow_errors=True)
+            client.extra_arguments = ["--IPKernelApp.log_level=40"]  # no warnings about transport
+            client.resources = {"metadata": {"path": temporary}}
+            yield client.execute()
+
+
+def shown_cells(notebook: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNode]:
+    """The text and outputs of a notebook, with a note for what the runs are not enough for; without
+    progress bars and the explorer's invitation to JupyterLab.
+
+    Raises `ValueError` for errors other than those that the library raises for such runs.
+    """
+    left_out = False
+    for cell in notebook.cells:
+        outputs = []
+        for output in cell.get("outputs", []):
+            if output.output_type != "error":
+                is_plain = output.output_type == "display_data" and [*output.data] == ["text/plain"]
+                outputs += [] if is_plain or output.get("name") == "stderr" else [output]
+            elif output.ename in ("ValueError", "FileNotFoundError"):
+                left_out = True
+                outputs += html_cell(
+                    f'<p class="note">Left out: {escape(output.evalue)}</p>'
+                ).outputs
+            elif output.ename != "NameError" or not left_out:  # else it needs what was left out
+                raise ValueError(f"a notebook fails: {output.ename}: {output.evalue}")
+        yield cell if cell.cell_type == "markdown" else nbformat.v4.new_code_cell(outputs=outputs)
+
+
+def html_cell(html: str) -> nbformat.NotebookNode:
+    """A cell that shows `html`."""
+    output = nbformat.v4.new_output("display_data", {"text/html": html})
+    return nbformat.v4.new_code_cell(outputs=[output])
+
+
+def folder_of(run: Run) -> Path:
+    return run.folder.resolve().parent
+
+
+def title(runs: Sequence[Run]) -> str:
+    data, folder = runs[0].record["data"]["name"], folder_of(runs[0]).name
+    n_clips, several = len(runs[0].read_arrays("scores.npz")["labels"]), "s" if runs[1:] else ""
+    return f"{folder}: {data}, {n_clips:,} test clips, {len(runs)} run{several}"
+
+
+def about(runs: Sequence[Run]) -> str:
+    """A table of the runs, and the settings of the first of each method, which train it again."""
+    table = pd.DataFrame([listed(run) | {"run": run.folder.name} for run in runs])
+    table = table.drop(columns=["dataset", "state"])
+    html = table.to_html(index=False, na_rep="–", float_format="{:.4g}".format, classes="text")
+    for run in firsts(runs).values():
+        text = yaml.safe_dump(run.config.to_dict(), sort_keys=False, allow_unicode=True)
+        html += f"<details><summary>Settings of {escape(run.config.name)}</summary>"
+        html += f"<pre>{escape(text)}</pre></details>"
+    return html
+
+
+def firsts(runs: Sequence[Run]) -> dict[str, Run]:
+    """The first run of every method and pair loss; `ValueError` for runs that clash."""
+    by_method: dict[str, Run] = {}
+    for cell, seeds in results.cells(runs).items():
+        by_method.setdefault(results.method_name(cell), next(iter(seeds.values())))
+    return by_method
+
+
+def store_rows(run: Run, store: AudioStore | None) -> np.ndarray | None:
+    """Rows in `store` of the clips that a run scored, (clip,); None if it lacks them, or has other
+    labels or tags."""
+    scores = run.read_arrays("scores.npz")
+    if store is None or not np.array_equal(store.vocabulary.tags, scores["tags"]):
+        return None
+    rows = pd.Index(store.table.clip_id).get_indexer(scores["clip_ids"].astype(str))
+    same = (rows >= 0).all() and np.array_equal(store.labels[rows], scores["labels"])
+    return rows if same else None
+
+
+def listening(runs: Sequence[Run], store: AudioStore | None, rows: np.ndarray | None) -> str:
+    """The clips that the first run of each method ranks best and worst, as HTML tables; with the
+    store's `rows` with audio, each clip once."""
+    html, played = "", set()
+    for name, run in firsts(runs).items():
+        scores = run.read_arrays("scores.npz")
+        labels, probs, tags = scores["labels"], scores["probs"].mean(1), scores["tags"]
+        ranking = ranking_precision(labels, probs)
+        order = [int(i) for i in np.argsort(-ranking, kind="stable") if not np.isnan(ranking[i])]
+        n = min(EXAMPLES, len(order) // 2)
+        for kind, clips in (("best", order[:n]), ("worst", order[::-1][:n])):
+            about_clips = {
+                "clip": [str(scores["clip_ids"][clip]) for clip in clips],
+                "ranking precision": [f"{ranking[clip]:.3f}" for clip in clips],
+                "tags": [", ".join(tags[labels[clip] == 1]) for clip in clips],
+                "predicted": [predicted_tags(probs[clip], tags) for clip in clips],
+            }
+            table = pd.DataFrame(about_clips).map(escape)
+            if rows is not None:
+                audio = (
+                    player(store, rows[clip]) if clip not in played else "above" for clip in clips
+                )
+                table["audio"] = list(audio)
+                played.update(clips)
+            html += f"<h3>{escape(name)}, seed {run.config.seed}: {kind}</h3>"
+            html += table.to_html(index=False, escape=False, classes="text")
+    return html
+
+
+def predicted_tags(probs: np.ndarray, tags: np.ndarray) -> str:
+    best = np.argsort(-probs, kind="stable")[:TOP_TAGS]
+    return ", ".join(f"{tags[tag]} {probs[tag]:.2f}" for tag in best)
+
+
+def ranking_precision(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """Label ranking average precision (Schapire & Singer 2000, "BoosTexter") of each clip, (clip,)
+    in (0, 1]: how well its own tags rank before the others; NaN for clips without tags. `labels`
+    and `probs` are (clip, tag)."""
+    precision = np.full(len(labels), np.nan)
+    for clip in np.flatnonzero(np.any(labels, axis=1)):
+        precision[clip] = label_ranking_average_precision_score(labels[[clip]], probs[[clip]])
+    return precision
+
+
+def player(store: AudioStore, row: int) -> str:
+    """An HTML player of the middle `EXCERPT_S` seconds of a clip; FLAC if MP3 lacks its rate."""
+    rate, length = store.sample_rate, int(store.lengths[row])
+    n_samples = min(length, EXCERPT_S * rate)
+    audio, file = store.read([row], [(length - n_samples) // 2], n_samples)[0], io.BytesIO()
+    kind, mime = ("MP3", "mpeg") if rate in MP3_RATES else ("FLAC", "flac")
+    soundfile.write(file, audio, rate, format=kind)
+    source = f"data:audio/{mime};base64,{b64encode(file.getvalue()).decode()}"
+    return f'<audio controls preload="none" src="{source}"></audio>'
