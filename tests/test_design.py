@@ -47,10 +47,10 @@ UNIX_ONLY = """
 import builtins, importlib, pkgutil, jetatag
 original = builtins.__import__
 
-def without_unix(name, globals=None, *rest):
+def without_unix(name, globals=None, *rest, **named):
     if name in ("fcntl", "resource", "pwd", "grp", "termios"):
         assert not (globals or {})["__name__"].startswith("jetatag"), f"{name} at import"
-    return original(name, globals, *rest)
+    return original(name, globals, *rest, **named)
 
 builtins.__import__ = without_unix
 names = [module.name for module in pkgutil.walk_packages(jetatag.__path__, "jetatag.")]

@@ -43,6 +43,11 @@ class Cell(NamedTuple):
     pair_loss: str
     label_share: float
 
+    @property
+    def method_name(self) -> str:
+        """Method and pair loss, as in the names of runs."""
+        return self.method if self.pair_loss == "none" else f"{self.method}-{self.pair_loss}"
+
 
 REFERENCES = ("no_je", "no_je_linear", "bce_two_stage", "je_shuffled")
 """Methods that the others are compared with: the paper's baseline; the same network with one linear
@@ -204,8 +209,7 @@ def compared(
         seeds = sorted(own.keys() & theirs.keys())
         alike = cell._replace(method="", pair_loss="") == other._replace(method="", pair_loss="")
         if alike and seeds and cell != other and other.method in REFERENCES:
-            loss = "" if other.pair_loss == "none" else f"-{other.pair_loss}"
-            yield cell, other.method + loss, [own[n] for n in seeds], [theirs[n] for n in seeds]
+            yield cell, other.method_name, [own[n] for n in seeds], [theirs[n] for n in seeds]
 
 
 def with_cell(

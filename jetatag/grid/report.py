@@ -182,7 +182,7 @@ def firsts(runs: Sequence[Run]) -> dict[str, Run]:
     """The first run of every method and pair loss; `ValueError` for runs that clash."""
     by_method: dict[str, Run] = {}
     for cell, seeds in results.cells(runs).items():
-        by_method.setdefault(results.method_name(cell), next(iter(seeds.values())))
+        by_method.setdefault(cell.method_name, next(iter(seeds.values())))
     return by_method
 
 
