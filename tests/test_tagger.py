@@ -273,7 +273,7 @@ def test_it_says_what_it_is(model, tiny_store):
 
 
 def test_no_run_and_an_unfinished_one_are_refused(tmp_path, tiny_config, tiny_store):
-    with pytest.raises(FileNotFoundError, match="no run folder"):
+    with pytest.raises(FileNotFoundError, match="not a run folder"):
         jetatag.load(tmp_path)
     run = Run.start(tmp_path, tiny_config, tiny_store)
     with pytest.raises(ValueError, match=r"not trained to its end \(stage2"):
