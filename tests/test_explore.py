@@ -54,7 +54,7 @@ def clips() -> explore.Clips:
 def runs(tmp_path_factory, tiny_store, tiny_config) -> tuple[Run, Run]:
     """A run with joint embedding and one without."""
     folder = tmp_path_factory.mktemp("explored")
-    plain = replace(tiny_config, method="no_je", pair_loss="none")
+    plain = tiny_config.replace(method="no_je", pair_loss="none")
     return scored_run(folder, tiny_config, tiny_store, 0), scored_run(folder, plain, tiny_store, 1)
 
 
