@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`jetatag.load`, which brings torch with it, is imported when it is asked for."""
+    """Import `jetatag.load` on first use, because it imports torch."""
     if name == "load":
         from jetatag.apps.tagger import load
 

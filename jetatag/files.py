@@ -189,7 +189,7 @@ def inside(root: Path | str, relative: str) -> Path:
     link, or is a broken link."""
     path = Path(root) / relative
     if path.is_symlink() and not path.exists():
-        raise ValueError(f"{relative!r} is a broken link: correct or remove it.")
+        raise ValueError(f"{relative!r} is a link that leads nowhere: correct or remove it.")
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise ValueError(f"{relative!r} points outside the data folder: paths must stay in it.")
     return path

@@ -4,7 +4,6 @@ The tests share one notebook, but each can be run alone.
 """
 
 import io
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,7 +72,7 @@ def lab(tmp_path_factory):
 def explored(lab, tiny_store, tiny_config):
     """Clips of a run with joint embedding and one without, shown in a notebook."""
     run = scored_run(lab.folder, tiny_config, tiny_store, 0)
-    plain = replace(tiny_config, method="no_je", pair_loss="none")
+    plain = tiny_config.replace(method="no_je", pair_loss="none")
     plain = scored_run(lab.folder, plain, tiny_store, 1)
     places = {"store": tiny_store.folder, "run": run.folder, "plain": plain.folder}
     lab.write("page", NOTEBOOK.format(**{name: str(place) for name, place in places.items()}))

@@ -128,8 +128,8 @@ def fit_extractor(
     n_features = encoder.outputs.shape[1]
     for name in EXTRACTORS:
         config = RunConfig(**settings, **AS_CODED, extractor=name, width=n_features // 8)
-        model = build_model(config, vocabulary)
         with suppress(ValueError):
+            model = build_model(config, vocabulary)
             load_keras_weights(model.extractor, encoder.names, encoder.arrays)
             config = config.replace(crop_samples=encoder.inputs.shape[1])
             return config, build_model(config, vocabulary)
