@@ -87,6 +87,8 @@ def test_the_lock_pins_every_dependency_within_its_range():
     assert all(re.fullmatch(r"==[^,*]+", version) for version in pinned.values())
     for text in requires("jetatag"):
         wanted = Requirement(text)
+        if wanted.name == "jetatag":  # an extra that contains another
+            continue
         assert wanted.specifier.contains(pinned[canonicalize_name(wanted.name)][2:]), text
 
 

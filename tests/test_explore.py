@@ -1,7 +1,9 @@
 """The explorer without a browser: ranking, comparison, settings, widgets and the figure."""
 
+import ast
 import io
 from dataclasses import replace
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import nbformat
@@ -261,7 +263,7 @@ def test_clips_of_a_run_have_titles_and_audio(runs, tiny_store):
 
 def test_clips_of_other_splits_are_scored_once(tmp_path, tiny_store, tiny_config):
     run = finished_run(tmp_path, tiny_config, tiny_store)
-    own = tagger.load(run.folder, device="cpu", optimize=False).model
+    own = tagger.load(run.folder, device="cpu", optimise=False).model
     predict.predict(run, own, tiny_store, "test")
     clips = explore.Clips.read(run, None, tiny_store, ["train", "test"])
     n_test, n_train = (len(tiny_store.rows(split)) for split in ("test", "train"))
@@ -292,3 +294,16 @@ explore.Explorer(clips, {{"layout": "pca"}})"""
     shown = [output for output in outputs if output.output_type != "stream"]
     assert ["image/png" in output.data for output in shown] == [True, False]
     assert shown[1].data == {"text/plain": explore.explorer.PLACEHOLDER}
+
+
+def test_no_module_of_the_apps_imports_in_a_circle():
+    folder, graph = ROOT / "jetatag" / "apps", {}
+    for path in folder.rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        nodes = ast.walk(ast.parse(path.read_text()))
+        imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+        full = {f"{node.module}.{alias.name}" for node in imports for alias in node.names}
+        graph[name] = {node.module for node in imports} | full
+    graph = {name: modules & graph.keys() - {name} for name, modules in graph.items()}
+    assert graph["jetatag.apps.explorer.explorer"] >= {"jetatag.apps.explorer.panel"}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(graph) > 10

@@ -178,14 +178,17 @@ def test_the_best_and_worst_clips_of_each_method_can_be_heard(made):
     shown = best[1:] + worst[1:]
     assert len({row[0] for row in shown}) == len(shown) == len(page.sounds())
     clips = dict(zip(scores["clip_ids"], range(len(tagged)), strict=True))
-    for (clip_id, _, tags, predicted, _), (audio, rate) in zip(shown, page.sounds(), strict=True):
+    for row, (audio, rate) in zip(shown, page.sounds(), strict=True):
+        clip_id, _, tags, predicted, title, _ = row
         clip = clips[clip_id]
         own = made.store.read([rows[clip]], [0], made.store.lengths[rows[clip]])[0]
         assert rate == made.store.sample_rate and abs(len(audio) - len(own)) < 0.2 * rate
         assert np.corrcoef(audio[: len(own)], own[: len(audio)])[0, 1] > 0.9
         assert tags == ", ".join(scores["tags"][scores["labels"][clip] == 1])
         likeliest = probs[clip].argmax()
-        assert predicted.startswith(f"{scores['tags'][likeliest]} {probs[clip, likeliest]:.2f}, ")
+        mark = "• " if scores["labels"][clip, likeliest] else ""
+        first = f"{mark}{scores['tags'][likeliest]} {probs[clip, likeliest]:.2f}, "
+        assert predicted.startswith(first) and title == made.store.table.title[rows[clip]]
 
 
 def test_a_clip_is_embedded_once(text):

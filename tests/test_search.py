@@ -315,7 +315,8 @@ def test_the_same_bytes_for_any_number_of_workers(model, music, tmp_path):
 # Searching
 
 
-def test_tags_rank_as_the_space_and_the_classifier_do(model, music, index):
+def test_tags_rank_as_the_space_and_the_classifier_do(model, music, index, monkeypatch):
+    monkeypatch.setattr(search, "BLOCK", 3)
     names, (z_query, z_centre) = index.facts.tags, model.query_vectors()
     weights = np.zeros(len(names))
     weights[[0, 2]] = 1, -0.5

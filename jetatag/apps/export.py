@@ -50,7 +50,7 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty: choose a new folder.")
     check_writable(out / "config.json")
-    tagger = load(run, "cpu", extractor, optimize=False)
+    tagger = load(run, "cpu", extractor, optimise=False)
     source, target = Run(tagger.folder, tagger.config), Run(out, tagger.config)
     if source.has(WEIGHTS):  # its card has scores that cannot be computed again from it
         raise ValueError(f"{source.folder} is an exported model already: copy it as it is.")

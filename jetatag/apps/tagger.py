@@ -134,7 +134,7 @@ class Tagger:
 
     def identity(self) -> str:
         """Checksum of what determines the predictions: tags, preprocessing, and the weights of the
-        heads, which differ between trainings and do not depend on `load`'s `optimize`."""
+        heads, which differ between trainings and do not depend on `load`'s `optimise`."""
         settings = [self.vocabulary.tags, self.peak_normalise]
         settings += [self.config.sample_rate, self.config.crop_samples]
         heads = (self.model.projection, self.model.classifier)
@@ -185,13 +185,13 @@ def load(
     folder: Path | str,
     device: str = "auto",
     extractor: nn.Module | None = None,
-    optimize: bool = True,
+    optimise: bool = True,
 ) -> Tagger:
     """Load a finished run or an exported model as a tagger; `hf://owner/name` is fetched from the
     Hugging Face Hub.
 
     It computes in float32 on `device` ("auto": a GPU if there is one). `extractor` is the module of
-    a run whose extractor is "own". With `optimize` the extractor is rearranged for a CPU
+    a run whose extractor is "own". With `optimise` the extractor is rearranged for a CPU
     (`extractors.fast_inference`), so that its parameters are no longer the trained ones. Raises
     `FileNotFoundError` if there is no run, `ValueError` if it is unfinished or damaged,
     `ImportError` for a Hub address without huggingface_hub.
@@ -212,7 +212,7 @@ def load(
     model, target = model.eval().requires_grad_(False), pick_device(device)
     if target.type == "cpu":
         keep_freed_memory()
-        if optimize:
+        if optimise:
             optimise_for_inference(model.extractor)
     loudness = data.get("peak_normalise", True)  # not known of SavedModels imported without a store
     return Tagger(run.folder, run.config, run.vocabulary, model.to(target), loudness, data)

@@ -118,7 +118,7 @@ def executed(runs: Sequence[Run], values: dict[str, Any]) -> Iterator[nbformat.N
             shutil.copytree(run.folder, Path(temporary, run.folder.name), ignore=weights)
         if (folder / "baselines.npz").is_file():
             shutil.copy(folder / "baselines.npz", temporary)
-        values = {"runs": temporary, "out": f"{temporary}/out", "tag": "", **values}
+        values = {"runs": ".", "out": "out", "tag": "", **values}
         for name in NOTEBOOKS:
             notebook = load_notebook_node(str(packaged_notebooks() / name))
             client = NotebookClient(parameterize_notebook(notebook, values), allow_errors=True)
@@ -199,36 +199,37 @@ def store_rows(run: Run, store: AudioStore | None) -> np.ndarray | None:
 
 def listening(runs: Sequence[Run], store: AudioStore | None, rows: np.ndarray | None) -> str:
     """The clips that the first run of each method ranks best and worst, as HTML tables; with the
-    store's `rows` with audio, each clip once."""
+    store's `rows` with titles and audio, each clip once. Right predictions are marked by •."""
     html, played = "", set()
     for name, run in firsts(runs).items():
         scores = run.read_arrays("scores.npz")
         labels, probs, tags = scores["labels"], scores["probs"].mean(1), scores["tags"]
         ranking = ranking_precision(labels, probs)
-        order = [int(i) for i in np.argsort(-ranking, kind="stable") if not np.isnan(ranking[i])]
+        own = (probs * labels).sum(1) / np.maximum(labels.sum(1), 1)  # decides ties
+        order = [int(clip) for clip in np.lexsort((-own, -ranking)) if labels[clip].any()]
         n = min(EXAMPLES, len(order) // 2)
         for kind, clips in (("best", order[:n]), ("worst", order[::-1][:n])):
-            about_clips = {
+            predicted = [np.argsort(-probs[clip], kind="stable")[:TOP_TAGS] for clip in clips]
+            columns = {
                 "clip": [str(scores["clip_ids"][clip]) for clip in clips],
                 "ranking precision": [f"{ranking[clip]:.3f}" for clip in clips],
                 "tags": [", ".join(tags[labels[clip] == 1]) for clip in clips],
-                "predicted": [predicted_tags(probs[clip], tags) for clip in clips],
+                "predicted": [
+                    ", ".join(f"{'• ' * labels[c, t]}{tags[t]} {probs[c, t]:.2f}" for t in best)
+                    for c, best in zip(clips, predicted, strict=True)
+                ],
             }
-            table = pd.DataFrame(about_clips).map(escape)
             if rows is not None:
-                audio = (
-                    player(store, rows[clip]) if clip not in played else "above" for clip in clips
-                )
-                table["audio"] = list(audio)
-                played.update(clips)
+                columns["title"] = list(store.table.title.iloc[rows[clips]])
+            table = pd.DataFrame(columns).map(escape)
+            if rows is not None:
+                table["audio"] = [
+                    "above" if clip in played else player(store, rows[clip]) for clip in clips
+                ]
+            played.update(clips)
             html += f"<h3>{escape(name)}, seed {run.config.seed}: {kind}</h3>"
             html += table.to_html(index=False, escape=False, classes="text")
     return html
-
-
-def predicted_tags(probs: np.ndarray, tags: np.ndarray) -> str:
-    best = np.argsort(-probs, kind="stable")[:TOP_TAGS]
-    return ", ".join(f"{tags[tag]} {probs[tag]:.2f}" for tag in best)
 
 
 def ranking_precision(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
