@@ -41,6 +41,8 @@ Extractor = Literal[
     "sample_cnn_se",
     "sample_cnn_res",
     "sample_cnn_res_se",
+    "short_chunk_cnn",
+    "short_chunk_cnn_res",
     "own",
 ]
 

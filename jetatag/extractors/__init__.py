@@ -39,6 +39,7 @@ from jetatag.extractors.sample_cnn import (
     SampleCNNResSE,
     SampleCNNSE,
 )
+from jetatag.extractors.short_chunk import ShortChunkCNN, ShortChunkCNNRes
 from jetatag.extractors.sinc import MusicSincNet
 
 EXTRACTORS: dict[str, type[nn.Module]] = {
@@ -48,6 +49,8 @@ EXTRACTORS: dict[str, type[nn.Module]] = {
     "sample_cnn_se": SampleCNNSE,
     "sample_cnn_res": SampleCNNRes,
     "sample_cnn_res_se": SampleCNNResSE,
+    "short_chunk_cnn": ShortChunkCNN,
+    "short_chunk_cnn_res": ShortChunkCNNRes,
 }
 
 
@@ -56,7 +59,8 @@ def build_extractor(name: str, **options: Any) -> nn.Module:
 
     `options` are the keyword arguments of its class: for all of them `width` (channels of the
     first block) and `generator` (`torch.Generator` that draws the weights), for `harmonic_cnn` and
-    `music_sincnet` also `form` and `sample_rate` (Hz), and for the latter those of its filters.
+    `music_sincnet` also `form` and `sample_rate` (Hz), for the short-chunk CNNs also `sample_rate`,
+    and for `music_sincnet` those of its filters.
     Raises `ValueError` for an unknown name, option or value.
     """
     check_known([name], EXTRACTORS, "extractor")
