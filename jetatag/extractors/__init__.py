@@ -22,6 +22,7 @@ from torch import nn
 
 from jetatag.extractors.harmonic import HarmonicCNN
 from jetatag.extractors.sample_cnn import SampleCNN, SampleCNNRes, SampleCNNResSE, SampleCNNSE
+from jetatag.extractors.short_chunk import ShortChunkCNN, ShortChunkCNNRes
 from jetatag.extractors.sinc import MusicSincNet
 from jetatag.files import check_known
 
@@ -32,6 +33,8 @@ EXTRACTORS: dict[str, type[nn.Module]] = {
     "sample_cnn_se": SampleCNNSE,
     "sample_cnn_res": SampleCNNRes,
     "sample_cnn_res_se": SampleCNNResSE,
+    "short_chunk_cnn": ShortChunkCNN,  # not in the paper
+    "short_chunk_cnn_res": ShortChunkCNNRes,  # not in the paper
 }
 """Name → class, the one place where an extractor's name is defined."""
 BUILT_IN = frozenset(EXTRACTORS.values())
@@ -41,8 +44,9 @@ def build_extractor(name: str, **options: Any) -> nn.Module:
     """Build the extractor called `name` with fresh weights.
 
     `options` are keyword arguments of its class: for the built-in ones `width` (channels of the
-    first block) and `generator` (`torch.Generator` for the weights), for `harmonic_cnn` and
-    `music_sincnet` also `form` and `sample_rate` (Hz), for the latter those of its filters, too.
+    first block) and `generator` (`torch.Generator` for the weights), `sample_rate` (Hz) for
+    all but Sample-CNN, `form` for `harmonic_cnn` and `music_sincnet`, those of its filters for the
+    latter.
     Raises `ValueError` for an unknown name, option or value.
     """
     check_known([name], EXTRACTORS, "extractor")
