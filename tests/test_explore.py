@@ -122,7 +122,7 @@ def test_the_tags_and_figure_of_a_clip(clips):
 
 
 def test_every_layout_fills_the_same_range(clips):
-    drawn = Maps(clips, "pca", 0, [], on_select=print, on_hover=print)
+    drawn = Maps(explore.Explorer(clips, {"layout": "pca"}), print, print)
     drawn.set_layout("tsne")
     for frame in drawn.frames.values():
         axes = frame.filter(like=" axis ")
@@ -131,7 +131,7 @@ def test_every_layout_fills_the_same_range(clips):
 
 
 def test_drawings_wait_for_the_browser_and_the_last_of_a_kind_wins(clips):
-    maps = Maps(clips, "pca", 0, [], on_select=print, on_hover=print)
+    maps = Maps(explore.Explorer(clips, {"layout": "pca"}), print, print)
 
     def drawn() -> list:
         *_, colours = maps.first.widget.points.T
@@ -173,7 +173,7 @@ def test_settings_are_saved_and_restored(clips, tmp_path):
     assert not keep.exists()
     first.change(weights={"fast": -0.5}, selection=["b", "c"], clip="b")
     again = explore.Explorer(clips, {"layout": "tsne", "weights": {"piano": 1.0}}, keep)
-    assert again.state == first.state and again.clip == 1
+    assert again.state == first.state and again.state["clip"] == "b"
     assert again.selected().clip_id.tolist() == ["b", "c"]
 
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from jetatag.apps import search
 from jetatag.apps.search import INDEX, PARTS, STAMP, Facts, Index
 from jetatag.apps.tagger import Prediction, Tagger
-from jetatag.apps.tagging import audio_under
+from jetatag.apps.tagging import find_audio
 from jetatag.data.audio import read_header
 from jetatag.files import NOT_TEXT, NOT_UTF8, as_text, atomic, lock_folder
 
@@ -48,7 +48,9 @@ def build(
         raise FileNotFoundError(f"{music} is not a folder: name the one that holds the music.")
     if NOT_TEXT in as_text(music):
         raise ValueError(f"{music}: {NOT_UTF8}.")
-    audio, links, skipped = audio_under(music)
+    audio, links, skipped = (
+        [path.relative_to(music).as_posix() for path in paths] for paths in find_audio([music])
+    )
     found = pd.DataFrame([(p, *search.stamp(music / p)) for p in audio], columns=STAMP)
     others = [path.name for path in out.glob("[!.]*")]
     if others and not any(fnmatch(name, pattern) for name in others for pattern in (INDEX, PARTS)):

@@ -32,29 +32,24 @@ class Found(NamedTuple):
     """Audio files, links to folders, which are not followed, and files that are skipped because of
     their suffix (hidden ones are not listed)."""
 
-    audio: list
-    links: list
-    skipped: list
-
-
-def audio_under(folder: Path) -> Found:
-    """The files anywhere under `folder`, as text relative to it, sorted. Raises `FileNotFoundError`
-    if none is audio."""
-    files, links = files_under(folder)
-    audio = [path for path in files if is_audio(path)]
-    if not audio:
-        raise FileNotFoundError(f"{folder} holds no audio files: name another folder.")
-    return Found(audio, links, [p for p in files if not is_audio(p) and "/." not in f"/{p}"])
+    audio: list[Path]
+    links: list[Path]
+    skipped: list[Path]
 
 
 def find_audio(given: Sequence[Path | str]) -> Found:
-    """The files of `given`, whatever their suffix, and those under its folders, as paths. Raises as
-    `audio_under`."""
+    """The files of `given`, whatever their suffix, and those anywhere under its folders, sorted.
+    Raises `FileNotFoundError` for a folder without audio."""
     found = Found([], [], [])
     for path in map(Path, given):
-        inside = audio_under(path) if path.is_dir() else Found([""], [], [])
-        for every, own in zip(found, inside, strict=True):
-            every += [path / name for name in own]
+        files, links = files_under(path) if path.is_dir() else ([], [])
+        audio = [path / name for name in files if is_audio(name)] if path.is_dir() else [path]
+        if not audio:
+            raise FileNotFoundError(f"{path} holds no audio files: name another folder.")
+        found.audio.extend(audio)
+        found.links.extend(path / name for name in links)
+        skipped = (name for name in files if not is_audio(name) and "/." not in f"/{name}")
+        found.skipped.extend(path / name for name in skipped)
     return found
 
 

@@ -14,6 +14,7 @@ from sklearn.preprocessing import minmax_scale
 
 from jetatag import figures
 from jetatag.apps.explorer.clips import Clips, Z
+from jetatag.apps.explorer.state import State
 from jetatag.apps.explorer.widgets import RenderProbe
 
 HEIGHT, LEAST_WIDTH = 350, 300  # pixels; narrower maps wrap below one another
@@ -27,27 +28,24 @@ TAG, COLOUR = "tag", "colour"
 class Maps:
     """One map per space; a selection or hover in one shows in all.
 
-    A point's number is its clip's row; the tags follow the clips. `selected` are the points
-    selected at first. `on_select` gets the numbers that were clicked or lassoed, `on_hover` the
+    A point's number is its clip's row; the tags follow the clips. Layout and selection are at first
+    those of `state`. `on_select` gets the numbers that were clicked or lassoed, `on_hover` the
     number under the mouse.
     """
 
     def __init__(
         self,
-        clips: Clips,
-        method: str,
-        seed: int,
-        selected: list[int],
+        state: State,
         on_select: Callable[[list[int]], None],
         on_hover: Callable[[int], None],
     ) -> None:
-        self.clips, self.seed, self.hovered = clips, seed, None
+        self.clips, self.seed, self.hovered = state.clips, state.seed, None
         self.on_select, self.on_hover = on_select, on_hover
         self.probe, self._waiting = RenderProbe(), {}
         self.probe.observe(self._draw_next, "drawn")
-        self.frames = {space: point_table(clips) for space in clips.spaces}
+        self.frames = {space: point_table(self.clips) for space in self.clips.spaces}
         self.scatters = {
-            space: scatter(frame, *self._axes(space, method))
+            space: scatter(frame, *self._axes(space, state.state["layout"]))
             for space, frame in self.frames.items()
         }
         self.legend, self.box = HTML(), arranged(self.scatters)
@@ -55,7 +53,7 @@ class Maps:
             one.widget.observe(partial(self._double, one.widget), "selection")
         # The others follow the map that was touched, so that one of them reports everything.
         self.first = next(iter(self.scatters.values()))
-        self.first.widget.selection = selected
+        self.first.widget.selection = self.clips.numbers(state.state["selection"])
         self.first.widget.observe(self._selected, "selection")
         self.first.widget.observe(self._hovered, "hovering")
 

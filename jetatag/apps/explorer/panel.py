@@ -29,9 +29,7 @@ class Panel:
 
     def __init__(self, state: State) -> None:
         self.state, self.clips, settings = state, state.clips, state.state
-        selected = self.clips.numbers(settings["selection"])
-        on_touch = self.select, self.hover
-        self.maps = Maps(self.clips, settings["layout"], state.seed, selected, *on_touch)
+        self.maps = Maps(state, self.select, self.hover)
         self.layout = dropdown("layout", LAYOUTS, settings["layout"], self.set_layout)
         self.colour = dropdown("colour by", COLOURS, settings["colour"], self.set_colours)
         self.tag = dropdown("of the tag", self.clips.tags, settings["tag"], self.set_colours)
@@ -55,9 +53,10 @@ class Panel:
         self.box = self._arranged()
         self.set_colours()
         self.rank()
+        selected = self.clips.numbers(settings["selection"])
         self.show_selection(selected if len(selected) > 1 else [])
-        if state.clip is not None:
-            self.show(state.clip, play=False)
+        for clip in self.clips.numbers([settings["clip"]]):
+            self.show(clip, play=False)
 
     def _arranged(self) -> widgets.VBox:
         bar = [self.layout, self.colour, self.tag, self.maps.legend, self.hover_plays]

@@ -60,11 +60,6 @@ class State:
         if self.keep:
             write_json(self.keep, self.state)
 
-    @property
-    def clip(self) -> int | None:
-        """Row of the clip that is shown; None before one was chosen."""
-        return next(iter(self.clips.numbers([self.state["clip"]])), None)
-
     def query(self) -> str:
         """The query in words."""
         if like := self.clips.numbers([self.state["like"]]):
