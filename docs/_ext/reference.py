@@ -75,29 +75,13 @@ REQUIRED = object()
 
 def _fields(model: type) -> dict[str, tuple[Any, Any, str]]:
     """Annotation, default and description of every field."""
-    if hasattr(model, "model_fields"):
-        return {
-            name: (
-                field.annotation,
-                REQUIRED if field.is_required() else field.default_factory or field.default,
-                field.description,
-            )
-            for name, field in model.model_fields.items()
-        }
-    import ast  # settings that are dataclasses: the string below each field describes it
-    import dataclasses
-    import inspect
-
-    (node,) = ast.parse(inspect.getsource(model)).body
-    told = {
-        field.target.id: below.value.value
-        for field, below in zip(node.body, node.body[1:], strict=False)
-        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr)
-    }
-    hints, missing = typing.get_type_hints(model), dataclasses.MISSING
     return {
-        f.name: (hints[f.name], REQUIRED if f.default is missing else f.default, told[f.name])
-        for f in dataclasses.fields(model)
+        name: (
+            field.annotation,
+            REQUIRED if field.is_required() else field.default_factory or field.default,
+            field.description,
+        )
+        for name, field in model.model_fields.items()
     }
 
 
@@ -129,15 +113,12 @@ def _value(value: Any) -> str:
 
 def extractors() -> str:
     """The registered extractors with their sizes at the paper's width."""
-    import torch
-
     from jetatag.config import RunConfig
     from jetatag.extractors import EXTRACTORS, build_extractor
 
     rows = []
     for name in EXTRACTORS:
-        with torch.device("meta"):
-            extractor = build_extractor(name, width=128)
+        extractor = build_extractor(name, width=128)
         n_parameters = sum(p.numel() for p in extractor.parameters() if p.requires_grad)
         crop = RunConfig(extractor=name).crop_samples
         sizes = [f"{n_parameters:,}", f"{crop:,}", f"{extractor.min_samples:,}"]
