@@ -12,7 +12,7 @@ from jetatag.evaluation.predict import describe
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS
 from jetatag.metrics.queries import choose_queries
-from jetatag.training.runs import Run
+from jetatag.training.run import Run
 
 
 def finished_run(parent, config: RunConfig, store: AudioStore, seed: int = 0) -> Run:

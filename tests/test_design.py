@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,28 @@ for name in names:
 
 def test_no_module_needs_unix_to_be_imported():
     subprocess.run([sys.executable, "-c", UNIX_ONLY], check=True)
+
+
+def test_no_module_imports_in_a_circle():
+    """Imports inside functions count, but for those of the package itself."""
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (ROOT / "jetatag").rglob("*.py")
+    }
+    graph = {name: set() for name in paths.keys() - {"jetatag"}}
+    for name in graph:
+        for node in ast.walk(ast.parse(paths[name].read_text())):
+            if isinstance(node, ast.ImportFrom):
+                full = [f"{node.module}.{alias.name}" for alias in node.names]
+                graph[name] |= {each if each in paths else node.module for each in full}
+    graph = {name: modules & graph.keys() for name, modules in graph.items()}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(graph) > 60
+
+
+def test_only_the_data_set_itself_imports_the_inside_of_rendered():
+    inside = re.compile(r"jetatag\.rendered\.|from jetatag\.rendered import")
+    users = [path for path in (ROOT / "jetatag").rglob("*.py") if inside.search(path.read_text())]
+    assert {path.parent.name for path in users} == {"rendered"}
 
 
 def test_conda_users_get_the_same_lock():

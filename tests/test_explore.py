@@ -1,9 +1,7 @@
 """The explorer without a browser: ranking, comparison, settings, widgets and the figure."""
 
-import ast
 import io
 from dataclasses import replace
-from graphlib import TopologicalSorter
 from pathlib import Path
 
 import nbformat
@@ -19,7 +17,7 @@ from jetatag.apps.explorer.maps import Maps
 from jetatag.apps.explorer.panel import Panel
 from jetatag.evaluation import predict
 from jetatag.files import write_json
-from jetatag.training.runs import Run
+from jetatag.training.run import Run
 
 ROOT = Path(__file__).parents[1]
 TAGS = ("piano", "fast", "vocal")
@@ -285,7 +283,7 @@ def test_clips_of_other_splits_are_scored_once(tmp_path, tiny_store, tiny_config
 
 def test_without_a_browser_the_cell_shows_a_figure(runs, tmp_path):
     source = f"""from jetatag.apps import explorer as explore
-from jetatag.training.runs import Run
+from jetatag.training.run import Run
 clips = explore.Clips.read(Run.open({str(runs[0].folder)!r}))
 explore.Explorer(clips, {{"layout": "pca"}})"""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
@@ -294,16 +292,3 @@ explore.Explorer(clips, {{"layout": "pca"}})"""
     shown = [output for output in outputs if output.output_type != "stream"]
     assert ["image/png" in output.data for output in shown] == [True, False]
     assert shown[1].data == {"text/plain": explore.explorer.PLACEHOLDER}
-
-
-def test_no_module_of_the_apps_imports_in_a_circle():
-    folder, graph = ROOT / "jetatag" / "apps", {}
-    for path in folder.rglob("*.py"):
-        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        nodes = ast.walk(ast.parse(path.read_text()))
-        imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
-        full = {f"{node.module}.{alias.name}" for node in imports for alias in node.names}
-        graph[name] = {node.module for node in imports} | full
-    graph = {name: modules & graph.keys() - {name} for name, modules in graph.items()}
-    assert graph["jetatag.apps.explorer.explorer"] >= {"jetatag.apps.explorer.panel"}
-    assert len(list(TopologicalSorter(graph).static_order())) == len(graph) > 10

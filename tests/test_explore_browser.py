@@ -35,7 +35,7 @@ element.style.pointerEvents = "none";
 return seen.every(Boolean);"""
 PICTURE = OUTPUT + ".jp-RenderedImage img"
 NOTEBOOK = """from jetatag.apps import explorer as explore
-from jetatag.training.runs import Run
+from jetatag.training.run import Run
 from jetatag.data.store import AudioStore
 
 store = AudioStore.open({store!r})

@@ -23,7 +23,7 @@ from jetatag.data import Vocabulary
 from jetatag.evaluation import baselines, results
 from jetatag.evaluation.predict import describe
 from jetatag.grid import report
-from jetatag.training.runs import Run
+from jetatag.training.run import Run
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 NASTY = ("<script>alert(1)</script>", 'high" onload="x', "cash & '$\\oops$'", "{{ never }}")

@@ -1,4 +1,4 @@
-"""The six notebooks through Snakemake and papermill, as `make reproduce` runs them."""
+"""The notebooks through Snakemake and papermill, as `make reproduce` runs them."""
 
 import json
 import os

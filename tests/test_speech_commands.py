@@ -13,7 +13,7 @@ from jetatag.data.tables import DUPLICATE
 from jetatag.evaluation.predict import predict
 from jetatag.extractors import EXTRACTORS, build_extractor
 from jetatag.training import train
-from jetatag.training.runs import Run
+from jetatag.training.run import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
 LISTS = ("validation_list.txt", "testing_list.txt")

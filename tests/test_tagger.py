@@ -25,7 +25,7 @@ from jetatag.data import folder as data_folder
 from jetatag.data.audio import read_header
 from jetatag.data.store import build, to_float
 from jetatag.files import NOT_UTF8, check_writable, write_json
-from jetatag.training.runs import Run
+from jetatag.training.run import Run
 
 RATE = 16_000
 

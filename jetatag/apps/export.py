@@ -24,7 +24,7 @@ from jetatag.evaluation import results
 from jetatag.extractors.sinc import SincConv
 from jetatag.files import atomic, check_writable, write_arrays, write_json
 from jetatag.joint.heads import JointModel
-from jetatag.training.runs import Run
+from jetatag.training.run import Run
 
 ONNX, OPSET = "model.onnx", 20
 TOLERANCE = 1e-4

@@ -29,7 +29,7 @@ from jetatag.files import checksum
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS
 from jetatag.training.device import pick_device
-from jetatag.training.runs import Run
+from jetatag.training.run import Run
 
 WEIGHTS = "model.safetensors"  # of an exported model; a run has those of its last stage
 FILES = ("config.json", "record.json", WEIGHTS, "embeddings.npz")  # all that `load` reads

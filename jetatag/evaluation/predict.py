@@ -14,7 +14,7 @@ from jetatag.joint.heads import JointModel
 from jetatag.joint.losses import PAIR_LOSSES
 from jetatag.metrics.queries import EXCLUDED_WEIGHT, answers, choose_queries
 from jetatag.training.device import extract, gather, launch, own_share, place
-from jetatag.training.runs import Run
+from jetatag.training.run import Run
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from jetatag import metrics
 from jetatag.evaluation.reading import MINUS
 from jetatag.evaluation.results import Cell, cell_of, with_cell, within_bounds
 from jetatag.metrics.queries import answers, classifier_scores, kinds
-from jetatag.training.runs import Run
+from jetatag.training.run import Run
 
 VECTORS = ("h", "z_audio", "z_tag")
 """The kinds of vector that every clip has, the last two with joint embedding only."""

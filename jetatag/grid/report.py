@@ -30,7 +30,8 @@ from jetatag.data.store import AudioStore
 from jetatag.evaluation import results
 from jetatag.files import atomic
 from jetatag.grid import packaged_notebooks
-from jetatag.training.runs import Run, finished, listed
+from jetatag.training.run import Run
+from jetatag.training.runs import finished, listed
 
 NOTEBOOKS = ("04_evaluate.ipynb", "05_embeddings.ipynb")
 EXAMPLES, EXCERPT_S, TOP_TAGS = 5, 10, 6

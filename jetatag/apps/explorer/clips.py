@@ -17,7 +17,7 @@ from jetatag.data.crops import window_starts
 from jetatag.data.store import AudioStore
 from jetatag.files import check_known
 from jetatag.metrics import queries
-from jetatag.training.runs import Run
+from jetatag.training.run import Run
 
 ARRAYS = ("clip_ids", "labels", "probs", "h", "z_audio")
 Z, H, H_WITHOUT = "z", "h with JE", "h without JE"
