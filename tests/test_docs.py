@@ -142,16 +142,6 @@ def test_the_readme_is_short_and_its_tables_are_generated(extension):
     assert extension["readme"].generated(text) == text
 
 
-def test_an_interval_decides_a_verdict(extension):
-    verdict = extension["study"].verdict
-    assert verdict(0.01, 0.02, "above") == verdict(-0.02, -0.01, "below") == "confirmed"
-    assert verdict(-0.02, -0.01, "above") == verdict(0.01, 0.02, "below") == "refuted"
-    assert verdict(-0.01, 0.01, "above") == verdict(-0.01, 0.01, "below") == "open"
-    assert verdict(-0.009, 0.3, "no worse") == "confirmed"
-    assert verdict(-0.02, 0.3, "no worse") == "open"
-    assert verdict(-0.03, -0.02, "no worse") == "refuted"
-
-
 def differences(preset: str) -> pd.DataFrame:
     """All differences in average precision between methods on all labels."""
     table = pd.read_parquet(RESULTS / preset / "rendered" / "results.parquet")

@@ -14,6 +14,7 @@ from tables import (
     read_table,
 )
 
+from jetatag.evaluation.reading import verdict
 from jetatag.metrics import macro_clip, paired_difference
 
 EXTRACTORS = {"sample_cnn": "Sample-CNN", "sample_cnn_se": "Sample-CNN with SE"}
@@ -163,18 +164,8 @@ def study_trends() -> str:
 # Verdicts on the study's expectations
 
 
-def verdict(low: float, high: float, expected: str) -> str:
-    """Whether a 95 % interval of a difference confirms what was expected of it.
-
-    `expected` is "above" (the difference is above 0), "below", or "no worse" (the difference is
-    above −`MARGIN`). Returns "confirmed", "refuted" (the interval lies on the other side) or
-    "open" (it lies on both sides).
-    """
-    limit, sign = {"above": (0, 1), "below": (0, -1), "no worse": (-MARGIN, 1)}[expected]
-    least, most = sorted((sign * (low - limit), sign * (high - limit)))
-    return "confirmed" if least > 0 else "refuted" if most < 0 else "open"
-
-
+LIMITS = {"above": {"at_least": 0}, "below": {"at_most": 0}, "no worse": {"at_least": -MARGIN}}
+"""What `results.verdict` is asked about each difference."""
 CLAIMS = (
     ("`cosine`, as published, tags worse than `no_je`", "AP", ("je", "cosine", "no_je"), "below"),
     (
@@ -279,7 +270,8 @@ def study_verdicts() -> str:
                 cells += ["–"]
                 continue
             shown = as_interval(row, 2 if by == "trend" else 3, sign=True)
-            cells += [f"**{verdict(row.low, row.high, expected)}**: {shown}"]
+            found = verdict(row.to_frame().T.infer_objects(), **LIMITS[expected]).partition(":")[0]
+            cells += [f"**{found}**: {shown}"]
         rows.append([sentence, *cells])
     return as_markdown(["expected", *EXTRACTORS.values()], rows)
 

@@ -12,14 +12,12 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
+from jetatag.joint.losses import PAIR_LOSSES
+from jetatag.joint.methods import METHODS
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 RESULTS = NOTEBOOKS / "results"
-METHODS = ("no_je", "no_je_early_stop", "no_je_linear", "bce_two_stage", "je", "je_shuffled")
-PAIR_LOSSES = (
-    *("none", "cosine", "cosine_as_coded", "margin_as_coded", "cosine_stop_grad"),
-    *("cosine_variance", "soft_info_nce", "subset_query", "subset_completion"),
-)
 
 
 # Reading and formatting
@@ -40,13 +38,14 @@ def read_digits(name: str) -> pd.DataFrame:
 
 
 def means(preset: str, table: str = "results") -> pd.DataFrame:
-    """The means over seeds on all labels, sorted as the methods and pair losses are above."""
+    """The means over seeds on all labels, without a shared space first."""
     rows = read_table(f"{preset}/rendered/{table}")
     rows = rows[rows.seed.isin(["mean", ""]) & (rows.label_share == 1)]
     rows = rows[rows.tag == ""] if "tag" in rows else rows
+    methods = sorted(METHODS, key=lambda name: METHODS[name].is_joint)
     order = [
-        rows.method.map(_position(METHODS)),
-        rows.pair_loss.map(_position(PAIR_LOSSES)),
+        rows.method.map(_position(methods)),
+        rows.pair_loss.map(_position(["none", *PAIR_LOSSES])),
     ]
     return rows.assign(_method=order[0], _loss=order[1]).sort_values(["_method", "_loss"])
 
