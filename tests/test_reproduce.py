@@ -49,12 +49,12 @@ def test_from_nothing_to_results_and_maps(installed, tmp_path):
     assert "Paired differences" in done.stdout
     runs = tmp_path / "runs"
     lines = done.stderr.splitlines()
-    assert [line.split()[0] for line in lines] == [f"{i}/8" for i in range(1, 9)]
-    assert all(re.fullmatch(r" +\d/8  0:\d\d:\d\d  0[1-6]_.*", line) for line in lines)
+    assert [line.split()[0] for line in lines] == [f"{i}/9" for i in range(1, 10)]
+    assert all(re.fullmatch(r" +\d/9  0:\d\d:\d\d  0[1-7]_.*", line) for line in lines)
     tables = done.stdout.partition("\ntables ")[0].splitlines()
     assert max(map(len, tables)) <= 100
     logs = {path.stem: path.read_text() for path in runs.rglob("notebooks/*.log")}
-    assert len(logs) == 8 and any("clip/s" in text for text in logs.values())
+    assert len(logs) == 9 and any("clip/s" in text for text in logs.values())
     table = pd.read_csv(runs / "results.csv", keep_default_na=False)
     whole = table[(table.tag == "") & (table.minus == "") & (table.seed == "0")]
     assert set(whole.method) == {"je", "no_je", "no_je_linear"}
@@ -64,7 +64,7 @@ def test_from_nothing_to_results_and_maps(installed, tmp_path):
     assert len(pd.read_parquet(runs / "results.parquet")) == len(table)
     assert len(pd.read_csv(runs / "runs.csv")) == 3
     executed = sorted(runs.rglob("notebooks/*.ipynb"))
-    assert len(executed) == 1 + 1 + 3 + 3
+    assert len(executed) == 1 + 1 + 1 + 3 + 3
     for path in executed:
         cells = json.loads(path.read_text())["cells"]
         assert all(c["execution_count"] for c in cells if c["cell_type"] == "code")
@@ -142,8 +142,8 @@ def test_a_failure_leaves_the_other_runs_and_data_sets_complete(tmp_path, capfd)
 
 def test_a_failure_after_the_store_was_built_leaves_it_complete(tmp_path):
     write_mtat(tmp_path / "data")
-    obstacle = tmp_path / "runs" / "mtat" / "my_music.csv"
-    obstacle.mkdir(parents=True)  # a folder where the notebook writes a file
+    obstacle = tmp_path / "runs" / "mtat" / "figures" / "spectrogram.png"
+    obstacle.mkdir(parents=True)  # a folder where the notebook writes a figure
     assert reproduce(tmp_path, "dataset=mtat", "tag=''") == 1
     executed = tmp_path / "runs" / "mtat" / "notebooks" / "01_prepare_data.ipynb"
     assert "IsADirectoryError" in executed.read_text()
