@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import `jetatag.load` on first use, because it imports torch."""
+    """Import `jetatag.load` on first use, because it loads torch."""
     if name == "load":
         from jetatag.apps.tagger import load
 

@@ -1,7 +1,7 @@
-"""The command `jetatag`: one function for each verb, over the functions that the notebooks call.
+"""The command `jetatag`: one function for each verb, which calls the functions of the notebooks.
 
-cyclopts makes the parser, help and shell completion from the signatures and docstrings, here and in
-`jetatag.apps.commands`. Large libraries are imported inside the verbs.
+cyclopts makes the parser, the help and shell completion from the signatures and docstrings here and
+in `jetatag.apps.commands`. Large libraries are imported inside the verbs.
 """
 
 import os
@@ -63,8 +63,8 @@ def reproduce(
 ) -> int:
     """Run the notebooks of a preset.
 
-    Prepares data, trains, evaluates and draws, over a grid of runs. Notebooks whose results exist
-    are not run again, so a command that was stopped continues where it was.
+    Prepares data, trains, evaluates and draws figures for a grid of runs. Notebooks whose results
+    exist are not run again, so an interrupted command continues where it stopped.
 
     ```
     jetatag reproduce --preset demo
@@ -81,7 +81,7 @@ def reproduce(
         dataset: what --data holds: mtat (the default), dcase2017, speech_commands or folder
         workdir: folder to work in, for data, runs and a copy of the notebooks (default: the current
             folder, which must be a checkout of jetatag)
-        cores: processor cores to use (default: all; with --profile, what that says)
+        cores: processor cores to use (default: all; with --profile, as the profile says)
         profile: folder of a Snakemake profile, which says where jobs run and how many at once, such
             as notebooks/profiles/slurm
     """
@@ -98,7 +98,7 @@ def reproduce(
 def train(*, config: FilePath, changes: Changes = (), until: str | None = None) -> None:
     """Train one run and score it; under torchrun on several GPUs.
 
-    Trains the run that a YAML file describes and scores its test clips. A command that was stopped
+    Trains the run that a YAML file describes and scores its test clips. An interrupted command
     continues from the last checkpoint. `jetatag list` shows the names that settings accept.
 
     ```
@@ -107,7 +107,7 @@ def train(*, config: FilePath, changes: Changes = (), until: str | None = None) 
     ```
 
     Args:
-        config: YAML file with store, runs, preset and any setting of jetatag.config.RunConfig
+        config: YAML file with store, runs, preset and any settings of jetatag.config.RunConfig
         changes: change what the file says, such as seed=1
         until: stop after this stage, such as stage1
     """
@@ -181,7 +181,7 @@ def report(
     check_writable(out)
     shown, without = report.write(runs, out, store)
     if without:
-        say(f"left out, for they hold no finished run: {', '.join(map(str, without))}.")
+        say(f"left out, because they hold no finished run: {', '.join(map(str, without))}.")
     print(f"{out}: {len(shown)} run{'s' if len(shown) > 1 else ''}, {commands.size_of(out)}")
 
 
@@ -189,8 +189,8 @@ def report(
 def render(folder: FilePath, /, *, clips: int = 1200, seconds: float = 10, seed: int = 0) -> None:
     """Write the built-in data set in MagnaTagATune's layout.
 
-    Composes and renders tagged music: free to use, the same for the same seed, and read like
-    MagnaTagATune. `jetatag reproduce` does this itself.
+    Composes and renders tagged music. It is free to use, the same for the same random seed, and
+    read like MagnaTagATune. `jetatag reproduce` does this itself.
 
     Example: `jetatag render my_data --clips 300 --seconds 6`
 
@@ -224,11 +224,11 @@ def import_original(
     Example: `jetatag import-original saved_models --tags tags.npy`
 
     Args:
-        folder: holds encoder/, classifier/ and the rest
-        tags: the model's tags in its order: one per line, or tags.npy
+        folder: folder of encoder/, classifier/ and the other parts
+        tags: file of the model's tags in its order: one per line, or tags.npy
         store: prepared data of the same tags
         runs: folder for the run
-        pair_loss: what a joint embedding was trained with
+        pair_loss: pair loss of the training, if with joint embedding
     """
     from jetatag.data.store import AudioStore
     from jetatag.original import importing
@@ -239,7 +239,7 @@ def import_original(
     imported = run.record["imported"]
     difference = max(imported["largest_difference"].values())
     print(f"{run.folder}: {run.config.method}, {run.config.extractor}, {len(names)} tags")
-    print(f"answers as {imported['from']} does, to within {difference:.0e} of the largest output")
+    print(f"agrees with {imported['from']} to within {difference:.0e} of the largest output")
 
 
 @app.command(name="list")

@@ -1,4 +1,4 @@
-"""The settings of a run, checked, and the presets."""
+"""The settings of a run, with checks, and the presets."""
 
 import types
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 def one_of(table: Mapping[str, Any], what: str, *others: str) -> AfterValidator:
-    """Validator of a name in `table` or `others`, as the table is when a value is checked."""
+    """Validator of a name in `table`, at the time of the check, or in `others`."""
 
     def check(name: str) -> str:
         check_known([name], [*table, *others], what)
@@ -62,9 +62,9 @@ class Phase(Settings):
     optimizer: Literal["adam", "adamw", "sgd"]
     """adam, adamw (weight decay 0.01), or sgd with Nesterov momentum 0.9."""
     learning_rate: float = Field(gt=0)
-    """Step size; of a one-cycle phase the largest."""
+    """Step size; in a one-cycle phase, the largest."""
     epochs: Count
-    """Passes over the training clips with one random crop a clip."""
+    """Passes over the training clips, with one random crop per clip."""
     shape: Literal["constant", "one_cycle"] = "constant"
     """one_cycle: the step size rises for 30 % of the steps and then falls to almost nothing."""
 
@@ -96,10 +96,10 @@ class RunConfig(Settings):
     """Samples of a crop (training) and of a window (evaluation); by default the paper's:
     harmonic_cnn 80,000, others 59,049."""
     batch_size: Count = 16
-    """Crops a training step."""
+    """Crops per training step."""
     label_share: float = Field(1.0, gt=0, le=1)
-    """Share of the training clips that is used, chosen by the seed; larger shares contain the
-    smaller ones."""
+    """Share of the training clips that is used, chosen by the random seed; larger shares contain
+    the smaller ones."""
     shuffle: bool = True
     """New clip order every epoch; the original code kept one order (false)."""
     optimizer_form: Literal["as_published", "as_coded"] = "as_published"
@@ -109,10 +109,10 @@ class RunConfig(Settings):
     stage2: tuple[Phase, ...] = Field(PAPER_STAGE2, strict=False)
     """Phases of classifier training, and of end-to-end training without joint embedding."""
     stage2_crops: int = Field(0, ge=0)
-    """Different crops a clip in stage 2, whose features are cached in memory and used again after
-    that many epochs; 0: new crops in every epoch, as in the paper."""
+    """Number of crops per clip in stage 2, whose features are cached in memory and used again after
+    as many epochs; 0: new crops in every epoch, as in the paper."""
     n_windows: Count = 16
-    """Windows a clip in evaluation."""
+    """Windows per clip in evaluation."""
     windows: Literal["even", "as_coded"] = "even"
     """even: the last window ends with the clip; as_coded: hop (length − window) // n_windows,
     which never reaches the end."""
@@ -124,8 +124,8 @@ class RunConfig(Settings):
     """bf16-mixed: the extractor runs in bfloat16, compiled (a minute or two at the start) and with
     channels last, which is fastest on a GPU."""
     sync_batch_norm: bool = False
-    """With several processes: batch normalisation over the crops of all of them, as in one
-    process, instead of over each one's own."""
+    """With several processes: batch normalisation over the crops of all processes instead of each
+    process's own."""
     checkpoint_minutes: float = Field(5.0, ge=0)
     """Minutes between checkpoints; one is also written after every phase."""
     tensorboard: bool = False
@@ -152,7 +152,7 @@ class RunConfig(Settings):
         return self
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some settings changed; a crop that is the paper's follows the extractor."""
+        """A copy with some settings changed; the paper's crop is adapted to a new extractor."""
         values = self.to_dict()
         if self.crop_samples == paper_crop(self.extractor):
             del values["crop_samples"]
@@ -160,7 +160,7 @@ class RunConfig(Settings):
 
     @property
     def name(self) -> str:
-        """The run folder's name: method, pair loss, extractor, share of labels and seed."""
+        """The run folder's name: method, pair loss, extractor, share of labels and random seed."""
         method = self.method if self.pair_loss == "none" else f"{self.method}-{self.pair_loss}"
         labels = "" if self.label_share == 1 else f"-labels{100 * self.label_share:g}"
         return f"{method}-{self.extractor}{labels}-seed{self.seed}"
@@ -216,7 +216,7 @@ def preset(name: str, **changes: Any) -> RunConfig:
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
-    """Read a YAML mapping; raises `FileNotFoundError`, or `ValueError` for anything else in it."""
+    """Read a YAML mapping; raises `FileNotFoundError`, or `ValueError` for other content."""
     path = Path(path)
     if not path.is_file():
         problem = "is not a file" if path.exists() else "does not exist"
@@ -224,7 +224,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text: save it as that.") from None
+        raise ValueError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):

@@ -26,7 +26,7 @@ AUDIO_SUFFIXES = {
     *(".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"),
     *(".aac", ".ac3", ".eac3", ".m4a", ".m4b", ".mp4", ".mka", ".mkv", ".webm"),
 }
-"""How names of audio files end; sound tracks of videos count."""
+"""Suffixes of audio files, and of videos with a sound track."""
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 TYPES = {"string": "str", "tuple": "list", "Sequence": "list", "sequence_str": "list"}
 TYPES |= {"model": "dict"}
@@ -54,7 +54,7 @@ def _temporary(path: Path) -> Path:
 
 def check_writable(*paths: Path, read: Iterable[Path] = ()) -> None:
     """Raise `ValueError` before any work if one of the output `paths` is used twice, is an input
-    (`read`) or audio, or cannot be written; trying that leaves nothing behind."""
+    (`read`) or audio, or cannot be written. The check leaves no files behind."""
     inputs, outputs = {Path(os.path.realpath(path)) for path in read}, set()
     for path in paths:
         target = Path(os.path.realpath(path))
@@ -63,7 +63,7 @@ def check_writable(*paths: Path, read: Iterable[Path] = ()) -> None:
         if target in inputs:
             raise ValueError(f"{path} is also an input: name another output file.")
         if is_audio(target):
-            raise ValueError(f"{path} is named as audio: name a file of another kind to write.")
+            raise ValueError(f"{path} is named like audio: name a file of another kind to write.")
         if target.exists() and not target.is_file():
             raise ValueError(f"{path} is a folder, pipe or device: name a file to write.")
         _try_to_write(path)
@@ -124,7 +124,7 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
 def save_figure(figure: Any, folder: Path | str, name: str) -> Path:
     """Write a matplotlib figure as `folder/name.png` (150 dpi) and `name.pdf`, atomically; returns
     the PNG's path. The same figure gives the same bytes: no date is stored, and the layout is
-    computed once, because recomputing it at every drawing moves it slightly."""
+    computed only once, because recomputing it changes it slightly."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {})):
@@ -147,7 +147,7 @@ def lock_folder(folder: Path | str, wait: bool = False) -> Iterator[None]:
     """Lock `folder` for this process; if another process holds it, `wait` or raise `ValueError`.
 
     The lock ends with the process, however it ends. On Unix, child processes started with
-    `close_fds=False` inherit it, so that it lasts until they end, too.
+    `close_fds=False` inherit it, so it lasts until they have ended, too.
     """
     folder, timeout = Path(folder), 0
     lock = FileLock(folder / ".lock", on_acquired=lambda handle: os.set_inheritable(handle, True))
@@ -185,8 +185,8 @@ def printable(text: str) -> str:
 
 
 def inside(root: Path | str, relative: str) -> Path:
-    """Return `root / relative`; raises `ValueError` if it leads out of `root`, also through a
-    link, or is a broken link."""
+    """Return `root / relative`; raises `ValueError` if it leads out of `root`, even through a link,
+    or is a broken link."""
     path = Path(root) / relative
     if path.is_symlink() and not path.exists():
         raise ValueError(f"{relative!r} is a link that leads nowhere: correct or remove it.")
@@ -212,8 +212,8 @@ def _unknown(name: Any, valid: list[str], what: str) -> str:
 def check_type(value: Any, annotation: Any, name: str) -> Any:
     """Return `value` as `annotation` declares it, or raise `ValueError` in one sentence.
 
-    Text never passes for a number (YAML reads `1e-3` as text, `1.0e-3` as a number), true/false
-    never for an integer; whole numbers pass for floats, NaN and infinity do not.
+    Text is never accepted as a number (YAML reads `1e-3` as text, `1.0e-3` as a number), nor
+    true/false as an integer. Whole numbers are accepted as floats, NaN and infinity are not.
     """
     try:
         return _adapter(annotation).validate_python(value)

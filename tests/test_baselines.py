@@ -14,7 +14,7 @@ def test_tag_frequency_is_the_share_of_training_clips():
 
 @pytest.mark.parametrize("labels", [np.zeros((0, 4)), np.zeros(4)])
 def test_tag_frequency_needs_training_rows(labels):
-    with pytest.raises(ValueError, match="one row a training clip"):
+    with pytest.raises(ValueError, match="one row per training clip"):
         baselines.tag_frequency(labels, 2)
 
 

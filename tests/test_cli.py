@@ -107,7 +107,7 @@ def test_the_names_of_the_registries_are_listed(capsys):
         (["search", "x", "--tags", "a", "--top", "0"], "--top; it must be at least 1; see"),
         (["tag", "x", "y", "--tpo", "1"], "unknown option: --tpo; did you mean --top; see"),
         (["tag", "x"], 'command "tag" parameter PATHS requires an argument; see jetatag tag'),
-        (["reproduce", "--cores", "0"], "--cores; it must be all or a number from 1; see"),
+        (["reproduce", "--cores", "0"], "--cores; it must be all or at least 1; see"),
         (["reproduce", "--cores", "x"], 'invalid value "x" for --cores; it must be all or a'),
         (["reproduce", "--preset", "demos"], 'did you mean "demo"; see jetatag reproduce --help.'),
         (["completion", "tcsh"], 'choose from: "bash", "zsh", "fish", "powershell"; see'),

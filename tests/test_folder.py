@@ -261,7 +261,7 @@ def test_tags_that_look_wrong_are_warned_about(tmp_path):
     write_frame(tmp_path, frame(tags=["a;b", "b", "", "a"]))
     messages = warned(tmp_path, "tags.csv")
     assert any("holds ';' but never the separator ','; if it separates tags" in w for w in messages)
-    assert any("1 of 4 clips carry no tag" in w for w in messages)
+    assert any("1 of 4 clips have no tag" in w for w in messages)
     assert not any("separator" in w for w in warned(tmp_path, "tags.csv", separator=";"))
 
 

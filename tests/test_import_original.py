@@ -147,7 +147,7 @@ def test_the_record_names_the_origin_and_no_time(release, tiny_store, tmp_path):
 
     other = original.import_original(folder, tmp_path / "again", TAGS)
     assert other.record["imported"]["checksum"] == imported["checksum"]
-    with pytest.raises(ValueError, match="is a run already: delete it or choose"):
+    with pytest.raises(ValueError, match="is already a run: delete it or choose"):
         original.import_original(folder, tmp_path / "again", TAGS)
 
 
@@ -272,7 +272,7 @@ def test_the_command_says_what_it_made(release, tiny_store, tmp_path, capsys):
     assert cli.main(given) == 0
     told = capsys.readouterr()
     assert "je-margin_as_coded-harmonic_cnn-seed0: je, harmonic_cnn, 4 tags" in told.out
-    assert "answers as release does" in told.out and told.out.count("\n") == 2 and not told.err
+    assert "agrees with release" in told.out and told.out.count("\n") == 2 and not told.err
     run = Run.open(tmp_path / "runs" / "je-margin_as_coded-harmonic_cnn-seed0")
     assert run.record["data"]["checksum"] == tiny_store.checksum
 
@@ -284,7 +284,7 @@ def test_the_command_gives_one_sentence_for_a_mistake(tmp_path, monkeypatch, cap
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert cli.main(arguments(tmp_path, tmp_path)) == 2
     assert capsys.readouterr().err == (
-        "jetatag: TensorFlow is missing, which SavedModels need: pip install "
+        "jetatag: SavedModels need TensorFlow, which is missing: pip install "
         "'jetatag[tensorflow]'.\n"
     )
     assert cli.main(arguments(tmp_path, tmp_path, "--store", "absent")) == 2

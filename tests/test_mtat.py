@@ -67,7 +67,7 @@ def test_tags_are_matched_by_name_not_position(mtat_folder):
         ('\t"1"\t', '\t"2"\t', "neither 0 nor 1"),
         ('"2"\t', '" "\t', "row 1 has no clip_id"),
         ('"low"', '"high"', "two columns 'high'"),
-        ('"low"', '"path"', "a tag 'path', a name that is used for the file: rename it"),
+        ('"low"', '"path"', "a tag 'path', a name reserved for the file: rename it"),
         ("\t", ",", "has no column 'clip_id'"),
     ],
 )

@@ -315,7 +315,7 @@ def test_the_command_writes_the_page_and_finds_each_run_once(made, tmp_path, mon
     assert cli.main(["report", *places, *options]) == 0
     printed = capsys.readouterr()
     assert printed.out.startswith(f"{out}: 5 runs, ")
-    assert f"left out, for they hold no finished run: {', '.join(without)}.\n" in printed.err
+    assert f"left out, because they hold no finished run: {', '.join(without)}.\n" in printed.err
     assert list(out.parent.iterdir()) == [out]
     assert len(Page(out.read_text()).sounds()) > 0
 

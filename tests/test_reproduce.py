@@ -200,7 +200,7 @@ def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd):
     assert reproduce(tmp_path, "sed=1") == 2
     assert capfd.readouterr().err.count("\n") == 1
     assert cli.main(["reproduce", "--set", "seed"]) == 2
-    assert "is no name=value pair" in capfd.readouterr().err
+    assert "is not a name=value pair" in capfd.readouterr().err
     changes = ["tag=[", "runs=3", "dataset=mtta", "extractor=foo", "settings={seed: x}"]
     changes += ["trained=5", "trained=[5]", "settings=5", "datasets=5", "tag=nosuchtag"]
     changes += ["n_resamples=0", "n_resamples=x", "published=/nonexist.csv", "study=/nonexist"]
@@ -240,7 +240,7 @@ def test_a_store_of_another_sample_rate_is_one_sentence_before_anything_runs(
     change = f"store={tiny_store.folder}", "settings={sample_rate: 8000}"
     assert reproduce(tmp_path, *change) == 2
     error = capfd.readouterr().err
-    assert "holds audio at 16,000 Hz and the settings say 8,000: name another" in error
+    assert "holds audio at 16,000 Hz, but the settings say 8,000: name another" in error
     assert error.count("\n") == 1 and not (tmp_path / "runs").exists()
 
 

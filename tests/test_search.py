@@ -296,7 +296,7 @@ def test_no_file_is_left_out_silently(model, run, music, tmp_path, capsys):
     Path(os.fsdecode(os.fsencode(music) + b"/caf\xe9.wav")).write_bytes(b"x")
     assert cli.main(["index", str(run.folder), str(music), "--device", "cpu"]) == 0
     printed = capsys.readouterr()
-    skipped = "files passed over, as their suffixes are not of audio: 2 .txt, 1 without suffix."
+    skipped = "files skipped, because their suffixes are not of audio: 2 .txt, 1 without suffix."
     assert skipped in printed.err
     assert "report.csv" in printed.out
     reasons = dict(Index.open(music.with_name("music.index")).report.to_numpy())
@@ -393,7 +393,7 @@ def test_mistakes_in_a_search_are_one_sentence(music, index, capsys):
         (["--tags", tag, "--m3u", "z", "--json", "z"], "name a file for each"),
         (["--tags", tag, "--json", f"{index.folder}/index.arrow"], "name another"),
         (["--like", f"{music}/b.wav", "--m3u", f"{music}/b.wav"], "name another"),
-        (["--tags", tag, "--m3u", f"{music}/a/x.flac"], "is named as audio"),
+        (["--tags", tag, "--m3u", f"{music}/a/x.flac"], "is named like audio"),
         (["--like", str(music / "nowhere.wav")], "nowhere.wav: audio file missing"),
         (["--like", str(music / "b.wav"), "--by", "space"], "--by is for --tags"),
     ):

@@ -212,7 +212,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_run_is_loaded(
 
 def test_an_export_is_not_exported_again(exported, tmp_path, capsys):
     assert cli.main(["export", str(exported), str(tmp_path / "again"), "--no-onnx"]) == 2
-    assert "is an exported model already: copy it as it is" in capsys.readouterr().err
+    assert "is already an exported model: copy it as it is" in capsys.readouterr().err
     assert not (tmp_path / "again").exists()
 
 

@@ -254,7 +254,7 @@ def test_tagging_a_folder_from_the_command_line(run, folder, tmp_path, capsys):
     assert [line.split(": ")[0] for line in lines] == [str(folder / name) for name in names]
     assert lines[0].count("·") == 1 and lines[1].endswith(": error: empty file (0 bytes)")
     assert "2 of 4 files could not be read" in printed.err and "trained on Magna" in printed.err
-    assert "files passed over, as their suffixes are not of audio: 1 .txt." in printed.err
+    assert "files skipped, because their suffixes are not of audio: 1 .txt." in printed.err
     assert "tagging" not in printed.err  # there is no terminal to show how far it is
 
     table = pd.read_parquet(out["parquet"])
@@ -300,8 +300,8 @@ def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
         ([str(run.folder), one, "--json", f"{one}/x"], f"x cannot be written: {one} is no"),
         ([str(run.folder), one, "--parquet", "/proc/x"], "/proc/x cannot be written (No such"),
         ([str(run.folder), one, "--json", "x", "--csv", "./x"], "name a file for each"),
-        ([str(run.folder), one, "--csv", str(folder / "c.ogg")], "c.ogg is named as audio: name"),
-        ([str(run.folder), one, "--embeddings", "x.txt"], "x.txt is not named as an npz file"),
+        ([str(run.folder), one, "--csv", str(folder / "c.ogg")], "c.ogg is named like audio: name"),
+        ([str(run.folder), one, "--embeddings", "x.txt"], "x.txt is not named like an npz file"),
         ([str(run.folder), none], "holds no audio files"),
         ([str(run.folder), one, "--device", "tpu"], "device 'tpu' cannot be used"),
         ([str(run.folder), one, "--workers", "0"], "--workers; it must be at least 1"),
@@ -322,8 +322,8 @@ def test_outputs_overwrite_no_input(tmp_path):
     for outputs, message in (
         (["link"], "link is also an input: name another"),
         (["a/x.csv", "a/../a/x.csv"], "x.csv is given for two outputs"),
-        (["out.FLAC"], "out.FLAC is named as audio"),
-        (["link.csv"], "link.csv is named as audio"),
+        (["out.FLAC"], "out.FLAC is named like audio"),
+        (["link.csv"], "link.csv is named like audio"),
         (["pipe"], "pipe is a folder, pipe or device: name a file to write"),
         (["/dev/null"], "is a folder, pipe or device"),
         (["a/b/../" + 300 * "x"], r"cannot be written \(File name too long\)"),
@@ -443,12 +443,12 @@ def mixed(tmp_path):
 
 
 def test_files_of_many_formats_are_tagged_together(run, mixed, tmp_path, capfd):
-    """What is damaged or passed over is named; the decoders themselves print nothing."""
+    """What is damaged or skipped is named; the decoders themselves print nothing."""
     with pytest.warns(UserWarning, match="f.flac is damaged: "):
         assert cli.main(["tag", str(run.folder), str(mixed), f"--csv={tmp_path / 'out'}"]) == 1
     printed = capfd.readouterr()
     assert "2 of 8 files could not be read" in printed.err and printed.err.count("\n") == 3
-    assert "passed over, as their suffixes are not of audio: 1 .jpg." in printed.err
+    assert "skipped, because their suffixes are not of audio: 1 .jpg." in printed.err
     table = pd.read_csv(tmp_path / "out", keep_default_na=False, na_values={"duration_s": [""]})
     assert [Path(path).stem for path in table.path] == list("abcdefgh")
     errors = table.error.tolist()

@@ -1,1 +1,1 @@
-"""What people do with a trained run: tag, search, explore, export."""
+"""Uses of a trained run: tag, search, explore, export."""

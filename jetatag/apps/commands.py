@@ -1,6 +1,6 @@
 """The verbs of the command `jetatag` that use a trained run: tag, index, search, export, push.
 
-Their signatures and docstrings are what `jetatag.cli` makes parser and help from. Large libraries
+`jetatag.cli` makes the parser and the help from their signatures and docstrings. Large libraries
 are imported inside the verbs, so that help needs none of them.
 """
 
@@ -17,7 +17,7 @@ from jetatag.files import check_writable, printable
 
 
 def to_path(type_: Any, tokens: Sequence[Any]) -> Path:
-    """Convert an argument to a path; the empty text, which `Path` takes for ".", is an error."""
+    """Convert an argument to a path; empty text, which `Path` reads as ".", is an error."""
     if not tokens[0].value:
         raise ValueError("a path must not be empty.")
     return Path(tokens[0].value)
@@ -30,18 +30,18 @@ def check_at_least_one(type_: Any, value: Any) -> None:
 
 
 def check_cores(type_: Any, value: str | None) -> None:
-    """Raise `ValueError` for what is neither all nor a number from 1."""
+    """Raise `ValueError` unless it is all or a number of at least 1."""
     if value not in (None, "all") and not (value.isdecimal() and int(value) > 0):
-        raise ValueError("It must be all or a number from 1.")
+        raise ValueError("It must be all or at least 1.")
 
 
 def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
-    """Names and values, read as YAML, of name=value arguments."""
+    """Names and values of name=value arguments; values are read as YAML."""
     changes = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise ValueError(f"{text!r} is no name=value pair: write for example seed=1.")
+            raise ValueError(f"{text!r} is not a name=value pair: write for example seed=1.")
         try:
             changes[name] = yaml.safe_load(value)
         except yaml.YAMLError:
@@ -72,12 +72,12 @@ def tag(
     workers: Workers = None,
     device: Device = "auto",
 ) -> int:
-    """Tag audio files by a finished run.
+    """Tag audio files with a finished run.
 
     Prints the most probable tags of each file. Files may have any sample rate, number of channels
     and length from 0.1 s; files shorter than the run's window are padded with silence. For a file
     that cannot be read, is shorter or is silent, the reason is printed instead, and the exit status
-    is 1. Ctrl-C keeps what was tagged.
+    is 1. After Ctrl-C, the files tagged so far are kept.
 
     ```
     jetatag tag RUN song.mp3 --top 10 --taggram song.png
@@ -133,12 +133,12 @@ def index(
     workers: Workers = None,
     device: Device = "auto",
 ) -> None:
-    """Index a folder of music by a finished run, to search it.
+    """Index a folder of music with a finished run, to search it.
 
-    Reads all audio below a folder and stores what the run computes for each file. A second call
-    reads only files that are new or changed, and continues where the first was stopped. The
-    index's report.csv lists the files that cannot be read, with the reason, and links to folders,
-    which are not followed.
+    Reads all audio below a folder and stores what the run computes for each file. Later calls read
+    only new and changed files, and continue where an earlier call stopped. The index's report.csv
+    lists the files that cannot be read, with the reason, and links to folders, which are not
+    followed.
 
     Example: `jetatag index RUN music/`
 
@@ -172,10 +172,10 @@ def search(
 ) -> None:
     """Search an index by tags or by a file.
 
-    Lists the files of an index that fit --tags best, or that sound most like --like: rank, score,
+    Lists the files of an index that match --tags best, or that sound most like --like: rank, score,
     path, title and most probable tags. The score is at most 1. In the shared space, and for --like,
-    it is the cosine between query and file: 1 for the same direction, 0 for nothing in common. By
-    the classifier it is the geometric mean of the probabilities p of the wanted tags and 1 - p of
+    it is the cosine between query and file: 1 for the same direction, 0 for nothing in common. With
+    the classifier, it is the geometric mean of the probabilities p of the wanted tags and 1 - p of
     the unwanted tags, each with its weight.
 
     ```
@@ -184,7 +184,7 @@ def search(
     ```
 
     Args:
-        index: folder that jetatag index wrote
+        index: folder written by jetatag index
         tags: wanted tags; put - before an unwanted tag, and a weight after a colon, such as
             'piano, slow:0.5, -vocal'
         like: audio file
@@ -218,7 +218,7 @@ def search(
 def export(run: str, out: FilePath, /, *, onnx: bool = True) -> None:
     """Write a finished run as a folder to share: weights, model card, ONNX.
 
-    The model card has the scores of the run. jetatag.load, and every verb that takes RUN, reads the
+    The model card has the scores of the run. jetatag.load and all verbs that take RUN can read the
     folder.
 
     Example: `jetatag export RUN my-tagger`
@@ -237,13 +237,13 @@ def export(run: str, out: FilePath, /, *, onnx: bool = True) -> None:
 def push(folder: FilePath, name: str, /, *, private: bool = False) -> None:
     """Upload an exported model to the Hugging Face Hub.
 
-    You must be logged in there (hf auth login). RUN can then be hf://OWNER/NAME for everyone.
+    You must be logged in to the Hub (hf auth login). RUN can then be hf://OWNER/NAME.
 
     Example: `jetatag push my-tagger ann/my-tagger --private`
 
     Args:
-        folder: folder that jetatag export wrote
-        name: OWNER/NAME of the model, which is created if it does not exist
+        folder: folder written by jetatag export
+        name: OWNER/NAME of the model; it is created if it does not exist
         private: create a private model
     """
     from jetatag.apps import export
@@ -252,7 +252,7 @@ def push(folder: FilePath, name: str, /, *, private: bool = False) -> None:
 
 
 def one_sentence(text: str) -> str:
-    """The sentences of an error of cyclopts as one on one line, without a final period."""
+    """The message of a cyclopts error as one sentence on one line, without a final period."""
     text = " ".join(text.split()).replace("...", "…").rstrip(".?")
     text = re.sub(r"[.?] ([A-Z])", lambda start: f"; {start[1].lower()}", text)
     return f"{text[:1].lower()}{text[1:]}"
@@ -275,7 +275,7 @@ def hit_line(hit: Any) -> str:
 
 
 def short_path(path: Path) -> str:
-    """A path as text, relative to the current folder if it lies below."""
+    """A path as text, relative to the current folder if it is inside."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 

@@ -1,7 +1,7 @@
 """Export a finished run as a folder to share: weights, settings, model card, ONNX.
 
-`tagger.load` reads it as it reads a run: `config.json`, `record.json` and `embeddings.npz` have the
-names of a run's files; of the embeddings only the query vectors are kept, nothing of any clip.
+`tagger.load` reads it like a run: `config.json`, `record.json` and `embeddings.npz` are named as in
+a run. Of the embeddings, only the query vectors are kept, and no data of clips.
 """
 
 import copy
@@ -39,10 +39,10 @@ def export(
 ) -> Path:
     """Write the finished run `run` to the folder `out`, which must be new or empty.
 
-    It holds `model.safetensors`, `config.json`, `record.json`, README.md (the model card), with
-    joint embedding `embeddings.npz`, and with `onnx` `model.onnx`. `extractor` is the module of a
-    run whose extractor is "own". Raises `ValueError` for an unfinished run and if ONNX gives other
-    results than torch, `ImportError` if the ONNX libraries are missing.
+    It holds `model.safetensors`, `config.json`, `record.json`, README.md (the model card),
+    `embeddings.npz` if there is joint embedding, and `model.onnx` if `onnx`. `extractor` is the
+    module of a run whose extractor is "own". Raises `ValueError` for an unfinished run and if the
+    outputs of ONNX differ from torch, `ImportError` if the ONNX libraries are missing.
     """
     out = Path(out)
     if onnx:
@@ -53,7 +53,7 @@ def export(
     tagger = load(run, "cpu", extractor, optimise=False)
     source, target = Run(tagger.folder, tagger.config), Run(out, tagger.config)
     if source.has(WEIGHTS):  # its card has scores that cannot be computed again from it
-        raise ValueError(f"{source.folder} is an exported model already: copy it as it is.")
+        raise ValueError(f"{source.folder} is already an exported model: copy it as it is.")
     target.write_tensors(WEIGHTS, tagger.model.state_dict())
     if tagger.config.pair_loss != "none" and source.has("embeddings.npz"):
         arrays = source.read_arrays("embeddings.npz")
@@ -161,7 +161,7 @@ def card(tagger: Tagger, scores: pd.DataFrame | None, onnx: bool) -> str:
     loudness, peak = "scaled so that the largest sample is 1", "np.abs(audio).max()"
     if not tagger.peak_normalise:
         loudness, peak = "scaled down if a sample is beyond 1", f"max(1, {peak})"
-    weights_licence = "What that means for these weights is up to whoever trained them."
+    weights_licence = "Whoever trained these weights decides what that means for them."
     if data["name"] == BUILT_IN:
         weights_licence = "These weights are free under the licence of jetatag (MIT)."
     return text.format(

@@ -1,4 +1,4 @@
-"""Download from and upload to the Hugging Face Hub, by huggingface_hub, an optional extra."""
+"""Download from and upload to the Hugging Face Hub, with huggingface_hub, an optional extra."""
 
 import re
 from collections.abc import Iterator, Sequence

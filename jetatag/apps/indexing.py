@@ -1,7 +1,7 @@
 """Build the index of a folder of music that `search` reads.
 
-What has been read is saved every few seconds as a part (`part-000000.arrow`), so that a build that
-was killed continues; at the end the parts and what is kept of the old index become the new
+What has been read is saved every few seconds as a part (`part-000000.arrow`), so that a killed
+build can continue. At the end, the parts and the rows kept from the old index become the new
 `index.arrow`, which replaces the old one in one step.
 """
 
@@ -36,11 +36,11 @@ def build(
     """Index all audio under the folder `music` with `tagger` into the folder `out` (default:
     `music` with `.index` appended); returns the opened index.
 
-    Only files that are new or whose size or time of change differ are read; files that are gone
-    are dropped; files that cannot be read are reported and tried again next time. A build that was
-    killed continues; one that fails before it has read a file leaves nothing behind. Searches see
-    the old index until the build is done. Raises `FileNotFoundError` without audio, `ValueError`
-    if no file can be read and if `out` is the index of another run or other music.
+    Only files that are new, or whose size or modification time differs, are read. Deleted files are
+    dropped. Files that cannot be read are reported and tried again next time. A killed build
+    continues; one that fails before it has read a file leaves nothing behind. Searches see the old
+    index until the build is done. Raises `FileNotFoundError` without audio, `ValueError` if no file
+    can be read and if `out` is the index of another run or other music.
     """
     music = Path(os.path.realpath(music))
     out = Path(out) if out else music.with_name(f"{music.name}.index")
@@ -87,7 +87,8 @@ def removed_if_unused(out: Path) -> Iterator[None]:
 
 
 def _begin(out: Path, tagger: Tagger, music: Path) -> tuple[Facts, pa.Table, int]:
-    """Facts of the index in `out`, its rows, then those of parts, and the number of the former."""
+    """Facts of the index in `out`, its rows followed by those of parts, and the number of the
+    index's own rows."""
     paths = [*filter(Path.is_file, [out / INDEX]), *sorted(out.glob(PARTS))]
     tables = [search.read_table(path, mapped=False) for path in paths]  # they will be replaced
     for facts, _ in tables:
@@ -133,7 +134,7 @@ def _read(
     workers: int | None,
     on_file: Callable[[], object],
 ) -> dict[str, str]:
-    """Read the `missing` files into parts; returns the reasons of those that cannot be read."""
+    """Read the `missing` files into parts; returns why files cannot be read."""
     rows, reasons, saved = [], {}, time.monotonic()
     predictions = tagger.predict_files([music / path for path in missing.path], workers)
     try:

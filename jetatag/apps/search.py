@@ -1,9 +1,9 @@
-"""Search an index of music by tags or by example; neither a model nor torch is needed.
+"""Search an index of music by tags or by example, without a model or torch.
 
 An index is a folder made by `indexing.build`. `index.arrow` has one row per file: path, size,
 mtime_ns, duration_s, title, a unit vector, and one column `prob: TAG` per tag; its metadata are
-`Facts`. It is an Arrow file because that is mapped into memory: a million files open in
-milliseconds. `report.csv` names the files that were left out.
+`Facts`. Arrow files are mapped into memory, so a million files open in milliseconds. `report.csv`
+lists the files that were left out.
 """
 
 import os
@@ -60,7 +60,7 @@ def prob_columns(tags: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Index:
-    """A finished index; `counts` says what the build that returned it did."""
+    """A finished index; `counts` tells what the build did that returned it."""
 
     folder: Path
     facts: Facts
@@ -105,13 +105,13 @@ class Index:
     def tags(
         self, weights: Mapping[str, float], top: int = 20, by: By | None = None
     ) -> pd.DataFrame:
-        """The `top` files for tags that are wanted (weight above 0, usually 1) or not (below 0).
+        """The `top` files for tags that are wanted (weight above 0) or unwanted (below 0).
 
         By "space" (the default with joint embedding) `score` is the cosine with
         `queries.weighted_query`; by "classifier" it is the weighted geometric mean of the
-        probabilities (1 − p of a tag that is not wanted), which ranks as
-        `queries.classifier_scores`. Returns the table of `hits`. Raises `ValueError` for unknown
-        tags, for weights that are not finite or all 0, and for a space that does not exist.
+        probabilities (1 − p for an unwanted tag), which ranks like `queries.classifier_scores`.
+        Returns the table of `hits`. Raises `ValueError` for unknown tags, for weights that are not
+        finite or all 0, and for a missing shared space.
         """
         facts = self.facts
         check_known(weights, facts.tags, "tag")
@@ -145,11 +145,11 @@ class Index:
         self, path: Path | str, top: int = 20, tagger: "Tagger | Path | str | None" = None
     ) -> pd.DataFrame:
         """The `top` other files that sound most like the file `path`, by the cosine of z_audio
-        (minus the centre), or of h without joint embedding; the table of `hits`.
+        (minus the centre), or of h without joint embedding, as the table of `hits`.
 
-        A file that is not in the index is read by `tagger` (or what `tagger.load` takes), by
-        default by the run that made the index. Raises `ValueError` for another run and for audio
-        that cannot be used, `FileNotFoundError` if the run is gone.
+        A file that is not in the index is read by `tagger` (a `Tagger`, or what `tagger.load`
+        takes), by default the run that made the index. Raises `ValueError` for another run and for
+        audio that cannot be used, `FileNotFoundError` if the run is missing.
         """
         row = self._row(Path(path))
         if row is not None:
@@ -218,7 +218,7 @@ def read_table(path: Path, mapped: bool = True) -> tuple[Facts, pa.Table]:
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of change in ns; (−1, −1) for a missing file."""
+    """Size in bytes and modification time in ns; (−1, −1) for a missing file."""
     try:
         about = path.stat()
     except OSError:
@@ -236,8 +236,8 @@ def check_same_run(out: Path, facts: Facts, tagger: "Tagger") -> None:
 
 
 def vector_of(prediction: "Prediction", facts: Facts) -> np.ndarray:
-    """A file's unit vector (dim,) float32: the mean of z_audio over its windows, weighted by the
-    audio that each adds, minus the centre; of h without joint embedding."""
+    """A file's unit vector (dim,) float32: the mean of z_audio (h without joint embedding) over its
+    windows, weighted by the audio that each adds, minus the centre."""
     points = prediction.z_audio if facts.z_centre else prediction.h
     vector = np.average(points, axis=0, weights=np.diff(prediction.edges_s))
     vector = vector - np.array(facts.z_centre or 0.0)
@@ -250,8 +250,8 @@ def nearest(
     """Rows of the `top` unit vectors (row, dim) float32 with the largest cosine to `query` (dim,),
     and the cosines, float64, without the row `without`. Exact; equal cosines in order of rows.
 
-    One float32 product finds the candidates at the speed of memory: all rows within its error
-    bound are ranked again in float64, each by itself, so that equal vectors tie.
+    One float32 product finds the candidates at memory speed. All rows within its error bound are
+    ranked again in float64, each by itself, so that equal vectors tie.
     """
     query = query.astype(np.float64) / np.linalg.norm(query.astype(np.float64))
     rough = vectors @ query.astype(np.float32)
@@ -279,10 +279,10 @@ def best(scores: np.ndarray, top: int) -> np.ndarray:
 
 
 def parse_tags(text: str, known: Sequence[str]) -> dict[str, float]:
-    """Weights by tag for text like "piano, slow:0.5, -vocal": 1 by default, − if not wanted.
+    """Weights by tag for text like "piano, slow:0.5, -vocal": 1 by default, negative if unwanted.
 
-    Known tags may contain a colon or begin with a minus, and are found in any case. Raises
-    `ValueError` for a weight that is not a number and for a tag that is given twice.
+    Known tags may contain a colon or begin with a minus; case does not matter. Raises `ValueError`
+    for a weight that is not a number and for a tag that is given twice.
     """
     spelt = {tag.casefold(): tag for tag in known} | {tag: tag for tag in known}
 

@@ -1,4 +1,4 @@
-"""A finished run applied to any audio file.
+"""Applies a finished run to any audio file.
 
 A file is read in consecutive windows of the run's crop; the last one ends with the file. The file's
 probabilities are the mean over windows, each weighted by the audio that it adds, so that every
@@ -51,7 +51,7 @@ class Prediction:
 
     @property
     def edges_s(self) -> np.ndarray:
-        """Edges (window + 1,) in seconds of the audio that each window adds to those before."""
+        """Edges (window + 1,), in seconds, of the audio that each window adds to those before."""
         window_s = self.duration_s - self.starts_s[-1]
         return np.minimum(np.arange(len(self.starts_s) + 1) * window_s, self.duration_s)
 
@@ -90,10 +90,10 @@ class Tagger:
 
     def predict(self, path: Path | str) -> Prediction:
         """Predict all windows of a file of any sample rate, number of channels and length from
-        0.1 s; a file shorter than a window is followed by silence.
+        0.1 s; a file shorter than a window is padded with silence.
 
-        Raises `AudioError` (a `ValueError`) for audio that cannot be used, such as a shorter or
-        silent file, and `OSError` if the machine fails.
+        Raises `AudioError` (a `ValueError`) for audio that cannot be used, such as a silent file,
+        and `OSError` if the machine fails.
         """
         return self._predict(self._windows(Path(path)))
 
@@ -103,7 +103,7 @@ class Tagger:
         workers: int | None = None,
         on_progress: Callable[[float], object] = lambda seconds: None,
     ) -> Iterator[tuple[Path, Prediction | str]]:
-        """Yield every path with its prediction, or with the reason why there is none, in order.
+        """Yield every path, in order, with its prediction or with the reason why there is none.
 
         `workers` files (None: one per core) are decoded while the model runs. `on_progress` is
         called with the seconds of audio of every step. Raises `ValueError` for `workers` below 1.
@@ -117,8 +117,8 @@ class Tagger:
                 yield path, getattr(error, "strerror", None) or str(error)
 
     def query_vectors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Vectors to search the shared space with: z_query (query, dim), the single tags first, and
-        z_centre (dim,), which is subtracted before (`jetatag.metrics.queries.weighted_query`).
+        """Vectors for searches in the shared space: z_query (query, dim), single tags first, and
+        z_centre (dim,), which is subtracted first (`jetatag.metrics.queries.weighted_query`).
 
         Raises `ValueError` for a run without joint embedding or without scores.
         """
@@ -126,7 +126,7 @@ class Tagger:
             raise ValueError(f"{self.folder} has no shared space: choose a run of method 'je'.")
         if not (self.folder / "embeddings.npz").is_file():
             raise ValueError(
-                f"{self.folder} was not scored, which writes the vectors to search with: run "
+                f"{self.folder} has no vectors for searches, which scoring writes: run "
                 "notebook 03 or `jetatag train`."
             )
         arrays = Run(self.folder, self.config).read_arrays("embeddings.npz")
@@ -167,8 +167,8 @@ class Tagger:
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
-        """On a CPU every core computes its own window: cores that share one wait for each other at
-        every layer."""
+        """On a CPU, every core computes its own window, because cores that share a window wait for
+        each other at every layer."""
         n_threads = torch.get_num_threads()
         return ThreadPoolExecutor(n_threads, initializer=torch.set_num_threads, initargs=(1,))
 
@@ -191,8 +191,8 @@ def load(
     Hugging Face Hub.
 
     It computes in float32 on `device` ("auto": a GPU if there is one). `extractor` is the module of
-    a run whose extractor is "own". With `optimise` the extractor is rearranged for a CPU
-    (`extractors.fast_inference`), so that its parameters are no longer the trained ones. Raises
+    a run whose extractor is "own". With `optimise`, the extractor is restructured for a CPU
+    (`extractors.fast_inference`), so its parameters are no longer the trained ones. Raises
     `FileNotFoundError` if there is no run, `ValueError` if it is unfinished or damaged,
     `ImportError` for a Hub address without huggingface_hub.
     """

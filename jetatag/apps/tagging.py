@@ -1,7 +1,7 @@
-"""Many files tagged by one model: which files, how far it is, and what is written.
+"""Tags many files with one model: finds them, shows progress and writes the results.
 
-A bad file costs its own row only; an interruption or a failing machine costs only the files that
-were not read yet.
+A bad file affects only its own row; an interruption or a failing machine only the files not read
+yet.
 """
 
 import os
@@ -57,12 +57,12 @@ def skipped_sentence(paths: Sequence[Path | str]) -> str:
     """One sentence about files that were skipped because of their suffix."""
     kinds = Counter(Path(path).suffix.lower() or "without suffix" for path in paths)
     listed = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common())
-    return f"files passed over, as their suffixes are not of audio: {listed}."
+    return f"files skipped, because their suffixes are not of audio: {listed}."
 
 
 class AudioProgress(tqdm):
-    """Progress in seconds of audio, on a terminal only. The total is what the files' headers state,
-    corrected by what each file turns out to hold."""
+    """Progress in seconds of audio, on a terminal only. The total is taken from the files' headers
+    and corrected when each file has been read."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         super().__init__(desc="tagging", total=0, unit=" s", bar_format=BAR_FORMAT, disable=None)
@@ -81,8 +81,8 @@ class AudioProgress(tqdm):
 
 @dataclass
 class TagWriter:
-    """Collects the predictions of `files` and, when its block ends, also by Ctrl-C or an error,
-    writes the tables for which there is a path. Paths that cannot be written raise `ValueError` at
+    """Collects the predictions of `files` and writes the tables for which there is a path when its
+    block ends, also after Ctrl-C or an error. Paths that cannot be written raise `ValueError` at
     once. `taggram` is an image with the `top` tags, or for several files a folder of images."""
 
     files: Sequence[Path]
@@ -99,7 +99,7 @@ class TagWriter:
     def __post_init__(self) -> None:
         self.images = image_paths(self.files, self.taggram) if self.taggram else {}
         if self.embeddings and self.embeddings.suffix.lower() != ".npz":
-            raise ValueError(f"{self.embeddings} is not named as an npz file: end it in .npz.")
+            raise ValueError(f"{self.embeddings} is not named like an npz file: end it in .npz.")
         self.tables = [p for p in (self.csv, self.json, self.parquet, self.embeddings) if p]
         check_writable(*self.tables, *list(self.images.values())[:1], read=self.files)
 
@@ -166,8 +166,8 @@ def window_arrays(
 
 def image_paths(files: Sequence[Path], out: Path) -> dict[Path, Path]:
     """The taggram of each file: `out` for one file; for several, in the folder `out`, at the file's
-    place below their common folder, with `.png` appended. Raises `ValueError` if `out` is no image
-    for one file, or an image for several."""
+    path relative to their common folder, with `.png` appended. Raises `ValueError` if `out` is not
+    an image for one file, or an image for several."""
     is_image = out.suffix.lower() in IMAGE_SUFFIXES
     if len(files) == 1 and not is_image:
         raise ValueError(f"{out} is not an image: end it in {' or '.join(IMAGE_SUFFIXES)}.")

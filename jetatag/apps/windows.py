@@ -1,7 +1,7 @@
 """Streams any audio file as windows that are preprocessed like the training data.
 
 Memory does not depend on the file's length: a long file is decoded twice, first for its peak and
-then for its windows, and never held whole.
+then for its windows.
 """
 
 import os
@@ -85,7 +85,7 @@ def ahead(
     items: Iterable[Any], function: Callable[[Any], Iterator[Any]], workers: int | None
 ) -> Iterator[tuple[Any, Iterator[Any]]]:
     """Each item, in order, with an iterator over what `function` yields for it. `workers` threads
-    (None: one per core) compute one element ahead, also for the items that come next."""
+    (None: one per core) compute one element ahead, also for the next items."""
     workers, waiting = workers or os.cpu_count() or 1, deque()
     pool = ThreadPoolExecutor(workers)
     try:

@@ -1,4 +1,4 @@
-"""Data sets as an `Index`: `DATASETS` lists them, one file each reads them from their folder."""
+"""Data sets as an `Index`: `DATASETS` lists them; each is read from its folder by one module."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Audio files as mono float32 waveforms at a given sample rate.
 
 soundfile decodes formats whose stated length can be trusted (WAV, AIFF, CAF, AU, W64, RF64), PyAV
-(FFmpeg) everything else, and soxr converts the rate. They are imported when a file is opened, so
-that training loads no decoder.
+(FFmpeg) decodes all others, and soxr resamples. They are imported when a file is opened, so that
+training loads no decoder.
 """
 
 import errno
@@ -31,7 +31,7 @@ SHORTEST_S = 0.1
 BLOCK = 1 << 20
 """Samples per channel that are decoded at a time."""
 LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000
-"""Sample rates beyond these are damage, and costly to resample."""
+"""Sample rates outside these limits are a sign of damage, and costly to resample."""
 QUIETEST = 1 / 32_767
 """One 16-bit step: audio that varies by less is silent."""
 PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ENOSPC, errno.EDQUOT}
@@ -56,10 +56,10 @@ def load(path: Path | str, sample_rate: int) -> np.ndarray:
 
     Returns (n_samples,) float32 at `sample_rate` (Hz), nominally within [-1, 1]. Raises
     `AudioError` for a file that is missing, empty, not audio, encrypted, without a sound track,
-    truncated, mostly damaged, silent, shorter than 0.1 s, of an impossible sample rate, or that
-    holds values which are not numbers; `OSError` where the machine fails and not the file
-    (`PASSING`). Damaged packets are skipped with an `AudioWarning`. Truncation is found where a
-    file states its length; other MP3, AAC and AC-3 files are read to their last whole frame.
+    truncated, mostly damaged, silent, shorter than 0.1 s, of an impossible sample rate, or with
+    values that are not numbers; `OSError` if the machine fails and not the file (`PASSING`).
+    Damaged packets are skipped with an `AudioWarning`. Truncation is found where a file states its
+    length; other MP3, AAC and AC-3 files are read to their last whole frame.
     """
     blocks = list(stream(path, sample_rate))
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
@@ -68,7 +68,8 @@ def load(path: Path | str, sample_rate: int) -> np.ndarray:
 def stream(path: Path | str, sample_rate: int) -> Iterator[np.ndarray]:
     """Yield what `load` returns in blocks of about `BLOCK` decoded samples, in constant memory.
 
-    Raises as `load` does; what depends on the whole file (truncated, silent, too short) at the end.
+    Raises as `load` does; errors that depend on the whole file (truncated, silent, too short) come
+    at the end.
     """
     with _open(Path(path)) as file:
         decode = _decode_by_soundfile if _is_for_soundfile(file) else ffmpeg.decode
@@ -115,7 +116,7 @@ def _is_for_soundfile(file: FileIO) -> bool:
 
 
 def _check_audio(blocks: Blocks) -> Blocks:
-    """Pass the blocks on; refuse (`AudioError`) what cannot be used as audio."""
+    """Pass the blocks on; raise `AudioError` for what cannot be used as audio."""
     seconds, lowest, highest = 0.0, math.inf, -math.inf
     for rate, block in blocks:
         if not LOWEST_HZ <= rate <= HIGHEST_HZ:
@@ -133,7 +134,8 @@ def _check_audio(blocks: Blocks) -> Blocks:
 
 
 def _resample(blocks: Blocks, sample_rate: int) -> Iterator[np.ndarray]:
-    """The blocks at `sample_rate`. How a signal is divided into blocks does not change a sample."""
+    """The blocks resampled to `sample_rate`. The division into blocks does not change the
+    samples."""
     import soxr
 
     for rate, group in itertools.groupby(blocks, key=itemgetter(0)):
@@ -180,8 +182,9 @@ def _open_soundfile(file: FileIO) -> "Iterator[SoundFile]":
 
 
 def _check_sizes(sound: "SoundFile", file: FileIO) -> None:
-    """Refuse (`AudioError`) truncated files, which libsndfile only logs, and joined ones, of which
-    it reads the first or takes headers for sound; it refuses joined WAV and AIFF files itself."""
+    """Raise `AudioError` for truncated files, which libsndfile only logs, and for joined files, of
+    which it reads only the first or decodes headers as sound; it refuses joined WAV and AIFF files
+    itself."""
     for stated, there in SIZES.findall(sound.extra_info):
         if int(there) + SIZE_TOLERANCE < int(stated) and int(stated) not in UNKNOWN_BYTES:
             raise AudioError(f"truncated: {int(there):,} of {int(stated):,} bytes are there")

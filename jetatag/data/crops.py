@@ -1,6 +1,6 @@
 """Which part of a clip an extractor gets: random crops in training, windows in evaluation.
 
-A crop is a pure function of (seed, epoch, clip id), never of workers, batch size or call order.
+A crop depends only on (seed, epoch, clip id), not on workers, batch size or call order.
 """
 
 import zlib
@@ -41,9 +41,9 @@ def window_starts(
 ) -> np.ndarray:
     """Starts of a clip's evaluation windows, (n_windows,) int64 samples.
 
-    "even": the first window begins and the last one ends with the clip. "as_coded": the hop of the
-    original, (length − window) // n_windows, so that the end is not covered. Shorter clips give
-    `n_windows` times the padded clip.
+    "even": the first window begins and the last one ends with the clip. "as_coded": the original's
+    hop, (length − window) // n_windows, which does not cover the end. For clips shorter than a
+    window, all `n_windows` windows are the padded clip.
     """
     room = max(length - window_samples, 0)
     if placement == "as_coded":
@@ -57,8 +57,8 @@ def middle_starts(lengths: np.ndarray, window_samples: int) -> np.ndarray:
 
 
 def batches(n_clips: int, batch_size: int, seed: int, epoch: int, shuffle: bool) -> list:
-    """Positions of the clips in each training step: every clip once, batch sizes equal within one,
-    so that no remainder is dropped or padded."""
+    """Positions of the clips in each training step: every clip once, in batches whose sizes differ
+    by at most one, so no remainder is dropped or padded."""
     order = np.arange(n_clips)
     if shuffle:
         order = np.random.default_rng((seed, epoch)).permutation(n_clips)

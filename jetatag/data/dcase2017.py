@@ -42,10 +42,10 @@ LATER_LIST = "a later list holds the same clip, and keeps it, so that it is in o
 def load(root: Path | str, seed: int = 0, name: str = "dcase2017") -> Index:
     """Read the three lists under `root`; no audio is opened.
 
-    `seed` decides which tenth of every class is for validation; no video is in both train and
-    valid. A clip in two lists stays in the later one. Warns (`DataWarning`) about a missing list.
-    Raises `FileNotFoundError` if all are missing, `ValueError` for a malformed list and a label
-    that is none of the 17 classes.
+    `seed` chooses the tenth of every class for validation; no video is in both train and valid. A
+    clip in two lists stays in the later one. Warns (`DataWarning`) about a missing list. Raises
+    `FileNotFoundError` if all are missing, `ValueError` for a malformed list and a label that is
+    not one of the 17 classes.
     """
     rows = read_lists(Path(root))
     files = rows.groupby(["list", "file"], sort=False)

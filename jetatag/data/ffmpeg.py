@@ -1,8 +1,8 @@
-"""Decoding with FFmpeg (PyAV): every second that a file contains, or the reason why not.
+"""Decoding with FFmpeg (PyAV): all audio that a file contains, or the reason why it cannot be used.
 
-FFmpeg gets an open file without a name and a fixed list of formats, so that the content alone
-decides what a file is and nothing in it can lead to another file. Truncation is detected here,
-because FFmpeg decodes whatever is there and does not tell stated durations from estimated ones.
+FFmpeg gets an open file without a name and a fixed list of formats, so that only the content
+decides the format and no file can refer to another one. Truncation is detected here, because FFmpeg
+decodes whatever is there and does not distinguish stated from estimated durations.
 """
 
 import itertools
@@ -33,7 +33,7 @@ ENCRYPTED = "encrypted (DRM), so that it cannot be decoded"
 PROTECTED_CODECS = {"drms", "enca", "aavd"}
 """MP4 codec tags of FairPlay, Common Encryption and Audible."""
 TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
-"""First bytes of metadata that may stand between MP3 packets."""
+"""First bytes of metadata that may occur between MP3 packets."""
 TOLERANCE_S = 0.1
 """Largest timestamp gap that is not reported as damage, and the largest difference between the
 stated duration and the end of the sound that is not reported as truncation."""
@@ -59,7 +59,7 @@ class Header(NamedTuple):
 
 def decode(file: FileIO, block: int) -> Iterator[tuple[int, np.ndarray]]:
     """Sample rate (Hz) and samples, (n_samples,) float32, in blocks of at least `block` samples;
-    channels are averaged. The rate changes where files of different rates have been joined."""
+    channels are averaged. The rate changes if files of different rates have been joined."""
     import av
 
     fifo, shape = av.AudioFifo(), None
@@ -89,7 +89,7 @@ def read_header(file: FileIO) -> Header:
 
 def _all_frames(file: FileIO) -> Iterator["AudioFrame"]:
     """Decode joined files and the links of chained Oggs one by one: FFmpeg loses frames between
-    FLACs, and stops where the codec, rate or channels change."""
+    FLACs and stops when the codec, rate or channels change."""
     states_duration = _check_bytes(file)
     starts = [0, *_joints(file)]
     for start, end in itertools.pairwise([*starts, _size(file)]):
@@ -220,7 +220,7 @@ def _frames(
 def _check_end(
     tally: _Tally, name: str, track: "AudioStream", duration_s: float | None, is_stated: bool
 ) -> None:
-    """Refuse (`AudioError`) what is truncated or mostly damaged, and warn of other damage."""
+    """Raise `AudioError` for what is truncated or mostly damaged, and warn of other damage."""
     if tally.good <= tally.damaged:
         raise AudioError("unreadable: not audio, or damaged: most of it cannot be decoded")
     tolerance_s = 1e-5 if track.codec_context.name == "flac" else TOLERANCE_S
@@ -290,8 +290,8 @@ def _joints(file: FileIO) -> list[int]:
 
 
 def _check_bytes(file: FileIO) -> bool:
-    """Refuse (`AudioError`) text, encrypted WMA, and files with fewer bytes than they state.
-    Returns whether the file states a duration, so that FFmpeg's is not an estimate."""
+    """Raise `AudioError` for text, encrypted WMA, and files with fewer bytes than they state.
+    Returns whether the file states its duration, so that FFmpeg's is not an estimate."""
     size = _size(file)
     start, head = read_head(file)
     if TEXT.fullmatch(head):

@@ -61,9 +61,9 @@ def load(
 
     `table`: a path relative to `root`, or absolute; the audio it names must be under `root`.
     `tags`: the column of tags separated by `separator` (or of lists), or a list of 0/1 columns, or
-    "*" for all other columns. `n_tags`: how many to keep, by frequency (of a multiclass set, only
-    their clips stay). `split_column` (default: "split" if present) holds `SPLIT_NAMES`; without it,
-    clips are split 8:1:1 by `seed`, tags stratified, each `group_column` (default: "group" if
+    "*" for all other columns. `n_tags`: how many to keep, by frequency (in a multiclass set, only
+    their clips are kept). `split_column` (default: "split" if present) holds `SPLIT_NAMES`; without
+    it, clips are split 8:1:1 by `seed`, tags stratified, each `group_column` (default: "group" if
     present; artist, speaker, …) in one split. Columns clip_id and title are kept. Without `table`,
     files are root/<class>/…, or root/<split>/<class>/… where all folders have split names. `task`:
     "multilabel" (default for tables) or "multiclass", exactly one tag per clip (for folders).
@@ -153,7 +153,8 @@ def read_clips(
 
 
 def read_splits(source: Path, column: pd.Series) -> pd.Series:
-    """train, valid or test by `SPLIT_NAMES`, "" for a blank cell; others raise `ValueError`."""
+    """train, valid or test by `SPLIT_NAMES`, "" for a blank cell; other values raise
+    `ValueError`."""
     named = column.str.strip().str.lower()
     unknown = np.flatnonzero(~named.isin(["", *SPLIT_NAMES]))
     if len(unknown):
@@ -166,7 +167,7 @@ def read_splits(source: Path, column: pd.Series) -> pd.Series:
 def separated_labels(source: Path, column: pd.Series, separator: str) -> Labels:
     """Labels of a column of separated tags or lists; drops empty tags and blanks around tags."""
     if not separator:
-        raise ValueError("separator is empty: give the sign between tags, such as ','.")
+        raise ValueError("separator is empty: give the character between tags, such as ','.")
     lists = [cell if isinstance(cell, list) else cell.split(separator) for cell in column]
     text = "".join(cell for cell in column if isinstance(cell, str))
     if others := [sign for sign in ",;|" if sign in text and separator not in text]:
@@ -193,7 +194,8 @@ def encode(source: Path, lists: list[list[str]]) -> Labels:
 
 
 def column_labels(source: Path, given: pd.DataFrame) -> Labels:
-    """Labels of one column per tag; raises `ValueError` for values but 0, 1, true and false."""
+    """Labels of one column per tag; raises `ValueError` for values other than 0, 1, true and
+    false."""
     if given.columns.empty:
         raise ValueError(f"{source} has no tag columns: name them in `tags`.")
     labels = np.empty(given.shape, np.uint8)
@@ -219,7 +221,7 @@ def most_frequent(tags: tuple[str, ...], labels: np.ndarray, n_tags: int | None)
 
 
 def read_classes(root: Path) -> tuple[pd.DataFrame, Labels]:
-    """The audio files under `root` as clips as `read_clips` returns them; folders are classes."""
+    """The audio files under `root`, in the form of `read_clips`; folders are classes."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root} does not exist: give the folder that holds the audio.")
     files, _ = files_under(root)
@@ -248,9 +250,7 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, Labels]:
 def warn_about_tags(name: str, tags: Sequence[str], labels: np.ndarray) -> None:
     """Warn about clips without tags and tags that differ only in case, spaces or Unicode form."""
     if untagged := int((~labels.any(axis=1)).sum()):
-        warn(
-            f"{name}: {untagged:,} of {len(labels):,} clips carry no tag and count as having none."
-        )
+        warn(f"{name}: {untagged:,} of {len(labels):,} clips have no tag and count as negatives.")
     plain = ["".join(unicodedata.normalize("NFKC", tag).casefold().split()) for tag in tags]
     spellings = pd.Series(tags, dtype=object).map(repr).groupby(plain).agg(list)
     if several := [" and ".join(same) for same in spellings if len(same) > 1]:

@@ -1,4 +1,4 @@
-"""The index: which clips a data set holds, with their split, group and tags. No audio is opened."""
+"""The index: the clips of a data set with their split, group and tags. No audio is opened."""
 
 import os
 import sys
@@ -19,7 +19,7 @@ LEFT_OUT_COLUMNS = ["clip_id", "path", "reason"]
 
 
 class DataWarning(UserWarning):
-    """A data set is incomplete, or differs from what is known about it."""
+    """A data set is incomplete or differs from the published one."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Index:
         return len(self.table)
 
     def summary(self) -> pd.DataFrame:
-        """One row per split: clips, clips of the official data if known, groups, mean tags per
-        clip, and the share of clips whose group also occurs in train."""
+        """One row per split: clips, clips of the official data if known, groups, mean number of
+        tags per clip, and the share of clips whose group also occurs in train."""
         overlap = self.group_overlap()
         rows = []
         for split in SPLITS:
@@ -99,7 +99,7 @@ def files_under(root: Path) -> tuple[list[str], list[str]]:
 
 
 def audio_files(root: Path) -> list[str]:
-    """The files of `files_under` with the suffix of an audio format."""
+    """Those of `files_under` with the suffix of an audio format."""
     return [path for path in files_under(root)[0] if is_audio(path)]
 
 
@@ -109,14 +109,14 @@ def warn_about_other_files(root: Path, files: list[str]) -> None:
     if others := [path for path in files if not is_audio(path) and "/." not in f"/{path}"]:
         suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in others})
         warn(
-            f"{len(others):,} files under {root} were passed over, as their suffixes are not of "
+            f"{len(others):,} files under {root} were skipped, because their suffixes are not of "
             f"audio: {', '.join(suffixes)}."
         )
 
 
 def warn_about(index: Index, reasons: str = "") -> Index:
-    """Warn (`DataWarning`) about missing audio, links, empty splits, unused tags and numbers of
-    clips other than `known_clips`, and what usually causes these (`reasons`); returns `index`."""
+    """Warn (`DataWarning`) about missing audio, links, empty splits, unused tags, and numbers of
+    clips other than `known_clips` with their usual `reasons`; returns `index`."""
     name, root, n_clips, tags = index.name, index.audio_root, len(index), index.vocabulary.tags
     present, links = files_under(root)
     if len(missing := index.table.path[~index.table.path.isin(present)]):

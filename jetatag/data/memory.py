@@ -1,4 +1,4 @@
-"""What the C library does with freed memory."""
+"""Memory settings of the C library."""
 
 import ctypes
 from contextlib import suppress
@@ -7,8 +7,8 @@ from contextlib import suppress
 def keep_freed_memory() -> None:
     """Let the C library (glibc; no effect elsewhere) keep freed memory for reuse.
 
-    Returning the megabytes of every operation to the system and faulting them in again takes a
-    third of the time of decoding and training.
+    Returning freed memory to the system and getting it back takes a third of the time of decoding
+    and training.
     """
     mmap_threshold, trim_threshold = -3, -1  # malloc.h
     with suppress(OSError, AttributeError, TypeError):

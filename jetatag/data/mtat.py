@@ -38,7 +38,7 @@ EMPTY_FILES = {  # 0 bytes in the official archive: clips 35644, 55753 and 57881
 SYNONYMS: dict[str, list[str]] = yaml.safe_load(
     Path(__file__).with_name("synonyms.yaml").read_text("utf-8")
 )
-"""Tags that mean the same, by the tag they are merged into."""
+"""Synonyms, by the tag that they are merged into."""
 
 UNTAGGED = "none of the chosen tags (split 'full' keeps such clips)"
 NO_SPLIT = "its path does not begin with a folder 0–f, which decides the split"
@@ -57,7 +57,7 @@ def load(
 
     `split`: "cleaned", by folder and without clips that carry none of the chosen tags (15,247 /
     1,529 / 4,332 clips); "full", by folder (18,709 / 1,825 / 5,329, three of them empty files);
-    "artist_disjoint", the cleaned clips split at random by `seed`, near 12:1:3, with every artist
+    "artist_disjoint", the cleaned clips split at random by `seed`, about 12:1:3, with every artist
     in one split. `tags`: "top50", the fifty most frequent; "merged", the fifty most frequent after
     merging `SYNONYMS`; or a list of names. `folders`: the sub-folders of each split, such as
     {"train": "01", "valid": "2", "test": "3"}; by default `FOLDERS`. Warns (`DataWarning`) about
@@ -112,7 +112,7 @@ def read_annotations(path: Path, audio_root: Path) -> pd.DataFrame:
         )
     table = read_text_table(path, "\t", required=("clip_id", "mp3_path"))
     if "path" in table:
-        raise ValueError(f"{path} has a tag 'path', a name that is used for the file: rename it.")
+        raise ValueError(f"{path} has a tag 'path', a name reserved for the file: rename it.")
     check_filled(path, table.clip_id)
     labels = table.drop(columns=["clip_id", "mp3_path"])
     if labels.columns.empty:
@@ -130,7 +130,7 @@ def read_annotations(path: Path, audio_root: Path) -> pd.DataFrame:
 
 def with_clip_info(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """`table` with group (the artist) and title. If the file is missing or lacks a clip, the artist
-    comes from the audio's file name, with a warning."""
+    is taken from the name of the audio file, with a warning."""
     info = pd.DataFrame(columns=["clip_id", "artist", "title"], dtype=str)
     if path.is_file():
         info = read_text_table(path, "\t", required=("clip_id", "artist", "title"))
@@ -155,7 +155,7 @@ def with_clip_info(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 def choose_tags(given: pd.DataFrame, tags: str | Sequence[str]) -> tuple[Vocabulary, np.ndarray]:
     """The vocabulary of a tag list and its labels (clip, tag) uint8.
 
-    Tags go by name; the named lists are ordered by frequency, ties alphabetically.
+    Tags are matched by name; "top50" and "merged" are ordered by frequency, ties alphabetically.
     """
     if not isinstance(tags, str):
         check_known(tags, given.columns, "tag")

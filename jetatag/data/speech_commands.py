@@ -1,7 +1,7 @@
 """Speech Commands v0.02 (Warden, arXiv 1804.03209): the official folder → `Index`.
 
 The folder holds `<word>/<speaker>_nohash_<n>.wav`, one second with one word each, and two lists of
-such paths, `validation_list.txt` and `testing_list.txt`; what neither lists is for training.
+such paths, `validation_list.txt` and `testing_list.txt`; files in neither list are for training.
 """
 
 from pathlib import Path
@@ -30,9 +30,9 @@ def load(root: Path | str, name: str = "speech_commands") -> Index:
 
     A multiclass task: each clip is one of the 35 words; its group is the speaker. Background noise
     is not used. Warns (`DataWarning`) about files in other folders and missing audio; with the
-    lists alone there are only valid and test. Lines of a list that name no word's file are left
-    out. Raises `FileNotFoundError` for a missing list, `ValueError` for a malformed one and for one
-    that matches no file although there are some.
+    lists alone, there are only valid and test. Lines that do not name a file of a word are left
+    out. Raises `FileNotFoundError` for a missing list, `ValueError` for a malformed list and for
+    one that matches none of the files.
     """
     root = Path(root)
     files = [path for path in audio_files(root) if not path.startswith("_background_noise_/")]
@@ -59,8 +59,8 @@ def load(root: Path | str, name: str = "speech_commands") -> Index:
 
 
 def read_lists(root: Path, clips: list[str]) -> pd.DataFrame:
-    """path and split of every line of both lists, and of the `clips` that neither lists: these are
-    for training, so a missing list or one in another notation would leak held-out clips."""
+    """path and split of every line of both lists, and of the `clips` in neither list: these are for
+    training, so a missing or differently written list would leak held-out clips."""
     tables = []
     for split, file in LISTS.items():
         if not (root / file).is_file():

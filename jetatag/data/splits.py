@@ -11,11 +11,11 @@ def grouped_split(
 ) -> np.ndarray:
     """Assign every clip to a split: (clip,) str; each group lies in one split.
 
-    `groups` is (clip,) str, "" for a clip of its own; `labels` (clip, tag) 0/1; `shares` maps
+    `groups` is (clip,) str, "" for a clip without a group; `labels` (clip, tag) 0/1; `shares` maps
     splits to their share of the clips, summing to 1. Groups are placed from large to small,
-    shuffled among similar sizes, each into the split that most lacks its clips and tags: iterative
-    stratification (Sechidis et al., ECML 2011), for groups and many labels at once, which
-    scikit-learn's splitters are not. Every split gets a group if there are enough.
+    shuffled among similar sizes, each into the split that lacks its clips and tags most: iterative
+    stratification (Sechidis et al., ECML 2011) with groups, which scikit-learn does not offer for
+    several labels. Every split gets a group if there are enough.
     """
     if seed < 0:
         raise ValueError(f"seed must not be negative, as {seed} is: give 0 or more.")

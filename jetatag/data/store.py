@@ -93,7 +93,7 @@ class AudioStore:
     def rows(self, split: str, share: float = 1.0, seed: int = 0) -> np.ndarray:
         """Row numbers of one split, (n_clips,) int64, or of a random `share` of it, at least one.
 
-        Which clips depends on `seed` and their ids; a smaller share is a subset of a larger one.
+        `seed` and the clip ids determine which; a smaller share is a subset of a larger one.
         """
         rows = np.flatnonzero((self.table.split == split).to_numpy())
         if share == 1:
@@ -147,10 +147,11 @@ def build(
 
     `peak_normalise` scales each clip to full scale; None: as the data set is published. `workers`
     are threads; None: one per core. Clips that cannot be used are left out and listed in the
-    report, as are the index's own and audio files without a row. A finished store of the same
-    content is opened; an interrupted build continues; while another process builds the same store,
-    this one waits. Raises `ValueError` if `folder` holds anything else, `OSError` if it cannot be
-    written or the machine fails (disk full, no memory, …), after which the same call continues.
+    report, as are those that the index leaves out and audio files without a row. A finished store
+    of the same content is opened; an interrupted build continues; while another process builds the
+    same store, this one waits. Raises `ValueError` if `folder` holds anything else, and `OSError`
+    if it cannot be written or the machine fails (disk full, no memory, …); the same call then
+    continues.
     """
     given = {"sample_rate": sample_rate, "peak_normalise": peak_normalise, "workers": workers}
     check_arguments(build, {"folder": folder, **given})
@@ -202,7 +203,8 @@ def _explained(index: Index, folder: Path, work: Path) -> Iterator[None]:
 
 
 def _finished(folder: Path, identity: str) -> AudioStore | None:
-    """The finished store of that content in `folder`, if any; anything else there is refused."""
+    """The finished store with that content in `folder`, if any; raises `ValueError` for anything
+    else."""
     names = [folder.name] if folder.is_file() else []
     with suppress(FileNotFoundError, NotADirectoryError):
         # Listed once: another process may put the store there at any moment.
@@ -253,7 +255,7 @@ def _build(index: Index, work: Path, settings: dict, identity: str, workers: int
 def _decode_all(
     index: Index, work: Path, settings: dict, identity: str, workers: int
 ) -> list[dict[str, Any]]:
-    """Append every clip's samples to audio.i16, in order, and return what became of the clips."""
+    """Append every clip's samples to audio.i16, in order, and return the outcome of each clip."""
     keep_freed_memory()
     decode_one = partial(_outcome, index.audio_root, **settings)
     paths, saved = index.table.path.tolist(), time.monotonic()
@@ -292,7 +294,7 @@ def _in_order(
 
 
 def _outcome(root: Path, path: str, **settings: Any) -> tuple[np.ndarray, dict[str, Any]]:
-    """One clip's samples and what became of it; `reason` is "" if it can be used."""
+    """One clip's samples and its outcome; `reason` is "" if it can be used."""
     samples, peak, reason = np.empty(0, "<i2"), 0.0, ""
     try:
         samples, peak = decode(inside(root, path), **settings)
@@ -324,7 +326,7 @@ def absolute_peak(audio: np.ndarray) -> float:
 def to_int16(audio: np.ndarray, peak: float, peak_normalise: bool) -> np.ndarray:
     """A waveform, or a block of one with that peak, as (n_samples,) int16; scales it in place.
 
-    Without `peak_normalise` only audio beyond full scale is scaled, to full scale.
+    Without `peak_normalise`, only audio beyond full scale is scaled down to it.
     """
     audio *= np.float32(FULL_SCALE / (peak if peak_normalise else max(peak, 1)))
     return np.rint(audio, out=audio).astype("<i2")
@@ -337,7 +339,7 @@ def to_float(samples: np.ndarray) -> np.ndarray:
 
 def _resume(work: Path, identity: str, paths: list[str], decode_one: Callable) -> list[dict]:
     """Outcomes of an interrupted build of the same content, up to the first clip that was left out
-    but can be decoded now; everything else is cleared away."""
+    but can be decoded now; everything else is deleted."""
     outcomes = _progress(work, identity)
     for row, outcome in enumerate(outcomes):
         if outcome["reason"] and not decode_one(paths[row])[1]["reason"]:
@@ -353,7 +355,7 @@ def _resume(work: Path, identity: str, paths: list[str], decode_one: Callable) -
 
 
 def _progress(work: Path, identity: str = "") -> list[dict[str, Any]]:
-    """What became of the clips done so far; none if the file is damaged or of other content."""
+    """Outcomes of the clips done so far; none if the file is damaged or of other content."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         progress = read_json(work / "progress.json")
         if identity in ("", progress["identity"]):

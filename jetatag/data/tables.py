@@ -31,8 +31,8 @@ def read_text_table(
     """Read delimited UTF-8 text as strings; `header` names the columns of a file without a header.
 
     A byte-order mark, blank lines and the kind of line end do not matter. Raises `ValueError` for
-    anything else that is not a table with the `required` columns. The csv module tells which rows
-    are too short; pandas would fill them without a word.
+    anything else that is not a table with the `required` columns. The csv module is used because it
+    tells which rows are too short; pandas would fill them silently.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -62,8 +62,8 @@ def read_user_table(
 ) -> pd.DataFrame:
     """Read a CSV, TSV or Parquet file as text, missing values as "".
 
-    Of Parquet only the `required` and `optional` columns are read (None: all); its column `lists`
-    may hold lists of text, which stay lists. Raises `FileNotFoundError` or `ValueError`.
+    From Parquet, only the `required` and `optional` columns are read (None: all); the column
+    `lists` may hold lists of text, which stay lists. Raises `FileNotFoundError` or `ValueError`.
     """
     remedy = "name your columns by path_column, tags, split_column and group_column"
     suffix = path.suffix.lower()
@@ -130,7 +130,7 @@ def normalise_paths(paths: pd.Series, root: Path) -> pd.Series:
     """Paths relative to `root` in POSIX form, "" for none; all readers use it.
 
     Backslashes become slashes, `.` and `..` are resolved, and absolute paths below `root` become
-    relative. Paths outside `root` stay outside, as `leaves_folder` tells.
+    relative. Paths outside `root` stay outside; `leaves_folder` detects them.
     """
     homes = [home.as_posix().rstrip("/") + "/" for home in (root.absolute(), root.resolve())]
 
@@ -157,8 +157,8 @@ def drop_unusable(
     """Separate the rows that can be used from the others: (table, labels, left out).
 
     `table` has clip_id, path and perhaps group ("" if unknown), `labels` is (row, tag), and
-    `reasons` gives one a row, "" to keep it. Rows that contradict each other are all left out; of
-    rows that agree about a file, the first stays, preferably one that gives the group.
+    `reasons` gives one per row, "" to keep it. Rows that contradict each other are all left out. Of
+    rows that agree about a file, the first is kept, preferably one that gives the group.
     """
     why = np.array(list(reasons) or [""] * len(table), dtype=object)
     why[table.path.map(leaves_folder).to_numpy(bool)] = OUTSIDE

@@ -20,14 +20,15 @@ N_MELS = 96
 def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]:
     """Score the clips of `split` by every baseline, fitted on the training clips.
 
-    Returns the scores by name (`NAMES`), each (clip, tag) float32 in the store's order, and what
-    `describe` gives; in a multilabel task with validation clips also the threshold of each tag,
-    chosen on these, as NAME.thresholds (tag,). Every tag is scored by itself, in a multiclass task
-    as well (one against the rest).
+    Returns the scores by name (`NAMES`), each (clip, tag) float32 in the store's order, and the
+    arrays of `describe`. In a multilabel task with validation clips, there are also the thresholds
+    chosen on them, NAME.thresholds (tag,). Every tag is scored by itself, also in a multiclass task
+    (one against the rest).
     """
     train, valid, rows = (store.rows(name) for name in ("train", "valid", split))
     if not (len(train) and len(rows)):
-        raise ValueError(f"train or {split} has no clips to compare: check the split at preparing.")
+        problem = f"train or {split} has no clips to compare"
+        raise ValueError(f"{problem}: check the split when preparing it.")
     train_labels, scored = store.labels[train], np.concatenate([valid, rows])
     statistics = {
         row: log_mel_statistics(store.read([row], [0], store.lengths[row])[0], store.sample_rate)
@@ -58,8 +59,8 @@ def tag_frequency(train_labels: np.ndarray, n_rows: int) -> np.ndarray:
     train_labels = np.asarray(train_labels)
     if train_labels.ndim != 2 or len(train_labels) == 0:
         raise ValueError(
-            f"train_labels has shape {train_labels.shape}: give one row a training clip, "
-            "one column a tag."
+            f"train_labels has shape {train_labels.shape}: give one row per training clip, "
+            "one column per tag."
         )
     return np.tile(train_labels.mean(axis=0, dtype=np.float32), (n_rows, 1))
 
@@ -82,11 +83,11 @@ def log_mel_statistics(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def logistic_regression(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> np.ndarray:
-    """Fit one logistic regression a tag on standardised features: (test row, tag) float32.
+    """Fit one logistic regression per tag on standardised features: (test row, tag) float32.
 
-    `train_x` (clip, feature), `train_y` (clip, tag) 0/1, `test_x` (row, feature); scikit-learn's
-    default penalty, C = 1, which raises `ValueError` where the rows do not pair up. A tag that no
-    or every training clip has gets that share as its score.
+    `train_x` (clip, feature), `train_y` (clip, tag) 0/1, `test_x` (row, feature); with
+    scikit-learn's default penalty, C = 1. Raises `ValueError` if the numbers of rows differ. A tag
+    that no training clip or every training clip has gets that share as its score.
     """
     train_y = np.asarray(train_y)
     scale = StandardScaler().fit(train_x)

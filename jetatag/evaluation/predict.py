@@ -1,4 +1,4 @@
-"""A run and a store → window scores and embeddings of a split, written into the run folder."""
+"""Window scores and embeddings of a split from a run and a store, written into the run folder."""
 
 import numpy as np
 import torch
@@ -22,11 +22,11 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
     """Write `scores.npz`, `embeddings.npz` and `scores.valid.npz` into the run folder.
 
     scores.npz: probs (clip, window, tag) float32 of `split`, with labels, clip_ids, groups, tags
-    and task. scores.valid.npz: the same of the validation clips, from which thresholds are chosen;
-    not written where there are none or `split` is "valid".
+    and task. scores.valid.npz: the same for the validation clips, on which thresholds are chosen;
+    not written if there are none or `split` is "valid".
     embeddings.npz: h (clip, n_features) of the middle window of each clip; with joint embedding
     also z_audio (clip, dim) of it, z_tag (clip, dim) of its tags, z_single (tag, dim) of every
-    single tag, and for searching: queries (query, tag) as in `jetatag.metrics.queries`, z_query
+    single tag, and for searches: queries (query, tag) as in `jetatag.metrics.queries`, z_query
     (query, dim), and z_centre (dim,), which is subtracted first; z_other and z_other_centre, the
     same for the other kind of query vector (`query_vectors`); and tag_correlation (tag, tag) of the
     training labels. Raises `ValueError` for a split without clips and a store with another sample
@@ -35,7 +35,8 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
     run.check_store(store)
     config, rows, valid = run.config, store.rows(split), store.rows("valid")
     if not len(rows):
-        raise ValueError(f"the store has no {split} clips to score: check the split at preparing.")
+        problem = f"the store has no {split} clips to score"
+        raise ValueError(f"{problem}: check the split when preparing it.")
     fabric = launch(config)
     place(model, config, fabric)
     model.eval()
@@ -62,9 +63,9 @@ def score_clips(
 ) -> tuple[np.ndarray, Tensor]:
     """Return probabilities (clip, window, tag) and h of the middle windows (clip, n_features).
 
-    Each clip is a batch of its own, so that scores do not depend on a batch size, on other clips or
-    on the number of processes. Windows that coincide, all of them in a clip no longer than the
-    crop, are computed once. `name` labels the progress bar.
+    Each clip is its own batch, so scores do not depend on a batch size, on other clips or on the
+    number of processes. Identical windows, those of a clip no longer than the crop, are computed
+    once. `name` labels the progress bar.
     """
     own = rows[own_share(len(rows), fabric)]
     n_tags, n_features = len(store.vocabulary.tags), model.extractor.n_features
@@ -85,7 +86,7 @@ def score_clips(
 
 
 def describe(store: AudioStore, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what is saved beside the scores of `rows`: labels, clip_ids, groups, tags and task."""
+    """Return what is saved with the scores of `rows`: labels, clip_ids, groups, tags and task."""
     return {
         "labels": store.labels[rows],
         "clip_ids": store.table.clip_id.iloc[rows].to_numpy(np.str_),
@@ -122,18 +123,18 @@ def shared_space(
 def query_vectors(
     model: JointModel, store: AudioStore, queries: np.ndarray, config: RunConfig
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Return two kinds of (vectors to search by (query, dim), centre to subtract (dim,)), first the
-    kind that suits the pair loss.
+    """Return two pairs of query vectors (query, dim) and the centre to subtract (dim,), first the
+    pair that suits the pair loss.
 
-    A tag encoder trained on queries encodes them itself. One trained on whole tag sets has hardly
-    seen sets of one or two tags: there the mean over the training clips that answer is better.
+    A tag encoder trained on queries can encode them. One trained on whole tag sets has hardly seen
+    sets of one or two tags, so the mean over the training clips that match is better.
     """
     kinds = encoded_queries(model, queries), answering_clips(model, store, queries, config)
     return kinds if PAIR_LOSSES[config.pair_loss].searchable_by_tags else kinds[::-1]
 
 
 def encoded_queries(model: JointModel, queries: np.ndarray) -> tuple[Tensor, Tensor]:
-    """The wanted tags encoded as one set, minus `EXCLUDED_WEIGHT` times the set of the excluded
+    """The wanted tags encoded as one set, minus `EXCLUDED_WEIGHT` times the encoded set of unwanted
     tags: clips are ranked by the weighted difference of two cosines. The centre is 0."""
     wanted, excluded = _encode(model, queries > 0), _encode(model, queries < 0)
     excludes = torch.from_numpy((queries < 0).any(axis=1)).to(wanted.device).unsqueeze(1)
@@ -144,8 +145,9 @@ def encoded_queries(model: JointModel, queries: np.ndarray) -> tuple[Tensor, Ten
 def answering_clips(
     model: JointModel, store: AudioStore, queries: np.ndarray, config: RunConfig
 ) -> tuple[Tensor, Tensor]:
-    """The mean z_tag of the training clips that answer; the centre is the mean of all of them. A
-    query that no training clip answers gets the centre, which ranks no clip above another."""
+    """The mean z_tag of the training clips that match; the centre is the mean of all training
+    clips. A query that no training clip matches gets the centre, which ranks no clip above
+    another."""
     labels = store.labels[store.rows("train", config.label_share, config.seed)]
     z_tag = _encode(model, labels)
     answering = torch.from_numpy(answers(labels, queries).astype(np.float32)).to(z_tag.device)

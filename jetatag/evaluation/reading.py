@@ -1,9 +1,10 @@
-"""Long tables of results → what a reader needs: short tables of text, numbers, verdicts.
+"""Short tables of text, numbers and verdicts from long tables of results.
 
-A long table, of `results`, `spaces` or `gains`, has one row a value. Its `seed` is a number, "mean"
-over the seeds of a cell, or empty for baselines; `tag` is empty for the mean over tags; `minus` is
-the method subtracted, empty for scores. `where` chooses rows by column=value, or by column=[values]
-in the order wanted; columns and values that the table does not hold raise `ValueError`.
+A long table, of `results`, `spaces` or `gains`, has one row per value. Its `seed` is a number,
+"mean" over the seeds of a cell, or empty for baselines; `tag` is empty for the mean over tags;
+`minus` is the method subtracted, empty for scores. `where` chooses rows by column=value, or by
+column=[values] in the order wanted; columns and values that are not in the table raise
+`ValueError`.
 """
 
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from jetatag.files import atomic, check_known
 KEYS = ("dataset", "extractor", "width", "method", "pair_loss", "labels", "minus", "space")
 KEYS += ("ranked_by", "tag", "covariate", "kind", "seed", "protocol", "metric")
 MINUS = " − "
-"""Between the names of two rankings of a search whose difference a row holds."""
+"""Stands between the names of two rankings if a row holds their difference."""
 HEADLINES = {"macro_clip": ["average_precision", "roc_auc"], "micro_window": ["roc_auc", "pr_auc"]}
 """The metrics of each protocol that are shown unless others are named."""
 BOUNDS = {"clip": ["low", "high"], "group": ["group_low", "group_high"]}
@@ -57,7 +58,7 @@ def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFram
 def summary(
     table: pd.DataFrame, columns: str = "metric", digits: int = 3, by: str = "clip", **where: Any
 ) -> pd.DataFrame:
-    """Return the means over seeds as text, "0.372 [0.323, 0.423]", one row a cell.
+    """Return the means over seeds as text, "0.372 [0.323, 0.423]", one row per cell.
 
     Settings that are the same in all rows are left out.
 
@@ -76,17 +77,17 @@ def differences(
 ) -> pd.DataFrame:
     """Return differences, paired over clips and seeds, as text: "+0.099 [+0.054, +0.143]".
 
-    Name the reference, `minus="no_je_linear"`, or let the columns be references,
-    `columns="minus", metric="average_precision"`. Of spaces these are rankings of a search minus
-    the classifier's; of trends, rank correlations of gains. Otherwise as `summary`.
+    Name the reference, `minus="no_je_linear"`, or show all references as columns, `columns="minus",
+    metric="average_precision"`. For spaces, these are rankings of a search minus the classifier's;
+    for trends, rank correlations of gains. Otherwise as `summary`.
     """
     chosen = select(table, "difference", **_with_headlines(table, where))
     return _as_text(chosen, columns, digits, by)
 
 
 def by_tag(table: pd.DataFrame, metric: str = "average_precision", **where: Any) -> pd.DataFrame:
-    """Return one row a tag and one column a cell with the mean over seeds, highest mean first; of
-    `gains`, the differences."""
+    """Return one row per tag and one column per cell with the mean over seeds, highest mean first;
+    for `gains`, the differences."""
     rows = select(table, "tag", **({"metric": metric} if "metric" in table else {}), **where)
     keys = _varying(rows, "tag", "metric", "seed", "protocol")
     value = "value" if "value" in rows else "difference"
@@ -103,8 +104,8 @@ def verdict(
 ) -> str:
     """Return whether an expectation held, such as "confirmed: -0.081 [-0.091, -0.070]".
 
-    "confirmed" where the whole interval lies between `at_least` and `at_most`, "refuted" where all
-    of it lies outside, "open" otherwise; a value without an interval counts as its own. `rows`, of
+    "confirmed" if the whole interval lies between `at_least` and `at_most`, "refuted" if all of it
+    lies outside, "open" otherwise; a value without an interval is its own interval. `rows`, of
     `select`, and `where` must leave exactly one row.
     """
     rows = _narrow(rows, where)
@@ -120,7 +121,7 @@ def verdict(
 
 def gather_tables(parent: Path | str, name: str) -> pd.DataFrame:
     """Return the tables `name`.parquet of every data set under `parent` as one; raises
-    `FileNotFoundError` where there is none."""
+    `FileNotFoundError` if there is none."""
     paths = sorted(Path(parent).glob(f"*/{name}.parquet"))
     if not paths:
         raise FileNotFoundError(f"no {name}.parquet under {parent}: run notebooks 04 and 05 first.")
@@ -156,7 +157,7 @@ def _with_headlines(table: pd.DataFrame, where: dict[str, Any]) -> dict[str, Any
 
 
 def _varying(rows: pd.DataFrame, *besides: str) -> list[str]:
-    """`method`, and the other keys in which the rows of runs differ."""
+    """`method` and the other keys in which the rows of runs differ."""
     rows = rows[rows["extractor"] != ""] if (rows["extractor"] != "").any() else rows
     keys = [name for name in KEYS if name in rows and name not in besides]
     return [name for name in keys if name == "method" or rows[name].nunique() > 1]

@@ -1,10 +1,10 @@
-"""Saved scores and embeddings of many runs → tables of results, and how to read them.
+"""Tables of results from the saved scores of many runs, and how to read them.
 
 A *cell* is what is compared: extractor, method, pair loss and share of labels on one data set; its
-runs differ in their seed. Tables are long, with one row a value, and the columns `seed` (a number,
-"mean" over the seeds of a cell, or empty for baselines), `tag` (empty for the mean over tags) and
-`minus` (the method subtracted, empty for scores) say what a row is. Read them with `summary`,
-`differences`, `by_tag` and `verdict`, and with `select` where a figure needs the numbers
+runs differ in their seed. Tables are long, with one row per value, and the columns `seed` (a
+number, "mean" over the seeds of a cell, or empty for baselines), `tag` (empty for the mean over
+tags) and `minus` (the method subtracted, empty for scores) say what a row is. Read them with
+`summary`, `differences`, `by_tag` and `verdict`, or with `select` if a figure needs the numbers
 (`jetatag.evaluation.reading`).
 """
 
@@ -64,7 +64,7 @@ def score_table(run: Run, n_resamples: int = 1000, seed: int = 0) -> pd.DataFram
 
 
 def _saved(run: Run) -> dict[str, Any]:
-    """The run's window scores and what `metrics.resampled` needs beside them."""
+    """The run's window scores and the other arguments of `metrics.resampled`."""
     scores = run.read_arrays("scores.npz")
     return {
         "labels": scores["labels"],
@@ -77,7 +77,8 @@ def _saved(run: Run) -> dict[str, Any]:
 
 def thresholds(run: Run) -> np.ndarray | None:
     """Return each tag's threshold (tag,) by `metrics.choose_thresholds` on the saved validation
-    scores; None for a run without them or of a multiclass task, where the highest score decides."""
+    scores; None without such scores and for a multiclass task, in which the highest score
+    decides."""
     if not run.has("scores.valid.npz"):
         return None
     scores = run.read_arrays("scores.valid.npz")
@@ -115,7 +116,7 @@ def clip_scores(runs: Sequence[Run]) -> tuple[dict[str, np.ndarray], np.ndarray,
     _, *others = by_test(runs)
     if others:
         name = others[0][0].config.name
-        raise ValueError(f"{name} was tested on other clips or tags than the runs beside it.")
+        raise ValueError(f"{name} was tested on other clips or tags than the other runs.")
     arrays = {run.config.name: run.read_arrays("scores.npz") for run in runs}
     if len(arrays) < len(runs):
         raise ValueError("some of the runs share a name: compare the runs of one folder.")
@@ -149,7 +150,7 @@ def cells(runs: Iterable[Run]) -> dict[Cell, dict[int, Run]]:
 
 
 def decisive(run: Run) -> dict[str, Any]:
-    """Return what decides the weights of a run besides the seed: settings and data checksum."""
+    """Return what determines the weights of a run besides the seed: settings and data checksum."""
     left_out = ("seed", *PLACE_SETTINGS)
     settings = {name: v for name, v in run.config.to_dict().items() if name not in left_out}
     return {**settings, "data": run.record["data"].get("checksum")}
@@ -162,12 +163,12 @@ def results(
     differences to `REFERENCES`, every tag, and optionally the baselines.
 
     Columns: those of `Cell`, `seed`, `tag`, `minus`, `protocol`, `metric`, `value`, 95 % intervals
-    by clip (`low`, `high`) and by group (`group_low`, `group_high`; missing where every clip is a
-    group), `n_clips`, and `n_tags`, those that a test clip carries. Means and differences also
-    resample the seeds; differences are paired over clips and seeds. Single tags have no intervals
-    here: see `gains`. `baselines` is notebook 01's baselines.npz of the same test clips; its
-    scores have no windows, so that in `micro_window` a clip is one window. Raises `ValueError` for
-    other test clips.
+    by clip (`low`, `high`) and by group (`group_low`, `group_high`; missing if every clip is its
+    own group), `n_clips`, and `n_tags`, the number of tags that occur. Means and
+    differences also resample the seeds; differences are paired over clips and seeds. Single tags
+    have no intervals here: see `gains`. `baselines` is notebook 01's baselines.npz for the same
+    test clips (else `ValueError`); its scores have no windows, so in `micro_window` a clip is one
+    window.
     """
     probs, labels, tags = clip_scores(runs)
     resampled = _by_cell(
@@ -215,7 +216,7 @@ def compared(
 def with_cell(
     table: pd.DataFrame, cell: Cell, seed: int | str = "mean", minus: str = ""
 ) -> pd.DataFrame:
-    """The table with the columns that say what its rows are in front."""
+    """The table with the columns that identify its rows in front."""
     front = {**cell._asdict(), "seed": str(seed), "tag": "", "minus": minus}
     front = {name: value for name, value in front.items() if name not in table}
     return table.assign(**front)[[*front, *table.columns]]
@@ -254,13 +255,13 @@ def gains(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return which tags gain by each method, and whether frequent or correlated tags gain.
 
-    All methods are included, to separate the effect of joint embedding from that of any second
-    stage or linear head. Two long tables with the columns of `Cell` and `minus`: for every tag the
+    All methods are included, to separate the effect of joint embedding from that of a second stage
+    or linear head. Two long tables with the columns of `Cell` and `minus`: for every tag the
     `difference` in average precision to the reference with its interval, its `frequency` and its
     strongest `correlation` with another tag, both on the test clips; and for these two the rank
     correlation with the gains (`metrics.gain_trend`). The paper (Lee & Cho 2021) claims that
-    correlated tags gain. The intervals are for one tag each: of 50 tags that gain nothing, two or
-    three will seem to gain or lose.
+    correlated tags gain. Each interval is for one tag: of 50 tags that gain nothing, two or three
+    will seem to gain or lose.
     """
     probs, labels, tags = clip_scores(runs)
     strongest = (metrics.tag_correlation(labels) - np.eye(len(tags))).max(axis=0)

@@ -1,4 +1,4 @@
-"""Saved embeddings of many runs → the table of what their spaces know of the tags."""
+"""The table of what the spaces of many runs know about the tags, from their saved embeddings."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,24 +15,24 @@ from jetatag.metrics.queries import answers, classifier_scores, kinds
 from jetatag.training.run import Run
 
 VECTORS = ("h", "z_audio", "z_tag")
-"""The kinds of vector that every clip has, the last two with joint embedding only."""
+"""The kinds of vector of a clip, the last two only with joint embedding."""
 ENCODED, ANSWERING, CLASSIFIER = "encoded set", "answering clips", "classifier"
 """What ranks clips for a query: its tags encoded as one set, the mean tag vector of the training
-clips that answer it, or the classifier's probabilities (`predict.query_vectors`)."""
+clips that match it, or the classifier's probabilities (`predict.query_vectors`)."""
 NEIGHBOURS = 10
-"""Nearest neighbours whose tags are compared, and first places of a search that are counted."""
+"""Number of nearest neighbours compared, and of first places counted in a search."""
 
 
 def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.DataFrame:
-    """Return what the vectors of each run know of the tags.
+    """Return what the vectors of each run know about the tags.
 
     A long table with the columns of `Cell`, `seed`, `space`, `metric`, `value`, 95 % intervals as
-    in `results`, and for searches `kind` (of query) and `ranked_by`. Of h, z_audio and z_tag: the
-    agreement of nearest neighbours and the effective rank. Of the shared space: its gap, the share
+    in `results`, and for searches `kind` (of query) and `ranked_by`. For h, z_audio and z_tag: the
+    agreement of nearest neighbours and the effective rank. For the shared space: its gap, the share
     of z_tag's energy in its mean, and `metrics.tag_semantics`. For every kind of query: the mean
     average precision and the precision at 10 of ranking by both kinds of query vector, by the
     classifier and at random, and the first two minus the classifier's. Agreement and searches have
-    intervals, and rows of the mean over a cell's seeds, whose intervals also resample the seeds.
+    intervals, and rows for the mean over a cell's seeds, whose intervals also resample the seeds.
     """
     saved = (run.read_arrays("embeddings.npz") for run in runs)
     queries = next((space["queries"] for space in saved if "queries" in space), None)
@@ -93,8 +93,8 @@ def _searches(
     options: Mapping[str, Any],
 ) -> pd.DataFrame:
     """`metrics.resampled_searches` of every kind of query, ranked by each kind of query vector, by
-    the classifier's probabilities (clip, tag) and at random, and the vectors' minus the
-    classifier's. Queries that no clip answers are left out."""
+    the classifier's probabilities (clip, tag) and at random, and the differences of the vectors to
+    the classifier. Queries that no clip matches are left out."""
     relevant = answers(space["labels"], queries)
     rankings = {CLASSIFIER: classifier_scores(probs, queries), **_cosines(space)}
     k = min(NEIGHBOURS, len(relevant))

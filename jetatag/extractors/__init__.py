@@ -1,15 +1,16 @@
-"""Extractors: networks from waveform to features, one file a family.
+"""Extractors: networks from waveform to features, one file per family.
 
 An extractor is an `nn.Module` from a waveform (batch, sample) float32 in [-1, 1] to features
 (batch, n_features) float32. It has the attributes `n_features` (the paper's: 8 · width) and
-`min_samples`, and where needed `min_batch`, the fewest waveforms of a training step (1), and
-`paper_crop`, the default crop in samples (59,049). To use your own, enter its class in the table:
+`min_samples`, and optionally `min_batch`, the smallest batch of a training step (default 1), and
+`paper_crop`, the default crop in samples (default 59,049). To use your own, add its class to the
+table:
 
     EXTRACTORS["loudness"] = Loudness
     run = Run.start("runs", preset("smoke", extractor="loudness"), store)
     train(run, store)
 
-or give an object, whose weights are the start, and one of the same layers at later calls:
+or pass an object, from whose weights training starts; later calls need one with the same layers:
 
     run = Run.start("runs", preset("smoke", extractor="own"), store)
     train(run, store, extractor=Loudness())
@@ -36,7 +37,7 @@ EXTRACTORS: dict[str, type[nn.Module]] = {
     "short_chunk_cnn": ShortChunkCNN,  # not in the paper
     "short_chunk_cnn_res": ShortChunkCNNRes,  # not in the paper
 }
-"""Name → class, the one place where an extractor's name is defined."""
+"""Name → class, the only place where an extractor's name is defined."""
 BUILT_IN = frozenset(EXTRACTORS.values())
 
 
@@ -44,10 +45,9 @@ def build_extractor(name: str, **options: Any) -> nn.Module:
     """Build the extractor called `name` with fresh weights.
 
     `options` are keyword arguments of its class: for the built-in ones `width` (channels of the
-    first block) and `generator` (`torch.Generator` for the weights), `sample_rate` (Hz) for
-    all but Sample-CNN, `form` for `harmonic_cnn` and `music_sincnet`, those of its filters for the
-    latter.
-    Raises `ValueError` for an unknown name, option or value.
+    first block) and `generator` (`torch.Generator` for the weights), `sample_rate` (Hz) for all but
+    Sample-CNN, `form` for `harmonic_cnn` and `music_sincnet`, and options of the filters for the
+    latter. Raises `ValueError` for an unknown name, option or value.
     """
     check_known([name], EXTRACTORS, "extractor")
     check_known(options, inspect.signature(EXTRACTORS[name]).parameters, f"option of {name}")

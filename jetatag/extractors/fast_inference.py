@@ -1,8 +1,8 @@
-"""Faster inference of an extractor on a CPU: the same function up to rounding, in less time.
+"""Faster inference of an extractor on a CPU: the same function up to rounding.
 
-Own code because no library has it; one core tags a quarter more clips a second.
-Batch normalisation is folded and sinc filters are computed once instead of at every call, and
-convolutions that are pooled by 3 take five products instead of nine.
+Own code because no library has it; one core tags a quarter more clips per second. Batch
+normalisation is folded, sinc filters are computed once instead of at every call, and convolutions
+that are pooled by 3 take five products instead of nine.
 """
 
 from functools import partial
@@ -52,8 +52,8 @@ def minimal_filtering() -> tuple[torch.Tensor, ...]:
 class PooledConv(nn.Module):
     """A convolution of 3 samples that keeps the length, followed by a max pool of 3.
 
-    (batch, channel, sample) → (batch, channel, sample // 3). The three outputs of a tile of
-    minimal filtering are the ones that are pooled, so the full-length output is never stored.
+    (batch, channel, sample) → (batch, channel, sample // 3). The three outputs of a tile of minimal
+    filtering are pooled together, so the full-length output is never stored.
     """
 
     def __init__(self, conv: nn.Conv1d) -> None:

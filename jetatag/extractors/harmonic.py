@@ -1,7 +1,7 @@
 """Harmonic-CNN: a harmonic spectrogram and a small 2-D CNN.
 
 Won, Chun, Nieto, Serra, "Data-driven harmonic filters for audio representation learning",
-ICASSP 2020, in the variant with 1024 features of Lee & Cho 2021.
+ICASSP 2020, in Lee & Cho 2021's variant with 1024 features.
 """
 
 import math
@@ -34,10 +34,11 @@ DYNAMIC_RANGE_DB = 80.0
 def filter_centres(sample_rate: int, form: str = "as_published") -> torch.Tensor:
     """Centre frequency of every filter, (harmonic, level) float64 in Hz.
 
-    Two levels a semitone from C1 to the note whose highest harmonic reaches half of `sample_rate`
-    (Hz): 128 at 16 kHz (Won et al., ICASSP 2020). `as_published`, row h is harmonic h + 1 of all
-    levels; `as_coded` (Lee & Cho's TensorFlow code), the same numbers are reshaped as (level,
-    harmonic), which scatters the harmonics over the channels. Raises `ValueError` for another form.
+    Two levels per semitone from C1 to the note whose highest harmonic reaches half of `sample_rate`
+    (Hz): 128 at 16 kHz (Won et al., ICASSP 2020). With `as_published`, row h is harmonic h + 1 of
+    all levels. With `as_coded` (Lee & Cho's TensorFlow code), the same numbers are reshaped as
+    (level, harmonic), which scatters the harmonics over the channels. Raises `ValueError` for
+    another form.
     """
     check_known([form], FORMS, "form of harmonic_cnn")
     highest_note = round(69 + 12 * math.log2(sample_rate / (2 * N_HARMONICS) / 440))
@@ -67,7 +68,7 @@ class HarmonicSTFT(nn.Module):
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
 
     def magnitude(self, waveform: torch.Tensor) -> torch.Tensor:
-        """Magnitude spectrogram, (batch, bin, frame), with zeros before the start only."""
+        """Magnitude spectrogram, (batch, bin, frame), padded with zeros only at the start."""
         padded = F.pad(waveform, (N_FFT - HOP_LENGTH, 0))
         return torch.stft(
             padded, N_FFT, HOP_LENGTH, window=self.window, center=False, return_complex=True
@@ -119,8 +120,8 @@ class ResidualBlock(nn.Module):
 class HarmonicCNN(nn.Module):
     """Harmonic-CNN: waveform (batch, sample) in [-1, 1] → features (batch, 8 · `width`).
 
-    `sample_rate` (Hz) places the filters; `form` is the order of the harmonic axis, see
-    `filter_centres`. Raises `ValueError` for an unknown `form`, a `sample_rate` with fewer than
+    `sample_rate` (Hz) places the filters; `form` is the order of the harmonic axis (see
+    `filter_centres`). Raises `ValueError` for an unknown `form`, a `sample_rate` with fewer than
     128 levels and, when called, for a waveform that `check_waveform` refuses.
     Source: Won et al., ICASSP 2020; Lee & Cho 2021, whose features are the maxima of the last
     three blocks.

@@ -35,8 +35,9 @@ def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
 
 
 class _KerasNorm:
-    """Batch normalisation with Keras' constants and, if `biased`, its moving variance: Keras' 1-D
-    layers average the biased variance, torch's the unbiased one. Training outputs are the same."""
+    """Batch normalisation with Keras' constants and, if `biased`, its moving variance: 1-D layers
+    of Keras average the biased variance, those of torch the unbiased one. Outputs in training are
+    the same."""
 
     biased, synchronised = False, False
 
@@ -60,7 +61,7 @@ class _KerasNorm:
         """Normalise (batch, channel, …) by the statistics of all processes.
 
         Own code because torch's `SyncBatchNorm` needs a GPU and has no biased variance. The
-        variance is taken about the mean in a second pass; a sum of squares would lose digits.
+        variance is computed in a second pass; a sum of squares would lose precision.
         """
         from torch.distributed.nn.functional import all_reduce
 

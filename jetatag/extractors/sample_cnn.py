@@ -3,7 +3,7 @@
 Lee, Park, Kim, Nam, "SampleCNN: end-to-end deep convolutional neural networks using very small
 filters for music classification", Applied Sciences 8(1) 150; the variants +SE, +Res and +Res+SE
 are Kim, Lee, Nam, "Sample-level CNN architectures for music auto-tagging using raw waveforms",
-ICASSP 2018. The features of three levels are Lee & Cho 2021's.
+ICASSP 2018. Features from three levels as in Lee & Cho 2021.
 """
 
 from itertools import pairwise
@@ -27,8 +27,8 @@ DROPOUT = 0.2
 
 
 class Excitation(nn.Module):
-    """Weight every channel of (batch, channel, sample) by a function of all channels' means; known
-    as squeeze and excitation, but its hidden layer is 16 times wider, as in the original."""
+    """Weight every channel of (batch, channel, sample) by a function of all channels' means:
+    squeeze and excitation, but with a hidden layer 16 times wider, as in the original."""
 
     def __init__(self, n_channels: int):
         super().__init__()
@@ -56,7 +56,7 @@ class BasicBlock(nn.Module):
 
 class ResBlock(nn.Module):
     """Two convolutions with dropout between, +SE an excitation, added to a shortcut; ReLU, max pool
-    of 3. The shortcut is the input, through a convolution of one sample where the width changes."""
+    of 3. The shortcut is the input, with a convolution of one sample if the width changes."""
 
     def __init__(self, n_in: int, n_out: int, excited: bool):
         super().__init__()

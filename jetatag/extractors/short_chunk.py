@@ -1,8 +1,8 @@
 """Short-chunk CNN: a mel spectrogram read by seven small 2-D blocks, plain or residual.
 
 Won, Ferraro, Bogdanov, Serra, "Evaluation of CNN-based automatic music tagging models", SMC 2020.
-Modules are named as in the authors' code (sota-music-tagging-models), so that its checkpoints
-load. The three-level features, in place of its dense head, are Lee & Cho 2021's.
+Modules are named as in the authors' code (sota-music-tagging-models), so that its checkpoints load.
+Features from three levels, as in Lee & Cho 2021, replace the dense head.
 """
 
 import warnings
@@ -53,7 +53,8 @@ class ConvBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions, the first of stride 2, added to one of stride 2 as shortcut; ReLU."""
+    """Two 3×3 convolutions, the first with stride 2, added to a shortcut convolution with stride 2;
+    ReLU."""
 
     def __init__(self, n_in: int, n_out: int):
         super().__init__()
@@ -72,11 +73,12 @@ class ResidualBlock(nn.Module):
 class ShortChunkCNN(nn.Module):
     """Short-chunk CNN: waveform (batch, sample) in [-1, 1] → features (batch, 8 · `width`).
 
-    Features are the global maxima of the last three blocks; the last block's are the input of the
-    published head. `sample_rate` (Hz) places the mel bands. Weights and biases are uniform within
-    ±1/√fan-in, torch's default, drawn from `generator` (None: torch's global one). Public
-    checkpoints load with `strict=False`, without their head and mel buffers. Raises `ValueError`,
-    when called, for a waveform of the wrong shape or length. Source: Won et al., SMC 2020.
+    Features are the global maxima of the last three blocks; those of the last block are the input
+    of the published head. `sample_rate` (Hz) places the mel bands. Weights and biases are uniform
+    within ±1/√fan-in, torch's default, drawn from `generator` (None: torch's global one). Public
+    checkpoints load with `strict=False`, except for their head and mel buffers. Raises
+    `ValueError`, when called, for a waveform of the wrong shape or length. Source: Won et al., SMC
+    2020.
     """
 
     min_batch = 1

@@ -1,7 +1,7 @@
 """Music-SincNet: learned band-pass filters in front of Sample-CNN +Res+SE.
 
-Ravanelli & Bengio, "Speaker recognition from raw waveform with SincNet", SLT 2018, in the form of
-Lee & Cho 2021: 256 filters of 2501 taps, initially spaced evenly in mel.
+Ravanelli & Bengio, "Speaker recognition from raw waveform with SincNet", SLT 2018, as in Lee & Cho
+2021: 256 filters of 2501 taps, initially spaced evenly in mel.
 """
 
 import math
@@ -26,8 +26,8 @@ STRIDE = 3  # samples
 def band_edges(n_filters: int, sample_rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Initial low and high edges of the bands, (filter,) float64 in Hz each.
 
-    The centres lie evenly in mel from 80 mel to half of `sample_rate` (Hz); each band reaches
-    from the previous centre to the next (Lee & Cho's code).
+    The centres are evenly spaced in mel from 80 mel to half of `sample_rate` (Hz); each band
+    reaches from the previous centre to the next (Lee & Cho's code).
     """
     highest_mel = 2595 * math.log10(1 + sample_rate / 2 / 700)
     centres = 700 * (10 ** (np.linspace(LOWEST_MEL, highest_mel, n_filters) / 2595) - 1)
@@ -40,7 +40,7 @@ class SincFilters(nn.Module):
     """A bank of band-pass filters with learned edges; calling it gives (filter, tap).
 
     Each is the difference of two ideal low-passes, 2f · sin(2πfn) / (2πfn), scaled by its maximum
-    and windowed (Hamming). `as_coded` omits the π in the sine. The edges are in cycles a sample:
+    and windowed (Hamming). `as_coded` omits the π in the sine. The edges are in cycles per sample:
     low = |b1| + 50 Hz, high = low + |band| + 50 Hz.
     """
 
@@ -70,9 +70,9 @@ class SincFilters(nn.Module):
 class SincConv(nn.Conv1d):
     """The filters and the strided convolution after them as one convolution by FFT.
 
-    (batch, 1, sample) → (batch, width, frame) float32. Both are linear with nothing between them
-    and so equal, up to rounding, one bank of `width` filters of n_taps + 2 taps at stride 3. One
-    after the other they would cost ten times as much as the rest of the network.
+    (batch, 1, sample) → (batch, width, frame) float32. Both are linear, so together they equal, up
+    to rounding, one bank of `width` filters with n_taps + 2 taps at stride 3. Separately, they
+    would cost ten times as much as the rest of the network.
     """
 
     def __init__(self, filters: SincFilters, width: int, padding: int):
@@ -105,9 +105,9 @@ class SincConv(nn.Conv1d):
 def strided_correlation(x: torch.Tensor, kernel: torch.Tensor, stride: int) -> torch.Tensor:
     """`F.conv1d(x[:, None], kernel[:, None], stride=stride)` by FFT.
 
-    x (batch, sample), kernel (channel, tap) → (batch, channel, frame). Samples and taps stride ·
-    u + p form phase p. The strided correlation is the sum over the phases of plain correlations,
-    so the outputs that a stride skips are never computed.
+    x (batch, sample), kernel (channel, tap) → (batch, channel, frame). Samples and taps at stride ·
+    u + p form phase p. The strided correlation is the sum of the plain correlations of the phases,
+    so skipped outputs are never computed.
     """
     n_frames = (x.shape[1] - kernel.shape[1]) // stride + 1
     phases = [F.pad(rows, (0, -rows.shape[1] % stride)) for rows in (x, kernel)]
@@ -123,11 +123,11 @@ def strided_correlation(x: torch.Tensor, kernel: torch.Tensor, stride: int) -> t
 class MusicSincNet(SampleCNNResSE):
     """Music-SincNet: waveform (batch, sample) in [-1, 1] → features (batch, 8 · `width`).
 
-    `n_filters` band-pass filters of `n_taps` (odd) taps, then Sample-CNN +Res+SE. As published,
-    the filters assume `sample_rate` (Hz) and padding keeps the length. `as_coded`, they assume
-    22,050 Hz, their sine has no π, and the waveform is padded twice, which adds n_taps - 1
-    samples. `filter_rate` (Hz) overrides the rate that the filters assume. Raises `ValueError`
-    for an option of an invalid value and, when called, for a waveform that `check_waveform`
+    `n_filters` band-pass filters of `n_taps` (odd) taps, then Sample-CNN +Res+SE. With
+    `as_published`, the filters assume `sample_rate` (Hz) and padding keeps the length. With
+    `as_coded`, they assume 22,050 Hz, their sine has no π, and the waveform is padded twice, which
+    adds n_taps - 1 samples. `filter_rate` (Hz) overrides the rate that the filters assume. Raises
+    `ValueError` for an invalid option and, when called, for a waveform that `check_waveform`
     refuses. Source: Ravanelli & Bengio, SLT 2018; Lee & Cho 2021.
     """
 

@@ -1,10 +1,10 @@
 # ruff: noqa: F401 – imported names are the public ones
-"""Arrays and tables in, matplotlib figures out.
+"""Matplotlib figures of arrays and tables.
 
 Every function returns a `Figure` that pyplot does not keep, so that a notebook shows it once and
 memory is freed; the caller saves it. Colours are steps of cividis, which keep their order in grey
-print and for colour-blind readers, and markers, line styles or hatching repeat what colours say.
-Wrong shapes and names raise `ValueError`.
+print and for colour-blind readers; markers, line styles or hatching repeat what colours show. Wrong
+shapes and names raise `ValueError`.
 """
 
 from jetatag.figures._style import PALE_TO_DARK, line_name, named

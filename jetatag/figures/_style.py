@@ -1,4 +1,4 @@
-"""What the figures share: styles, names, panels, rows of dots, and labels without overlap."""
+"""Shared by the figures: styles, names, panels, rows of dots, and labels without overlap."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -48,8 +48,8 @@ NAMES = {
 
 
 class PaletteCanvas(FigureCanvasAgg):
-    """A canvas that writes PNG files with a palette of 256 colours, at a third of the size; steps
-    of one colour map and greys need no more."""
+    """A canvas that writes PNG files with a palette of 256 colours, at a third of the size; one
+    colour map and greys need no more."""
 
     def print_png(self, filename_or_obj: Any, **_: Any) -> None:
         FigureCanvasAgg.draw(self)
@@ -62,8 +62,8 @@ class PaletteCanvas(FigureCanvasAgg):
 def panels(
     rows: int, columns: int, size: tuple[float, float], **kwargs
 ) -> tuple[Figure, np.ndarray]:
-    """Return a figure of `size` inches and its axes (rows, columns), which pyplot does not keep;
-    pyplot makes it, because that is how a notebook knows to show figures."""
+    """Return a figure of `size` inches, which pyplot does not keep, and its axes (rows, columns).
+    pyplot makes it, because then notebooks show it."""
     figure, axes = plt.subplots(
         rows, columns, figsize=size, squeeze=False, layout="constrained", **kwargs
     )
@@ -82,7 +82,7 @@ def row_panels(
     fontsize: float = 10,
     **kwargs,
 ) -> tuple[Figure, np.ndarray]:
-    """Return `panels` of `shape` whose rows at the heights 0, 1, … are called `names`."""
+    """Return `panels` of `shape` whose rows, at the heights 0, 1, …, are labelled `names`."""
     figure, axes = panels(*shape, size, sharey=True, **kwargs)
     axes[0, 0].set_yticks(range(len(names)), names, fontsize=fontsize)
     axes[0, 0].set_ylim(-0.7, len(names) - 0.3)
@@ -96,8 +96,8 @@ def row_panels(
 
 def draw_mean(ax: Axes, place: float, rows: pd.DataFrame, **look) -> None:
     """Draw the mean of `rows` as a marker at height `place`, its interval (`low`, `high`) as a
-    whisker, and several seeds as small ticks. Rows of seed "mean" are the mean; where there are
-    none, it and its interval are averaged over the rows."""
+    whisker, and several seeds as small ticks. Rows with seed "mean" are the mean; without them, it
+    and its interval are averaged over the rows."""
     is_mean = rows["seed"] == "mean" if "seed" in rows else np.zeros(len(rows), bool)
     mean, seeds = (rows[is_mean], rows[~is_mean]) if is_mean.any() else (rows, rows)
     if "low" in rows:
@@ -108,7 +108,7 @@ def draw_mean(ax: Axes, place: float, rows: pd.DataFrame, **look) -> None:
 
 
 def mean_keys(rows: pd.DataFrame, repeated: Sequence[str]) -> list[Line2D]:
-    """Legend entries for what `draw_mean` draws beside a marker; rows that share `repeated` are
+    """Legend entries for what `draw_mean` draws besides a marker; rows that share `repeated` are
     seeds."""
     keys = [key("one seed", **SEED)] if rows.duplicated(list(repeated)).any() else []
     return [*keys, key("95 % interval", **WHISKER, linestyle="-")] if "low" in rows else keys
@@ -130,7 +130,7 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def key(label: str, **look: Any) -> Line2D:
-    """A legend entry for something that is drawn many times, or in many panels."""
+    """A legend entry for something drawn many times or in many panels."""
     return Line2D([], [], label=label, **{"color": DARK, "linestyle": "", **look})
 
 
@@ -189,10 +189,10 @@ def place_labels(
     ax: Axes, points: np.ndarray, names: Sequence[str], stressed: np.ndarray | None = None
 ) -> None:
     """Write each name at the nearest free place around its point, stressed ones first, and join
-    them by a thin line; a point with an empty name is only kept free.
+    them with a thin line; a point with an empty name is only kept free.
 
-    Places lie on rings of growing radius inside the axes, and are free where the text covers no
-    point and no earlier text. Fixes the layout of the figure, so call it last.
+    Places lie on rings of growing radius inside the axes, and are free if the text covers no point
+    and no earlier text. Call it last, because it fixes the layout of the figure.
     """
     ax.figure.draw_without_rendering()
     scale = 72 / ax.figure.dpi  # pixels → typographic points, which stay right at any dpi

@@ -1,4 +1,4 @@
-"""What a data set holds: tags, their correlation, a clip."""
+"""Figures of a data set: its tags, their correlation, a clip."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -18,7 +18,7 @@ SPLITS = ("train", "valid", "test")
 
 
 def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -> Figure:
-    """Draw how many clips carry each tag, one bar a tag, stacked by split, commonest on top.
+    """Draw how many clips have each tag, one bar per tag, stacked by split, most common on top.
 
     labels : (clip, tag) 0/1; tags : names of the columns; splits : (clip,) names such as train
     """
@@ -45,10 +45,11 @@ def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -
 def tag_correlation(
     labels: np.ndarray, tags: Sequence[str], tag: str | Sequence[str], n: int = 10
 ) -> Figure:
-    """Draw the Pearson correlations of `tag` and its `n` nearest tags as a heat map with numbers.
+    """Draw the Pearson correlations of `tag` and the `n` tags nearest to it as a heat map with
+    numbers.
 
-    Figure 3 of Lee & Cho 2021. labels : (clip, tag) 0/1; tags : names of the columns; `tag` : one
-    of them, or several, which are drawn side by side.
+    Figure 3 of Lee & Cho 2021. labels : (clip, tag) 0/1; tags : names of the columns; tag : one of
+    them, or several to draw side by side.
     """
     shown = [tag] if isinstance(tag, str) else list(tag)
     check_known(shown, tags, "tag")

@@ -1,4 +1,4 @@
-"""Points of a space laid out in the plane."""
+"""Layouts of the points of a space in the plane."""
 
 import sys
 
@@ -12,16 +12,16 @@ from jetatag.files import check_known
 PAPER_PCA = 50
 """Dimensions kept before t-SNE in figure 2 of Lee & Cho 2021."""
 FEWEST_POINTS = 5
-"""Fewer points have no neighbourhoods."""
+"""Smallest number of points to lay out."""
 
 
 def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarray:
-    """Lay `points` (n, dimension) out in the plane, (n, 2) float64 without unit.
+    """Lay out `points` (n, dimension) in the plane, (n, 2) float64 without unit.
 
     `umap` compares by cosine (McInnes et al. 2018), `tsne` follows figure 2 of Lee & Cho 2021
-    (PCA to 50 dimensions, then t-SNE), `pca` takes the first two principal components. With the
-    first two only neighbourhoods have a meaning, not axes or distances. To map two kinds of points
-    together, stack them first. The same seed gives the same layout on one machine. Raises
+    (PCA to 50 dimensions, then t-SNE), `pca` takes the first two principal components. With `umap`
+    and `tsne`, only neighbourhoods are meaningful, not axes or distances. To map two kinds of
+    points together, stack them first. The same seed gives the same layout on one machine. Raises
     `ValueError` for an unknown method, or fewer than `FEWEST_POINTS` finite points.
     """
     points = np.asarray(points, dtype=np.float64)
@@ -34,9 +34,9 @@ def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarra
 
 
 def _umap(points: np.ndarray, seed: int) -> np.ndarray:
-    """UMAP is imported here because that takes seconds. Where TensorFlow is installed, UMAP would
-    import it for a part that is not used, and TensorFlow and torch's compiler crash each other in
-    one process: it is hidden meanwhile."""
+    """UMAP is imported here because that takes seconds. It would import an installed TensorFlow for
+    a part that is not used; TensorFlow is hidden meanwhile, because it and torch's compiler crash
+    each other in one process."""
     hidden = "tensorflow" not in sys.modules
     if hidden:
         sys.modules["tensorflow"] = None

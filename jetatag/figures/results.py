@@ -1,7 +1,7 @@
-"""Methods compared.
+"""Figures that compare methods.
 
 Tables are long, as `evaluation.results` makes and selects them: the columns `method`, `pair_loss`
-(missing or empty where a method has none), `metric`, `value`, `low` and `high`, and those named.
+(missing or empty if a method has none), `metric`, `value`, `low` and `high`, and those named below.
 """
 
 from typing import Any
@@ -20,10 +20,10 @@ BY_GROUP = {"color": "0.1", "linestyle": "-", "linewidth": 0.9, "marker": "|", "
 
 
 def scores_with_intervals(table: pd.DataFrame) -> Figure:
-    """Draw methods against metrics as dots with whiskers, a row a `protocol`, a panel a metric.
+    """Draw scores of methods as dots with whiskers, one row per `protocol`, one panel per metric.
 
-    Rows of one method, such as its seeds, share a line. Scales differ between panels, for protocols
-    must not be compared.
+    Rows of one method, such as its seeds, share a line. Scales differ between panels, because
+    protocols must not be compared.
     """
     needed = ["method", "pair_loss", "protocol", "metric", "value", "low", "high"]
     style.check_columns(table, needed, "the results")
@@ -51,19 +51,20 @@ def scores_with_intervals(table: pd.DataFrame) -> Figure:
 def published_gains(table: pd.DataFrame) -> Figure:
     """Draw published scores as steps from without (open marker) to with joint embedding (filled).
 
-    `table` has the columns `source`, each with its own shape of marker, `extractor`, `method`
-    (no_je or je), and a panel each, `roc_auc` and `pr_auc`.
+    `table` has the columns `source` (each with its own marker), `extractor`, `method` (no_je or
+    je), and `roc_auc` and `pr_auc`, each in its own panel.
     """
     long = table.melt(["source", "extractor", "method"], ["roc_auc", "pr_auc"], "metric")
     return _draw_gains(long.assign(protocol="micro_window (published)"))
 
 
 def measured_gains(table: pd.DataFrame) -> Figure:
-    """Draw Table 1 of Lee & Cho 2021 from your own runs: a row an extractor, a panel a metric.
+    """Draw Table 1 of Lee & Cho 2021 from your own runs: one row per extractor, one panel per
+    metric.
 
-    `table` has a row a `seed`, of the methods no_je (open marker) and je (filled), and optionally a
-    `protocol`, which the panels then name. Markers are means over seeds, which are small ticks, and
-    whiskers the means of their intervals.
+    `table` has one row per `seed` of the methods no_je (open marker) and je (filled), and
+    optionally a `protocol`, which the panels then name. Markers are means over seeds, small ticks
+    are single seeds, and whiskers are the means of their intervals.
     """
     needed = ["extractor", "method", "seed", "metric", "value", "low", "high"]
     style.check_columns(table, needed, "the gains")
@@ -95,7 +96,7 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
 
 
 def _draw_step(ax: Axes, place: float, step: pd.DataFrame, marker: str) -> None:
-    """From without to with joint embedding; with whiskers, at two heights."""
+    """The step from without to with joint embedding; with whiskers, at two heights."""
     offset = 0.17 if "low" in step else 0
     heights = {"no_je": place + offset, "je": place - offset}
     means = step.groupby("method")["value"].mean().reindex(list(heights))
@@ -107,11 +108,11 @@ def _draw_step(ax: Axes, place: float, step: pd.DataFrame, marker: str) -> None:
 def ablation(
     differences: pd.DataFrame, metric: str = "average_precision", reference: str = "no_je"
 ) -> Figure:
-    """Draw what each pair loss and each control gains over a reference, a panel an `extractor`.
+    """Draw the gains of pair losses and controls over a reference, one panel per `extractor`.
 
-    `differences` has a column `difference`, to `reference`, for `value`, and optionally `group_low`
-    and `group_high` for a second, thinner whisker. `metric` chooses the rows. Joint embedding is
-    under "pair losses", every other method under "controls".
+    `differences` has the column `difference`, to `reference`, instead of `value`, and optionally
+    `group_low` and `group_high` for a second, thinner whisker. `metric` chooses the rows. Joint
+    embedding is under "pair losses", every other method under "controls".
     """
     needed = ["method", "pair_loss", "extractor", "metric", "difference", "low", "high"]
     style.check_columns(differences, needed, "the differences")
@@ -138,7 +139,7 @@ def ablation(
 
 
 def _under_headings(rows: pd.DataFrame) -> list[str]:
-    """The lines from the bottom up, pair losses and controls each under its heading."""
+    """The lines from the bottom up, pair losses and controls each under their heading."""
     joint = rows["method"] == "je"
     groups = zip(HEADINGS, (rows["line"][joint], rows["line"][~joint]), strict=True)
     top_down = [line for heading, group in groups if len(group) for line in (heading, *group)]
@@ -154,10 +155,10 @@ def _draw_difference(ax: Axes, place: int, row: dict[str, Any]) -> None:
 
 
 def label_curves(table: pd.DataFrame) -> Figure:
-    """Draw scores against the `label_share` in (0, 1], a line a method, a panel a metric.
+    """Draw scores by `label_share` in (0, 1], one line per method, one panel per metric.
 
-    Several rows of one method and share, such as its seeds, are averaged, and so are their
-    intervals. Lines are shifted a little, so that their whiskers do not overlap.
+    Rows of one method and share, such as its seeds, are averaged, and so are their intervals. Lines
+    are shifted a little, so that their whiskers do not overlap.
     """
     needed = ["method", "pair_loss", "label_share", "metric", "value", "low", "high"]
     style.check_columns(table, needed, "the label curves")

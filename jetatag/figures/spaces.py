@@ -1,4 +1,4 @@
-"""Maps of the spaces, what can be found in them, and what they know of the tags."""
+"""Maps of the spaces, searches in them, and what they know about the tags."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
@@ -33,8 +33,8 @@ def tag_map(
 ) -> Figure:
     """Draw one tag against the rest in several layouts side by side (Lee & Cho 2021, figure 2).
 
-    layouts : title → (clip, 2); positive : (clip,) whether a clip carries `tag`; notes : title →
-    a line under the picture, for the number that says whether it can be trusted
+    layouts : title → (clip, 2); positive : (clip,) whether a clip carries `tag`; notes : title → a
+    line below the map, for a number that tells whether to trust it
     """
     positive, notes = np.asarray(positive).astype(bool), notes or {}
     check_known(notes, layouts, "layout title")
@@ -62,7 +62,7 @@ def shared_space(
     """Draw clips as grey points and tags as labelled landmarks in one map.
 
     audio_xy : (clip, 2) and tag_xy : (tag, 2), laid out together; tags : names of the landmarks;
-    highlight : tags to stress; note : a line under the picture
+    highlight : tags to stress; note : a line below the map
     """
     check_known(highlight, tags, "tag")
     style.check_shape(tag_xy, (len(tags), 2), "tag_xy", "(tag, 2)")
@@ -89,8 +89,8 @@ def maps(
 ) -> Figure:
     """Draw several spaces side by side, clips as points coloured alike, tags as labelled landmarks.
 
-    layouts : title → (clip + tag, 2), the tags behind the clips; values : (clip,) or longer, what
-    the clips are coloured by, numbers (darker is more) or names (each its own marker); name : of it
+    layouts : title → (clip + tag, 2), tags after clips; values : (clip,) or longer, numbers (darker
+    is more) or names (each with its own marker) that colour the clips; name : what they are
     """
     n_clips = len(next(iter(layouts.values()))) - len(tags)
     values = np.asarray(values)[:n_clips]
@@ -110,7 +110,7 @@ def maps(
 
 
 def _draw_clips(ax: Axes, xy: np.ndarray, values: np.ndarray) -> PathCollection | None:
-    """Clips coloured by numbers, which a colour bar explains, or by names, which a legend does."""
+    """Clips coloured by numbers, with a colour bar, or by names, with a legend."""
     if values.dtype.kind in "biuf":
         order = np.argsort(values, kind="stable")  # the highest values on top
         colours = {"c": values[order], "cmap": style.PALE_TO_DARK, "label": "clips"}
@@ -138,12 +138,13 @@ def _add_note(ax: Axes, note: str | None) -> None:
 
 
 def retrieval(table: pd.DataFrame) -> Figure:
-    """Draw how well clips are found by tags: a row a pair loss, a panel a kind of query and metric.
+    """Draw how well clips are found by tags: one row per pair loss, one panel per query kind and
+    metric.
 
-    `table` has rows of searches as of `evaluation.spaces`: columns `method`, `pair_loss`, `kind`
-    (of query), `ranked_by`, `metric`, `value`. Markers are means over seeds, which are small ticks;
-    with a column `seed`, rows of seed "mean" are the markers, and their `low` and `high` the
-    whiskers. Differences between rankings, "a − b", are left out.
+    `table` has rows of searches as in `evaluation.spaces`: columns `method`, `pair_loss`, `kind`
+    (of query), `ranked_by`, `metric`, `value`. Markers are means over seeds, small ticks are single
+    seeds; with a column `seed`, rows with seed "mean" are the markers, and their `low` and `high`
+    the whiskers. Differences between rankings, "a − b", are left out.
     """
     needed = ["method", "pair_loss", "kind", "ranked_by", "metric", "value"]
     style.check_columns(table, needed, "the searches")
@@ -173,10 +174,11 @@ def retrieval(table: pd.DataFrame) -> Figure:
 def semantics(
     table: pd.DataFrame, references: Mapping[str, Mapping[str, float]] | None = None
 ) -> Figure:
-    """Draw what the tag space knows of the tags, a row a pair loss, a panel a measure.
+    """Draw what the tag space knows about the tags: one row per pair loss, one panel per measure.
 
-    table : as of `evaluation.spaces`, columns `pair_loss`, `seed`, `space`, `metric`, `value`;
-    drawn are `tag_semantics`, `mean_energy` and the `effective_rank` of z_tag (see `metrics`);
+    table : as from `evaluation.spaces`, columns `pair_loss`, `seed`, `space`, `metric`, `value`, of
+    which `tag_semantics`, `mean_energy` and the `effective_rank` of z_tag are drawn (see
+    `metrics`);
     references : name → metric → value, such as {"released weights": {"mean_energy": 0.91}}, drawn
     as vertical lines
     """

@@ -1,4 +1,4 @@
-"""Scores tag by tag: which tags are tagged well, which gain, and which are calibrated."""
+"""Scores by tag: which tags are tagged well, which gain, and which are calibrated."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,8 +20,8 @@ COVARIATES = {"frequency": "clips that carry the tag", "correlation": "correlati
 def per_tag(tables: Mapping[str, pd.DataFrame], metric: str = "average_precision") -> Figure:
     """Draw the score of every tag in one or more runs, sorted by the first run, best on top.
 
-    tables : name of the run → its table from `metrics.per_tag`, all of the same tags; tags that
-    the first run cannot score are left out and counted under the picture
+    tables : name of the run → its table from `metrics.per_tag`, all of the same tags; tags without
+    a score in the first run are left out and counted below the figure
     """
     first = next(iter(tables.values()))
     check_known([metric], first.columns.difference(["tag", "n_positive"]), "metric")
@@ -45,11 +45,11 @@ def per_tag(tables: Mapping[str, pd.DataFrame], metric: str = "average_precision
 def gain_per_tag(
     table: pd.DataFrame, trends: pd.DataFrame | None = None, n_named: int = 6
 ) -> Figure:
-    """Draw what each tag gains against how frequent it is and how it correlates with other tags.
+    """Draw the gain of each tag by its frequency and by its correlation with other tags.
 
     table, trends : of one method minus another, from `results.gains`; n_named : how many tags are
     named, half of them the largest gains and half the largest losses. The rank correlations of
-    `trends` are printed under the panels. Tags without a difference are left out.
+    `trends` are printed below the panels. Tags without a difference are left out.
     """
     notes = {
         row.covariate: f"rank correlation {row.correlation:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
@@ -87,7 +87,7 @@ def gain_per_tag(
 def calibration(
     curves: Mapping[str, pd.DataFrame], per_tag: Mapping[str, pd.DataFrame], n_named: int = 3
 ) -> Figure:
-    """Draw whether probabilities can be trusted: over all tags, and tag by tag.
+    """Draw whether probabilities can be trusted, over all tags and tag by tag.
 
     curves : name of the run → its table from `metrics.reliability`; per_tag : the same names →
     their tables from `metrics.calibration`; n_named : how many of the first run's worst tags are

@@ -1,4 +1,4 @@
-"""Training as curves."""
+"""Training curves."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ from jetatag.figures import _style as style
 
 
 def loss_curves(history: pd.DataFrame) -> Figure:
-    """Draw every quantity of a training history against the epoch, one panel a stage and quantity.
+    """Draw every quantity of a training history by epoch, one panel per stage and quantity.
 
-    `history` has one row an epoch: columns `stage`, `epoch` (from 1), `learning_rate` and any
+    `history` has one row per epoch: columns `stage`, `epoch` (from 1), `learning_rate` and any
     number of numeric ones; `valid_x` is drawn dashed in the panel of `x`. Dotted vertical lines
     mark a change of learning rate, where a new phase of the schedule begins.
     """
@@ -67,7 +67,7 @@ def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
 
 
 def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precision") -> Figure:
-    """Draw one quantity of many runs against the epoch, a line a method, a panel a stage.
+    """Draw one quantity of many runs by epoch, one line per method, one panel per stage.
 
     `history` holds the rows of all runs: columns `method`, `pair_loss`, `seed`, `stage`, `epoch`
     (from 1) and `metric`; a line is the mean over seeds, shaded from the lowest to the highest.

@@ -1,8 +1,8 @@
-"""A GPU for each of the jobs that run at the same time on one machine:
+"""One GPU for each job that runs at the same time on a machine:
 python -m jetatag.grid.gpus DEVICE COMMAND…
 
 The command replaces this process, so the operating system frees its GPU however it ends. On a
-cluster nothing is offered here: the cluster's scheduler gives each job a GPU.
+cluster, the scheduler gives each job a GPU instead.
 """
 
 import os
@@ -42,7 +42,7 @@ def wait_for_one(gpus: Sequence[str]) -> str:
 
 def run(device: str, *command: str) -> None:
     """Become `command`, which computes on `device` as in `RunConfig`: on a GPU of its own, the only
-    one it sees, or on the GPU whose number `device` gives, once that is free."""
+    one it sees, or on the GPU with the number in `device`, once it is free."""
     gpus = os.environ[OFFERED].split(",") if os.environ.get(OFFERED) else []
     kind, _, number = device.partition(":")
     candidates = gpus[int(number) :][:1] if number.isdigit() else gpus

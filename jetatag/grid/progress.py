@@ -20,8 +20,8 @@ def follow(snakemake: subprocess.Popen, log: Path) -> int:
     """Print a line for each notebook that `snakemake` executes, until it ends, and return its exit
     status. A terminal also shows a bar for each running notebook.
 
-    The notebooks lie below the folder of `log`, Snakemake's output, and are newer than `log` is
-    now. papermill updates them after each cell, also on the other machines of a cluster.
+    The notebooks are below the folder of `log`, Snakemake's output, and newer than `log` is now.
+    papermill updates them after each cell, also on other machines of a cluster.
     """
     begun, console = log.stat().st_mtime, Console(stderr=True, highlight=False)
     bars: dict[Path, TaskID] = {}

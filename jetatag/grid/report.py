@@ -1,7 +1,7 @@
 """One HTML page about finished runs: notebooks 04 and 05, and clips to listen to.
 
 nbconvert renders the executed notebooks; notebooks that have not been executed on the runs are
-executed now. The page needs nothing else: no script, no request to another host.
+executed now. The page needs no script and no other host.
 """
 
 import io
@@ -35,7 +35,7 @@ from jetatag.training.runs import finished, listed
 
 NOTEBOOKS = ("04_evaluate.ipynb", "05_embeddings.ipynb")
 EXAMPLES, EXCERPT_S, TOP_TAGS = 5, 10, 6
-"""Best clips, and as many worst; seconds of audio of each; predicted tags shown."""
+"""Number of best and of worst clips, seconds of audio of each, and predicted tags shown."""
 MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # Hz
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>jetatag: {title}</title>
@@ -57,10 +57,10 @@ def write(
     store: Path | str | None = None,
     n_resamples: int = 1000,
 ) -> tuple[list[Run], list[Path]]:
-    """Write the page about all scored runs in or below `places` to `out`, a section for each folder
-    of runs; returns the runs, and those of the places that hold none.
+    """Write the page about all scored runs in or below `places` to `out`, with a section for each
+    folder of runs; returns the runs, and the places without any.
 
-    `store` is the prepared data that some of the runs were tested on, for excerpts of its clips.
+    `store` is the prepared data on which some of the runs were tested, for excerpts of its clips.
     Raises `FileNotFoundError` or `ValueError` if there is no run, for damaged runs and runs that
     cannot be compared, and for a store of other clips.
     """
@@ -129,8 +129,8 @@ def executed(runs: Sequence[Run], values: dict[str, Any]) -> Iterator[nbformat.N
 
 
 def shown_cells(notebook: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNode]:
-    """The text and outputs of a notebook, with a note for what the runs are not enough for; without
-    progress bars and the explorer's invitation to JupyterLab.
+    """The text and outputs of a notebook, without progress bars and the explorer's invitation to
+    JupyterLab. A note replaces what cannot be shown for these runs.
 
     Raises `ValueError` for errors other than those that the library raises for such runs.
     """
@@ -168,7 +168,7 @@ def title(runs: Sequence[Run]) -> str:
 
 
 def about(runs: Sequence[Run]) -> str:
-    """A table of the runs, and the settings of the first of each method, which train it again."""
+    """A table of the runs, and the settings with which to train the first of each method again."""
     table = pd.DataFrame([listed(run) | {"run": run.folder.name} for run in runs])
     table = table.drop(columns=["dataset", "state"])
     html = table.to_html(index=False, na_rep="–", float_format="{:.4g}".format, classes="text")
@@ -244,7 +244,7 @@ def ranking_precision(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
 
 
 def player(store: AudioStore, row: int) -> str:
-    """An HTML player of the middle `EXCERPT_S` seconds of a clip; FLAC if MP3 lacks its rate."""
+    """An HTML player of the middle `EXCERPT_S` seconds of a clip, as FLAC if MP3 lacks its rate."""
     rate, length = store.sample_rate, int(store.lengths[row])
     n_samples = min(length, EXCERPT_S * rate)
     audio, file = store.read([row], [(length - n_samples) // 2], n_samples)[0], io.BytesIO()

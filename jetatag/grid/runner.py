@@ -26,16 +26,16 @@ from jetatag.grid.progress import follow, print_results
 
 TYPES = {kind.__name__: kind for kind in (str, int, float, bool, dict, list)}
 GRID_PARAMETERS = ["trained", "datasets", "only"]
-"""Parameters of the Snakefile: the runs to train, the parameters of each data set, and, by data
-set, the names of the only runs to use."""
+"""Parameters of the Snakefile: the runs to train, the parameters of each data set, and the runs to
+use of each data set."""
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "label_share")
-"""Settings that may list several values, in an entry of `trained` or, the first two, for all."""
+"""Settings that may list several values in an entry of `trained`; the first two also for all."""
 INPUTS = ("published", "schedules", "study")
 """Earlier results that notebooks 06 and 07 read; the study may be the grid itself."""
 COMPARED = ("je", "no_je", "no_je_linear")
 """Methods that every data set of a grid needs: the paper's two and the linear control."""
 MIN_TEST_CLIPS = 3
-"""Notebook 05 compares neighbouring clips and draws a map, which fewer clips do not have."""
+"""Fewest clips for which notebook 05 can compare neighbours and draw a map."""
 
 
 def reproduce(
@@ -48,8 +48,8 @@ def reproduce(
     profile: Path | None = None,
 ) -> tuple[int, list[str]]:
     """Execute the notebooks of preset `name` with `changes` of its parameters, and print the
-    results; returns the exit status and a sentence for everything that failed. The other parameters
-    are those of `jetatag reproduce`."""
+    results; returns the exit status and a sentence for each failure. The other parameters are those
+    of `jetatag reproduce`."""
     notebooks, root = Path("notebooks"), Path.cwd() if workdir else Path()
     if workdir and not (workdir / notebooks).exists():
         shutil.copytree(packaged_notebooks(), workdir / notebooks)
@@ -119,8 +119,8 @@ def check_values(values: Mapping[str, Any], types: Mapping[str, type]) -> None:
 
 
 def by_dataset(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The parameters of every data set of the grid, by its name: the shared ones, its entry in
-    `datasets`, and a folder of its own under `runs` and `out`."""
+    """The parameters of every data set of the grid, by name: the shared ones, its entry in
+    `datasets`, and its own folders under `runs` and `out`."""
     datasets = values.get("datasets") or {values["dataset"]: {}}
     return {
         name: {**values, "dataset": name, **check_type(own, dict, f"datasets: {name}")}
@@ -140,8 +140,8 @@ def cells(values: Mapping[str, Any]) -> dict[str, dict[str, RunConfig]]:
 
 
 def trained(values: Mapping[str, Any]) -> dict[str, RunConfig]:
-    """The runs to train on a data set, by name: every entry of `trained`, once for each
-    combination of the values where the entry, or the shared parameters, list several.
+    """The runs to train on a data set, by name: every entry of `trained`, once for each combination
+    of the values that the entry or the shared parameters list.
 
     An entry overrides the shared `settings`. Raises `ValueError` for two runs of one name.
     """
@@ -162,8 +162,8 @@ def trained(values: Mapping[str, Any]) -> dict[str, RunConfig]:
 
 
 def run_parameters(run: RunConfig, preset_name: str) -> dict[str, Any]:
-    """Parameters of notebooks 02 and 03 for a run; settings that are not parameters there go into
-    `settings` where they differ from the preset."""
+    """Parameters of notebooks 02 and 03 for a run; other settings go into `settings` if they differ
+    from the preset."""
     plain, default = (json.loads(json.dumps(c.to_dict())) for c in (run, preset(preset_name)))
     direct = ("method", "pair_loss", "extractor", "seed", "device", "precision")
     given = {name: plain.pop(name) for name in direct}
@@ -171,7 +171,7 @@ def run_parameters(run: RunConfig, preset_name: str) -> dict[str, Any]:
 
 
 def parameter_yaml(values: Mapping[str, Any], notebook: Path) -> str:
-    """Those of `values` that the notebook takes, as one line of YAML for papermill."""
+    """The `values` that the notebook takes, as one line of YAML for papermill."""
     known = {name: values[name] for name in parameter_types(notebook) if name in values}
     return yaml.safe_dump(known, default_flow_style=True, width=10**6).strip()
 
@@ -215,7 +215,7 @@ def check_data(values: Mapping[str, Any]) -> None:
     for run in trained(values).values():
         if stored_rate not in (None, run.sample_rate):
             raise ValueError(
-                f"{values['store']} holds audio at {stored_rate:,} Hz and the settings say "
+                f"{values['store']} holds audio at {stored_rate:,} Hz, but the settings say "
                 f"{run.sample_rate:,}: name another store (--set store=…) or delete this one."
             )
     if values["dataset"] == "rendered":
@@ -237,8 +237,8 @@ def check_data(values: Mapping[str, Any]) -> None:
 def run_grid(
     notebooks: Path, values: Mapping[str, Any], cores: str | None, profile: Path | None
 ) -> tuple[int, dict[str, list[str]]]:
-    """Execute the notebooks of the grid; where runs fail, once more those that need only the rest.
-    Returns the first exit status and, by data set, the runs whose results were used."""
+    """Execute the notebooks of the grid; if runs fail, execute those that need only the other runs
+    again. Returns the first exit status and, by data set, the runs whose results were used."""
     params = Path(values["runs"]) / "params.yaml"
     with atomic(params) as temporary:
         temporary.write_text(yaml.safe_dump(dict(values), sort_keys=False))
@@ -253,8 +253,8 @@ def run_grid(
 
 
 def finished(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """Those runs of `used` that have scores, by data set. A data set is left out if no run has, or
-    if all have and its tables are still missing."""
+    """The runs of `used` that have scores, by data set. A data set is left out if no run has
+    scores, or if all have but its tables are missing."""
     complete = {}
     for name, runs in used.items():
         folder = Path(by_dataset(values)[name]["runs"])
@@ -266,8 +266,9 @@ def finished(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> dict[s
 
 
 def failures(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> Iterator[str]:
-    """A sentence for each run, or whole data set, of the grid that is not in `used`. It names the
-    notebook of this call that failed last, or the folder if none did, as when a job was killed."""
+    """A sentence for each run or data set of the grid that is not in `used`. It names the notebook
+    of this call that failed last, or the folder if none did, for example because a job was
+    killed."""
     begun = (Path(values["runs"]) / "params.yaml").stat().st_mtime
     for name, runs in cells(values).items():
         folder = Path(by_dataset(values)[name]["runs"]) / "notebooks"
@@ -290,11 +291,11 @@ def run_snakemake(
     profile: Path | None = None,
     only: Mapping[str, list[str]] | None = None,
 ) -> int:
-    """Execute the Snakefile with the parameters in `params`, for `only` some of the grid; returns
-    its exit status. A `profile` says where jobs run; without one they share this machine's GPUs.
+    """Execute the Snakefile with the parameters in `params`, for the runs in `only`; returns its
+    exit status. A `profile` says where jobs run; without one, they share this machine's GPUs.
 
     Snakemake's own output goes to `snakemake.log` beside `params`. An interrupt (Ctrl-C, SIGTERM)
-    stops Snakemake and its jobs, and is raised (`KeyboardInterrupt`) after they have ended. If this
+    stops Snakemake and its jobs, and `KeyboardInterrupt` is raised after they have ended. If this
     process is killed, Snakemake continues and keeps the lock of the folder.
     """
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(notebooks / "Snakefile")]
@@ -322,8 +323,8 @@ def run_snakemake(
 
 
 def terminate_children(*_: Any) -> NoReturn:
-    """Send SIGTERM to every process below this one, Snakemake first: it then starts no job and
-    waits for those of a cluster. Raises `KeyboardInterrupt`."""
+    """Send SIGTERM to all descendants of this process, Snakemake first, so that it starts no
+    further job and waits for those of a cluster. Raises `KeyboardInterrupt`."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
             process.terminate()

@@ -1,7 +1,7 @@
 """Tag encoder E, tag decoder D, projection head P, classifier C, and the model of all parts.
 
-Layers and initial values as in the authors' code (Keras: Glorot uniform, zero biases). Where the
-paper names layer normalisation, E, P and C scale to unit norm, as the code does.
+Layers and initial values are those of the authors' code (Keras: Glorot uniform, zero biases). Like
+the code, E, P and C scale to unit norm where the paper mentions layer normalisation.
 """
 
 from inspect import signature
@@ -19,8 +19,8 @@ CLASSIFIER_SIZE = 256
 
 
 class UnitNorm(nn.Module):
-    """Scale (…, n) to length one; a zero vector stays zero instead of becoming NaN, with a divisor
-    of one, because a tiny one would make its gradient explode."""
+    """Scale (…, n) to length one; a zero vector is divided by one, because 0 would give NaN and a
+    tiny divisor an exploding gradient."""
 
     def forward(self, x: Tensor) -> Tensor:
         norm = x.norm(dim=-1, keepdim=True)
@@ -73,9 +73,9 @@ CLASSIFIERS = {"paper": classifier, "linear": dense}
 
 
 class JointModel(nn.Module):
-    """All parts of a run; its method decides which of them learn and when.
+    """All parts of a model; the run's method decides which of them learn and when.
 
-    `classifier` makes the final scores; `linear_head` is for a first stage that classifies.
+    `classifier` computes the final scores; `linear_head` is for a first stage that classifies.
     """
 
     def __init__(
@@ -108,8 +108,8 @@ def build_model(
 ) -> JointModel:
     """The model of a run on the CPU; its initial weights depend on `config.seed` alone.
 
-    `own_extractor` is the module of a run with extractor "own". Raises `ValueError` if that does
-    not keep the extractors' contract, an option is refused or crops are too short.
+    `own_extractor` is the module of a run with extractor "own". Raises `ValueError` if it is not as
+    `jetatag.extractors` requires, an option is invalid or crops are too short.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -136,7 +136,7 @@ def _extractor(config: Any, own: nn.Module | None) -> nn.Module:
 
 @torch.no_grad()
 def _check_contract(extractor: nn.Module, crop_samples: int) -> None:
-    """Raise `ValueError` unless a custom extractor does what `jetatag.extractors` asks of it."""
+    """Raise `ValueError` unless a custom extractor is as `jetatag.extractors` requires."""
     sizes = [getattr(extractor, name, None) for name in ("n_features", "min_samples")]
     if not isinstance(extractor, nn.Module) or not all(isinstance(size, int) for size in sizes):
         needs = f"{extractor!r} must be a module with whole numbers n_features and min_samples"

@@ -1,8 +1,8 @@
 """The losses: reconstruction L_AE, classification L_C, and the pair losses L_pair by name.
 
-Symbols as in the paper (Lee & Cho 2021): y multi-hot tags, z_audio and z_tag unit vectors of the
-shared space. Every loss is a scalar, the mean over the batch. To add a pair loss, write a function
-of a `PairBatch` under `@pair_loss`; the function's name is the name in settings.
+Symbols are those of the paper (Lee & Cho 2021): y are multi-hot tags, z_audio and z_tag unit
+vectors in the shared space. Every loss is a scalar, the mean over the batch. To add a pair loss,
+write a function of a `PairBatch` under `@pair_loss`; the function's name is the name in settings.
 """
 
 from collections.abc import Callable
@@ -29,11 +29,11 @@ def classification(logits: Tensor, labels: Tensor, task: str = "multilabel") -> 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """What a pair loss is given of a training step.
+    """The input of a pair loss in a training step.
 
     z_audio = P(h) and z_tag = E(y) are (clip, dim), unit vectors, labels y (clip, tag) float32 0/1;
     `encoder` is E for other tag sets, (set, tag) → (set, dim). `log_scale` and `offset` are learned
-    and make logits of cosines; `generator` gives random numbers on the CPU.
+    and turn cosines into logits; `generator` gives random numbers on the CPU.
     """
 
     z_audio: Tensor
@@ -98,7 +98,7 @@ def margin_as_coded(batch: PairBatch) -> Tensor:
     """The pair loss of the later code (ATOSE, Applied Sciences 13(15) 9002):
     mean of z_t·z_a² + (1 − z_t)·max(0.4 − z_a, 0)², element by element.
 
-    For a fixed z_t its optimum is mirrored (z_a ∝ 1 − z_t); it is kept to reproduce that code.
+    For a fixed z_t, its optimum is mirrored (z_a ∝ 1 − z_t); it is here to reproduce that code.
     """
     pull = batch.z_tag * batch.z_audio.square()
     push = (1 - batch.z_tag) * (MARGIN - batch.z_audio).clamp(min=0).square()
@@ -107,10 +107,11 @@ def margin_as_coded(batch: PairBatch) -> Tensor:
 
 @pair_loss()
 def cosine_stop_grad(batch: PairBatch) -> Tensor:
-    """L_pair as published without its gradient into z_tag: only the autoencoder shapes the tags.
+    """L_pair as published without its gradient into z_tag: only the autoencoder trains the tag
+    encoder.
 
-    With that gradient, making all tag sets alike costs less than keeping them apart, and the
-    space collapses; SimSiam stops it for the same reason (Chen & He, CVPR 2021, §4.1).
+    With that gradient, making all tag vectors alike costs less than keeping them apart, and the
+    space collapses; SimSiam stops the gradient for the same reason (Chen & He, CVPR 2021, §4.1).
     """
     return 2 - _cosines(batch.z_audio, batch.z_tag.detach())
 
@@ -118,8 +119,8 @@ def cosine_stop_grad(batch: PairBatch) -> Tensor:
 @pair_loss()
 def cosine_variance(batch: PairBatch) -> Tensor:
     """L_pair as published plus the variance term of VICReg (Bardes, Ponce & LeCun, ICLR 2022,
-    eq. 1) on z_audio and z_tag: the mean over dimensions of max(0, 1 − √d · deviation), with the
-    deviation of unit vectors in all directions of d dimensions as its unit."""
+    eq. 1) on z_audio and z_tag: the mean over dimensions of max(0, 1 − √d · deviation), where 1/√d
+    is the deviation of unit vectors in random directions of d dimensions."""
     return cosine(batch) + _shrinkage(batch.z_audio) + _shrinkage(batch.z_tag)
 
 
@@ -149,8 +150,8 @@ def subset_query(batch: PairBatch) -> Tensor:
     """Binary cross-entropy on exp(log_scale)·cos(z_audio, z_query) + offset: does the clip carry
     every tag of the query? The queries are single tags and random subsets (`subset_queries`).
 
-    Ours. Queries that fit and queries that do not keep the space from collapsing, which L_pair as
-    published does not, and make it searchable by single tags and small sets.
+    Ours. Unlike L_pair as published, positive and negative queries keep the space from collapsing
+    and make it searchable by single tags and small sets.
     """
     queries = subset_queries(batch.labels, batch.generator)
     targets = answers(batch.labels, queries)
@@ -160,10 +161,10 @@ def subset_query(batch: PairBatch) -> Tensor:
 
 @pair_loss(weight=4.0, searchable_by_tags=True)
 def subset_completion(batch: PairBatch) -> Tensor:
-    """`subset_query` in which each clip's random subset of tags must answer the queries as well.
+    """`subset_query`, where a random subset of each clip's tags must answer the queries as well.
 
-    So a part of the tags predicts the whole, as in masked language models (Devlin et al., NAACL
-    2019), and tags that occur together come to lie together. Ours.
+    Ours. Part of the tags predicts the whole set, as in masked language models (Devlin et al.,
+    NAACL 2019), so tags that occur together come to lie together.
     """
     queries = subset_queries(batch.labels, batch.generator)
     targets, z_query = answers(batch.labels, queries), batch.encoder(queries)
@@ -190,7 +191,7 @@ def answers(labels: Tensor, queries: Tensor) -> Tensor:
 
 
 def tag_overlap(labels: Tensor, others: Tensor) -> Tensor:
-    """(clip, other) float32: tags in common over tags of either (Jaccard), 1 for equal sets."""
+    """(clip, other) float32: common tags over tags of either clip (Jaccard), 1 for equal sets."""
     common = labels @ others.T
     either = labels.sum(1, keepdim=True) + others.sum(1) - common
     return torch.where(either > 0, common / either.clamp(min=1), 1.0)

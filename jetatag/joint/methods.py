@@ -1,8 +1,8 @@
-"""Methods as data: which parts learn in which stage, by which loss, with which scores to watch.
+"""Methods as data: which parts learn in which stage, with which loss and validation scores.
 
-The paper's two (Lee & Cho 2021, §3–4) are `je`, joint embedding and then a classifier on the frozen
-extractor, and `no_je`, extractor and classifier end to end. The others are controls, each of which
-removes one of the differences between these two.
+The paper's methods (Lee & Cho 2021, §3–4) are `je`, joint embedding and then a classifier on the
+frozen extractor, and `no_je`, extractor and classifier end to end. The others are controls, each of
+which removes one of the differences between them.
 """
 
 import warnings
@@ -75,7 +75,7 @@ def joint_scores(model: JointModel, h: Tensor, labels: Tensor) -> dict[str, floa
 def classification_scores(
     model: JointModel, h: Tensor, labels: Tensor, head: str = "classifier"
 ) -> dict[str, float]:
-    """Macro scores on one window a clip, and the accuracy of a multiclass task."""
+    """Macro scores on one window per clip, and the accuracy of a multiclass task."""
     probs = model.probabilities(getattr(model, head)(h)).cpu().numpy()
     truth = labels.cpu().numpy()
     scores = _macro_scores(truth, probs)
@@ -85,14 +85,15 @@ def classification_scores(
 
 
 def _macro_scores(labels: np.ndarray, probs: np.ndarray) -> dict[str, float]:
-    """ROC-AUC and average precision as by `metrics.macro_clip` in a hundredth of its time, without
-    which scoring would take longer than training on cached features; absent tags are left out."""
+    """ROC-AUC and average precision of `metrics.macro_clip` in a hundredth of its time, because
+    scoring would otherwise take longer than training on cached features; absent tags are left
+    out."""
     areas = metrics.macro_clip(labels, probs, np.ones((1, len(labels))))
     return {name: float(areas[name][0]) for name in ("roc_auc", "average_precision")}
 
 
 def state_of_space(scores: dict[str, float]) -> str:
-    """State of the shared space by `joint_scores`: "mirrored", "collapsed" or ""."""
+    """State of the shared space, from `joint_scores`: "mirrored", "collapsed" or ""."""
     if "valid_gap" not in scores:
         return ""
     if scores["valid_gap"] < -SMALL_GAP:
@@ -120,11 +121,11 @@ def warn_of_space(scores: dict[str, float], where: str) -> None:
 
 @dataclass(frozen=True)
 class Stage:
-    """What learns, by which loss, with which validation scores.
+    """What learns, with which loss and validation scores.
 
-    `learns` are the parts of `JointModel` whose weights change, `schedule` the config's field with
-    the phases. With `keep_best` the weights of the best validation epoch remain instead of the
-    last; with `shuffled` the training clips' tag sets are permuted among them.
+    `learns` are the parts of `JointModel` whose weights change, `schedule` is the config's field
+    with the phases. With `keep_best`, the weights of the best validation epoch are kept instead of
+    the last; with `shuffled`, the tag sets are shuffled among the training clips.
     """
 
     name: str
@@ -137,7 +138,7 @@ class Stage:
 
     @property
     def frozen(self) -> bool:
-        """Whether the extractor does not change and is in inference mode."""
+        """Whether the extractor is fixed and in inference mode."""
         return "extractor" not in self.learns
 
 
@@ -151,7 +152,7 @@ class Method:
 
     @property
     def is_joint(self) -> bool:
-        """Whether it learns the shared space and so needs a pair loss."""
+        """Whether it learns the shared space, so that it needs a pair loss."""
         return any("projection" in stage.learns for stage in self.stages)
 
     @property
@@ -174,27 +175,27 @@ METHODS = {
     "bce_two_stage": Method((STAGE1_BCE, STAGE2), "je with a linear classifier in stage 1"),
     "je_shuffled": Method((replace(STAGE1, shuffled=True), STAGE2), "je with other clips' tags"),
 }
-"""Methods by name, the one place where a method is defined."""
+"""Methods by name, the only place where a method is defined."""
 
 
 # Schedules
 
 
 def phases_by_epoch(stage: Stage, config: Any) -> list[tuple[Any, int]]:
-    """For every epoch of the stage its phase and the number of the phase's epochs before it."""
+    """For every epoch of the stage, its phase and its number of earlier epochs in that phase."""
     return [(p, epoch) for p in getattr(config, stage.schedule) for epoch in range(p.epochs)]
 
 
 def adam_epochs_before(stage: Stage, config: Any) -> int:
-    """Epochs with Adam in earlier stages; as coded, one Adam object serves them all."""
+    """Epochs with Adam in earlier stages; as coded, all stages share one Adam object."""
     stages = METHODS[config.method].stages
     earlier = [p for s in stages[: stages.index(stage)] for p, _ in phases_by_epoch(s, config)]
     return sum(phase.optimizer == "adam" for phase in earlier)
 
 
 def crop_epochs(stage: Stage, config: Any) -> list[int]:
-    """Which epoch's crops each epoch uses: its own, or with `stage2_crops` = K those of one of the
-    first K, whose frozen features are cached."""
+    """The epoch whose crops each epoch uses: its own, or with `stage2_crops` = K one of the first
+    K, whose frozen features are cached."""
     n_epochs = len(phases_by_epoch(stage, config))
     n_cached = (stage.frozen and config.stage2_crops) or n_epochs
     return [epoch % n_cached for epoch in range(n_epochs)]

@@ -14,19 +14,19 @@ N_THRESHOLDS = 200
 """Thresholds of the micro areas: the default of Keras, used by both papers."""
 
 CHUNK = 128
-"""Resamples, or rows of a similarity matrix, in memory at once; does not affect the result."""
+"""Resamples, or rows of a similarity matrix, in memory at once; does not change the result."""
 
 
 def curve_steps(carries: np.ndarray, scores: np.ndarray) -> csr_array:
-    """Sort the clips of one tag once: which step of its curves each belongs to.
+    """Sort the clips of one tag once, and find the step of its curves to which each belongs.
 
-    Why not scikit-learn: it sorts anew for every resample, which takes 540 times as long.
+    scikit-learn sorts again for every resample, which takes 540 times as long.
 
-    Clips with equal scores pass a threshold together. A distinct score with positives is a step,
-    for only there do the areas grow. The result is a (3 · step + 1, clip) 0/1 matrix; times the
-    clips' weights its rows are, a third each and from the highest step down, the positives of the
+    Clips with equal scores pass a threshold together. Each distinct score with positives is a step,
+    because the areas grow only there. The result is a (3 · step + 1, clip) 0/1 matrix. Multiplied
+    by the clips' weights, its three parts give, from the highest step down, the positives of the
     step, the negatives with the same score, and the negatives since the step before. The last row
-    holds the negatives below all steps.
+    gives the negatives below all steps.
     """
     order = np.argsort(scores)[::-1]
     ranked, hit = scores[order], carries[order]
@@ -63,8 +63,8 @@ def weighted_areas(weights: np.ndarray, steps: csr_array) -> np.ndarray:
 
 
 def hits_at_k(relevant: np.ndarray, scores: np.ndarray, weights: np.ndarray, k: int) -> np.ndarray:
-    """How many of the first `k` places hold relevant clips, (resample,), by (clip, resample)
-    weights; clips with equal scores share the places left for them in equal parts."""
+    """How many of the first `k` places hold relevant clips, (resample,), for (clip, resample)
+    weights; clips with equal scores share the remaining places equally."""
     order = np.argsort(-scores, kind="stable")
     n_read = k
     while n_read < len(order) and weights[order[:n_read]].sum(axis=0).min() < k:
@@ -82,8 +82,8 @@ def bucket_counts(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Count, for each row of (row, cell) labels and scores, the positive and the negative cells
     between one threshold and the next: (2, row, threshold).
 
-    Keras counts a score above i/199 (never at it) as predicted at threshold i, and decides so in
-    float32; threshold 0 takes every cell and threshold 1 none.
+    Keras counts a score above i/199 (not equal to it), compared in float32, as predicted at
+    threshold i; every cell passes threshold 0 and none threshold 1.
     """
     n_rows, top = len(labels), np.float32(N_THRESHOLDS - 1)
     bucket = np.ceil(scores.astype(np.float32) * top).astype(np.int64) - 1
@@ -117,15 +117,15 @@ def threshold_areas(positive: np.ndarray, negative: np.ndarray) -> dict[str, np.
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's, row by row along the last axis (`scipy.stats.spearmanr` has no such form); 0
-    where either is constant and so has no order."""
+    """Spearman's correlation, row by row along the last axis, which `scipy.stats.spearmanr` cannot
+    do; 0 if either is constant."""
     x, y = (rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2 for values in (x, y))
     norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
     return ratio((x * y).sum(axis=-1), norm)
 
 
 def unit_rows(points: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1; a zero row stays zero and so has cosine 0 with everything."""
+    """Rows scaled to length 1; a zero row stays zero, so its cosine is 0 with every row."""
     return ratio(points, np.linalg.norm(points, axis=1, keepdims=True))
 
 

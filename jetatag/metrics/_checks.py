@@ -1,4 +1,4 @@
-"""Input validation of the metrics: one sentence with a remedy for what they cannot take."""
+"""Input validation of the metrics, with one sentence and a remedy for invalid input."""
 
 from collections.abc import Sequence
 
@@ -39,7 +39,7 @@ def check_scores(
 
 
 def check_weights(weights: np.ndarray | None, n_rows: int) -> np.ndarray:
-    """Return (resample, row) weights; None stands for every row once."""
+    """Return (resample, row) weights; None means that every row counts once."""
     if weights is None:
         return np.ones((1, n_rows))
     weights = np.asarray(weights)
@@ -67,7 +67,7 @@ def check_points(points: np.ndarray, n_points: int | None = None) -> np.ndarray:
 
 
 def group_codes(groups: Sequence, n_clips: int) -> np.ndarray:
-    """Return the number of each clip's group, (clip,); a clip of group "" is a group of its own."""
+    """Return the number of each clip's group, (clip,); a clip with group "" is its own group."""
     groups = pd.Series(list(groups), dtype=object)
     alone = groups == ""
     groups[alone] = [("alone", row) for row in np.flatnonzero(alone)]

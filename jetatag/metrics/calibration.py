@@ -14,12 +14,13 @@ def calibration(
     """Return the calibration of each tag's probabilities.
 
     The expected calibration error (Naeini et al. 2015; Guo et al. 2017) is the mean, over bins and
-    weighted by their rows, of |share of positives − mean probability|. Bins hold equally many
-    rows, equal probabilities together: most tags are rare, and of bins of equal width the lowest
-    would hold nearly all rows. With few rows a bin, the error of a perfect model is above 0.
+    weighted by their rows, of |share of positives − mean probability|. Bins hold equally many rows,
+    with equal probabilities in the same bin: most tags are rare, so the lowest of bins with equal
+    width would hold nearly all rows. With few rows per bin, the error of a perfect model is above
+    0.
 
     `labels` are (row, tag) 0/1, `probs` (row, tag) in [0, 1], `tags` the names of the columns;
-    anything else, and fewer than one bin, raises `ValueError`. Returns one row a tag: `tag`,
+    anything else, and fewer than one bin, raises `ValueError`. Returns one row per tag: `tag`,
     `mean_prob`, `share_positive`, `calibration_error` (expected), `brier` (mean squared error;
     Brier 1950).
     """
@@ -39,9 +40,9 @@ def calibration(
 def reliability(labels: np.ndarray, probs: np.ndarray, n_bins: int = 10) -> pd.DataFrame:
     """Return the reliability curve of all (row, tag) cells pooled, for drawing.
 
-    One row a bin, from low to high: `mean_prob`, `share_positive`, `count`. Bins are of equal
+    One row per bin, from low to high: `mean_prob`, `share_positive`, `count`. Bins are of equal
     width, as in Guo et al. 2017; empty ones are left out. scikit-learn's `calibration_curve` gives
-    the same without the counts, which say how many cells each point stands for.
+    the same without the counts.
     """
     labels, probs = _check_probs(labels, probs, n_bins)
     return _curve(labels.ravel(), probs.ravel(), np.arange(1, n_bins) / n_bins)
@@ -57,7 +58,8 @@ def _check_probs(
 
 
 def _curve(carries: np.ndarray, probs: np.ndarray, inner: np.ndarray) -> pd.DataFrame:
-    """The non-empty bins between `inner` edges; a probability at an edge belongs to the lower."""
+    """The non-empty bins between `inner` edges; a probability at an edge belongs to the lower
+    bin."""
     cells = pd.DataFrame({"prob": probs, "carries": carries})
     bins = cells.groupby(np.searchsorted(inner, probs, side="left"))
     curve = bins.agg(

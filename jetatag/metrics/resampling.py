@@ -14,19 +14,19 @@ def clip_weights(
     """Return how often each clip is drawn in each bootstrap resample.
 
     Without `groups`, `n_clips` clips are drawn with replacement (Efron 1979). With them, whole
-    groups are drawn, as many as there are, and a clip counts as often as its group: the
-    clustered bootstrap (Field & Welsh 2007), for clips that share an artist are not independent.
+    groups are drawn, as many as there are, and a clip counts as often as its group: the clustered
+    bootstrap (Field & Welsh 2007), because clips of one artist are not independent.
 
     Parameters
     ----------
     n_clips, n_resamples : positive counts
     seed : of `numpy.random.default_rng`
-    groups : (clip,) any labels without missing values, for example artists; a clip of group "" is
-        a group of its own
+    groups : (clip,) any labels without missing values, for example artists; a clip with group "" is
+        its own group
 
     Returns
     -------
-    (resample, clip) int64 counts. Counts below 1, and groups that are missing or not one a clip,
+    (resample, clip) int64 counts. Counts below 1, and groups that are missing or not one per clip,
     raise `ValueError`.
     """
     if n_clips < 1 or n_resamples < 1:
@@ -41,8 +41,8 @@ def clip_weights(
 def all_weights(
     n_clips: int, n_resamples: int, seed: int, groups: Sequence | None = None
 ) -> tuple[np.ndarray, pd.MultiIndex]:
-    """Return (row, clip) weights: every clip once ("estimate"), `clip_weights` ("clip"), and with
-    groups of several clips those of whole groups ("group"); and the index (drawn, resample)."""
+    """Return (row, clip) weights and their index (drawn, resample): every clip once ("estimate"),
+    `clip_weights` ("clip"), and if groups have several clips, those of whole groups ("group")."""
     weights = {
         "estimate": np.ones((1, n_clips), np.int64),
         "clip": clip_weights(n_clips, n_resamples, seed),
@@ -55,8 +55,8 @@ def all_weights(
 
 
 def run_shares(n_runs: int, n_resamples: int, seed: int) -> np.ndarray:
-    """Return (1 + resample, run) shares of each run in a mean: equal ones first, then those of
-    runs resampled together with the clips of `clip_weights` with the same seed."""
+    """Return (1 + resample, run) shares of each run in a mean: first equal shares, then those of
+    runs resampled together with the clips of `clip_weights` of the same seed."""
     return all_weights(n_runs, n_resamples, seed + 1)[0] / n_runs
 
 
@@ -65,14 +65,14 @@ def interval(
 ) -> tuple[float, float]:
     """Return the interval (low, high) that holds the share `level` of the resampled `values`.
 
-    With an `estimate` the resampled values are first shifted so that their mean is the estimate: a
-    clip drawn twice ranks beside itself, which raises the average precision of rare tags in every
-    resample, and an interval should show the spread without that bias. Missing values (NaN:
-    resamples in which nothing could be scored) are ignored. Raises `ValueError` for a level
-    outside (0, 1) or when every value is missing.
+    With an `estimate`, the resampled values are first shifted so that their mean is the estimate: a
+    clip drawn twice ranks next to itself, which raises the average precision of rare tags in every
+    resample, and the shift removes this bias. Missing values (NaN: resamples in which nothing could
+    be scored) are ignored. Raises `ValueError` for a level outside (0, 1) or when every value is
+    missing.
 
-    Why not `scipy.stats.bootstrap`: it scores a copy of the clips for every resample, one
-    metric at a time, and cannot draw groups.
+    `scipy.stats.bootstrap` is not used: it copies and scores the clips for every resample and
+    metric, and cannot draw groups.
     """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: give a share between 0 and 1, such as 0.95.")

@@ -1,9 +1,9 @@
-"""Scores against labels: both protocols, each tag, and decisions.
+"""Metrics of scores: both protocols, each tag, and decisions.
 
-`labels` are (clip, tag) 0/1 and `scores` (clip, tag), or (clip, window, tag) where a function says
-so. Optional `weights` (resample, clip) say how often each clip counts in each bootstrap resample
-(`clip_weights`): the result is then an array with one value a resample, NaN where nothing can be
-scored. Without them every clip counts once and the result is a float. Shapes that do not match,
+`labels` are (clip, tag) 0/1 and `scores` (clip, tag), or (clip, window, tag) if a function says so.
+Optional `weights` (resample, clip) say how often each clip counts in each bootstrap resample
+(`clip_weights`): the result is then an array with one value per resample, NaN where nothing can be
+scored. Without them, every clip counts once and the result is a float. Shapes that do not match,
 labels other than 0 and 1, scores that are not finite and negative weights raise `ValueError`.
 """
 
@@ -34,18 +34,18 @@ def micro_window(
 
     The protocol of Lee & Cho 2021: every window is scored alone, and the areas are those of
     `tf.keras.metrics.AUC` with its defaults: thresholds 0, 1/199, …, 1, trapezoids for ROC and
-    the interpolation of Davis & Goadrich 2006 for PR. Scores below 1/199 all fall into one
-    bucket, so the areas of an unconfident model are far below the exact ones.
+    the interpolation of Davis & Goadrich 2006 for PR. All scores below 1/199 fall into one bucket,
+    so the areas of a model with low probabilities are far below the exact ones.
 
     Parameters
     ----------
     labels : (clip, tag) 0/1
-    scores : (clip, window, tag) probabilities in [0, 1], or (row, tag) with one row a window
+    scores : (clip, window, tag) probabilities in [0, 1], or (row, tag) with one row per window
     weights : (resample, clip), optional
 
     Returns
     -------
-    `{"roc_auc": …, "pr_auc": …}`, both in [0, 1]. Without weights, cells of one class only raise
+    `{"roc_auc": …, "pr_auc": …}`, both in [0, 1]. Without weights, labels of only one class raise
     `ValueError`.
     """
     labels, scores = check_scores(labels, scores, windows=True, probs=True)
@@ -68,9 +68,9 @@ def macro_clip(
     """Return the means over tags of scikit-learn's ROC area and of both its PR areas.
 
     The field's protocol (Won et al. 2020): rows are clips, scores the mean over a clip's windows.
-    Average precision sums the precision at each gain of recall; `pr_auc_trapezoid` joins the
-    points of the curve by lines, as `auc` of `precision_recall_curve`, and is too optimistic. Tags
-    without positives are left out of all means, tags without negatives of the mean ROC area.
+    Average precision sums the precision at each gain of recall; `pr_auc_trapezoid` joins the points
+    of the curve by lines, like `auc` of `precision_recall_curve`, and is too high. Tags without
+    positives are left out of all means, tags without negatives of the mean ROC area.
 
     Parameters
     ----------
@@ -81,8 +81,8 @@ def macro_clip(
     Returns
     -------
     `{"roc_auc": …, "average_precision": …, "pr_auc_trapezoid": …}`, and without weights
-    `n_tags_scored`, the number of tags in the means of the PR areas. Without weights a warning
-    says how many tags are left out, and no tag that can be scored raises `ValueError`.
+    `n_tags_scored`, the number of tags in the means of the PR areas. Without weights, a warning
+    says how many tags are left out, and `ValueError` is raised if no tag can be scored.
     """
     areas = tag_areas(labels, scores, weights)
     means = {name: known_mean(values) for name, values in areas.items()}
@@ -106,8 +106,8 @@ def tag_areas(
 ) -> dict[str, np.ndarray]:
     """Return the areas of `macro_clip` for each tag, (resample, tag) float64 each.
 
-    They equal scikit-learn's with `sample_weight`, ties included. NaN where the resample leaves
-    the tag no positives (for ROC: or no negatives). Without weights there is one row.
+    They equal scikit-learn's with `sample_weight`, including ties. NaN if a resample has no
+    positives (for ROC, or no negatives) of the tag. Without weights, there is one row.
     """
     labels, scores = check_scores(labels, scores)
     weights = check_weights(weights, len(labels))
@@ -120,7 +120,7 @@ def tag_areas(
 
 
 def per_tag(labels: np.ndarray, scores: np.ndarray, tags: Sequence) -> pd.DataFrame:
-    """Return one row a tag: `tag` from the names `tags`, `n_positive`, and the areas of
+    """Return one row per tag: `tag` from the names `tags`, `n_positive`, and the areas of
     `macro_clip`, NaN where they do not exist."""
     areas = {name: values[0] for name, values in tag_areas(labels, scores).items()}
     labels = check_labels(labels)
@@ -136,9 +136,9 @@ def accuracy(
 ) -> float | np.ndarray:
     """Return the share of windows, or rows, whose highest score is that of their class.
 
-    `labels` (clip, class) hold one 1 a row, `scores` are (clip, window, class) or (row, class). Lee
-    & Cho 2021 report it for the single windows of Speech Commands. Of equal scores the first
-    column counts as the highest.
+    `labels` (clip, class) hold a single 1 per row, `scores` are (clip, window, class) or (row,
+    class). Lee & Cho 2021 report it for the single windows of Speech Commands. Of equal scores, the
+    first column counts as the highest.
     """
     labels, scores = check_scores(labels, scores, windows=True)
     if not (labels.sum(axis=1) == 1).all():
@@ -152,9 +152,9 @@ def accuracy(
 def f1_as_coded(areas: Mapping[str, float]) -> float:
     """Return the harmonic mean of `micro_window`'s two areas, which is not an F-score.
 
-    The authors' code of ATOSE (Applied Sciences 13(15) 9002) calls it F1 and reports it for
-    DCASE 2017; `f1_instance` is the measure of that challenge. `areas` holds `roc_auc` and
-    `pr_auc`: numbers, or arrays of one shape.
+    The code of ATOSE (Applied Sciences 13(15) 9002) calls it F1 and reports it for DCASE 2017; the
+    measure of that challenge is `f1_instance`. `areas` holds `roc_auc` and `pr_auc`: numbers, or
+    arrays of one shape.
     """
     roc_auc, pr_auc = areas["roc_auc"], areas["pr_auc"]
     return 2 * roc_auc * pr_auc / (roc_auc + pr_auc)
@@ -172,7 +172,7 @@ def f1_instance(
     misses are summed over all clips and tags, then F = 2 hits / (2 hits + false alarms + misses).
     The evaluator of DCASE 2017 task 4 A (Mesaros et al. 2017) names this "micro average or
     instance based" and ranks by it; it is not the mean over clips of each clip's own F-score
-    (`average="samples"`). It is 0 where no tag is carried and none is predicted.
+    (`average="samples"`). It is 0 if there are no tags and none is predicted.
 
     `scores` are means over a clip's windows; `thresholds` (tag,) come from `choose_thresholds` on
     other clips, those of the validation split.
@@ -193,9 +193,9 @@ def f1_instance(
 def choose_thresholds(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return for each tag the threshold with the highest F-score on these rows, (tag,) float64.
 
-    Every distinct score is tried. Of equally good thresholds it is the highest, which predicts the
-    tag least often; a tag without positives gets 0.5. Use the validation split, never the rows to
-    be scored.
+    Every distinct score is tried. Of equally good thresholds, the highest is chosen, which predicts
+    the tag least often; a tag without positives gets 0.5. Use the validation split, never the rows
+    to be scored.
     """
     labels, scores = check_scores(labels, scores)
     order = np.argsort(-scores.astype(np.float64), axis=0)
@@ -212,12 +212,12 @@ def precision_at_k(
     relevant: np.ndarray, scores: np.ndarray, k: int = 10, weights: np.ndarray | None = None
 ) -> np.ndarray:
     """Return the precision of each query in its first `k` ≥ 1 places, (query,) or (resample, query)
-    float64; NaN where no clip is relevant.
+    float64; NaN if no clip is relevant.
 
-    `relevant` (clip, query) 0/1 says whether the clip answers the query, `scores` rank the clips.
-    A clip with weight 2 fills two places. Of clips tied at the last place as many places are
-    filled with their average relevance, which is the mean over all their orders; places that a
-    resample cannot fill count as misses.
+    `relevant` (clip, query) 0/1 says whether the clip matches the query, `scores` rank the clips. A
+    clip with weight 2 fills two places. Clips tied at the last place fill the remaining places with
+    their average relevance, the mean over all their orders; places that a resample cannot fill
+    count as misses.
     """
     relevant, scores = check_scores(relevant, scores)
     if k < 1:

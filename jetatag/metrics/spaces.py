@@ -1,4 +1,4 @@
-"""What a space of vectors knows of the tags.
+"""What a space of vectors knows about the tags.
 
 Vectors are (row, dimension) and `labels` (clip, tag) 0/1; other shapes, other labels and values
 that are not finite raise `ValueError`.
@@ -17,11 +17,12 @@ def neighbour_agreement(
     """Return, for each clip, how many tags it shares with its nearest neighbours.
 
     `agreement` is the mean Jaccard similarity (shared tags over tags of either) between a clip and
-    its `k` nearest others by cosine in the full space; `chance` is the mean over all other clips.
-    Print it beside every two-dimensional picture, which may show clusters that are not there.
+    the `k` clips nearest to it by cosine in the full space; `chance` is the mean over all other
+    clips. Print it with every two-dimensional map, which may show clusters that are not there.
 
     Returns `{"agreement": (clip,), "chance": (clip,)}` in [0, 1], NaN for clips without tags, which
-    are no neighbours either. `points` are (clip, dimension); at least k + 1 clips must carry tags.
+    do not count as neighbours either. `points` are (clip, dimension); at least k + 1 clips must
+    carry tags.
     """
     labels, points = check_labels(labels), check_points(points, len(labels))
     tagged = labels.any(axis=1)
@@ -51,9 +52,9 @@ def gap(
 
     `matched` is the mean cosine of `z_audio[i]` with `z_tag[i]`, `unmatched` the mean over pairs
     i ≠ j, and `gap` their difference over the standard deviation of the unmatched cosines. It is
-    0 in a collapsed space (no deviation) and negative in a mirrored one. With `labels`, pairs
-    with the same tag set do not count as unmatched, for their tag vectors are equal; some clips
-    must differ.
+    0 in a collapsed space (no deviation) and negative in a mirrored one. With `labels`, pairs with
+    the same tag set do not count as unmatched, because their tag vectors are equal; some clips must
+    differ.
 
     Returns `{"gap": …, "matched": …, "unmatched": …}`: the first in standard deviations, the rest
     cosines.
@@ -79,10 +80,10 @@ def gap(
 
 
 def tag_correlation(labels: np.ndarray) -> np.ndarray:
-    """Return the Pearson correlation of every two tags over clips, (tag, tag) float64.
+    """Return the Pearson correlation of each pair of tags over clips, (tag, tag) float64.
 
-    The quantity of figure 3 in Lee & Cho 2021. A tag that all clips or none carry has no
-    correlation (`numpy.corrcoef` gives NaN); it gets 0 with the others and 1 with itself.
+    As in figure 3 of Lee & Cho 2021. A tag that all clips or none have has no correlation
+    (`numpy.corrcoef` gives NaN); it gets 0 with the others and 1 with itself.
     """
     centred = check_labels(labels).astype(np.float64)
     centred -= centred.mean(axis=0)
@@ -93,13 +94,13 @@ def tag_correlation(labels: np.ndarray) -> np.ndarray:
 
 
 def tag_semantics(z_single: np.ndarray, correlation: np.ndarray) -> float:
-    """Return how far tags that occur together lie together in the space.
+    """Return how well distances between tags in the space reflect which tags occur together.
 
-    The Spearman correlation, over all pairs of tags, between the cosine of their vectors, the mean
-    over tags removed, and the correlation of their labels. 1 where the space orders pairs as the
-    labels do, about 0 where it does not follow them, and 0 where all vectors are the same.
-    `z_single` (tag, dimension) are the embeddings of single tags, of which fewer than three have no
-    order of pairs (NaN); `correlation` (tag, tag) comes from `tag_correlation`.
+    The Spearman correlation, over all pairs of tags, between the cosine of their vectors, after
+    subtracting the mean over tags, and the correlation of their labels. It is 1 if the space orders
+    pairs as the labels do, about 0 if it does not, and 0 if all vectors are the same. `z_single`
+    (tag, dimension) are the embeddings of single tags, of which at least three are needed (else
+    NaN); `correlation` (tag, tag) comes from `tag_correlation`.
     """
     z_single = check_points(z_single)
     n_tags = len(z_single)
@@ -116,8 +117,8 @@ def tag_semantics(z_single: np.ndarray, correlation: np.ndarray) -> float:
 def mean_energy(z: np.ndarray) -> float:
     """Return the share of the vectors' energy that lies in their mean, |mean z|² / mean |z|².
 
-    0 for vectors about the origin, 1 for vectors that are all the same; for independent directions
-    about 1 over the number of rows.
+    It is 0 for vectors centred on the origin, 1 if all vectors are the same, and about 1 over the
+    number of rows for independent directions.
     """
     z = check_points(z)
     return float(ratio((z.mean(axis=0) ** 2).sum(), (z**2).sum() / len(z)))
@@ -126,8 +127,9 @@ def mean_energy(z: np.ndarray) -> float:
 def effective_rank(z: np.ndarray) -> float:
     """Return how many directions the centred vectors fill (Roy & Vetterli, EUSIPCO 2007).
 
-    The exponential of the entropy of their singular values, normalised to sum 1: the rank where
-    all non-zero ones are equal, less where few dominate, 0 where all vectors are the same.
+    The exponential of the entropy of their singular values, normalised to sum to 1. It is the rank
+    if all non-zero singular values are equal, less if few dominate, and 0 if all vectors are the
+    same.
     """
     singular = np.linalg.svd(_centred(check_points(z)), compute_uv=False)
     if not singular.any():
@@ -137,7 +139,7 @@ def effective_rank(z: np.ndarray) -> float:
 
 
 def _centred(z: np.ndarray) -> np.ndarray:
-    """The vectors minus their mean; exactly 0 where they differ by float32 rounding alone."""
+    """The vectors minus their mean; exactly 0 if they differ only by float32 rounding."""
     centred = z - z.mean(axis=0)
     return centred if np.abs(centred).max() > 1e-6 * np.abs(z).max() else np.zeros_like(z)
 
@@ -148,5 +150,5 @@ def _tag_sets(n_clips: int, labels: np.ndarray | None) -> np.ndarray:
         return np.arange(n_clips)
     labels = check_labels(labels)
     if len(labels) != n_clips:
-        raise ValueError(f"{len(labels)} label rows for {n_clips} vectors: give one a clip.")
+        raise ValueError(f"{len(labels)} label rows for {n_clips} vectors: give one per clip.")
     return np.unique(labels, axis=0, return_inverse=True)[1]

@@ -1,11 +1,11 @@
-"""Runs side by side: every metric with its intervals, and differences between two methods.
+"""Tables that compare runs: every metric with its intervals, and differences between methods.
 
-Resampling a run is expensive, comparing runs is cheap: resample each run once, then call
-`mean_table` and `difference_table` as often as needed. A *resampled* table has a column a metric,
-and rows (drawn, resample): one `estimate`, in which every clip counts once, then `n_resamples`
-drawn by `clip` and, with groups of several clips, as many drawn by `group`. `n_resamples`, `seed`
-and `groups` are those of `clip_weights`; runs tested on the same clips with the same values of them
-are scored on the same resamples. Input that the metrics refuse raises their `ValueError`.
+Resampling is expensive and comparing is cheap, so resample each run once, then call `mean_table`
+and `difference_table` as often as needed. A *resampled* table has one column per metric, and rows
+(drawn, resample): one `estimate`, in which every clip counts once, then `n_resamples` drawn by
+`clip` and, with groups of several clips, as many drawn by `group`. `n_resamples`, `seed` and
+`groups` are those of `clip_weights`; runs tested on the same clips with the same values are scored
+on the same resamples. Invalid input raises the metrics' `ValueError`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -80,8 +80,8 @@ def resampled(
 def resampled_per_tag(
     labels: np.ndarray, scores: np.ndarray, tags: Sequence, n_resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Return the resampled table of each tag's average precision, with one column a tag that some
-    clip carries, named as in `tags`; NaN where a resample leaves the tag no positives."""
+    """Return the resampled table of each tag's average precision, with one column, named as in
+    `tags`, per tag that occurs; NaN if a resample has no positives of the tag."""
     labels = check_labels(labels)
     check_tag_names(tags, labels)
     weights, rows = all_weights(len(labels), n_resamples, seed)
@@ -119,17 +119,18 @@ def resampled_searches(
     k: int = 10,
 ) -> pd.DataFrame:
     """Return the resampled table, with columns (kind, ranked_by, metric), of how well each ranking
-    finds the clips that answer a query.
+    finds the clips that match a query.
 
-    The metrics are means over the queries of a kind that a clip of the resample answers: `map`, of
-    the average precision, and of the precision in the first `k` places (`precision_at_k`). The
-    ranking `random` is what a random order gives in both: the share of clips that answer.
+    The metrics are means over the queries of a kind that some clip of the resample matches: `map`
+    of the average precision, and another of the precision in the first `k` places
+    (`precision_at_k`). The ranking `random` is the expectation for a random order: the share of
+    clips that match.
 
     Parameters
     ----------
-    relevant : (clip, query) 0/1, whether the clip answers the query
+    relevant : (clip, query) 0/1, whether the clip matches the query
     rankings : name → (clip, query), any finite numbers that rank
-    kinds : (query,) names; kinds of which no query has an answer are left out
+    kinds : (query,) names; kinds without a matching clip are left out
     n_resamples, seed, groups : as `clip_weights`
     k : places counted for the precision
     """
@@ -155,7 +156,7 @@ def resampled_searches(
 def score_table(
     labels: np.ndarray, scores: np.ndarray, n_resamples: int = 1000, seed: int = 0, **options: Any
 ) -> pd.DataFrame:
-    """Return the metrics of one run in both protocols with 95 % intervals, one row a metric.
+    """Return the metrics of one run in both protocols with 95 % intervals, one row per metric.
 
     Parameters are those of `resampled`. Columns: those of `mean_table`, `n_clips`, and `n_tags`,
     the tags in the mean over tags or, where there is none, all.
@@ -177,8 +178,8 @@ def mean_runs(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
     """Return the resampled table of the mean over runs of one method.
 
     `runs` are resampled tables of runs that differ in their seed, with the same metrics and
-    resamples (else `ValueError`). The runs are resampled, too, from `seed`, so that intervals hold
-    their spread; those of a single run hold the sampling of clips alone.
+    resamples (else `ValueError`). The runs are also resampled, from `seed`, so that intervals
+    include their spread; intervals of a single run include only the sampling of clips.
     """
     _check_alike(runs)
     first = runs[0]
@@ -191,7 +192,7 @@ def mean_runs(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
 def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
     """Return `mean_runs` with 95 % intervals.
 
-    One row a metric: the column names of the resampled tables (of `resampled`: `protocol` and
+    One row per metric: the column names of the resampled tables (of `resampled`: `protocol` and
     `metric`), then `value`, `low`, `high` (clips resampled), `group_low`, `group_high` (groups
     resampled; NaN without groups).
     """
@@ -219,7 +220,7 @@ def differences(runs_a: Sequence[pd.DataFrame], runs_b: Sequence[pd.DataFrame]) 
 def difference_table(
     runs_a: Sequence[pd.DataFrame], runs_b: Sequence[pd.DataFrame], seed: int = 0
 ) -> pd.DataFrame:
-    """Return `mean_table` of the `differences` a − b, with `difference` for `value`."""
+    """Return `mean_table` of the `differences` a − b, with `difference` instead of `value`."""
     table = mean_table(differences(runs_a, runs_b), seed)
     return table.rename(columns={"value": "difference"})
 
@@ -237,10 +238,10 @@ def paired_difference(
 
     Two runs tested on the same clips make similar errors; pairing removes this shared noise, so
     the interval is narrower than those of the two runs suggest. Every resample averages both runs
-    over the same tags. With several seeds the difference is the mean over them, and the seeds are
-    resampled like clips, so that the interval also holds their spread. Three seeds show it only in
-    part: where they differ much more than clips do, a 95 % interval covers the truth in about 80 %
-    of cases.
+    over the same tags. With several seeds, the difference is the mean over them, and the seeds are
+    resampled like clips, so that the interval also includes their spread. Three seeds show it only
+    in part: if they differ much more than clips do, a 95 % interval covers the true difference in
+    about 80 % of cases.
 
     `scores_a` and `scores_b` are (run, clip, window, tag) probabilities of runs paired by seed, for
     both protocols; or (run, clip, tag), or of a single run (clip, tag), for `macro_clip` alone. The
@@ -256,16 +257,16 @@ def paired_difference(
 def gain_trend(
     gains: pd.DataFrame, covariates: Mapping[str, np.ndarray], seed: int = 0
 ) -> pd.DataFrame:
-    """Return how far the gain of a tag grows with each covariate: Spearman's correlation over tags.
+    """Return how the gain of a tag depends on each covariate: Spearman's correlation over tags.
 
-    Clips, seeds and tags are resampled together. The noise in the gains lowers the estimate
-    already; resampling clips and seeds alone would give intervals that are too narrow and hold for
-    these tags only. A tag that a resample leaves without positives keeps its gain there.
+    Clips, seeds and tags are resampled together. Noise in the gains already lowers the estimate;
+    resampling only clips and seeds would give intervals that are too narrow and hold only for these
+    tags. A tag without positives in a resample keeps its gain there.
 
     `gains` is `mean_runs` of the `differences` of two methods' `resampled_per_tag`; `covariates`
     are name → (tag,) finite numbers, such as the frequency of each tag; `seed` is that of the
-    resamples of tags. Returns one row a covariate: `covariate`, `correlation`, `low` and `high`
-    (95 %), `n_tags`. Fewer than three tags, and tags that all have one value, have no trend (NaN).
+    resamples of tags. Returns one row per covariate: `covariate`, `correlation`, `low` and `high`
+    (95 %), `n_tags`. The correlation is NaN for fewer than three tags and for constant values.
     """
     gain, resampled = gains.to_numpy()[0], gains.loc["clip"].to_numpy()
     n_tags = len(gain)

@@ -1,1 +1,1 @@
-"""The authors' weights: Keras order, SavedModels, import as a run."""
+"""Import of the authors' weights as a run."""

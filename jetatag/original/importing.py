@@ -1,8 +1,8 @@
-"""The authors' published weights as a run: folders of SavedModels in, a run folder out.
+"""Import the authors' published weights: from folders of SavedModels to a run folder.
 
-Their code (Lee & Cho 2021; ATOSE, Applied Sciences 13(15) 9002) saved every network by Keras 2:
-`encoder` and `classifier`, after joint embedding also `projector`, `tag_encoder`, `tag_decoder`.
-Reading them takes TensorFlow, an optional extra that nothing else here needs.
+Their code (Lee & Cho 2021; ATOSE, Applied Sciences 13(15) 9002) saved every network with Keras 2:
+`encoder` and `classifier`, and with joint embedding also `projector`, `tag_encoder` and
+`tag_decoder`. Reading them needs TensorFlow, an optional extra.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,8 +31,8 @@ TAG_PARTS = {"projector": "projection", "tag_encoder": "tag_encoder", "tag_decod
 PARTS = AUDIO_PARTS | TAG_PARTS
 
 TOLERANCE = 1e-3
-"""Largest difference of outputs taken for rounding, relative to the largest output. Equal networks
-differ by about 1e-6, different ones by about 1."""
+"""Largest difference of outputs that counts as rounding, relative to the largest output. Equal
+networks differ by about 1e-6, different ones by about 1."""
 AS_CODED = dict.fromkeys(("form", "optimizer_form", "windows"), "as_coded") | {"shuffle": False}
 
 
@@ -43,13 +43,13 @@ def import_original(
     store: AudioStore | None = None,
     pair_loss: str = "margin_as_coded",
 ) -> Run:
-    """Make a run under `runs` of the SavedModels in `folder`; it is trained but not yet scored.
+    """Make a run under `runs` from the SavedModels in `folder`; it is trained but not yet scored.
 
     `tags` names the classifier's outputs in their order (`read_tags`). With a `store`, the run
-    belongs to its data and has its order of the same tags. `pair_loss` is what a joint embedding
-    was trained with; extractor, width, dimensions and task are found from the weights. Raises
-    `ValueError` or `FileNotFoundError` for what is missing, does not fit or gives other outputs
-    than its SavedModel, `ImportError` without TensorFlow.
+    belongs to its data and uses its order of the same tags. `pair_loss` is the pair loss of the
+    training; extractor, width, dimensions and task are derived from the weights. Raises
+    `ValueError` or `FileNotFoundError` for parts that are missing, do not fit or give other outputs
+    than their SavedModel, `ImportError` without TensorFlow.
     """
     folder = Path(folder)
     parts = find_parts(folder)
@@ -91,7 +91,7 @@ def find_parts(folder: Path) -> list[str]:
 
 
 def read_tags(path: Path | str) -> list[str]:
-    """Tag names of a text file, one a line, or of the `tags.npy` that the original wrote."""
+    """Tag names of a text file, one per line, or of the `tags.npy` that the original wrote."""
     path = Path(path)
     try:
         if path.suffix == ".npy":
@@ -101,12 +101,12 @@ def read_tags(path: Path | str) -> list[str]:
         raise FileNotFoundError(f"{path} does not exist: give the list of the tags.") from None
     except (ValueError, OSError):
         problem = f"{path} is not a list of tags"
-        raise ValueError(f"{problem}: give a text file, one tag a line, or tags.npy.") from None
+        raise ValueError(f"{problem}: give a text file, one tag per line, or tags.npy.") from None
     return [line.strip() for line in lines if line.strip()]
 
 
 def check_tags(theirs: Vocabulary, n_outputs: int, store: AudioStore | None) -> None:
-    """Raise `ValueError` unless there is one tag an output, and the store has the same tags."""
+    """Raise `ValueError` unless there is one tag per output and the store has the same tags."""
     names, n_tags = set(theirs.tags), len(theirs.tags)
     if not len(names) == n_tags == n_outputs:
         problem = f"the classifier has {n_outputs} outputs and the list {n_tags} tags"
@@ -124,7 +124,7 @@ def check_tags(theirs: Vocabulary, n_outputs: int, store: AudioStore | None) -> 
 def fit_extractor(
     encoder: SavedModel, settings: Mapping[str, Any], vocabulary: Vocabulary
 ) -> tuple[RunConfig, JointModel]:
-    """Settings and new model of the extractor that takes the encoder's weights."""
+    """Settings and new model of the extractor that fits the encoder's weights."""
     n_features = encoder.outputs.shape[1]
     for name in EXTRACTORS:
         config = RunConfig(**settings, **AS_CODED, extractor=name, width=n_features // 8)
@@ -174,10 +174,10 @@ def write_run(
     store: AudioStore | None,
     imported: Mapping[str, Any],
 ) -> Run:
-    """Write the files that training would, stage by stage, without time and memory."""
+    """Write the files that training would write, stage by stage, without time and memory."""
     run = Run(runs / config.name, config)
     if run.has("config.json"):
-        raise ValueError(f"{run.folder} is a run already: delete it or choose another folder.")
+        raise ValueError(f"{run.folder} is already a run: delete it or choose another folder.")
     stages = METHODS[config.method].stages
     state = build_model(config, vocabulary).state_dict()  # of parts that learn in a later stage
     for stage in stages:

@@ -1,4 +1,4 @@
-"""Weights of the original's Keras models into torch modules."""
+"""Load weights of the original's Keras models into torch modules."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -40,9 +40,9 @@ def load_keras_weights(
     """Copy Keras weights into `module`, in place, converted to its dtype and device.
 
     `names` and `arrays` are in the order of the Keras model's `weights`. The layers of each kind
-    (dense, convolution, normalisation, plain variables) are paired in the order of creation,
-    which their numbers give on Keras' side. Kernels (…, in, out) become (out, in, …).
-    Raises `ValueError` and leaves `module` unchanged if count, kind or shape differ.
+    (dense, convolution, normalisation, plain variables) are paired in the order of creation, which
+    Keras' layer numbers give. Kernels (…, in, out) become (out, in, …). Raises `ValueError` and
+    leaves `module` unchanged if count, kind or shape differ.
     """
     if len(names) != len(arrays):
         problem = f"There are {len(names)} names but {len(arrays)} arrays"

@@ -1,7 +1,7 @@
 """Reads Keras 2 SavedModels: their weights, and their outputs for noise.
 
-TensorFlow does so in a process of its own, which runs this file as a script, because its compiler
-and torch's crash in one process.
+TensorFlow runs in its own process, with this file as a script, because its compiler and torch's
+crash in one process.
 """
 
 import importlib.util
@@ -48,7 +48,7 @@ def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
     """
     if importlib.util.find_spec("tensorflow") is None:
         raise ImportError(
-            "TensorFlow is missing, which SavedModels need: pip install 'jetatag[tensorflow]'."
+            "SavedModels need TensorFlow, which is missing: pip install 'jetatag[tensorflow]'."
         )
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-P", __file__, str(folder), scratch, *parts]
@@ -61,7 +61,7 @@ def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
 
 
 def convert(tensorflow: ModuleType, folder: Path, out: Path) -> None:
-    """Load a SavedModel by TensorFlow and write it as an npz for `SavedModel.open`."""
+    """Load a SavedModel with TensorFlow and write it as an npz for `SavedModel.open`."""
     loaded = tensorflow.saved_model.load(str(folder))
     served = loaded.signatures["serving_default"]
     ((name, spec),) = served.structured_input_signature[1].items()

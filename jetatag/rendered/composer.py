@@ -1,4 +1,4 @@
-"""From a tag set to a short piece: `band.yaml` says what the tags sound like; written as MIDI."""
+"""Compose a short piece for a tag set as MIDI; `band.yaml` defines how the tags sound."""
 
 import io
 from collections.abc import Collection
@@ -28,7 +28,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Style:
-    """What a style sounds like."""
+    """How a style sounds."""
 
     tempo: list[float]
     scale: str
@@ -62,7 +62,7 @@ class Score:
 
 
 def arrange(tags: Collection[str], rng: Generator) -> Score:
-    """Choose who plays: a part for every tag, the parts of the style, and sometimes an extra one.
+    """Choose the parts: one for every tag, those of the style, and sometimes an extra one.
 
     Parts without a tag are softer. `solo` leaves them out, `no vocals` leaves out untagged voices.
     Raises `ValueError` for an unknown tag.
@@ -97,7 +97,7 @@ def _background(sounds: set[str], rng: Generator) -> Style:
 
 
 def _voices(sounds: set[str], rng: Generator) -> list[str]:
-    """The tagged voices; one whose sex is not tagged is chosen at random, unless a choir sings."""
+    """The tagged voices; a voice without a tagged sex is chosen at random, unless a choir sings."""
     low, high = ("tenor", "soprano") if "opera" in sounds else ("man", "woman")
     voices = [voice for voice, tag in ((low, "male"), (high, "female")) if tag in sounds]
     if not voices and "choir" not in sounds and sounds & {"vocal", "opera"}:
@@ -170,7 +170,7 @@ def _drum_notes(rhythms: dict[int, str], n_bars: int) -> list[Note]:
 
 
 def _performed(notes: list[Note], score: Score, rng: Generator) -> list[pretty_midi.Note]:
-    """Beats to seconds and strength to velocity, varied a little as by a player."""
+    """Beats to seconds and strength to velocity, varied a little like a human player."""
     beat_s, velocity = 60 / score.beats_per_minute, VELOCITY[score.dynamic]
     performed = []
     for note in notes:

@@ -1,4 +1,4 @@
-"""From MIDI to a recording: SoundFont, room, equaliser, noise and level."""
+"""Render MIDI as a recording: SoundFont, room, equaliser, noise and level."""
 
 import io
 from dataclasses import dataclass
@@ -96,7 +96,7 @@ def _reverberate(dry: np.ndarray, mix: Mix, rng: Generator) -> np.ndarray:
 
 
 def _noise(n_samples: int, mix: Mix, rng: Generator) -> np.ndarray:
-    """Gaussian noise of unit power whose spectrum falls by `noise_tilt_db` an octave."""
+    """Gaussian noise of unit power whose spectrum falls by `noise_tilt_db` per octave."""
     spectrum = fft.rfft(rng.standard_normal(n_samples))
     octaves = np.log2(np.maximum(fft.rfftfreq(n_samples, 1 / mix.sample_rate), 30) / 1000)
     noise = fft.irfft(spectrum * 10 ** (mix.noise_tilt_db * octaves / 20), n_samples)

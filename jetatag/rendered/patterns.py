@@ -22,7 +22,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Song:
-    """What all parts share: tempo, key, scale and one chord (as a scale degree) a bar."""
+    """What all parts share: tempo, key, scale, and one chord (as a scale degree) per bar."""
 
     beats_per_minute: float
     root: int  # pitch class, 0 is C
@@ -85,7 +85,7 @@ def choral(song: Song, centre: int, rng: Generator) -> list[Note]:
 
 
 def drone(song: Song, centre: int, rng: Generator) -> list[Note]:
-    """Root and fifth plucked over and over, as on a tanpura."""
+    """Root and fifth plucked repeatedly, as on a tanpura."""
     tonic = song.pitch(0, centre)
     return [
         Note(start + beat, 3, tonic + interval)
@@ -95,7 +95,7 @@ def drone(song: Song, centre: int, rng: Generator) -> list[Note]:
 
 
 def broken(song: Song, centre: int, rng: Generator, per_beat: int, octaves: int = 1) -> list[Note]:
-    """Broken chords at `per_beat` notes a beat: up and down over several octaves, or the four
+    """Broken chords with `per_beat` notes per beat: up and down over several octaves, or the four
     pitches of one octave in a random order that is kept."""
     top = 3 * octaves
     up_and_down = [*range(top + 1), *range(top - 1, 0, -1)]

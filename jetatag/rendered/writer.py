@@ -38,7 +38,7 @@ RECORD, ANNOTATIONS, CLIP_INFO = "rendered.json", "annotations_final.csv", "clip
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip: its place in the data set, and what to compose."""
+    """One clip: its position in the data set, and what to compose."""
 
     clip_id: int
     artist: int
@@ -82,11 +82,10 @@ def write(
     """Write `n_clips` clips of `duration_s` seconds under `root`, and return `root`.
 
     Writes `annotations_final.csv`, `clip_info_final.csv` and `mp3/<0-9a-f>/*.mp3` (mono, 16 or
-    22.05 kHz). The same arguments give the same bytes, whatever the number of `workers`
-    (processes; default: one per core, started afresh, so that a script needs
-    `if __name__ == "__main__"`). An interrupted call can be repeated: existing files are kept, and
-    the tables are written last. Raises `ValueError` for less than one clip or one second, and if
-    `root` holds other data.
+    22.05 kHz). The same arguments give the same bytes for any number of `workers` (processes;
+    default: one per core; they are spawned, so a script needs `if __name__ == "__main__"`). An
+    interrupted call can be repeated: existing files are kept, and the tables are written last.
+    Raises `ValueError` for less than one clip or one second, and if `root` holds other data.
     """
     root = Path(root)
     if n_clips < 1 or duration_s < 1:
@@ -104,7 +103,7 @@ def write(
 
 
 def _claim(root: Path, arguments: dict[str, int | float]) -> None:
-    """Record in `root` what it will hold; refuse a folder that holds anything else."""
+    """Record in `root` what it will hold; raise `ValueError` if it holds anything else."""
     arguments = arguments | {"version": VERSION}
     if (root / RECORD).exists():
         held = read_json(root / RECORD)
@@ -120,7 +119,7 @@ def _claim(root: Path, arguments: dict[str, int | float]) -> None:
 
 
 def plan(n_clips: int, duration_s: float, seed: int) -> list[Clip]:
-    """Assign tags, artist, album, track and folder to every clip; depends on the arguments alone.
+    """Assign tags, artist, album, track and folder to every clip; depends only on the arguments.
 
     Few artists have many clips and many have few. Folders hold nearly equal numbers of clips; an
     album lies in one folder, an artist in several.
@@ -201,7 +200,7 @@ def _write_clip(clip: Clip, root: Path, seed: int) -> None:
 
 
 def write_tables(root: Path, clips: list[Clip]) -> None:
-    """Write the two tables, annotations last: where they exist, the data set is complete."""
+    """Write the two tables, annotations last: if they exist, the data set is complete."""
     labels = [[clip.clip_id, *(int(t in clip.tags) for t in TAGS), clip.mp3_path] for clip in clips]
     tables = {
         CLIP_INFO: pd.DataFrame([clip.info for clip in clips]),

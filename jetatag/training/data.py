@@ -1,4 +1,4 @@
-"""What a stage is trained on: crops of audio, or the frozen extractor's features of them."""
+"""Training data of a stage: crops of audio, or their features from the frozen extractor."""
 
 import zlib
 from collections import defaultdict
@@ -20,7 +20,7 @@ from jetatag.training.optimizers import build_optimizer
 
 
 def seed_of(*place: object) -> int:
-    """A seed for one use of random numbers at one place, such as the dropout of a step."""
+    """A seed for one use of random numbers, such as the dropout of a step."""
     return zlib.crc32(" ".join(map(str, place)).encode())
 
 
@@ -33,8 +33,8 @@ def frozen_features(
     config: RunConfig,
     fabric: Fabric,
 ) -> Tensor:
-    """h (clip, n_features) of one window a clip, the extractor in inference mode; `starts` in
-    samples. Several processes share the clips."""
+    """h (clip, n_features) of one window per clip, with the extractor in inference mode; `starts`
+    are in samples. Several processes share the clips."""
     model.extractor.eval()
     n_clips, share = len(rows), own_share(len(rows), fabric)
     rows, starts = rows[share], starts[share]
@@ -127,5 +127,5 @@ class StageData:
 
 
 def can_score(labels: np.ndarray) -> bool:
-    """Whether there are clips with different tags."""
+    """Whether there are validation clips with different tags."""
     return len(np.unique(labels, axis=0)) > 1

@@ -1,8 +1,8 @@
 """Where a run computes: device, precision, and the processes that share its work.
 
-Lightning Fabric handles all three, alone or under `torchrun`. Each process gives its share of a
-batch to the extractor, and `gather` collects the features of all, so that losses, also those that
-compare the clips of a batch, and scores are those of the whole batch.
+Lightning Fabric handles all three, with one process or under `torchrun`. Each process passes its
+share of a batch to the extractor, and `gather` collects the features of all, so that losses and
+scores are those of the whole batch.
 """
 
 import logging
@@ -24,7 +24,7 @@ from jetatag.extractors.layers import synchronise
 
 
 class AutocastOnly(MixedPrecision):
-    """Fabric's mixed precision without rounding the inputs, because bfloat16 would keep 8 of a
+    """Fabric's mixed precision without rounding the inputs, because bfloat16 would keep only 8 of a
     waveform's 16 bits."""
 
     def convert_input(self, data: Any) -> Any:
@@ -38,7 +38,7 @@ PRECISIONS = {
 
 
 def launch(config: RunConfig) -> Fabric:
-    """Join the run's processes, which `torchrun` describes in the environment; without it there is
+    """Join the run's processes, which `torchrun` describes in the environment; without it, there is
     one. Raises `ValueError` for a device that cannot be used or shared."""
     device = pick_device(config.device)
     world, here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
@@ -73,7 +73,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device and, of a GPU, its model."""
+    """The device and, for a GPU, its model."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else "cpu"
 
 
@@ -98,22 +98,22 @@ def place(model: nn.Module, config: RunConfig, fabric: Fabric) -> None:
 
 def extract(model: nn.Module, audio: Tensor, fabric: Fabric) -> Tensor:
     """h (clip, n_features) float32 of audio (clip, sample). Only the extractor runs at the config's
-    precision: it does nearly all the work, and losses and norms need the digits."""
+    precision: it does nearly all the work, and losses and norms need full precision."""
     with fabric.autocast():
         return model.extractor(audio.to(fabric.device)).float()
 
 
 def seed_everything(seed: int, device: torch.device) -> None:
-    """Seed torch on the CPU and on `device`; `torch.manual_seed` seeds every kind of accelerator,
-    which takes longer than a training step on cached features."""
+    """Seed torch only on the CPU and on `device`; `torch.manual_seed` seeds every kind of
+    accelerator, which takes longer than a training step on cached features."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
 
 
 def broadcast_buffers(model: nn.Module, fabric: Fabric) -> None:
-    """Copy the moving statistics of the first process to all, so that they score and save one
-    model; each has updated them by its own crops."""
+    """Copy the moving statistics of the first process to all, so that all score and save the same
+    model; each process has updated them with its own crops."""
     for buffer in model.buffers() if fabric.world_size > 1 else ():
         torch.distributed.broadcast(buffer, 0)
 
@@ -133,7 +133,7 @@ def gather(own: Tensor, n_rows: int, fabric: Fabric) -> Tensor:
     """The rows (n_rows, …) of all processes' `own_share`.
 
     Gradients pass through: every process computes the same loss of all rows, so the sum of their
-    gradients is right after DDP has divided it by the number of processes.
+    gradients is correct after DDP has divided it by the number of processes.
     """
     if fabric.world_size == 1:
         return own

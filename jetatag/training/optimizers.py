@@ -1,4 +1,4 @@
-"""The optimizers: torch's own, or with the update rules of the original's Keras.
+"""Optimizers of torch, or with the update rules of the original's Keras.
 
 Keras 2 differs from torch in three ways: Adam adds its epsilon to the uncorrected second moment,
 SGD's velocity includes the learning rate, and an optimizer continues from phase to phase, Adam even
@@ -39,7 +39,7 @@ class KerasAdam(Adam):
             }
 
     def step(self, closure: None = None) -> None:
-        """One update; torch divides √v by the root below before it adds epsilon."""
+        """One update; torch divides √v by the root below before adding epsilon."""
         (group,) = self.param_groups
         t = max(self.state[p]["step"].item() for p in group["params"]) + 1
         group["eps"] = self.EPSILON / (1 - group["betas"][1] ** t) ** 0.5
@@ -66,8 +66,8 @@ class KerasSGD(Optimizer):
 def learning_rate(phase: Phase, progress: float) -> float:
     """The learning rate after a share `progress` (0 … 1) of the phase's steps.
 
-    One cycle is a cosine up and a longer one down, as in torch's `OneCycleLR` (Smith & Topin,
-    arXiv 1708.07120), but without a state that a checkpoint would have to keep.
+    One cycle rises along a cosine and falls along a longer one, as in torch's `OneCycleLR` (Smith &
+    Topin, arXiv 1708.07120), but without a state that a checkpoint would have to keep.
     """
     if phase.shape == "constant":
         return phase.learning_rate
@@ -86,8 +86,8 @@ def build_optimizer(
 ) -> Optimizer:
     """The optimizer of `phase` (Lee & Cho 2021, §4).
 
-    As published every phase starts a new one. As coded the `previous` phase's continues if it is
-    of the same kind, and Adam counts on from the `steps_done` by Adam in earlier stages.
+    As published, every phase starts a new one. As coded, the one of the `previous` phase continues
+    if it is of the same kind, and Adam continues to count from the `steps_done` in earlier stages.
     """
     if config.optimizer_form == "as_published":
         if phase.optimizer in ADAM:

@@ -20,8 +20,8 @@ from jetatag.training.run import Run
 
 @dataclass
 class Progress:
-    """How far a stage has come. The state of random generators is not needed: seeds follow from
-    the run's seed, the epoch and the step."""
+    """How far a stage has come. The state of random generators is not needed: seeds are derived
+    from the run's random seed, the epoch and the step."""
 
     epoch: int = 0  # finished epochs
     step: int = 0  # finished steps of the current epoch
@@ -38,7 +38,7 @@ class Progress:
 
     @property
     def total_seconds(self) -> float:
-        """Training time, that before interruptions included."""
+        """Training time, including the time before interruptions."""
         return self.seconds + time.monotonic() - self.started
 
     def set_learning_rate(self, phase: Phase, epochs_done: float) -> None:
@@ -69,8 +69,8 @@ class Progress:
             self.best = {name: value.clone() for name, value in learned(model, stage).items()}
 
     def save(self, run: Run, stage: Stage, model: nn.Module) -> None:
-        """Write the checkpoint, unless weights are not finite: then the last one is kept, and the
-        next loss stops the run."""
+        """Write the checkpoint, unless weights are not finite: in that case, the last checkpoint is
+        kept, and the next loss stops the run."""
         if not are_finite(learned(model, stage)):
             return
         state = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "optimizer"}
@@ -98,7 +98,7 @@ class Progress:
         saved, current = state["model"], learned(model, stage)
         if {n: v.shape for n, v in saved.items()} != {n: v.shape for n, v in current.items()}:
             problem = f"the checkpoint in {run.folder} has other layers than the model"
-            raise ValueError(f"{problem}: give the extractor of before, or delete the checkpoint.")
+            raise ValueError(f"{problem}: give the previous extractor, or delete the checkpoint.")
         model.load_state_dict(saved, strict=False)  # the other parts do not change in this stage
         progress = cls(**state["progress"])
         epoch = progress.epoch if progress.step else progress.epoch - 1
@@ -118,8 +118,8 @@ def are_finite(weights: dict[str, Tensor]) -> bool:
 
 
 class Log:
-    """The progress bar, and event files if the config asks for them; of several processes only the
-    first shows and writes."""
+    """The progress bar, and event files if the config asks for them; of several processes, only the
+    first shows and writes them."""
 
     def __init__(self, run: Run, stage: Stage, at: Progress, data: StageData) -> None:
         self.n_epochs = len(phases_by_epoch(stage, run.config))
@@ -152,7 +152,8 @@ class Log:
             self.bar.set_postfix(shown | self.scores)
 
     def epoch(self, number: int, row: dict[str, Any]) -> None:
-        """Show an epoch's scores, write its row as events, and warn if the shared space is bad."""
+        """Show an epoch's scores, write its row as events, and warn if the shared space has
+        collapsed or is mirrored."""
         self.scores = {k: f"{v:.3f}" for k, v in row.items() if k.startswith("valid_")}
         self.bar.set_postfix(self.scores, refresh=False)
         for name, value in row.items() if self.events else ():
@@ -176,7 +177,7 @@ def event_writer(run: Run, stage: str, n_epochs: int) -> Any:
 
 def throttled(action: Callable[..., None], share: float = 0.05) -> Callable[..., None]:
     """`action`, skipped whenever it has taken more than `share` of the time so far: drawing curves
-    takes a second, an epoch on cached features a tenth of one."""
+    takes a second, but an epoch on cached features only a tenth of a second."""
     started, spent = time.monotonic(), 0.0
 
     def throttled_action(*arguments: object) -> None:

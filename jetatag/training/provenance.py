@@ -1,4 +1,4 @@
-"""What a run's record says about software, machine and memory."""
+"""Software, machine and memory for a run's record."""
 
 import os
 import platform

@@ -1,7 +1,7 @@
 """The run folder: settings, record, weights and results of one trained model.
 
-`config.json`: settings; `record.json`: data, versions, machine, time and memory; `history.csv`: a
-row an epoch; `<stage>.safetensors`: weights after a stage; `checkpoint.pt`: the stage in training;
+`config.json`: settings; `record.json`: data, versions, machine, time and memory; `history.csv`: one
+row per epoch; `<stage>.safetensors`: weights after a stage; `checkpoint.pt`: the stage in training;
 `scores.npz` and `embeddings.npz`: predictions on the test split, `scores.valid.npz` on the
 validation split. Opening a run executes no code: checkpoints are read as `weights_only`.
 """
@@ -37,7 +37,7 @@ from jetatag.files import (
 from jetatag.training.provenance import commit, peak_memory_mib, provenance
 
 PLACE_SETTINGS = ("device", "precision", "checkpoint_minutes", "tensorboard")
-"""Settings of where a run computes and what else it writes; they may change when it continues."""
+"""Settings of where a run computes and what else it writes; they may change when it is resumed."""
 CHECKPOINT = "checkpoint.pt"
 PREDICTIONS = ("scores.npz", "scores.valid.npz", "embeddings.npz")
 
@@ -55,7 +55,7 @@ class Run:
     def start(cls, parent: Path | str, config: RunConfig, store: AudioStore) -> "Run":
         """Open the run of this config under `parent`, or create it.
 
-        Raises `ValueError` if training there has begun with other settings or other data.
+        Raises `ValueError` if the run there was started with other settings or other data.
         """
         run = cls(Path(parent) / config.name, config)
         begun = run.has("history.csv") or run.has(CHECKPOINT) or [*run.folder.glob("*.safetensors")]
@@ -73,11 +73,11 @@ class Run:
         for name, value in begun.config.to_dict().items():
             if name not in PLACE_SETTINGS and value != now[name]:
                 raise ValueError(
-                    f"{self.folder} was begun with {name} = {value!r}, not {now[name]!r}: delete "
+                    f"{self.folder} was started with {name} = {value!r}, not {now[name]!r}: delete "
                     "it or choose another runs folder."
                 )
         if begun.record["data"]["checksum"] != store.checksum:
-            raise ValueError(f"{self.folder} was begun on other data: choose another runs folder.")
+            raise ValueError(f"{self.folder} has other data: choose another runs folder.")
 
     @classmethod
     def open(cls, folder: Path | str) -> "Run":
@@ -115,8 +115,8 @@ class Run:
 
     @property
     def identity(self) -> str:
-        """Checksum of what decides the weights: the settings that differ from their defaults, so
-        that a new setting leaves it unchanged, and the data."""
+        """Checksum of what determines the weights: the data and the settings that differ from their
+        defaults, so that a new setting leaves it unchanged."""
         settings = self.config.model_dump(exclude_defaults=True, exclude=set(PLACE_SETTINGS))
         data = self.record["data"]
         text = json.dumps([settings, data["checksum"], data["tags"]], sort_keys=True)
@@ -143,7 +143,7 @@ class Run:
         """Raise `ValueError` if the store's sample rate or tags are not the run's."""
         theirs, ours = store.sample_rate, self.config.sample_rate
         if theirs != ours:
-            problem = f"the store is at {theirs} Hz and the run needs {ours}"
+            problem = f"the store is at {theirs} Hz, but the run needs {ours}"
             raise ValueError(f"{problem}: prepare a store at that rate.")
         if store.vocabulary != self.vocabulary:
             raise ValueError(
@@ -169,7 +169,7 @@ class Run:
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def forget(self, stages: list[str]) -> None:
-        """Delete weights, history and predictions of `stages`, which must be trained again."""
+        """Delete weights, history and predictions of `stages`, so that they are trained again."""
         if self.writes:
             for file in (*(f"{stage}.safetensors" for stage in stages), *PREDICTIONS):
                 (self.folder / file).unlink(missing_ok=True)
@@ -179,7 +179,8 @@ class Run:
             write_json(self.folder / "record.json", {**record, "stages": kept})
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Write tensors, numbers and text in nested dicts; torch keeps the tensors' strides."""
+        """Write tensors, numbers and text in nested dicts with torch, which keeps the tensors'
+        strides."""
         if self.writes:
             with atomic(self.folder / CHECKPOINT) as temporary:
                 torch.save({"run": self.identity, **state}, temporary)

@@ -1,4 +1,4 @@
-"""Folders of runs: list them, find the finished ones, and describe one in a line."""
+"""Folders of runs: list runs, find the finished ones, and describe one in a line."""
 
 import warnings
 from pathlib import Path
@@ -17,7 +17,7 @@ from jetatag.training.run import Run
 def listing(parent: Path | str) -> pd.DataFrame:
     """One row for every run anywhere under `parent`: settings, progress, cost.
 
-    `valid_ap` is the last macro average precision on the validation split (one window a clip),
+    `valid_ap` is the last macro average precision on the validation split (one window per clip),
     `wall_s` and `peak_mib` are of the finished stages. A damaged run is left out with a warning;
     raises `FileNotFoundError` if there is no run.
     """
@@ -69,11 +69,11 @@ def pick(runs: list[Run], **settings: Any) -> Run:
         if all(getattr(run.config, name) == value for name, value in settings.items()):
             return run
     wanted = ", ".join(f"{name} = {value}" for name, value in settings.items())
-    raise ValueError(f"no run with {wanted} among {len(runs)}: train one by `jetatag train`.")
+    raise ValueError(f"no run with {wanted} among {len(runs)}: train one with `jetatag train`.")
 
 
 def banner(config: RunConfig) -> str:
-    """One line for the head of a notebook: run, device found, precision, version and commit."""
+    """One line for the top of a notebook: run, device, precision, version and commit."""
     return (
         f"{config.name} · width {config.width} · {config.crop_samples:,} samples a crop · "
         f"{describe_device(pick_device(config.device))} {config.precision} · "

@@ -1,8 +1,8 @@
 """Training: one loop for all methods and stages (`jetatag.joint.methods`).
 
-Crops and order depend on (seed, epoch), dropout and queries on (seed, stage, epoch, step). A run
-that was killed continues from its last checkpoint, on a CPU to the same weights bit by bit.
-Under `torchrun` the processes share every batch (`jetatag.training.device`).
+Crops and order depend on (seed, epoch), dropout and queries on (seed, stage, epoch, step). A killed
+run continues from its last checkpoint, on a CPU to bit-identical weights. Under `torchrun`, the
+processes share every batch (`jetatag.training.device`).
 """
 
 from collections.abc import Callable
@@ -43,9 +43,9 @@ def train(
 ) -> JointModel:
     """Train `run` through its method's stages, or up to and including stage `until`.
 
-    Finished stages are loaded, an interrupted one continues. `on_epoch` is called with the whole
-    history after every epoch. `extractor` is the module of a run with extractor "own", see
-    `jetatag.extractors`. Under `torchrun` every process calls this, and they share the work.
+    Finished stages are loaded, and an interrupted one continues. `on_epoch` is called with the
+    whole history after every epoch. `extractor` is the module of a run with extractor "own" (see
+    `jetatag.extractors`). Under `torchrun` every process calls this, and they share the work.
     Returns the model. Raises `ValueError` if run and store do not fit, and `FloatingPointError` if
     a loss or weights are no longer finite.
     """
@@ -133,7 +133,7 @@ def train_step(
     epoch: int = 0,
     step: int = 0,
 ) -> dict[str, Tensor]:
-    """Update the weights by one batch and return its losses; `inputs` and `labels` as from
+    """Update the weights with one batch and return its losses; `inputs` and `labels` are those of
     `StageData.batches`. A loss that is not finite changes no weight."""
     losses = stage_losses(inputs, labels.to(fabric.device), epoch, step)
     if losses["loss"].isfinite():
@@ -146,8 +146,9 @@ def train_step(
 class StageLosses(nn.Module):
     """The losses of a stage as one module, which Fabric places and several processes share.
 
-    Each process gives its crops to the extractor; the heads, a hundredth of the work, get the
-    features of the whole batch in every process, so that no loss depends on processes.
+    Each process passes its crops to the extractor; the heads, a hundredth of the work, get the
+    features of the whole batch in every process, so that losses do not depend on the number of
+    processes.
     """
 
     def __init__(self, model: JointModel, stage: Stage, config: RunConfig, fabric: Fabric) -> None:
@@ -207,8 +208,8 @@ def check_loss_is_finite(
 
 
 def check_weights_are_finite(data: StageData, epoch: int) -> None:
-    """Raise `FloatingPointError` if the epoch's last step, as by an infinite gradient, has made
-    weights that are not finite."""
+    """Raise `FloatingPointError` if the epoch's last step has made weights that are not finite, for
+    example by an infinite gradient."""
     if not are_finite(learned(data.model, data.stage)):
         problem = f"weights that are not finite in {data.stage.name} after epoch {epoch + 1}"
         raise FloatingPointError(f"{problem}: lower the learning rate; the checkpoint is kept.")
@@ -217,7 +218,7 @@ def check_weights_are_finite(data: StageData, epoch: int) -> None:
 def check_batch_size(
     model: JointModel, store: AudioStore, config: RunConfig, fabric: Fabric
 ) -> None:
-    """Raise `ValueError` if a process gets fewer crops a batch than the extractor needs."""
+    """Raise `ValueError` if a process gets fewer crops per batch than the extractor needs."""
     needed = getattr(model.extractor, "min_batch", 1)
     n_clips = len(store.rows("train", config.label_share, config.seed))
     smallest = n_clips // -(-n_clips // config.batch_size)

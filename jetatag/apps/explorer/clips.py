@@ -1,4 +1,4 @@
-"""A run's clips with its predictions, and the searches over them; no widget here."""
+"""A run's clips with its predictions, and searches over them, without widgets."""
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ Z, H, H_WITHOUT = "z", "h with JE", "h without JE"
 
 @dataclass(frozen=True)
 class Clips:
-    """Scored clips; all arrays have their rows in the same order.
+    """Scored clips; the rows of all arrays are in the same order.
 
     titles, clip_ids, splits : (clip,) str; labels : (clip, tag) 0/1; probs : (clip, window, tag);
     spaces and landmarks : name → vectors of the clips (clip, dim) and of the tags (tag, dim), the
@@ -60,9 +60,9 @@ class Clips:
         """The clips that `run`, a run with joint embedding, has scored.
 
         `plain`, a run without joint embedding on the same clips, adds its features as a space;
-        `store` adds titles, splits and audio. Clips of other `splits` of the store follow: the runs
-        score them now and keep the result in their folders. Raises `ValueError` for runs and stores
-        that do not fit, and for `splits` without a store.
+        `store` adds titles, splits and audio. Clips of other `splits` of the store are added: the
+        runs score them once and keep the result in their folders. Raises `ValueError` for runs and
+        stores that do not fit, and for `splits` without a store.
         """
         own = predictions_of(run, store, splits)
         if "z_audio" not in own:
@@ -119,7 +119,7 @@ class Clips:
         return self._layouts[key]
 
     def numbers(self, clip_ids: Iterable[str]) -> list[int]:
-        """Rows of those of `clip_ids` that are among the clips, in the order given."""
+        """Rows of the clips with these `clip_ids`, in the order given; unknown ids are left out."""
         rows = pd.Index(self.clip_ids).get_indexer(list(clip_ids))
         return rows[rows >= 0].tolist()
 
@@ -149,21 +149,21 @@ class Clips:
         return self._directions @ normalize(query[None])[0]
 
     def classifier_scores(self, weights: Mapping[str, float]) -> np.ndarray:
-        """Log probability (clip,) of the wanted tags and of the absence of the others, each times
-        its weight."""
+        """Log probability (clip,) that a clip has the wanted tags and not the unwanted ones, each
+        times its weight."""
         row = self._row(weights)
         used = np.flatnonzero(row)
         return queries.classifier_scores(self.mean_probs[:, used], row[None, used])[:, 0]
 
     def like(self, clip: int) -> tuple[np.ndarray, np.ndarray]:
-        """Similarity of every clip to one of them, (clip,) twice: the cosine in the shared space,
-        and the correlation of the classifier's log odds."""
+        """Similarity of every clip to one of them, in two ways, (clip,) each: the cosine in the
+        shared space, and the correlation of the classifier's log odds."""
         return self._directions @ self._directions[clip], self._profiles @ self._profiles[clip]
 
     def compare(self, selected: Iterable[int]) -> pd.DataFrame:
-        """Tags of the selected clips against all others, the most overrepresented first: `clips`,
-        the number of selected ones with the tag, its share in `selected` and `rest`, and the
-        `difference` of the shares."""
+        """Tags of the selected clips compared with the rest, the most overrepresented first:
+        `clips`, the number of selected clips with the tag; its share in `selected` and `rest`; and
+        the `difference` of the shares."""
         inside = np.isin(np.arange(len(self)), list(selected))
         labels = pd.DataFrame(self.labels, columns=pd.Index(self.tags, name="tag"))
         table = pd.DataFrame({"clips": labels[inside].sum()})
@@ -186,7 +186,8 @@ class Clips:
         return file.getvalue()
 
     def figure(self, clip: int) -> Figure:
-        """A clip's taggram, true tags marked by •, below its spectrogram if there is a store."""
+        """A clip's taggram, with true tags marked by •, below its spectrogram if there is a
+        store."""
         audio, sample_rate = self.audio(clip) if self.store else (None, 0)
         carried = zip(self.tags, self.labels[clip], strict=True)
         names = [f"• {tag}" if true else tag for tag, true in carried]
@@ -213,7 +214,7 @@ class Clips:
 def predictions_of(
     run: Run, store: AudioStore | None, splits: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """A run's `ARRAYS` for the clips it has scored, then for those of other `splits`."""
+    """A run's `ARRAYS` for the clips that it has scored, then for those of other `splits`."""
     own = run.read_arrays("embeddings.npz") | run.read_arrays("scores.npz")
     parts = [own]
     if splits:
@@ -227,8 +228,8 @@ def predictions_of(
 
 
 def score_split(run: Run, store: AudioStore, split: str) -> dict[str, np.ndarray]:
-    """`ARRAYS` for the clips of one split, computed once: they are kept in the run's folder until
-    its test clips are scored again."""
+    """`ARRAYS` for the clips of one split, computed once and kept in the run's folder until its
+    test clips are scored again."""
     from jetatag.apps import tagger  # these imports take seconds
     from jetatag.evaluation.predict import describe, score_clips
     from jetatag.training.device import launch
@@ -258,7 +259,7 @@ def rows_of(store: AudioStore, clip_ids: np.ndarray, run: Run) -> np.ndarray:
 
 
 def mean_of_carriers(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Mean of the clips that carry each tag, (tag, dim): where the tag lies in a space that has no
-    vectors for tags. For a tag that no clip carries it is the mean of all clips."""
+    """Mean of the clips with each tag, (tag, dim), as the tag's position in a space without tag
+    vectors. For a tag that no clip has, it is the mean of all clips."""
     weights = np.where(labels.any(axis=0), labels, 1).astype(np.float32)
     return weights.T @ points / weights.sum(axis=0)[:, None]

@@ -1,4 +1,4 @@
-"""The explorer as it is displayed: live widgets in a browser, elsewhere a figure."""
+"""Displays the explorer: as live widgets in a browser, elsewhere as a figure."""
 
 from IPython.display import DisplayHandle, display
 from matplotlib.figure import Figure
@@ -12,12 +12,12 @@ PLACEHOLDER = "Run this cell in JupyterLab for live maps: click, lasso, search, 
 
 
 class Explorer(State):
-    """Linked maps of clips to search and listen to: the last expression of a notebook's cell.
+    """Linked maps of clips to search and listen to; put it last in a notebook cell.
 
-    `state` holds the settings to start with (see `state.DEFAULTS`) and later what the user has set.
-    With `keep`, a JSON file, they are saved at every change and restored when the notebook is
-    opened again. Without a browser (papermill, nbconvert) the cell shows the maps as a figure.
-    Raises `ValueError` as `State`.
+    `state` holds the initial settings (see `state.DEFAULTS`) and then what the user sets. With
+    `keep`, a JSON file, they are saved at every change and restored when the cell is run again.
+    Without a browser (papermill, nbconvert) the cell shows the maps as a figure. Raises
+    `ValueError` as `State`.
     """
 
     def figure(self) -> Figure:
@@ -30,7 +30,7 @@ class Explorer(State):
         return figures.maps(layouts, self.clips.tags, values, name)
 
     def _ipython_display_(self) -> None:
-        """Show the figure, and replace it by the widgets once a browser has answered."""
+        """Show the figure, and replace it with the widgets once a browser has answered."""
         display(self.figure())
         place = display({"text/plain": PLACEHOLDER}, raw=True, display_id=True)
         self._probe = RenderProbe(sent=1)

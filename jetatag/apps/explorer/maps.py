@@ -1,4 +1,4 @@
-"""Linked maps of a run's spaces, by jupyter-scatter: the same clips and tags in each."""
+"""Linked maps of a run's spaces, drawn by jupyter-scatter, with the same clips and tags in each."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -26,9 +26,9 @@ TAG, COLOUR = "tag", "colour"
 
 
 class Maps:
-    """One map per space; a selection or hover in one shows in all.
+    """One map per space; selecting or hovering in one shows in all.
 
-    A point's number is its clip's row; the tags follow the clips. Layout and selection are at first
+    A point's number is its clip's row; the tags follow the clips. Initial layout and selection are
     those of `state`. `on_select` gets the numbers that were clicked or lassoed, `on_hover` the
     number under the mouse.
     """
@@ -58,7 +58,7 @@ class Maps:
         self.first.widget.observe(self._hovered, "hovering")
 
     def _double(self, widget: Any, change: Mapping[str, Any]) -> None:
-        """Select a single point twice, so that clicking it again is a change, too."""
+        """Select a single point twice, so that clicking it again also counts as a change."""
         if len(selected := numbers(change["new"])) == 1:
             widget.selection = selected * 2
 
@@ -104,8 +104,8 @@ class Maps:
         self._draw("colour", draw)
 
     def _draw(self, kind: str, draw: Callable[[], None]) -> None:
-        """Draw when the browser has finished drawing, until which it ignores what it is sent; a
-        later drawing of the same kind replaces one that still waits."""
+        """Draw once the browser has finished drawing, because until then it ignores changes; a
+        later drawing of the same kind replaces one that is still waiting."""
         self._waiting[kind] = draw
         self._draw_next()
 
@@ -115,7 +115,7 @@ class Maps:
             self.probe.sent += 1
 
     def _axes(self, space: str, method: str) -> tuple[str, str]:
-        """Add a layout to a map's columns and return their names. Every layout fills −1 to 1,
+        """Add a layout to a map's columns and return their names. Every layout spans −1 to 1,
         because jscatter's labels do not follow a change of range."""
         names = f"{method} axis 1", f"{method} axis 2"
         layout = self.clips.layout(space, method, self.seed)
@@ -156,7 +156,7 @@ def scatter(frame: pd.DataFrame, x: str, y: str) -> jscatter.Scatter:
 
 
 def arranged(scatters: Mapping[str, jscatter.Scatter]) -> Any:
-    """The maps side by side, selection and hover linked."""
+    """The maps side by side, with linked selection and hover."""
     pairs = [
         (one, "z, the shared space" if space == Z else space) for space, one in scatters.items()
     ]

@@ -25,7 +25,8 @@ STYLE = """<style>
 
 
 class Panel:
-    """All widgets, in `box`. A user's action changes the state, and the state what is shown."""
+    """All widgets, in `box`. A user's action changes the state, and the state determines what is
+    shown."""
 
     def __init__(self, state: State) -> None:
         self.state, self.clips, settings = state, state.clips, state.state
@@ -137,7 +138,7 @@ class Panel:
     # Clips
 
     def clip_list(self) -> widgets.Select:
-        """A list of clips; the one that is picked is shown."""
+        """A list of clips; picking one shows it."""
         clips = widgets.Select(rows=12, layout=Layout(width="auto"))
         clips.observe(lambda change: self.show(change["new"]), "value")
         return clips

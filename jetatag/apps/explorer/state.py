@@ -1,4 +1,4 @@
-"""The explorer's settings, and the ranking and colours that follow from them; no widget here."""
+"""The explorer's settings, and the rankings and colours that they determine, without widgets."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ DEFAULTS = {
 """All settings, in JSON's types: clips by their ids, `weights` from −1 to 1 by tag."""
 COLOURS = {"split": "split", "true tag": "tag", "score of a tag": "score"}
 COLOURS |= {"fit to the query": "fit"}
-"""Label → value of `colour`: what the points of the maps are coloured by."""
+"""Label → value of `colour`, which chooses what colours the points of the maps."""
 
 
 class State:
@@ -68,7 +68,7 @@ class State:
         return ", ".join(f"{tag} {weight:+.1f}" for tag, weight in weights if weight) or "nothing"
 
     def scores(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """How well each clip answers the query, (clip,), in the shared space and by the classifier;
+        """How well each clip matches the query, (clip,), in the shared space and by the classifier;
         None without a query."""
         if like := self.clips.numbers([self.state["like"]]):
             return self.clips.like(like[0])
@@ -79,7 +79,7 @@ class State:
 
     def best(self, top: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows of the `top` clips for the query, in the shared space and by the classifier, without
-        the clip that they are to be like; empty without a query."""
+        the example clip; empty without a query."""
         like = self.clips.numbers([self.state["like"]])
         scores = self.scores() or (np.zeros(0), np.zeros(0))
         orders = [np.argsort(-each, kind="stable")[: top + len(like)] for each in scores]
@@ -91,8 +91,8 @@ class State:
         return self.clips.table.iloc[self.clips.numbers(self.state["selection"])]
 
     def colours(self) -> tuple[str, np.ndarray]:
-        """What the points are coloured by, and its value (clip + tag,) for every clip, then for
-        every tag: the mean over the clips that carry it."""
+        """What colours the points, and its values (clip + tag,): for every clip, then for every tag
+        the mean over the clips that have it."""
         clips, kind, tag = self.clips, self.state["colour"], self.state["tag"]
         if kind == "split":
             return "split", np.append(clips.splits, ["tag"] * len(clips.tags))

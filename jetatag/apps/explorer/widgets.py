@@ -7,8 +7,8 @@ from traitlets import Dict, Int
 
 
 class RenderProbe(anywidget.AnyWidget):
-    """Tells whether a browser shows widgets, and when it has drawn what it was sent: the browser
-    then copies `sent` to `drawn`. Without a browser `drawn` never changes."""
+    """Tells whether a browser shows widgets, and when it has drawn them: it then copies `sent` to
+    `drawn`. Without a browser, `drawn` never changes."""
 
     _esm = Path(__file__).with_name("render_probe.js")
     sent = Int(0).tag(sync=True)
@@ -16,13 +16,13 @@ class RenderProbe(anywidget.AnyWidget):
 
     @property
     def is_pending(self) -> bool:
-        """Whether the browser has yet to answer."""
+        """Whether the browser has not answered yet."""
         return self.drawn != self.sent
 
 
 class AudioPlayer(anywidget.AnyWidget):
-    """An audio element that, unlike `ipywidgets.Audio`, also plays a clip that is loaded a second
-    time, and does not start by itself when the page is reloaded."""
+    """An audio element that, unlike `ipywidgets.Audio`, can play the same clip twice in a row, and
+    does not start by itself when the page is reloaded."""
 
     _esm = Path(__file__).with_name("audio_player.js")
     clip = Dict().tag(sync=True)
