@@ -5,6 +5,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ from layouts import write_mtat
 
 from jetatag import config
 from jetatag.data import mtat, store
+from jetatag.extractors import EXTRACTORS
+from jetatag.joint.losses import PAIR_LOSSES
+from jetatag.joint.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 
@@ -79,3 +83,14 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     command += ["--no-index", "--ignore-installed", wheel]
     subprocess.run(command, check=True, capture_output=True)
     return Path(paths["scripts"]) / "jetatag"
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """Leaves the tables of pair losses, methods and extractors as they were."""
+    tables = (PAIR_LOSSES, METHODS, EXTRACTORS)
+    before = [dict(table) for table in tables]
+    yield
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)

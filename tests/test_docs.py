@@ -422,15 +422,12 @@ def test_the_yaml_of_a_run_is_valid():
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
-def test_python_runs(page, place, tiny_config, monkeypatch, capsys):
+def test_python_runs(page, place, tiny_config, registries, monkeypatch, capsys):
     """The blocks of a page, one after the other, with small presets."""
     monkeypatch.chdir(place)
     phases = [config.Phase("adam", 1e-3, 1)]
     small = tiny_config.replace(width=2, stage1=phases, stage2=phases, n_windows=1)
     monkeypatch.setattr(config, "PRESETS", dict.fromkeys(config.PRESETS, small))
-    for table in (EXTRACTORS, PAIR_LOSSES, METHODS):
-        for name, value in list(table.items()):
-            monkeypatch.setitem(table, name, value)  # what the page adds is taken away again
     for path in ("my_music.store", "my_runs", "explorer.json", "data/mtat.store"):
         shutil.rmtree(place / path, ignore_errors=True)
     runs = place / "runs/demo/rendered"

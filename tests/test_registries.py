@@ -13,16 +13,7 @@ from jetatag.joint.methods import METHODS, STAGE1, STAGE2, Method
 from jetatag.training.run import Run
 from jetatag.training.train import train
 
-
-@pytest.fixture(autouse=True)
-def tables():
-    """Leaves the tables as they were."""
-    tables = (PAIR_LOSSES, METHODS, EXTRACTORS)
-    before = [dict(table) for table in tables]
-    yield
-    for table, entries in zip(tables, before, strict=True):
-        table.clear()
-        table.update(entries)
+pytestmark = pytest.mark.usefixtures("registries")
 
 
 def trained(config, store, folder):
