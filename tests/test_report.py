@@ -152,8 +152,8 @@ def test_the_page_needs_nothing_else(made, text):
 def test_the_page_holds_the_results_of_the_notebooks(made, text):
     cells = {cell.strip() for table in Page(text).tables for row in table for cell in row}
     table = results.results(made.runs, n_resamples=20, baselines=made.parent / "baselines.npz")
-    for protocol in ("micro_window", "macro_clip"):
-        shown = results.summary(table, protocol=protocol).to_numpy().ravel()
+    for protocol, digits in (("micro_window", 3), ("macro_clip", 2)):
+        shown = results.summary(table, protocol=protocol, digits=digits).to_numpy().ravel()
         assert len(shown) > 8 and set(shown) <= cells
     assert "Left out" not in text and "Traceback" not in text
     assert f"runs: mtat, {len(made.store.rows('test'))} test clips, 5 runs" in text
