@@ -247,7 +247,7 @@ GAINS = pd.DataFrame(np.eye(5, 4), pd.MultiIndex.from_product([["clip"], range(5
         (lambda: metrics.neighbour_agreement(SCORES[:1], LABELS), r"give \(2, dimension\)"),
         (lambda: metrics.gap(SCORES, SCORES[:, :1]), "must have one shape"),
         (lambda: metrics.gap(SCORES, SCORES * np.inf), "NaN or infinity"),
-        (lambda: metrics.gap(SCORES, SCORES, LABELS[:1]), "give one a clip"),
+        (lambda: metrics.gap(SCORES, SCORES, LABELS[:1]), "give one per clip"),
         (lambda: metrics.gap(SCORES, SCORES, LABELS[[0, 0]]), "no two clips differ"),
         (lambda: metrics.tag_correlation(np.array([1, 0])), "give a non-empty"),
         (lambda: metrics.tag_semantics(SCORES, np.eye(3)), r"give \(2, dimension\)"),
