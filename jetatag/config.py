@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from jetatag.extractors import EXTRACTORS, paper_crop
 from jetatag.files import STRICT, check_known, describe
-from jetatag.joint.losses import PAIR_LOSSES
+from jetatag.joint.losses import PAIR_LOSSES, check_classification_loss
 from jetatag.joint.methods import METHODS
 
 Count = Annotated[int, Field(ge=1)]
@@ -79,8 +79,17 @@ class RunConfig(Settings):
     method: Annotated[str, one_of(METHODS, "method")] = "je"
     """What is trained, in which stages: a name in `joint.methods.METHODS`."""
     pair_loss: Annotated[str, one_of(PAIR_LOSSES, "pair_loss", "none")] = "cosine"
-    """What ties audio to tags in stage 1: a name in `joint.losses.PAIR_LOSSES`; none for methods
-    without joint embedding."""
+    """What ties audio to tags: a name in `joint.losses.PAIR_LOSSES`; none for methods without joint
+    embedding."""
+    pair_weight: float | None = Field(None, ge=0)
+    """Weight of the pair loss; by default the one of its entry in `PAIR_LOSSES`."""
+    reconstruction_weight: float = Field(1.0, ge=0)
+    """Weight of the autoencoder's loss."""
+    classification_loss: str = "bce"
+    """Loss of the classifier: a name in `joint.losses.CLASSIFICATION_LOSSES`. asymmetric and hill
+    are for labels of which many 0 are missing 1. Of a multiclass task always cross-entropy."""
+    classification_parameters: dict[str, float] = Field(default_factory=dict)
+    """Parameters of classification_loss that differ from its defaults, such as gamma_negative."""
     extractor: Annotated[str, one_of(EXTRACTORS, "extractor", "own")] = "harmonic_cnn"
     """Network from waveform to features: a name in `extractors.EXTRACTORS`, or own for a module
     that is given to `train`."""
@@ -143,6 +152,7 @@ class RunConfig(Settings):
                 "optimizer_form 'as_coded' has adam and sgd at constant rates only: choose "
                 "'as_published' or other phases."
             )
+        check_classification_loss(self.classification_loss, self.classification_parameters)
         if METHODS[self.method].is_joint != (self.pair_loss != "none"):
             *others, last = (name for name, method in METHODS.items() if method.is_joint)
             raise ValueError(
@@ -159,11 +169,23 @@ class RunConfig(Settings):
         return self.from_dict(values | changes)
 
     @property
+    def classification_name(self) -> str:
+        """The classification loss with its parameters, such as asymmetric-gamma_negative2."""
+        parameters = sorted(self.classification_parameters.items())
+        return "-".join([self.classification_loss, *(f"{n}{value:g}" for n, value in parameters)])
+
+    @property
     def name(self) -> str:
-        """The run folder's name: method, pair loss, extractor, share of labels and random seed."""
-        method = self.method if self.pair_loss == "none" else f"{self.method}-{self.pair_loss}"
+        """The run folder's name: method, losses, extractor, share of labels and random seed."""
         labels = "" if self.label_share == 1 else f"-labels{100 * self.label_share:g}"
+        method = method_name(self.method, self.pair_loss, self.classification_name)
         return f"{method}-{self.extractor}{labels}-seed{self.seed}"
+
+
+def method_name(method: str, pair_loss: str, classification: str) -> str:
+    """What identifies a method in names and tables: joint-subset_query, no_je_linear-hill, …"""
+    pair_loss = "" if pair_loss == "none" else f"-{pair_loss}"
+    return method + pair_loss + ("" if classification == "bce" else f"-{classification}")
 
 
 PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(

@@ -229,7 +229,7 @@ def _adapter(annotation: Any) -> TypeAdapter:
 
 def check_arguments(function: Callable, values: Mapping[str, Any]) -> None:
     """Raise `ValueError` for the first of `values` that does not fit `function`'s annotations."""
-    annotations = get_type_hints(function)
+    annotations = get_type_hints(function, include_extras=True)
     for name, value in values.items():
         check_type(value, annotations[name], name)
 

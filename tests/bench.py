@@ -88,7 +88,7 @@ def stage_1_step(config: RunConfig, mode: str) -> tuple[Callable[[], object], to
     parameters = [p for part in STAGE1.learns for p in getattr(model, part).parameters()]
     optimizer = build_optimizer(config, config.stage1[0], parameters)
     losses = StageLosses.set_up(model, STAGE1, config, fabric)
-    return lambda: train_step(losses, audio, labels, optimizer, fabric), fabric.device
+    return lambda: train_step(losses, audio, labels, labels, optimizer, fabric), fabric.device
 
 
 def count(action: Callable[[], object]) -> int:

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -176,3 +177,64 @@ def test_classification_follows_the_task():
     torch.testing.assert_close(
         losses.classification(logits, labels, "multiclass"), -logits.log_softmax(1)[0, 2]
     )
+
+
+PROBS = torch.tensor([[0.02, 0.3, 0.9]])
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "label", "expected"),
+    [  # −log p and, of shifted p, −p_s^γ log(1 − p_s)
+        ("asymmetric", {}, 1, -PROBS.log()),
+        (
+            "asymmetric",
+            {},
+            0,
+            -torch.tensor([0, 0.25**4 * math.log(0.75), 0.85**4 * math.log(0.15)]),
+        ),
+        ("asymmetric", {"gamma_positive": 2.0}, 1, -((1 - PROBS) ** 2) * PROBS.log()),
+        (
+            "asymmetric",
+            {"gamma_negative": 1.0, "shift": 0.0},
+            0,
+            -PROBS * (1 - PROBS).log(),
+        ),
+        ("asymmetric", {"gamma_negative": 0.0, "shift": 0.0}, 0, -(1 - PROBS).log()),
+        # (peak − p) p², and the focal margin loss
+        ("hill", {}, 0, (1.5 - PROBS) * PROBS**2),
+        ("hill", {"peak": 2.0}, 0, (2 - PROBS) * PROBS**2),
+        ("hill", {"margin": 0.0, "gamma": 0.0}, 1, -PROBS.log()),
+        ("hill", {"margin": 0.0}, 1, -((1 - PROBS) ** 2) * PROBS.log()),
+        ("bce", {}, 0, -(1 - PROBS).log()),
+    ],
+)
+def test_losses_for_missing_labels_follow_their_formulas(name, parameters, label, expected):
+    labels = torch.full_like(PROBS, label)
+    loss = losses.classification(PROBS.logit(), labels, loss=name, **parameters)
+    torch.testing.assert_close(loss, expected.mean(), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", losses.CLASSIFICATION_LOSSES)
+def test_losses_for_missing_labels_stay_finite(name):
+    logits = torch.tensor([[-200.0, 0.0, 200.0]], requires_grad=True)
+    for labels in (torch.zeros(1, 3), torch.ones(1, 3)):
+        loss = losses.classification(logits, labels, loss=name)
+        assert loss.isfinite() and torch.autograd.grad(loss, logits)[0].isfinite().all()
+
+
+def test_hill_with_a_margin_is_that_of_the_lowered_logit():
+    lowered = (PROBS.logit() - 1).sigmoid()
+    loss = losses.classification(PROBS.logit(), torch.ones(1, 3), loss="hill")
+    torch.testing.assert_close(loss, (-((1 - lowered) ** 2) * lowered.log()).mean())
+
+
+def test_probable_missing_labels_get_a_smaller_slope():
+    """Cross-entropy pushes a confident 'absent' label hardest, the other losses less than one of
+    medium probability."""
+    for name in ("asymmetric", "hill"):
+        logits = torch.tensor([0.5, 0.97]).logit().requires_grad_()
+        slopes = torch.autograd.grad(
+            losses.classification(logits, torch.zeros(2), loss=name), logits
+        )
+        plain = torch.autograd.grad(losses.classification(logits, torch.zeros(2)), logits)
+        assert plain[0][1] > plain[0][0] and slopes[0][1] < plain[0][1]

@@ -34,13 +34,13 @@ def test_a_pair_loss_from_outside(tiny_store, tiny_config, tmp_path):
 
 
 def test_a_method_from_outside(tiny_store, tiny_config, tmp_path):
-    METHODS["je_linear"] = Method((STAGE1, STAGE2), "je with one linear layer", head="linear")
+    METHODS["je_tiny"] = Method((STAGE1, STAGE2), "je with one linear layer", head="linear")
 
-    run = trained(tiny_config.replace(method="je_linear"), tiny_store, tmp_path)
+    run = trained(tiny_config.replace(method="je_tiny"), tiny_store, tmp_path)
     assert list(run.record["stages"]) == ["stage1", "stage2"]
     assert "classifier.weight" in run.read_tensors("stage2.safetensors")
-    with pytest.raises(ValueError, match="je, je_shuffled and je_linear need a pair loss"):
-        tiny_config.replace(method="je_linear", pair_loss="none")
+    with pytest.raises(ValueError, match="joint_shuffled and je_tiny need a pair loss"):
+        tiny_config.replace(method="je_tiny", pair_loss="none")
 
 
 def test_an_extractor_from_outside(tiny_store, tiny_config, tmp_path):
@@ -67,9 +67,9 @@ def test_an_extractor_from_outside_must_keep_the_contract(tiny_store, tiny_confi
 
 def test_what_a_name_needs_is_stated_by_its_entry():
     joint = [name for name, method in METHODS.items() if method.is_joint]
-    assert joint == ["je", "je_shuffled"]
+    assert joint == ["je", "je_linear", "joint", "je_shuffled", "joint_shuffled"]
     two_stages = [name for name, method in METHODS.items() if method.has_two_stages]
-    assert two_stages == ["je", "bce_two_stage", "je_shuffled"]
+    assert two_stages == ["je", "je_linear", "bce_two_stage", "je_shuffled"]
     searchable = [name for name, loss in PAIR_LOSSES.items() if loss.searchable_by_tags]
     assert searchable == ["subset_query", "subset_completion"]
     assert all(loss.function.__doc__ for loss in PAIR_LOSSES.values())

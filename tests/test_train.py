@@ -34,7 +34,8 @@ from jetatag.training.run import CHECKPOINT, PREDICTIONS, Run
 CELLS = [("je", "subset_query"), ("je", "cosine"), ("no_je", "none"), ("no_je_linear", "none")]
 CONTROLS = [
     *(("je", "cosine_stop_grad"), ("je", "cosine_variance"), ("je", "soft_info_nce")),
-    ("je", "subset_completion"),
+    *(("je", "subset_completion"), ("je_linear", "cosine"), ("joint", "subset_query")),
+    ("joint_shuffled", "soft_info_nce"),
     *(("bce_two_stage", "none"), ("no_je_early_stop", "none"), ("je_shuffled", "cosine")),
 ]
 
@@ -169,7 +170,7 @@ def test_shuffled_tags_are_other_clips_tags_in_stage_1_alone(tiny_store, tiny_co
     model = build_model(config, tiny_store.vocabulary)
     stage1, stage2 = methods.METHODS["je_shuffled"].stages
     shuffled, again, right = (
-        StageData(model, stage, tiny_store, config, fabric).labels
+        StageData(model, stage, tiny_store, config, fabric).tag_sets
         for stage in (stage1, stage1, stage2)
     )
     np.testing.assert_array_equal(right, labels)
@@ -507,7 +508,7 @@ def test_fewer_labels_are_a_share_of_the_clips_and_of_the_smaller_shares(tiny_st
     assert config.name == "je-subset_query-sample_cnn-labels50-seed3"
     model, fabric = build_model(config, tiny_store.vocabulary), launch(config)
     data = StageData(model, methods.STAGE1, tiny_store, config, fabric)
-    seen = np.concatenate([rows for _, _, rows in data.batches(0, 0)])
+    seen = np.concatenate([rows for *_, rows in data.batches(0, 0)])
     assert sorted(seen) == half.tolist()
     with pytest.raises(ValueError, match="label_share must be above 0"):
         tiny_config.replace(label_share=0.0)
@@ -700,3 +701,60 @@ def test_runs_that_cannot_be_trained_are_refused(tiny_store, tiny_config, tmp_pa
     short = tiny_config.replace(crop_samples=59_048)
     with pytest.raises(ValueError, match="needs at least 59,049 samples, and crop_samples is"):
         train.train(Run.start(tmp_path / "short", short, tiny_store), tiny_store)
+
+
+def test_one_stage_learns_everything_and_adds_up(tiny_store, tiny_config, tmp_path):
+    weights = {"pair_weight": 3.0, "reconstruction_weight": 0.5}
+    config = tiny_config.replace(method="joint", **weights)
+    fresh = build_model(config, tiny_store.vocabulary, "linear").state_dict()
+    run = Run.start(tmp_path, config, tiny_store)
+    model = train.train(run, tiny_store)
+    assert changed(fresh, model.state_dict()) == {*methods.JOINT, "classifier"}
+    history = run.history
+    total = history.classification + 0.5 * history.reconstruction + 3 * history.pair
+    np.testing.assert_allclose(history.loss, total, rtol=1e-5)
+    assert {"valid_average_precision", "valid_gap", "valid_loss"} - set(history) == {"valid_loss"}
+
+
+def test_joint_shuffled_keeps_the_labels_of_the_classifier(tiny_store, tiny_config):
+    config = tiny_config.replace(method="joint_shuffled")
+    fabric, model = launch(config), build_model(config, tiny_store.vocabulary, "linear")
+    (stage,) = methods.METHODS["joint_shuffled"].stages
+    data = StageData(model, stage, tiny_store, config, fabric)
+    inputs, labels, tag_sets, rows = next(data.batches(0, 0))
+    np.testing.assert_array_equal(labels, tiny_store.labels[rows])
+    assert (labels != tag_sets).any()
+    model.eval()
+    h = model.extractor(inputs)
+    generators = (torch.Generator().manual_seed(3) for _ in range(3))
+    found = methods.one_stage_loss(model, h, labels, config, next(generators), tag_sets)
+    true = methods.classification_loss(model, h, labels, config)["loss"]
+    others = methods.joint_loss(model, h, tag_sets, config, next(generators))["loss"]
+    own = methods.joint_loss(model, h, labels, config, next(generators))["loss"]
+    torch.testing.assert_close(found["loss"], true + others)
+    assert others != own
+
+
+@pytest.mark.parametrize("name", ["asymmetric", "hill"])
+def test_a_classification_loss_has_its_own_folder_and_row(tiny_store, tiny_config, tmp_path, name):
+    plain = tiny_config.replace(method="no_je_linear", pair_loss="none")
+    made = []
+    for config in (plain, plain.replace(classification_loss=name)):
+        made.append(Run.start(tmp_path, config, tiny_store))
+        predict(made[-1], train.train(made[-1], tiny_store), tiny_store)
+    assert made[1].folder.name == f"no_je_linear-{name}-sample_cnn-seed0"
+    assert made[0].identity != made[1].identity
+    assert not same(*(state_of(run, "end_to_end") for run in made))
+    table = results.results(made, n_resamples=10)
+    assert set(table.classification_loss) == {"bce", name}
+    gains = results.differences(table, minus="no_je_linear")
+    assert len(gains) == 1
+
+
+def test_losses_for_missing_labels_are_refused_for_a_multiclass_task(
+    pitch_store, tiny_config, tmp_path
+):
+    config = tiny_config.replace(classification_loss="hill")
+    run = Run.start(tmp_path, config, pitch_store)
+    with pytest.raises(ValueError, match="'hill' is for multilabel tasks"):
+        train.train(run, pitch_store)

@@ -16,8 +16,8 @@ import pandas as pd
 
 from jetatag.files import atomic, check_known
 
-KEYS = ("dataset", "extractor", "width", "method", "pair_loss", "labels", "minus", "space")
-KEYS += ("ranked_by", "tag", "covariate", "kind", "seed", "protocol", "metric")
+KEYS = ("dataset", "extractor", "width", "method", "pair_loss", "classification_loss", "labels")
+KEYS += ("minus", "space", "ranked_by", "tag", "covariate", "kind", "seed", "protocol", "metric")
 MINUS = " − "
 """Stands between the names of two rankings if a row holds their difference."""
 HEADLINES = {"macro_clip": ["average_precision", "roc_auc"], "micro_window": ["roc_auc", "pr_auc"]}

@@ -1,6 +1,6 @@
 """Tables of results from the saved scores of many runs, and how to read them.
 
-A *cell* is what is compared: extractor, method, pair loss and share of labels on one data set; its
+A *cell* is what is compared: extractor, method, losses and share of labels on one data set; its
 runs differ in their seed. Tables are long, with one row per value, and the columns `seed` (a
 number, "mean" over the seeds of a cell, or empty for baselines), `tag` (empty for the mean over
 tags) and `minus` (the method subtracted, empty for scores) say what a row is. Read them with
@@ -18,6 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from jetatag import metrics
+from jetatag.config import method_name
 from jetatag.evaluation.baselines import NAMES as BASELINES
 from jetatag.evaluation.reading import (  # noqa: F401 – the tables made here are read by these
     by_tag,
@@ -29,6 +30,7 @@ from jetatag.evaluation.reading import (  # noqa: F401 – the tables made here 
     write_table,
 )
 from jetatag.files import read_arrays
+from jetatag.joint.methods import METHODS
 from jetatag.metrics import BOUNDS
 from jetatag.training.run import PLACE_SETTINGS, Run
 
@@ -42,17 +44,12 @@ class Cell(NamedTuple):
     method: str
     pair_loss: str
     label_share: float
+    classification_loss: str = "bce"
 
     @property
     def method_name(self) -> str:
-        """Method and pair loss, as in the names of runs."""
-        return self.method if self.pair_loss == "none" else f"{self.method}-{self.pair_loss}"
-
-
-REFERENCES = ("no_je", "no_je_linear", "bce_two_stage", "je_shuffled")
-"""Methods that the others are compared with: the paper's baseline; the same network with one linear
-layer as its classifier; two stages without a tag space; and joint embedding with the tag sets
-shuffled between clips."""
+        """Method and losses, as in the names of runs."""
+        return method_name(self.method, self.pair_loss, self.classification_loss)
 
 
 # One run
@@ -127,8 +124,8 @@ def clip_scores(runs: Sequence[Run]) -> tuple[dict[str, np.ndarray], np.ndarray,
 
 def cell_of(run: Run) -> Cell:
     """Return the cell of the run."""
-    settings = (getattr(run.config, name) for name in Cell._fields[1:])
-    return Cell(run.record["data"]["name"], *settings)
+    settings = (getattr(run.config, name) for name in Cell._fields[1:-1])
+    return Cell(run.record["data"]["name"], *settings, run.config.classification_name)
 
 
 def cells(runs: Iterable[Run]) -> dict[Cell, dict[int, Run]]:
@@ -160,7 +157,7 @@ def results(
     runs: Sequence[Run], n_resamples: int = 1000, seed: int = 0, baselines: Path | str | None = None
 ) -> pd.DataFrame:
     """Return the table of an evaluation: every run, the mean of every cell over its seeds, the
-    differences to `REFERENCES`, every tag, and optionally the baselines.
+    differences to the reference methods, every tag, and optionally the baselines.
 
     Columns: those of `Cell`, `seed`, `tag`, `minus`, `protocol`, `metric`, `value`, 95 % intervals
     by clip (`low`, `high`) and by group (`group_low`, `group_high`; missing if every clip is its
@@ -203,13 +200,14 @@ def _by_cell(runs: Sequence[Run], resample: Callable[[Run], Any]) -> dict[Cell, 
 def compared(
     by_cell: Mapping[Cell, Mapping[int, Any]],
 ) -> Iterator[tuple[Cell, str, list[Any], list[Any]]]:
-    """Yield every cell with each of the `REFERENCES` on the same data, extractor and labels: the
-    cell, the reference as in the names of runs (je-cosine, no_je), and the values of both for the
-    seeds that both have."""
+    """Yield every cell with each reference method on the same data, extractor and labels: the cell,
+    the reference as in the names of runs (no_je, joint_shuffled-cosine), and the values of both for
+    the seeds that both have."""
+    losses = {"method": "", "pair_loss": "", "classification_loss": ""}
     for (cell, own), (other, theirs) in itertools.product(by_cell.items(), repeat=2):
         seeds = sorted(own.keys() & theirs.keys())
-        alike = cell._replace(method="", pair_loss="") == other._replace(method="", pair_loss="")
-        if alike and seeds and cell != other and other.method in REFERENCES:
+        alike = cell._replace(**losses) == other._replace(**losses)
+        if alike and seeds and cell != other and METHODS[other.method].is_reference:
             yield cell, other.method_name, [own[n] for n in seeds], [theirs[n] for n in seeds]
 
 

@@ -44,6 +44,7 @@ NAMES = {
     "stage1": "stage 1: extractor",
     "stage2": "stage 2: classifier",
     "end_to_end": "end to end",
+    "one_stage": "one stage",
 }
 
 
@@ -145,15 +146,16 @@ def legend_above(figure: Figure, keys: Sequence[Artist]) -> None:
 # Names and checks
 
 
-def line_name(method: str, pair_loss: object) -> str:
-    """Method and pair loss; without a loss ("none", "" or missing) the method alone."""
-    has_loss = isinstance(pair_loss, str) and pair_loss not in ("", "none")
-    return f"{method} · {pair_loss}" if has_loss else method
+def line_name(method: str, *losses: object) -> str:
+    """Method and losses, except those that are missing or the default ("none", "bce" or "")."""
+    named = [loss for loss in losses if isinstance(loss, str) and loss not in ("", "none", "bce")]
+    return " · ".join([method, *named])
 
 
 def line_names(table: pd.DataFrame) -> list[str]:
-    """The line of each row, by its `method` and `pair_loss`."""
-    return [line_name(*pair) for pair in zip(table["method"], table["pair_loss"], strict=True)]
+    """The line of each row, by its `method`, `pair_loss` and `classification_loss`, if any."""
+    losses = [table["pair_loss"], table.get("classification_loss", pd.Series("bce", table.index))]
+    return [line_name(*row) for row in zip(table["method"], *losses, strict=True)]
 
 
 def named(name: str) -> str:

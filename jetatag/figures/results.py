@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from jetatag.figures import _style as style
 from jetatag.files import check_known
+from jetatag.joint.methods import METHODS
 
 STEP = {"no_je": ("without JE", "white"), "je": ("with JE", style.DARK)}
 HEADINGS = ("pair losses", "controls")
@@ -140,17 +141,22 @@ def ablation(
 
 def _under_headings(rows: pd.DataFrame) -> list[str]:
     """The lines from the bottom up, pair losses and controls each under their heading."""
-    joint = rows["method"] == "je"
+    joint = rows["method"].map(_is_joint)
     groups = zip(HEADINGS, (rows["line"][joint], rows["line"][~joint]), strict=True)
     top_down = [line for heading, group in groups if len(group) for line in (heading, *group)]
     return list(dict.fromkeys(top_down))[::-1]
+
+
+def _is_joint(method: str) -> bool:
+    """Whether it learns the shared space and is no control."""
+    return METHODS[method].is_joint and not METHODS[method].is_reference
 
 
 def _draw_difference(ax: Axes, place: int, row: dict[str, Any]) -> None:
     ax.plot([row["low"], row["high"]], [place, place], **BY_CLIP)
     if "group_low" in row:
         ax.plot([row["group_low"], row["group_high"]], [place, place], **BY_GROUP)
-    marker = "o" if row["method"] == "je" else "s"
+    marker = "o" if _is_joint(row["method"]) else "s"
     ax.plot(row["difference"], place, marker, color=style.DARK, markersize=6, zorder=3)
 
 

@@ -1,16 +1,22 @@
-"""The losses: reconstruction L_AE, classification L_C, and the pair losses L_pair by name.
+"""The losses: reconstruction L_AE, classification L_C and pair losses L_pair, both by name.
 
 Symbols are those of the paper (Lee & Cho 2021): y are multi-hot tags, z_audio and z_tag unit
 vectors in the shared space. Every loss is a scalar, the mean over the batch. To add a pair loss,
-write a function of a `PairBatch` under `@pair_loss`; the function's name is the name in settings.
+write a function of a `PairBatch` under `@pair_loss`; to add a classification loss, a function of
+logits and labels under `@label_loss`. The function's name is the name in settings.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
+
+from jetatag.files import check_arguments, check_known
 
 MARGIN = 0.4
 
@@ -20,11 +26,96 @@ def reconstruction(labels: Tensor, probs: Tensor) -> Tensor:
     return F.mse_loss(probs, labels)
 
 
-def classification(logits: Tensor, labels: Tensor, task: str = "multilabel") -> Tensor:
-    """L_C on logits (clip, tag): binary cross-entropy, or categorical for a multiclass task."""
+# Classification losses
+
+
+CLASSIFICATION_LOSSES: dict[str, Callable[..., Tensor]] = {}
+"""Losses of multilabel classification by name, filled by `label_loss`."""
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+def label_loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Register the function of logits and labels (clip, tag) in `CLASSIFICATION_LOSSES` under its
+    own name. Its other parameters are settings: numbers with annotated ranges and defaults."""
+    CLASSIFICATION_LOSSES[function.__name__] = function
+    return function
+
+
+def check_classification_loss(name: str, parameters: Mapping[str, float]) -> None:
+    """Raise `ValueError` for an unknown loss or parameter and for a value out of range."""
+    check_known([name], CLASSIFICATION_LOSSES, "classification_loss")
+    function = CLASSIFICATION_LOSSES[name]
+    known = list(signature(function).parameters)[2:]
+    if parameters and not known:
+        raise ValueError(f"{name} has no parameters: leave classification_parameters empty.")
+    check_known(parameters, known, f"parameter of {name}")
+    check_arguments(function, parameters)
+
+
+def classification(
+    logits: Tensor,
+    labels: Tensor,
+    task: str = "multilabel",
+    loss: str = "bce",
+    **parameters: float,
+) -> Tensor:
+    """L_C on logits (clip, tag): the named loss with its `parameters`, or categorical cross-entropy
+    for a multiclass task."""
     if task == "multiclass":
         return F.cross_entropy(logits, labels)
+    return CLASSIFICATION_LOSSES[loss](logits, labels, **parameters)
+
+
+@label_loss
+def bce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy, the paper's L_C."""
     return F.binary_cross_entropy_with_logits(logits, labels)
+
+
+@label_loss
+def asymmetric(
+    logits: Tensor,
+    labels: Tensor,
+    gamma_positive: NonNegative = 0.0,
+    gamma_negative: NonNegative = 4.0,
+    shift: Annotated[float, Field(ge=0, lt=1)] = 0.05,
+) -> Tensor:
+    """Asymmetric loss (Ridnik et al., ICCV 2021, eq. 7), for labels of which many 0 are missing 1.
+
+    With p the probability and p_s = max(p − shift, 0), a present tag costs
+    (1 − p)^gamma_positive · −log p and an absent one p_s^gamma_negative · −log(1 − p_s): absent
+    tags that are predicted anyway, and so may be missing, weigh less than in cross-entropy. The
+    defaults are the paper's (§4.1); the mean over clips and tags stands for its sum.
+    """
+    probs = logits.sigmoid()
+    shifted = (probs - shift).clamp(min=1e-8)
+    present = (1 - probs) ** gamma_positive * F.logsigmoid(logits)
+    absent = shifted**gamma_negative * torch.log((1 - shifted).clamp(min=1e-8))
+    return -(labels * present + (1 - labels) * absent).mean()
+
+
+@label_loss
+def hill(
+    logits: Tensor,
+    labels: Tensor,
+    peak: Annotated[float, Field(ge=1)] = 1.5,
+    margin: NonNegative = 1.0,
+    gamma: NonNegative = 2.0,
+) -> Tensor:
+    """Hill loss (Zhang et al., arXiv 2112.07368, §3.2), for labels of which many 0 are missing 1.
+
+    An absent tag of probability p costs (peak − p)·p², whose slope falls again where p is so high
+    that the label is probably missing. A present tag has the focal margin loss
+    (1 − p_m)^gamma · −log p_m with p_m the probability of the logit minus `margin`. The defaults
+    are the paper's; the mean over clips and tags stands for its sum.
+    """
+    probs, lowered = logits.sigmoid(), logits - margin
+    present = -((1 - lowered.sigmoid()) ** gamma) * F.logsigmoid(lowered)
+    absent = (peak - probs) * probs.square()
+    return (labels * present + (1 - labels) * absent).mean()
+
+
+# Pair losses
 
 
 @dataclass(frozen=True)
@@ -51,7 +142,7 @@ class PairBatch:
 
 @dataclass(frozen=True)
 class PairLoss:
-    """An entry of `PAIR_LOSSES`: the function, its weight in the loss of stage 1, and whether the
+    """An entry of `PAIR_LOSSES`: the function, its default weight beside L_AE, and whether the
     tag encoder also learns single tags and small sets, so that searches can encode them."""
 
     function: Callable[[PairBatch], Tensor]

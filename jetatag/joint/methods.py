@@ -1,8 +1,8 @@
 """Methods as data: which parts learn in which stage, with which loss and validation scores.
 
 The paper's methods (Lee & Cho 2021, §3–4) are `je`, joint embedding and then a classifier on the
-frozen extractor, and `no_je`, extractor and classifier end to end. The others are controls, each of
-which removes one of the differences between them.
+frozen extractor, and `no_je`, extractor and classifier end to end. `joint` is our form of `je` in
+one stage. The others are controls, each of which removes one of the differences between them.
 """
 
 import warnings
@@ -39,23 +39,51 @@ class SpaceWarning(UserWarning):
 
 
 def joint_loss(
-    model: JointModel, h: Tensor, labels: Tensor, config: Any, generator: torch.Generator
+    model: JointModel,
+    h: Tensor,
+    labels: Tensor,
+    config: Any,
+    generator: torch.Generator,
+    tag_sets: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Stage 1: L_AE + weight · L_pair on features h (clip, n_features) and labels (clip, tag)."""
+    """Stage 1: weighted L_AE + L_pair on features h (clip, n_features) and labels (clip, tag).
+
+    `tag_sets` (clip, tag) are used instead of the labels, for controls that shuffle them.
+    """
+    labels = labels if tag_sets is None else tag_sets
     pair_loss, scale = losses.PAIR_LOSSES[config.pair_loss], model.query_scale
     z_audio, z_tag = model.projection(h), model.tag_encoder(labels)
     parts = (z_audio, z_tag, labels, model.tag_encoder, scale.log_scale, scale.offset, generator)
     pair = pair_loss.function(losses.PairBatch(*parts))
     reconstruction = losses.reconstruction(labels, model.reconstruct(z_tag))
-    total = reconstruction + pair_loss.weight * pair
+    pair_weight = pair_loss.weight if config.pair_weight is None else config.pair_weight
+    total = config.reconstruction_weight * reconstruction + pair_weight * pair
     return {"loss": total, "reconstruction": reconstruction, "pair": pair}
 
 
 def classification_loss(
-    model: JointModel, h: Tensor, labels: Tensor, *_: Any, head: str = "classifier"
+    model: JointModel, h: Tensor, labels: Tensor, config: Any, *_: Any, head: str = "classifier"
 ) -> dict[str, Tensor]:
     """Stage 2 and end-to-end training: L_C of the part `head` on features h (clip, n_features)."""
-    return {"loss": losses.classification(getattr(model, head)(h), labels, model.task)}
+    logits, parameters = getattr(model, head)(h), config.classification_parameters
+    loss = config.classification_loss
+    return {"loss": losses.classification(logits, labels, model.task, loss, **parameters)}
+
+
+def one_stage_loss(
+    model: JointModel,
+    h: Tensor,
+    labels: Tensor,
+    config: Any,
+    generator: torch.Generator,
+    tag_sets: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Everything at once: L_C on the labels (clip, tag) plus `joint_loss`, on features h (clip,
+    n_features)."""
+    classification = classification_loss(model, h, labels, config)["loss"]
+    parts = joint_loss(model, h, labels, config, generator, tag_sets)
+    total = classification + parts["loss"]
+    return {**parts, "loss": total, "classification": classification}
 
 
 def joint_scores(model: JointModel, h: Tensor, labels: Tensor) -> dict[str, float]:
@@ -82,6 +110,11 @@ def classification_scores(
     if model.task == "multiclass":
         scores["accuracy"] = metrics.accuracy(truth, probs)
     return {f"valid_{name}": value for name, value in scores.items()}
+
+
+def one_stage_scores(model: JointModel, h: Tensor, labels: Tensor) -> dict[str, float]:
+    """`classification_scores` and `joint_scores`."""
+    return classification_scores(model, h, labels) | joint_scores(model, h, labels)
 
 
 def _macro_scores(labels: np.ndarray, probs: np.ndarray) -> dict[str, float]:
@@ -125,7 +158,8 @@ class Stage:
 
     `learns` are the parts of `JointModel` whose weights change, `schedule` is the config's field
     with the phases. With `keep_best`, the weights of the best validation epoch are kept instead of
-    the last; with `shuffled`, the tag sets are shuffled among the training clips.
+    the last; with `shuffled`, the tag sets that the autoencoder and the pair loss get are shuffled
+    among the training clips.
     """
 
     name: str
@@ -144,11 +178,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Method:
-    """An entry of `METHODS`: its stages in order, a description, and the classifier head."""
+    """An entry of `METHODS`: its stages in order, a description, the classifier head, and whether
+    results tables compare the other methods with it."""
 
     stages: tuple[Stage, ...]
     description: str
     head: str = "paper"
+    is_reference: bool = False
 
     @property
     def is_joint(self) -> bool:
@@ -167,13 +203,30 @@ BCE = [partial(f, head="linear_head") for f in (classification_loss, classificat
 STAGE1_BCE = Stage("stage1", *BCE, ("extractor", "linear_head"), "stage1")
 STAGE2 = Stage("stage2", classification_loss, classification_scores, ("classifier",), "stage2")
 END_TO_END = replace(STAGE2, name="end_to_end", learns=("extractor", "classifier"))
+ONE_STAGE = Stage(
+    "one_stage", one_stage_loss, one_stage_scores, (*JOINT, "classifier"), schedule="stage2"
+)
 METHODS = {
     "je": Method((STAGE1, STAGE2), "stage 1 jointly, stage 2 on the frozen extractor"),
-    "no_je": Method((END_TO_END,), "end to end with the paper's classifier"),
-    "no_je_linear": Method((END_TO_END,), "end to end with one linear layer", head="linear"),
+    "je_linear": Method((STAGE1, STAGE2), "je with one linear layer in stage 2", head="linear"),
+    "joint": Method((ONE_STAGE,), "je in one stage with one linear layer", head="linear"),
+    "no_je": Method((END_TO_END,), "end to end with the paper's classifier", is_reference=True),
+    "no_je_linear": Method(
+        (END_TO_END,), "end to end with one linear layer", head="linear", is_reference=True
+    ),
     "no_je_early_stop": Method((replace(END_TO_END, keep_best=True),), "the best epoch of no_je"),
-    "bce_two_stage": Method((STAGE1_BCE, STAGE2), "je with a linear classifier in stage 1"),
-    "je_shuffled": Method((replace(STAGE1, shuffled=True), STAGE2), "je with other clips' tags"),
+    "bce_two_stage": Method(
+        (STAGE1_BCE, STAGE2), "je with a linear classifier in stage 1", is_reference=True
+    ),
+    "je_shuffled": Method(
+        (replace(STAGE1, shuffled=True), STAGE2), "je with other clips' tags", is_reference=True
+    ),
+    "joint_shuffled": Method(
+        (replace(ONE_STAGE, shuffled=True),),
+        "joint with other clips' tags for the tag space only",
+        head="linear",
+        is_reference=True,
+    ),
 }
 """Methods by name, the only place where a method is defined."""
 

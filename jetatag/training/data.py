@@ -59,10 +59,10 @@ class StageData:
         self.n_clips = len(self.rows)
         self.n_steps = -(-self.n_clips // config.batch_size)
         self.crop_epochs = crop_epochs(stage, config)
-        self.labels = store.labels[self.rows]
+        self.labels = self.tag_sets = store.labels[self.rows]
         if stage.shuffled:
             rng = np.random.default_rng(seed_of(config.seed, "shuffled tags"))
-            self.labels = rng.permutation(self.labels)
+            self.tag_sets = rng.permutation(self.labels)
         self.valid_h: Tensor | None = None
         shape = (self.n_clips, model.extractor.n_features)
         self.cache: dict[int, tuple[Tensor, set[int]]] = defaultdict(
@@ -76,21 +76,26 @@ class StageData:
         adam_steps = self.n_steps * adam_epochs_before(self.stage, self.config)
         return build_optimizer(self.config, phase, parameters, previous, adam_steps)
 
-    def batches(self, epoch: int, first: int) -> Iterator[tuple[Tensor, Tensor, np.ndarray]]:
+    def batches(
+        self, epoch: int, first: int
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, np.ndarray]]:
         """The batches of `epoch` from step `first` on: this process's share of the crops (clip,
-        sample), or all features (clip, n_features) if the extractor is frozen, the labels (clip,
-        tag), and the clips' rows in the store."""
+        sample), or all features (clip, n_features) if the extractor is frozen, the labels and the
+        tag sets for the autoencoder and the pair loss (clip, tag), and the clips' rows in the
+        store."""
         config = self.config
         crop_epoch = self.crop_epochs[epoch]
         crops = Crops(self.store, self.rows, config.crop_samples, config.seed, crop_epoch)
         order = batches(self.n_clips, config.batch_size, config.seed, epoch, config.shuffle)
         for batch in order[first:]:
-            labels = torch.from_numpy(self.labels[batch]).float()
+            labels, tag_sets = (
+                torch.from_numpy(tags[batch]).float() for tags in (self.labels, self.tag_sets)
+            )
             if self.stage.frozen:
                 inputs = self.features(crops, batch)
             else:
                 inputs = crops.take(batch[own_share(len(batch), self.fabric)])
-            yield inputs, labels, self.rows[batch]
+            yield inputs, labels, tag_sets, self.rows[batch]
 
     def features(self, crops: Crops, positions: list[int]) -> Tensor:
         """h (clip, n_features) of the crops at `positions`, cached if other epochs use them."""

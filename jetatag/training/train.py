@@ -90,10 +90,10 @@ def train_stage(
             phase, epochs_before = phases[epoch]
             if progress.step == epochs_before == 0:  # as coded, the last optimizer may continue
                 progress.optimizer = data.optimizer(phase, progress.optimizer)
-            for inputs, labels, rows in data.batches(epoch, progress.step):
+            for *batch, rows in data.batches(epoch, progress.step):
                 progress.set_learning_rate(phase, epochs_before + progress.step / data.n_steps)
                 at = (epoch, progress.step)
-                losses = train_step(stage_losses, inputs, labels, progress.optimizer, fabric, *at)
+                losses = train_step(stage_losses, *batch, progress.optimizer, fabric, *at)
                 check_loss_is_finite(losses, data, rows, *at)
                 progress.add(losses, len(rows))
                 log.step(epoch, losses, len(rows))
@@ -128,14 +128,16 @@ def train_step(
     stage_losses: nn.Module,
     inputs: Tensor,
     labels: Tensor,
+    tag_sets: Tensor,
     optimizer: Optimizer,
     fabric: Fabric,
     epoch: int = 0,
     step: int = 0,
 ) -> dict[str, Tensor]:
-    """Update the weights with one batch and return its losses; `inputs` and `labels` are those of
-    `StageData.batches`. A loss that is not finite changes no weight."""
-    losses = stage_losses(inputs, labels.to(fabric.device), epoch, step)
+    """Update the weights with one batch of `StageData.batches` and return its losses. A loss that
+    is not finite changes no weight."""
+    labels, tag_sets = labels.to(fabric.device), tag_sets.to(fabric.device)
+    losses = stage_losses(inputs, labels, tag_sets, epoch, step)
     if losses["loss"].isfinite():
         optimizer.zero_grad()
         fabric.backward(losses["loss"])
@@ -165,7 +167,9 @@ class StageLosses(nn.Module):
             part.requires_grad_(name in stage.learns)
         return fabric.setup_module(cls(model, stage, config, fabric))
 
-    def forward(self, inputs: Tensor, labels: Tensor, epoch: int, step: int) -> dict[str, Tensor]:
+    def forward(
+        self, inputs: Tensor, labels: Tensor, tag_sets: Tensor, epoch: int, step: int
+    ) -> dict[str, Tensor]:
         """Losses of the batch; the parts that learn are in training mode."""
         for part in self.stage.learns:
             getattr(self.model, part).train()
@@ -177,7 +181,7 @@ class StageLosses(nn.Module):
         seed_everything(seed_of(*place, "heads"), h.device)
         generator = torch.Generator().manual_seed(seed_of(*place, "queries"))
         with torch.autocast(h.device.type, enabled=False):
-            return self.stage.loss(self.model, h, labels, self.config, generator)
+            return self.stage.loss(self.model, h, labels, self.config, generator, tag_sets)
 
 
 def read_history(run: Run, stage: Stage, n_epochs: int) -> pd.DataFrame:
@@ -238,6 +242,9 @@ def check_trainable(run: Run, store: AudioStore, until: str | None) -> None:
     run.check_store(store)
     if not len(store.rows("train")):
         raise ValueError("the store has no training clips: check the split when preparing it.")
+    if store.vocabulary.task == "multiclass" and run.config.classification_name != "bce":
+        problem = f"classification_loss {run.config.classification_loss!r} is for multilabel tasks"
+        raise ValueError(f"{problem}, and {store.name} is multiclass: leave it at 'bce'.")
     keep_best = any(stage.keep_best for stage in stages)
     if keep_best and not can_score(store.labels[store.rows("valid")]):
         needs = f"method {method!r} chooses its epoch by validation clips with different tags"
