@@ -26,7 +26,7 @@ TAGS = tag_table()[0]
 SIZES = {  # preset → number of clips, seconds each
     "smoke": (96, 6.0),
     "demo": (1200, 10.0),
-    "study": (2600, 6.0),
+    "study": (6200, 6.0),
     "fast": (25_863, 29.0),
     "paper": (25_863, 29.0),
 }
