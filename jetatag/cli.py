@@ -253,7 +253,8 @@ def list_names() -> None:
     from jetatag.joint import losses, methods
 
     tables = {"pair_loss": losses.PAIR_LOSSES, "method": methods.METHODS}
-    tables |= {"extractor": EXTRACTORS, "dataset": DATASETS, "preset": PRESETS}
+    tables |= {"classification_loss": losses.CLASSIFICATION_LOSSES, "extractor": EXTRACTORS}
+    tables |= {"dataset": DATASETS, "preset": PRESETS}
     for setting, names in tables.items():
         print(f"{setting}: {', '.join(names)}")
 

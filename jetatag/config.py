@@ -88,7 +88,7 @@ class RunConfig(Settings):
     classification_loss: str = "bce"
     """Loss of the classifier: a name in `joint.losses.CLASSIFICATION_LOSSES`. asymmetric and hill
     are for labels of which many 0 are missing 1. Of a multiclass task always cross-entropy."""
-    classification_parameters: dict[str, float] = Field(default_factory=dict)
+    classification_parameters: dict[str, float] = Field({})
     """Parameters of classification_loss that differ from its defaults, such as gamma_negative."""
     extractor: Annotated[str, one_of(EXTRACTORS, "extractor", "own")] = "harmonic_cnn"
     """Network from waveform to features: a name in `extractors.EXTRACTORS`, or own for a module

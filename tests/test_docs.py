@@ -30,7 +30,7 @@ from scored import finished_run
 from jetatag import cli, config, data
 from jetatag.data import store
 from jetatag.extractors import EXTRACTORS
-from jetatag.joint.losses import PAIR_LOSSES
+from jetatag.joint.losses import CLASSIFICATION_LOSSES, PAIR_LOSSES
 from jetatag.joint.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -237,6 +237,8 @@ def first_column(page: str, header: str) -> list[str]:
 def test_every_registered_name_is_explained():
     assert set(first_column("method.md", "`pair_loss`")) == set(PAIR_LOSSES)
     assert set(first_column("method.md", "`method`")) == set(METHODS)
+    losses = first_column("method.md", "`classification_loss`")
+    assert set(losses) == set(CLASSIFICATION_LOSSES)
     assert set(first_column("howto/data.md", "name")) == set(data.DATASETS)
     text = (DOCS / "method.md").read_text()
     assert all(name in text for name in ("Harmonic-CNN", "Sample-CNN", "Music-SincNet"))

@@ -54,10 +54,11 @@ def settings(name: str) -> str:
     """The fields of `RunConfig` or `Phase`: choices, default and description."""
     from jetatag import config
     from jetatag.extractors import EXTRACTORS
-    from jetatag.joint.losses import PAIR_LOSSES
+    from jetatag.joint.losses import CLASSIFICATION_LOSSES, PAIR_LOSSES
     from jetatag.joint.methods import METHODS
 
     tables = {"method": METHODS, "pair_loss": PAIR_LOSSES, "extractor": EXTRACTORS}
+    tables |= {"classification_loss": CLASSIFICATION_LOSSES}
     others = {"pair_loss": ["none"], "extractor": ["own"]}
     model, entries = getattr(config, name), []
     for field, (annotation, default, description) in _fields(model).items():
