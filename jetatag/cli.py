@@ -186,7 +186,7 @@ def report(
 
 
 @app.command
-def render(folder: FilePath, /, *, clips: int = 1200, seconds: float = 10, seed: int = 0) -> None:
+def render(folder: FilePath, /, *, clips: int = 1600, seconds: float = 6, seed: int = 0) -> None:
     """Write the built-in data set in MagnaTagATune's layout.
 
     Composes and renders tagged music. It is free to use, the same for the same random seed, and

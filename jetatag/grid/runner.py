@@ -28,7 +28,7 @@ TYPES = {kind.__name__: kind for kind in (str, int, float, bool, dict, list)}
 GRID_PARAMETERS = ["trained", "datasets", "only"]
 """Parameters of the Snakefile: the runs to train, the parameters of each data set, and the runs to
 use of each data set."""
-GRID_AXES = ("extractor", "seed", "method", "pair_loss", "label_share")
+GRID_AXES = ("extractor", "seed", "method", "pair_loss", "classification_loss", "label_share")
 """Settings that may list several values in an entry of `trained`; the first two also for all."""
 INPUTS = ("published", "schedules", "study")
 """Earlier results that notebooks 06 and 07 read; the study may be the grid itself."""

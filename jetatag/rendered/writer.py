@@ -25,7 +25,7 @@ from jetatag.rendered.tag_model import sample_labels, tag_table
 TAGS = tag_table()[0]
 SIZES = {  # preset → number of clips, seconds each
     "smoke": (96, 6.0),
-    "demo": (1200, 10.0),
+    "demo": (1600, 6.0),
     "study": (6200, 6.0),
     "fast": (25_863, 29.0),
     "paper": (25_863, 29.0),
@@ -74,8 +74,8 @@ class Clip:
 
 def write(
     root: Path | str,
-    n_clips: int = 1200,
-    duration_s: float = 10.0,
+    n_clips: int = 1600,
+    duration_s: float = 6.0,
     seed: int = 0,
     workers: int | None = None,
 ) -> Path:
