@@ -157,7 +157,8 @@ def results(
     runs: Sequence[Run], n_resamples: int = 1000, seed: int = 0, baselines: Path | str | None = None
 ) -> pd.DataFrame:
     """Return the table of an evaluation: every run, the mean of every cell over its seeds, the
-    differences to the reference methods, every tag, and optionally the baselines.
+    differences to the reference methods, every tag, and optionally the baselines and the
+    differences to the logistic regression.
 
     Columns: those of `Cell`, `seed`, `tag`, `minus`, `protocol`, `metric`, `value`, 95 % intervals
     by clip (`low`, `high`) and by group (`group_low`, `group_high`; missing if every clip is its
@@ -184,7 +185,7 @@ def results(
         areas = areas.melt("tag", var_name="metric").assign(protocol="macro_clip")
         rows.append(with_cell(areas, cell_of(run), run.config.seed))
     if baselines is not None:
-        rows += _baseline_rows(runs[0], baselines, n_resamples, seed)
+        rows += _baseline_rows(runs[0], baselines, resampled, n_resamples, seed)
     table = pd.concat(rows, ignore_index=True)
     table = within_bounds(table, table["minus"] == "")
     return table.assign(n_clips=len(labels), n_tags=int(labels.any(axis=0).sum()))
@@ -226,8 +227,15 @@ def within_bounds(table: pd.DataFrame, is_score: pd.Series) -> pd.DataFrame:
     return table
 
 
-def _baseline_rows(run: Run, path: Path | str, n_resamples: int, seed: int) -> list[pd.DataFrame]:
-    """Rows of the baselines, tested on the same clips as `run`."""
+def _baseline_rows(
+    run: Run,
+    path: Path | str,
+    resampled: Mapping[Cell, Mapping[int, pd.DataFrame]],
+    n_resamples: int,
+    seed: int,
+) -> list[pd.DataFrame]:
+    """Rows of the baselines, tested on the same clips as `run`, and the differences of all cells
+    with all labels to `BASELINES[0]`."""
     scores, tested = read_arrays(path), run.read_arrays("scores.npz")
     if not np.array_equal(scores["labels"], tested["labels"]):
         raise ValueError(f"{path} is of other test clips than the runs: run notebook 01 again.")
@@ -239,6 +247,11 @@ def _baseline_rows(run: Run, path: Path | str, n_resamples: int, seed: int) -> l
         table = metrics.resampled(scores["labels"], scores[name][:, None], **own)
         cell = Cell(run.record["data"]["name"], "", 0, name, "none", 1.0)
         rows.append(with_cell(metrics.mean_table([table], seed), cell, seed=""))
+        for other, seeds in resampled.items():
+            if name == BASELINES[0] and other.label_share == 1:
+                both = [own[own.columns.intersection(table.columns)] for own in seeds.values()]
+                apart = metrics.differences(both, [table[both[0].columns]] * len(seeds))
+                rows.append(with_cell(metrics.mean_table(apart, seed), other, minus=name))
     return rows
 
 
