@@ -4,6 +4,7 @@
 show (`generated.py`); `readme.py` writes some of them into the README.
 """
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -110,6 +111,14 @@ def notebooks(folder: str = "") -> str:
 # The demo
 
 
+def demo_data() -> str:
+    """The number of clips with tags in each split, from the record of a run."""
+    record = min((RESULTS / "demo/rendered").glob("*/record.json"))
+    clips = json.loads(record.read_text())["data"]["clips_by_split"]
+    splits = {"train": "training clips", "valid": "validation clips", "test": "test clips"}
+    return as_markdown(list(splits.values()), [[clips[split] for split in splits]])
+
+
 def demo_scores() -> str:
     """Both protocols of every method of the demo, and what is reached without a network."""
     table = means("demo")
@@ -154,8 +163,8 @@ def demo_space() -> str:
     """How the shared spaces of the demo separate clips, and how well they are searched."""
     table = read_table("demo/rendered/spaces")
     rows = []
-    for pair_loss in ("cosine", "subset_query"):
-        own = table[(table.pair_loss == pair_loss) & (table.method == "je")]
+    for method, pair_loss in (("je", "cosine"), ("joint", "subset_query")):
+        own = table[(table.pair_loss == pair_loss) & (table.method == method)]
         single, mean = own[own.seed == "0"], own[own.seed == "mean"]
         facts = [one_row(single, metric=metric).value for metric in ("gap", "unmatched")]
         shown = [as_number(fact, 2, sign=True) for fact in facts]
@@ -164,8 +173,8 @@ def demo_space() -> str:
             as_interval(one_row(mean, kind="one tag", ranked_by=by, metric="map"))
             for by in rankings
         ]
-        rows.append([f"`{pair_loss}`", *shown, *found])
-    header = ["pair loss", "gap", "cosine to other clips' tags", "mAP by encoded tag"]
+        rows.append([f"`{method}` `{pair_loss}`", *shown, *found])
+    header = ["method", "gap", "cosine to other clips' tags", "mAP by encoded tag"]
     return as_markdown([*header, "mAP by answering clips", "mAP by classifier"], rows)
 
 
