@@ -59,11 +59,11 @@ def test_the_papers_grid_has_every_cell():
 def test_listed_values_become_one_run_each():
     entry = {"method": ["no_je", "no_je_linear"], "pair_loss": "none", "label_share": [0.5, 1.0]}
     runs = runner.trained(values_of("demo", trained=[entry], seed=[3, 4]))
-    assert list(runs)[:2] == ["no_je-sample_cnn-labels50-seed3", "no_je-sample_cnn-seed3"]
+    assert list(runs)[:2] == ["no_je-short_chunk_cnn-labels50-seed3", "no_je-short_chunk_cnn-seed3"]
     assert len(runs) == 2 * 2 * 2 and {run.seed for run in runs.values()} == {3, 4}
     own = runner.trained(values_of("demo", trained=[{**entry, "seed": 7, "width": 5}], seed=[3, 4]))
     assert {(run.seed, run.width) for run in own.values()} == {(7, 5)}
-    with pytest.raises(ValueError, match="names the run no_je-sample_cnn-seed0 twice"):
+    with pytest.raises(ValueError, match="names the run no_je-short_chunk_cnn-seed0 twice"):
         runner.trained(values_of("demo", trained=[{"method": "no_je", "pair_loss": "none"}] * 2))
 
 

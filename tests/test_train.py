@@ -531,7 +531,7 @@ def test_a_throttled_callback_takes_its_share_of_the_time(monkeypatch):
 
 def test_presets_say_how_many_crops_stage_2_takes():
     crops = {n: len(set(methods.crop_epochs(methods.STAGE2, c))) for n, c in PRESETS.items()}
-    assert crops == {"smoke": 2, "demo": 16, "study": 4, "fast": 16, "paper": 200}
+    assert crops == {"smoke": 2, "demo": 8, "study": 8, "fast": 16, "paper": 200}
 
 
 def test_scores_do_not_depend_on_the_batch_size(tiny_store, tiny_config, tmp_path):
