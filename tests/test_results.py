@@ -150,7 +150,9 @@ def test_spaces_and_searches(made):
     space, scores = run.read_arrays("embeddings.npz"), run.read_arrays("scores.npz")
     where = {**results.cell_of(run)._asdict(), "seed": str(run.config.seed)}
     own = table[(table[list(where)] == list(where.values())).all(axis=1)]
-    own = own[(own.kind == "one tag") & (own.metric == "mean_average_precision")].set_index("ranked_by")
+    own = own[(own.kind == "one tag") & (own.metric == "mean_average_precision")].set_index(
+        "ranked_by"
+    )
     tags = space["queries"][: len(scores["tags"])]
     relevant = answers(scores["labels"], tags)
     answered = relevant.any(0)
@@ -309,7 +311,12 @@ def test_spaces_and_trends_read_the_same_way(study):
     where = {"extractor": "sample_cnn", "label_share": 1, "method": "je"}
     by = ["encoded set", "answering clips", "classifier"]
     shown = results.summary(
-        study["spaces"], "ranked_by", metric="mean_average_precision", kind="one tag", ranked_by=by, **where
+        study["spaces"],
+        "ranked_by",
+        metric="mean_average_precision",
+        kind="one tag",
+        ranked_by=by,
+        **where,
     )
     assert shown.columns.tolist() == by
     assert shown.loc[("je", "subset_query"), "encoded set"] == "0.257 [0.245, 0.269]"

@@ -246,7 +246,9 @@ def _measured(extractor: str, by: str, what: tuple[str, str, str]) -> pd.Series 
     same = {"extractor": extractor, "method": method, "pair_loss": pair_loss}
     if by == "search":
         table = means("study", "spaces")
-        return one_row(table, **same, ranked_by=minus, kind="one tag", metric="mean_average_precision")
+        return one_row(
+            table, **same, ranked_by=minus, kind="one tag", metric="mean_average_precision"
+        )
     if by == "trend":
         table = means("study", "trends").rename(columns={"correlation": "value"})
         return one_row(table, **same, minus=minus, covariate="correlation")

@@ -68,7 +68,8 @@ def _without_intervals(space: Mapping[str, np.ndarray], seed: int) -> pd.DataFra
         tags = space["z_single"], space["tag_correlation"]
         values["tag_semantics"] = metrics.tag_semantics(*tags)
         rows += [("shared", "", metric, value) for metric, value in values.items()]
-        rows += _maps(space, seed) if len(space["labels"]) >= NEIGHBOURS else []
+        if len(space["labels"]) >= NEIGHBOURS:
+            rows += _maps(space, seed)
     return pd.DataFrame(rows, columns=["space", "kind", "metric", "value"])
 
 
