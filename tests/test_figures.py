@@ -289,14 +289,39 @@ def test_each_protocol_has_its_own_row_of_intervals():
     assert len(fewer) == 6
 
 
-def test_labels_of_crowded_landmarks_do_not_overlap():
-    names = [f"tag number {i}" for i in range(12)]
-    crowd = RNG.normal(size=(12, 2)) * 0.05
-    figure = figures.shared_space(np.vstack([POINTS, crowd]), crowd, names)
+def leader_length(text):
+    """Length of the line from a label to its point, in inches."""
+    path = text.arrow_patch.get_transform().transform_path(text.arrow_patch.get_path())
+    return np.linalg.norm(path.vertices[-1] - path.vertices[0]) / text.figure.dpi
+
+
+def test_labels_of_crowded_landmarks_do_not_overlap_and_stay_near():
+    names = [f"tag number {i}" for i in range(30)]
+    grid = np.stack(np.meshgrid(range(6), range(5)), axis=-1).reshape(-1, 2)
+    figure = figures.shared_space(np.vstack([POINTS, 40 * POINTS[:2]]), grid * 0.35, names)
     figure.draw_without_rendering()
     boxes = [Text.get_window_extent(text) for text in figure.axes[0].texts]
-    assert len(boxes) == 12
-    assert sum(box.count_overlaps(boxes) for box in boxes) == 12  # each meets itself alone
+    assert len(boxes) == 30
+    assert sum(box.count_overlaps(boxes) for box in boxes) == 30  # each meets itself alone
+    shorter = figure.get_size_inches().min()
+    assert max(map(leader_length, figure.axes[0].texts)) <= 0.2 * shorter
+
+
+def test_labels_stay_near_even_where_there_is_no_room():
+    names = [f"a tag of many words, number {i}" for i in range(60)]
+    crowd = 0.4 * RNG.normal(size=(60, 2))
+    figure = figures.shared_space(40 * POINTS, crowd, names)
+    figure.draw_without_rendering()
+    texts = figure.axes[0].texts
+    assert max(map(leader_length, texts)) <= 0.2 * figure.get_size_inches().min()
+
+
+def test_tags_that_touch_share_one_label_but_for_stressed_ones():
+    tag_xy = np.array([[0, 0], [0.001, 0], [0, 0.001], [1, 1], [0.001, 0.001]])
+    tags = ["vocal", "vocals", "voice", "piano", "singing"]
+    figure = figures.shared_space(POINTS, tag_xy, tags, ["singing"])
+    shown = [text.get_text() for text in figure.axes[0].texts]
+    assert shown[0] == "singing" and sorted(shown[1:]) == ["piano", "vocal, vocals, voice"]
 
 
 def test_per_tag_sorts_by_the_first_run_and_counts_what_it_leaves_out():
@@ -497,27 +522,9 @@ def test_curves_by_method_are_means_with_the_range_of_seeds():
     assert names == ["je · cosine", "no_je", "lowest to highest seed"]
 
 
-@pytest.mark.parametrize("method", ["umap", "tsne", "pca"])
-def test_layouts_are_flat_repeatable_and_take_few_points(method):
-    points = RNG.normal(size=(9, 4)).astype(np.float32)
-    flat = figures.layout(points, method, seed=1)
-    assert flat.shape == (9, 2) and np.isfinite(flat).all()
-    assert (flat == figures.layout(points, method, seed=1)).all()
-
-
-def test_tsne_keeps_separate_clusters_apart():
-    kind = np.repeat([0, 1], 15)
-    points = 5 * np.eye(60)[kind] + 0.1 * RNG.normal(size=(30, 60))
-    flat = figures.layout(points, "tsne")
-    centred, labels = flat - flat.mean(axis=0), np.eye(2, dtype=int)[kind]
-    assert metrics.neighbour_agreement(centred, labels, k=5)["agreement"].mean() > 0.9
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: figures.layout(POINTS, "isomap"), "unknown layout method 'isomap'"),
-        (lambda: figures.layout(POINTS[:4]), "n ≥ 5"),
         (lambda: figures.tag_counts(LABELS, TAGS[:4], SPLITS), r"\(clip, tag\) = \(40, 4\)"),
         (lambda: figures.tag_correlation(LABELS, TAGS, "rok"), "did you mean 'rock'"),
         (lambda: figures.mel_spectrogram(POINTS, 16000), "one mono waveform"),

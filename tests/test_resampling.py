@@ -321,11 +321,13 @@ def test_resampled_searches_equal_the_metrics_of_every_resample(rng):
             area = metrics.tag_areas(*repeated)["average_precision"][0]
             precision = metrics.precision_at_k(*repeated, 6)
             for kind in ("one", "two"):
-                assert row[kind, name, "map"] == pytest.approx(np.nanmean(area[kinds == kind]))
+                assert row[kind, name, "mean_average_precision"] == pytest.approx(
+                    np.nanmean(area[kinds == kind])
+                )
                 expected = np.nanmean(precision[kinds == kind])
                 assert row[kind, name, "precision_at_6"] == pytest.approx(expected)
         share = relevant[clips][:, kinds == "two"].mean()
-        assert row["two", "random", "map"] == pytest.approx(share)
+        assert row["two", "random", "mean_average_precision"] == pytest.approx(share)
 
 
 def test_resampled_means_leave_out_what_is_missing():

@@ -12,7 +12,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 from jetatag import metrics
 from jetatag.evaluation import results
 from jetatag.evaluation.predict import describe
-from jetatag.evaluation.spaces import spaces
+from jetatag.evaluation.spaces import _without_intervals, shared_map, spaces
+from jetatag.metrics.layouts import map_quality
 from jetatag.metrics.queries import answers
 from jetatag.training import runs
 
@@ -161,7 +162,9 @@ def test_spaces_and_searches(made):
     space, scores = run.read_arrays("embeddings.npz"), run.read_arrays("scores.npz")
     where = {**results.cell_of(run)._asdict(), "seed": str(run.config.seed)}
     own = table[(table[list(where)] == list(where.values())).all(axis=1)]
-    own = own[(own.kind == "one tag") & (own.metric == "map")].set_index("ranked_by")
+    own = own[(own.kind == "one tag") & (own.metric == "mean_average_precision")].set_index(
+        "ranked_by"
+    )
     tags = space["queries"][: len(scores["tags"])]
     relevant = answers(scores["labels"], tags)
     answered = relevant.any(0)
@@ -182,6 +185,20 @@ def test_spaces_and_searches(made):
     assert (own.low <= own.value).all() and (own.value <= own.high).all()
     shared = {"gap", "matched", "unmatched", "mean_energy", "tag_semantics"}
     assert shared <= set(table[table.space == "shared"].metric)
+
+
+def test_spaces_judge_the_shared_map_of_every_layout(made):
+    table = spaces(made[0], n_resamples=2)
+    run = runs.pick(made[0], method="je", label_share=1.0)
+    where = {**results.cell_of(run)._asdict(), "seed": str(run.config.seed), "space": "z_audio"}
+    own = table[(table[list(where)] == list(where.values())).all(axis=1)]
+    own = own[own.kind != ""].set_index(["kind", "metric"]).value
+    space = run.read_arrays("embeddings.npz")
+    for method in ("umap", "tsne"):
+        xy, fit = shared_map(space, method)
+        assert own[method].to_dict() == map_quality(xy, space["labels"], fit).ratios()
+    few = {name: space[name][:9] for name in ("h", "z_audio", "z_tag", "labels")}
+    assert len(own) == 4 and not _without_intervals({**space, **few}, 0).kind.any()
 
 
 def test_means_of_spaces_are_those_of_their_seeds(made):
@@ -320,11 +337,16 @@ def test_spaces_and_trends_read_the_same_way(study):
     where = {"extractor": "sample_cnn", "label_share": 1, "method": "je"}
     by = ["encoded set", "answering clips", "classifier"]
     shown = results.summary(
-        study["spaces"], "ranked_by", metric="map", kind="one tag", ranked_by=by, **where
+        study["spaces"],
+        "ranked_by",
+        metric="mean_average_precision",
+        kind="one tag",
+        ranked_by=by,
+        **where,
     )
     assert shown.columns.tolist() == by
     assert shown.loc[("je", "subset_query"), "encoded set"] == "0.257 [0.245, 0.269]"
-    behind = results.differences(study["spaces"], "kind", metric="map", **where)
+    behind = results.differences(study["spaces"], "kind", metric="mean_average_precision", **where)
     name = ("je", "subset_query", "answering clips − classifier")
     assert behind.loc[name, "one tag"] == "-0.006 [-0.014, +0.003]"
     energy = results.summary(study["spaces"], metric="mean_energy", digits=2, **where)

@@ -75,7 +75,7 @@ def study_differences_se() -> str:
 def study_search() -> str:
     """Mean average precision of searches, by pair loss and kind of ranking (Sample-CNN)."""
     table = means("study", "spaces")
-    table = table[(table.metric == "map") & (table.extractor == "sample_cnn")]
+    table = table[(table.metric == "mean_average_precision") & (table.extractor == "sample_cnn")]
     rankings = {
         "encoded set": "encoded tags",
         "answering clips": "answering clips",
@@ -246,7 +246,9 @@ def _measured(extractor: str, by: str, what: tuple[str, str, str]) -> pd.Series 
     same = {"extractor": extractor, "method": method, "pair_loss": pair_loss}
     if by == "search":
         table = means("study", "spaces")
-        return one_row(table, **same, ranked_by=minus, kind="one tag", metric="map")
+        return one_row(
+            table, **same, ranked_by=minus, kind="one tag", metric="mean_average_precision"
+        )
     if by == "trend":
         table = means("study", "trends").rename(columns={"correlation": "value"})
         return one_row(table, **same, minus=minus, covariate="correlation")

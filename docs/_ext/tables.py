@@ -170,7 +170,9 @@ def demo_space() -> str:
         shown = [as_number(fact, 2, sign=True) for fact in facts]
         rankings = ("encoded set", "answering clips", "classifier")
         found = [
-            as_interval(one_row(mean, kind="one tag", ranked_by=by, metric="map"))
+            as_interval(
+                one_row(mean, kind="one tag", ranked_by=by, metric="mean_average_precision")
+            )
             for by in rankings
         ]
         rows.append([f"`{method}` `{pair_loss}`", *shown, *found])

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from jetatag import metrics
 from jetatag.evaluation.reading import MINUS
 from jetatag.evaluation.results import Cell, cell_of, with_cell, within_bounds
+from jetatag.metrics.layouts import NEIGHBOURS, map_quality, shared_layout
 from jetatag.metrics.queries import answers, classifier_scores, kinds
 from jetatag.training.run import Run
 
@@ -19,8 +20,8 @@ VECTORS = ("h", "z_audio", "z_tag")
 ENCODED, ANSWERING, CLASSIFIER = "encoded set", "answering clips", "classifier"
 """What ranks clips for a query: its tags encoded as one set, the mean tag vector of the training
 clips that match it, or the classifier's probabilities (`predict.query_vectors`)."""
-NEIGHBOURS = 10
-"""Number of nearest neighbours compared, and of first places counted in a search."""
+MAPS = ("umap", "tsne")
+"""The layouts whose shared map of clips and tags is judged."""
 
 
 def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.DataFrame:
@@ -29,10 +30,12 @@ def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.Dat
     A long table with the columns of `Cell`, `seed`, `space`, `metric`, `value`, 95 % intervals as
     in `results`, and for searches `kind` (of query) and `ranked_by`. For h, z_audio and z_tag: the
     agreement of nearest neighbours and the effective rank. For the shared space: its gap, the share
-    of z_tag's energy in its mean, and `metrics.tag_semantics`. For every kind of query: the mean
-    average precision and the precision at 10 of ranking by both kinds of query vector, by the
-    classifier and at random, and the first two minus the classifier's. Agreement and searches have
-    intervals, and rows for the mean over a cell's seeds, whose intervals also resample the seeds.
+    of z_tag's energy in its mean, and `metrics.tag_semantics`. For its maps, with the layout as
+    `kind`: `MapQuality.ratios`, unless there are fewer clips than `NEIGHBOURS`. For every kind of
+    query: the mean average precision and the precision at 10 of ranking by both kinds of query
+    vector, by the classifier and at random, and the first two minus the classifier's. Agreement and
+    searches have intervals, and rows for the mean over a cell's seeds, whose intervals also
+    resample the seeds.
     """
     saved = (run.read_arrays("embeddings.npz") for run in runs)
     queries = next((space["queries"] for space in saved if "queries" in space), None)
@@ -43,7 +46,7 @@ def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.Dat
         options = {"n_resamples": n_resamples, "seed": seed, "groups": space.get("groups")}
         own = _resampled_space(run, space, queries, options)
         resampled.setdefault(cell, []).append(own)
-        for table in (_without_intervals(space), metrics.mean_table([own])):
+        for table in (_without_intervals(space, seed), metrics.mean_table([own])):
             tables.append(with_cell(table, cell, run.config.seed))
     tables += [with_cell(metrics.mean_table(own, seed), cell) for cell, own in resampled.items()]
     columns = [*Cell._fields, "seed", "space", "kind", "ranked_by", "metric", "value"]
@@ -52,16 +55,45 @@ def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.Dat
     return within_bounds(table, ~table["ranked_by"].str.contains(MINUS))
 
 
-def _without_intervals(space: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Effective ranks, and how audio and tags lie in the shared space."""
-    rows = [(n, "effective_rank", metrics.effective_rank(space[n])) for n in VECTORS if n in space]
+def _without_intervals(space: Mapping[str, np.ndarray], seed: int) -> pd.DataFrame:
+    """Effective ranks, and how audio and tags lie in the shared space and on its maps."""
+    rows = [
+        (name, "", "effective_rank", metrics.effective_rank(space[name]))
+        for name in VECTORS
+        if name in space
+    ]
     if "z_tag" in space:
         values = metrics.gap(space["z_audio"], space["z_tag"], space["labels"])
         values["mean_energy"] = metrics.mean_energy(space["z_tag"])
         tags = space["z_single"], space["tag_correlation"]
         values["tag_semantics"] = metrics.tag_semantics(*tags)
-        rows += [("shared", metric, value) for metric, value in values.items()]
-    return pd.DataFrame(rows, columns=["space", "metric", "value"])
+        rows += [("shared", "", metric, value) for metric, value in values.items()]
+        if len(space["labels"]) >= NEIGHBOURS:
+            rows += _maps(space, seed)
+    return pd.DataFrame(rows, columns=["space", "kind", "metric", "value"])
+
+
+def _maps(space: Mapping[str, np.ndarray], seed: int) -> list[tuple[str, str, str, float]]:
+    """Rows of the quality of the shared map by each of the layouts."""
+    rows = []
+    for method in MAPS:
+        xy, fit = shared_map(space, method, seed)
+        ratios = map_quality(xy, space["labels"], fit).ratios()
+        rows += [("z_audio", method, metric, value) for metric, value in ratios.items()]
+    return rows
+
+
+def shared_map(
+    space: Mapping[str, np.ndarray], method: str = "umap", seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the map of a run's clips and single tags, (clip + tag, 2) by `shared_layout`, and the
+    cosines (clip, tag) by which a search for each tag ranks the clips in the full space.
+
+    `space` holds the arrays of embeddings.npz, as `predict` saves them.
+    """
+    z_tags, centre = space["z_query"][: space["labels"].shape[1]], space["z_centre"]
+    fit = cosine_similarity(space["z_audio"] - centre, z_tags - centre)
+    return shared_layout(space["z_audio"], z_tags, method, seed), fit
 
 
 def _resampled_space(

@@ -7,9 +7,9 @@ print and for colour-blind readers; markers, line styles or hatching repeat what
 shapes and names raise `ValueError`.
 """
 
+from jetatag.figures._labels import touching
 from jetatag.figures._style import PALE_TO_DARK, line_name, named
 from jetatag.figures.data import mel_spectrogram, tag_correlation, tag_counts
-from jetatag.figures.layouts import FEWEST_POINTS, LAYOUTS, layout
 from jetatag.figures.results import (
     ablation,
     label_curves,

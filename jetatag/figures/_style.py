@@ -1,8 +1,7 @@
-"""Shared by the figures: styles, names, panels, rows of dots, and labels without overlap."""
+"""Shared by the figures: styles, names, panels and rows of dots."""
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,9 +14,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox
 from PIL import Image
 
 DARK, MIDDLE, LIGHT = (colormaps["cividis"](step) for step in (0.0, 0.55, 0.95))
@@ -34,7 +30,6 @@ NAMES = {
     "pr_auc": "PR-AUC",
     "average_precision": "average precision",
     "pr_auc_trapezoid": "PR-AUC (trapezoid)",
-    "map": "mean average precision",
     "f1_as_coded": "F1 as coded",
     "f1_instance": "instance-based F1 (micro)",
     "autoencoder_ap": "autoencoder AP",
@@ -182,57 +177,3 @@ def check_columns(
     if missing or table.empty:
         remedy = remedy or f"give rows with the columns {', '.join(columns)}"
         raise ValueError(f"{what} lack {', '.join(missing) or 'rows'}: {remedy}.")
-
-
-# Labels
-
-
-def place_labels(
-    ax: Axes, points: np.ndarray, names: Sequence[str], stressed: np.ndarray | None = None
-) -> None:
-    """Write each name at the nearest free place around its point, stressed ones first, and join
-    them with a thin line; a point with an empty name is only kept free.
-
-    Places lie on rings of growing radius inside the axes, and are free if the text covers no point
-    and no earlier text. Call it last, because it fixes the layout of the figure.
-    """
-    ax.figure.draw_without_rendering()
-    scale = 72 / ax.figure.dpi  # pixels → typographic points, which stay right at any dpi
-    frame = Bbox(ax.bbox.get_points() * scale)
-    pixels = ax.transData.transform(points) * scale
-    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in pixels]
-    leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
-    stressed = np.zeros(len(points), bool) if stressed is None else stressed
-    for index in np.argsort(~stressed, kind="stable"):
-        if not names[index]:
-            continue
-        text = ax.annotate(
-            names[index],
-            points[index],
-            (0, 0),
-            textcoords="offset points",
-            **{"ha": "center", "va": "center", "arrowprops": leader},
-            **{"fontsize": 10 if stressed[index] else 8},
-            **{"fontweight": "bold" if stressed[index] else "normal"},
-            path_effects=[withStroke(linewidth=2, foreground="white")],
-        )
-        extent = Text.get_window_extent(text)  # of the text alone, without its line
-        size = np.array([extent.width, extent.height]) * scale
-        offset, box = _free_place(pixels[index], size, taken, frame)
-        text.set_position(offset)
-        taken.append(box)
-
-
-def _free_place(
-    point: np.ndarray, size: np.ndarray, taken: Sequence[Bbox], frame: Bbox
-) -> tuple[np.ndarray, Bbox]:
-    """The first (offset of the text's centre, its box) that is free, or the last one tried."""
-    radii, angles = (5, 12, 22, 34, 48, 64, 82, 102, 124), np.linspace(0, 2 * np.pi, 16, False)
-    for radius, angle in product(radii, angles):
-        direction = np.array([np.cos(angle), np.sin(angle)])
-        offset = direction * (radius + size / 2)
-        box = Bbox.from_bounds(*(point + offset - size / 2), *size)
-        inside = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
-        if inside and not box.count_overlaps(taken):
-            break
-    return offset, box

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from jetatag.figures import _style as style
+from jetatag.figures._labels import place_labels
 from jetatag.files import check_known
 
 RANKINGS = {
@@ -33,8 +35,8 @@ def tag_map(
 ) -> Figure:
     """Draw one tag against the rest in several layouts side by side (Lee & Cho 2021, figure 2).
 
-    layouts : title → (clip, 2); positive : (clip,) whether a clip carries `tag`; notes : title → a
-    line below the map, for a number that tells whether to trust it
+    layouts : title → (clip, 2); positive : (clip,) whether a clip carries `tag`; notes : title →
+    text below the map, for a number that tells whether to trust it
     """
     positive, notes = np.asarray(positive).astype(bool), notes or {}
     check_known(notes, layouts, "layout title")
@@ -62,7 +64,7 @@ def shared_space(
     """Draw clips as grey points and tags as labelled landmarks in one map.
 
     audio_xy : (clip, 2) and tag_xy : (tag, 2), laid out together; tags : names of the landmarks;
-    highlight : tags to stress; note : a line below the map
+    highlight : tags to stress; note : text below the map
     """
     check_known(highlight, tags, "tag")
     style.check_shape(tag_xy, (len(tags), 2), "tag_xy", "(tag, 2)")
@@ -80,18 +82,25 @@ def shared_space(
     _add_note(ax, note)
     ax.margins(0.08)
     ax.legend(loc="upper left", bbox_to_anchor=(0, 1.06), ncols=3, frameon=False, fontsize=9)
-    style.place_labels(ax, tag_xy, tags, stressed)
+    place_labels(ax, tag_xy, tags, stressed)
     return figure
 
 
 def maps(
-    layouts: Mapping[str, np.ndarray], tags: Sequence[str], values: np.ndarray, name: str
+    layouts: Mapping[str, np.ndarray],
+    tags: Sequence[str],
+    values: np.ndarray,
+    name: str,
+    notes: Mapping[str, str] | None = None,
 ) -> Figure:
     """Draw several spaces side by side, clips as points coloured alike, tags as labelled landmarks.
 
     layouts : title → (clip + tag, 2), tags after clips; values : (clip,) or longer, numbers (darker
-    is more) or names (each with its own marker) that colour the clips; name : what they are
+    is more) or names (each with its own marker) that colour the clips; name : what they are;
+    notes : title → text below the map
     """
+    notes = notes or {}
+    check_known(notes, layouts, "layout title")
     n_clips = len(next(iter(layouts.values()))) - len(tags)
     values = np.asarray(values)[:n_clips]
     figure, axes = _map_panels(list(layouts), (4.6 * len(layouts), 4.9))
@@ -101,11 +110,12 @@ def maps(
         points = _draw_clips(ax, xy[:n_clips], values)
         ax.scatter(*xy[n_clips:].T, **landmarks)
         ax.margins(0.08)
+        _add_note(ax, notes.get(title))
     if points:
         figure.colorbar(points, ax=list(axes), label=name, fraction=0.02, pad=0.01)
     style.legend_above(figure, axes[0].get_legend_handles_labels()[0])
     for ax, xy in zip(axes, layouts.values(), strict=True):
-        style.place_labels(ax, xy[n_clips:], tags)
+        place_labels(ax, xy[n_clips:], tags)
     return figure
 
 
@@ -134,7 +144,8 @@ def _map_panels(titles: Sequence[str], size: tuple[float, float]) -> tuple[Figur
 
 def _add_note(ax: Axes, note: str | None) -> None:
     if note:
-        ax.set_xlabel(f"{ax.get_xlabel()}\n{note}")
+        width = int(14 * ax.figure.get_figwidth() / len(ax.figure.axes))  # characters
+        ax.set_xlabel(f"{ax.get_xlabel()}\n{fill(note, width)}", fontsize=9)
 
 
 def retrieval(table: pd.DataFrame) -> Figure:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from jetatag.figures import _style as style
+from jetatag.figures._labels import place_labels
 from jetatag.figures.data import draw_mel
 from jetatag.files import check_known
 
@@ -80,7 +81,7 @@ def gain_per_tag(
     axes[0, 0].xaxis.set_minor_formatter(NullFormatter())
     names = table["tag"].where(outer, "").tolist()
     for ax, column in zip(axes[0], COVARIATES, strict=True):
-        style.place_labels(ax, table[[column, "difference"]].to_numpy(), names)
+        place_labels(ax, table[[column, "difference"]].to_numpy(), names)
     return figure
 
 
@@ -113,7 +114,7 @@ def calibration(
     tags = ranked[next(iter(curves))]["tag"].tolist()
     n_plain = max(0, len(tags) - n_named)
     names = [""] * n_plain + tags[n_plain:] + [""] * (len(points) - len(tags))
-    style.place_labels(axes[0, 1], points, names)
+    place_labels(axes[0, 1], points, names)
     return figure
 
 

@@ -121,10 +121,9 @@ def resampled_searches(
     """Return the resampled table, with columns (kind, ranked_by, metric), of how well each ranking
     finds the clips that match a query.
 
-    The metrics are means over the queries of a kind that some clip of the resample matches: `map`
-    of the average precision, and another of the precision in the first `k` places
-    (`precision_at_k`). The ranking `random` is the expectation for a random order: the share of
-    clips that match.
+    The metrics are means over the queries of a kind that some clip of the resample matches:
+    `mean_average_precision`, and the mean precision in the first `k` places (`precision_at_k`). The
+    ranking `random` is the expectation for a random order: the share of clips that match.
 
     Parameters
     ----------
@@ -144,11 +143,12 @@ def resampled_searches(
         scores = np.asarray(scores)[:, answered]
         areas = tag_areas(relevant, scores, weights)["average_precision"]
         found[name] = areas, precision_at_k(relevant, scores, k, weights)
+    names = "mean_average_precision", f"precision_at_{k}"
     columns = {
         (kind, name, metric): known_mean(values[:, kinds == kind])
         for kind in dict.fromkeys(kinds)
         for name, both in {**found, "random": (shares, shares)}.items()
-        for metric, values in zip(("map", f"precision_at_{k}"), both, strict=True)
+        for metric, values in zip(names, both, strict=True)
     }
     return pd.DataFrame(columns, rows).rename_axis(columns=["kind", "ranked_by", "metric"])
 

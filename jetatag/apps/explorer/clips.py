@@ -17,6 +17,7 @@ from jetatag.data.crops import window_starts
 from jetatag.data.store import AudioStore
 from jetatag.files import check_known
 from jetatag.metrics import queries
+from jetatag.metrics.layouts import map_note, shared_layout
 from jetatag.training.run import Run
 
 ARRAYS = ("clip_ids", "labels", "probs", "h", "z_audio")
@@ -109,14 +110,19 @@ class Clips:
         return len(self.clip_ids)
 
     def layout(self, space: str, method: str = "umap", seed: int = 0) -> np.ndarray:
-        """Coordinates of the clips, then of the tags, (clip + tag, 2), by `figures.layout`; each
-        layout is computed once."""
+        """Coordinates of the clips, then of the tags, (clip + tag, 2), by `shared_layout`;
+        each layout is computed once."""
         check_known([space], self.spaces, "space")
         key = (space, method, seed)
         if key not in self._layouts:
-            points = np.concatenate([self.spaces[space], self.landmarks[space]])
-            self._layouts[key] = figures.layout(points, method, seed)
+            points = self.spaces[space], self.landmarks[space]
+            self._layouts[key] = shared_layout(*points, method, seed)
         return self._layouts[key]
+
+    def map_note(self, method: str = "umap", seed: int = 0) -> str:
+        """How far to trust the map of the shared space."""
+        fit = self._directions @ normalize(self.landmarks[Z] - self.z_centre).T
+        return map_note(self.layout(Z, method, seed), self.labels, fit)
 
     def numbers(self, clip_ids: Iterable[str]) -> list[int]:
         """Rows of the clips with these `clip_ids`, in the order given; unknown ids are left out."""

@@ -4,6 +4,7 @@ from IPython.display import DisplayHandle, display
 from matplotlib.figure import Figure
 
 from jetatag import figures
+from jetatag.apps.explorer.clips import Z
 from jetatag.apps.explorer.panel import Panel
 from jetatag.apps.explorer.state import State
 from jetatag.apps.explorer.widgets import RenderProbe
@@ -27,7 +28,8 @@ class Explorer(State):
             for name in self.clips.spaces
         }
         name, values = self.colours()
-        return figures.maps(layouts, self.clips.tags, values, name)
+        note = self.clips.map_note(self.state["layout"], self.seed)
+        return figures.maps(layouts, self.clips.tags, values, name, {Z: note})
 
     def _ipython_display_(self) -> None:
         """Show the figure, and replace it with the widgets once a browser has answered."""

@@ -1,6 +1,6 @@
 """Linked maps of a run's spaces, drawn by jupyter-scatter, with the same clips and tags in each."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
 from typing import Any
@@ -23,6 +23,7 @@ MARGIN = "0 90px 0 64px"  # room for the tooltips of points at the outer edges
 MANY = 5_000  # points: more hide one another and are slow to draw unless they are small
 SWATCH = "display: inline-block; height: 0.9em; border: 1px solid #777;"
 TAG, COLOUR = "tag", "colour"
+TOUCHING = 0.05  # of the range of 2: points of tags that are nearer share a label
 
 
 class Maps:
@@ -48,7 +49,8 @@ class Maps:
             space: scatter(frame, *self._axes(space, state.state["layout"]))
             for space, frame in self.frames.items()
         }
-        self.legend, self.box = HTML(), arranged(self.scatters)
+        self.legend, self.note, self.box = HTML(), HTML(), arranged(self.scatters)
+        self.note.value = self._note(state.state["layout"])
         for one in self.scatters.values():
             one.widget.observe(partial(self._double, one.widget), "selection")
         # The others follow the map that was touched, so that one of them reports everything.
@@ -83,6 +85,7 @@ class Maps:
         axes = {space: self._axes(space, method) for space in self.scatters}
 
         def draw() -> None:
+            self.note.value = self._note(method)
             for space, one in self.scatters.items():
                 one.xy(*axes[space])
                 one.label(by=TAG)
@@ -114,13 +117,27 @@ class Maps:
             self._waiting.pop(next(iter(self._waiting)))()
             self.probe.sent += 1
 
+    def _note(self, method: str) -> str:
+        return f"shared space: {self.clips.map_note(method, self.seed)}"
+
     def _axes(self, space: str, method: str) -> tuple[str, str]:
-        """Add a layout to a map's columns and return their names. Every layout spans −1 to 1,
-        because jscatter's labels do not follow a change of range."""
-        names = f"{method} axis 1", f"{method} axis 2"
-        layout = self.clips.layout(space, method, self.seed)
-        self.frames[space][[*names]] = minmax_scale(layout, (-1, 1))
+        """Add a layout and its labels to a map's columns, and return the names of its axes. Every
+        layout spans −1 to 1, because jscatter's labels do not follow a change of range."""
+        frame, names = self.frames[space], (f"{method} axis 1", f"{method} axis 2")
+        xy = minmax_scale(self.clips.layout(space, method, self.seed), (-1, 1))
+        n_clips = len(self.clips)
+        frame[[*names]] = xy
+        frame[TAG] = [""] * n_clips + labels(xy[n_clips:], self.clips.tags)
         return names
+
+
+def labels(tag_xy: np.ndarray, tags: Sequence[str]) -> list[str]:
+    """The label of each tag: those whose points touch share one."""
+    names = list(tags)
+    for group in figures.touching(tag_xy, TOUCHING):
+        for tag in group:
+            names[tag] = ", ".join(tags[each] for each in sorted(group))
+    return names
 
 
 def numbers(selection: np.ndarray | None) -> list[int]:

@@ -75,7 +75,7 @@ class Panel:
             ),
         )
         bar = widgets.HBox(bar, layout=Layout(flex_flow="wrap"))
-        box = widgets.VBox([HTML(STYLE), bar, self.maps.box, *rows])
+        box = widgets.VBox([HTML(STYLE), bar, self.maps.box, self.maps.note, *rows])
         box.layout.overflow = "visible"
         return box.add_class("jetatag-explorer")
 

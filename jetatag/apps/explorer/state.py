@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jetatag import figures
 from jetatag.apps.explorer.clips import Clips, mean_of_carriers
 from jetatag.files import check_known, check_type, check_writable, write_json
+from jetatag.metrics.layouts import LAYOUTS
 
 DEFAULTS = {
     "layout": "umap",
@@ -111,7 +111,7 @@ def check_state(state: Mapping[str, Any], tags: Sequence[str]) -> dict[str, Any]
     for name, value in state.items():
         check_type(value, type(DEFAULTS[name]), f"the explorer's {name}")
     check_type(state["selection"], Sequence[str], "the explorer's selection")
-    check_known([state["layout"]], figures.LAYOUTS, "layout")
+    check_known([state["layout"]], LAYOUTS, "layout")
     check_known([state["colour"]], COLOURS.values(), "colouring")
     check_known([state["tag"], *state["weights"]], tags, "tag")
     for tag, weight in state["weights"].items():

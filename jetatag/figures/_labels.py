@@ -1,0 +1,99 @@
+"""Labels of points that overlap neither one another nor the points."""
+
+from collections.abc import Sequence
+from textwrap import fill
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation, Text
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import cdist
+
+LONGEST_LEADER = 0.2
+"""Largest length of the line from a label to its point, relative to the figure's shorter side."""
+TOUCHING, CROWD = 7.0, 60.0
+"""Markers nearer to one another than the first (in points, 1/72 inch) touch, and share one label;
+those nearer than the second compete for room."""
+
+
+def place_labels(
+    ax: Axes, points: np.ndarray, names: Sequence[str], stressed: np.ndarray | None = None
+) -> None:
+    """Write each name at the nearest free place around its point, stressed ones first, and join
+    them with a thin line; points that touch share one label, and a point with an empty name is only
+    kept free.
+
+    Places lie inside the axes, at most `LONGEST_LEADER` away, and are free if the text covers no
+    point and no earlier text; if none is free, the text covers as little of them as possible. Call
+    it last, because it fixes the layout of the figure.
+    """
+    ax.figure.draw_without_rendering()
+    scale = 72 / ax.figure.dpi  # pixels → typographic points, which stay right at any dpi
+    frame, reach = ax.bbox.get_points() * scale, 72 * ax.figure.get_size_inches().min()
+    places = ax.transData.transform(points) * scale
+    taken = [np.array([place - 4, place + 4]) for place in places]  # (corner, axis) of boxes
+    stressed = np.zeros(len(points), bool) if stressed is None else stressed
+    named = np.flatnonzero([name != "" for name in names])
+    for group in _by_room(places[named], stressed[named]):
+        group = named[group]
+        first = group[0]
+        text = _label(ax, points[first], [names[index] for index in group], stressed[first])
+        extent = Text.get_window_extent(text)  # of the text alone, without its line
+        half = np.array([extent.width, extent.height]) * scale / 2
+        offset = _free_place(places[first], half, np.array(taken), frame, LONGEST_LEADER * reach)
+        text.set_position(offset)
+        taken.append(places[first] + offset + np.array([-half, half]))
+
+
+def touching(points: np.ndarray, distance: float) -> list[np.ndarray]:
+    """The indices of `points` (n, 2) in groups of which no two are farther apart than `distance`,
+    in each group the point next to its middle first."""
+    if len(points) < 2:
+        return [np.array([index]) for index in range(len(points))]
+    numbers = fcluster(linkage(points, "complete"), distance, "distance")
+    groups = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
+    middles = [np.linalg.norm(points[own] - points[own].mean(axis=0), axis=1) for own in groups]
+    return [own[np.argsort(far, kind="stable")] for own, far in zip(groups, middles, strict=True)]
+
+
+def _by_room(places: np.ndarray, stressed: np.ndarray) -> list[np.ndarray]:
+    """The indices of points that share a label: stressed ones first and alone, then the groups with
+    most points around them, which have least room."""
+    crowd = (cdist(places, places) < CROWD).sum(axis=1)
+    plain = np.flatnonzero(~stressed)
+    groups = [plain[own] for own in touching(places[plain], TOUCHING)]
+    groups.sort(key=lambda group: -crowd[group[0]])
+    return [*np.flatnonzero(stressed)[:, None], *groups]
+
+
+def _label(ax: Axes, point: np.ndarray, names: Sequence[str], stressed: bool) -> Annotation:
+    """A label at `point`, to be moved."""
+    leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+    return ax.annotate(
+        fill(", ".join(names), 24),
+        point,
+        (0, 0),
+        textcoords="offset points",
+        **{"ha": "center", "va": "center", "arrowprops": leader, "linespacing": 1.0},
+        **{"fontsize": 10 if stressed else 8, "fontweight": "bold" if stressed else "normal"},
+        path_effects=[withStroke(linewidth=2, foreground="white")],
+    )
+
+
+def _free_place(
+    point: np.ndarray, half: np.ndarray, taken: np.ndarray, frame: np.ndarray, reach: float
+) -> np.ndarray:
+    """The offset from `point` of a text's centre, by which it covers least of the boxes `taken`
+    (box, corner, axis) and of what is outside `frame`: the nearest one of several."""
+    angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    directions = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    radii = np.arange(5, reach, 7)[:, None, None]
+    offsets = (directions * (radii + half)).reshape(-1, 2)
+    inside = (half / np.maximum(np.abs(offsets), 1e-9)).min(axis=1)  # part of the line in the text
+    offsets = offsets[np.linalg.norm(offsets, axis=1) * (1 - inside) <= reach]
+    low, high = point + offsets - half, point + offsets + half
+    covered = np.minimum(high[:, None], taken[:, 1]) - np.maximum(low[:, None], taken[:, 0])
+    outside = np.maximum(frame[0] - low, 0) + np.maximum(high - frame[1], 0)
+    cost = covered.clip(min=0).prod(axis=2).sum(axis=1) + 100 * outside.sum(axis=1)
+    return offsets[cost.argmin()]

@@ -1,0 +1,159 @@
+"""Layouts of points in the plane, the map that clips and tags share, and how far to trust it."""
+
+import sys
+from typing import NamedTuple
+
+import numpy as np
+from scipy.spatial.distance import cdist
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+
+from jetatag.files import check_known
+from jetatag.metrics._arithmetic import centre, ratio, unit_rows
+from jetatag.metrics._checks import check_points
+from jetatag.metrics.scores import precision_at_k
+
+PAPER_PCA = 50
+"""Dimensions kept before t-SNE in figure 2 of Lee & Cho 2021."""
+FEWEST_POINTS = 5
+"""Smallest number of points to lay out."""
+NEIGHBOURS = 10
+"""Number of a tag's nearest points, and of its nearest clips, by which a map is judged."""
+
+CENTRED = (
+    "Clips and tags are each centred on their own mean (modality gap: Liang et al., NeurIPS 2022)."
+)
+
+
+def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarray:
+    """Lay out `points` (n, dimension) in the plane, (n, 2) float64 without unit.
+
+    `umap` compares by cosine (McInnes et al. 2018), `tsne` follows figure 2 of Lee & Cho 2021
+    (PCA to 50 dimensions, then t-SNE), `pca` takes the first two principal components. With `umap`
+    and `tsne`, only neighbourhoods are meaningful, not axes or distances. For two kinds of points
+    in one map see `shared_layout`. The same seed gives the same layout on one type of machine,
+    whatever its number of cores. Raises `ValueError` for an unknown method, or fewer than
+    `FEWEST_POINTS` finite points.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    check_known([method], LAYOUTS, "layout method")
+    if points.ndim != 2 or len(points) < FEWEST_POINTS or not np.isfinite(points).all():
+        raise ValueError(
+            f"a layout needs (n, dimension) finite points, n ≥ {FEWEST_POINTS}: got {points.shape}."
+        )
+    # One thread: a fixed order of sums, and no competition with the threads numba keeps for UMAP.
+    with threadpool_limits(1):
+        return LAYOUTS[method](points, seed).astype(np.float64)
+
+
+def shared_layout(
+    clips: np.ndarray, tags: np.ndarray, method: str = "umap", seed: int = 0
+) -> np.ndarray:
+    """Lay out the clips (clip, dim) and tags (tag, dim) of one space together: (clip + tag, 2).
+
+    Each kind is centred on its own mean and scaled to unit length first, because in a joint space
+    the two kinds lie in separate cones, which a layout draws as islands: the modality gap (Liang
+    et al., "Mind the gap", NeurIPS 2022). Searches keep the vectors as they are, which ranks
+    better. Otherwise as `layout`.
+    """
+    kinds = [unit_rows(centre(check_points(kind))) for kind in (clips, tags)]
+    return layout(np.concatenate(kinds), method, seed)
+
+
+class MapQuality(NamedTuple):
+    """How well tags lie among their clips on a shared map, as means over tags; in [0, 1]."""
+
+    mixing: float
+    """Share of clips among the ten points nearest to a tag on the map."""
+    random_mixing: float
+    """The same, expected if the points were mixed at random."""
+    precision: float
+    """Share of the ten clips nearest to a tag on the map that carry it, for tags of some clip."""
+    full_precision: float
+    """The same for the first ten clips that a search in the full space finds."""
+
+    def ratios(self) -> dict[str, float]:
+        """Mixing and precision relative to what they are compared with, by name of the metric."""
+        precision = ratio(self.precision, self.full_precision, empty=np.nan)
+        return {
+            "map_mixing": self.mixing / self.random_mixing,
+            f"map_precision_at_{NEIGHBOURS}": float(precision),
+        }
+
+    def __str__(self) -> str:
+        return (
+            f"{self.mixing:.2f} of a tag's ten nearest points are clips ({self.random_mixing:.2f} "
+            f"at random), and {self.precision:.2f} of its ten nearest clips have the tag "
+            f"({self.full_precision:.2f} in the full space)."
+        )
+
+
+def map_quality(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> MapQuality:
+    """Return the quality of a shared map `xy`, (clip + tag, 2) as from `shared_layout`.
+
+    `labels` (clip, tag) 0/1; `fit` (clip, tag) is what a search in the full space ranks clips by,
+    such as their cosine with each tag. Raises `ValueError` for fewer clips than `NEIGHBOURS`.
+    """
+    n_clips, n_tags = labels.shape
+    if n_clips < NEIGHBOURS:
+        raise ValueError(
+            f"a map of {n_clips} clips cannot show a tag's {NEIGHBOURS} nearest: add clips."
+        )
+    distances = cdist(xy[n_clips:], xy)  # (tag, clip + tag)
+    distances[np.arange(n_tags), n_clips + np.arange(n_tags)] = np.inf  # not its own neighbour
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, :NEIGHBOURS]
+    on_map, full = (
+        precision_at_k(labels, scores, NEIGHBOURS) for scores in (-distances[:, :n_clips].T, fit)
+    )
+    return MapQuality(
+        mixing=float((nearest < n_clips).mean()),
+        random_mixing=n_clips / (n_clips + n_tags - 1),
+        precision=float(np.nanmean(on_map)),
+        full_precision=float(np.nanmean(full)),
+    )
+
+
+def map_note(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> str:
+    """Return what to print beside a shared map: its `map_quality`, or why it has none, and what was
+    done to the vectors."""
+    try:
+        quality = str(map_quality(xy, labels, fit))
+    except ValueError as error:
+        quality = str(error)
+    return f"{quality} {CENTRED}"
+
+
+def _umap(points: np.ndarray, seed: int) -> np.ndarray:
+    """UMAP is imported here because that takes seconds. It would import an installed TensorFlow for
+    a part that is not used; TensorFlow is hidden meanwhile, because it and torch's compiler crash
+    each other in one process."""
+    hidden = "tensorflow" not in sys.modules
+    if hidden:
+        sys.modules["tensorflow"] = None
+    try:
+        from umap import UMAP
+    finally:
+        if hidden:
+            del sys.modules["tensorflow"]
+    return UMAP(
+        n_neighbors=min(15, len(points) - 1),
+        metric="cosine",
+        init="spectral" if len(points) > 20 else "random",  # spectral fails on few points
+        random_state=seed,
+        n_jobs=1,
+    ).fit_transform(points)
+
+
+def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
+    reduced = PCA(min(PAPER_PCA, *points.shape), random_state=seed).fit_transform(points)
+    perplexity = min(30.0, (len(points) - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="random", random_state=seed)
+    return tsne.fit_transform(reduced)
+
+
+def _pca(points: np.ndarray, seed: int) -> np.ndarray:
+    return PCA(2, random_state=seed).fit_transform(points)
+
+
+LAYOUTS = {"umap": _umap, "tsne": _tsne, "pca": _pca}

@@ -1,0 +1,101 @@
+"""Layouts in the plane, and the map that clips and tags share."""
+
+import numpy as np
+import pytest
+from sklearn.metrics.pairwise import cosine_similarity
+from threadpoolctl import threadpool_limits
+
+from jetatag import metrics
+from jetatag.metrics.layouts import layout, map_note, map_quality, shared_layout
+
+
+def gapped(rng):
+    """A joint space: 90 clips and 15 tags of five kinds, three tags each, clips and tags in cones
+    of their own; with labels, and the cosines of every clip with every tag."""
+    directions = rng.normal(size=(5, 16))
+    of_clip, of_tag = np.repeat(range(5), 18), np.repeat(range(5), 3)
+    cones = 4 * rng.normal(size=(2, 16))
+    clips = cones[0] + directions[of_clip] + 0.3 * rng.normal(size=(90, 16))
+    tags = cones[1] + directions[of_tag] + 0.3 * rng.normal(size=(15, 16))
+    return clips, tags, of_clip[:, None] == of_tag, cosine_similarity(clips, tags)
+
+
+@pytest.mark.parametrize("method", ["umap", "tsne", "pca"])
+def test_layouts_are_flat_repeatable_and_take_few_points(rng, method):
+    points = rng.normal(size=(9, 4)).astype(np.float32)
+    flat = layout(points, method, seed=1)
+    assert flat.shape == (9, 2) and np.isfinite(flat).all()
+    assert (flat == layout(points, method, seed=1)).all()
+
+
+@pytest.mark.parametrize("method", ["umap", "tsne", "pca"])
+def test_layouts_do_not_depend_on_the_number_of_threads(rng, method):
+    points = rng.normal(size=(60, 80))
+    first = layout(points, method)
+    with threadpool_limits(2):
+        np.testing.assert_array_equal(layout(points, method), first)
+
+
+def test_tsne_keeps_separate_clusters_apart(rng):
+    kind = np.repeat([0, 1], 15)
+    points = 5 * np.eye(60)[kind] + 0.1 * rng.normal(size=(30, 60))
+    flat = layout(points, "tsne")
+    centred, labels = flat - flat.mean(axis=0), np.eye(2, dtype=int)[kind]
+    assert metrics.neighbour_agreement(centred, labels, k=5)["agreement"].mean() > 0.9
+
+
+@pytest.mark.parametrize("method", ["umap", "tsne"])
+def test_a_shared_map_places_tags_among_their_clips_across_the_modality_gap(rng, method):
+    clips, tags, labels, fit = gapped(rng)
+    islands = map_quality(layout(np.concatenate([clips, tags]), method), labels, fit)
+    assert islands.mixing < 0.1
+    mixed = map_quality(shared_layout(clips, tags, method), labels, fit).ratios()
+    assert mixed["map_mixing"] > 0.85 and mixed["map_precision_at_10"] > 0.8
+
+
+def test_a_shared_map_depends_neither_on_the_place_nor_on_the_scale_of_each_kind(rng):
+    clips, tags, *_ = gapped(rng)
+    same = shared_layout(clips, tags, "pca"), shared_layout(8 * clips + 4, tags / 4 - 2, "pca")
+    np.testing.assert_allclose(*same, atol=1e-9)
+    collapsed = shared_layout(clips, np.ones((15, 16)), "pca")
+    np.testing.assert_allclose(np.ptp(collapsed[90:], axis=0), 0, atol=1e-9)
+
+
+def test_the_quality_of_a_map_counts_neighbours_of_tags():
+    """Clips at 0, 1, …, 11 of a line, tags at 0.1 and 0.2: the second is next to the first."""
+    clip_x, tag_x = np.arange(12.0), np.array([0.1, 0.2])
+    xy = np.stack([np.append(clip_x, tag_x), np.zeros(14)], axis=1)
+    labels = np.zeros((12, 2), int)
+    labels[:3, 0] = labels[11, 1] = 1
+    fit = np.stack([clip_x, clip_x], axis=1)  # a search finds the clips from 11 down to 2
+    quality = map_quality(xy, labels, fit)
+    assert quality == pytest.approx((0.9, 12 / 13, (0.3 + 0) / 2, (0.1 + 0.1) / 2))
+    assert quality.ratios() == pytest.approx(
+        {"map_mixing": 0.9 * 13 / 12, "map_precision_at_10": 1.5}
+    )
+    note = map_note(xy, labels, fit)
+    assert "0.90 of a tag's ten nearest points are clips (0.92 at random)" in note
+    assert "0.15 of its ten nearest clips have the tag (0.10 in the full space)" in note
+    labels[:, 1] = 0  # a tag that no clip has does not count for precision
+    assert map_quality(xy, labels, fit) == pytest.approx((0.9, 12 / 13, 0.3, 0.1))
+
+
+def test_a_map_of_fewer_clips_than_neighbours_is_one_sentence():
+    xy, labels = np.zeros((11, 2)), np.ones((9, 2), int)
+    sentence = "a map of 9 clips cannot show a tag's 10 nearest: add clips."
+    with pytest.raises(ValueError) as error:
+        map_quality(xy, labels, np.zeros((9, 2)))
+    assert str(error.value) == sentence
+    assert map_note(xy, labels, np.zeros((9, 2))).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("points", "method", "message"),
+    [
+        (np.ones((8, 3)), "isomap", "unknown layout method 'isomap'"),
+        (np.ones((4, 3)), "umap", "n ≥ 5"),
+    ],
+)
+def test_what_cannot_be_laid_out_is_one_sentence(points, method, message):
+    with pytest.raises(ValueError, match=message):
+        layout(points, method)
