@@ -236,7 +236,7 @@ def soft_info_nce(batch: PairBatch) -> Tensor:
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
 
 
-@pair_loss(weight=2.0, searchable_by_tags=True)
+@pair_loss(weight=0.5, searchable_by_tags=True)
 def subset_query(batch: PairBatch) -> Tensor:
     """Binary cross-entropy on exp(log_scale)·cos(z_audio, z_query) + offset: does the clip carry
     every tag of the query? The queries are single tags and random subsets (`subset_queries`).
@@ -250,7 +250,7 @@ def subset_query(batch: PairBatch) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, targets)
 
 
-@pair_loss(weight=4.0, searchable_by_tags=True)
+@pair_loss(weight=1.0, searchable_by_tags=True)
 def subset_completion(batch: PairBatch) -> Tensor:
     """`subset_query`, where a random subset of each clip's tags must answer the queries as well.
 
