@@ -195,8 +195,9 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, Labels]:
         raise FileNotFoundError(f"{root} does not exist: give the folder that holds the audio.")
     files, _ = files_under(root)
     if others := [path for path in files if not is_audio(path) and "/." not in f"/{path}"]:
-        suffixes = ", ".join(sorted({PurePosixPath(path).suffix or "none" for path in others}))
-        warn(f"{len(others):,} files under {root} were skipped, not audio by suffix: {suffixes}.")
+        suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in others})
+        told = f"{len(others):,} files under {root} were skipped, because their suffixes"
+        warn(f"{told} are not of audio: {', '.join(suffixes)}.")
     clips = pd.DataFrame({"path": filter(is_audio, files), "reason": ""}, dtype=object)
     folders = clips.path.str.split("/").str[:-1]
     clips.loc[clips.path.str.contains(NOT_TEXT), "reason"] = NOT_UTF8
