@@ -10,13 +10,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import numpy as np
 from filelock import FileLock, Timeout
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 NOT_TEXT = "\N{REPLACEMENT CHARACTER}"
@@ -27,7 +27,9 @@ AUDIO_SUFFIXES = {
     *(".aac", ".ac3", ".eac3", ".m4a", ".m4b", ".mp4", ".mka", ".mkv", ".webm"),
 }
 """Suffixes of audio files, and of videos with a sound track."""
-STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+Count = Annotated[int, Field(ge=1)]
+STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+ADAPTER = lru_cache(partial(TypeAdapter, config=STRICT))
 TYPES = {"string": "str", "tuple": "list", "Sequence": "list", "sequence_str": "list"}
 TYPES |= {"model": "dict"}
 BOUNDS = {"greater_than": "above", "greater_than_equal": "at least"}
@@ -64,26 +66,18 @@ def check_writable(*paths: Path, read: Iterable[Path] = ()) -> None:
             raise ValueError(f"{path} is also an input: name another output file.")
         if is_audio(target):
             raise ValueError(f"{path} is named like audio: name a file of another kind to write.")
-        if target.exists() and not target.is_file():
-            raise ValueError(f"{path} is a folder, pipe or device: name a file to write.")
-        _try_to_write(path)
         outputs.add(target)
-
-
-def _try_to_write(path: Path) -> None:
-    temporary = _temporary(Path(os.path.realpath(path)))
-    new_folders = [folder for folder in temporary.parents if not folder.exists()]
-    try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        temporary.unlink()
-    except (FileExistsError, NotADirectoryError):
-        raise ValueError(f"{path} cannot be written: {path.parent} is not a folder.") from None
-    except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error.strerror}): name another.") from None
-    finally:
-        for folder in filter(Path.is_dir, new_folders):
-            folder.rmdir()
+        try:
+            if target.exists() and not target.is_file():
+                raise ValueError(f"{path} is a folder, pipe or device: name a file to write.")
+            home = next(folder for folder in target.parents if folder.exists())
+            (home / _temporary(target).name).touch()
+            (home / _temporary(target).name).unlink()
+        except NotADirectoryError:
+            raise ValueError(f"{path} cannot be written: {home} is not a folder.") from None
+        except OSError as error:
+            problem = f"{path} cannot be written ({error.strerror})"
+            raise ValueError(f"{problem}: name another.") from None
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -115,18 +109,17 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except FileNotFoundError:
-        message = f"{path} does not exist: run the notebook that writes it."
-        raise FileNotFoundError(message) from None
+        problem = f"{path} does not exist"
+        raise FileNotFoundError(f"{problem}: run the notebook that writes it.") from None
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
         raise ValueError(f"{path} is damaged: delete it and run its notebook again.") from None
 
 
 def save_figure(figure: Any, folder: Path | str, name: str) -> Path:
     """Write a matplotlib figure as `folder/name.png` (150 dpi) and `name.pdf`, atomically; returns
-    the PNG's path. The same figure gives the same bytes: no date is stored, and the layout is
-    computed only once, because recomputing it changes it slightly."""
+    the PNG's path. The same figure gives the same bytes."""
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    figure.set_layout_engine("none")  # a second computation would change the layout slightly
     for suffix, metadata in ((".pdf", {"CreationDate": None}), (".png", {})):
         path = Path(folder) / f"{name}{suffix}"
         with atomic(path) as temporary:
@@ -145,10 +138,7 @@ def checksum(*chunks: bytes | np.ndarray) -> str:
 @contextmanager
 def lock_folder(folder: Path | str, wait: bool = False) -> Iterator[None]:
     """Lock `folder` for this process; if another process holds it, `wait` or raise `ValueError`.
-
-    The lock ends with the process, however it ends. On Unix, child processes started with
-    `close_fds=False` inherit it, so it lasts until they have ended, too.
-    """
+    The lock ends with the process, on Unix also with children that inherit its handle."""
     folder, timeout = Path(folder), 0
     lock = FileLock(folder / ".lock", on_acquired=lambda handle: os.set_inheritable(handle, True))
     while not lock.is_locked:
@@ -185,8 +175,7 @@ def printable(text: str) -> str:
 
 
 def inside(root: Path | str, relative: str) -> Path:
-    """Return `root / relative`; raises `ValueError` if it leads out of `root`, even through a link,
-    or is a broken link."""
+    """`root / relative`; raises `ValueError` if it leads out of `root` or is a broken link."""
     path = Path(root) / relative
     if path.is_symlink() and not path.exists():
         raise ValueError(f"{relative!r} is a link that leads nowhere: correct or remove it.")
@@ -216,22 +205,17 @@ def check_type(value: Any, annotation: Any, name: str) -> Any:
     true/false as an integer. Whole numbers are accepted as floats, NaN and infinity are not.
     """
     try:
-        return _adapter(annotation).validate_python(value)
+        return ADAPTER(annotation).validate_python(value)
     except ValidationError as error:
         optional = " or None" if type(None) in get_args(annotation) else ""
         raise ValueError(describe(error.errors(), name, optional)) from None
-
-
-@lru_cache
-def _adapter(annotation: Any) -> TypeAdapter:
-    return TypeAdapter(annotation, config=STRICT)
 
 
 def check_arguments(function: Callable, values: Mapping[str, Any]) -> None:
     """Raise `ValueError` for the first of `values` that does not fit `function`'s annotations."""
     annotations = get_type_hints(function, include_extras=True)
     for name, value in values.items():
-        check_type(value, annotations[name], name)
+        check_type(value, annotations.get(name, Any), name)
 
 
 def describe(problems: list[ErrorDetails], name: str, optional: str = "") -> str:

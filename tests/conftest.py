@@ -26,17 +26,22 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny data set; tests must not write into it."""
+    return write_mtat(tmp_path_factory.mktemp("tiny") / "mtat")
+
+
 @pytest.fixture
-def mtat_folder(tmp_path: Path) -> Path:
-    """A fresh folder that a test may damage."""
-    return write_mtat(tmp_path / "mtat")
+def mtat_folder(tiny_folder: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may damage."""
+    return shutil.copytree(tiny_folder, tmp_path / "mtat")
 
 
 @pytest.fixture(scope="session")
-def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> store.AudioStore:
+def tiny_store(tiny_folder: Path) -> store.AudioStore:
     """The tiny data set, prepared once; tests must not write into it."""
-    folder = tmp_path_factory.mktemp("tiny")
-    return store.build(mtat.load(write_mtat(folder / "mtat")), folder / "store", workers=2)
+    return store.build(mtat.load(tiny_folder), tiny_folder.parent / "store", workers=2)
 
 
 @pytest.fixture(scope="session")

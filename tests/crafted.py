@@ -88,6 +88,12 @@ def without_header(mp3: bytes) -> bytes:
     return mp3[mp3.index(mp3[:2], 2) :]
 
 
+def without_size(wav: bytes) -> bytes:
+    """States no bytes, as a program that writes into a pipe."""
+    at = wav.index(b"data") + 4
+    return wav[:4] + bytes(4) + wav[8:at] + bytes(4) + wav[at + 4 :]
+
+
 def with_field(mp3: bytes, offset: int, value: int) -> bytes:
     """Puts `value` at an offset behind the mark of a Xing header: 4 flags, 8 frames, 12 bytes."""
     at = mp3.index(b"Xing") + offset

@@ -29,6 +29,7 @@ from crafted import (
     with_flac_length,
     with_vbri,
     without_header,
+    without_size,
 )
 
 from jetatag.data.audio import AudioError, Header, load, read_header, stream
@@ -243,6 +244,15 @@ DECODED = {
     "WMA": (BY_SUFFIX[".wma"], 2),
     "video longer than its sound": (lambda: by_ffmpeg("matroska", "aac", video=True), 2),
     "VOC": (BY_SUFFIX[".voc"], 2),
+    "WAV of no stated bytes": (lambda: without_size(by_soundfile("WAV")), 2),
+    "float WAV of no stated bytes": (
+        lambda: without_size(by_soundfile("WAV", 22_050, 2, subtype="FLOAT")),
+        2,
+    ),
+    "MP3 joined to WAV": (lambda: mp3() + by_soundfile("WAV", 22_050, 2), 4),
+    "MP3 joined to M4A and Ogg of the same rate": (lambda: mp3() + m4a() + vorbis(), 6),
+    "AAC joined to FLAC": (lambda: BY_SUFFIX[".aac"]() + flac(), 4),
+    "WAV of no stated bytes joined to another": (lambda: 2 * without_size(by_soundfile("WAV")), 4),
 }
 
 
@@ -276,7 +286,11 @@ REFUSED = {
     "M4A with its index in front": (lambda: cut(m4a(FASTSTART)), "truncated: .* bytes"),
     "M4A in fragments": (lambda: cut(m4a(FRAGMENTED), 0.9), "truncated: .* of .* bytes"),
     "M4A without its index": (lambda: m4a()[: m4a().index(b"moov") - 4], "moov box.* is missing"),
-    "two M4As": (lambda: 2 * m4a(), "joined from several MP4 files"),
+    "two M4As": (lambda: 2 * m4a(), "joined from several files: split it"),
+    "M4A joined to MP3": (lambda: m4a() + ID3 + mp3(), "joined from several files"),
+    "Ogg joined to MP3": (lambda: vorbis() + mp3(), "joined from several files"),
+    "WAV joined to FLAC": (lambda: by_soundfile("WAV") + flac(), "joined from several files"),
+    "AIFF joined to MP3": (lambda: by_soundfile("AIFF") + mp3(), "joined from several files"),
     "Matroska": (lambda: cut(BY_SUFFIX[".mka"]()), "truncated: its sound ends after"),
     "Matroska with video": (lambda: cut(BY_SUFFIX[".mkv"]()), "truncated: its sound ends"),
     "WMA": (lambda: cut(BY_SUFFIX[".wma"]()), "truncated: .* of .* bytes"),
@@ -286,11 +300,9 @@ REFUSED = {
     ),
     "VOC": (lambda: cut(BY_SUFFIX[".voc"]()), "truncated: its sound ends after"),
     **{
-        f"two {kind}s": (lambda kind=kind: 2 * by_soundfile(kind), f"joined from several {kind}")
-        for kind in ("AU", "CAF", "RF64", "W64")
+        f"two {kind}s": (lambda kind=kind: 2 * by_soundfile(kind), "joined from several files")
+        for kind in ("AU", "CAF", "RF64", "W64", "WAV", "AIFF")
     },
-    "two WAVs": (lambda: 2 * by_soundfile("WAV"), "unreadable audio .*RIFF"),
-    "two AIFFs": (lambda: 2 * by_soundfile("AIFF"), "unreadable audio .*FORM"),
 }
 
 

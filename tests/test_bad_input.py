@@ -141,7 +141,11 @@ BAD_FILES = {
         lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(999)),
         NOT_AUDIO,
     ),
-    "two M4As joined": (made(lambda: 2 * m4a()), "left out: joined from several MP4 files"),
+    "two M4As joined": (made(lambda: 2 * m4a()), "left out: joined from several files"),
+    "WAV joined to MP3": (
+        made(lambda: crafted.by_soundfile("WAV", RATE, seconds=0.5) + mp3(0.5)),
+        "left out: joined from several files",
+    ),
     "NaN in a float WAV": (
         written(with_value(np.nan), subtype="FLOAT"),
         NOT_NUMBERS,
@@ -173,6 +177,14 @@ BAD_FILES = {
         "used: read whole",
     ),
     "two MP3s joined": (made(lambda: 2 * mp3(0.5)), "used: read whole"),
+    "MP3 joined to WAV": (
+        made(lambda: mp3(0.5) + crafted.by_soundfile("WAV", RATE, seconds=0.5)),
+        "used: read whole",
+    ),
+    "WAV of 0 bytes by its header": (
+        made(lambda: crafted.without_size(crafted.by_soundfile("WAV", RATE, seconds=1.0))),
+        "used: read whole",
+    ),
     "MP3 damaged in its middle": (
         made(lambda: crafted.damaged(mp3(), 300)),
         "used: the rest, with a warning",

@@ -10,7 +10,7 @@ import torch
 from jetatag import config
 from jetatag.evaluation.predict import predict
 from jetatag.training import runs
-from jetatag.training.run import Run, split_checksum
+from jetatag.training.run import Run, describe_data
 from jetatag.training.train import train
 
 
@@ -26,7 +26,10 @@ def test_the_record_and_the_list_of_runs(tiny_store, tiny_config, tmp_path):
         assert stage["wall_time_s"] > 0 and stage["peak_memory_mib"] > 0
         assert stage["processes"] == 1 and stage["device"] == "cpu"
     other = replace(tiny_store, table=tiny_store.table.replace({"split": {"valid": "test"}}))
-    assert split_checksum(other) != record["data"]["split_checksum"]
+    data = describe_data(other, tiny_config)
+    assert {name for name, value in data.items() if value != record["data"][name]} == {
+        *("split_checksum", "clips_by_split", "padded_clips"),
+    }
     Run.start(tmp_path, tiny_config.replace(seed=7), tiny_store)
     torn = Run.start(tmp_path / "torn", tiny_config, tiny_store)
     (torn.folder / "record.json").write_text("{}")

@@ -21,7 +21,6 @@ class DataSet:
     title: str
     licence: str
     licence_link: str = ""
-    source: str = ""  # where to get it
 
     @property
     def options(self) -> list[str]:
@@ -35,14 +34,12 @@ DATASETS = {
         title="jetatag's built-in rendered music",
         licence="made by jetatag (MIT) from rendered MIDI, no recordings; its tag statistics are "
         "from MagnaTagATune (CC BY-NC-SA 3.0)",
-        source="jetatag render",
     ),
     "mtat": DataSet(
         load=mtat.load,
         title="MagnaTagATune",
         licence="CC BY-NC-SA 3.0 (MagnaTagATune, Law et al., ISMIR 2009; music by Magnatune)",
         licence_link="https://creativecommons.org/licenses/by-nc-sa/3.0/",
-        source="https://mirg.city.ac.uk/codeapps/the-magnatagatune-dataset",
     ),
     "dcase2017": DataSet(
         load=dcase2017.load,
@@ -50,14 +47,12 @@ DATASETS = {
         licence="labels CC BY 4.0 (AudioSet, Google); the audio is from YouTube videos and belongs "
         "to their owners",
         licence_link="https://creativecommons.org/licenses/by/4.0/",
-        source="https://dcase.community/challenge2017/task-large-scale-sound-event-detection",
     ),
     "speech_commands": DataSet(
         load=speech_commands.load,
         title="Speech Commands",
         licence="CC BY 4.0 (Warden, 2018; Google)",
         licence_link="https://creativecommons.org/licenses/by/4.0/",
-        source="https://arxiv.org/abs/1804.03209",
     ),
     "folder": DataSet(load=folder.load, title="the user's own data", licence="that of the files"),
 }
@@ -65,10 +60,8 @@ DATASETS = {
 
 
 def load(name: str, root: Path | str, **options: Any) -> Index:
-    """Read the data set `name` from its folder `root`; `options` are those of its loader.
-
-    Raises `ValueError` for an unknown name or option; see the loaders for other errors.
-    """
+    """Read the data set `name` from its folder `root`; `options` are those of its loader. Raises
+    `ValueError` for an unknown name or option; see the loaders for other errors."""
     check_options(name, options)
     check_arguments(load, {"root": root})
     return DATASETS[name].load(root, name=name, **options)

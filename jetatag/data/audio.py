@@ -21,34 +21,30 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jetatag.data import ffmpeg
-from jetatag.data.ffmpeg import AudioError, Header, read_head
+from jetatag.data.ffmpeg import JOINED, AudioError, Header, begins_audio, read_head
 from jetatag.files import NOT_TEXT, NOT_UTF8
 
 if TYPE_CHECKING:
     from soundfile import SoundFile
 
 SHORTEST_S = 0.1
-BLOCK = 1 << 20
-"""Samples per channel that are decoded at a time."""
-LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000
-"""Sample rates outside these limits are a sign of damage, and costly to resample."""
-QUIETEST = 1 / 32_767
-"""One 16-bit step: audio that varies by less is silent."""
+BLOCK = 1 << 20  # samples per channel that are decoded at a time
+LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000  # sample rates beyond are damage, and slow to resample
+QUIETEST = 1 / 32_767  # one 16-bit step: audio that varies by less is silent
 PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ENOSPC, errno.EDQUOT}
 """Errors of the machine rather than of the file."""
 FOR_SOUNDFILE = re.compile(
-    rb"RIF[FX]....WAVE|RF64|FORM....AIF[FC]|caff|\.snd|dns\.|riff\x2e\x91\xcf\x11", re.S
+    rb"RIF[FX](?!....WAVE.{,999}data\0{4}.)....WAVE|RF64|FORM....AIF[FC]|caff|\.snd|dns\.|"
+    rb"riff\x2e\x91\xcf\x11",
+    re.S,
 )
-"""First bytes of the files that soundfile decodes."""
+"""First bytes of the files that soundfile decodes; of a WAV that states 0 bytes, it reads none."""
 SIZES = re.compile(r"(?:data|SSND|BODY|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)")
 """Sizes in libsndfile's log: stated, and actual."""
-UNKNOWN_BYTES = range(0x7FFF_F000, 1 << 32)
-"""Sizes that programs write before they know them."""
-SIZE_TOLERANCE = 64
-"""Bytes by which some programs overstate sizes."""
+UNKNOWN_BYTES = range(0x7FFF_F000, 1 << 32)  # sizes that programs write before they know them
+SIZE_TOLERANCE = 64  # bytes by which some programs overstate sizes
 
-Blocks = Iterator[tuple[int, np.ndarray]]
-"""Sample rate (Hz) and samples (n_samples,) float32, one channel."""
+Blocks = Iterator[tuple[int, np.ndarray]]  # sample rate (Hz), and samples (n_samples,) float32
 
 
 def load(path: Path | str, sample_rate: int) -> np.ndarray:
@@ -56,21 +52,18 @@ def load(path: Path | str, sample_rate: int) -> np.ndarray:
 
     Returns (n_samples,) float32 at `sample_rate` (Hz), nominally within [-1, 1]. Raises
     `AudioError` for a file that is missing, empty, not audio, encrypted, without a sound track,
-    truncated, mostly damaged, silent, shorter than 0.1 s, of an impossible sample rate, or with
-    values that are not numbers; `OSError` if the machine fails and not the file (`PASSING`).
-    Damaged packets are skipped with an `AudioWarning`. Truncation is found where a file states its
-    length; other MP3, AAC and AC-3 files are read to their last whole frame.
+    truncated, joined from parts that cannot all be read, mostly damaged, silent, shorter than
+    0.1 s, of an impossible sample rate, or with values that are not numbers; `OSError` if the
+    machine fails and not the file (`PASSING`). Damaged packets are skipped with an `AudioWarning`.
+    Truncation is found where a file states its length; others are read to their last whole frame.
     """
     blocks = list(stream(path, sample_rate))
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def stream(path: Path | str, sample_rate: int) -> Iterator[np.ndarray]:
-    """Yield what `load` returns in blocks of about `BLOCK` decoded samples, in constant memory.
-
-    Raises as `load` does; errors that depend on the whole file (truncated, silent, too short) come
-    at the end.
-    """
+    """Yield what `load` returns in blocks, in constant memory. Raises as `load` does, what depends
+    on the whole file (truncated, silent, too short) at the end."""
     with _open(Path(path)) as file:
         decode = _decode_by_soundfile if _is_for_soundfile(file) else ffmpeg.decode
         yield from _resample(_check_audio(decode(file, BLOCK)), sample_rate)
@@ -86,11 +79,6 @@ def read_header(path: Path) -> Header:
                 return Header(sound.frames / sound.samplerate, sound.artist, sound.title)
     except (AudioError, OSError):
         return Header()
-
-
-def extremes(audio: np.ndarray) -> tuple[float, float]:
-    """Smallest and largest value; NaN where there is one."""
-    return float(audio.min()), float(audio.max())
 
 
 def _open(path: Path) -> FileIO:
@@ -121,7 +109,7 @@ def _check_audio(blocks: Blocks) -> Blocks:
     for rate, block in blocks:
         if not LOWEST_HZ <= rate <= HIGHEST_HZ:
             raise AudioError(f"states a sample rate of {rate:,} Hz")
-        low, high = extremes(block)
+        low, high = float(block.min()), float(block.max())  # NaN where there is one
         if not math.isfinite(high - low):
             raise AudioError("holds values that are not numbers (NaN or infinity)")
         seconds += len(block) / rate
@@ -134,19 +122,18 @@ def _check_audio(blocks: Blocks) -> Blocks:
 
 
 def _resample(blocks: Blocks, sample_rate: int) -> Iterator[np.ndarray]:
-    """The blocks resampled to `sample_rate`. The division into blocks does not change the
-    samples."""
+    """The blocks resampled to `sample_rate`; the division into blocks changes no sample."""
     import soxr
 
+    end = np.empty(0, np.float32)
     for rate, group in itertools.groupby(blocks, key=itemgetter(0)):
+        samples = (block for _, block in group)
         if rate == sample_rate:
-            yield from (block for _, block in group)
+            yield from samples
             continue
         resampler = soxr.ResampleStream(rate, sample_rate, 1, "float32", "HQ")
-        for _, block in itertools.chain(group, [(rate, None)]):
-            is_end = block is None
-            new = np.empty(0, np.float32) if is_end else block
-            resampled = resampler.resample_chunk(new, last=is_end)
+        for block in itertools.chain(samples, [end]):
+            resampled = resampler.resample_chunk(block, last=block is end)
             if len(resampled):
                 yield resampled
 
@@ -171,24 +158,33 @@ def _decode_by_soundfile(file: FileIO, block: int) -> Blocks:
 def _open_soundfile(file: FileIO) -> "Iterator[SoundFile]":
     import soundfile
 
+    _check_joined(file)
     file.seek(0)
     try:
         with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-            _check_sizes(sound, file)
+            _check_sizes(sound)
             yield sound
     except soundfile.SoundFileError as error:
         reason = str(error).rsplit(": ", 1)[-1].rstrip(".")
         raise AudioError(f"unreadable audio ({reason})") from None
 
 
-def _check_sizes(sound: "SoundFile", file: FileIO) -> None:
-    """Raise `AudioError` for truncated files, which libsndfile only logs, and for joined files, of
-    which it reads only the first or decodes headers as sound; it refuses joined WAV and AIFF files
-    itself."""
+def _check_sizes(sound: "SoundFile") -> None:
+    """Raise `AudioError` for truncated files, which libsndfile only logs."""
     for stated, there in SIZES.findall(sound.extra_info):
         if int(there) + SIZE_TOLERANCE < int(stated) and int(stated) not in UNKNOWN_BYTES:
             raise AudioError(f"truncated: {int(there):,} of {int(stated):,} bytes are there")
-    if sound.format in ("AU", "CAF", "RF64", "W64"):
+
+
+def _check_joined(file: FileIO) -> None:
+    """Raise `AudioError` for joined files, of which libsndfile reads only the first or decodes
+    headers as sound."""
+    _, head = read_head(file)
+    if head[:4] in (b"RIFF", b"RIFX", b"FORM"):
+        size = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
+        is_joined = begins_audio(file, 8 + size)
+    else:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            if content.find(content[:8], 8) > 0:
-                raise AudioError(f"joined from several {sound.format} files: split it")
+            is_joined = content.find(head[:8], 8) > 0
+    if is_joined:
+        raise AudioError(JOINED)

@@ -10,7 +10,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from jetatag.data.store import AudioStore
 
@@ -52,7 +51,7 @@ def window_starts(
 
 
 def middle_starts(lengths: np.ndarray, window_samples: int) -> np.ndarray:
-    """Start of each clip's middle window, (n_clips,) int64 samples."""
+    """Starts of the clips' middle windows, (n_clips,) int64 samples."""
     return np.maximum(np.asarray(lengths, np.int64) - window_samples, 0) // 2
 
 
@@ -66,8 +65,8 @@ def batches(n_clips: int, batch_size: int, seed: int, epoch: int, shuffle: bool)
 
 
 @dataclass(frozen=True)
-class Crops(Dataset):
-    """One crop of each clip in `rows` for one epoch; an item is (crop_samples,) float32."""
+class Crops:
+    """One crop of each clip in `rows` for one epoch."""
 
     store: AudioStore
     rows: np.ndarray
@@ -75,18 +74,10 @@ class Crops(Dataset):
     seed: int
     epoch: int
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, position: int) -> torch.Tensor:
-        return self.take([position])[0]
-
     def take(self, positions: Sequence[int]) -> torch.Tensor:
-        """The crops of several clips, (n, crop_samples) float32."""
+        """The crops of the clips at `positions` of `rows`, (n, crop_samples) float32."""
         rows, starts = self.rows[positions], self.starts[positions]
         return torch.from_numpy(self.store.read(rows, starts, self.crop_samples))
-
-    __getitems__ = take  # lets a DataLoader fetch a whole batch at once
 
     @cached_property
     def starts(self) -> np.ndarray:

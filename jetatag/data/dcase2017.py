@@ -32,8 +32,7 @@ WITHOUT = {
 }
 FILE_NAME = r"[\w-]+_\d+\.\d+_\d+\.\d+\.wav"
 SHARES = {"train": 0.9, "valid": 0.1}
-KNOWN_TO_TRAIN_ON = 51_172 + 488
-KNOWN_CLIPS = {"test": 1_103}  # by the task's repository; train and valid depend on the seed
+KNOWN_CLIPS = {"train and valid": 51_172 + 488, "test": 1_103}  # by the task's repository
 DIFFERENCES = "Usual reasons: incomplete lists, or clips left out (see the index's left_out)."
 NOT_A_CLIP = "its name is not VIDEO_START_END.wav, which tells its video"
 LATER_LIST = "a later list holds the same clip, and keeps it, so that it is in one split"
@@ -69,9 +68,6 @@ def load(root: Path | str, seed: int = 0, name: str = "dcase2017") -> Index:
     training = (table.split != "test").to_numpy()
     split = grouped_split(table.group[training], labels[training], SHARES, seed)
     table.loc[training, "split"] = split
-    if len(split) != KNOWN_TO_TRAIN_ON:
-        counts = f"{len(split):,} clips, officially {KNOWN_TO_TRAIN_ON:,}"
-        warn(f"{name}: train and valid together have {counts}. {DIFFERENCES}")
     facts = {"peak_normalise": False, "known_clips": KNOWN_CLIPS}
     index = Index(name, Path(root), Vocabulary(CLASSES), table, labels, left_out, **facts)
     return warn_about(index, DIFFERENCES)
@@ -81,10 +77,8 @@ def read_lists(root: Path) -> pd.DataFrame:
     """One row per label of a file: list, file, start, end, label (all str)."""
     paths = {name: root / f"groundtruth_weak_label_{name}_set.csv" for name in FOLDERS}
     if not any(path.is_file() for path in paths.values()):
-        raise FileNotFoundError(
-            f"{paths['training']} does not exist, nor does another list of DCASE 2017 task 4: give "
-            "the folder that holds them."
-        )
+        problem = f"{paths['training']} does not exist, nor does another list of DCASE 2017 task 4"
+        raise FileNotFoundError(f"{problem}: give the folder that holds them.")
     tables = []
     for name, path in paths.items():
         if path.is_file():

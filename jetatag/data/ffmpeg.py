@@ -23,22 +23,18 @@ if TYPE_CHECKING:
     from av import AudioFifo, AudioFrame, AudioStream, Packet
     from av.container import InputContainer
 
-FORMATS = "mp3,flac,ogg,mov,matroska,asf,aac,ac3,eac3,voc"
-"""The formats that are read, as FFmpeg names them."""
+FORMATS = "mp3,flac,ogg,mov,matroska,asf,aac,ac3,eac3,voc,wav"  # FFmpeg's names
 UNRECOGNISED = (
     "unreadable: not recognised as audio (WAV, AIFF, FLAC, Ogg, MP3, AAC, MP4, WebM, WMA, AC-3, "
     "VOC)"
 )
 ENCRYPTED = "encrypted (DRM), so that it cannot be decoded"
-PROTECTED_CODECS = {"drms", "enca", "aavd"}
-"""MP4 codec tags of FairPlay, Common Encryption and Audible."""
-TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")
-"""First bytes of metadata that may occur between MP3 packets."""
+JOINED = "joined from several files: split it"
+PROTECTED_CODECS = {"drms", "enca", "aavd"}  # MP4: FairPlay, Common Encryption, Audible
+TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")  # metadata that may lie between MP3 packets
 TOLERANCE_S = 0.1
-"""Largest timestamp gap that is not reported as damage, and the largest difference between the
-stated duration and the end of the sound that is not reported as truncation."""
-BUFFER = 1 << 18
-"""Bytes per read."""
+"""Longer gaps are told as damage, and sound that ends earlier than stated as truncation."""
+BUFFER = 1 << 18  # bytes per read
 
 
 class AudioError(ValueError):
@@ -64,14 +60,15 @@ def decode(file: FileIO, block: int) -> Iterator[tuple[int, np.ndarray]]:
 
     fifo, shape = av.AudioFifo(), None
     for frame in _all_frames(file):
-        new = frame.sample_rate, frame.layout.nb_channels, frame.format.name
+        n_channels = frame.layout.nb_channels
+        new = n_channels, frame.sample_rate, frame.format.name, frame.time_base
         if new != shape:
             yield from _drain(fifo)
             fifo, shape = av.AudioFifo(), new
             pack = av.AudioResampler(frame.format.packed).resample
         frame.pts = None  # a FIFO refuses gaps
         # PyAV reads out of bounds in planar frames of 8 channels or more.
-        for safe in [frame] if new[1] < 8 else pack(frame):
+        for safe in [frame] if n_channels < 8 else pack(frame):
             fifo.write(safe)
         if fifo.samples >= block:
             yield from _drain(fifo)
@@ -101,13 +98,9 @@ def _open(file: FileIO, start: int, end: int) -> "InputContainer":
     import av
 
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
+    how = {"metadata_errors": "replace", "buffer_size": BUFFER}
     try:
-        return av.open(
-            _Part(file, start, end),
-            container_options=options,
-            metadata_errors="replace",
-            buffer_size=BUFFER,
-        )
+        return av.open(_Part(file, start, end), container_options=options, **how)
     except av.FFmpegError:
         raise AudioError(UNRECOGNISED) from None
 
@@ -168,11 +161,9 @@ class _Tally:
     seconds: float = 0.0
     good: int = 0
     damaged: int = 0
-    trailing: int = 0
-    """Bytes of damaged packets after the last good one, which need not be audio."""
+    trailing: int = 0  # damaged after the last good packet, which need not be audio
     is_cut: bool = False
-    last: "dict[int, Packet]" = field(default_factory=dict)
-    """The last good packet of each stream."""
+    last: "dict[int, Packet]" = field(default_factory=dict)  # good packet of each stream
 
     def count(self, packet: "Packet") -> None:
         self.good, self.damaged = self.good + packet.size, self.damaged + self.trailing
@@ -187,10 +178,8 @@ class _Tally:
             self.trailing += packet.size
 
 
-def _frames(
-    container: "InputContainer", name: str, states_duration: bool
-) -> Iterator["AudioFrame"]:
-    """Decode the main sound track and skip its damaged packets."""
+def _frames(container: "InputContainer", name: str, is_stated: bool) -> Iterator["AudioFrame"]:
+    """Decode the main sound track and skip its damaged packets; see `_check_end`."""
     import av
 
     track, tally = _sound_track(container), _Tally()
@@ -213,14 +202,14 @@ def _frames(
                 tally.count(packet)
     except av.FFmpegError:
         raise AudioError(f"damaged: nothing can be read after {tally.seconds:.2f} s") from None
-    duration_s = container.duration / 1e6 if container.duration else None
-    _check_end(tally, name, track, duration_s, states_duration)
+    _check_end(tally, name, track, is_stated)
 
 
-def _check_end(
-    tally: _Tally, name: str, track: "AudioStream", duration_s: float | None, is_stated: bool
-) -> None:
-    """Raise `AudioError` for what is truncated or mostly damaged, and warn of other damage."""
+def _check_end(tally: _Tally, name: str, track: "AudioStream", is_stated: bool) -> None:
+    """Raise `AudioError` for what is truncated, if the duration is stated, or mostly damaged; warn
+    of other damage."""
+    container = track.container
+    duration_s = (container.duration or 0) / 1e6
     if tally.good <= tally.damaged:
         raise AudioError("unreadable: not audio, or damaged: most of it cannot be decoded")
     tolerance_s = 1e-5 if track.codec_context.name == "flac" else TOLERANCE_S
@@ -228,8 +217,9 @@ def _check_end(
         stream: float(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base)
         for stream, packet in tally.last.items()
     }
-    early_s = (duration_s or 0) - max(tally.seconds, *ends.values())
-    if tally.is_cut or (is_stated and early_s > tolerance_s):
+    early_s = duration_s - max(tally.seconds, *ends.values())
+    is_cut = tally.is_cut and container.format.name != "wav"  # whose size is not stated
+    if is_cut or (is_stated and early_s > tolerance_s):
         raise AudioError(f"truncated: its sound ends after {tally.seconds:.2f} s")
     end_s = min(ends[track.index], duration_s or math.inf)  # Ogg: the last packet may seem endless
     gap_s = end_s - float((track.start_time or 0) * track.time_base) - tally.seconds
@@ -240,31 +230,35 @@ def _check_end(
 
 # Lengths that files state
 
-HEAD = 1 << 16
-"""Bytes read of a header, more than the longest Ogg page has."""
+HEAD = 1 << 16  # bytes read of a header, more than the longest Ogg page has
 TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 JOINTS = {
-    b"fLaC": re.compile(rb"fLaC[\x00\x80]\x00\x00(\x22)"),
     b"OggS": re.compile(rb"OggS\x00[\x02\x06]\x00{8}.{12}\x01(.)", re.S),
     b"\x1a\x45\xdf\xa3": re.compile(rb"\x1a\x45\xdf(\xa3).{5,40}?(?:webm|matroska)", re.S),
     ASF[:4]: re.compile(re.escape(ASF[:15]) + b"(\x6c)"),
+    b"fLaC": re.compile(rb"fLaC[\x00\x80]\x00\x00(\x22)"),
+    b"RIFF": re.compile(rb"RIFF....WAVEfmt( )", re.S),
+    b"ftyp": re.compile(rb"\x00{3}.ftyp(.)", re.S),
 }
-"""First bytes of each FLAC, Ogg stream, Matroska and WMA; for Ogg, up to the size of the page."""
+"""First bytes of each Ogg stream, Matroska, WMA, FLAC, WAV and MP4; in Ogg, to the page's size."""
+BEGINNINGS = re.compile(
+    rb"RIF[FX]|RF64|FORM|caff|\.snd|dns\.|riff|fLaC|OggS|\x1a\x45\xdf\xa3|0&\xb2\x75|"
+    rb"....ftyp|\x0b\x77|Creative Voice|\xff[\xe2-\xfd]",
+    re.S,
+)
+"""First bytes of audio files of all kinds."""
 XING = re.compile(rb"\xff[\xe2-\xff].{11,36}(?:Xing|Info)\0\0\0(.)(.{8})", re.S)
 VBRI = re.compile(rb"\xff[\xe2-\xff].{34}VBRI.{6}(.{4})", re.S)
-MP3_FRAME = 1_441
-"""Bytes of the longest MP3 frame (ISO 11172-3)."""
-MP3_HEAD = 8_192
-"""Bytes in which an MP3's header must begin."""
+MP3_FRAME = 1_441  # bytes of the longest MP3 frame (ISO 11172-3)
+MP3_HEAD = 8_192  # bytes in which an MP3's header must begin
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide")
 ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 ASF_ENCRYPTION = bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e")
 
 
-def read_head(file: FileIO) -> tuple[int, bytes]:
-    """Offset of the first byte after all ID3v2 tags, and the `HEAD` bytes from there."""
-    start = 0
+def read_head(file: FileIO, start: int = 0) -> tuple[int, bytes]:
+    """Offset of the first byte from `start` after all ID3v2 tags, and `HEAD` bytes from there."""
     while True:
         file.seek(start)
         head = file.read(HEAD)
@@ -273,17 +267,25 @@ def read_head(file: FileIO) -> tuple[int, bytes]:
         start += 10 + sum(b << shift for b, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
 
 
+def begins_audio(file: FileIO, start: int) -> bool:
+    """Whether an audio file seems to begin at the offset `start`."""
+    return bool(BEGINNINGS.match(read_head(file, start)[1]))
+
+
 def _size(file: FileIO) -> int:
     return os.fstat(file.fileno()).st_size
 
 
 def _joints(file: FileIO) -> list[int]:
-    """Offsets at which further files begin, or links of a chained Ogg."""
+    """Offsets at which further files begin, or links of a chained Ogg: files of the same kind, and
+    behind MP3, AAC, AC-3 and VOC, of any kind."""
     start, head = read_head(file)
-    if not (pattern := JOINTS.get(head[:4])):
+    if head[4:8] in MP4_BOXES:
         return []
+    patterns = [JOINTS[head[:4]]] if head[:4] in JOINTS else JOINTS.values()
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        pages = [(page.start(), page.end() + ord(page[1])) for page in pattern.finditer(content)]
+        found = (page for pattern in patterns for page in pattern.finditer(content))
+        pages = sorted((page.start(), page.end() + ord(page[1])) for page in found)
     # A link of several streams begins with one such page for each of them.
     ends = {end for _, end in pages}
     return [begin for begin, _ in pages if begin > start and begin not in ends]
@@ -337,6 +339,8 @@ def _check_boxes(file: FileIO, start: int, size: int) -> None:
         if length == 1:
             length = int.from_bytes(header[8:])
         if not kind.isalnum() or 0 < length < 8:
+            if begins_audio(file, start):
+                raise AudioError(JOINED)
             break  # no box, but something after the last one
         kinds.append(kind)
         start += length or size - start  # 0: up to the end
@@ -344,16 +348,17 @@ def _check_boxes(file: FileIO, start: int, size: int) -> None:
     if b"moov" not in kinds:
         raise AudioError("truncated: the MP4's index (its moov box) is missing")
     if kinds.count(b"moov") > 1:
-        raise AudioError("joined from several MP4 files: split it")
+        raise AudioError(JOINED)
 
 
 def _check_last_page(file: FileIO, size: int) -> None:
     """Ogg (RFC 3533): the last page is whole and marked as the end of its stream."""
-    file.seek(max(0, size - 2 * HEAD))
-    tail = file.read()
-    page = tail[tail.rfind(b"OggS\0") :]
-    if page.startswith(b"OggS"):
-        sizes = page[27 : 27 + page[26]] if len(page) > 26 else b""
-        is_whole = sizes and len(page) >= 27 + len(sizes) + sum(sizes)
-        if not (is_whole and page[5] & 4):
-            raise AudioError("truncated: its end is not marked as such")
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = content.rfind(b"OggS\0")
+        page = content[start : start + HEAD].ljust(27, b"\0")
+    sizes = page[27 : 27 + page[26]]
+    end = start + 27 + len(sizes) + sum(sizes)
+    if not (sizes and end <= size and page[5] & 4):
+        raise AudioError("truncated: its end is not marked as such")
+    if begins_audio(file, end):
+        raise AudioError(JOINED)

@@ -11,27 +11,16 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from jetatag.data.index import (
-    COLUMNS,
-    Index,
-    Vocabulary,
-    files_under,
-    warn,
-    warn_about,
-    warn_about_other_files,
-)
+from jetatag.data.index import COLUMNS, Index, Task, Vocabulary, files_under, warn, warn_about
 from jetatag.data.splits import grouped_split
 from jetatag.data.tables import drop_unusable, normalise_paths, read_user_table, shorten
-from jetatag.files import NOT_TEXT, NOT_UTF8, check_known, is_audio
+from jetatag.files import NOT_TEXT, NOT_UTF8, Count, check_arguments, is_audio
 
 Labels = tuple[tuple[str, ...], np.ndarray]  # tags, and (clip, tag) uint8
-TASKS = ("multilabel", "multiclass")
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
-SPLIT_NAMES = (
-    dict.fromkeys(("train", "training"), "train")
-    | dict.fromkeys(("valid", "validation", "val", "validate", "dev"), "valid")
-    | dict.fromkeys(("test", "testing", "eval", "evaluation"), "test")
-)
+SPLIT_NAMES = dict.fromkeys(("train", "training"), "train")
+SPLIT_NAMES |= dict.fromkeys(("valid", "validation", "val", "validate", "dev"), "valid")
+SPLIT_NAMES |= dict.fromkeys(("test", "testing", "eval", "evaluation"), "test")
 ALL = "*"
 MAX_LABELS = 200_000_000  # bytes of the label matrix, of which there are several copies
 
@@ -51,8 +40,8 @@ def load(
     separator: str = ",",
     split_column: str | None = None,
     group_column: str | None = None,
-    n_tags: int | None = None,
-    task: str | None = None,
+    n_tags: Count | None = None,
+    task: Task | None = None,
     peak_normalise: bool = True,
     seed: int = 0,
     name: str = "folder",
@@ -72,39 +61,32 @@ def load(
     Raises `FileNotFoundError` or `ValueError` for a missing or malformed table, unknown columns and
     splits, labels other than 0 and 1, and data without usable clips.
     """
-    check_known([] if task is None else [task], TASKS, "task")
-    if n_tags is not None and n_tags < 1:
-        raise ValueError(f"n_tags must be at least 1, not {n_tags}.")
+    check_arguments(load, {"n_tags": n_tags, "task": task})
     columns = (path_column, tags, split_column, group_column)
     root, source = Path(root), Path(root, table or "")
-    if table is not None:
-        task = task or "multilabel"
-        clips, (names, labels) = read_clips(source, root, *columns, separator)
-    elif columns == ("path", "tags", None, None):
-        task = task or "multiclass"
-        clips, (names, labels) = read_classes(root)
-    else:
-        raise ValueError(
-            "path_column, tags, split_column and group_column are columns of a table: give "
-            "`table`, or leave them out to use folders as classes."
-        )
-    clips, labels, left_out = drop_unusable(clips, labels, _reasons(clips, labels, task))
+    if table is None and columns != ("path", "tags", None, None):
+        problem = "path_column, tags, split_column and group_column are columns of a table"
+        raise ValueError(f"{problem}: give `table`, or leave them out to use folders as classes.")
+    read = read_classes(root) if table is None else read_clips(source, root, columns, separator)
+    clips, (names, labels) = read
+    task = task or ("multiclass" if table is None else "multilabel")
+    if task == "multiclass":
+        n_each = pd.Series(labels.sum(axis=1, dtype=int))
+        several = "it has " + n_each.astype(str) + " tags and not exactly one"
+        clips["reason"] = clips.reason.mask((clips.reason == "") & (n_each != 1), several)
+    clips, labels, left_out = drop_unusable(clips, labels, clips.reason)
     if clips.empty:
-        raise ValueError(
-            f"{source}: none of {len(left_out):,} rows can be used, the first because "
-            f"{left_out.reason[0]}: correct them."
-        )
+        problem = f"{source}: none of {len(left_out):,} rows can be used"
+        raise ValueError(f"{problem}, the first because {left_out.reason[0]}: correct them.")
     if table is None or _is_one_column(tags) or n_tags is not None:
         names, labels = most_frequent(names, labels, n_tags)
     if task == "multiclass":
         rare = np.where(labels.any(axis=1), "", RARE_CLASS)
         clips, labels, dropped = drop_unusable(clips, labels, rare)
         left_out = pd.concat([left_out, dropped], ignore_index=True)
-    if len(names) < (2 if task == "multiclass" else 1):
-        needed = "a multiclass set needs two" if task == "multiclass" else "at least one is needed"
-        raise ValueError(
-            f"{source} has {len(names)} tags, and {needed}: check `tags` or the table."
-        )
+    if len(names) < (needed := 2 if task == "multiclass" else 1):
+        problem = f"{source} has {len(names)} tags, and a {task} set needs {needed}"
+        raise ValueError(f"{problem}: check `tags` or the table.")
     if "split" not in clips:
         # A clip without a group is named by its path, so that the order of rows does not matter.
         groups = clips.group.where(clips.group != "", "\0" + clips.path)
@@ -112,23 +94,16 @@ def load(
     warn_about_tags(name, names, labels)
     for reason, count in left_out.reason.value_counts().items():
         warn(f"{name}: {count:,} rows are left out: {reason}.")
-    vocabulary = Vocabulary(names, task)
-    return warn_about(
-        Index(name, root, vocabulary, clips[COLUMNS], labels, left_out, peak_normalise)
-    )
+    rest = (clips[COLUMNS], labels, left_out, peak_normalise)
+    return warn_about(Index(name, root, Vocabulary(names, task), *rest))
 
 
 def read_clips(
-    source: Path,
-    root: Path,
-    path_column: str,
-    tags: str | Sequence[str],
-    split_column: str | None,
-    group_column: str | None,
-    separator: str,
+    source: Path, root: Path, columns: tuple, separator: str
 ) -> tuple[pd.DataFrame, Labels]:
     """A table's clips (clip_id, path, group, title, reason to leave it out or "", and perhaps
-    split) and labels."""
+    split) and labels; `columns` are those of path, tags, split and group."""
+    path_column, tags, split_column, group_column = columns
     named = [] if tags == ALL else [tags] if isinstance(tags, str) else list(dict.fromkeys(tags))
     required = [path_column, *named, *filter(None, (split_column, group_column))]
     optional = None if tags == ALL else ["split", "group", "clip_id", "title"]
@@ -153,8 +128,7 @@ def read_clips(
 
 
 def read_splits(source: Path, column: pd.Series) -> pd.Series:
-    """train, valid or test by `SPLIT_NAMES`, "" for a blank cell; other values raise
-    `ValueError`."""
+    """train, valid or test, "" for a blank cell; raises `ValueError` for other values."""
     named = column.str.strip().str.lower()
     unknown = np.flatnonzero(~named.isin(["", *SPLIT_NAMES]))
     if len(unknown):
@@ -171,10 +145,8 @@ def separated_labels(source: Path, column: pd.Series, separator: str) -> Labels:
     lists = [cell if isinstance(cell, list) else cell.split(separator) for cell in column]
     text = "".join(cell for cell in column if isinstance(cell, str))
     if others := [sign for sign in ",;|" if sign in text and separator not in text]:
-        warn(
-            f"{source}: column {column.name!r} holds {others[0]!r} but never the separator "
-            f"{separator!r}; if it separates tags, give separator={others[0]!r}."
-        )
+        told = f"{source}: column {column.name!r} holds {others[0]!r} but never the separator"
+        warn(f"{told} {separator!r}; if it separates tags, give separator={others[0]!r}.")
     return encode(source, lists)
 
 
@@ -184,18 +156,15 @@ def encode(source: Path, lists: list[list[str]]) -> Labels:
     tags = tags[tags != ""]
     columns, names = pd.factorize(tags, sort=True)
     if len(names) * len(lists) > MAX_LABELS:
-        raise ValueError(
-            f"{source} has {len(names):,} different tags in {len(lists):,} rows, too many to "
-            "learn: check the tag column and the separator, or drop rare tags."
-        )
+        problem = f"{source} has {len(names):,} tags in {len(lists):,} rows, too many to learn"
+        raise ValueError(f"{problem}: check the tag column and the separator, or drop rare tags.")
     labels = np.zeros((len(lists), len(names)), np.uint8)
     labels[tags.index, columns] = 1
     return tuple(names), labels
 
 
 def column_labels(source: Path, given: pd.DataFrame) -> Labels:
-    """Labels of one column per tag; raises `ValueError` for values other than 0, 1, true and
-    false."""
+    """Labels of one column per tag; raises `ValueError` for other values than 0, 1, true, false."""
     if given.columns.empty:
         raise ValueError(f"{source} has no tag columns: name them in `tags`.")
     labels = np.empty(given.shape, np.uint8)
@@ -204,11 +173,11 @@ def column_labels(source: Path, given: pd.DataFrame) -> Labels:
         values = pd.to_numeric(text, errors="coerce")
         bad = np.flatnonzero(~values.isin([0, 1]))
         if len(bad):
-            value = shorten(given[tag][bad[0]])
-            raise ValueError(
-                f"{source}: row {bad[0] + 1} has {value} in column {tag!r}, which is neither 0 nor "
-                "1: correct it, or name the tag columns in `tags`."
+            place = (
+                f"{source}: row {bad[0] + 1} has {shorten(given[tag][bad[0]])} in column {tag!r}"
             )
+            remedy = "correct it, or name the tag columns in `tags`"
+            raise ValueError(f"{place}, which is neither 0 nor 1: {remedy}.")
         labels[:, number] = values
     return tuple(given), labels
 
@@ -225,7 +194,10 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, Labels]:
     if not root.is_dir():
         raise FileNotFoundError(f"{root} does not exist: give the folder that holds the audio.")
     files, _ = files_under(root)
-    warn_about_other_files(root, files)
+    if others := [path for path in files if not is_audio(path) and "/." not in f"/{path}"]:
+        suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in others})
+        told = f"{len(others):,} files under {root} were skipped, because their suffixes"
+        warn(f"{told} are not of audio: {', '.join(suffixes)}.")
     clips = pd.DataFrame({"path": filter(is_audio, files), "reason": ""}, dtype=object)
     folders = clips.path.str.split("/").str[:-1]
     clips.loc[clips.path.str.contains(NOT_TEXT), "reason"] = NOT_UTF8
@@ -236,10 +208,9 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, Labels]:
     clips.loc[(folders.str.len() <= depth) & (clips.reason == ""), "reason"] = NO_CLASS
     usable = clips.reason == ""
     if not usable.any():
-        raise ValueError(
-            f"{root} has no class folders with audio in them: put the files of each class into a "
-            "folder, or give a table of paths and tags, such as table='tags.csv'."
-        )
+        remedy = "put the files of each class into a folder, or "
+        remedy += "give a table of paths and tags, such as table='tags.csv'"
+        raise ValueError(f"{root} has no class folders with audio in them: {remedy}.")
     if by_split:
         clips["split"] = folders.str[0].str.lower().map(SPLIT_NAMES).where(usable, "")
     clips = clips.assign(clip_id=clips.path, title=clips.path.map(_stem), group="")
@@ -254,19 +225,8 @@ def warn_about_tags(name: str, tags: Sequence[str], labels: np.ndarray) -> None:
     plain = ["".join(unicodedata.normalize("NFKC", tag).casefold().split()) for tag in tags]
     spellings = pd.Series(tags, dtype=object).map(repr).groupby(plain).agg(list)
     if several := [" and ".join(same) for same in spellings if len(same) > 1]:
-        warn(
-            f"{name}: {len(several)} tags have several spellings ({', '.join(several[:5])}), which "
-            "count as different tags: use one of them."
-        )
-
-
-def _reasons(clips: pd.DataFrame, labels: np.ndarray, task: str) -> np.ndarray:
-    """Why to leave out a row, or "": its own reason, or several tags in a multiclass set."""
-    why, n_tags = clips.reason.to_numpy(object, copy=True), labels.sum(axis=1, dtype=np.int64)
-    if task == "multiclass":
-        wrong = (n_tags != 1) & (why == "")
-        why[wrong] = [f"it has {n} tags and not exactly one" for n in n_tags[wrong]]
-    return why
+        told = f"{name}: {len(several)} tags have several spellings ({', '.join(several[:5])})"
+        warn(f"{told}, which count as different tags: use one of them.")
 
 
 def _is_one_column(tags: str | Sequence[str]) -> bool:

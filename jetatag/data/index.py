@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ import pandas as pd
 from jetatag.files import as_text, check_known, is_audio
 
 SPLITS = ("train", "valid", "test")
+Task = Literal["multilabel", "multiclass"]
 COLUMNS = ["clip_id", "path", "split", "group", "title"]
 LEFT_OUT_COLUMNS = ["clip_id", "path", "reason"]
 
@@ -27,7 +28,7 @@ class Vocabulary:
     """The tags, in the order of all label and score columns, and the task."""
 
     tags: tuple[str, ...]
-    task: Literal["multilabel", "multiclass"] = "multilabel"
+    task: Task = "multilabel"
 
     def columns(self, tags: Sequence[str]) -> list[int]:
         """Positions of `tags`; raises `ValueError` for an unknown one."""
@@ -44,7 +45,7 @@ class Index:
     uint8, its rows as in `table`, its columns as in `vocabulary.tags`. `left_out` has one row for
     every annotated clip that is not in `table`: clip_id, path, reason. `peak_normalise`: whether
     the data set is published with every clip scaled to full scale. `known_clips`: the number of
-    clips per split in the official data, if known.
+    clips in the official data, by split or by splits, as in "train and valid".
     """
 
     name: str
@@ -62,18 +63,13 @@ class Index:
     def summary(self) -> pd.DataFrame:
         """One row per split: clips, clips of the official data if known, groups, mean number of
         tags per clip, and the share of clips whose group also occurs in train."""
-        overlap = self.group_overlap()
-        rows = []
-        for split in SPLITS:
-            chosen = (self.table.split == split).to_numpy()
-            groups = self.table.group[chosen]
-            row = {"split": split, "clips": int(chosen.sum())}
-            row |= {"known": self.known_clips.get(split, pd.NA)} if self.known_clips else {}
-            row["groups"] = groups[groups != ""].nunique()
-            row["tags_per_clip"] = self.labels[chosen].sum(1).mean() if chosen.any() else 0.0
-            row["group_in_train"] = overlap.train[split]
-            rows.append(row)
-        return pd.DataFrame(rows).set_index("split")
+        clips = self.table.assign(group=self.table.group.replace("", None), tags=self.labels.sum(1))
+        columns = {"clips": ("path", "size"), "groups": ("group", "nunique")}
+        by_split = clips.groupby("split").agg(**columns, tags_per_clip=("tags", "mean"))
+        rows = by_split.reindex(pd.Index(SPLITS, name="split"), fill_value=0)
+        if any(split in self.known_clips for split in SPLITS):
+            rows.insert(1, "known", pd.Series(self.known_clips, dtype="Int64"))
+        return rows.assign(group_in_train=self.group_overlap().train)
 
     def group_overlap(self) -> pd.DataFrame:
         """Share of a split's clips (rows) whose group also occurs in another split (columns)."""
@@ -86,10 +82,8 @@ class Index:
 
 
 def files_under(root: Path) -> tuple[list[str], list[str]]:
-    """All files under `root`, and all links to folders, which are not followed.
-
-    Both are sorted paths relative to `root`, as text by `files.as_text`.
-    """
+    """All files under `root`, and all links to folders, which are not followed: sorted paths
+    relative to `root`, as text by `files.as_text`."""
     found, links = [], []
     for folder, folders, files in os.walk(root):
         inner = f"{Path(folder).relative_to(root).as_posix()}/".removeprefix("./")
@@ -103,44 +97,28 @@ def audio_files(root: Path) -> list[str]:
     return [path for path in files_under(root)[0] if is_audio(path)]
 
 
-def warn_about_other_files(root: Path, files: list[str]) -> None:
-    """Warn (`DataWarning`) about `files` under `root` that are not used because of their suffixes;
-    hidden files do not count."""
-    if others := [path for path in files if not is_audio(path) and "/." not in f"/{path}"]:
-        suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in others})
-        warn(
-            f"{len(others):,} files under {root} were skipped, because their suffixes are not of "
-            f"audio: {', '.join(suffixes)}."
-        )
-
-
 def warn_about(index: Index, reasons: str = "") -> Index:
     """Warn (`DataWarning`) about missing audio, links, empty splits, unused tags, and numbers of
-    clips other than `known_clips` with their usual `reasons`; returns `index`."""
+    clips other than `known_clips` with the usual `reasons`; returns `index`."""
     name, root, n_clips, tags = index.name, index.audio_root, len(index), index.vocabulary.tags
     present, links = files_under(root)
     if len(missing := index.table.path[~index.table.path.isin(present)]):
-        warn(
-            f"{name}: {len(missing):,} of {n_clips:,} audio files are not under {root}, for "
-            f"example {missing.iloc[0]}; preparing will leave them out."
-        )
+        told = f"{name}: {len(missing):,} of {n_clips:,} audio files are not under {root}"
+        warn(f"{told}, for example {missing.iloc[0]}; preparing will leave them out.")
     if links:
-        warn(
-            f"{name}: {len(links):,} folders under {root} are links and not followed: "
-            f"{', '.join(links[:5])}; put the folders themselves there."
-        )
+        told = f"{name}: {len(links):,} folders under {root} are links and not followed"
+        warn(f"{told}: {', '.join(links[:5])}; put the folders themselves there.")
     counts = {split: int((index.table.split == split).sum()) for split in SPLITS}
     if empty := [split for split in SPLITS if not counts[split]]:
         warn(f"{name}: 0 of {n_clips:,} clips are in {' and '.join(empty)}.")
     if unused := [tags[column] for column in np.flatnonzero(~index.labels.any(axis=0))]:
-        warn(
-            f"{name}: {len(unused)} of {len(tags)} tags are never used: {', '.join(unused)}; they "
-            "cannot be learned or scored."
-        )
-    differences = {split: counts[split] - known for split, known in index.known_clips.items()}
-    if any(differences.values()):
-        told = [f"{split} {counts[split]:,} ({d:+,})" for split, d in differences.items() if d]
-        warn(f"{name}: clips differ from the official data: {', '.join(told)}. {reasons}".rstrip())
+        told = f"{name}: {len(unused)} of {len(tags)} tags are never used: {', '.join(unused)}"
+        warn(f"{told}; they cannot be learned or scored.")
+    here = {splits: sum(counts[s] for s in splits.split(" and ")) for splits in index.known_clips}
+    differing = [splits for splits, known in index.known_clips.items() if here[splits] != known]
+    told = [f"{s} {here[s]:,} ({here[s] - index.known_clips[s]:+,})" for s in differing]
+    if told:
+        warn(f"{name}: clips differ from the official data: {', '.join(told)}. {reasons}")
     return index
 
 

@@ -24,6 +24,7 @@ N_TOP_TAGS = 50
 KNOWN_CLIPS = {
     "full": {"train": 18_709, "valid": 1_825, "test": 5_329},
     "cleaned": {"train": 15_247, "valid": 1_529, "test": 4_332},  # with one of the 50 top tags
+    "artist_disjoint": {"train and valid and test": 21_108},  # the same
 }
 DIFFERENCES = (
     "Usual reasons: incomplete annotations, or another list of tags and splits (one public list "
@@ -35,10 +36,8 @@ EMPTY_FILES = {  # 0 bytes in the official archive: clips 35644, 55753 and 57881
     "9/american_baroque-dances_and_suites_of_rameau_and_couperin-25-le_petit_rien_xiveme_ordre_"
     "couperin-88-117.mp3",
 }
-SYNONYMS: dict[str, list[str]] = yaml.safe_load(
-    Path(__file__).with_name("synonyms.yaml").read_text("utf-8")
-)
-"""Synonyms, by the tag that they are merged into."""
+SYNONYMS = yaml.safe_load(Path(__file__).with_name("synonyms.yaml").read_text("utf-8"))
+"""Lists of synonyms, by the tag that they are merged into."""
 
 UNTAGGED = "none of the chosen tags (split 'full' keeps such clips)"
 NO_SPLIT = "its path does not begin with a folder 0–f, which decides the split"
@@ -82,12 +81,8 @@ def load(
     table, labels, left_out = drop_unusable(table, labels, why)
     if split == "artist_disjoint":
         table["split"] = grouped_split(table.group, labels, SHARES, seed)
-    official = name == "mtat" and folders is None
-    n_known = sum(KNOWN_CLIPS["cleaned"].values())
-    if official and (split, tags) == ("artist_disjoint", "top50") and len(table) != n_known:
-        warn(f"mtat: {len(table):,} clips, officially {n_known:,}. {DIFFERENCES}")
-    comparable = split == "full" or (split == "cleaned" and tags == "top50")
-    known = KNOWN_CLIPS[split] if official and comparable else {}
+    official = name == "mtat" and folders is None and (split == "full" or tags == "top50")
+    known = KNOWN_CLIPS[split] if official else {}
     index = Index(name, root / "mp3", vocabulary, table, labels, left_out, known_clips=known)
     return warn_about(index, DIFFERENCES)
 
@@ -103,13 +98,10 @@ def split_by_folder(folders: dict) -> dict[str, str]:
 
 
 def read_annotations(path: Path, audio_root: Path) -> pd.DataFrame:
-    """The annotations as clip_id (str), path (relative to `audio_root`) and a uint8 column per
-    tag."""
+    """clip_id (str), path (relative to `audio_root`) and a uint8 column per tag."""
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist: give the folder that holds MagnaTagATune's "
-            "annotations_final.csv, clip_info_final.csv and mp3/."
-        )
+        remedy = "give the folder that holds MagnaTagATune's tables and mp3/"
+        raise FileNotFoundError(f"{path} does not exist: {remedy}.")
     table = read_text_table(path, "\t", required=("clip_id", "mp3_path"))
     if "path" in table:
         raise ValueError(f"{path} has a tag 'path', a name reserved for the file: rename it.")
@@ -119,13 +111,12 @@ def read_annotations(path: Path, audio_root: Path) -> pd.DataFrame:
         raise ValueError(f"{path} has no tag columns: use the official file.")
     bad = ~labels.isin(["0", "1"]).all(axis=1)
     if bad.any():
-        raise ValueError(
-            f"{path}: the row of clip {table.clip_id[bad].iloc[0]!r} has a label that is neither "
-            "0 nor 1: correct or remove it."
-        )
-    clips = pd.DataFrame({"clip_id": table.clip_id})
-    clips["path"] = normalise_paths(table.mp3_path, audio_root)
-    return pd.concat([clips, labels.eq("1").astype(np.uint8)], axis=1)
+        problem = f"{path}: the row of clip {table.clip_id[bad].iloc[0]!r} has a label"
+        raise ValueError(f"{problem} that is neither 0 nor 1: correct or remove it.")
+    labels = labels.eq("1").astype(np.uint8)
+    labels.insert(0, "clip_id", table.clip_id)
+    labels.insert(1, "path", normalise_paths(table.mp3_path, audio_root))
+    return labels
 
 
 def with_clip_info(table: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -138,25 +129,20 @@ def with_clip_info(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     table = table.merge(info.drop_duplicates("clip_id"), "left").fillna({"group": "", "title": ""})
     unnamed = table.group.str.strip() == ""
     if unnamed.any():
-        # An artist must not get two names: where other clips with the same artist in the file name
-        # have an artist, it is that one.
+        # An artist must not get two names: the one that clips with the same file name have, if any.
         by_file = table.path.map(lambda path: PurePosixPath(path).name.partition("-")[0])
         named = table.group[~unnamed].groupby(by_file[~unnamed]).agg(lambda names: names.mode()[0])
         artists = by_file.map(lambda artist: named.get(artist, artist))
         table["group"] = table.group.mask(unnamed, artists)
-        state = "lacks clips" if path.is_file() else "does not exist"
-        warn(
-            f"{path} {state}: {table.group[unnamed].nunique():,} artists of {unnamed.sum():,} "
-            "clips are taken from the file names."
-        )
+        state = f"{path} {'lacks clips' if path.is_file() else 'does not exist'}"
+        taken = f"{table.group[unnamed].nunique():,} artists of {unnamed.sum():,} clips"
+        warn(f"{state}: {taken} are taken from the file names.")
     return table
 
 
 def choose_tags(given: pd.DataFrame, tags: str | Sequence[str]) -> tuple[Vocabulary, np.ndarray]:
-    """The vocabulary of a tag list and its labels (clip, tag) uint8.
-
-    Tags are matched by name; "top50" and "merged" are ordered by frequency, ties alphabetically.
-    """
+    """The vocabulary of a tag list and its labels (clip, tag) uint8; "top50" and "merged" are
+    ordered by frequency, ties alphabetically."""
     if not isinstance(tags, str):
         check_known(tags, given.columns, "tag")
         if not tags or len(set(tags)) < len(tags):

@@ -31,18 +31,16 @@ def load(root: Path | str, name: str = "speech_commands") -> Index:
     A multiclass task: each clip is one of the 35 words; its group is the speaker. Background noise
     is not used. Warns (`DataWarning`) about files in other folders and missing audio; with the
     lists alone, there are only valid and test. Lines that do not name a file of a word are left
-    out. Raises `FileNotFoundError` for a missing list, `ValueError` for a malformed list and for
-    one that matches none of the files.
+    out. Raises `FileNotFoundError` for a missing list, `ValueError` for one that is malformed or
+    matches none of the files.
     """
     root = Path(root)
     files = [path for path in audio_files(root) if not path.startswith("_background_noise_/")]
     table = read_lists(root, [path for path in files if is_clip(path)])
     if strays := [path for path in files if not is_clip(path)]:
         folders = ", ".join(sorted({str(Path(path).parent) for path in strays})[:5])
-        warn(
-            f"{len(strays):,} audio files under {root} are not used, because their folders are "
-            f"none of the 35 words: {folders}."
-        )
+        problem = f"{len(strays):,} audio files under {root} are not used"
+        warn(f"{problem}, because their folders are none of the 35 words: {folders}.")
     words, names = table.path.str.partition("/")[0], table.path.str.rpartition("/")[2]
     labels = (words.to_numpy()[:, None] == np.array(WORDS)).astype(np.uint8)
     table["clip_id"] = table.path

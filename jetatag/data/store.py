@@ -9,14 +9,14 @@ import errno
 import json
 import os
 import shutil
-import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from jetatag.data.audio import PASSING, load
 from jetatag.data.index import audio_files
 from jetatag.data.memory import keep_freed_memory
 from jetatag.files import (
-    atomic,
+    Count,
     check_arguments,
     checksum,
     inside,
@@ -39,7 +39,7 @@ from jetatag.files import (
 )
 
 FULL_SCALE = 32_767
-SAVE_S = 5.0  # seconds between saves of the progress: the work that a killed process may lose
+PROGRESS = "progress.jsonl"  # the identity of an unfinished build, and the outcome of each clip
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EBUSY}
 
@@ -63,9 +63,8 @@ class AudioStore:
         """Open a finished store. Raises `FileNotFoundError` or, if it is damaged, `ValueError`."""
         folder = Path(folder)
         if not (folder / "store.json").is_file():
-            raise FileNotFoundError(
-                f"{folder} holds no prepared store: run notebook 01 or jetatag.data.store.build."
-            )
+            remedy = "run notebook 01 or jetatag.data.store.build"
+            raise FileNotFoundError(f"{folder} holds no prepared store: {remedy}.")
         try:
             about = read_json(folder / "store.json")
             text = dict.fromkeys(["clip_id", "path", "split", "group", "title", "checksum"], str)
@@ -82,19 +81,15 @@ class AudioStore:
             facts = [about[key] for key in ("sample_rate", "peak_normalise", "checksum")]
             return cls(folder, about["name"], vocabulary, *facts, table, labels, report)
         except (OSError, ValueError, KeyError, EOFError) as error:
-            problem = str(error).strip("'\"").rstrip(".")
-            raise ValueError(
-                f"the store {folder} is damaged ({problem}): delete it and prepare it again."
-            ) from None
+            problem = f"the store {folder} is damaged ({str(error).rstrip('.')})"
+            raise ValueError(f"{problem}: delete it and prepare it again.") from None
 
     def __len__(self) -> int:
         return len(self.table)
 
     def rows(self, split: str, share: float = 1.0, seed: int = 0) -> np.ndarray:
-        """Row numbers of one split, (n_clips,) int64, or of a random `share` of it, at least one.
-
-        `seed` and the clip ids determine which; a smaller share is a subset of a larger one.
-        """
+        """Row numbers of one split, (n_clips,) int64, or of a random `share` of it, at least one;
+        by `seed` and the clip ids, so that a smaller share is a subset of a larger one."""
         rows = np.flatnonzero((self.table.split == split).to_numpy())
         if share == 1:
             return rows
@@ -114,12 +109,9 @@ class AudioStore:
     def _offsets(self) -> np.ndarray:
         return np.cumsum(self.lengths) - self.lengths
 
-    def read(self, rows: Iterable[int], starts: Iterable[int], n_samples: int) -> np.ndarray:
-        """Cut `n_samples` from each clip of `rows` at `starts` (samples).
-
-        Returns (len(rows), n_samples) float32 in [-1, 1], zero after the end of a clip.
-        """
-        rows = np.asarray(rows)
+    def read(self, rows: Sequence[int], starts: Sequence[int], n_samples: int) -> np.ndarray:
+        """`n_samples` of each clip of `rows` from `starts` (samples) on: (len(rows), n_samples)
+        float32 in [-1, 1], zero after the end of a clip."""
         batch = np.empty((len(rows), n_samples), np.float32)
         for waveform, row, start in zip(batch, rows, starts, strict=True):
             begin = self._offsets[row] + start
@@ -131,17 +123,17 @@ class AudioStore:
 
     def damaged(self) -> list[str]:
         """Ids of the clips whose samples do not match their checksum; reads all audio."""
-        ends = self._offsets + self.lengths
-        clips = zip(self.table.clip_id, self._offsets, ends, self.table.checksum, strict=True)
-        return [name for name, a, b, stored in clips if crc32(self._samples[a:b]) != stored]
+        clips = np.split(self._samples, self._offsets[1:])
+        stored = zip(self.table.clip_id, clips, self.table.checksum, strict=True)
+        return [name for name, samples, checksum in stored if crc32(samples) != checksum]
 
 
 def build(
     index: Index,
     folder: Path | str,
-    sample_rate: int = 16_000,
+    sample_rate: Count = 16_000,
     peak_normalise: bool | None = None,
-    workers: int | None = None,
+    workers: Count | None = None,
 ) -> AudioStore:
     """Decode every clip of `index` to mono int16 at `sample_rate` (Hz) into the store `folder`.
 
@@ -150,15 +142,10 @@ def build(
     report, as are those that the index leaves out and audio files without a row. A finished store
     of the same content is opened; an interrupted build continues; while another process builds the
     same store, this one waits. Raises `ValueError` if `folder` holds anything else, and `OSError`
-    if it cannot be written or the machine fails (disk full, no memory, …); the same call then
-    continues.
+    if it cannot be written or the machine fails (disk full, no memory, …).
     """
     given = {"sample_rate": sample_rate, "peak_normalise": peak_normalise, "workers": workers}
     check_arguments(build, {"folder": folder, **given})
-    if sample_rate < 1:
-        raise ValueError(f"sample_rate must be at least 1 Hz, not {sample_rate}.")
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, or None for every core, not {workers}.")
     folder = Path(folder)
     target = Path(os.path.realpath(folder))  # a link stays one: its target becomes the store
     work = target.with_name(f".{target.name}.partial")
@@ -196,26 +183,21 @@ def _explained(index: Index, folder: Path, work: Path) -> Iterator[None]:
             megabytes = 2e-6 * np.mean([outcome["n_samples"] for outcome in done]) * len(index)
             problem += f", about {max(megabytes, 1):,.0f} MB are needed"
         remedy = "free disk space, memory or file handles, or choose a folder you may write to"
-        raise OSError(
-            f"preparing {folder} stopped ({problem}): {remedy}, and run this again; the clips done "
-            "so far are kept."
-        ) from None
+        remedy += ", and run this again; the clips done so far are kept"
+        raise OSError(f"preparing {folder} stopped ({problem}): {remedy}.") from None
 
 
 def _finished(folder: Path, identity: str) -> AudioStore | None:
-    """The finished store with that content in `folder`, if any; raises `ValueError` for anything
-    else."""
-    names = [folder.name] if folder.is_file() else []
-    with suppress(FileNotFoundError, NotADirectoryError):
+    """The finished store of that content in `folder`; raises `ValueError` for anything else."""
+    names = []
+    with suppress(FileNotFoundError):
         # Listed once: another process may put the store there at any moment.
         names = [path.name for path in folder.iterdir()]
     if "store.json" in names:
         if read_json(folder / "store.json")["checksum"] == identity:
             return AudioStore.open(folder)
-        raise ValueError(
-            f"{folder} holds a store of other clips, labels or settings: delete it or choose "
-            "another folder."
-        )
+        problem = f"{folder} holds a store of other clips, labels or settings"
+        raise ValueError(f"{problem}: delete it or choose another folder.")
     if names:
         raise ValueError(f"{folder} holds something other than a store: choose another folder.")
     return None
@@ -226,10 +208,9 @@ def _build(index: Index, work: Path, settings: dict, identity: str, workers: int
     outcomes = pd.DataFrame(_decode_all(index, work, settings, identity, workers))
     stored = outcomes.reason.to_numpy() == "" if len(outcomes) else np.zeros(0, bool)
     if not stored.any():
-        raise ValueError(
-            f"none of the {len(index)} clips under {index.audio_root} could be read; the first: "
-            f"{outcomes.reason[0] if len(outcomes) else 'the index is empty'}."
-        )
+        first = outcomes.reason[0] if len(outcomes) else "the index is empty"
+        problem = f"none of the {len(index)} clips under {index.audio_root} could be read"
+        raise ValueError(f"{problem}; the first: {first}.")
     clips = pd.concat([index.table, outcomes], axis=1)
     table = clips[stored].drop(columns="reason").reset_index(drop=True)
     table.to_csv(work / "store" / "clips.csv", index=False)
@@ -258,25 +239,21 @@ def _decode_all(
     """Append every clip's samples to audio.i16, in order, and return the outcome of each clip."""
     keep_freed_memory()
     decode_one = partial(_outcome, index.audio_root, **settings)
-    paths, saved = index.table.path.tolist(), time.monotonic()
+    paths = index.table.path.tolist()
     outcomes = _resume(work, identity, paths, decode_one)
     rest = paths[len(outcomes) :]
     with (
         (work / "store" / "audio.i16").open("ab") as audio,
+        (work / PROGRESS).open("a", buffering=1) as progress,
         ThreadPoolExecutor(workers) as pool,  # decoders and resamplers release the GIL
         tqdm(desc="preparing", total=len(index), initial=len(outcomes), unit="clip") as bar,
     ):
-        decoded = _in_order(pool, decode_one, rest, ahead=4 * workers)
-        try:
-            for samples, outcome in map(decode_one, rest) if workers == 1 else decoded:
-                audio.write(samples)
-                outcomes.append(outcome)
-                bar.update()
-                if time.monotonic() - saved > SAVE_S:
-                    _save_progress(work, identity, outcomes)
-                    saved = time.monotonic()
-        finally:
-            _save_progress(work, identity, outcomes)
+        for samples, outcome in _in_order(pool, decode_one, rest, ahead=4 * workers):
+            audio.write(samples)
+            audio.flush()  # before the line that says so
+            progress.write(json.dumps(outcome) + "\n")
+            outcomes.append(outcome)
+            bar.update()
     return outcomes
 
 
@@ -284,13 +261,11 @@ def _in_order(
     pool: ThreadPoolExecutor, function: Callable, items: Iterable, ahead: int
 ) -> Iterator[Any]:
     """`pool.map` with at most `ahead` results waiting, for constant memory."""
-    waiting: deque = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
+    items = iter(items)
+    waiting = deque(pool.submit(function, item) for item in islice(items, ahead))
     while waiting:
         yield waiting.popleft().result()
+        waiting.extend(pool.submit(function, item) for item in islice(items, 1))
 
 
 def _outcome(root: Path, path: str, **settings: Any) -> tuple[np.ndarray, dict[str, Any]]:
@@ -324,10 +299,8 @@ def absolute_peak(audio: np.ndarray) -> float:
 
 
 def to_int16(audio: np.ndarray, peak: float, peak_normalise: bool) -> np.ndarray:
-    """A waveform, or a block of one with that peak, as (n_samples,) int16; scales it in place.
-
-    Without `peak_normalise`, only audio beyond full scale is scaled down to it.
-    """
+    """A waveform, or a block of one with that peak, as (n_samples,) int16; scales it in place, down
+    to full scale, or with `peak_normalise` also up."""
     audio *= np.float32(FULL_SCALE / (peak if peak_normalise else max(peak, 1)))
     return np.rint(audio, out=audio).astype("<i2")
 
@@ -339,7 +312,7 @@ def to_float(samples: np.ndarray) -> np.ndarray:
 
 def _resume(work: Path, identity: str, paths: list[str], decode_one: Callable) -> list[dict]:
     """Outcomes of an interrupted build of the same content, up to the first clip that was left out
-    but can be decoded now; everything else is deleted."""
+    but can be decoded now; deletes the rest."""
     outcomes = _progress(work, identity)
     for row, outcome in enumerate(outcomes):
         if outcome["reason"] and not decode_one(paths[row])[1]["reason"]:
@@ -351,21 +324,20 @@ def _resume(work: Path, identity: str, paths: list[str], decode_one: Callable) -
     ends = 2 * np.cumsum([0] + [outcome["n_samples"] for outcome in outcomes])
     n_whole = np.searchsorted(ends, audio.stat().st_size, side="right") - 1
     os.truncate(audio, ends[n_whole])
-    return outcomes[:n_whole]  # the samples of the others were not written
+    outcomes = outcomes[:n_whole]  # the samples of the others were not written
+    lines = [json.dumps(line) + "\n" for line in (identity, *outcomes)]
+    (work / PROGRESS).write_text("".join(lines))
+    return outcomes
 
 
 def _progress(work: Path, identity: str = "") -> list[dict[str, Any]]:
-    """Outcomes of the clips done so far; none if the file is damaged or of other content."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        progress = read_json(work / "progress.json")
-        if identity in ("", progress["identity"]):
-            return progress["outcomes"]
-    return []
-
-
-def _save_progress(work: Path, identity: str, outcomes: list[dict[str, Any]]) -> None:
-    with atomic(work / "progress.json") as temporary:
-        temporary.write_text(json.dumps({"identity": identity, "outcomes": outcomes}))
+    """Outcomes of the clips done so far, none of a build of other content."""
+    outcomes = []
+    with suppress(OSError, ValueError):  # the last line may be torn
+        first, *lines = (work / PROGRESS).read_text().splitlines()
+        for line in lines if identity in ("", json.loads(first)) else ():
+            outcomes.append(json.loads(line))
+    return outcomes
 
 
 def _identity(index: Index, settings: dict) -> str:

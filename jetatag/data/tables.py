@@ -31,8 +31,8 @@ def read_text_table(
     """Read delimited UTF-8 text as strings; `header` names the columns of a file without a header.
 
     A byte-order mark, blank lines and the kind of line end do not matter. Raises `ValueError` for
-    anything else that is not a table with the `required` columns. The csv module is used because it
-    tells which rows are too short; pandas would fill them silently.
+    anything else that is not a table with the `required` columns; the csv module tells which rows
+    are too short, where pandas would fill them silently.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -48,10 +48,9 @@ def read_text_table(
     _check_columns(path, columns, required, f"{remedy} (columns separated by {sign})")
     for number, row in enumerate(rows, 1):
         if len(row) != len(columns):
-            raise ValueError(
-                f"{path}: row {number} has {len(row)} fields separated by {sign} and not "
-                f"{len(columns)}: correct it, or quote fields that contain the separator."
-            )
+            problem = f"{path}: row {number} has {len(row)} fields separated by {sign}"
+            remedy = "correct it, or quote fields that contain the separator"
+            raise ValueError(f"{problem} and not {len(columns)}: {remedy}.")
     if not rows:
         raise ValueError(f"{path} has no rows: use the complete file.")
     return pd.DataFrame(rows, columns=columns, dtype=str)
@@ -84,10 +83,8 @@ def read_user_table(
         found = file.read(columns=[name for name in names if name in wanted])
         table = {name: _text(found[name], name == lists) for name in found.column_names}
     except (ArrowException, OSError) as error:
-        problem = " ".join(str(error).split())[:120]
-        raise ValueError(
-            f"{path} is not Parquet with text and numbers ({problem}): export it again."
-        ) from None
+        problem = f"is not Parquet with text and numbers ({' '.join(str(error).split())[:120]})"
+        raise ValueError(f"{path} {problem}: export it again.") from None
     if not len(found):
         raise ValueError(f"{path} has no rows: use the complete file.")
     return pd.DataFrame(table)
@@ -97,9 +94,8 @@ def _text(column: Any, may_be_lists: bool) -> list:
     """A pyarrow column as text, or as lists of text, missing values as ""."""
     import pyarrow as pa
 
-    kind = (
-        pa.list_(pa.string()) if may_be_lists and pa.types.is_nested(column.type) else pa.string()
-    )
+    is_lists = may_be_lists and pa.types.is_nested(column.type)
+    kind = pa.list_(pa.string()) if is_lists else pa.string()
     if pa.types.is_floating(column.type):
         column = pa.array(column.to_numpy(), from_pandas=True)  # NaN is a missing value, too
     return [cell or "" for cell in column.cast(kind).to_pylist()]
@@ -130,7 +126,7 @@ def normalise_paths(paths: pd.Series, root: Path) -> pd.Series:
     """Paths relative to `root` in POSIX form, "" for none; all readers use it.
 
     Backslashes become slashes, `.` and `..` are resolved, and absolute paths below `root` become
-    relative. Paths outside `root` stay outside; `leaves_folder` detects them.
+    relative; `leaves_folder` detects those outside.
     """
     homes = [home.as_posix().rstrip("/") + "/" for home in (root.absolute(), root.resolve())]
 

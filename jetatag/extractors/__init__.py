@@ -25,7 +25,7 @@ from jetatag.extractors.harmonic import HarmonicCNN
 from jetatag.extractors.sample_cnn import SampleCNN, SampleCNNRes, SampleCNNResSE, SampleCNNSE
 from jetatag.extractors.short_chunk import ShortChunkCNN, ShortChunkCNNRes
 from jetatag.extractors.sinc import MusicSincNet
-from jetatag.files import check_known
+from jetatag.files import check_arguments, check_known
 
 EXTRACTORS: dict[str, type[nn.Module]] = {
     "harmonic_cnn": HarmonicCNN,
@@ -42,15 +42,13 @@ BUILT_IN = frozenset(EXTRACTORS.values())
 
 
 def build_extractor(name: str, **options: Any) -> nn.Module:
-    """Build the extractor called `name` with fresh weights.
-
-    `options` are keyword arguments of its class: for the built-in ones `width` (channels of the
-    first block) and `generator` (`torch.Generator` for the weights), `sample_rate` (Hz) for all but
-    Sample-CNN, `form` for `harmonic_cnn` and `music_sincnet`, and options of the filters for the
-    latter. Raises `ValueError` for an unknown name, option or value.
+    """Build the extractor called `name` with fresh weights. `options` are those of its class: for
+    the built-in ones `width` (channels of the first block), `generator` (`torch.Generator` for the
+    weights) and what the class documents. Raises `ValueError` for an unknown name, option or value.
     """
     check_known([name], EXTRACTORS, "extractor")
     check_known(options, inspect.signature(EXTRACTORS[name]).parameters, f"option of {name}")
+    check_arguments(EXTRACTORS[name].__init__, options)
     return EXTRACTORS[name](**options)
 
 

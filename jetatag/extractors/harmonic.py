@@ -11,15 +11,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from jetatag.extractors.layers import (
-    FORMS,
     BatchNorm2d,
-    Count,
+    Form,
     SampleRate,
     check_waveform,
     conv_norm_2d,
     initialise,
+    last_maxima,
 )
-from jetatag.files import check_known, check_type
+from jetatag.files import Count
 
 N_FFT = 512  # samples
 HOP_LENGTH = 256  # samples
@@ -31,16 +31,14 @@ SMALLEST_ENERGY = 1e-5  # keeps the logarithm finite: -50 dB
 DYNAMIC_RANGE_DB = 80.0
 
 
-def filter_centres(sample_rate: int, form: str = "as_published") -> torch.Tensor:
+def filter_centres(sample_rate: float, form: Form = "as_published") -> torch.Tensor:
     """Centre frequency of every filter, (harmonic, level) float64 in Hz.
 
     Two levels per semitone from C1 to the note whose highest harmonic reaches half of `sample_rate`
     (Hz): 128 at 16 kHz (Won et al., ICASSP 2020). With `as_published`, row h is harmonic h + 1 of
     all levels. With `as_coded` (Lee & Cho's TensorFlow code), the same numbers are reshaped as
-    (level, harmonic), which scatters the harmonics over the channels. Raises `ValueError` for
-    another form.
+    (level, harmonic), which scatters the harmonics over the channels.
     """
-    check_known([form], FORMS, "form of harmonic_cnn")
     highest_note = round(69 + 12 * math.log2(sample_rate / (2 * N_HARMONICS) / 440))
     n_levels = max(0, highest_note - LOWEST_NOTE) * LEVELS_PER_SEMITONE
     notes = LOWEST_NOTE + torch.arange(n_levels, dtype=torch.float64) / LEVELS_PER_SEMITONE
@@ -57,7 +55,7 @@ class HarmonicSTFT(nn.Module):
     lies between two bins stays empty, as in the original.
     """
 
-    def __init__(self, sample_rate: int, form: str):
+    def __init__(self, sample_rate: float, form: Form):
         super().__init__()
         self.quality = nn.Parameter(torch.ones(1))
         centres = filter_centres(sample_rate, form)
@@ -121,10 +119,9 @@ class HarmonicCNN(nn.Module):
     """Harmonic-CNN: waveform (batch, sample) in [-1, 1] → features (batch, 8 · `width`).
 
     `sample_rate` (Hz) places the filters; `form` is the order of the harmonic axis (see
-    `filter_centres`). Raises `ValueError` for an unknown `form`, a `sample_rate` with fewer than
-    128 levels and, when called, for a waveform that `check_waveform` refuses.
-    Source: Won et al., ICASSP 2020; Lee & Cho 2021, whose features are the maxima of the last
-    three blocks.
+    `filter_centres`). Raises `ValueError` for a `sample_rate` with fewer than 128 levels and, when
+    called, for a waveform that `check_waveform` refuses. Source: Won et al., ICASSP 2020; Lee & Cho
+    2021.
     """
 
     min_samples = 288 * HOP_LENGTH  # the poolings divide the frames by 2^5 · 3^2
@@ -133,21 +130,19 @@ class HarmonicCNN(nn.Module):
 
     def __init__(
         self,
-        width: int = 128,
-        form: str = "as_published",
-        sample_rate: int = 16_000,
+        width: Count = 128,
+        form: Form = "as_published",
+        sample_rate: SampleRate = 16_000,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        check_type(width, Count, "width")
-        check_type(sample_rate, SampleRate, "sample_rate")
         self.n_features = 8 * width
         self.front_end = HarmonicSTFT(sample_rate, form)
         if (n_levels := self.front_end.distances.shape[1]) < 128:
             needs = f"harmonic_cnn needs 128 levels, {sample_rate:,} Hz give {n_levels}"
             raise ValueError(f"{needs}: resample the audio to 16,000 Hz or more.")
         self.front_norm = BatchNorm2d(N_HARMONICS)
-        blocks = [
+        self.blocks = nn.Sequential(
             ConvBlock(N_HARMONICS, width, (2, 2)),
             ResidualBlock(width, (2, 2)),
             ResidualBlock(width, (2, 2)),
@@ -155,8 +150,7 @@ class HarmonicCNN(nn.Module):
             ResidualBlock(2 * width, (2, 2)),
             ResidualBlock(2 * width, (2, 3)),
             ConvBlock(2 * width, 4 * width, (2, 3)),
-        ]
-        self.blocks = nn.ModuleList(blocks)
+        )
         initialise(self, generator)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
@@ -166,8 +160,4 @@ class HarmonicCNN(nn.Module):
         # their weight gradients then take three times as long.
         if x.is_cuda or not self.training:
             x = x.contiguous(memory_format=torch.channels_last)
-        maxima = []
-        for block in self.blocks:
-            x = block(x)
-            maxima.append(x.amax((2, 3)))
-        return torch.cat(maxima[-3:], dim=1)
+        return last_maxima(self.blocks, x)

@@ -1,6 +1,7 @@
 """Layers and input checks that the extractors share; batch normalisation follows Keras."""
 
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -10,8 +11,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 EPSILON, MOMENTUM = 1e-3, 0.01  # of batch normalisation: Keras' defaults in torch's terms
-FORMS = ("as_published", "as_coded")
-Count = Annotated[int, Field(ge=1)]
+Form = Literal["as_published", "as_coded"]
 SampleRate = Annotated[float, Field(ge=1_000)]  # Hz
 
 
@@ -34,10 +34,18 @@ def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
         raise ValueError(f"{needs} inference, not {rows}: batch normalisation compares them.")
 
 
+def last_maxima(blocks: Iterable[nn.Module], x: torch.Tensor) -> torch.Tensor:
+    """The features of Lee & Cho 2021: each channel's maximum after the last three of `blocks`."""
+    maxima = []
+    for block in blocks:
+        x = block(x)
+        maxima.append(x.amax(tuple(range(2, x.ndim))))
+    return torch.cat(maxima[-3:], dim=1)
+
+
 class _KerasNorm:
-    """Batch normalisation with Keras' constants and, if `biased`, its moving variance: 1-D layers
-    of Keras average the biased variance, those of torch the unbiased one. Outputs in training are
-    the same."""
+    """Batch normalisation with Keras' constants and, if `biased`, the moving variance of its 1-D
+    layers, which average the biased variance where torch averages the unbiased one."""
 
     biased, synchronised = False, False
 
@@ -58,11 +66,8 @@ class _KerasNorm:
         return out
 
     def _over_processes(self, x: torch.Tensor) -> torch.Tensor:
-        """Normalise (batch, channel, …) by the statistics of all processes.
-
-        Own code because torch's `SyncBatchNorm` needs a GPU and has no biased variance. The
-        variance is computed in a second pass; a sum of squares would lose precision.
-        """
+        """Normalise (batch, channel, …) by the statistics of all processes. Own code because
+        torch's `SyncBatchNorm` needs a GPU and has no biased variance."""
         from torch.distributed.nn.functional import all_reduce
 
         axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
@@ -70,7 +75,7 @@ class _KerasNorm:
         n = all_reduce(torch.tensor(own.numel() / own.shape[1], device=x.device))
         mean = all_reduce(own.sum(axes)) / n
         centred = own - mean.view(shape)
-        variance = all_reduce(centred.square().sum(axes)) / n
+        variance = all_reduce(centred.square().sum(axes)) / n  # a sum of squares is less precise
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             average = variance if self.biased else variance * n / (n - 1)
@@ -90,10 +95,8 @@ class BatchNorm2d(_KerasNorm, nn.BatchNorm2d):
 
 
 def synchronise(extractor: nn.Module, n_processes: int) -> None:
-    """Make batch normalisation in training use the crops of all processes.
-
-    Raises `ValueError` if a custom extractor has batch normalisation layers of another class.
-    """
+    """Make batch normalisation in training use the crops of all processes; raises `ValueError` for
+    layers of another class in a custom extractor."""
     for layer in extractor.modules():
         if isinstance(layer, _KerasNorm):
             layer.synchronised = n_processes > 1

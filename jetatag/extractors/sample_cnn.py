@@ -3,7 +3,7 @@
 Lee, Park, Kim, Nam, "SampleCNN: end-to-end deep convolutional neural networks using very small
 filters for music classification", Applied Sciences 8(1) 150; the variants +SE, +Res and +Res+SE
 are Kim, Lee, Nam, "Sample-level CNN architectures for music auto-tagging using raw waveforms",
-ICASSP 2018. Features from three levels as in Lee & Cho 2021.
+ICASSP 2018.
 """
 
 from itertools import pairwise
@@ -14,12 +14,12 @@ from torch import nn
 from jetatag.extractors.layers import (
     BatchNorm1d,
     ConvNorm,
-    Count,
     check_waveform,
     conv_norm_1d,
     initialise,
+    last_maxima,
 )
-from jetatag.files import check_type
+from jetatag.files import Count
 
 BLOCK_WIDTHS = (1, 1, 2, 2, 2, 2, 2, 2, 4)  # channels of the nine blocks, in units of the width
 EXCITATION_RATIO = 16
@@ -85,12 +85,11 @@ class SampleCNN(nn.Module):
 
     def __init__(
         self,
-        width: int = 128,
+        width: Count = 128,
         generator: torch.Generator | None = None,
         first: nn.Module | None = None,
     ):
         super().__init__()
-        check_type(width, Count, "width")
         self.n_features = 8 * width
         self.first = ConvNorm(first or nn.Conv1d(1, width, 3, stride=3), BatchNorm1d(width))
         widths = [width, *(width * times for times in BLOCK_WIDTHS)]
@@ -102,12 +101,8 @@ class SampleCNN(nn.Module):
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         check_waveform(waveform, self)
-        x = self.first(waveform.unsqueeze(1)).relu_()
-        maxima = []
-        for block in self.blocks:
-            x = block(x)
-            maxima.append(x.amax(2))
-        return self.dense_norm(self.dense(torch.cat(maxima[-3:], dim=1))).relu_()
+        maxima = last_maxima(self.blocks, self.first(waveform.unsqueeze(1)).relu_())
+        return self.dense_norm(self.dense(maxima)).relu_()
 
 
 class SampleCNNSE(SampleCNN):

@@ -2,23 +2,22 @@
 
 Won, Ferraro, Bogdanov, Serra, "Evaluation of CNN-based automatic music tagging models", SMC 2020.
 Modules are named as in the authors' code (sota-music-tagging-models), so that its checkpoints load.
-Features from three levels, as in Lee & Cho 2021, replace the dense head.
 """
 
 import warnings
+from itertools import pairwise
 
 import torch
 from torch import nn
 
-from jetatag.extractors.layers import BatchNorm2d, Count, SampleRate, check_waveform
-from jetatag.files import check_type
+from jetatag.extractors.layers import BatchNorm2d, SampleRate, check_waveform, last_maxima
+from jetatag.files import Count
 
 N_FFT, HOP_LENGTH = 512, 256  # samples
-WIDTHS = {f"layer{i + 1}": times for i, times in enumerate((1, 1, 2, 2, 2, 2, 4))}
-"""Channels of the seven blocks, in units of the width."""
+WIDTHS = (1, 1, 2, 2, 2, 2, 4)  # channels of the seven blocks, in units of the width
 
 
-def mel_spectrogram(sample_rate: int) -> nn.Module:
+def mel_spectrogram(sample_rate: float) -> nn.Module:
     """(batch, sample) → (batch, band, frame) in dB: 128 bands, 0–8,000 Hz or half the rate."""
     from torchaudio.transforms import AmplitudeToDB, MelSpectrogram  # not needed by the others
 
@@ -53,8 +52,7 @@ class ConvBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions, the first with stride 2, added to a shortcut convolution with stride 2;
-    ReLU."""
+    """Two 3×3 convolutions, added to a shortcut convolution; both ways have stride 2; ReLU."""
 
     def __init__(self, n_in: int, n_out: int):
         super().__init__()
@@ -73,11 +71,10 @@ class ResidualBlock(nn.Module):
 class ShortChunkCNN(nn.Module):
     """Short-chunk CNN: waveform (batch, sample) in [-1, 1] → features (batch, 8 · `width`).
 
-    Features are the global maxima of the last three blocks; those of the last block are the input
-    of the published head. `sample_rate` (Hz) places the mel bands. Weights and biases are uniform
-    within ±1/√fan-in, torch's default, drawn from `generator` (None: torch's global one). Public
-    checkpoints load with `strict=False`, except for their head and mel buffers. Raises
-    `ValueError`, when called, for a waveform of the wrong shape or length. Source: Won et al., SMC
+    The last half of the features is the input of the published head. `sample_rate` (Hz) places the
+    mel bands. Weights are torch's default, drawn from `generator` (None: torch's global one).
+    Public checkpoints load with `strict=False`, except for their head and mel buffers. Raises
+    `ValueError`, when called, for a waveform that `check_waveform` refuses. Source: Won et al., SMC
     2020.
     """
 
@@ -87,20 +84,17 @@ class ShortChunkCNN(nn.Module):
 
     def __init__(
         self,
-        width: int = 128,
-        sample_rate: int = 16_000,
+        width: Count = 128,
+        sample_rate: SampleRate = 16_000,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        check_type(width, Count, "width")
-        check_type(sample_rate, SampleRate, "sample_rate")
         self.n_features = 8 * width
         self.mel_db = mel_spectrogram(sample_rate)
         self.spec_bn = batch_norm(1)
-        n_in = 1
-        for layer, times in WIDTHS.items():
-            self.add_module(layer, self.block(n_in, times * width))
-            n_in = times * width
+        widths = [1, *(times * width for times in WIDTHS)]
+        for number, pair in enumerate(pairwise(widths), start=1):
+            self.add_module(f"layer{number}", self.block(*pair))
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 limit = layer.weight[0].numel() ** -0.5
@@ -117,12 +111,8 @@ class ShortChunkCNN(nn.Module):
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         check_waveform(waveform, self)
-        x = self.spec_bn(self.front_end(waveform))
-        stages = []
-        for layer in WIDTHS:
-            x = self.get_submodule(layer)(x)
-            stages.append(x.amax((2, 3)))
-        return torch.cat(stages[-3:], dim=1)
+        blocks = [block for name, block in self.named_children() if name.startswith("layer")]
+        return last_maxima(blocks, self.spec_bn(self.front_end(waveform)))
 
 
 class ShortChunkCNNRes(ShortChunkCNN):

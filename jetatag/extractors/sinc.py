@@ -12,23 +12,20 @@ from scipy.fft import next_fast_len
 from torch import nn
 from torch.nn import functional as F
 
-from jetatag.extractors.layers import FORMS, Count, SampleRate
+from jetatag.extractors.layers import Form, SampleRate
 from jetatag.extractors.sample_cnn import SampleCNNResSE
-from jetatag.files import check_known, check_type
+from jetatag.files import Count
 
 CODED_RATE = 22_050  # Hz: assumed by the code's filters although its audio is at 16,000
 LOWEST_MEL = 80.0
 FIRST_LOW_EDGE_HZ, LAST_MARGIN_HZ = 30.0, 100.0
-SMALLEST_EDGE_HZ = SMALLEST_BAND_HZ = 50.0
+SMALLEST_HZ = 50.0  # of the lowest edge and of a band
 STRIDE = 3  # samples
 
 
 def band_edges(n_filters: int, sample_rate: float) -> tuple[np.ndarray, np.ndarray]:
-    """Initial low and high edges of the bands, (filter,) float64 in Hz each.
-
-    The centres are evenly spaced in mel from 80 mel to half of `sample_rate` (Hz); each band
-    reaches from the previous centre to the next (Lee & Cho's code).
-    """
+    """Initial low and high edges of the bands, (filter,) float64 in Hz: from the previous centre to
+    the next, with centres evenly spaced in mel up to half of `sample_rate` (Lee & Cho's code)."""
     highest_mel = 2595 * math.log10(1 + sample_rate / 2 / 700)
     centres = 700 * (10 ** (np.linspace(LOWEST_MEL, highest_mel, n_filters) / 2595) - 1)
     low, high = np.roll(centres, 1), np.roll(centres, -1)
@@ -40,17 +37,15 @@ class SincFilters(nn.Module):
     """A bank of band-pass filters with learned edges; calling it gives (filter, tap).
 
     Each is the difference of two ideal low-passes, 2f · sin(2πfn) / (2πfn), scaled by its maximum
-    and windowed (Hamming). `as_coded` omits the π in the sine. The edges are in cycles per sample:
-    low = |b1| + 50 Hz, high = low + |band| + 50 Hz.
+    and windowed (Hamming). `as_coded` omits the π in the sine.
     """
 
-    def __init__(self, n_filters: int, n_taps: int, filter_rate: float, form: str):
+    def __init__(self, n_filters: int, n_taps: int, filter_rate: float, form: Form):
         super().__init__()
         low, high = band_edges(n_filters, filter_rate)
         self.low = nn.Parameter(torch.tensor(low / filter_rate).float()[:, None])
         self.band = nn.Parameter(torch.tensor((high - low) / filter_rate).float()[:, None])
-        self.smallest_edge = SMALLEST_EDGE_HZ / filter_rate
-        self.smallest_band = SMALLEST_BAND_HZ / filter_rate
+        self.smallest = SMALLEST_HZ / filter_rate
         self.slope = 2.0 if form == "as_published" else 2.0 / math.pi  # torch.sinc(x): sin(πx)/πx
         tap = torch.arange(n_taps, dtype=torch.float64)
         window = 0.54 - 0.46 * torch.cos(2 * math.pi * tap / n_taps)
@@ -59,8 +54,8 @@ class SincFilters(nn.Module):
 
     def forward(self) -> torch.Tensor:
         # In float64, because the sine's argument exceeds a thousand periods.
-        low = self.low.double().abs() + self.smallest_edge
-        high = low + self.band.double().abs() + self.smallest_band
+        low = self.low.double().abs() + self.smallest
+        high = low + self.band.double().abs() + self.smallest
         passed = [2 * f * torch.sinc(self.slope * f * self.offset) for f in (low, high)]
         band_pass = passed[1] - passed[0]
         filters = band_pass / band_pass.amax(1, keepdim=True) * self.window
@@ -70,9 +65,9 @@ class SincFilters(nn.Module):
 class SincConv(nn.Conv1d):
     """The filters and the strided convolution after them as one convolution by FFT.
 
-    (batch, 1, sample) → (batch, width, frame) float32. Both are linear, so together they equal, up
-    to rounding, one bank of `width` filters with n_taps + 2 taps at stride 3. Separately, they
-    would cost ten times as much as the rest of the network.
+    (batch, 1, sample) → (batch, width, frame) float32. Both are linear and equal, up to rounding,
+    one bank of `width` filters with n_taps + 2 taps at stride 3. Separately, they would cost ten
+    times as much as the rest of the network.
     """
 
     def __init__(self, filters: SincFilters, width: int, padding: int):
@@ -85,14 +80,14 @@ class SincConv(nn.Conv1d):
         delayed = torch.einsum("oft,fn->ton", self.weight, self.filters())
         return sum(F.pad(taps, (t, STRIDE - 1 - t)) for t, taps in enumerate(delayed))
 
-    @torch.no_grad()
     def as_convolution(self) -> nn.Conv1d:
         """The same function at the current weights without FFT, for export formats."""
         kernel = self.kernel()
-        conv = nn.Conv1d(1, *kernel.shape, stride=STRIDE, padding=self.n_zeros)
-        conv.weight.copy_(kernel[:, None])
-        conv.bias.copy_(self.bias)
-        return conv.requires_grad_(False)
+        conv = nn.Conv1d(1, *kernel.shape, stride=STRIDE, padding=self.n_zeros).requires_grad_(
+            False
+        )
+        conv.load_state_dict({"weight": kernel[:, None], "bias": self.bias})
+        return conv
 
     @torch.compiler.disable  # its code generator does not support complex numbers
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -106,8 +101,7 @@ def strided_correlation(x: torch.Tensor, kernel: torch.Tensor, stride: int) -> t
     """`F.conv1d(x[:, None], kernel[:, None], stride=stride)` by FFT.
 
     x (batch, sample), kernel (channel, tap) → (batch, channel, frame). Samples and taps at stride ·
-    u + p form phase p. The strided correlation is the sum of the plain correlations of the phases,
-    so skipped outputs are never computed.
+    u + p form phase p; the strided correlation is the sum of the phases' plain correlations.
     """
     n_frames = (x.shape[1] - kernel.shape[1]) // stride + 1
     phases = [F.pad(rows, (0, -rows.shape[1] % stride)) for rows in (x, kernel)]
@@ -127,29 +121,24 @@ class MusicSincNet(SampleCNNResSE):
     `as_published`, the filters assume `sample_rate` (Hz) and padding keeps the length. With
     `as_coded`, they assume 22,050 Hz, their sine has no π, and the waveform is padded twice, which
     adds n_taps - 1 samples. `filter_rate` (Hz) overrides the rate that the filters assume. Raises
-    `ValueError` for an invalid option and, when called, for a waveform that `check_waveform`
-    refuses. Source: Ravanelli & Bengio, SLT 2018; Lee & Cho 2021.
+    `ValueError` for even `n_taps` and, when called, for a waveform that `check_waveform` refuses.
+    Source: Ravanelli & Bengio, SLT 2018; Lee & Cho 2021.
     """
 
     def __init__(
         self,
-        width: int = 128,
-        form: str = "as_published",
-        sample_rate: int = 16_000,
-        n_filters: int = 256,
+        width: Count = 128,
+        form: Form = "as_published",
+        sample_rate: SampleRate = 16_000,
+        n_filters: Count = 256,
         n_taps: int = 2501,
-        filter_rate: int | None = None,
+        filter_rate: SampleRate | None = None,
         generator: torch.Generator | None = None,
     ):
-        check_type(width, Count, "width")
-        check_type(n_filters, Count, "n_filters")
-        check_known([form], FORMS, "form of music_sincnet")
-        if check_type(n_taps, Count, "n_taps") % 2 == 0 or n_taps < 3:
+        if n_taps < 3 or n_taps % 2 == 0:
             raise ValueError(f"n_taps must be an odd number of at least 3, not {n_taps}.")
         coded = form == "as_coded"
-        if filter_rate is None:
-            filter_rate = CODED_RATE if coded else sample_rate
-        check_type(filter_rate, SampleRate, "filter_rate")
+        filter_rate = filter_rate or (CODED_RATE if coded else sample_rate)
         filters = SincFilters(n_filters, n_taps, filter_rate, form)
         padding = (n_taps - 1) * (2 if coded else 1) // 2
         super().__init__(width, generator, SincConv(filters, width, padding))

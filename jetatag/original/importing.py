@@ -30,9 +30,7 @@ AUDIO_PARTS = {"encoder": "extractor", "classifier": "classifier"}
 TAG_PARTS = {"projector": "projection", "tag_encoder": "tag_encoder", "tag_decoder": "tag_decoder"}
 PARTS = AUDIO_PARTS | TAG_PARTS
 
-TOLERANCE = 1e-3
-"""Largest difference of outputs that counts as rounding, relative to the largest output. Equal
-networks differ by about 1e-6, different ones by about 1."""
+TOLERANCE = 1e-3  # of the largest output; equal networks differ by 1e-6, different ones by 1
 AS_CODED = dict.fromkeys(("form", "optimizer_form", "windows"), "as_coded") | {"shuffle": False}
 
 
@@ -81,12 +79,10 @@ def find_parts(folder: Path) -> list[str]:
     """The original's parts in `folder`; raises `FileNotFoundError` for an incomplete set."""
     found = {part for part in PARTS if (folder / part / "saved_model.pb").is_file()}
     wanted = PARTS if found & TAG_PARTS.keys() else AUDIO_PARTS
-    missing = [part for part in wanted if part not in found]
-    if missing:
-        raise FileNotFoundError(
-            f"{folder} has no SavedModel {', '.join(missing)}: give a folder with encoder/ and "
-            "classifier/, and of a joint embedding projector/, tag_encoder/ and tag_decoder/ too."
-        )
+    if missing := [part for part in wanted if part not in found]:
+        needs = "give a folder with encoder/ and classifier/, and of a joint embedding projector/, "
+        needs += "tag_encoder/ and tag_decoder/ too"
+        raise FileNotFoundError(f"{folder} has no SavedModel {', '.join(missing)}: {needs}.")
     return list(wanted)
 
 
@@ -140,7 +136,7 @@ def fit_extractor(
 @torch.no_grad()
 def compare(model: JointModel, saved: Mapping[str, SavedModel]) -> dict[str, float]:
     """Largest difference of each part's outputs from its SavedModel's, relative to the largest
-    output; raises `ValueError` if it exceeds `TOLERANCE`."""
+    output; raises `ValueError` above `TOLERANCE`."""
     model.eval()
     ours = {part: getattr(model, PARTS[part]) for part in saved}
     ours["classifier"] = lambda h: model.probabilities(model.classifier(h))

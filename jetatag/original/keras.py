@@ -11,12 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 # torch's attributes by Keras' names.
 KERNEL_LAYER = {"kernel": "weight", "bias": "bias"}
-NORM_LAYER = {
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
+NORM_LAYER = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean"}
+NORM_LAYER |= {"moving_variance": "running_var"}
+NUMBER = re.compile(r"(?:_(\d+))?$")
 KINDS = {2: "dense", 3: "1-D convolution", 4: "2-D convolution"}  # by the dimensions of a kernel
 
 
@@ -50,19 +47,15 @@ def load_keras_weights(
     theirs, ours = list(_keras_layers(names, arrays)), list(_module_layers(module))
     pairs = []
     for kind in sorted({layer.kind for layer in theirs + ours}):
-        of_kind = [[layer for layer in side if layer.kind == kind] for side in (theirs, ours)]
-        if len(of_kind[0]) != len(of_kind[1]):
-            raise ValueError(
-                f"{type(module).__name__} takes {len(of_kind[1])} {kind} layers, the Keras model "
-                f"has {len(of_kind[0])}: build the module that these weights were saved from."
-            )
-        pairs += zip(*of_kind, strict=True)
+        their, our = ([layer for layer in side if layer.kind == kind] for side in (theirs, ours))
+        if len(their) != len(our):
+            problem = f"{type(module).__name__} takes {len(our)} {kind} layers, the Keras model has"
+            raise ValueError(f"{problem} {len(their)}: build the module these weights are from.")
+        pairs += zip(their, our, strict=True)
     for their, our in pairs:
         if their.shapes != our.shapes:
-            raise ValueError(
-                f"Keras layer {their.path} has {their.shapes} in torch's order of dimensions, but "
-                f"{our.path} has {our.shapes}: build the module with the same options."
-            )
+            problem = f"Keras layer {their.path} has {their.shapes}, but {our.path} {our.shapes}"
+            raise ValueError(f"{problem}: build the module with the same options.")
     with torch.no_grad():
         for their, our in pairs:
             for name, values in our.weights.items():
@@ -86,13 +79,8 @@ def _keras_layers(names: Sequence[str], arrays: Sequence[np.ndarray]) -> Iterato
     for layer in layers.values():
         if layer.kind == "variable":  # paired by position, because each has a name of its own
             layer.weights = dict(enumerate(layer.weights.values()))
-    yield from sorted(layers.values(), key=_number)
-
-
-def _number(layer: Layer) -> int:
-    """Keras numbers the layers of a class as they are created: conv1d, conv1d_1, conv1d_2."""
-    found = re.search(r"_(\d+)$", layer.path)
-    return int(found[1]) if found else 0
+    # Keras numbers the layers of a class as they are created: conv1d, conv1d_1, conv1d_2.
+    yield from sorted(layers.values(), key=lambda layer: int(NUMBER.search(layer.path)[1] or 0))
 
 
 def _module_layers(module: nn.Module) -> Iterator[Layer]:

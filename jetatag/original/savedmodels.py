@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
@@ -47,9 +46,8 @@ def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
     no weights or was not saved by Keras 2.
     """
     if importlib.util.find_spec("tensorflow") is None:
-        raise ImportError(
-            "SavedModels need TensorFlow, which is missing: pip install 'jetatag[tensorflow]'."
-        )
+        problem = "SavedModels need TensorFlow, which is missing"
+        raise ImportError(f"{problem}: pip install 'jetatag[tensorflow]'.")
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-P", __file__, str(folder), scratch, *parts]
         environment = {**os.environ, **QUIET_CPU}
@@ -60,8 +58,10 @@ def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
         return {part: SavedModel.open(Path(scratch) / f"{part}.npz") for part in parts}
 
 
-def convert(tensorflow: ModuleType, folder: Path, out: Path) -> None:
+def convert(folder: Path, out: Path) -> None:
     """Load a SavedModel with TensorFlow and write it as an npz for `SavedModel.open`."""
+    import tensorflow
+
     loaded = tensorflow.saved_model.load(str(folder))
     served = loaded.signatures["serving_default"]
     ((name, spec),) = served.structured_input_signature[1].items()
@@ -78,17 +78,11 @@ def convert(tensorflow: ModuleType, folder: Path, out: Path) -> None:
     )
 
 
-def main(folder: str, out: str, *parts: str) -> None:
-    """Convert every part; the first that cannot be read ends the process with one line."""
-    import tensorflow
-
+if __name__ == "__main__":
+    folder, scratch, *parts = sys.argv[1:]
     for part in parts:
         try:
-            convert(tensorflow, Path(folder) / part, Path(out) / f"{part}.npz")
+            convert(Path(folder) / part, Path(scratch) / f"{part}.npz")
         except Exception as error:  # of many kinds
             problem = f"{type(error).__name__}: {error}".splitlines()[0]
             sys.exit(f"{part} is not a complete SavedModel of Keras 2 ({problem}), get it again.")
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -4,6 +4,7 @@ import io
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pretty_midi
@@ -13,40 +14,11 @@ from numpy.random import Generator
 from jetatag.rendered import patterns
 from jetatag.rendered.patterns import BAR, Note, Song
 
-
-@dataclass(frozen=True)
-class Part:
-    """One instrument of a score; units and ranges are in `band.yaml`."""
-
-    programs: list[int]
-    patterns: list[str]
-    centre: int
-    level: int
-    vibrato: int = 0
-    slide: float = 0.0
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a style sounds."""
-
-    tempo: list[float]
-    scale: str
-    parts: list[str]
-    drums: str | None = None
-    extras: tuple[str, ...] = ()
-
-
 BAND = yaml.safe_load(Path(__file__).with_name("band.yaml").read_text("utf-8"))
-INSTRUMENTS, VOICES = BAND["instruments"], BAND["voices"]
-PARTS = {n: Part(**part) for n, part in (INSTRUMENTS | VOICES | BAND["others"]).items()}
-STYLES = {name: Style(**style) for name, style in BAND["styles"].items()}
-BACKGROUNDS = [Style(**style) for style in BAND["backgrounds"]]
-DRUMS: dict[str, dict[int, str]] = BAND["drums"]
-MANNERS = (
-    *("drums", "beat", "fast", "slow", "loud", "quiet", "solo", "no vocals"),
-    *("vocal", "male", "female"),
-)
+INSTRUMENTS, VOICES, STYLES, DRUMS = map(BAND.get, ("instruments", "voices", "styles", "drums"))
+PARTS = INSTRUMENTS | VOICES | BAND["others"]
+MANNERS = {"drums", "beat", "fast", "slow", "loud", "quiet", "solo"}
+MANNERS |= {"vocal", "male", "female", "no vocals"}
 VELOCITY = {-1: 50, 0: 84, 1: 118}  # by `Score.dynamic`
 
 
@@ -68,13 +40,14 @@ def arrange(tags: Collection[str], rng: Generator) -> Score:
     Raises `ValueError` for an unknown tag.
     """
     sounds = {BAND["synonyms"].get(tag, tag) for tag in tags}
-    if unknown := sounds - {*STYLES, *INSTRUMENTS, *MANNERS}:
+    if unknown := sounds - {*STYLES, *INSTRUMENTS} - MANNERS:
         raise ValueError(f"{sorted(unknown)} have no sound: use the names of rendered.TAGS.")
     named = [STYLES[name] for name in STYLES if name in sounds]
     style = named[0] if named else _background(sounds, rng)
-    tagged = [each.parts[0] for each in named]
+    tagged = [each["parts"][0] for each in named]
     tagged += [name for name in INSTRUMENTS if name in sounds] + _voices(sounds, rng)
-    untagged = [*style.parts, *rng.permutation(style.extras)[: rng.integers(2)].tolist()]
+    extras = rng.permutation(style.get("extras", ()))[: rng.integers(2)].tolist()
+    untagged = style["parts"] + extras
     if "no vocals" in sounds:
         untagged = [name for name in untagged if name not in VOICES]
     if "solo" in sounds:
@@ -82,18 +55,18 @@ def arrange(tags: Collection[str], rng: Generator) -> Score:
     parts = {name: float(rng.uniform(-16, -6)) for name in untagged}
     parts |= {name: float(rng.uniform(-3, 0)) for name in tagged}
     drums = _drums(style, sounds, rng)
-    tempo = style.tempo
+    tempo = style["tempo"]
     if ("fast" in sounds) != ("slow" in sounds):
         tempo = (145, 180) if "fast" in sounds else (48, 66)
     dynamic = ("loud" in sounds) - ("quiet" in sounds)
-    return Score(parts, drums, float(rng.uniform(*tempo)), style.scale, dynamic)
+    return Score(parts, drums, float(rng.uniform(*tempo)), style["scale"], dynamic)
 
 
-def _background(sounds: set[str], rng: Generator) -> Style:
+def _background(sounds: set[str], rng: Generator) -> dict[str, Any]:
     """A style without a tag, if possible one in which a tagged instrument is usual."""
-    usual = [style for style in BACKGROUNDS if sounds & {*style.parts, *style.extras}]
-    candidates = usual or BACKGROUNDS
-    return candidates[int(rng.integers(len(candidates)))]
+    styles = BAND["backgrounds"]
+    usual = [style for style in styles if sounds & {*style["parts"], *style.get("extras", ())}]
+    return (usual or styles)[int(rng.integers(len(usual or styles)))]
 
 
 def _voices(sounds: set[str], rng: Generator) -> list[str]:
@@ -105,19 +78,19 @@ def _voices(sounds: set[str], rng: Generator) -> list[str]:
     return voices
 
 
-def _drums(style: Style, sounds: set[str], rng: Generator) -> tuple[str, float] | None:
+def _drums(style: dict[str, Any], sounds: set[str], rng: Generator) -> tuple[str, float] | None:
     """The style's drums, louder if tagged; a drum tag adds drums to a style without them."""
+    usual = style.get("drums")
     if sounds & {"drums", "beat"}:
-        return style.drums or ("toms" if "drums" in sounds else "pop"), 0.0
-    if style.drums is None or "solo" in sounds:
+        return usual or ("toms" if "drums" in sounds else "pop"), 0.0
+    if usual is None or "solo" in sounds:
         return None
-    return style.drums, float(rng.uniform(-12, -3))
+    return usual, float(rng.uniform(-12, -3))
 
 
 def choose_programs(rng: Generator) -> dict[str, int]:
-    """An artist's instruments: a General-MIDI program for every part, a kit for every drum
-    pattern."""
-    programs = {name: int(rng.choice(part.programs)) for name, part in PARTS.items()}
+    """An artist's instruments: a General-MIDI program for every part and drum pattern."""
+    programs = {name: int(rng.choice(part["programs"])) for name, part in PARTS.items()}
     return programs | {name: int(rng.choice(BAND["kits"].get(name, [0, 8, 32]))) for name in DRUMS}
 
 
@@ -134,16 +107,14 @@ def compose(score: Score, programs: dict[str, int], duration_s: float, rng: Gene
         part = PARTS[name]
         instrument = pretty_midi.Instrument(programs[name], name=name)
         instrument.control_changes += [
-            pretty_midi.ControlChange(7, _volume(part.level, level_db), 0.0),
-            pretty_midi.ControlChange(1, part.vibrato, 0.0),
+            pretty_midi.ControlChange(7, _volume(part["level"], level_db), 0.0),
+            pretty_midi.ControlChange(1, part.get("vibrato", 0), 0.0),
         ]
-        pattern = part.patterns[int(rng.integers(len(part.patterns)))]
-        notes = getattr(patterns, pattern)(song, part.centre, rng)
+        pattern = part["patterns"][int(rng.integers(len(part["patterns"])))]
+        notes = getattr(patterns, pattern)(song, part["centre"], rng)
         instrument.notes = _performed(notes, score, rng)
-        if part.slide:
-            instrument.pitch_bends = [
-                bend for note in instrument.notes for bend in _slide(note, part.slide)
-            ]
+        if "slide" in part:
+            instrument.pitch_bends = _slides(instrument.notes, part["slide"])
         midi.instruments.append(instrument)
     if score.drums:
         name, level_db = score.drums
@@ -175,9 +146,8 @@ def _performed(notes: list[Note], score: Score, rng: Generator) -> list[pretty_m
     performed = []
     for note in notes:
         varied = int(np.clip(velocity * note.strength + rng.integers(-8, 9), 1, 127))
-        start = note.start * beat_s
-        end = start + note.length * beat_s
-        performed.append(pretty_midi.Note(varied, note.pitch, start, end))
+        start, length = note.start * beat_s, note.length * beat_s
+        performed.append(pretty_midi.Note(varied, note.pitch, start, start + length))
     return performed
 
 
@@ -186,10 +156,11 @@ def _volume(level: int, level_db: float) -> int:
     return int(np.clip(round(level * 10 ** (level_db / 40)), 1, 127))
 
 
-def _slide(note: pretty_midi.Note, semitones: float) -> list[pretty_midi.PitchBend]:
-    """Bend from `semitones` away to the note's pitch during its first 120 ms."""
-    bends = []
-    for step in np.linspace(1, 0, 7):
-        bend = int(np.clip(step * semitones / 2 * 8192, -8192, 8191))
-        bends.append(pretty_midi.PitchBend(bend, note.start + 0.12 * (1 - step)))
-    return bends
+def _slides(notes: list[pretty_midi.Note], semitones: float) -> list[pretty_midi.PitchBend]:
+    """Bends from `semitones` away to each note's pitch during its first 120 ms."""
+    steps = np.linspace(1, 0, 7)
+    bends = np.clip(steps * semitones / 2 * 8192, -8192, 8191).astype(int).tolist()
+    times = [(note.start + 0.12 * (1 - steps)).tolist() for note in notes]
+    return [
+        pretty_midi.PitchBend(*bend) for each in times for bend in zip(bends, each, strict=True)
+    ]

@@ -22,11 +22,8 @@ def sample_labels(n: int, seed: int) -> np.ndarray:
     """Draw `n` tag sets: (n, 50) uint8 of 0 and 1, columns in the order of `TAGS`.
 
     A tag is present where its latent normal variable exceeds the threshold of its prevalence. About
-    18 % of the sets are empty, as in MagnaTagATune. The first rows do not depend on `n`. Raises
-    `ValueError` for a negative `n`.
+    18 % of the sets are empty, as in MagnaTagATune. The first rows do not depend on `n`.
     """
-    if n < 0:
-        raise ValueError(f"n is {n}: ask for zero or more tag sets.")
     _, prevalence, correlation = tag_table()
     independent = np.random.default_rng(seed).standard_normal((n, len(prevalence)))
     latent = independent @ np.linalg.cholesky(correlation).T

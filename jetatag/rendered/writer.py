@@ -84,19 +84,22 @@ def write(
     Writes `annotations_final.csv`, `clip_info_final.csv` and `mp3/<0-9a-f>/*.mp3` (mono, 16 or
     22.05 kHz). The same arguments give the same bytes for any number of `workers` (processes;
     default: one per core; they are spawned, so a script needs `if __name__ == "__main__"`). An
-    interrupted call can be repeated: existing files are kept, and the tables are written last.
-    Raises `ValueError` for less than one clip or one second, and if `root` holds other data.
+    interrupted call can be repeated; it keeps existing files. Raises `ValueError` for less than one
+    clip or one second, and if `root` holds other data.
     """
     root = Path(root)
     if n_clips < 1 or duration_s < 1:
-        raise ValueError(
-            f"{n_clips} clips of {duration_s} s are too few: ask for at least 1 clip of 1 second."
-        )
+        size = f"{n_clips} clips of {duration_s} s"
+        raise ValueError(f"{size} are too few: ask for at least 1 clip of 1 second.")
     _claim(root, {"n_clips": n_clips, "duration_s": float(duration_s), "seed": seed})
     clips = plan(n_clips, duration_s, seed)
-    missing = [clip for clip in clips if not (root / "mp3" / clip.mp3_path).exists()]
-    if missing:
-        _write_clips(root, missing, seed, min(workers or os.cpu_count() or 1, len(missing)))
+    if missing := [clip for clip in clips if not (root / "mp3" / clip.mp3_path).exists()]:
+        write_one = partial(_write_clip, root=root, seed=seed)
+        workers = min(workers or os.cpu_count() or 1, len(missing))
+        spawn = multiprocessing.get_context("spawn")  # forked processes could inherit held locks
+        with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+            mapped = partial(pool.map, chunksize=4) if workers > 1 else map
+            list(tqdm(mapped(write_one, missing), desc="render", total=len(missing), unit="clip"))
     if missing or not (root / ANNOTATIONS).exists():
         write_tables(root, clips)
     return root
@@ -106,12 +109,9 @@ def _claim(root: Path, arguments: dict[str, int | float]) -> None:
     """Record in `root` what it will hold; raise `ValueError` if it holds anything else."""
     arguments = arguments | {"version": VERSION}
     if (root / RECORD).exists():
-        held = read_json(root / RECORD)
-        if held != arguments:
-            raise ValueError(
-                f"{root} holds rendered data made with {held}, not {arguments}: "
-                "choose another folder or delete this one."
-            )
+        if (held := read_json(root / RECORD)) != arguments:
+            problem = f"{root} holds rendered data made with {held}, not {arguments}"
+            raise ValueError(f"{problem}: choose another folder or delete this one.")
     elif (root / ANNOTATIONS).exists() or (root / "mp3").exists():
         raise ValueError(f"{root} holds a data set that is not rendered: choose another folder.")
     else:
@@ -124,7 +124,7 @@ def plan(n_clips: int, duration_s: float, seed: int) -> list[Clip]:
     Few artists have many clips and many have few. Folders hold nearly equal numbers of clips; an
     album lies in one folder, an artist in several.
     """
-    labels = sample_labels(n_clips, seed)
+    labels, names = sample_labels(n_clips, seed), np.array(TAGS, dtype=object)
     rng = np.random.default_rng([seed, n_clips])
     n_artists = max(1, round(n_clips / CLIPS_PER_ARTIST))
     weights = 1 / (np.arange(n_artists) + 3.0)
@@ -132,15 +132,11 @@ def plan(n_clips: int, duration_s: float, seed: int) -> list[Clip]:
     albums = _albums(artists, max_clips=int(np.clip(n_clips // 40, 1, 8)), rng=rng)
     folders = _album_folders([len(rows) for _, _, rows in albums], rng)
     clips = [
-        Clip(row + 1, artist, album, track, FOLDERS[folder], _tags(labels[row]), duration_s)
+        Clip(row + 1, artist, album, track, folder, tuple(names[labels[row] == 1]), duration_s)
         for (artist, album, rows), folder in zip(albums, folders, strict=True)
         for track, row in enumerate(rows, start=1)
     ]
     return sorted(clips, key=lambda clip: clip.clip_id)
-
-
-def _tags(labels: np.ndarray) -> tuple[str, ...]:
-    return tuple(tag for tag, label in zip(TAGS, labels, strict=True) if label)
 
 
 def _albums(
@@ -157,13 +153,13 @@ def _albums(
     return albums
 
 
-def _album_folders(sizes: list[int], rng: np.random.Generator) -> list[int]:
+def _album_folders(sizes: list[int], rng: np.random.Generator) -> list[str]:
     """A folder for every album: largest album first, each into the folder with fewest clips."""
-    folders, filled = [0] * len(sizes), np.zeros(len(FOLDERS), dtype=int)
+    folders, filled = [""] * len(sizes), np.zeros(len(FOLDERS), dtype=int)
     for album in sorted(rng.permutation(len(sizes)).tolist(), key=lambda k: -sizes[k]):
-        emptiest = np.flatnonzero(filled == filled.min())
-        folders[album] = int(rng.choice(emptiest))
-        filled[folders[album]] += sizes[album]
+        emptiest = rng.choice(np.flatnonzero(filled == filled.min()))
+        folders[album] = FOLDERS[emptiest]
+        filled[emptiest] += sizes[album]
     return folders
 
 
@@ -181,15 +177,6 @@ def render(clip: Clip, seed: int) -> tuple[np.ndarray, int]:
     score = composer.arrange(clip.tags, rng)
     midi = composer.compose(score, programs, clip.duration_s + mix.LEAD_IN_S, rng)
     return mix.record(midi, sound, clip.duration_s, score.dynamic, rng), sound.sample_rate
-
-
-def _write_clips(root: Path, clips: list[Clip], seed: int, workers: int) -> None:
-    write_one = partial(_write_clip, root=root, seed=seed)
-    spawn = multiprocessing.get_context("spawn")  # forked processes could inherit held locks
-    with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        written = pool.map(write_one, clips, chunksize=4) if workers > 1 else map(write_one, clips)
-        for _ in tqdm(written, desc="render", total=len(clips), unit="clip"):
-            pass
 
 
 def _write_clip(clip: Clip, root: Path, seed: int) -> None:

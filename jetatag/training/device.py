@@ -43,10 +43,8 @@ def launch(config: RunConfig) -> Fabric:
     device = pick_device(config.device)
     world, here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if device.type == "cuda" and here > torch.cuda.device_count():
-        raise ValueError(
-            f"{here} processes share {torch.cuda.device_count()} GPU(s): give torchrun "
-            "--nproc-per-node as many as there are, or choose device cpu."
-        )
+        problem = f"{here} processes share {torch.cuda.device_count()} GPU(s)"
+        raise ValueError(f"{problem}: lower torchrun's --nproc-per-node, or choose device cpu.")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     alone = [device.index or 0] if device.type == "cuda" else 1
     fabric = Fabric(
@@ -72,11 +70,6 @@ def pick_device(name: str) -> torch.device:
         raise ValueError(f"device {name!r} cannot be used here: choose cpu or auto.") from None
 
 
-def describe_device(device: torch.device) -> str:
-    """The device and, for a GPU, its model."""
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else "cpu"
-
-
 def place(model: nn.Module, config: RunConfig, fabric: Fabric) -> None:
     """Move the model to its device and prepare its extractor; precision "bf16-mixed" compiles it,
     on a GPU with channels last. Raises `ValueError` without the compiler that needs."""
@@ -87,10 +80,8 @@ def place(model: nn.Module, config: RunConfig, fabric: Fabric) -> None:
         synchronise(model.extractor, fabric.world_size)
     if config.precision == "bf16-mixed":
         if fabric.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
-            raise ValueError(
-                "precision 'bf16-mixed' compiles the extractor, for which a CPU needs a C++ "
-                "compiler: install g++ or choose '32-true'."
-            )
+            needs = "precision 'bf16-mixed' compiles the extractor, which needs a C++ compiler"
+            raise ValueError(f"{needs} on a CPU: install g++ or choose '32-true'.")
         if fabric.device.type == "cuda":
             model.extractor.to(memory_format=torch.channels_last)
         model.extractor.compile()
@@ -104,16 +95,15 @@ def extract(model: nn.Module, audio: Tensor, fabric: Fabric) -> Tensor:
 
 
 def seed_everything(seed: int, device: torch.device) -> None:
-    """Seed torch only on the CPU and on `device`; `torch.manual_seed` seeds every kind of
-    accelerator, which takes longer than a training step on cached features."""
+    """Seed torch on the CPU and on `device` alone; `torch.manual_seed` seeds every accelerator,
+    which takes longer than a training step on cached features."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
 
 
 def broadcast_buffers(model: nn.Module, fabric: Fabric) -> None:
-    """Copy the moving statistics of the first process to all, so that all score and save the same
-    model; each process has updated them with its own crops."""
+    """Copy the first process's moving statistics to all; each has updated them with its crops."""
     for buffer in model.buffers() if fabric.world_size > 1 else ():
         torch.distributed.broadcast(buffer, 0)
 
@@ -130,11 +120,8 @@ def own_share(n_rows: int, fabric: Fabric) -> slice:
 
 
 def gather(own: Tensor, n_rows: int, fabric: Fabric) -> Tensor:
-    """The rows (n_rows, …) of all processes' `own_share`.
-
-    Gradients pass through: every process computes the same loss of all rows, so the sum of their
-    gradients is correct after DDP has divided it by the number of processes.
-    """
+    """The rows (n_rows, …) of all processes' `own_share`. Gradients pass through: every process
+    computes the same loss of all rows, and DDP averages their gradients."""
     if fabric.world_size == 1:
         return own
     sizes = [share.stop - share.start for share in shares(n_rows, fabric)]

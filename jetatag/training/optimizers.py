@@ -7,6 +7,7 @@ from stage 1 into stage 2. Own code because torch's classes cannot be configured
 
 import math
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,15 +18,16 @@ from jetatag.config import Phase, RunConfig
 MOMENTUM = 0.9
 RISE = 0.3  # share of the steps of a one-cycle phase in which the learning rate rises
 FIRST_RATE, LAST_RATE = 1 / 25, 1e-4  # relative to its largest
-ADAM = {"adam": Adam, "adamw": AdamW}
+PUBLISHED = {
+    "adam": partial(Adam, fused=True),
+    "adamw": partial(AdamW, fused=True),
+    "sgd": partial(SGD, momentum=MOMENTUM, nesterov=True, fused=True),
+}
 
 
 class KerasAdam(Adam):
     """Adam as in Keras 2: p ← p − η √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + 1e-7) (Kingma & Ba,
-    ICLR 2015, end of section 2, with "epsilon hat").
-
-    `steps_done` is the t of earlier stages; the moments of new parameters start at zero.
-    """
+    ICLR 2015, end of section 2, with "epsilon hat"); `steps_done` is the t of earlier stages."""
 
     EPSILON = 1e-7
 
@@ -66,8 +68,8 @@ class KerasSGD(Optimizer):
 def learning_rate(phase: Phase, progress: float) -> float:
     """The learning rate after a share `progress` (0 … 1) of the phase's steps.
 
-    One cycle rises along a cosine and falls along a longer one, as in torch's `OneCycleLR` (Smith &
-    Topin, arXiv 1708.07120), but without a state that a checkpoint would have to keep.
+    One cycle is that of torch's `OneCycleLR` (Smith & Topin, arXiv 1708.07120), but without a state
+    that a checkpoint would have to keep.
     """
     if phase.shape == "constant":
         return phase.learning_rate
@@ -89,14 +91,11 @@ def build_optimizer(
     As published, every phase starts a new one. As coded, the one of the `previous` phase continues
     if it is of the same kind, and Adam continues to count from the `steps_done` in earlier stages.
     """
+    lr = phase.learning_rate
     if config.optimizer_form == "as_published":
-        if phase.optimizer in ADAM:
-            return ADAM[phase.optimizer](parameters, lr=phase.learning_rate, fused=True)
-        return SGD(parameters, lr=phase.learning_rate, momentum=MOMENTUM, nesterov=True, fused=True)
+        return PUBLISHED[phase.optimizer](parameters, lr=lr)
     kind = KerasAdam if phase.optimizer == "adam" else KerasSGD
     if isinstance(previous, kind):
-        previous.param_groups[0]["lr"] = phase.learning_rate
+        previous.param_groups[0]["lr"] = lr
         return previous
-    if kind is KerasAdam:
-        return KerasAdam(parameters, phase.learning_rate, steps_done)
-    return KerasSGD(parameters, phase.learning_rate)
+    return KerasAdam(parameters, lr, steps_done) if kind is KerasAdam else KerasSGD(parameters, lr)

@@ -20,8 +20,7 @@ from jetatag.training.run import Run
 
 @dataclass
 class Progress:
-    """How far a stage has come. The state of random generators is not needed: seeds are derived
-    from the run's random seed, the epoch and the step."""
+    """How far a stage has come; seeds follow from it, so no random state is kept."""
 
     epoch: int = 0  # finished epochs
     step: int = 0  # finished steps of the current epoch
@@ -74,24 +73,17 @@ class Progress:
         if not are_finite(learned(model, stage)):
             return
         state = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "optimizer"}
-        run.write_checkpoint(
-            {
-                "stage": stage.name,
-                "progress": state | {"seconds": self.total_seconds},
-                "model": learned(model, stage),
-                "optimizer": self.optimizer.state_dict(),
-            }
-        )
+        parts = {"model": learned(model, stage), "optimizer": self.optimizer.state_dict()}
+        progress = state | {"seconds": self.total_seconds}
+        run.write_checkpoint({"stage": stage.name, "progress": progress, **parts})
         self.saved = time.monotonic()
 
     @classmethod
     def resume(
         cls, run: Run, stage: Stage, model: nn.Module, build: Callable[[Phase], Optimizer]
     ) -> "Progress":
-        """Load the stage's checkpoint into `model`, or start at zero if there is none.
-
-        `build` makes the optimizer of a phase. Raises `ValueError` for weights of another model.
-        """
+        """Load the stage's checkpoint into `model`, if there is one; `build` makes the optimizer of
+        a phase. Raises `ValueError` for weights of another model."""
         state = run.read_checkpoint()
         if state.get("stage") != stage.name:
             return cls()
@@ -133,7 +125,13 @@ class Log:
         )
         self.events = None
         if run.config.tensorboard and run.writes:
-            self.events = event_writer(run, stage.name, at.epoch)
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                needs = "tensorboard true needs its package: pip install 'jetatag[tensorboard]'"
+                raise ValueError(f"{needs}, or set it to false.") from None
+            place = run.folder / "tensorboard" / stage.name
+            self.events = SummaryWriter(place, purge_step=at.epoch + 1)  # replaces later events
 
     def __enter__(self) -> "Log":
         return self
@@ -163,16 +161,6 @@ class Log:
             before, self.space = self.space, methods.state_of_space(row)
             if self.space != before and not self.bar.disable:
                 methods.warn_of_space(row, f"{self.name}, epoch {number}:")
-
-
-def event_writer(run: Run, stage: str, n_epochs: int) -> Any:
-    """A TensorBoard `SummaryWriter` that replaces events after the first `n_epochs`."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        needs = "tensorboard true needs its package: pip install 'jetatag[tensorboard]'"
-        raise ValueError(f"{needs}, or set it to false.") from None
-    return SummaryWriter(run.folder / "tensorboard" / stage, purge_step=n_epochs + 1)
 
 
 def throttled(action: Callable[..., None], share: float = 0.05) -> Callable[..., None]:

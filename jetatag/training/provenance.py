@@ -18,35 +18,28 @@ from jetatag import __version__
 
 def provenance() -> dict[str, Any]:
     """Versions of Python, jetatag and the libraries it requires, git commit and machine."""
+    libraries = {}
+    with suppress(PackageNotFoundError):  # as when it runs without being installed
+        entries = [entry for entry in requires("jetatag") or [] if "extra ==" not in entry]
+        names = (re.match(r"[\w.-]+", entry)[0] for entry in entries)
+        libraries = {name: version(name) for name in names}
     return {
         "python": platform.python_version(),
         "jetatag": __version__,
-        **library_versions(),
+        **libraries,
         "commit": commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that jetatag requires; {} if it runs without being installed."""
-    with suppress(PackageNotFoundError):
-        entries = [entry for entry in requires("jetatag") or [] if "extra ==" not in entry]
-        names = (re.match(r"[\w.-]+", entry)[0] for entry in entries)
-        return {name: version(name) for name in names}
-    return {}
-
-
 def commit() -> str:
     """The package's git commit, with + if files differ from it; "unknown" outside a checkout."""
     command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
-    try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
+    here = {"cwd": Path(__file__).parent, "stderr": subprocess.DEVNULL, "text": True}
+    with suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.check_output(command, **here).strip()
+    return "unknown"
 
 
 def peak_memory_mib() -> float:

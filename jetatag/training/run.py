@@ -44,8 +44,8 @@ PREDICTIONS = ("scores.npz", "scores.valid.npz", "embeddings.npz")
 
 @dataclass(frozen=True)
 class Run:
-    """One trained model's folder and settings. If several processes train it together, only the
-    first writes; in the others the writing methods do nothing."""
+    """One trained model's folder and settings. Of several processes that train it together, the
+    first writes, and in the others the writing methods do nothing."""
 
     folder: Path
     config: RunConfig
@@ -72,10 +72,8 @@ class Run:
         begun, now = Run.open(self.folder), self.config.to_dict()
         for name, value in begun.config.to_dict().items():
             if name not in PLACE_SETTINGS and value != now[name]:
-                raise ValueError(
-                    f"{self.folder} was started with {name} = {value!r}, not {now[name]!r}: delete "
-                    "it or choose another runs folder."
-                )
+                problem = f"{self.folder} was started with {name} = {value!r}, not {now[name]!r}"
+                raise ValueError(f"{problem}: delete it or choose another runs folder.")
         if begun.record["data"]["checksum"] != store.checksum:
             raise ValueError(f"{self.folder} has other data: choose another runs folder.")
 
@@ -146,10 +144,8 @@ class Run:
             problem = f"the store is at {theirs} Hz, but the run needs {ours}"
             raise ValueError(f"{problem}: prepare a store at that rate.")
         if store.vocabulary != self.vocabulary:
-            raise ValueError(
-                f"the store's tags are not those of {self.folder} in its order: prepare a store of "
-                "the run's tags, or import weights with --store."
-            )
+            problem = f"the store's tags are not those of {self.folder} in its order"
+            raise ValueError(f"{problem}: prepare such a store, or import weights with --store.")
 
     def finish_stage(
         self, stage: str, weights: Mapping[str, Tensor], device: torch.device, facts: Mapping
@@ -179,15 +175,14 @@ class Run:
             write_json(self.folder / "record.json", {**record, "stages": kept})
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Write tensors, numbers and text in nested dicts with torch, which keeps the tensors'
-        strides."""
+        """Write tensors (with their strides), numbers and text in nested dicts."""
         if self.writes:
             with atomic(self.folder / CHECKPOINT) as temporary:
                 torch.save({"run": self.identity, **state}, temporary)
 
     def read_checkpoint(self) -> dict[str, Any]:
-        """The state of `write_checkpoint` on the CPU, {} if there is none; raises `ValueError` for
-        a damaged checkpoint and for one of another run."""
+        """The state of `write_checkpoint` on the CPU, {} if there is none; raises `ValueError` if
+        it is damaged or of another run."""
         path = self.folder / CHECKPOINT
         if not path.is_file():
             return {}
@@ -236,18 +231,13 @@ class Run:
         return read_arrays(self.folder / file)
 
 
-def split_checksum(store: AudioStore) -> str:
-    """Checksum of which clip belongs to which split."""
-    return checksum(store.table[["clip_id", "split"]].to_csv(index=False).encode())
-
-
 def describe_data(store: AudioStore, config: RunConfig) -> dict[str, Any]:
     """What the record says of the data."""
-    padded = store.lengths < config.crop_samples
+    padded, splits = store.lengths < config.crop_samples, store.table[["clip_id", "split"]]
     return {
         "name": store.name,
         "checksum": store.checksum,
-        "split_checksum": split_checksum(store),
+        "split_checksum": checksum(splits.to_csv(index=False).encode()),
         "peak_normalise": store.peak_normalise,
         "clips_by_split": store.table.split.value_counts().to_dict(),
         "padded_clips": store.table.split[padded].value_counts().to_dict(),

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from jetatag import __version__
 from jetatag.config import RunConfig
-from jetatag.training.device import describe_device, pick_device
+from jetatag.training.device import pick_device
 from jetatag.training.provenance import commit
 from jetatag.training.run import Run
 
@@ -76,8 +77,8 @@ def pick(runs: list[Run], **settings: Any) -> Run:
 
 def banner(config: RunConfig) -> str:
     """One line for the top of a notebook: run, device, precision, version and commit."""
-    return (
-        f"{config.name} · width {config.width} · {config.crop_samples:,} samples a crop · "
-        f"{describe_device(pick_device(config.device))} {config.precision} · "
-        f"jetatag {__version__} commit {commit()}"
-    )
+    device = pick_device(config.device)
+    gpu = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    size = f"width {config.width} · {config.crop_samples:,} samples a crop"
+    made_by = f"jetatag {__version__} commit {commit()}"
+    return f"{config.name} · {size} · {device}{gpu} {config.precision} · {made_by}"
