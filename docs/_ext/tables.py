@@ -108,6 +108,16 @@ def notebooks(folder: str = "") -> str:
     return as_markdown(["notebook", "question"], rows)
 
 
+# Choices
+
+
+def choices(name: str) -> str:
+    """The settings that were tried, with their scores on validation clips."""
+    table = read_digits(f"choices/{name}")
+    header = [column.replace("_", " ") for column in table.columns]
+    return as_markdown(header, table.itertuples(index=False))
+
+
 # The demo
 
 
