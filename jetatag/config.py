@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from jetatag.extractors import EXTRACTORS, paper_crop
+from jetatag.extractors import EXTRACTORS, min_samples, paper_crop
 from jetatag.files import STRICT, check_known, describe
 from jetatag.joint.losses import PAIR_LOSSES, check_classification_loss
 from jetatag.joint.methods import METHODS
@@ -152,6 +152,9 @@ class RunConfig(Settings):
                 "optimizer_form 'as_coded' has adam and sgd at constant rates only: choose "
                 "'as_published' or other phases."
             )
+        if self.crop_samples < (shortest := min_samples(self.extractor)):
+            needs = f"{self.extractor} needs at least {shortest:,} samples"
+            raise ValueError(f"{needs}, and crop_samples is {self.crop_samples:,}: raise it.")
         check_classification_loss(self.classification_loss, self.classification_parameters)
         if METHODS[self.method].is_joint != (self.pair_loss != "none"):
             *others, last = (name for name, method in METHODS.items() if method.is_joint)
@@ -162,9 +165,11 @@ class RunConfig(Settings):
         return self
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some settings changed; the paper's crop is adapted to a new extractor."""
+        """A copy with some settings changed; for a new extractor, the paper's crop and a crop that
+        is too short for it become the new extractor's own."""
         values = self.to_dict()
-        if self.crop_samples == paper_crop(self.extractor):
+        shortest = min_samples(changes.get("extractor", self.extractor))
+        if self.crop_samples == paper_crop(self.extractor) or self.crop_samples < shortest:
             del values["crop_samples"]
         return self.from_dict(values | changes)
 

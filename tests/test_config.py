@@ -18,7 +18,7 @@ def test_the_paper_is_the_default():
 def test_the_papers_crop_follows_the_extractor():
     assert config.preset("paper", extractor="sample_cnn_se").crop_samples == 59_049
     assert config.preset("demo", extractor="harmonic_cnn").crop_samples == 80_000
-    assert config.preset("demo", extractor="own").crop_samples == 59_049
+    assert config.preset("paper", extractor="own").crop_samples == 59_049
     assert RunConfig(crop_samples=70_000).replace(extractor="sample_cnn").crop_samples == 70_000
 
 
@@ -66,6 +66,10 @@ def phase(**changes):
             "peak must be at least 1, not 0.5",
         ),
         ({"pair_weight": -1.0}, "pair_weight must be at least 0"),
+        (
+            {"extractor": "short_chunk_cnn", "crop_samples": 20_000},
+            "short_chunk_cnn needs at least 32,512 samples, and crop_samples is 20,000: raise it",
+        ),
         ({"stage1": []}, "at least one phase"),
         ({"stage1": 3}, "stage1 must be of type list, not 3"),
         ({"stage1": [3]}, "stage1 must be of type dict, not 3"),

@@ -55,3 +55,8 @@ def build_extractor(name: str, **options: Any) -> nn.Module:
 def paper_crop(name: str) -> int:
     """Samples of a crop in Lee & Cho 2021 (16 kHz); 59,049 for extractors that are not theirs."""
     return getattr(EXTRACTORS.get(name), "paper_crop", 3**10)
+
+
+def min_samples(name: str) -> int:
+    """Shortest crop of an extractor, in samples; 1 for one that states it only when built."""
+    return getattr(EXTRACTORS.get(name), "min_samples", 1)
