@@ -32,13 +32,11 @@ LINES = ("-", "--", "-.", ":")
 NAMES = {
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",
-    "average_precision": "average precision",
     "pr_auc_trapezoid": "PR-AUC (trapezoid)",
     "map": "mean average precision",
     "f1_as_coded": "F1 as coded",
     "f1_instance": "instance-based F1 (micro)",
     "autoencoder_ap": "autoencoder AP",
-    "learning_rate": "learning rate",
     "macro_clip": "per clip, macro areas",
     "micro_window": "per window, micro areas",
     "stage1": "stage 1: extractor",
@@ -92,6 +90,13 @@ def row_panels(
     for ax in axes[:, 0]:
         ax.set_ylabel(ylabel)
     return figure, axes
+
+
+def used(axes: Sequence[Axes], items: Sequence[Any]) -> Iterable[tuple[Axes, Any]]:
+    """Pairs of axes and items; axes without an item are removed."""
+    for ax in axes[len(items) :]:
+        ax.remove()
+    return zip(axes, items, strict=False)
 
 
 def draw_mean(ax: Axes, place: float, rows: pd.DataFrame, **look) -> None:
@@ -199,21 +204,15 @@ def place_labels(
     frame = Bbox(ax.bbox.get_points() * scale)
     pixels = ax.transData.transform(points) * scale
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in pixels]
-    leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+    line = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+    look = {"ha": "center", "va": "center", "textcoords": "offset points", "arrowprops": line}
+    look["path_effects"] = [withStroke(linewidth=2, foreground="white")]
     stressed = np.zeros(len(points), bool) if stressed is None else stressed
     for index in np.argsort(~stressed, kind="stable"):
         if not names[index]:
             continue
-        text = ax.annotate(
-            names[index],
-            points[index],
-            (0, 0),
-            textcoords="offset points",
-            **{"ha": "center", "va": "center", "arrowprops": leader},
-            **{"fontsize": 10 if stressed[index] else 8},
-            **{"fontweight": "bold" if stressed[index] else "normal"},
-            path_effects=[withStroke(linewidth=2, foreground="white")],
-        )
+        size, weight = (10, "bold") if stressed[index] else (8, "normal")
+        text = ax.annotate(names[index], points[index], (0, 0), size=size, weight=weight, **look)
         extent = Text.get_window_extent(text)  # of the text alone, without its line
         size = np.array([extent.width, extent.height]) * scale
         offset, box = _free_place(pixels[index], size, taken, frame)
