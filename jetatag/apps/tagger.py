@@ -108,8 +108,6 @@ class Tagger:
         `workers` files (None: one per core) are decoded while the model runs. `on_progress` is
         called with the seconds of audio of every step. Raises `ValueError` for `workers` below 1.
         """
-        if workers is not None and workers < 1:
-            raise ValueError(f"workers must be at least 1, or None for every core, not {workers}.")
         for path, blocks in ahead(map(Path, paths), self._windows, workers):
             try:
                 yield path, self._predict(blocks, on_progress)
@@ -138,10 +136,8 @@ class Tagger:
         settings = [self.vocabulary.tags, self.peak_normalise]
         settings += [self.config.sample_rate, self.config.crop_samples]
         heads = (self.model.projection, self.model.classifier)
-        weights = [w for head in heads for w in head.state_dict().values()]
-        return checksum(
-            json.dumps(settings).encode(), *(w.cpu().numpy().tobytes() for w in weights)
-        )
+        weights = [w.cpu().numpy().tobytes() for h in heads for w in h.state_dict().values()]
+        return checksum(json.dumps(settings).encode(), *weights)
 
     def _windows(self, path: Path) -> Iterator[Stretch]:
         config = self.config

@@ -82,7 +82,7 @@ def ahead(
 ) -> Iterator[tuple[Any, Iterator[Any]]]:
     """Each item, in order, with an iterator over what `function` yields for it. `workers` threads
     (None: one per core) compute one element ahead, also for the next items."""
-    workers, waiting = workers or os.cpu_count() or 1, deque()
+    workers, waiting = os.cpu_count() or 1 if workers is None else workers, deque()
     pool = ThreadPoolExecutor(workers)
 
     def one_ahead(elements: Iterator[Any], coming: Future) -> Iterator[Any]:
