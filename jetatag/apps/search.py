@@ -42,8 +42,8 @@ class Facts(BaseModel):
     music: str
     tags: list[str]
     dim: int
-    z_query: list[list[float]] | None
-    z_centre: list[float] | None
+    z_query: list[list[float]] | None = None
+    z_centre: list[float] | None = None
 
     def schema(self) -> pa.Schema:
         """The schema of an index with these facts."""
