@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.help import DefaultFormatter, PanelSpec
 from rich.box import Box
+from rich.filesize import decimal
 
 from jetatag import __version__
 from jetatag.apps import commands
@@ -182,7 +183,7 @@ def report(
     shown, without = report.write(runs, out, store)
     if without:
         say(f"left out, because they hold no finished run: {', '.join(map(str, without))}.")
-    print(f"{out}: {len(shown)} run{'s' if len(shown) > 1 else ''}, {commands.size_of(out)}")
+    print(f"{out}: {len(shown)} run{'s' if len(shown) > 1 else ''}, {decimal(out.stat().st_size)}")
 
 
 @app.command
@@ -214,7 +215,7 @@ def import_original(
     tags: FilePath,
     store: File = None,
     runs: FilePath = Path("runs/original"),
-    pair_loss: Literal["margin_as_coded", "cosine_as_coded"] = "margin_as_coded",
+    pair_loss: str = "margin_as_coded",
 ) -> None:
     """Import the authors' SavedModels as a run.
 
@@ -228,7 +229,7 @@ def import_original(
         tags: file of the model's tags in its order: one per line, or tags.npy
         store: prepared data of the same tags
         runs: folder for the run
-        pair_loss: pair loss of the training, if with joint embedding
+        pair_loss: pair loss of the training, if with joint embedding; see jetatag list
     """
     from jetatag.data.store import AudioStore
     from jetatag.original import importing

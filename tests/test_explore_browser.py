@@ -7,6 +7,7 @@ import io
 
 import numpy as np
 import pytest
+from IPython.core.pylabtools import print_figure
 from matplotlib.image import imread
 from scored import scored_run
 
@@ -17,7 +18,6 @@ from selenium.webdriver.support.ui import Select
 
 from jetatag.apps import explorer as explore
 from jetatag.apps.explorer.maps import CAMERA
-from jetatag.apps.explorer.panel import png
 from jetatag.files import read_json
 
 pytestmark = pytest.mark.skipif(
@@ -147,7 +147,7 @@ def test_a_click_plays_and_shows_the_clip(page, explored):
     page.until(lambda: (kept(page)["clip"], kept(page)["selection"]) == (clip_id, [clip_id]))
     page.until(lambda: shown_title(page) == explored.titles[clip])
     assert page.fetched(page.one("audio")) == explored.flac(clip)
-    picture = png(explored.figure(clip))  # its spectrogram and taggram
+    picture = print_figure(explored.figure(clip), dpi=100, bbox_inches=None)
     page.until(lambda: page.fetched(page.shown(OUTPUT + ".widget-image")) == picture)
     for number in range(3):  # again
         page.browser.execute_script("document.querySelector('audio').pause()")

@@ -242,7 +242,6 @@ GAINS = pd.DataFrame(np.eye(5, 4), pd.MultiIndex.from_product([["clip"], range(5
         (lambda: metrics.resampled_per_tag(LABELS, SCORES, "a"), "1 tag names for 2 columns"),
         (lambda: metrics.gain_trend(GAINS, {"a": [1, 2]}), "each of the 4 tags"),
         (lambda: metrics.interval(np.array([np.nan])), "no resample could be scored"),
-        (lambda: metrics.interval(np.arange(3), level=95), "between 0 and 1"),
         (lambda: metrics.neighbour_agreement(SCORES, LABELS, k=2), "k=2 neighbours"),
         (lambda: metrics.neighbour_agreement(SCORES[:1], LABELS), r"give \(2, dimension\)"),
         (lambda: metrics.gap(SCORES, SCORES[:, :1]), "must have one shape"),

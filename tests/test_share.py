@@ -19,8 +19,8 @@ from scored import finished_run, with_spread_probabilities
 
 import jetatag
 from jetatag import cli
-from jetatag.apps import commands, hub
 from jetatag.apps import export as share
+from jetatag.apps import hub
 from jetatag.apps.tagger import FILES, Tagger
 from jetatag.config import RunConfig
 from jetatag.data import DATASETS, Vocabulary
@@ -166,8 +166,6 @@ def test_sizes_are_printed_in_kb_or_mb(run, tmp_path, capsys):
     assert cli.main(["export", str(run.folder), str(tmp_path / "away"), "--no-onnx"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 5 and all(re.search(r": [1-9][\d,]*\.\d [kM]B$", line) for line in lines)
-    (tmp_path / "large").write_bytes(bytes(2_345_678))
-    assert commands.size_of(tmp_path / "large") == "2.3 MB"
 
 
 def test_the_onnx_metadata(run, exported):

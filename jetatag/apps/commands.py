@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from cyclopts import Parameter
+from rich.filesize import decimal
 
 from jetatag.files import check_writable, printable
 
@@ -231,7 +232,7 @@ def export(run: str, out: FilePath, /, *, onnx: bool = True) -> None:
     from jetatag.apps import export
 
     for path in sorted(export.export(run, out, onnx).iterdir()):
-        print(f"{path}: {size_of(path)}")
+        print(f"{path}: {decimal(path.stat().st_size)}")
 
 
 def push(folder: FilePath, name: str, /, *, private: bool = False) -> None:
@@ -278,9 +279,3 @@ def short_path(path: Path) -> str:
     """A path as text, relative to the current folder if it is inside."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
-def size_of(path: Path) -> str:
-    """The size of a file, in MB or kB."""
-    n_bytes = path.stat().st_size
-    return f"{n_bytes / 1e6:,.1f} MB" if n_bytes >= 1e6 else f"{n_bytes / 1e3:.1f} kB"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import yaml
+from jinja2 import Environment
 from torch import Tensor, nn
 
 from jetatag.apps import hub
@@ -31,7 +31,7 @@ TOLERANCE = 1e-4
 """Largest difference of a probability between ONNX and torch."""
 BUILT_IN = "rendered"
 QUERY_ARRAYS = ("tags", "queries", "z_query", "z_centre", "z_single")
-CARD = Path(__file__).with_name("model_card.md")
+CARD = Path(__file__).with_name("model_card.md.jinja")
 
 
 def export(
@@ -70,11 +70,17 @@ def export(
 
 
 def push(folder: Path | str, name: str, private: bool = False) -> str:
-    """Upload an exported model as the model owner/name on the Hugging Face Hub; returns its address
-    for `tagger.load`. Raises `FileNotFoundError` for any other folder."""
+    """Upload an exported model as the model owner/name on the Hugging Face Hub, which is created if
+    it does not exist; returns its address for `tagger.load`. Raises `FileNotFoundError` for any
+    other folder, and as `hub.fetch`."""
     if not Run.open(folder).has(WEIGHTS):
         raise FileNotFoundError(f"{folder} is not an exported model: run `jetatag export` first.")
-    return hub.push(folder, name, private)
+    hub.check_name(name)
+    with hub.library(f"{folder} cannot be pushed to {name}") as library:
+        api = library.HfApi()
+        api.create_repo(name, private=private, exist_ok=True)
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message="jetatag push")
+    return f"{hub.ADDRESS}{name}"
 
 
 class FromAudio(nn.Module):
@@ -148,76 +154,21 @@ def import_onnx() -> tuple[Any, Any]:
 
 
 def card(tagger: Tagger, scores: pd.DataFrame | None, onnx: bool) -> str:
-    """The model card: what the model is, how to use it, its data, licence and scores."""
-    text = CARD.read_text("utf-8")
-    if not onnx:
-        text = text[: text.index("## Use without jetatag")] + text[text.index("## Data") :]
-    config, data, joint = tagger.config, tagger.data, tagger.config.pair_loss != "none"
-    known = DATASETS.get(data["name"])
-    made_by = Run(tagger.folder, config).record.get("made_by", {})
-    counts = [(data["clips_by_split"].get(split), split) for split in SPLITS]
-    clips = ", ".join(f"{n:,} {split}" for n, split in counts if n)
-    share = f" {config.label_share:.0%} of the training clips were used."
-    loudness, peak = "scaled so that the largest sample is 1", "np.abs(audio).max()"
-    if not tagger.peak_normalise:
-        loudness, peak = "scaled down if a sample is beyond 1", f"max(1, {peak})"
-    weights_licence = "Whoever trained these weights decides what that means for them."
-    if data["name"] == BUILT_IN:
-        weights_licence = "These weights are free under the licence of jetatag (MIT)."
-    return text.format(
-        config=config,
-        data=data,
-        licence_metadata=licence_metadata(data["name"]),
-        n_tags=len(tagger.vocabulary.tags),
-        task=tagger.vocabulary.task,
-        window_s=config.crop_samples / config.sample_rate,
-        joint=f", pair loss `{config.pair_loss}`" if joint else "",
-        version=made_by.get("jetatag", "of unknown version"),
-        commit=made_by.get("commit", "unknown"),
-        vectors=", vectors in the shared space" if joint else "",
+    """The model card: what the model is, how to use it, its data, licence and `scores`, the table
+    of `results.score_table`."""
+    name, counts = tagger.data["name"], tagger.data["clips_by_split"]
+    environment = Environment(trim_blocks=True, keep_trailing_newline=True)
+    return environment.from_string(CARD.read_text("utf-8")).render(
+        config=tagger.config,
+        vocabulary=tagger.vocabulary,
+        data=tagger.data,
+        known=DATASETS.get(name, {}),
+        built_in=name == BUILT_IN,
+        clips=", ".join(f"{counts[split]:,} {split}" for split in SPLITS if counts.get(split)),
+        joint=tagger.config.pair_loss != "none",
+        scaled=tagger.peak_normalise,
+        scores=None if scores is None else scores.to_dict("records"),
+        made_by=Run(tagger.folder, tagger.config).record.get("made_by", {}),
+        onnx=onnx,
         opset=OPSET,
-        loudness=loudness,
-        peak=peak,
-        title=known.title if known else data["name"],
-        split_checksum=data.get("split_checksum", "unknown"),
-        clips=f" Clips: {clips}." if clips else "",
-        share=share if config.label_share < 1 else "",
-        licence=known.licence if known else "unknown: ask whoever trained the model",
-        weights_licence=weights_licence,
-        scores="Not scored." if scores is None else score_table(scores, config.n_windows),
-        tags=", ".join(tagger.vocabulary.tags),
     )
-
-
-def licence_metadata(dataset: str) -> str:
-    """The card's YAML about licence and data set, as the Hub specifies it."""
-    facts: dict[str, Any] = {"license": "mit" if dataset == BUILT_IN else "other"}
-    if dataset != BUILT_IN:
-        facts["license_name"] = "as-the-training-data-allows"
-    link = DATASETS[dataset].licence_link if dataset in DATASETS else ""
-    if link:
-        facts["license_link"] = link
-    if link or dataset == BUILT_IN:  # others know it by this name
-        facts["datasets"] = [dataset]
-    return yaml.safe_dump(facts, sort_keys=False).rstrip()
-
-
-def score_table(table: pd.DataFrame, n_windows: int) -> str:
-    """Scores of the test split with 95 % intervals, as Markdown."""
-    first = table.iloc[0]
-    lines = [
-        f"On the test split: {first.n_clips:,} clips of {n_windows} windows each, {first.n_tags} "
-        "tags that occur there. 95 % intervals from resampling clips and, if clips are grouped (by "
-        "artist), whole groups. `micro_window` scores every window and pools all tags (areas by "
-        "200 thresholds); `macro_clip` averages window scores per clip, and exact areas over tags.",
-        "",
-        "| protocol | metric | score | 95 % by clip | 95 % by group |",
-        "|---|---|---|---|---|",
-    ]
-    for row in table.itertuples():
-        clip, group = (
-            "–" if np.isnan(low) else f"[{low:.3f}, {high:.3f}]"
-            for low, high in ((row.low, row.high), (row.group_low, row.group_high))
-        )
-        lines.append(f"| {row.protocol} | {row.metric} | {row.value:.3f} | {clip} | {group} |")
-    return "\n".join(lines)

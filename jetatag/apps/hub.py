@@ -1,4 +1,4 @@
-"""Download from and upload to the Hugging Face Hub, with huggingface_hub, an optional extra."""
+"""The Hugging Face Hub, by huggingface_hub, an optional extra."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -41,14 +41,3 @@ def fetch(address: str, files: Sequence[str]) -> Path:
     with library(f"{address} cannot be fetched") as hub:
         folder = hub.snapshot_download(name, revision=revision or None, allow_patterns=list(files))
     return Path(folder)
-
-
-def push(folder: Path | str, name: str, private: bool = False) -> str:
-    """Upload `folder` as the model owner/name, which is created if it does not exist; returns its
-    address. Raises as `fetch`."""
-    check_name(name)
-    with library(f"{folder} cannot be pushed to {name}") as hub:
-        api = hub.HfApi()
-        api.create_repo(name, private=private, exist_ok=True)
-        api.upload_folder(repo_id=name, folder_path=folder, commit_message="jetatag push")
-    return f"{ADDRESS}{name}"

@@ -103,19 +103,13 @@ def _begin(out: Path, tagger: Tagger, music: Path) -> tuple[Facts, pa.Table, int
 
 def facts_of(tagger: Tagger, music: Path) -> Facts:
     """Facts of a new index."""
-    tags, z_query, z_centre = list(tagger.vocabulary.tags), None, None
-    if tagger.config.pair_loss != "none":
-        z_query, z_centre = (vectors.tolist() for vectors in tagger.query_vectors())
-    return Facts(
-        model=str(tagger),
-        run=os.path.realpath(tagger.folder),
-        identity=tagger.identity(),
-        music=str(music),
-        tags=tags,
-        dim=len(z_centre) if z_centre else tagger.model.extractor.n_features,
-        z_query=z_query and z_query[: len(tags)],
-        z_centre=z_centre,
-    )
+    facts = {"model": str(tagger), "run": os.path.realpath(tagger.folder), "music": str(music)}
+    facts |= {"identity": tagger.identity(), "tags": list(tagger.vocabulary.tags)}
+    if tagger.config.pair_loss == "none":
+        return Facts(**facts, dim=tagger.model.extractor.n_features)
+    z_query, z_centre = (vectors.tolist() for vectors in tagger.query_vectors())
+    joint = {"z_query": z_query[: len(facts["tags"])], "z_centre": z_centre}
+    return Facts(**facts, **joint, dim=len(z_centre))
 
 
 def _rows_of(found: pd.DataFrame, rows: pa.Table) -> np.ndarray:
@@ -153,8 +147,11 @@ def _read(
 
 
 def row_of(path: Path, prediction: Prediction, facts: Facts) -> dict[str, object]:
-    """A file's row of the index, without its stamp."""
-    row = {"duration_s": prediction.duration_s, "title": title_of(path)}
+    """A file's row of the index, without its stamp; its title is artist and title from the file's
+    metadata, on one line."""
+    header = read_header(path)
+    texts = (" ".join(text.split()) for text in (header.artist, header.title))
+    row = {"duration_s": prediction.duration_s, "title": " – ".join(filter(None, texts))}
     probs = zip(search.prob_columns(facts.tags), prediction.clip_probs, strict=True)
     return row | {"vector": search.vector_of(prediction, facts), **dict(probs)}
 
@@ -187,10 +184,3 @@ def _commit(out: Path, facts: Facts, old: pa.Table, found: pd.DataFrame) -> dict
     for path in out.glob(PARTS):
         path.unlink()
     return {"read": len(order) - n_kept, "kept": n_kept, "gone": n_gone, "left out": n_left_out}
-
-
-def title_of(path: Path) -> str:
-    """Artist and title from the file's metadata, on one line; empty if there are none."""
-    header = read_header(path)
-    texts = [" ".join(text.split()) for text in (header.artist, header.title)]
-    return " – ".join(filter(None, texts))

@@ -42,8 +42,8 @@ class Facts(BaseModel):
     music: str
     tags: list[str]
     dim: int
-    z_query: list[list[float]] | None
-    z_centre: list[float] | None
+    z_query: list[list[float]] | None = None
+    z_centre: list[float] | None = None
 
     def schema(self) -> pa.Schema:
         """The schema of an index with these facts."""
@@ -56,6 +56,11 @@ class Facts(BaseModel):
 
 def prob_columns(tags: Sequence[str]) -> list[str]:
     return [f"prob: {tag}" for tag in tags]
+
+
+def top_tags(tags: Sequence[str], probs: np.ndarray, n: int = 5) -> list[tuple[str, float]]:
+    """The `n` most probable tags with their probabilities `probs` (tag,), the highest first."""
+    return [(tags[i], float(probs[i])) for i in np.argsort(-probs, kind="stable")[:n]]
 
 
 @dataclass(frozen=True)
@@ -184,14 +189,10 @@ class Index:
         `duration_s`, and `tags`, the five most probable with their probabilities."""
         found, names = self.table.take(rows).drop_columns("vector").to_pandas(), self.facts.tags
         probs = found[prob_columns(names)].to_numpy()
-        order = np.argsort(-probs, axis=1, kind="stable")[:, :5]
         table = found[["path", "title", "duration_s"]]
         table.insert(0, "rank", np.arange(1, len(rows) + 1))
         table.insert(1, "score", scores)
-        tags = [
-            {names[tag]: round(float(p[tag]), 4) for tag in first}
-            for p, first in zip(probs, order, strict=True)
-        ]
+        tags = [{tag: round(prob, 4) for tag, prob in top_tags(names, row)} for row in probs]
         music = Path(self.facts.music)
         return table.assign(path=[str(music / path) for path in found.path], tags=tags)
 

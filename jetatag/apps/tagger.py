@@ -1,8 +1,7 @@
-"""Applies a finished run to any audio file.
+"""Applies a finished run to any audio file, in consecutive windows of the run's crop.
 
-A file is read in consecutive windows of the run's crop; the last one ends with the file. The file's
-probabilities are the mean over windows, each weighted by the audio that it adds, so that every
-second counts once.
+The probabilities of a file are the mean over windows, each weighted by the audio that it adds, so
+that every second counts once.
 """
 
 import json
@@ -38,10 +37,9 @@ GPU_BATCH = 64  # windows; on a CPU one at a time is fastest
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model predicts for one file, window by window, in float32: start of each window
-    `starts_s` (window,) in seconds, probabilities `probs` (window, tag), features `h` (window,
-    n_features), and unit vectors in the shared space `z_audio` (window, dim), None without joint
-    embedding."""
+    """What a model predicts for each window of a file, in float32: its start `starts_s` (window,)
+    in seconds, probabilities `probs` (window, tag), features `h` (window, n_features), and unit
+    vectors in the shared space `z_audio` (window, dim), None without joint embedding."""
 
     starts_s: np.ndarray
     probs: np.ndarray
@@ -90,11 +88,8 @@ class Tagger:
 
     def predict(self, path: Path | str) -> Prediction:
         """Predict all windows of a file of any sample rate, number of channels and length from
-        0.1 s; a file shorter than a window is padded with silence.
-
-        Raises `AudioError` (a `ValueError`) for audio that cannot be used, such as a silent file,
-        and `OSError` if the machine fails.
-        """
+        0.1 s. Raises `AudioError` (a `ValueError`) for audio that cannot be used, such as a silent
+        file, and `OSError` if the machine fails."""
         return self._predict(self._windows(Path(path)))
 
     def predict_files(
@@ -104,12 +99,8 @@ class Tagger:
         on_progress: Callable[[float], object] = lambda seconds: None,
     ) -> Iterator[tuple[Path, Prediction | str]]:
         """Yield every path, in order, with its prediction or with the reason why there is none.
-
         `workers` files (None: one per core) are decoded while the model runs. `on_progress` is
-        called with the seconds of audio of every step. Raises `ValueError` for `workers` below 1.
-        """
-        if workers is not None and workers < 1:
-            raise ValueError(f"workers must be at least 1, or None for every core, not {workers}.")
+        called with the seconds of audio of every step."""
         for path, blocks in ahead(map(Path, paths), self._windows, workers):
             try:
                 yield path, self._predict(blocks, on_progress)
@@ -117,19 +108,18 @@ class Tagger:
                 yield path, getattr(error, "strerror", None) or str(error)
 
     def query_vectors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Vectors for searches in the shared space: z_query (query, dim), single tags first, and
-        z_centre (dim,), which is subtracted first (`jetatag.metrics.queries.weighted_query`).
-
-        Raises `ValueError` for a run without joint embedding or without scores.
-        """
+        """Vectors for searches in the shared space, as for `metrics.queries.weighted_query`:
+        z_query (query, dim), single tags first, and z_centre (dim,). Raises `ValueError` for a run
+        without joint embedding or without scores."""
         if self.config.pair_loss == "none":
             raise ValueError(f"{self.folder} has no shared space: choose a run of method 'je'.")
-        if not (self.folder / "embeddings.npz").is_file():
+        run = Run(self.folder, self.config)
+        if not run.has("embeddings.npz"):
             raise ValueError(
                 f"{self.folder} has no vectors for searches, which scoring writes: run "
                 "notebook 03 or `jetatag train`."
             )
-        arrays = Run(self.folder, self.config).read_arrays("embeddings.npz")
+        arrays = run.read_arrays("embeddings.npz")
         return arrays["z_query"], arrays["z_centre"]
 
     def identity(self) -> str:
@@ -138,10 +128,8 @@ class Tagger:
         settings = [self.vocabulary.tags, self.peak_normalise]
         settings += [self.config.sample_rate, self.config.crop_samples]
         heads = (self.model.projection, self.model.classifier)
-        weights = [w for head in heads for w in head.state_dict().values()]
-        return checksum(
-            json.dumps(settings).encode(), *(w.cpu().numpy().tobytes() for w in weights)
-        )
+        weights = [w.cpu().numpy().tobytes() for h in heads for w in h.state_dict().values()]
+        return checksum(json.dumps(settings).encode(), *weights)
 
     def _windows(self, path: Path) -> Iterator[Stretch]:
         config = self.config
@@ -192,17 +180,16 @@ def load(
 
     It computes in float32 on `device` ("auto": a GPU if there is one). `extractor` is the module of
     a run whose extractor is "own". With `optimise`, the extractor is restructured for a CPU
-    (`extractors.fast_inference`), so its parameters are no longer the trained ones. Raises
-    `FileNotFoundError` if there is no run, `ValueError` if it is unfinished or damaged,
-    `ImportError` for a Hub address without huggingface_hub.
+    (`extractors.fast_inference`). Raises `FileNotFoundError` if there is no run, `ValueError` if it
+    is unfinished or damaged, `ImportError` for a Hub address without huggingface_hub.
     """
     if str(folder).startswith(hub.ADDRESS):
         folder = hub.fetch(str(folder), FILES)
     run = Run.open(folder)
     method, data = METHODS[run.config.method], run.record["data"]
     last = method.stages[-1].name
-    weights = next((s for s in (Path(WEIGHTS).stem, last) if run.has(f"{s}.safetensors")), None)
-    if weights is None:
+    weights = Path(WEIGHTS).stem if run.has(WEIGHTS) else last
+    if not run.has(f"{weights}.safetensors"):
         raise ValueError(
             f"{run.folder} is not fully trained ({last}.safetensors is missing): finish its "
             "training."

@@ -100,7 +100,7 @@ class TagWriter:
         self.images = image_paths(self.files, self.taggram) if self.taggram else {}
         if self.embeddings and self.embeddings.suffix.lower() != ".npz":
             raise ValueError(f"{self.embeddings} is not named like an npz file: end it in .npz.")
-        self.tables = [p for p in (self.csv, self.json, self.parquet, self.embeddings) if p]
+        self.tables = list(filter(None, (self.csv, self.json, self.parquet, self.embeddings)))
         check_writable(*self.tables, *list(self.images.values())[:1], read=self.files)
 
     def __enter__(self) -> "TagWriter":
@@ -129,7 +129,11 @@ class TagWriter:
         if isinstance(prediction, Prediction):
             error, duration_s, probs = "", prediction.duration_s, prediction.clip_probs.tolist()
             if path in self.images:
-                draw_taggram(prediction, self.vocabulary.tags, self.top, self.images[path])
+                from jetatag import figures  # takes a second to import
+
+                shown = prediction.probs, prediction.edges_s, self.vocabulary.tags, self.top
+                with atomic(self.images[path]) as temporary:
+                    figures.taggram(*shown).savefig(temporary, dpi=150)
             if self.embeddings:
                 self.predictions[path] = prediction
         row = {"path": as_text(path), "duration_s": duration_s, "error": error}
@@ -169,21 +173,12 @@ def image_paths(files: Sequence[Path], out: Path) -> dict[Path, Path]:
     path relative to their common folder, with `.png` appended. Raises `ValueError` if `out` is not
     an image for one file, or an image for several."""
     is_image = out.suffix.lower() in IMAGE_SUFFIXES
-    if len(files) == 1 and not is_image:
-        raise ValueError(f"{out} is not an image: end it in {' or '.join(IMAGE_SUFFIXES)}.")
     if len(files) == 1:
+        if not is_image:
+            raise ValueError(f"{out} is not an image: end it in {' or '.join(IMAGE_SUFFIXES)}.")
         return {files[0]: out}
     if is_image:
         raise ValueError(f"{len(files)} files need as many images: name a folder, not {out}.")
     places = {path: Path(os.path.normpath(path.absolute())) for path in files}
     common = os.path.commonpath([place.parent for place in places.values()])
     return {path: out / f"{place.relative_to(common)}.png" for path, place in places.items()}
-
-
-def draw_taggram(prediction: Prediction, tags: Sequence[str], top: int, path: Path) -> None:
-    """Write a file's tag probabilities over time as an image."""
-    from jetatag import figures  # takes a second to import
-
-    figure = figures.taggram(prediction.probs, prediction.edges_s, tags, top)
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=150)

@@ -54,19 +54,15 @@ def cut(blocks: Iterable[np.ndarray], n_samples: int, at_once: int) -> Iterator[
     """Consecutive windows of a signal that comes in blocks, `at_once` at a time. The last window
     ends with the signal and overlaps the one before; a signal shorter than a window is padded with
     zeros."""
-    start, before = 0, np.empty(0, np.int16)
+    before, end = np.empty(0, np.int16), 0
     for chunk in rechunk(blocks, at_once * n_samples):
-        n_whole = len(chunk) // n_samples
-        starts = [start + i * n_samples for i in range(n_whole)]
-        samples = chunk[: n_whole * n_samples].reshape(n_whole, n_samples)
-        start, end = start + n_whole * n_samples, start + len(chunk)
-        if start < end:
-            last = np.concatenate([before, chunk])[-n_samples:]
-            last = np.pad(last, (0, n_samples - len(last)))
-            samples = np.concatenate([samples, last[None]])
-            starts.append(max(0, end - n_samples))
+        held, end = np.concatenate([before, chunk]), end + len(chunk)
+        ends = np.minimum(np.arange(len(before), len(held), n_samples) + n_samples, len(held))
+        starts = np.maximum(ends - n_samples, 0)
+        held = np.pad(held, (0, max(0, n_samples - len(held))))
+        samples = np.stack([held[start : start + n_samples] for start in starts])
+        yield Stretch(samples, (starts + max(0, end - len(held))).tolist(), end)
         before = chunk[-n_samples:]
-        yield Stretch(samples, starts, end)
 
 
 def rechunk(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
@@ -86,24 +82,20 @@ def ahead(
 ) -> Iterator[tuple[Any, Iterator[Any]]]:
     """Each item, in order, with an iterator over what `function` yields for it. `workers` threads
     (None: one per core) compute one element ahead, also for the next items."""
-    workers, waiting = workers or os.cpu_count() or 1, deque()
+    workers, waiting = os.cpu_count() or 1 if workers is None else workers, deque()
     pool = ThreadPoolExecutor(workers)
+
+    def one_ahead(elements: Iterator[Any], coming: Future) -> Iterator[Any]:
+        while (element := coming.result()) is not None:
+            coming = pool.submit(next, elements, None)
+            yield element
+
     try:
         for item in items:
-            waiting.append((item, _one_ahead(pool, function(item))))
+            elements = function(item)
+            waiting.append((item, one_ahead(elements, pool.submit(next, elements, None))))
             if len(waiting) > workers:
                 yield waiting.popleft()
         yield from waiting
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _one_ahead(pool: ThreadPoolExecutor, elements: Iterator[Any]) -> Iterator[Any]:
-    first = pool.submit(next, elements, None)
-
-    def each(coming: Future) -> Iterator[Any]:
-        while (element := coming.result()) is not None:
-            coming = pool.submit(next, elements, None)
-            yield element
-
-    return each(first)

@@ -28,12 +28,10 @@ LINES = ("-", "--", "-.", ":")
 NAMES = {
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",
-    "average_precision": "average precision",
     "pr_auc_trapezoid": "PR-AUC (trapezoid)",
     "f1_as_coded": "F1 as coded",
     "f1_instance": "instance-based F1 (micro)",
     "autoencoder_ap": "autoencoder AP",
-    "learning_rate": "learning rate",
     "macro_clip": "per clip, macro areas",
     "micro_window": "per window, micro areas",
     "stage1": "stage 1: extractor",
@@ -88,6 +86,13 @@ def row_panels(
     for ax in axes[:, 0]:
         ax.set_ylabel(ylabel)
     return figure, axes
+
+
+def used(axes: Sequence[Axes], items: Sequence[Any]) -> Iterable[tuple[Axes, Any]]:
+    """Pairs of axes and items; axes without an item are removed."""
+    for ax in axes[len(items) :]:
+        ax.remove()
+    return zip(axes, items, strict=False)
 
 
 def draw_mean(ax: Axes, place: float, rows: pd.DataFrame, **look) -> None:

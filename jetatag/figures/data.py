@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from jetatag import metrics
 from jetatag.figures import _style as style
@@ -28,14 +27,16 @@ def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -
     size = (6.5, 1.2 + 0.17 * len(tags))
     figure, axes = style.row_panels((1, 1), size, [tags[i] for i in order], "tag", fontsize=8)
     left = np.zeros(len(tags))
-    looks = zip((style.DARK, style.MIDDLE, style.LIGHT), ("", "////", ""), strict=True)
+    looks = [
+        {"color": style.DARK},
+        {"color": style.MIDDLE, "hatch": "////"},
+        {"color": style.LIGHT},
+    ]
     held = [name for name in SPLITS if name in splits] + sorted(set(splits) - set(SPLITS))
-    for split, (colour, hatch) in zip(held, cycle(looks), strict=False):
+    for split, look in zip(held, cycle(looks), strict=False):
         counts = labels[splits == split].sum(axis=0)[order]
         name = f"{split} ({(splits == split).sum():,} clips)"
-        axes[0, 0].barh(
-            np.arange(len(tags)), counts, left=left, color=colour, hatch=hatch, label=name
-        )
+        axes[0, 0].barh(range(len(tags)), counts, left=left, label=name, **look)
         left += counts
     axes[0, 0].set(xlabel="clips")
     axes[0, 0].legend(loc="lower right", frameon=False)
@@ -60,26 +61,19 @@ def tag_correlation(
     figure, axes = style.panels(1, len(shown), size)
     for ax, name in zip(axes[0], shown, strict=True):
         nearest = np.argsort(-correlation[list(tags).index(name)], kind="stable")[:side]
-        cells = correlation[np.ix_(nearest, nearest)]
-        image = _draw_cells(ax, cells, [tags[i] for i in nearest])
+        cells, names = correlation[np.ix_(nearest, nearest)], [tags[i] for i in nearest]
+        image = ax.imshow(cells, cmap="cividis", vmin=-0.2, vmax=0.6, aspect="auto")
+        for (row, column), value in np.ndenumerate(cells):
+            look = {"ha": "center", "va": "center", "fontsize": 8}
+            look["color"] = "black" if value > 0.25 else "white"
+            ax.text(column, row, f"{value:z.2f}".replace("0.", "."), **look)
+        ax.set_xticks(range(side), names, rotation=45, ha="right", rotation_mode="anchor")
+        ax.set_yticks(range(side), names)
+        ax.spines[:].set_visible(False)
         ax.set(xlabel="tag", ylabel="tag", title=f"{name} and its nearest tags")
-    figure.colorbar(
-        image, ax=axes, label="Pearson correlation", extend="max", fraction=0.15 / len(shown)
-    )
+    bar = {"label": "Pearson correlation", "extend": "max", "fraction": 0.15 / len(shown)}
+    figure.colorbar(image, ax=axes, **bar)
     return figure
-
-
-def _draw_cells(ax: Axes, cells: np.ndarray, names: Sequence[str]) -> AxesImage:
-    """A heat map of `cells` (tag, tag) with their numbers, `names` along both sides."""
-    image = ax.imshow(cells, cmap="cividis", vmin=-0.2, vmax=0.6, aspect="auto")
-    for (row, column), value in np.ndenumerate(cells):
-        colour = "black" if value > 0.25 else "white"
-        text = f"{value:z.2f}".replace("0.", ".")
-        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(names)), names)
-    ax.spines[:].set_visible(False)
-    return image
 
 
 def mel_spectrogram(audio: np.ndarray, sample_rate: int, title: str = "") -> Figure:
@@ -105,8 +99,7 @@ def draw_mel(ax: Axes, audio: np.ndarray, sample_rate: int) -> QuadMesh:
         raise ValueError(f"audio has shape {audio.shape}: give one mono waveform (sample,).")
     mel = librosa.feature.melspectrogram(y=audio, sr=sample_rate, n_mels=128)
     decibel = librosa.power_to_db(mel, ref=np.max, top_db=80)
-    mesh = librosa.display.specshow(
-        decibel, sr=sample_rate, x_axis="time", y_axis="mel", cmap="cividis", ax=ax
-    )
+    look = {"x_axis": "time", "y_axis": "mel", "cmap": "cividis"}
+    mesh = librosa.display.specshow(decibel, sr=sample_rate, ax=ax, **look)
     ax.set(xlabel="", ylabel="frequency (Hz)", xlim=(0, len(audio) / sample_rate))
     return mesh

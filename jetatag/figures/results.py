@@ -4,8 +4,6 @@ Tables are long, as `evaluation.results` makes and selects them: the columns `me
 (missing or empty if a method has none), `metric`, `value`, `low` and `high`, and those named below.
 """
 
-from typing import Any
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -35,15 +33,11 @@ def scores_with_intervals(table: pd.DataFrame) -> Figure:
     size = (1.6 + 2.8 * columns, len(protocols) * (1.2 + 0.34 * len(lines)))
     figure, axes = style.row_panels((len(protocols), columns), size, lines, "method")
     for row, (protocol, rows) in zip(axes, protocols.items(), strict=True):
-        by_metric = dict(list(rows.groupby("metric", sort=False)))
-        for ax in row[len(by_metric) :]:
-            ax.remove()
-        for ax, (metric, own) in zip(row, by_metric.items(), strict=False):
+        for ax, (metric, own) in style.used(row, list(rows.groupby("metric", sort=False))):
             for number, line in enumerate(own["line"]):
                 place = lines.index(line)
-                style.draw_mean(
-                    ax, place, own.iloc[[number]], marker=style.MARKERS[place % len(style.MARKERS)]
-                )
+                marker = style.MARKERS[place % len(style.MARKERS)]
+                style.draw_mean(ax, place, own.iloc[[number]], marker=marker)
             ax.set(xlabel=style.named(metric))
             ax.set_title(style.named(protocol), fontsize=10)
     return figure
@@ -90,9 +84,8 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
         for source, marker in markers.items()
         for name, fill in STEP.values()
     ]
-    style.legend_above(
-        figure, keys + style.mean_keys(table, ["source", "extractor", "method", "scale"])
-    )
+    keys += style.mean_keys(table, ["source", "extractor", "method", "scale"])
+    style.legend_above(figure, keys)
     return figure
 
 
@@ -119,45 +112,36 @@ def ablation(
     style.check_columns(differences, needed, "the differences")
     check_known([metric], differences["metric"].unique(), "metric")
     rows = differences[differences["metric"] == metric]
-    rows = rows.assign(line=style.line_names(rows))
-    lines = _under_headings(rows)
+    rows = rows.assign(line=style.line_names(rows), joint=rows["method"].map(_is_joint))
+    groups = zip(HEADINGS, (rows["line"][rows.joint], rows["line"][~rows.joint]), strict=True)
+    lines = [line for heading, group in groups if len(group) for line in (heading, *group)]
+    lines = list(dict.fromkeys(lines))[::-1]  # the first on top
     extractors = dict(list(rows.groupby("extractor", sort=False)))
     size = (2.4 + 2.9 * len(extractors), 1.5 + 0.32 * len(lines))
     figure, axes = style.row_panels((1, len(extractors)), size, lines, "method", sharex=True)
-    for ax, (extractor, table) in zip(axes[0], extractors.items(), strict=True):
-        for row in table.to_dict("records"):
-            _draw_difference(ax, lines.index(row["line"]), row)
+    for ax, (extractor, own) in zip(axes[0], extractors.items(), strict=True):
+        for row in own.to_dict("records"):
+            place, marker = lines.index(row["line"]), "o" if row["joint"] else "s"
+            for low, high, look in (
+                ("low", "high", BY_CLIP),
+                ("group_low", "group_high", BY_GROUP),
+            ):
+                if low in row:
+                    ax.plot([row[low], row[high]], [place, place], **look)
+            ax.plot(row["difference"], place, marker, color=style.DARK, markersize=6, zorder=3)
         ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
         ax.set(xlabel=f"{style.named(metric)},\ndifference to {reference}", title=extractor)
     for text in axes[0, 0].get_yticklabels():
         text.set_fontweight("bold" if text.get_text() in HEADINGS else "normal")
-    keys = [
-        style.key("95 % interval by clip", **BY_CLIP),
-        style.key("95 % interval by group", **BY_GROUP),
-    ]
-    style.legend_above(figure, keys[: 2 if "group_low" in rows else 1])
+    looks = {"95 % interval by clip": BY_CLIP}
+    looks |= {"95 % interval by group": BY_GROUP} if "group_low" in rows else {}
+    style.legend_above(figure, [style.key(name, **look) for name, look in looks.items()])
     return figure
-
-
-def _under_headings(rows: pd.DataFrame) -> list[str]:
-    """The lines from the bottom up, pair losses and controls each under their heading."""
-    joint = rows["method"].map(_is_joint)
-    groups = zip(HEADINGS, (rows["line"][joint], rows["line"][~joint]), strict=True)
-    top_down = [line for heading, group in groups if len(group) for line in (heading, *group)]
-    return list(dict.fromkeys(top_down))[::-1]
 
 
 def _is_joint(method: str) -> bool:
     """Whether it learns the shared space and is no control."""
     return METHODS[method].is_joint and not METHODS[method].is_reference
-
-
-def _draw_difference(ax: Axes, place: int, row: dict[str, Any]) -> None:
-    ax.plot([row["low"], row["high"]], [place, place], **BY_CLIP)
-    if "group_low" in row:
-        ax.plot([row["group_low"], row["group_high"]], [place, place], **BY_GROUP)
-    marker = "o" if _is_joint(row["method"]) else "s"
-    ax.plot(row["difference"], place, marker, color=style.DARK, markersize=6, zorder=3)
 
 
 def label_curves(table: pd.DataFrame) -> Figure:
@@ -175,7 +159,12 @@ def label_curves(table: pd.DataFrame) -> Figure:
     figure, axes = style.panels(1, len(scales), (0.6 + 3.9 * len(scales), 4))
     styles = style.looks(table["line"])
     for ax, (scale, rows) in zip(axes[0], scales.items(), strict=True):
-        _draw_curves(ax, rows, styles)
+        for number, (line, look) in enumerate(styles.items()):
+            own = rows[rows["line"] == line]
+            mean = own.groupby("label_share")[["value", "low", "high"]].mean()
+            whiskers = (mean["value"] - mean["low"], mean["high"] - mean["value"])
+            places = mean.index * 1.05 ** (number - (len(styles) - 1) / 2)
+            ax.errorbar(places, mean["value"], whiskers, **look, capsize=3, elinewidth=1)
         shares = sorted(rows["label_share"].unique())
         ax.set(xscale="log", xlabel="labelled clips used", ylabel=scale)
         ax.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
@@ -185,12 +174,3 @@ def label_curves(table: pd.DataFrame) -> Figure:
     keys.append(style.key("95 % interval", **style.WHISKER, marker="|", linestyle="-"))
     style.legend_above(figure, keys)
     return figure
-
-
-def _draw_curves(ax: Axes, rows: pd.DataFrame, styles: dict[str, dict[str, Any]]) -> None:
-    for number, (line, look) in enumerate(styles.items()):
-        own = rows[rows["line"] == line]
-        mean = own.groupby("label_share")[["value", "low", "high"]].mean()
-        whiskers = (mean["value"] - mean["low"], mean["high"] - mean["value"])
-        shift = 1.05 ** (number - (len(styles) - 1) / 2)
-        ax.errorbar(mean.index * shift, mean["value"], whiskers, **look, capsize=3, elinewidth=1)

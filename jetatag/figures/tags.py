@@ -106,15 +106,17 @@ def calibration(
     axes[1, 1].remove()
     _draw_reliability(*axes[:, 0], curves)
     style.legend_above(figure, axes[0, 0].get_legend_handles_labels()[0])
-    ranked = {
-        name: per_tag[name].sort_values("calibration_error", kind="stable") for name in curves
-    }
-    _draw_errors(axes[0, 1], ranked)
-    points = np.concatenate([line.get_xydata() for line in axes[0, 1].lines])
-    tags = ranked[next(iter(curves))]["tag"].tolist()
-    n_plain = max(0, len(tags) - n_named)
-    names = [""] * n_plain + tags[n_plain:] + [""] * (len(points) - len(tags))
-    place_labels(axes[0, 1], points, names)
+    ax, names = axes[0, 1], []
+    for run, look in style.looks(curves).items():
+        ranked = per_tag[run].sort_values("calibration_error", kind="stable")
+        rank = np.arange(1, len(ranked) + 1)
+        ax.plot(rank, ranked["calibration_error"], **{**look, "linestyle": "", "markersize": 4})
+        n_plain = len(ranked) - (0 if names else n_named)  # of the first run, the worst are named
+        names += ranked["tag"].where(rank > n_plain, "").tolist()
+    ax.set(xlabel="tags, from the best calibrated", ylabel="expected calibration error")
+    ax.set_ylim(bottom=0)
+    ax.margins(x=0.08)
+    place_labels(ax, np.concatenate([line.get_xydata() for line in ax.lines]), names)
     return figure
 
 
@@ -131,16 +133,6 @@ def _draw_reliability(ax: Axes, below: Axes, curves: Mapping[str, pd.DataFrame])
     ax.sharex(below)
     ax.tick_params(labelbottom=False)
     below.set(xlabel="mean probability", ylabel="clips × tags", xlim=(-0.03, 1.03), yscale="log")
-
-
-def _draw_errors(ax: Axes, ranked: Mapping[str, pd.DataFrame]) -> None:
-    for name, look in style.looks(ranked).items():
-        errors = ranked[name]["calibration_error"]
-        rank = np.arange(1, len(errors) + 1)
-        ax.plot(rank, errors, **{**look, "linestyle": "", "markersize": 4})
-    ax.set(xlabel="tags, from the best calibrated", ylabel="expected calibration error")
-    ax.set_ylim(bottom=0)
-    ax.margins(x=0.08)
 
 
 def taggram(

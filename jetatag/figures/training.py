@@ -1,13 +1,10 @@
 """Training curves."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from pandas.api.typing import SeriesGroupBy
 
 from jetatag.figures import _style as style
 
@@ -19,10 +16,12 @@ def loss_curves(history: pd.DataFrame) -> Figure:
     number of numeric ones; `valid_x` is drawn dashed in the panel of `x`. Dotted vertical lines
     mark a change of learning rate, where a new phase of the schedule begins.
     """
-    style.check_columns(
-        history, ["stage", "epoch", "learning_rate"], "the epochs", "train a run first"
-    )
-    stages = [(own, _quantities(own)) for _, own in history.groupby("stage", sort=False)]
+    needed = ["stage", "epoch", "learning_rate"]
+    style.check_columns(history, needed, "the epochs", "train a run first")
+    stages = []
+    for _, stage in history.groupby("stage", sort=False):
+        known = stage.drop(columns=needed).select_dtypes("number").dropna(axis=1, how="all")
+        stages.append((stage, list(dict.fromkeys(known.columns.str.removeprefix("valid_")))))
     columns = min(3, max(len(quantities) for _, quantities in stages))
     rows = [
         (stage, quantities[start : start + columns])
@@ -31,21 +30,9 @@ def loss_curves(history: pd.DataFrame) -> Figure:
     ]
     figure, axes = style.panels(len(rows), columns, (3.4 * columns, 2.3 * len(rows)))
     for line, (stage, quantities) in zip(axes, rows, strict=True):
-        for ax in line[len(quantities) :]:
-            ax.remove()
-        for ax, quantity in zip(line, quantities, strict=False):
+        for ax, quantity in style.used(line, quantities):
             _draw_quantity(ax, stage, quantity)
     return figure
-
-
-def _quantities(stage: pd.DataFrame) -> list[str]:
-    """Every quantity that the stage has values of."""
-    numeric = stage.drop(columns=["stage", "epoch", "learning_rate"]).select_dtypes("number")
-    columns = numeric.dropna(axis=1, how="all").columns
-    quantities = dict.fromkeys(name.removeprefix("valid_") for name in columns)
-    if not quantities:
-        raise ValueError("history has no numeric column besides epoch and learning rate.")
-    return list(quantities)
 
 
 def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
@@ -70,8 +57,8 @@ def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precisi
     """Draw one quantity of many runs by epoch, one line per method, one panel per stage.
 
     `history` holds the rows of all runs: columns `method`, `pair_loss`, `seed`, `stage`, `epoch`
-    (from 1) and `metric`; a line is the mean over seeds, shaded from the lowest to the highest.
-    Stages in which the metric is missing are left out.
+    (from 1) and `metric`; a line is the mean over seeds, with about six markers, shaded from the
+    lowest to the highest. Stages in which the metric is missing are left out.
     """
     needed = ["method", "pair_loss", "seed", "stage", "epoch", metric]
     style.check_columns(history, needed, "the epochs of the runs")
@@ -83,7 +70,11 @@ def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precisi
     figure, axes = style.panels(1, len(stages), (2.9 + 3.4 * len(stages), 4.2), sharey=True)
     for ax, stage in zip(axes[0], stages, strict=True):
         for line, curve in drawn[drawn["stage"] == stage].groupby("line", sort=False):
-            _draw_range(ax, curve.groupby("epoch")[metric], styles[line])
+            seeds = curve.groupby("epoch")[metric].agg(["min", "mean", "max"])
+            shade = {"color": styles[line]["color"], "alpha": 0.15, "linewidth": 0}
+            ax.fill_between(seeds.index, seeds["min"], seeds["max"], **shade)
+            every = max(1, len(seeds) // 6)
+            ax.plot(seeds.index, seeds["mean"], **styles[line], markevery=every, markersize=5)
         ax.set(xlabel="epoch", title=style.named(stage))
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(color="0.92")
@@ -94,13 +85,3 @@ def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precisi
         keys.append(Patch(color="0.85", label="lowest to highest seed"))
     figure.legend(handles=keys, loc="outside right upper", frameon=False, handlelength=4)
     return figure
-
-
-def _draw_range(ax: Axes, seeds: SeriesGroupBy, look: dict[str, Any]) -> None:
-    """The mean over seeds in each epoch as a line, with about six markers, and their range."""
-    mean = seeds.mean()
-    every = max(1, len(mean) // 6)
-    ax.fill_between(
-        mean.index, seeds.min(), seeds.max(), color=look["color"], alpha=0.15, linewidth=0
-    )
-    ax.plot(mean.index, mean, **look, markevery=every, markersize=5)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TimeElapsedColumn
 
 from jetatag.evaluation.reading import differences, summary
+from jetatag.joint.methods import METHODS
 
 POLL_S = 1.0
 
@@ -85,7 +86,10 @@ def print_results(runs: Path) -> None:
     print("\nScores of the test clips: mean over seeds, 95 % interval")
     print(summary(table).to_string(line_width=100))
     print("\nPaired differences between methods: mean over seeds, 95 % interval")
-    for minus in table.minus[table.minus.isin(["no_je", "no_je_linear"])].unique():
+    end_to_end = [
+        name for name, method in METHODS.items() if not method.is_joint | method.has_two_stages
+    ]
+    for minus in table.minus[table.minus.isin(end_to_end)].unique():
         print(f"minus {minus}")
         print(differences(table, minus=minus).to_string(line_width=100))
     print(f"\ntables     {runs}/results.csv, .parquet, {runs}/*/*.csv")

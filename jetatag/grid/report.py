@@ -1,8 +1,5 @@
-"""One HTML page about finished runs: notebooks 04 and 05, and clips to listen to.
-
-nbconvert renders the executed notebooks; notebooks that have not been executed on the runs are
-executed now. The page needs no script and no other host.
-"""
+"""One HTML page about finished runs, without scripts or other hosts: notebooks 04 and 05, executed
+now if they have not been executed on the runs, and clips to listen to."""
 
 import io
 import shutil
@@ -61,7 +58,7 @@ def write(
     folder of runs; returns the runs, and the places without any.
 
     `store` is the prepared data on which some of the runs were tested, for excerpts of its clips.
-    Raises `FileNotFoundError` or `ValueError` if there is no run, for damaged runs and runs that
+    Raises `FileNotFoundError` or `ValueError` if there is no run, for runs that are damaged or
     cannot be compared, and for a store of other clips.
     """
     places = [Path(place) for place in places]
@@ -108,9 +105,12 @@ def executed(runs: Sequence[Run], values: dict[str, Any]) -> Iterator[nbformat.N
     made = [folder / "notebooks" / name for name in NOTEBOOKS]
     newest = max((run.folder / "scores.npz").stat().st_mtime for run in runs)
     is_current = {run.folder for run in runs} == {run.folder for run in finished(folder)} and all(
-        path.is_file() and path.stat().st_mtime >= newest for path in made
+        path.is_file()
+        and path.stat().st_mtime >= newest
+        and '"output_type": "error"' not in path.read_text("utf-8")
+        for path in made
     )
-    if is_current and not any('"output_type": "error"' in path.read_text("utf-8") for path in made):
+    if is_current:
         yield from (nbformat.read(path, 4) for path in made)
         return
     with TemporaryDirectory() as temporary:
@@ -143,9 +143,8 @@ def shown_cells(notebook: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNo
                 outputs += [] if is_plain or output.get("name") == "stderr" else [output]
             elif output.ename in ("ValueError", "FileNotFoundError"):
                 left_out = True
-                outputs += html_cell(
-                    f'<p class="note">Left out: {escape(output.evalue)}</p>'
-                ).outputs
+                note = f'<p class="note">Left out: {escape(output.evalue)}</p>'
+                outputs += html_cell(note).outputs
             elif output.ename != "NameError" or not left_out:  # else it needs what was left out
                 raise ValueError(f"a notebook fails: {output.ename}: {output.evalue}")
         yield cell if cell.cell_type == "markdown" else nbformat.v4.new_code_cell(outputs=outputs)

@@ -8,13 +8,15 @@ import pandas as pd
 TASKS = ("multilabel", "multiclass")
 
 
-def check_labels(labels: np.ndarray) -> np.ndarray:
-    """Return (row, tag) 0/1 labels of any dtype as bool."""
+def check_labels(labels: np.ndarray, tags: Sequence | None = None) -> np.ndarray:
+    """Return (row, tag) 0/1 labels of any dtype, of the columns `tags`, as bool."""
     labels = np.asarray(labels)
     if labels.ndim != 2 or not labels.size:
         raise ValueError(f"labels have shape {labels.shape}: give a non-empty (row, tag) array.")
     if not np.isin(labels, (0, 1)).all():
         raise ValueError("labels hold values other than 0 and 1: drop rows with unknown tags.")
+    if tags is not None and len(tags) != labels.shape[1]:
+        raise ValueError(f"{len(tags)} tag names for {labels.shape[1]} columns: give one each.")
     return labels.astype(bool)
 
 
@@ -48,11 +50,6 @@ def check_weights(weights: np.ndarray | None, n_rows: int) -> np.ndarray:
             f"weights {weights.shape} must be (resample, row) for {n_rows} rows, none negative."
         )
     return weights
-
-
-def check_tag_names(tags: Sequence, labels: np.ndarray) -> None:
-    if len(tags) != labels.shape[1]:
-        raise ValueError(f"{len(tags)} tag names for {labels.shape[1]} columns: give one each.")
 
 
 def check_points(points: np.ndarray, n_points: int | None = None) -> np.ndarray:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from jetatag.metrics._checks import check_scores, check_tag_names
+from jetatag.metrics._checks import check_labels, check_scores
 
 
 def calibration(
@@ -24,8 +24,7 @@ def calibration(
     `mean_prob`, `share_positive`, `calibration_error` (expected), `brier` (mean squared error;
     Brier 1950).
     """
-    labels, probs = _check_probs(labels, probs, n_bins)
-    check_tag_names(tags, labels)
+    labels, probs = _check_probs(check_labels(labels, tags), probs, n_bins)
     edges = np.quantile(probs, np.arange(1, n_bins) / n_bins, axis=0)
     rows = []
     for tag, carries, prob, inner in zip(tags, labels.T, probs.T, edges.T, strict=True):
@@ -41,8 +40,7 @@ def reliability(labels: np.ndarray, probs: np.ndarray, n_bins: int = 10) -> pd.D
     """Return the reliability curve of all (row, tag) cells pooled, for drawing.
 
     One row per bin, from low to high: `mean_prob`, `share_positive`, `count`. Bins are of equal
-    width, as in Guo et al. 2017; empty ones are left out. scikit-learn's `calibration_curve` gives
-    the same without the counts.
+    width, as in Guo et al. 2017; empty ones are left out.
     """
     labels, probs = _check_probs(labels, probs, n_bins)
     return _curve(labels.ravel(), probs.ravel(), np.arange(1, n_bins) / n_bins)

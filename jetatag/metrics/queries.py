@@ -6,6 +6,8 @@ Their vectors come from `evaluation.predict`.
 
 import numpy as np
 
+from jetatag.metrics._arithmetic import unit_rows
+
 KINDS = ("one tag", "two tags", "tag and not tag")
 COMMON = 0.01
 """Smallest share of training clips that match a query of two tags, so that it can be learned."""
@@ -59,13 +61,11 @@ def classifier_scores(probs: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """
     probs, queries = np.asarray(probs), np.asarray(queries, np.float64)
     wanted, excluded = (queries > 0).any(axis=0), (queries < 0).any(axis=0)  # other tags cost time
-    yes, no = (_inside_0_1(probs[:, tags]) for tags in (wanted, excluded))
+    yes, no = (
+        np.clip(probs[:, tags].astype(np.float64), 1e-12, 1 - 1e-12) for tags in (wanted, excluded)
+    )
     scores = np.log(yes) @ np.maximum(queries[:, wanted], 0).T
     return scores - np.log1p(-no) @ np.minimum(queries[:, excluded], 0).T
-
-
-def _inside_0_1(probs: np.ndarray) -> np.ndarray:
-    return np.clip(probs.astype(np.float64), 1e-12, 1 - 1e-12)
 
 
 def weighted_query(z_query: np.ndarray, z_centre: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -77,9 +77,7 @@ def weighted_query(z_query: np.ndarray, z_centre: np.ndarray, weights: np.ndarra
     of their set (study, three seeds, mean average precision on the test clips: `subset_completion`
     0.136 and 0.135, `subset_query` 0.140 and 0.140).
     """
-    directions = z_query[: len(weights)] - z_centre
-    length = np.linalg.norm(directions, axis=1, keepdims=True)
-    directions = directions / np.maximum(length, 1e-12)  # 0 for a tag that no clip carries
-    weights = np.asarray(weights, np.float32)
+    directions = unit_rows(z_query[: len(weights)] - z_centre)  # 0 for a tag that no clip carries
+    weights = np.asarray(weights)
     weights = np.where(weights < 0, EXCLUDED_WEIGHT * weights, weights)
     return (weights @ directions).astype(np.float32)

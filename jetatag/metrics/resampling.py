@@ -17,17 +17,9 @@ def clip_weights(
     groups are drawn, as many as there are, and a clip counts as often as its group: the clustered
     bootstrap (Field & Welsh 2007), because clips of one artist are not independent.
 
-    Parameters
-    ----------
-    n_clips, n_resamples : positive counts
-    seed : of `numpy.random.default_rng`
-    groups : (clip,) any labels without missing values, for example artists; a clip with group "" is
-        its own group
-
-    Returns
-    -------
-    (resample, clip) int64 counts. Counts below 1, and groups that are missing or not one per clip,
-    raise `ValueError`.
+    `groups` (clip,) are any labels without missing values, for example artists; a clip with group
+    "" is its own group. Returns (resample, clip) int64 counts. Raises `ValueError` for numbers
+    below 1, and for groups that are missing or not one per clip.
     """
     if n_clips < 1 or n_resamples < 1:
         raise ValueError("n_clips and n_resamples must be at least 1 to draw a resample.")
@@ -54,32 +46,21 @@ def all_weights(
     return np.concatenate(list(weights.values())), rows
 
 
-def run_shares(n_runs: int, n_resamples: int, seed: int) -> np.ndarray:
-    """Return (1 + resample, run) shares of each run in a mean: first equal shares, then those of
-    runs resampled together with the clips of `clip_weights` of the same seed."""
-    return all_weights(n_runs, n_resamples, seed + 1)[0] / n_runs
-
-
-def interval(
-    values: np.ndarray, level: float = 0.95, estimate: float | None = None
-) -> tuple[float, float]:
-    """Return the interval (low, high) that holds the share `level` of the resampled `values`.
+def interval(values: np.ndarray, estimate: float | None = None) -> tuple[float, float]:
+    """Return the interval (low, high) that holds 95 % of the resampled `values`, (resample,).
 
     With an `estimate`, the resampled values are first shifted so that their mean is the estimate: a
     clip drawn twice ranks next to itself, which raises the average precision of rare tags in every
     resample, and the shift removes this bias. Missing values (NaN: resamples in which nothing could
-    be scored) are ignored. Raises `ValueError` for a level outside (0, 1) or when every value is
-    missing.
+    be scored) are ignored; `ValueError` if all are missing.
 
     `scipy.stats.bootstrap` is not used: it copies and scores the clips for every resample and
     metric, and cannot draw groups.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}: give a share between 0 and 1, such as 0.95.")
     values = np.asarray(values, dtype=np.float64)
     values = values[~np.isnan(values)]
     if not len(values):
         raise ValueError("no resample could be scored: the interval needs more labelled clips.")
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(values, [(1 - 0.95) / 2, (1 + 0.95) / 2])
     shift = 0.0 if estimate is None else estimate - values.mean()
     return float(low + shift), float(high + shift)

@@ -24,7 +24,7 @@ from jetatag.metrics._arithmetic import (
     threshold_areas,
     weighted_areas,
 )
-from jetatag.metrics._checks import check_labels, check_scores, check_tag_names, check_weights
+from jetatag.metrics._checks import check_labels, check_scores, check_weights
 
 
 def micro_window(
@@ -37,16 +37,9 @@ def micro_window(
     the interpolation of Davis & Goadrich 2006 for PR. All scores below 1/199 fall into one bucket,
     so the areas of a model with low probabilities are far below the exact ones.
 
-    Parameters
-    ----------
-    labels : (clip, tag) 0/1
-    scores : (clip, window, tag) probabilities in [0, 1], or (row, tag) with one row per window
-    weights : (resample, clip), optional
-
-    Returns
-    -------
-    `{"roc_auc": …, "pr_auc": …}`, both in [0, 1]. Without weights, labels of only one class raise
-    `ValueError`.
+    `scores` are (clip, window, tag) probabilities in [0, 1], or (row, tag) with one row per window.
+    Returns `{"roc_auc": …, "pr_auc": …}`, both in [0, 1]. Without weights, labels of only one class
+    raise `ValueError`.
     """
     labels, scores = check_scores(labels, scores, windows=True, probs=True)
     if scores.ndim == 3:
@@ -72,17 +65,10 @@ def macro_clip(
     of the curve by lines, like `auc` of `precision_recall_curve`, and is too high. Tags without
     positives are left out of all means, tags without negatives of the mean ROC area.
 
-    Parameters
-    ----------
-    labels : (clip, tag) 0/1
-    scores : (clip, tag), any finite numbers that rank
-    weights : (resample, clip), optional
-
-    Returns
-    -------
-    `{"roc_auc": …, "average_precision": …, "pr_auc_trapezoid": …}`, and without weights
-    `n_tags_scored`, the number of tags in the means of the PR areas. Without weights, a warning
-    says how many tags are left out, and `ValueError` is raised if no tag can be scored.
+    `scores` (clip, tag) are any finite numbers that rank. Returns `{"roc_auc": …,
+    "average_precision": …, "pr_auc_trapezoid": …}`, and without weights `n_tags_scored`, the number
+    of tags in the means of the PR areas. Without weights, a warning says how many tags are left
+    out, and `ValueError` is raised if no tag can be scored.
     """
     areas = tag_areas(labels, scores, weights)
     means = {name: known_mean(values) for name, values in areas.items()}
@@ -123,8 +109,7 @@ def per_tag(labels: np.ndarray, scores: np.ndarray, tags: Sequence) -> pd.DataFr
     """Return one row per tag: `tag` from the names `tags`, `n_positive`, and the areas of
     `macro_clip`, NaN where they do not exist."""
     areas = {name: values[0] for name, values in tag_areas(labels, scores).items()}
-    labels = check_labels(labels)
-    check_tag_names(tags, labels)
+    labels = check_labels(labels, tags)
     return pd.DataFrame({"tag": tags, "n_positive": labels.sum(axis=0), **areas})
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from jetatag.files import check_known
-from jetatag.metrics._arithmetic import known_mean, rank_correlation, ratio
-from jetatag.metrics._checks import TASKS, check_labels, check_scores, check_tag_names
-from jetatag.metrics.resampling import all_weights, interval, run_shares
+from jetatag.metrics._arithmetic import AREAS, known_mean, rank_correlation, ratio
+from jetatag.metrics._checks import TASKS, check_labels, check_scores
+from jetatag.metrics.resampling import all_weights, interval
 from jetatag.metrics.scores import (
     accuracy,
     f1_as_coded,
@@ -41,22 +41,14 @@ def resampled(
     task: str = "multilabel",
     thresholds: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Return the resampled table of a run, from which all its intervals come.
+    """Return the resampled table of a run, from which all its intervals come, with columns
+    (protocol, metric).
 
-    Parameters
-    ----------
-    labels : (clip, tag) 0/1
-    scores : (clip, window, tag) probabilities in [0, 1], for both protocols, `macro_clip` on the
-        mean over windows; or (clip, tag), any finite numbers that rank, for `macro_clip` alone
-    n_resamples, seed, groups : as `clip_weights`
-    task : "multilabel" or "multiclass"
-    thresholds : (tag,) as for `f1_instance`; only a multilabel task uses them
-
-    Returns
-    -------
-    A resampled table with columns (protocol, metric): the areas of both protocols; a multiclass
-    task has `accuracy` in both, a multilabel task `f1_as_coded` in `micro_window` and, with
-    thresholds, `f1_instance` in `macro_clip`.
+    `labels` are (clip, tag) 0/1; `scores` are (clip, window, tag) probabilities in [0, 1], for both
+    protocols, `macro_clip` on the mean over windows, or (clip, tag), any finite numbers that rank,
+    for `macro_clip` alone. The metrics are the areas of both protocols; of a `task` "multiclass"
+    also `accuracy` in both, and of a "multilabel" one `f1_as_coded` in `micro_window` and, with
+    `thresholds` (tag,), `f1_instance` in `macro_clip`.
     """
     check_known([task], TASKS, "task")
     labels, scores = check_scores(labels, scores, windows=True)
@@ -82,8 +74,7 @@ def resampled_per_tag(
 ) -> pd.DataFrame:
     """Return the resampled table of each tag's average precision, with one column, named as in
     `tags`, per tag that occurs; NaN if a resample has no positives of the tag."""
-    labels = check_labels(labels)
-    check_tag_names(tags, labels)
+    labels = check_labels(labels, tags)
     weights, rows = all_weights(len(labels), n_resamples, seed)
     areas, carried = tag_areas(labels, scores, weights)["average_precision"], labels.any(axis=0)
     columns = pd.MultiIndex.from_arrays([np.asarray(tags)[carried]], names=["tag"])
@@ -121,17 +112,12 @@ def resampled_searches(
     """Return the resampled table, with columns (kind, ranked_by, metric), of how well each ranking
     finds the clips that match a query.
 
-    The metrics are means over the queries of a kind that some clip of the resample matches:
-    `mean_average_precision`, and the mean precision in the first `k` places (`precision_at_k`). The
-    ranking `random` is the expectation for a random order: the share of clips that match.
-
-    Parameters
-    ----------
-    relevant : (clip, query) 0/1, whether the clip matches the query
-    rankings : name → (clip, query), any finite numbers that rank
-    kinds : (query,) names; kinds without a matching clip are left out
-    n_resamples, seed, groups : as `clip_weights`
-    k : places counted for the precision
+    `relevant` (clip, query) 0/1 says whether the clip matches the query; `rankings` are name →
+    (clip, query), any finite numbers that rank; `kinds` are (query,) names, of which those without
+    a matching clip are left out. The metrics are means over the queries of a kind that some clip of
+    the resample matches: `mean_average_precision`, and the mean precision in the first `k` places
+    (`precision_at_k`). The ranking `random` is the expectation for a random order: the
+    share of clips that match.
     """
     answered = check_labels(relevant).any(axis=0)
     relevant, kinds = np.asarray(relevant)[:, answered], np.asarray(kinds)[answered]
@@ -164,13 +150,10 @@ def score_table(
     run = resampled(labels, scores, n_resamples, seed, **options)
     table, labels = mean_table([run], seed), check_labels(labels)
     table[BOUNDS] = table[BOUNDS].clip(0, 1)
-    n_carried = int(labels.any(axis=0).sum())
-    n_tags = {
-        ("macro_clip", "roc_auc"): n_carried - int(labels.all(axis=0).sum()),
-        ("macro_clip", "average_precision"): n_carried,
-        ("macro_clip", "pr_auc_trapezoid"): n_carried,
-    }
-    n_tags = [n_tags.get(metric, labels.shape[1]) for metric in run.columns]
+    n_carried, n_by_all = int(labels.any(axis=0).sum()), int(labels.all(axis=0).sum())
+    means = dict.fromkeys(AREAS, n_carried) | {"roc_auc": n_carried - n_by_all}
+    macro = table.metric.map(means).where(table.protocol == "macro_clip")
+    n_tags = macro.fillna(labels.shape[1]).astype(int)
     return table.assign(n_clips=len(labels), n_tags=n_tags)
 
 
@@ -182,8 +165,8 @@ def mean_runs(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
     include their spread; intervals of a single run include only the sampling of clips.
     """
     _check_alike(runs)
-    first = runs[0]
-    shares = run_shares(len(runs), len(first.loc["clip"]), seed)
+    first, n_runs = runs[0], len(runs)
+    shares = all_weights(n_runs, len(first.loc["clip"]), seed + 1)[0] / n_runs  # (resample, run)
     shares = np.concatenate([shares, shares[1:]])[: len(first)]  # the same for clips and groups
     mean = np.einsum("nr,rnm->nm", shares, np.stack(runs))  # (run, row, metric)
     return pd.DataFrame(mean, first.index, first.columns)

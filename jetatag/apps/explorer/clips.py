@@ -13,6 +13,7 @@ from scipy.special import logit
 from sklearn.preprocessing import normalize
 
 from jetatag import figures
+from jetatag.apps.search import top_tags
 from jetatag.data.crops import window_starts
 from jetatag.data.store import AudioStore
 from jetatag.files import check_known
@@ -83,13 +84,12 @@ class Clips:
         landmarks = {name: mean_of_carriers(points, labels) for name, points in spaces.items()}
         saved = run.read_arrays("embeddings.npz")
         landmarks[Z] = saved["z_query"][: labels.shape[1]]
-        rows = rows_of(store, ids, run) if store else np.zeros(0, int)
-        lengths = store.lengths[rows] if store else np.full(len(ids), config.crop_samples)
-        unknown = pd.DataFrame({"title": np.char.add("clip ", ids), "path": "", "split": "unknown"})
-        table = store.table.iloc[rows] if store else unknown
-        starts = [
-            window_starts(n, config.crop_samples, config.n_windows, config.windows) for n in lengths
-        ]
+        rows, lengths = np.zeros(0, int), np.full(len(ids), config.crop_samples)
+        table = pd.DataFrame({"title": np.char.add("clip ", ids), "path": "", "split": "unknown"})
+        if store:
+            rows = rows_of(store, ids, run)
+            table, lengths = store.table.iloc[rows], store.lengths[rows]
+        windows = config.crop_samples, config.n_windows, config.windows
         return cls(
             tags=run.vocabulary.tags,
             titles=table.title.where(table.title != "", table.path).to_numpy(str),
@@ -100,7 +100,7 @@ class Clips:
             spaces=spaces,
             landmarks=landmarks,
             z_centre=saved["z_centre"],
-            starts_s=np.array(starts) / config.sample_rate,
+            starts_s=np.array([window_starts(n, *windows) for n in lengths]) / config.sample_rate,
             window_s=config.crop_samples / config.sample_rate,
             store=store,
             rows=rows,
@@ -110,8 +110,7 @@ class Clips:
         return len(self.clip_ids)
 
     def layout(self, space: str, method: str = "umap", seed: int = 0) -> np.ndarray:
-        """Coordinates of the clips, then of the tags, (clip + tag, 2), by `shared_layout`;
-        each layout is computed once."""
+        """Coordinates of clips, then tags, (clip + tag, 2), by `shared_layout`, computed once."""
         check_known([space], self.spaces, "space")
         key = (space, method, seed)
         if key not in self._layouts:
@@ -138,13 +137,12 @@ class Clips:
     def table(self) -> pd.DataFrame:
         """One row per clip: `clip_id`, `title`, `true tags`, and the five most probable tags with
         their probabilities as `predicted`."""
-        tags, probs = np.array(self.tags), self.mean_probs
-        best = np.argsort(-probs, axis=1, kind="stable")[:, :5]
+        tags = np.array(self.tags)
         columns = {"clip_id": self.clip_ids, "title": self.titles}
         columns["true tags"] = [", ".join(tags[row == 1]) or "none" for row in self.labels]
         columns["predicted"] = [
-            ", ".join(f"{tags[tag]} {row[tag]:.2f}" for tag in first)
-            for first, row in zip(best, probs, strict=True)
+            ", ".join(f"{tag} {prob:.2f}" for tag, prob in top_tags(self.tags, row))
+            for row in self.mean_probs
         ]
         return pd.DataFrame(columns)
 
@@ -168,8 +166,8 @@ class Clips:
 
     def compare(self, selected: Iterable[int]) -> pd.DataFrame:
         """Tags of the selected clips compared with the rest, the most overrepresented first:
-        `clips`, the number of selected clips with the tag; its share in `selected` and `rest`; and
-        the `difference` of the shares."""
+        `clips`, how many selected ones have the tag; its share in `selected` and `rest`; and the
+        `difference` of the shares."""
         inside = np.isin(np.arange(len(self)), list(selected))
         labels = pd.DataFrame(self.labels, columns=pd.Index(self.tags, name="tag"))
         table = pd.DataFrame({"clips": labels[inside].sum()})

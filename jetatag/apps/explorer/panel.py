@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
-from io import BytesIO
 from typing import Any
 
 import ipywidgets as widgets
+from IPython.core.pylabtools import print_figure
 from ipywidgets import HTML, Layout
-from matplotlib.figure import Figure
 
 from jetatag.apps.explorer.maps import Maps
 from jetatag.apps.explorer.state import COLOURS, State
@@ -187,7 +186,8 @@ class Panel:
             if clips.value != clip:  # so that it can be picked again
                 clips.value = None
         self.load(clip, play)
-        self.figure.value = png(self.clips.figure(clip))  # last, because drawing takes longest
+        figure = self.clips.figure(clip)  # last, because drawing takes longest
+        self.figure.value = print_figure(figure, dpi=100, bbox_inches=None)
         self.figure.layout.visibility = "visible"
 
     def load(self, clip: int, play: bool = True) -> None:
@@ -214,9 +214,3 @@ def row(*columns: Sequence[widgets.Widget]) -> widgets.HBox:
     """Columns of equal width side by side."""
     look = {"flex": "1 1 0", "min_width": "0", "padding": "0 8px", "overflow": "hidden"}
     return widgets.HBox([widgets.VBox(column, layout=Layout(**look)) for column in columns])
-
-
-def png(figure: Figure) -> bytes:
-    file = BytesIO()
-    figure.savefig(file, format="png", dpi=100)
-    return file.getvalue()
