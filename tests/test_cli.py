@@ -89,7 +89,8 @@ def test_help_and_completion_import_no_torch():
 def test_the_names_of_the_registries_are_listed(capsys):
     assert cli.main(["list"]) == 0
     lines = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
-    assert lines.keys() == {"pair_loss", "method", "extractor", "dataset", "preset"}
+    names = {"pair_loss", "method", "classification_loss", "extractor", "dataset", "preset"}
+    assert lines.keys() == names
     assert "subset_query" in lines["pair_loss"].split(", ") and "smoke" in lines["preset"]
 
 

@@ -19,7 +19,7 @@ def test_the_papers_crop_follows_the_extractor():
     assert config.preset("paper", extractor="sample_cnn_se").crop_samples == 59_049
     assert config.preset("demo", extractor="harmonic_cnn").crop_samples == 80_000
     assert config.preset("paper", extractor="own").crop_samples == 59_049
-    assert RunConfig(crop_samples=70_000).replace(extractor="sample_cnn").crop_samples == 70_000
+    assert RunConfig(crop_samples=75_000).replace(extractor="sample_cnn").crop_samples == 75_000
 
 
 def phase(**changes):
