@@ -103,18 +103,15 @@ def _begin(out: Path, tagger: Tagger, music: Path) -> tuple[Facts, pa.Table, int
 
 def facts_of(tagger: Tagger, music: Path) -> Facts:
     """Facts of a new index."""
-    tags, z_query, z_centre = list(tagger.vocabulary.tags), None, None
-    if tagger.config.pair_loss != "none":
-        z_query, z_centre = (vectors.tolist() for vectors in tagger.query_vectors())
+    vectors = tagger.query_vectors() if tagger.config.pair_loss != "none" else {}
     return Facts(
         model=str(tagger),
         run=os.path.realpath(tagger.folder),
         identity=tagger.identity(),
         music=str(music),
-        tags=tags,
-        dim=len(z_centre) if z_centre else tagger.model.extractor.n_features,
-        z_query=z_query and z_query[: len(tags)],
-        z_centre=z_centre,
+        tags=list(tagger.vocabulary.tags),
+        dim=len(vectors["z_centre"]) if vectors else tagger.model.extractor.n_features,
+        **{name: vector.tolist() for name, vector in vectors.items()},
     )
 
 
