@@ -481,6 +481,7 @@ def noise_index(folder: Path, n_files: int, dim: int) -> tuple[search.Index, Pat
     song.write_bytes(b"x")
     facts = {"tags": [f"tag {i}" for i in range(N_TAGS)], "music": os.path.realpath(folder)}
     facts |= {"z_query": vectors[:N_TAGS].tolist(), "z_centre": [0.0] * dim, "dim": dim}
+    facts["z_scale"] = [10.0, -2.0]
     schema = search.Facts(model="noise", run="", identity="", **facts).schema()
     about = {"size": 1, "mtime_ns": song.stat().st_mtime_ns, "duration_s": 200.0, "title": ""}
     files = pd.DataFrame({"path": [*paths, song.name], **about})
@@ -503,8 +504,9 @@ def search_seconds(n_files: int, dim: int, n_rounds: int = 21) -> pd.DataFrame:
         query = np.array(vectors[0])
         actions = {
             "by tags": lambda: index.tags(tags),
-            "by example": lambda: index.like(song),
+            "by tags, space": lambda: index.tags(tags, by="space"),
             "by tags, classifier": lambda: index.tags(tags, by="classifier"),
+            "by example": lambda: index.like(song),
             "numpy's product alone": lambda: vectors @ query,
             "reading the vectors once": lambda: vectors.max(),
             "opening the index": lambda: search.Index.open(folder),

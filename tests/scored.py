@@ -59,9 +59,10 @@ def scored_run(
         train_labels = store.labels[store.rows("train")]
         queries = choose_queries(train_labels)
         sizes = {"z_audio": n_clips, "z_tag": n_clips, "z_single": n_tags}
-        sizes |= dict.fromkeys(("z_query", "z_other"), len(queries))
+        sizes |= dict.fromkeys(("z_query", "z_other"), n_tags)
         space |= {name: rng.normal(size=(size, 8)) for name, size in sizes.items()}
         space |= {"z_centre": np.zeros(8), "z_other_centre": np.full(8, 0.1), "queries": queries}
+        space["z_scale"] = np.array([4.0, -2.0])
         space["tag_correlation"] = metrics.tag_correlation(train_labels)
     run.write_arrays("embeddings.npz", {**describe(store, rows), **space})
     epochs = "stage,epoch,learning_rate,loss,valid_loss\nstage1,1,0.1,3,2\nstage1,2,0.1,2,1\n"

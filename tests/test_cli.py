@@ -157,7 +157,7 @@ def test_completion_scripts_know_every_verb(shell, capsys):
         (["sea"], {"search"}),
         (["rep"], {"reproduce", "report"}),
         (["search", "x", "--t"], {"--tags", "--top"}),
-        (["search", "x", "--by", "c"], {"classifier"}),
+        (["search", "x", "--by", "c"], {"classifier", "combined"}),
         (["search", "x", "--like", "so"], {"song.mp3"}),
         (["tag", "RUN", "so"], {"song.mp3"}),
         (["train", "--config", "so"], {"song.mp3"}),

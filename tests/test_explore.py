@@ -45,6 +45,7 @@ def clips() -> explore.Clips:
         spaces={"h with JE": on_circle(ANGLES + 1), "z": on_circle(ANGLES) + 5},
         landmarks={"h with JE": landmarks, "z": landmarks + 5},
         z_centre=np.array([5, 5], np.float32),
+        z_scale=np.array([4.0, -2.0]),
         starts_s=np.tile([0.0, 3.0], (6, 1)),
         window_s=3.0,
     )
@@ -61,7 +62,7 @@ def runs(tmp_path_factory, tiny_store, tiny_config) -> tuple[Run, Run]:
 def test_clips_are_ranked_in_the_shared_space_and_by_the_classifier(clips):
     explorer = explore.Explorer(clips, {"weights": {"piano": 1.0, "fast": 0.5, "vocal": 0.0}})
     in_space, by_classifier = explorer.best(6)
-    assert in_space.tolist() == [1, 0, 2, 3, 4, 5]  # the sum points 27° up, and clip 1 lies at 45°
+    assert in_space.tolist() == [1, 0, 2, 3, 4, 5]  # clip 1 lies between the two tags
     assert by_classifier.tolist()[:2] == [1, 0]
     explorer.change(weights={"vocal": -1.0})
     in_space, by_classifier = explorer.best(2)
@@ -72,11 +73,13 @@ def test_clips_are_ranked_in_the_shared_space_and_by_the_classifier(clips):
     assert explorer.query() == "vocal +1.0"
 
 
-def test_scores_are_a_cosine_and_a_log_probability(clips):
-    weights = {"piano": 1.0, "vocal": -1.0}
-    assert clips.space_scores({"fast": 1.0}) == pytest.approx(np.sin(ANGLES), abs=1e-6)
-    probs = clips.mean_probs
-    expected = np.log(probs[:, 0]) + np.log(1 - probs[:, 2])
+def test_scores_are_geometric_means_of_probabilities(clips):
+    weights = {"piano": 1.0, "vocal": -0.5}
+    piano, vocal = (1 / (1 + np.exp(2 - 4 * sign * np.cos(ANGLES))) for sign in (1, -1))
+    expected = (piano * (1 - vocal) ** 0.5) ** (1 / 1.5)
+    assert clips.space_scores(weights) == pytest.approx(expected, rel=1e-5)
+    piano, _, vocal = clips.mean_probs.T
+    expected = (piano * (1 - vocal) ** 0.5) ** (1 / 1.5)
     assert clips.classifier_scores(weights) == pytest.approx(expected, rel=1e-5)
     with pytest.raises(ValueError, match="jazz"):
         clips.space_scores({"jazz": 1.0})

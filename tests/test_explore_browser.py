@@ -54,7 +54,8 @@ clips = explore.Clips(
     labels=(rng.random((n, 50)) < 0.1).astype(np.uint8), probs=rng.random((n, 1, 50)),
     spaces={name: rng.normal(size=(n, 128)).astype(np.float32) for name in spaces},
     landmarks={name: rng.normal(size=(50, 128)).astype(np.float32) for name in spaces},
-    z_centre=np.zeros(128, np.float32), starts_s=np.zeros((n, 1)), window_s=3.0)
+    z_centre=np.zeros(128, np.float32), z_scale=np.array([4.0, -2.0]),
+    starts_s=np.zeros((n, 1)), window_s=3.0)
 explorer = explore.Explorer(clips, {"layout": "pca", "weights": {"tag 7": 1.0}})
 explorer"""
 
@@ -107,7 +108,7 @@ def test_colours_follow_the_settings(page, explored):
     assert_coloured(page, explored, probs)
     choose(page, "colour by", "fit to the query")
     slide(page, -1.0)
-    assert_coloured(page, explored, -explored.space_scores({"low": 1.0}))
+    assert_coloured(page, explored, explored.space_scores({"low": -1.0}))
     slide(page, 1.0)
     assert_coloured(page, explored, explored.space_scores({"low": 1.0}))
     choose(page, "colour by", "true tag")

@@ -123,7 +123,7 @@ def label_shares():
 
 def retrieved():
     kinds = ["one_tag", "two_tags", "tag_and_not_tag"]
-    ranked = ["encoded set", "answering clips", "classifier", "random"]
+    ranked = ["encoded set", "answering clips", "classifier", "combined", "random"]
     table = grid(pair_loss=LOSSES, kind=kinds, ranked_by=ranked, metric=["precision_at_10"])
     return table.assign(method="je")
 
@@ -470,7 +470,7 @@ def test_retrieval_shows_each_ranking_by_its_own_marker():
     assert [ax.get_title() for ax in figure.axes] == ["one tag", "two tags", "tag and not tag"]
     for ax, kind in zip(figure.axes, table["kind"].unique(), strict=True):
         shown = table[table["kind"] == kind]
-        for ranking, marker in zip(table["ranked_by"].unique(), "o^sx", strict=True):
+        for ranking, marker in zip(table["ranked_by"].unique(), "o^sDx", strict=True):
             means = shown[shown["ranked_by"] == ranking].groupby("pair_loss")["value"].mean()
             drawn = {LOSSES[::-1][round(y)]: x for x, y in marks(ax, marker)}
             assert drawn == pytest.approx(means.to_dict())
@@ -484,10 +484,10 @@ def test_retrieval_draws_a_given_mean_with_its_interval_and_no_differences():
     mean = mean.assign(low=0.8, high=0.95)
     difference = mean.assign(ranked_by="encoded set − classifier", value=-0.5)
     (ax,) = figures.retrieval(pd.concat([seeds, mean, difference])).axes
-    for marker in "o^sx":
+    for marker in "o^sDx":
         assert [x for x, _ in marks(ax, marker)] == [0.9, 0.9]
     assert sorted(x for x, _ in marks(ax, "|")) == sorted(seeds["value"])
-    assert whiskers(ax) == [(0.8, 0.95)] * 8
+    assert whiskers(ax) == [(0.8, 0.95)] * 10
 
 
 def test_semantics_show_three_measures_and_the_references():

@@ -34,17 +34,24 @@ def test_answers_carry_every_wanted_tag_and_no_excluded_one():
     assert (answers[:, 2] == answers[:, 0] - answers[:, 1]).all()
 
 
-def test_the_classifier_ranks_by_the_product_of_its_probabilities():
+def test_clips_rank_by_the_product_of_probabilities():
     probs = np.array([[0.9, 0.8, 0.1, 0.5], [0.5, 0.1, 0.1, 0.5], [1.0, 0.0, 0.1, 0.5]])
-    scores = queries.classifier_scores(probs, np.array([[1, 1, 0, 0], [1, -1, 0, 0]]))
+    scores = queries.query_scores(probs, np.array([[1, 1, 0, 0], [1, -1, 0, 0]]))
     assert np.exp(scores[:2]) == pytest.approx(np.array([[0.72, 0.18], [0.05, 0.45]]))
     assert np.isfinite(scores).all() and scores[2].argmax() == 1
 
 
-def test_a_weighted_query_adds_the_directions_of_tags_from_the_centre():
-    z_query = np.array([[3.0, 1.0], [1.0, 0.5], [1.0, 1.0]], np.float32)  # two tags and a pair
-    centre, weights = np.array([1.0, 1.0], np.float32), np.array([1.0, -0.5])
-    query = queries.weighted_query(z_query, centre, weights)
-    assert query.dtype == np.float32 and np.allclose(query, [1.0, 0.5 * queries.EXCLUDED_WEIGHT])
-    absent = queries.weighted_query(z_query[2:], z_query[2], np.array([1.0]))
-    assert np.array_equal(absent, [0, 0])
+def test_probabilities_in_the_space_follow_the_cosine_from_the_centre():
+    centre = np.array([1.0, 1.0], np.float32)
+    audio = queries.directions(np.array([[3, 1], [1, 0.5], [0, 0]], np.float32), centre)
+    assert audio == pytest.approx(np.array([[1, 0], [0, -1], [-np.sqrt(0.5), -np.sqrt(0.5)]]))
+    tags = queries.directions(np.array([[1.1, 1], [1, 1]], np.float32), centre)
+    probs = queries.space_probs(audio, tags, np.array([2.0, -1.0]))
+    expected = 1 / (1 + np.exp([[-1, 1], [1, 1], [1 + 2**0.5, 1]]))  # logits 2 · cosine − 1
+    assert probs == pytest.approx(expected)  # a tag at the centre has cosine 0 with every clip
+
+
+def test_equal_vectors_have_equal_probabilities_at_every_position(rng):
+    audio = np.tile(rng.standard_normal((1, 7)), (501, 1)).astype(np.float32)
+    probs = queries.space_probs(audio, rng.standard_normal((3, 7)), np.array([2.0, -1.0]))
+    assert (probs == probs[0]).all()

@@ -157,7 +157,7 @@ def test_spaces_and_searches(made):
     table = spaces(made[0], n_resamples=30)
     assert set(table[table.method == "no_je"].space) == {"h", "shared"}
     rankings = table[~table.ranked_by.isin(["", "classifier", "random"])]
-    assert set(rankings.method) == {"je"} and rankings.ranked_by.nunique() == 4
+    assert set(rankings.method) == {"je"} and rankings.ranked_by.nunique() == 6
     run = runs.pick(made[0], method="je", label_share=1.0)
     space, scores = run.read_arrays("embeddings.npz"), run.read_arrays("scores.npz")
     where = {**results.cell_of(run)._asdict(), "seed": str(run.config.seed)}
@@ -173,15 +173,17 @@ def test_spaces_and_searches(made):
     def mean_ap(ranking):
         return average_precision_score(relevant[:, answered], ranking[:, answered])
 
-    encoded = cosine_similarity(space["z_audio"], space["z_query"][: len(tags)])
+    encoded = cosine_similarity(space["z_audio"], space["z_query"])
     assert by["encoded set"] == pytest.approx(mean_ap(encoded))
-    z_other = space["z_other"][: len(tags)] - space["z_other_centre"]
+    z_other = space["z_other"] - space["z_other_centre"]
     answering = cosine_similarity(space["z_audio"] - space["z_other_centre"], z_other)
     assert by["answering clips"] == pytest.approx(mean_ap(answering))
     assert by["classifier"] == pytest.approx(mean_ap(scores["probs"].mean(1)))
     assert by["random"] == pytest.approx(relevant[:, answered].mean())
-    difference = by["encoded set"] - by["classifier"]
-    assert by["encoded set − classifier"] == pytest.approx(difference)
+    both = scores["probs"].mean(1) / (1 + np.exp(2 - 4 * encoded))  # z_scale is 4, −2
+    assert by["combined"] == pytest.approx(mean_ap(both))
+    for name in ("encoded set", "answering clips", "combined"):
+        assert by[f"{name} − classifier"] == pytest.approx(by[name] - by["classifier"])
     assert (own.low <= own.value).all() and (own.value <= own.high).all()
     shared = {"gap", "matched", "unmatched", "mean_energy", "tag_semantics"}
     assert shared <= set(table[table.space == "shared"].metric)

@@ -23,7 +23,7 @@ from jetatag.apps import commands, indexing, search
 from jetatag.apps.indexing import build
 from jetatag.apps.search import Index, best, nearest, parse_tags, write_hits, write_m3u
 from jetatag.files import NOT_UTF8
-from jetatag.metrics.queries import classifier_scores, weighted_query
+from jetatag.metrics.queries import directions, query_scores, space_probs
 
 RATE = 16_000
 ODD = ["a b/ä – 音.wav", "a b/100%;'\".wav", "a b/#1 line\nbreak.wav", "a b/ blanks .wav"]
@@ -131,7 +131,7 @@ def test_a_row_may_be_excluded_and_more_be_wanted_than_there_are(rng):
 def test_an_index_holds_the_predictions_in_the_order_of_paths(model, music, index):
     assert index.folder == music.with_name("music.index") and len(index) == 7
     assert paths_of(index) == sorted(["b.wav", "a/x.flac", "a/copy of b.wav", *ODD])
-    _, z_centre = model.query_vectors()
+    z_centre = model.query_vectors()["z_centre"]
     for row, path in enumerate(paths_of(index)):
         prediction = model.predict(music / path)
         weights = np.diff(prediction.edges_s)
@@ -317,20 +317,24 @@ def test_the_same_bytes_for_any_number_of_workers(model, music, tmp_path):
 
 def test_tags_rank_as_the_space_and_the_classifier_do(model, music, index, monkeypatch):
     monkeypatch.setattr(search, "BLOCK", 3)
-    names, (z_query, z_centre) = index.facts.tags, model.query_vectors()
+    names, vectors = index.facts.tags, model.query_vectors()
     weights = np.zeros(len(names))
     weights[[0, 2]] = 1, -0.5
-    hits = index.tags({names[0]: 1, names[2]: -0.5}, top=3)
-    order, cosines = brute_force(index.vectors, weighted_query(z_query, z_centre, weights), 3)
-    assert hits.path.to_list() == [str(music / paths_of(index)[row]) for row in order]
-    np.testing.assert_allclose(hits.score, cosines)
-    assert hits["rank"].to_list() == [1, 2, 3]
-    hits = index.tags({names[0]: 1, names[2]: -0.5}, by="classifier")
-    probs = probs_of(index).astype(float)
-    expected = (probs[:, 0] * (1 - probs[:, 2]) ** 0.5) ** (1 / 1.5)
-    np.testing.assert_allclose(hits.score, np.sort(expected)[::-1], rtol=1e-6)
-    order = np.argsort(-classifier_scores(probs, weights[None])[:, 0], kind="stable")
-    assert hits.path.to_list() == [str(music / paths_of(index)[row]) for row in order]
+    tags = directions(vectors["z_query"], vectors["z_centre"])
+    ways = {
+        "classifier": probs_of(index).astype(float),
+        "space": space_probs(index.vectors, tags, vectors["z_scale"]),
+    }
+    scores = {by: query_scores(probs, weights[None])[:, 0] for by, probs in ways.items()}
+    scores["combined"] = sum(scores.values()) / 2
+    for by, expected in scores.items():
+        hits = index.tags({names[0]: 1, names[2]: -0.5}, by=by)
+        order = np.argsort(-expected, kind="stable")
+        assert hits.path.to_list() == [str(music / paths_of(index)[row]) for row in order]
+        np.testing.assert_allclose(hits.score, np.exp(expected[order] / 1.5), rtol=1e-6)
+    default = index.tags({names[0]: 1, names[2]: -0.5}, top=3)
+    pd.testing.assert_frame_equal(default, hits[:3])
+    assert default["rank"].to_list() == [1, 2, 3]
     shown = list(hits.tags[0].values())
     assert len(shown) == min(5, len(names)) and shown == sorted(shown, reverse=True)
 
@@ -375,6 +379,8 @@ def test_a_run_without_a_space_ranks_by_its_classifier_and_features(other_run, m
     assert index.like(music / "b.wav").path[0] == str(music / "a" / "copy of b.wav")
     with pytest.raises(ValueError, match=r"no shared space .* rank by the classifier"):
         index.tags({tag: 1}, by="space")
+    with pytest.raises(ValueError, match="no shared space"):
+        index.tags({tag: 1}, by="combined")
 
 
 def test_mistakes_in_a_search_are_one_sentence(music, index, capsys):
@@ -434,6 +440,7 @@ def drop_column(path):
         change_facts(dim="many"),
         change_facts(z_query=[[1.0]]),
         change_facts(z_centre=None),
+        change_facts(z_scale=None),
         change_facts(run=1),
     ],
 )
@@ -460,7 +467,7 @@ def test_tags_are_parsed_with_signs_and_weights():
         parse_tags("slow, piano, -slow", known)
 
 
-@pytest.mark.parametrize("by", ["space", "classifier"])
+@pytest.mark.parametrize("by", ["combined", "space", "classifier"])
 def test_only_the_ratio_of_weights_counts(index, by):
     one, other = index.facts.tags[:2]
     hits, huge = (index.tags({one: w, other: -w / 2}, by=by) for w in (1, 1e300))

@@ -192,9 +192,14 @@ def test_stopping_early_does_not_wait_for_the_other_files(model, folder):
 
 
 def test_the_query_vectors_are_those_of_the_run(model, run):
-    z_query, z_centre = model.query_vectors()
-    np.testing.assert_array_equal(z_query, run.read_arrays("embeddings.npz")["z_query"])
-    assert z_centre.shape == (8,)
+    vectors, saved = model.query_vectors(), run.read_arrays("embeddings.npz")
+    assert {name: vector.shape for name, vector in vectors.items()} == {
+        "z_query": (4, 8),
+        "z_centre": (8,),
+        "z_scale": (2,),
+    }
+    for name, vector in vectors.items():
+        np.testing.assert_array_equal(vector, saved[name])
 
 
 def test_without_joint_embedding_there_are_no_query_vectors(

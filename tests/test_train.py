@@ -24,7 +24,6 @@ from jetatag.evaluation.predict import predict
 from jetatag.extractors import EXTRACTORS
 from jetatag.joint import methods
 from jetatag.joint.heads import build_model
-from jetatag.metrics.queries import answers
 from jetatag.training import data as training_data
 from jetatag.training import progress, train
 from jetatag.training.data import StageData
@@ -100,21 +99,20 @@ def test_every_method_trains_and_predicts(tiny_store, tiny_config, tmp_path, met
     assert embeddings["h"].shape == (n_test, 32)
     assert ("z_audio" in embeddings) == (pair_loss != "none")
     if pair_loss != "none":
-        n_queries, n_tags = embeddings["queries"].shape
-        assert embeddings["z_query"].shape == (n_queries, 8) and n_queries > n_tags == 4
-        assert (embeddings["queries"][:4] == np.eye(4)).all()
-        assert embeddings["z_single"].shape == (4, 8)
+        assert (embeddings["queries"][:4] == np.eye(4)).all() and len(embeddings["queries"]) > 4
+        for name in ("z_single", "z_query", "z_other"):
+            assert embeddings[name].shape == (4, 8)
+        scale = model.query_scale
+        expected = [scale.log_scale.exp().item(), scale.offset.item()]
+        np.testing.assert_allclose(embeddings["z_scale"], expected, rtol=1e-6)
         assert embeddings["tag_correlation"].shape == (4, 4)
         assert embeddings["z_centre"].any() == (not pair_loss.startswith("subset"))
-        assert embeddings["z_other"].shape == embeddings["z_query"].shape
         assert embeddings["z_other_centre"].any() == pair_loss.startswith("subset")
         of_clips = "z_other" if pair_loss.startswith("subset") else "z_query"
         train_labels = tiny_store.labels[tiny_store.rows("train")]
         z_tag = model.tag_encoder(torch.from_numpy(train_labels).float()).detach().numpy()
-        answer = answers(train_labels, embeddings["queries"]).astype(bool)
-        found = answer.any(axis=0)
-        means = np.stack([z_tag[own].mean(axis=0) for own in answer.T[found]])
-        np.testing.assert_allclose(embeddings[of_clips][found], means, atol=1e-5)
+        means = np.stack([z_tag[own].mean(axis=0) for own in train_labels.T == 1])
+        np.testing.assert_allclose(embeddings[of_clips], means, atol=1e-5)
     stages = [stage.name for stage in methods.METHODS[method].stages]
     assert run.history.groupby("stage").size().to_dict() == dict.fromkeys(stages, 3)
     assert list(run.record["stages"]) == stages
@@ -596,12 +594,14 @@ def test_windows_that_coincide_pass_the_extractor_once(
     model = build_model(config, tiny_store.vocabulary, own_extractor=Loudness()).eval()
     fabric = launch(config)
     with torch.no_grad():
-        probs, h = prediction.score_clips(model, tiny_store, rows, config, fabric, "test")
+        scored = prediction.score_clips(model, tiny_store, rows, config, fabric, "test")
         starts = prediction.window_starts(32_000, crop_samples, 5)
-        for row, clip_probs, middle in zip(rows, probs, h, strict=True):
+        for row, clip_probs, middle, z in zip(rows, *scored, strict=True):
             audio = torch.from_numpy(tiny_store.read([row] * 5, starts, crop_samples))
             every = extract(model, audio, fabric)
             torch.testing.assert_close(middle, every[2])
+            mean = model.projection(every).mean(dim=0)
+            torch.testing.assert_close(z, mean / mean.norm())
             expected = model.probabilities(model.classifier(every))
             torch.testing.assert_close(torch.from_numpy(clip_probs), expected)
     assert extracted == [distinct, distinct]

@@ -166,7 +166,7 @@ def search(
     tags: Tags = None,
     like: File = None,
     top: Count = 20,
-    by: Literal["space", "classifier"] | None = None,
+    by: Literal["combined", "space", "classifier"] | None = None,
     run: str | None = None,
     m3u: File = None,
     json: File = None,
@@ -174,10 +174,10 @@ def search(
     """Search an index by tags or by a file.
 
     Lists the files of an index that match --tags best, or that sound most like --like: rank, score,
-    path, title and most probable tags. The score is at most 1. In the shared space, and for --like,
-    it is the cosine between query and file: 1 for the same direction, 0 for nothing in common. With
-    the classifier, it is the geometric mean of the probabilities p of the wanted tags and 1 - p of
-    the unwanted tags, each with its weight.
+    path, title and most probable tags. The score is at most 1. For --tags it is the geometric mean
+    of the probabilities p of the wanted tags and 1 - p of the unwanted tags, each with its weight.
+    For --like it is the cosine between the files: 1 for the same direction, 0 for nothing in
+    common.
 
     ```
     jetatag search music.index --tags 'piano, slow, -vocal' --top 20
@@ -190,8 +190,8 @@ def search(
             'piano, slow:0.5, -vocal'
         like: audio file
         top: files to list
-        by: rank by the shared space of tags and music (the default if the run has one), or by the
-            probabilities of the classifier
+        by: rank by the probabilities of the classifier, of the shared space of tags and music, or
+            of both combined (the default if the run has a shared space)
         run: the run that made the index, if it was moved; only --like needs it, for a file that is
             not in the index
         m3u: write the list as a playlist

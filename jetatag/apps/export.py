@@ -18,7 +18,7 @@ from jinja2 import Environment
 from torch import Tensor, nn
 
 from jetatag.apps import hub
-from jetatag.apps.tagger import WEIGHTS, Tagger, load
+from jetatag.apps.tagger import QUERY_ARRAYS, WEIGHTS, Tagger, load
 from jetatag.data import DATASETS, SPLITS
 from jetatag.evaluation import results
 from jetatag.extractors.sinc import SincConv
@@ -30,7 +30,7 @@ ONNX, OPSET = "model.onnx", 20
 TOLERANCE = 1e-4
 """Largest difference of a probability between ONNX and torch."""
 BUILT_IN = "rendered"
-QUERY_ARRAYS = ("tags", "queries", "z_query", "z_centre", "z_single")
+KEPT_ARRAYS = ("tags", "queries", "z_single", *QUERY_ARRAYS)
 CARD = Path(__file__).with_name("model_card.md.jinja")
 
 
@@ -57,7 +57,7 @@ def export(
     target.write_tensors(WEIGHTS, tagger.model.state_dict())
     if tagger.config.pair_loss != "none" and source.has("embeddings.npz"):
         arrays = source.read_arrays("embeddings.npz")
-        arrays = {name: arrays[name] for name in QUERY_ARRAYS if name in arrays}
+        arrays = {name: arrays[name] for name in KEPT_ARRAYS if name in arrays}
         write_arrays(out / "embeddings.npz", arrays)
     if onnx:
         write_onnx(tagger, out / ONNX)

@@ -107,9 +107,8 @@ def facts_of(tagger: Tagger, music: Path) -> Facts:
     facts |= {"identity": tagger.identity(), "tags": list(tagger.vocabulary.tags)}
     if tagger.config.pair_loss == "none":
         return Facts(**facts, dim=tagger.model.extractor.n_features)
-    z_query, z_centre = (vectors.tolist() for vectors in tagger.query_vectors())
-    joint = {"z_query": z_query[: len(facts["tags"])], "z_centre": z_centre}
-    return Facts(**facts, **joint, dim=len(z_centre))
+    joint = {name: vectors.tolist() for name, vectors in tagger.query_vectors().items()}
+    return Facts(**facts, **joint, dim=len(joint["z_centre"]))
 
 
 def _rows_of(found: pd.DataFrame, rows: pa.Table) -> np.ndarray:

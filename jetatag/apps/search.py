@@ -7,7 +7,7 @@ lists the files that were left out.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,21 +20,22 @@ import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from jetatag.files import as_text, atomic, check_known, check_type, write_json
-from jetatag.metrics.queries import classifier_scores, weighted_query
+from jetatag.metrics.queries import directions, query_scores, space_probs
 
 if TYPE_CHECKING:  # it imports torch, which a search does not need
     from jetatag.apps.tagger import Prediction, Tagger
 
-By = Literal["space", "classifier"]
+By = Literal["combined", "space", "classifier"]
 INDEX, PARTS, METADATA = "index.arrow", "part-*.arrow", b"jetatag"
-BLOCK = 16_384  # files scored at a time by the classifier: twice as fast, within the cache
+BLOCK = 1_024  # files scored at a time, within the cache
 STAMP = ["path", "size", "mtime_ns"]  # a file with the same stamp has not changed
 
 
 class Facts(BaseModel):
     """Metadata of an index: the model in words, its folder and checksum, the indexed folder, the
     tags, the size of the vectors (z_audio; h without joint embedding), and with joint embedding
-    the tags' vectors `z_query` (tag, dim) and the centre `z_centre` (dim,)."""
+    the tags' vectors `z_query` (tag, dim), the centre `z_centre` (dim,), and `z_scale` (2,), scale
+    and offset from a cosine to a logit."""
 
     model: str
     run: str
@@ -44,6 +45,7 @@ class Facts(BaseModel):
     dim: int
     z_query: list[list[float]] | None = None
     z_centre: list[float] | None = None
+    z_scale: list[float] | None = None
 
     def schema(self) -> pa.Schema:
         """The schema of an index with these facts."""
@@ -112,11 +114,11 @@ class Index:
     ) -> pd.DataFrame:
         """The `top` files for tags that are wanted (weight above 0) or unwanted (below 0).
 
-        By "space" (the default with joint embedding) `score` is the cosine with
-        `queries.weighted_query`; by "classifier" it is the weighted geometric mean of the
-        probabilities (1 − p for an unwanted tag), which ranks like `queries.classifier_scores`.
-        Returns the table of `hits`. Raises `ValueError` for unknown tags, for weights that are not
-        finite or all 0, and for a missing shared space.
+        Files are ranked by probabilities of the tags: the classifier's, those of the shared space
+        (`queries.space_probs`), or both, "combined" (the default with joint embedding). `score` is
+        their weighted geometric mean (of 1 − p for an unwanted tag), which ranks like
+        `queries.query_scores`. Returns the table of `hits`. Raises `ValueError` for unknown tags,
+        for weights that are not finite or all 0, and for a missing shared space.
         """
         facts = self.facts
         check_known(weights, facts.tags, "tag")
@@ -125,26 +127,39 @@ class Index:
         }
         if not any(weights.values()):
             raise ValueError("no tag has a weight: name at least one tag.")
-        row = np.array([weights.get(tag, 0.0) for tag in facts.tags])
-        row /= np.abs(row).max()  # only their ratio counts
-        by = check_type(by or ("space" if facts.z_query else "classifier"), By, "by")
-        if by == "classifier":
-            used = np.flatnonzero(row)
-            names = prob_columns([facts.tags[tag] for tag in used])
-            probs = [self._column(name).to_numpy() for name in names]
-            blocks = (slice(i, i + BLOCK) for i in range(0, len(self), BLOCK))
-            parts = (np.stack([p[block] for p in probs], axis=1) for block in blocks)
-            scores = np.concatenate([classifier_scores(p, row[None, used])[:, 0] for p in parts])
-            rows = best(scores, top)
-            return self.hits(rows, np.exp(scores[rows] / np.abs(row).sum()))
-        if not facts.z_query:
+        by = check_type(by or ("combined" if facts.z_query else "classifier"), By, "by")
+        if by != "classifier" and not facts.z_query:
             raise ValueError(
                 f"{facts.model} has no shared space of tags and music: rank by the classifier."
             )
-        query = weighted_query(np.array(facts.z_query), np.array(facts.z_centre), row)
-        if not query.any():
-            raise ValueError("these tags cancel out, or no training clip has them: add others.")
-        return self.hits(*nearest(self.vectors, query, top))
+        row = np.array([weights.get(tag, 0.0) for tag in facts.tags])
+        row /= np.abs(row).max()  # only their ratio counts
+        scores = np.concatenate([*self._scores(row, by)])
+        rows = best(scores, top)
+        return self.hits(rows, np.exp(scores[rows]))
+
+    def _scores(self, row: np.ndarray, by: By) -> Iterator[np.ndarray]:
+        """Logarithms of the scores of all files for the weights `row` (tag,), block by block."""
+        used = np.flatnonzero(row)
+        query = row[None, used] / np.abs(row).sum()
+        ways = {"classifier": self._classifier_probs, "space": self._space_probs}
+        ways = [way for name, way in ways.items() if by in (name, "combined")]
+        for start in range(0, len(self), BLOCK):
+            block = slice(start, start + BLOCK)
+            scores = [query_scores(way(block, used), query)[:, 0] for way in ways]
+            yield np.mean(scores, axis=0)
+
+    def _classifier_probs(self, block: slice, tags: np.ndarray) -> np.ndarray:
+        names = np.take(prob_columns(self.facts.tags), tags)
+        return np.stack([self._column(name).to_numpy()[block] for name in names], axis=1)
+
+    def _space_probs(self, block: slice, tags: np.ndarray) -> np.ndarray:
+        return space_probs(self.vectors[block], self._directions[tags], self.facts.z_scale)
+
+    @cached_property
+    def _directions(self) -> np.ndarray:
+        """Unit vectors of the tags in the shared space, (tag, dim)."""
+        return directions(np.array(self.facts.z_query), np.array(self.facts.z_centre))
 
     def like(
         self, path: Path | str, top: int = 20, tagger: "Tagger | Path | str | None" = None
@@ -206,8 +221,9 @@ def read_table(path: Path, mapped: bool = True) -> tuple[Facts, pa.Table]:
             table = pa.ipc.open_file(file).read_all()
         facts = Facts.model_validate_json(table.schema.metadata[METADATA], strict=True)
         table.select(["path", "title"]).validate(full=True)
-        shapes = np.shape(facts.z_query), np.shape(facts.z_centre)
-        expected = ((len(facts.tags), facts.dim), (facts.dim,)) if facts.z_query else ((), ())
+        shapes = [np.shape(z) for z in (facts.z_query, facts.z_centre, facts.z_scale)]
+        expected = [(len(facts.tags), facts.dim), (facts.dim,), (2,)]
+        expected = expected if facts.z_query else [()] * 3
         if table.schema != facts.schema() or shapes != expected:
             raise ValueError
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException):

@@ -32,6 +32,7 @@ from jetatag.training.run import Run
 
 WEIGHTS = "model.safetensors"  # of an exported model; a run has those of its last stage
 FILES = ("config.json", "record.json", WEIGHTS, "embeddings.npz")  # all that `load` reads
+QUERY_ARRAYS = ("z_query", "z_centre", "z_scale")  # of embeddings.npz
 GPU_BATCH = 64  # windows; on a CPU one at a time is fastest
 
 
@@ -107,20 +108,22 @@ class Tagger:
             except (OSError, ValueError) as error:  # `AudioError` is a `ValueError`
                 yield path, getattr(error, "strerror", None) or str(error)
 
-    def query_vectors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Vectors for searches in the shared space, as for `metrics.queries.weighted_query`:
-        z_query (query, dim), single tags first, and z_centre (dim,). Raises `ValueError` for a run
-        without joint embedding or without scores."""
+    def query_vectors(self) -> dict[str, np.ndarray]:
+        """What searches in the shared space need (`jetatag.metrics.queries.space_probs`): z_query
+        (tag, dim), z_centre (dim,), which is subtracted first, and z_scale (2,).
+
+        Raises `ValueError` for a run without joint embedding or without scores.
+        """
         if self.config.pair_loss == "none":
-            raise ValueError(f"{self.folder} has no shared space: choose a run of method 'je'.")
+            raise ValueError(f"{self.folder} has no shared space: choose a run with joint embedding.")
         run = Run(self.folder, self.config)
-        if not run.has("embeddings.npz"):
+        arrays = run.read_arrays("embeddings.npz") if run.has("embeddings.npz") else {}
+        if not set(QUERY_ARRAYS) <= set(arrays):
             raise ValueError(
                 f"{self.folder} has no vectors for searches, which scoring writes: run "
                 "notebook 03 or `jetatag train`."
             )
-        arrays = run.read_arrays("embeddings.npz")
-        return arrays["z_query"], arrays["z_centre"]
+        return {name: arrays[name] for name in QUERY_ARRAYS}
 
     def identity(self) -> str:
         """Checksum of what determines the predictions: tags, preprocessing, and the weights of the

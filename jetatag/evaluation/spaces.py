@@ -12,14 +12,17 @@ from jetatag import metrics
 from jetatag.evaluation.reading import MINUS
 from jetatag.evaluation.results import Cell, cell_of, with_cell, within_bounds
 from jetatag.metrics.layouts import NEIGHBOURS, map_quality, shared_layout
-from jetatag.metrics.queries import answers, classifier_scores, kinds
+from jetatag.metrics.queries import answers, directions, kinds, query_scores, space_probs
 from jetatag.training.run import Run
 
 VECTORS = ("h", "z_audio", "z_tag")
 """The kinds of vector of a clip, the last two only with joint embedding."""
 ENCODED, ANSWERING, CLASSIFIER = "encoded set", "answering clips", "classifier"
-"""What ranks clips for a query: its tags encoded as one set, the mean tag vector of the training
-clips that match it, or the classifier's probabilities (`predict.query_vectors`)."""
+COMBINED = "combined"
+"""Whose probabilities of tags rank clips for a query: those of the shared space, where a tag is
+encoded as a set of its own or is the mean tag vector of the training clips that carry it
+(`predict.shared_space`); those of the classifier; or both, multiplied, with the kind of tag vector
+that suits the pair loss."""
 MAPS = ("umap", "tsne")
 """The layouts whose shared map of clips and tags is judged."""
 
@@ -32,10 +35,10 @@ def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.Dat
     agreement of nearest neighbours and the effective rank. For the shared space: its gap, the share
     of z_tag's energy in its mean, and `metrics.tag_semantics`. For its maps, with the layout as
     `kind`: `MapQuality.ratios`, unless there are fewer clips than `NEIGHBOURS`. For every kind of
-    query: the mean average precision and the precision at 10 of ranking by both kinds of query
-    vector, by the classifier and at random, and the first two minus the classifier's. Agreement and
-    searches have intervals, and rows for the mean over a cell's seeds, whose intervals also
-    resample the seeds.
+    query: the mean average precision and the precision at 10 of ranking by both kinds of tag
+    vector, by the classifier, by both combined and at random, and the differences to the
+    classifier's. Agreement and searches have intervals, and rows for the mean over a cell's seeds,
+    whose intervals also resample the seeds.
     """
     saved = (run.read_arrays("embeddings.npz") for run in runs)
     queries = next((space["queries"] for space in saved if "queries" in space), None)
@@ -91,7 +94,7 @@ def shared_map(
 
     `space` holds the arrays of embeddings.npz, as `predict` saves them.
     """
-    z_tags, centre = space["z_query"][: space["labels"].shape[1]], space["z_centre"]
+    z_tags, centre = space["z_query"], space["z_centre"]
     fit = cosine_similarity(space["z_audio"] - centre, z_tags - centre)
     return shared_layout(space["z_audio"], z_tags, method, seed), fit
 
@@ -124,27 +127,33 @@ def _searches(
     queries: np.ndarray,
     options: Mapping[str, Any],
 ) -> pd.DataFrame:
-    """`metrics.resampled_searches` of every kind of query, ranked by each kind of query vector, by
-    the classifier's probabilities (clip, tag) and at random, and the differences of the vectors to
-    the classifier. Queries that no clip matches are left out."""
+    """`metrics.resampled_searches` of every kind of query, by all of `rankings` and at random, and
+    the differences of the other rankings to the classifier. Queries that no clip matches are left
+    out."""
     relevant = answers(space["labels"], queries)
-    rankings = {CLASSIFIER: classifier_scores(probs, queries), **_cosines(space)}
-    k = min(NEIGHBOURS, len(relevant))
-    found = metrics.resampled_searches(relevant, rankings, kinds(queries), **options, k=k)
+    ranked, k = rankings(space, probs, queries), min(NEIGHBOURS, len(relevant))
+    found = metrics.resampled_searches(relevant, ranked, kinds(queries), **options, k=k)
     for kind, by, metric in found:
-        if by in (ENCODED, ANSWERING):
+        if by in (ENCODED, ANSWERING, COMBINED):
             difference = found[kind, by, metric] - found[kind, CLASSIFIER, metric]
             found[kind, f"{by}{MINUS}{CLASSIFIER}", metric] = difference
     return found
 
 
-def _cosines(space: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Kind of query vector → cosine of every clip with every query, (clip, query), after the centre
-    of the kind is subtracted: 0 for encoded sets, the mean of z_tag for answering clips."""
-    cosines = {}
+def rankings(
+    space: Mapping[str, np.ndarray], probs: np.ndarray, queries: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return `query_scores` (clip, query) by the name of what ranks: the classifier's probabilities
+    (clip, tag), and those of the space, if there is one, by both kinds of tag vector and combined.
+
+    `space` holds the arrays of embeddings.npz, as `predict` saves them. Without a centre, z_query
+    are encoded tags.
+    """
+    scores = {CLASSIFIER: query_scores(probs, queries)}
     for z_query, centre in (("z_query", "z_centre"), ("z_other", "z_other_centre")):
         if z_query in space:
-            kind = ANSWERING if space[centre].any() else ENCODED
-            centred = (space[name] - space[centre] for name in ("z_audio", z_query))
-            cosines[kind] = cosine_similarity(*centred)
-    return cosines
+            by = ANSWERING if space[centre].any() else ENCODED
+            vectors = (directions(space[name], space[centre]) for name in ("z_audio", z_query))
+            scores[by] = query_scores(space_probs(*vectors, space["z_scale"]), queries)
+            scores.setdefault(COMBINED, scores[CLASSIFIER] + scores[by])  # by what suits the loss
+    return scores

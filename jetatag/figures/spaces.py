@@ -15,9 +15,10 @@ from jetatag.figures._labels import place_labels
 from jetatag.files import check_known
 
 RANKINGS = {
-    "encoded set": {"label": "space, tags encoded as a set", "marker": "o"},
-    "answering clips": {"label": "space, mean of clips that answer", "marker": "^"},
+    "encoded set": {"label": "space, encoded tags", "marker": "o"},
+    "answering clips": {"label": "space, means of clips with the tags", "marker": "^"},
     "classifier": {"label": "classifier", "marker": "s", "markerfacecolor": "white"},
+    "combined": {"label": "space and classifier combined", "marker": "D"},
     "random": {"label": "chance", "marker": "x", "color": "0.4"},
 }
 MEASURES = {
@@ -169,7 +170,7 @@ def retrieval(table: pd.DataFrame) -> Figure:
     for (row, column), ax in np.ndenumerate(axes):
         here = table[(table["metric"] == shown[row]) & (table["kind"] == kinds[column])]
         for (line, ranking), rows in here.groupby(["line", "ranked_by"]):
-            place = lines.index(line) + 0.21 * (1.5 - list(RANKINGS).index(ranking))
+            place = lines.index(line) + 0.17 * (2 - list(RANKINGS).index(ranking))
             style.draw_mean(ax, place, rows, **RANKINGS[ranking])
         ax.set(xlabel=style.named(shown[row]), title=style.named(kinds[column]) if row == 0 else "")
         ax.set_yticks(np.arange(len(lines) - 1) + 0.5, minor=True)  # lines between the rows

@@ -5,19 +5,13 @@ Their vectors come from `evaluation.predict`.
 """
 
 import numpy as np
+from scipy.special import expit
 
 from jetatag.metrics._arithmetic import unit_rows
 
 KINDS = ("one tag", "two tags", "tag and not tag")
 COMMON = 0.01
 """Smallest share of training clips that match a query of two tags, so that it can be learned."""
-EXCLUDED_WEIGHT = 0.25
-"""Weight of an unwanted tag relative to a wanted one, in the shared space. Tags that occur together
-have similar directions, so an unwanted tag subtracted in full would cancel the wanted one. Chosen
-on the study's validation clips, where of 0, ¼, ⅜, ½, ⅝, ¾ and 1 it ranked best for 7 of 8 losses
-and extractors. Mean average precision of "tag and not tag" on its test clips (Sample-CNN, three
-seeds) with 0, ¼ and 1: `subset_completion` 0.265, 0.271, 0.220; `subset_query` 0.263, 0.267,
-0.208."""
 
 
 def choose_queries(labels: np.ndarray) -> np.ndarray:
@@ -53,8 +47,8 @@ def answers(labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
     return (has_all & (labels @ (queries < 0).T == 0)).astype(np.uint8)
 
 
-def classifier_scores(probs: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Return how a classifier ranks clips for queries, (clip, query) float64.
+def query_scores(probs: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """Return how probabilities of tags rank clips for queries, (clip, query) float64.
 
     The logarithm of Π p of the wanted tags · Π (1 − p) of the unwanted ones, as if tags were
     independent. `probs` (clip, tag); other values than ±1 in a query are exponents.
@@ -68,16 +62,18 @@ def classifier_scores(probs: np.ndarray, queries: np.ndarray) -> np.ndarray:
     return scores - np.log1p(-no) @ np.minimum(queries[:, excluded], 0).T
 
 
-def weighted_query(z_query: np.ndarray, z_centre: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return a vector (dim,) float32 whose cosine with z_audio − z_centre ranks clips.
+def directions(z: np.ndarray, z_centre: np.ndarray) -> np.ndarray:
+    """Return the unit vectors (row, dim) float64 from the centre (dim,) to the rows of z; 0 for a
+    row at the centre."""
+    return unit_rows(np.asarray(z, np.float64) - z_centre)
 
-    It is the sum of the tags' unit directions from the centre, times their weights from 1 (wanted)
-    to −1 (unwanted, multiplied by `EXCLUDED_WEIGHT`). `z_query` (query, dim) begins with the single
-    tags, as `predict` saves it; `weights` (tag,). For two tags the sum ranks as well as the vector
-    of their set (study, three seeds, mean average precision on the test clips: `subset_completion`
-    0.136 and 0.135, `subset_query` 0.140 and 0.140).
+
+def space_probs(audio: np.ndarray, tags: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Return the probabilities of tags in the shared space, (clip, tag) float64.
+
+    `audio` (clip, dim) and `tags` (tag, dim) are `directions`. The logits are scale · cosine +
+    offset, as in the pair loss `subset_query`, with `scale` (2,) = (scale, offset). Every cosine is
+    computed by itself, so equal vectors get equal probabilities.
     """
-    directions = unit_rows(z_query[: len(weights)] - z_centre)  # 0 for a tag that no clip carries
-    weights = np.asarray(weights)
-    weights = np.where(weights < 0, EXCLUDED_WEIGHT * weights, weights)
-    return (weights @ directions).astype(np.float32)
+    cosines = np.vecdot(audio.astype(np.float64)[:, None], tags)
+    return expit(scale[0] * cosines + scale[1])

@@ -31,9 +31,10 @@ class Clips:
 
     titles, clip_ids, splits : (clip,) str; labels : (clip, tag) 0/1; probs : (clip, window, tag);
     spaces and landmarks : name → vectors of the clips (clip, dim) and of the tags (tag, dim), the
-    shared space under `Z`; z_centre : (dim,), subtracted before a search; starts_s :
-    (clip, window), start of each window in seconds; window_s : its length in seconds; store and
-    rows : the audio and each clip's row there, None and empty without a store
+    shared space under `Z`; z_centre : (dim,), subtracted before a search; z_scale : (2,), scale and
+    offset from a cosine to a logit; starts_s : (clip, window), start of each window in seconds;
+    window_s : its length in seconds; store and rows : the audio and each clip's row there, None and
+    empty without a store
     """
 
     tags: tuple[str, ...]
@@ -45,6 +46,7 @@ class Clips:
     spaces: dict[str, np.ndarray]
     landmarks: dict[str, np.ndarray]
     z_centre: np.ndarray
+    z_scale: np.ndarray
     starts_s: np.ndarray
     window_s: float
     store: AudioStore | None = None
@@ -83,7 +85,7 @@ class Clips:
         config, ids, labels = run.config, own["clip_ids"], own["labels"]
         landmarks = {name: mean_of_carriers(points, labels) for name, points in spaces.items()}
         saved = run.read_arrays("embeddings.npz")
-        landmarks[Z] = saved["z_query"][: labels.shape[1]]
+        landmarks[Z] = saved["z_query"]
         rows, lengths = np.zeros(0, int), np.full(len(ids), config.crop_samples)
         table = pd.DataFrame({"title": np.char.add("clip ", ids), "path": "", "split": "unknown"})
         if store:
@@ -100,6 +102,7 @@ class Clips:
             spaces=spaces,
             landmarks=landmarks,
             z_centre=saved["z_centre"],
+            z_scale=saved["z_scale"],
             starts_s=np.array([window_starts(n, *windows) for n in lengths]) / config.sample_rate,
             window_s=config.crop_samples / config.sample_rate,
             store=store,
@@ -147,17 +150,17 @@ class Clips:
         return pd.DataFrame(columns)
 
     def space_scores(self, weights: Mapping[str, float]) -> np.ndarray:
-        """Cosine (clip,) in the shared space with the weighted sum of the tags' directions;
-        weights from 1 (wanted) to −1 (not wanted)."""
-        query = queries.weighted_query(self.landmarks[Z], self.z_centre, self._row(weights))
-        return self._directions @ normalize(query[None])[0]
+        """Weighted geometric mean (clip,) of the probabilities in the shared space that a clip has
+        the wanted tags (weights up to 1) and not the unwanted ones (down to −1)."""
+        return self._fit(self._space_probs, weights)
 
     def classifier_scores(self, weights: Mapping[str, float]) -> np.ndarray:
-        """Log probability (clip,) that a clip has the wanted tags and not the unwanted ones, each
-        times its weight."""
+        """The same by the classifier."""
+        return self._fit(self.mean_probs, weights)
+
+    def _fit(self, probs: np.ndarray, weights: Mapping[str, float]) -> np.ndarray:
         row = self._row(weights)
-        used = np.flatnonzero(row)
-        return queries.classifier_scores(self.mean_probs[:, used], row[None, used])[:, 0]
+        return np.exp(queries.query_scores(probs, row[None])[:, 0] / np.abs(row).sum())
 
     def like(self, clip: int) -> tuple[np.ndarray, np.ndarray]:
         """Similarity of every clip to one of them, in two ways, (clip,) each: the cosine in the
@@ -206,6 +209,11 @@ class Clips:
         return normalize(self.spaces[Z] - self.z_centre)
 
     @cached_property
+    def _space_probs(self) -> np.ndarray:
+        tags = queries.directions(self.landmarks[Z], self.z_centre)
+        return queries.space_probs(self._directions, tags, self.z_scale)
+
+    @cached_property
     def _profiles(self) -> np.ndarray:
         log_odds = logit(np.clip(self.mean_probs, 1e-6, 1 - 1e-6))
         return normalize(log_odds - log_odds.mean(axis=1, keepdims=True))
@@ -246,10 +254,10 @@ def score_split(run: Run, store: AudioStore, split: str) -> dict[str, np.ndarray
     run.check_store(store)
     loaded = tagger.load(run.folder, optimise=False)
     config = run.config.replace(device=loaded.device.type)
-    probs, h = score_clips(loaded.model, store, rows, config, launch(config), split)
+    probs, h, z_audio = score_clips(loaded.model, store, rows, config, launch(config), split)
     arrays = {**describe(store, rows), "probs": probs, "h": h.numpy()}
     if config.pair_loss != "none":
-        arrays["z_audio"] = loaded.model.cpu().projection(h).numpy()
+        arrays["z_audio"] = z_audio.numpy()
     run.write_arrays(kept.name, arrays)
     return arrays
 
