@@ -30,16 +30,6 @@ ODD = ["a b/ä – 音.wav", "a b/100%;'\".wav", "a b/#1 line\nbreak.wav", "a b/
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, tiny_config, tiny_store):
-    return finished_run(tmp_path_factory.mktemp("runs"), tiny_config, tiny_store)
-
-
-@pytest.fixture(scope="module")
-def model(run):
-    return jetatag.load(run.folder, device="cpu")
-
-
-@pytest.fixture(scope="module")
 def other_run(tmp_path_factory, tiny_config, tiny_store):
     """The same settings and data, other weights, and no joint embedding."""
     config = tiny_config.replace(method="no_je_linear", pair_loss="none")

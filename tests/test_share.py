@@ -29,11 +29,6 @@ from jetatag.joint.heads import build_model
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, tiny_config, tiny_store):
-    return finished_run(tmp_path_factory.mktemp("runs"), tiny_config, tiny_store)
-
-
-@pytest.fixture(scope="module")
 def exported(tmp_path_factory, run):
     return share.export(run.folder, tmp_path_factory.mktemp("away") / "model")
 

@@ -31,16 +31,6 @@ RATE = 16_000
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, tiny_config, tiny_store):
-    return finished_run(tmp_path_factory.mktemp("runs"), tiny_config, tiny_store)
-
-
-@pytest.fixture(scope="module")
-def model(run):
-    return jetatag.load(run.folder, device="cpu")
-
-
-@pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Four files of different kinds, two of them bad."""
     root = tmp_path_factory.mktemp("music")
