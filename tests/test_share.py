@@ -157,10 +157,11 @@ def test_the_code_of_the_card_gives_the_results_of_the_tagger(
     assert code in (exported / "README.md").read_text() or not scaled
 
 
-def test_sizes_are_printed_in_kb_or_mb(run, tmp_path, capsys):
+def test_the_files_of_an_export_are_listed_with_their_sizes(run, tmp_path, capsys):
     assert cli.main(["export", str(run.folder), str(tmp_path / "away"), "--no-onnx"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 5 and all(re.search(r": [1-9][\d,]*\.\d [kM]B$", line) for line in lines)
+    assert len(lines) == 5
+    assert all(re.search(r"/away/\S+: [1-9][\d,.]* (bytes|kB|MB)$", line) for line in lines)
 
 
 def test_the_onnx_metadata(run, exported):
