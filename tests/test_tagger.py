@@ -409,7 +409,7 @@ def test_links_to_folders_and_names_that_are_not_utf8_are_reported(run, folder, 
     printed = capsys.readouterr()
     assert printed.out == f"{tmp_path}/caf\ufffd.wav: error: {NOT_UTF8}\n"
     assert f"links to folders are not followed, name them too: {tmp_path}/linked." in printed.err
-    assert len(tagging.find_audio([tmp_path / "linked"]).audio) == 4
+    assert len(tagging.find_audio([tmp_path / "linked"])[0]) == 4
 
 
 @pytest.fixture
