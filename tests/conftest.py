@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from layouts import write_mtat
+from scored import finished_run
 
 from jetatag import config
+from jetatag.apps import tagger
 from jetatag.data import mtat, store
 from jetatag.extractors import EXTRACTORS
 from jetatag.joint.losses import PAIR_LOSSES
 from jetatag.joint.methods import METHODS
+from jetatag.training.run import Run
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,6 +64,17 @@ def tiny_config() -> config.RunConfig:
         n_windows=3,
         device="cpu",
     )
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory, tiny_config, tiny_store) -> Run:
+    """A scored run with joint embedding; tests must not write into it."""
+    return finished_run(tmp_path_factory.mktemp("runs"), tiny_config, tiny_store)
+
+
+@pytest.fixture(scope="session")
+def model(run: Run) -> tagger.Tagger:
+    return tagger.load(run.folder, device="cpu")
 
 
 @pytest.fixture(scope="session")

@@ -90,7 +90,7 @@ class Lab:
     def until(self, condition: Callable[[], Any]) -> Any:
         """Wait until the condition is true and return its value; saves a screenshot on timeout."""
         try:
-            wait = WebDriverWait(self.browser, TIMEOUT_S, 0.3, [WebDriverException])
+            wait = WebDriverWait(self.browser, TIMEOUT_S, 0.1, [WebDriverException])
             return wait.until(lambda _: condition())
         except TimeoutException:
             picture = Path(tempfile.gettempdir()) / "jetatag_lab.png"

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from functools import cache
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -57,67 +58,26 @@ def extension():
     del sys.path[:2]
 
 
-# The pages
+@pytest.fixture(scope="module", autouse=True)
+def building(tmp_path_factory) -> Iterator[subprocess.Popen]:
+    """Sphinx at work while the first tests of this file run; a warning is an error."""
+    out = tmp_path_factory.mktemp("html")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+    command += ["-d", out / ".doctrees", DOCS, out]
+    with (
+        (out / "log").open("w") as log,
+        subprocess.Popen(command, stdout=log, stderr=log) as sphinx,
+    ):
+        yield sphinx
+        sphinx.kill()
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
-    """The built documentation; a warning is an error."""
-    out = tmp_path_factory.mktemp("html")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
-    done = subprocess.run(
-        [*command, "-d", str(out / ".doctrees"), str(DOCS), str(out)],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def built(building) -> Path:
+    """The built documentation."""
+    out = Path(building.args[-1])
+    assert building.wait() == 0, (out / "log").read_text()
     return out
-
-
-class Resources(HTMLParser):
-    """Collects what a page loads; links to other pages are not loaded."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def handle_starttag(self, tag, attributes):
-        for name, value in attributes:
-            loaded = name in ("src", "srcset", "poster", "data") or (tag, name) == ("link", "href")
-            if loaded or (name == "style" and "url(" in (value or "")):
-                self.found.append(value or "")
-
-
-def test_pages_load_nothing_from_another_host(built):
-    pages, sheets = list(built.rglob("*.html")), list(built.rglob("*.css"))
-    assert len(pages) > 50 and sheets
-    for page in pages:
-        collected, text = Resources(), page.read_text()
-        collected.feed(text)
-        assert len(collected.found) > 5
-        assert not [url for url in collected.found if re.match(r"(https?:)?//", url.strip())], page
-        assert "mathjax" not in text.lower()
-    for sheet in sheets:
-        assert not re.search(r"@import|url\([\"']?(https?:)?//", sheet.read_text()), sheet
-
-
-def test_every_notebook_and_module_has_a_page(built):
-    for notebook in (ROOT / "notebooks").glob("0*.ipynb"):
-        page = (built / "tutorials" / f"{notebook.stem}.html").read_text()
-        assert "cell_output" in page
-    for room in ("joint/losses", "data/store", "evaluation/results", "config"):
-        assert (built / "reference/api/jetatag" / room / "index.html").is_file()
-    assert (
-        "Binary cross-entropy"
-        in (built / "reference/api/jetatag/joint/losses/index.html").read_text()
-    )
-
-
-def test_every_verb_has_its_help_on_the_page(built, extension):
-    page, verbs = (built / "reference/cli.html").read_text(), extension["reference"].verbs()
-    assert set(verbs) >= {*RUN_VERBS, *PARSED_VERBS, "completion"}
-    assert all(re.search(rf"<h2>{verb}<", page) for verb in verbs)
-    assert "--taggram" in page
 
 
 def test_every_setting_is_described(extension):
@@ -447,3 +407,52 @@ def test_python_runs(page, place, tiny_config, registries, monkeypatch, capsys):
     assert printed or page.stem in ("explore", "extend")
     if page.stem == "folder":
         assert "f1_instance" in printed and len(blocks[0].splitlines()) <= 20
+
+
+# The pages
+
+
+class Resources(HTMLParser):
+    """Collects what a page loads; links to other pages are not loaded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        for name, value in attributes:
+            loaded = name in ("src", "srcset", "poster", "data") or (tag, name) == ("link", "href")
+            if loaded or (name == "style" and "url(" in (value or "")):
+                self.found.append(value or "")
+
+
+def test_pages_load_nothing_from_another_host(built):
+    pages, sheets = list(built.rglob("*.html")), list(built.rglob("*.css"))
+    assert len(pages) > 50 and sheets
+    for page in pages:
+        collected, text = Resources(), page.read_text()
+        collected.feed(text)
+        assert len(collected.found) > 5
+        assert not [url for url in collected.found if re.match(r"(https?:)?//", url.strip())], page
+        assert "mathjax" not in text.lower()
+    for sheet in sheets:
+        assert not re.search(r"@import|url\([\"']?(https?:)?//", sheet.read_text()), sheet
+
+
+def test_every_notebook_and_module_has_a_page(built):
+    for notebook in (ROOT / "notebooks").glob("0*.ipynb"):
+        page = (built / "tutorials" / f"{notebook.stem}.html").read_text()
+        assert "cell_output" in page
+    for room in ("joint/losses", "data/store", "evaluation/results", "config"):
+        assert (built / "reference/api/jetatag" / room / "index.html").is_file()
+    assert (
+        "Binary cross-entropy"
+        in (built / "reference/api/jetatag/joint/losses/index.html").read_text()
+    )
+
+
+def test_every_verb_has_its_help_on_the_page(built, extension):
+    page, verbs = (built / "reference/cli.html").read_text(), extension["reference"].verbs()
+    assert set(verbs) >= {*RUN_VERBS, *PARSED_VERBS, "completion"}
+    assert all(re.search(rf"<h2>{verb}<", page) for verb in verbs)
+    assert "--taggram" in page

@@ -162,7 +162,9 @@ FIGURES = {
     "gain_per_tag": lambda: figures.gain_per_tag(tag_gains(), tag_trends()),
     "calibration": lambda: figures.calibration(*calibrations()),
     "label_curves": lambda: figures.label_curves(label_shares()),
-    "label_curves of one metric": lambda: figures.label_curves(label_shares()[::2]),
+    "label_curves of one metric": lambda: figures.label_curves(
+        label_shares().query("metric == 'roc_auc'")
+    ),
     "retrieval": lambda: figures.retrieval(retrieved()),
     "retrieval of one kind": lambda: figures.retrieval(retrieved().query("kind == 'one_tag'")),
     "semantics": lambda: figures.semantics(tag_spaces(), RELEASED),
@@ -244,14 +246,9 @@ def test_tag_correlation_prints_the_nearest_tags_numbers():
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["a", "b"]
     expected = f"{np.corrcoef(labels.T)[0, 1]:.2f}".lstrip("0")
     assert [text.get_text() for text in ax.texts] == ["1.00", expected, expected, "1.00"]
-
-
-def test_tag_correlations_of_several_tags_stand_side_by_side():
-    *panels, colorbar = figures.tag_correlation(LABELS, TAGS, ["rock", "harp"], n=3).axes
-    for ax, tag in zip(panels, ("rock", "harp"), strict=True):
-        alone = figures.tag_correlation(LABELS, TAGS, tag, n=3).axes[0]
-        assert ax.get_title() == alone.get_title() == f"{tag} and its nearest tags"
-        assert [text.get_text() for text in ax.texts] == [text.get_text() for text in alone.texts]
+    *panels, colorbar = figures.tag_correlation(labels, list("abc"), ["c", "a"], n=1).axes
+    assert [ax.get_title() for ax in panels] == [f"{tag} and its nearest tags" for tag in "ca"]
+    assert [text.get_text() for text in panels[1].texts] == [text.get_text() for text in ax.texts]
     assert colorbar.get_ylabel() == "Pearson correlation"
 
 
@@ -368,10 +365,7 @@ def test_measured_gains_show_means_seeds_and_intervals_of_both_methods():
         assert sorted(low for low, _ in whiskers(ax)) == pytest.approx(sorted(lows))
     named = figures.measured_gains(table.assign(protocol="macro_clip")).axes[0]
     assert named.get_xlabel() == "ROC-AUC, macro_clip"
-
-
-def test_one_seed_has_no_spread():
-    alone = figures.measured_gains(gains().query("seed == 0"))
+    alone = figures.measured_gains(table.query("seed == 0"))
     assert not marks(alone.axes[0], "|")
     assert "one seed" not in [text.get_text() for text in alone.legends[0].get_texts()]
 
@@ -528,10 +522,7 @@ def test_curves_by_method_are_means_with_the_range_of_seeds():
         (lambda: figures.tag_counts(LABELS, TAGS[:4], SPLITS), r"\(clip, tag\) = \(40, 4\)"),
         (lambda: figures.tag_correlation(LABELS, TAGS, "rok"), "did you mean 'rock'"),
         (lambda: figures.mel_spectrogram(POINTS, 16000), "one mono waveform"),
-        (
-            lambda: figures.loss_curves(history().drop(columns="epoch")),
-            "the epochs lack epoch: train a run first",
-        ),
+        (lambda: figures.loss_curves(history().drop(columns="epoch")), "lack epoch: train a run"),
         (lambda: figures.loss_curves(history()[:0]), "the epochs lack rows"),
         (lambda: figures.tag_map({"h": POINTS[:3]}, LABELS[:, 0], "rock"), "layout 'h' must be"),
         (lambda: figures.tag_map({"h": POINTS}, LABELS[:, 0], "rock", {"g": ""}), "layout title"),
@@ -547,27 +538,15 @@ def test_curves_by_method_are_means_with_the_range_of_seeds():
         (lambda: figures.gain_per_tag(tag_gains(), tag_trends("tag")), "unknown panel 'tag'"),
         (lambda: figures.gain_per_tag(tag_gains().assign(difference=np.nan)), "per tag lack rows"),
         (lambda: figures.gain_per_tag(pd.concat([tag_gains()] * 2)), "rows of several comparisons"),
-        (
-            lambda: figures.gain_per_tag(tag_gains(), pd.concat([tag_trends()] * 2)),
-            "rows of several comparisons",
-        ),
+        (lambda: figures.gain_per_tag(tag_gains(), pd.concat([tag_trends()] * 2)), "of several co"),
         (lambda: figures.calibration({"je": reliability()}, {}), "errors per tag of je lack tag"),
-        (
-            lambda: figures.calibration({"je": errors()}, {"je": errors()}),
-            "bins of je lack mean_prob",
-        ),
+        (lambda: figures.calibration({"je": errors()}, {"je": errors()}), "bins of je lack mean_"),
         (lambda: figures.calibration({}, {}), "give at least one run"),
         (lambda: figures.label_curves(label_shares().assign(label_share=30)), "label_share must"),
         (lambda: figures.retrieval(retrieved().assign(ranked_by="randon")), "mean 'random'"),
         (lambda: figures.semantics(tag_spaces(), {"a": {"rank": 1}}), "unknown measure 'rank'"),
-        (
-            lambda: figures.curves_by_method(histories(), "loss"),
-            "epochs of the runs lack loss: give rows",
-        ),
-        (
-            lambda: figures.curves_by_method(histories().query("stage == 'stage1'")),
-            "the epochs with valid_average_precision lack rows",
-        ),
+        (lambda: figures.curves_by_method(histories(), "loss"), "the runs lack loss: give rows"),
+        (lambda: figures.curves_by_method(histories()[:24]), "with valid_average_precision lack r"),
     ],
 )
 def test_bad_input_raises_one_sentence(call, message):

@@ -4,11 +4,10 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import snakemake.cli
 import yaml
 
 from jetatag.config import PRESETS, preset
@@ -92,24 +91,31 @@ def test_data_sets_share_parameters_that_they_do_not_set():
         runner.by_dataset(values_of("demo", datasets={"mtat": "/data"}))
 
 
-def dry_run(tmp_path, *options, **changes):
-    params = tmp_path / "params.yaml"
-    places = {"runs": str(tmp_path / "runs"), "out": str(tmp_path / "runs")}
-    params.write_text(yaml.safe_dump(values_of("paper", **places, **changes)))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "notebooks/Snakefile"]
-    command += ["--configfile", str(params), "--dry-run", "--nolock", *options]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout + done.stderr
+@pytest.fixture
+def dry_run(tmp_path, capfd):
+    """What Snakemake would do for the grid of preset paper with changed parameters."""
+
+    def plan(*options, **changes):
+        params = tmp_path / "params.yaml"
+        places = {"runs": str(tmp_path / "runs"), "out": str(tmp_path / "runs")}
+        params.write_text(yaml.safe_dump(values_of("paper", **places, **changes)))
+        command = ["--snakefile", "notebooks/Snakefile", "--configfile", str(params)]
+        with pytest.raises(SystemExit) as done:
+            snakemake.cli.main([*command, "--dry-run", "--nolock", *options])
+        printed = capfd.readouterr()
+        assert done.value.code == 0, printed.err[-2000:]
+        return printed.out + printed.err
+
+    return plan
 
 
-def test_each_training_asks_the_cluster_for_one_gpu(tmp_path):
+def test_each_training_asks_the_cluster_for_one_gpu(tmp_path, dry_run):
     datasets = {
         name: {"data": f"/data/{name}", "store": str(tmp_path / name)}
         for name in ("mtat", "speech_commands")
     }
     fewer = {"datasets": datasets, "extractor": "sample_cnn", "seed": 0}
-    plan = dry_run(tmp_path, "--workflow-profile", "notebooks/profiles/slurm", **fewer)
+    plan = dry_run("--workflow-profile", "notebooks/profiles/slurm", **fewer)
     n_runs = len(runner.trained(values_of("paper", **fewer)))
     counts = dict(line.split() for line in plan.splitlines() if len(line.split()) == 2)
     assert int(counts["train_stage2"]) == 2 * n_runs and counts["evaluate"] == "2"
@@ -127,14 +133,14 @@ def two_data_sets(tmp_path):
     return values_of("demo", **places, datasets=datasets)
 
 
-def test_only_limits_the_runs_of_one_data_set(tmp_path):
+def test_only_limits_the_runs_of_one_data_set(tmp_path, dry_run):
     values = two_data_sets(tmp_path)
     first, *others = runner.cells(values)["mtat"]
     params = {name: values[name] for name in ("datasets", "trained", "extractor", "seed")}
-    plan = dry_run(tmp_path, "--config", f'only={{"mtat": {json.dumps(others)}}}', **params)
+    plan = dry_run("--config", f'only={{"mtat": {json.dumps(others)}}}', **params)
     assert f"mtat/{first}/scores.npz" not in plan and f"mtat/{others[0]}/scores.npz" in plan
     assert "prepare_dcase2017" not in plan and "dcase2017/results" not in plan
-    plan = dry_run(tmp_path, **params)
+    plan = dry_run(**params)
     assert f"mtat/{first}/scores.npz" in plan and f"dcase2017/{first}/scores.npz" in plan
     with pytest.raises(ValueError, match="unknown run 'no_such'"):
         runner.cells(values | {"only": {"mtat": ["no_such"]}})
@@ -142,14 +148,14 @@ def test_only_limits_the_runs_of_one_data_set(tmp_path):
         runner.cells(values | {"only": {"rendered": []}})
 
 
-def test_a_deleted_store_is_prepared_again(tmp_path):
+def test_a_deleted_store_is_prepared_again(tmp_path, dry_run):
     store, runs = tmp_path / "store", tmp_path / "runs" / "mtat"
     for path in (store / ".prepared", runs / "baselines.npz"):
         path.parent.mkdir(parents=True)
         path.touch()
-    assert "rule prepare_mtat:" not in dry_run(tmp_path, store=str(store))
+    assert "rule prepare_mtat:" not in dry_run(store=str(store))
     shutil.rmtree(store)
-    assert "rule prepare_mtat:" in dry_run(tmp_path, store=str(store))
+    assert "rule prepare_mtat:" in dry_run(store=str(store))
 
 
 def write_finished(folder, runs, tables=("results", "spaces")):
@@ -196,8 +202,8 @@ def test_each_failure_names_the_notebook_with_the_error(tmp_path):
     )
 
 
-def test_jobs_on_the_cpu_ask_for_no_gpu(tmp_path):
-    plan = dry_run(tmp_path, "--printshellcmds", device="cpu", seed=0, extractor="sample_cnn")
+def test_jobs_on_the_cpu_ask_for_no_gpu(dry_run):
+    plan = dry_run("--printshellcmds", device="cpu", seed=0, extractor="sample_cnn")
     jobs = [job for job in plan.split("rule ") if job.startswith("train_stage")]
     assert jobs and all(" -m jetatag.grid.gpus cpu env" in job for job in jobs)
     assert not any("gpu=1" in job for job in jobs)

@@ -29,11 +29,6 @@ from jetatag.joint.heads import build_model
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, tiny_config, tiny_store):
-    return finished_run(tmp_path_factory.mktemp("runs"), tiny_config, tiny_store)
-
-
-@pytest.fixture(scope="module")
 def exported(tmp_path_factory, run):
     return share.export(run.folder, tmp_path_factory.mktemp("away") / "model")
 
@@ -161,10 +156,11 @@ def test_the_code_of_the_card_gives_the_results_of_the_tagger(
     assert code in (exported / "README.md").read_text() or not scaled
 
 
-def test_sizes_are_printed_in_kb_or_mb(run, tmp_path, capsys):
+def test_the_files_of_an_export_are_listed_with_their_sizes(run, tmp_path, capsys):
     assert cli.main(["export", str(run.folder), str(tmp_path / "away"), "--no-onnx"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 5 and all(re.search(r": [1-9][\d,]*\.\d [kM]B$", line) for line in lines)
+    assert len(lines) == 5
+    assert all(re.search(r"/away/\S+: [1-9][\d,.]* (bytes|kB|MB)$", line) for line in lines)
 
 
 def test_the_onnx_metadata(run, exported):
@@ -188,29 +184,6 @@ def test_missing_libraries_are_named(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"pip install 'jetatag\[hub\]'"):
         jetatag.load("hf://someone/something")
-
-
-def test_a_folder_with_files_is_refused(run, tmp_path, capsys):
-    (tmp_path / "mine.txt").write_text("keep")
-    assert cli.main(["export", str(run.folder), str(tmp_path)]) == 2
-    assert "is not empty" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
-
-
-@pytest.mark.parametrize("place", ["/proc/x", "file/x"])
-def test_a_folder_that_cannot_be_made_is_refused_before_the_run_is_loaded(
-    place, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "file").touch()
-    assert cli.main(["export", "no run", place, "--no-onnx"]) == 2
-    assert f"{place}/config.json cannot be written" in capsys.readouterr().err
-
-
-def test_an_export_is_not_exported_again(exported, tmp_path, capsys):
-    assert cli.main(["export", str(exported), str(tmp_path / "again"), "--no-onnx"]) == 2
-    assert "is already an exported model: copy it as it is" in capsys.readouterr().err
-    assert not (tmp_path / "again").exists()
 
 
 def test_all_files_have_the_same_permissions(exported):
@@ -266,16 +239,6 @@ def test_an_error_of_the_hub_is_one_sentence(the_hub, song, capsys):
     assert capsys.readouterr().err == message and "`hf auth login`" in message
 
 
-@pytest.mark.parametrize("name", ["tagger", "ann/", "ann/tagger/more", ""])
-def test_a_name_that_is_not_owner_name_is_refused(exported, song, the_hub, name, capsys):
-    assert cli.main(["tag", f"hf://{name}", str(song)]) == 2
-    message = f"hf://{name} is not a model on the Hub: write hf://owner/name."
-    assert f"jetatag: {message}" in capsys.readouterr().err
-    assert cli.main(["push", str(exported), name]) == 2 and the_hub == []
-    message = f"{name} is not a model on the Hub: write owner/name."
-    assert f"jetatag: {message}" in capsys.readouterr().err
-
-
 def test_a_failing_connection_is_one_sentence(exported, the_hub, monkeypatch, capsys):
     import huggingface_hub
 
@@ -293,11 +256,30 @@ def test_a_failing_connection_is_one_sentence(exported, the_hub, monkeypatch, ca
     assert capsys.readouterr().err == message
 
 
-def test_only_an_exported_model_is_pushed(run, the_hub, capsys):
-    assert cli.main(["push", str(run.folder), "someone/tagger"]) == 2
-    assert "is not an exported model" in capsys.readouterr().err and not the_hub
+@pytest.mark.parametrize("name", ["tagger", "ann/", "ann/tagger/more", ""])
+def test_a_name_that_is_not_owner_name_is_refused(exported, song, the_hub, name, capsys):
+    for command, prefix in (
+        (["tag", f"hf://{name}", song], "hf://"),
+        (["push", exported, name], ""),
+    ):
+        assert cli.main(list(map(str, command))) == 2 and the_hub == []
+        message = f"{prefix}{name} is not a model on the Hub: write {prefix}owner/name."
+        assert f"jetatag: {message}" in capsys.readouterr().err
 
 
-def test_addresses_of_the_hub_are_recognised(monkeypatch, exported):
-    monkeypatch.setattr(hub, "fetch", lambda address, files: exported)
-    assert jetatag.load("hf://a/b").folder == exported
+def test_mistakes_are_refused_before_anything_is_written(
+    run, exported, the_hub, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("keep")
+    for command, message in (
+        (["export", run.folder, "mine"], "mine is not empty"),
+        (["export", "no run", "/proc/x"], "/proc/x/config.json cannot be written"),
+        (["export", "no run", "mine/file/x"], "mine/file/x/config.json cannot be written"),
+        (["export", exported, "again"], "is already an exported model: copy it as it is"),
+        (["push", run.folder, "someone/tagger"], "is not an exported model"),
+    ):
+        assert cli.main([str(argument) for argument in command]) == 2
+        assert message in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "file"] and not the_hub

@@ -96,9 +96,9 @@ def tag(
     """
     from jetatag.apps import tagger, tagging
 
-    loaded, found = tagger.load(run, device), tagging.find_audio(paths)
-    files, links, skipped = found
-    outputs, status = (csv, json, parquet, taggram, embeddings), 0
+    loaded, status = tagger.load(run, device), 0
+    files, links, skipped = tagging.find_audio(paths)
+    outputs = csv, json, parquet, taggram, embeddings
     tagged = tagging.TagWriter(files, loaded.vocabulary, top, *outputs)
     print(loaded, file=sys.stderr)
     if links:

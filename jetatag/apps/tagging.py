@@ -7,9 +7,10 @@ yet.
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,29 +29,22 @@ BAR_FORMAT = (
 )
 
 
-class Found(NamedTuple):
-    """Audio files, links to folders, which are not followed, and files that are skipped because of
-    their suffix (hidden ones are not listed)."""
-
-    audio: list[Path]
-    links: list[Path]
-    skipped: list[Path]
-
-
-def find_audio(given: Sequence[Path | str]) -> Found:
-    """The files of `given`, whatever their suffix, and those anywhere under its folders, sorted.
-    Raises `FileNotFoundError` for a folder without audio."""
-    found = Found([], [], [])
+def find_audio(given: Sequence[Path | str]) -> tuple[list[Path], list[Path], list[Path]]:
+    """The files of `given`, whatever their suffix, and the audio anywhere under its folders,
+    sorted; links to folders, which are not followed; and files skipped because of their suffix,
+    without hidden ones. Raises `FileNotFoundError` for a folder without audio."""
+    audio, links, skipped = [], [], []
     for path in map(Path, given):
-        files, links = files_under(path) if path.is_dir() else ([], [])
-        audio = [path / name for name in files if is_audio(name)] if path.is_dir() else [path]
-        if not audio:
+        if not path.is_dir():
+            audio.append(path)
+            continue
+        files, linked = files_under(path)
+        if not any(map(is_audio, files)):
             raise FileNotFoundError(f"{path} holds no audio files: name another folder.")
-        found.audio.extend(audio)
-        found.links.extend(path / name for name in links)
-        skipped = (name for name in files if not is_audio(name) and "/." not in f"/{name}")
-        found.skipped.extend(path / name for name in skipped)
-    return found
+        audio += [path / name for name in files if is_audio(name)]
+        links += [path / name for name in linked]
+        skipped += [path / n for n in files if not is_audio(n) and "/." not in f"/{n}"]
+    return audio, links, skipped
 
 
 def skipped_sentence(paths: Sequence[Path | str]) -> str:
@@ -80,7 +74,7 @@ class AudioProgress(tqdm):
 
 
 @dataclass
-class TagWriter:
+class TagWriter(AbstractContextManager):
     """Collects the predictions of `files` and writes the tables for which there is a path when its
     block ends, also after Ctrl-C or an error. Paths that cannot be written raise `ValueError` at
     once. `taggram` is an image with the `top` tags, or for several files a folder of images."""
@@ -102,9 +96,6 @@ class TagWriter:
             raise ValueError(f"{self.embeddings} is not named like an npz file: end it in .npz.")
         self.tables = list(filter(None, (self.csv, self.json, self.parquet, self.embeddings)))
         check_writable(*self.tables, *list(self.images.values())[:1], read=self.files)
-
-    def __enter__(self) -> "TagWriter":
-        return self
 
     def __exit__(self, *error: object) -> None:
         table = pd.DataFrame(self.rows)

@@ -86,10 +86,8 @@ def print_results(runs: Path) -> None:
     print("\nScores of the test clips: mean over seeds, 95 % interval")
     print(summary(table).to_string(line_width=100))
     print("\nPaired differences between methods: mean over seeds, 95 % interval")
-    end_to_end = [
-        name for name, method in METHODS.items() if not method.is_joint | method.has_two_stages
-    ]
-    for minus in table.minus[table.minus.isin(end_to_end)].unique():
+    one_stage = [name for name, method in METHODS.items() if not method.has_two_stages]
+    for minus in table.minus[table.minus.isin(one_stage)].unique():
         print(f"minus {minus}")
         print(differences(table, minus=minus).to_string(line_width=100))
     print(f"\ntables     {runs}/results.csv, .parquet, {runs}/*/*.csv")
