@@ -115,7 +115,8 @@ class Tagger:
         Raises `ValueError` for a run without joint embedding or without scores.
         """
         if self.config.pair_loss == "none":
-            raise ValueError(f"{self.folder} has no shared space: choose a run with joint embedding.")
+            remedy = "choose a run with joint embedding"
+            raise ValueError(f"{self.folder} has no shared space: {remedy}.")
         run = Run(self.folder, self.config)
         arrays = run.read_arrays("embeddings.npz") if run.has("embeddings.npz") else {}
         if not set(QUERY_ARRAYS) <= set(arrays):
