@@ -9,7 +9,9 @@ STEEPEST = 0.995  # largest latent correlation for which the normal density can 
 INDEPENDENT = 0.01  # share of each latent variable's own variance: keeps the matrix invertible
 
 
-def fit_labels(counts: np.ndarray, n_clips: int) -> tuple[np.ndarray, np.ndarray]:
+def fit_labels(
+    counts: np.ndarray, n_clips: int, n_iterations: int = 200
+) -> tuple[np.ndarray, np.ndarray]:
     """Fit the copula to co-occurrence counts: prevalence (tag,) and latent correlation (tag, tag).
 
     `counts` (tag, tag) holds the number of clips with both tags, on its diagonal those with the
@@ -34,7 +36,9 @@ def fit_labels(counts: np.ndarray, n_clips: int) -> tuple[np.ndarray, np.ndarray
 
     values, vectors = np.linalg.eigh(target)
     start = vectors * np.sqrt(np.maximum(values, 1e-4))
-    fitted = minimize(misfit, start.ravel(), jac=True, method="L-BFGS-B").x.reshape(target.shape)
+    options = {"maxiter": n_iterations}
+    fitted = minimize(misfit, start.ravel(), jac=True, method="L-BFGS-B", options=options).x
+    fitted = fitted.reshape(target.shape)
     rows = fitted / np.linalg.norm(fitted, axis=1, keepdims=True)
     own = INDEPENDENT * np.eye(len(prevalence))
     return prevalence, (1 - INDEPENDENT) * rows @ rows.T + own

@@ -121,10 +121,7 @@ BAD_FILES = {
         "left out: truncated",
     ),
     "encrypted M4A": (made(lambda: m4a(**ENCRYPTION)), "left out: encrypted"),
-    "M4A under FairPlay": (
-        made(lambda: m4a().replace(b"mp4a", b"drms")),
-        "left out: encrypted",
-    ),
+    "M4A under FairPlay": (made(lambda: m4a().replace(b"mp4a", b"drms")), "left out: encrypted"),
     "video without sound": (
         made(lambda: crafted.by_ffmpeg("mp4", None, video=True)),
         "left out: holds no sound track",
@@ -146,22 +143,13 @@ BAD_FILES = {
         made(lambda: crafted.by_soundfile("WAV", RATE, seconds=0.5) + mp3(0.5)),
         "left out: joined from several files",
     ),
-    "NaN in a float WAV": (
-        written(with_value(np.nan), subtype="FLOAT"),
-        NOT_NUMBERS,
-    ),
-    "infinity in a float WAV": (
-        written(with_value(np.inf), subtype="FLOAT"),
-        NOT_NUMBERS,
-    ),
+    "NaN in a float WAV": (written(with_value(np.nan), subtype="FLOAT"), NOT_NUMBERS),
+    "infinity in a float WAV": (written(with_value(np.inf), subtype="FLOAT"), NOT_NUMBERS),
     "1 sample": (written(SOUND[:1]), "left out: shorter than 0.1 s"),
     "0.09 s": (written(SOUND[: int(0.09 * RATE)]), "left out: shorter than 0.1 s"),
     "silence": (written(0 * SOUND), "left out: silent"),
     "DC only": (written(0 * SOUND + 0.5), "left out: silent"),
-    "link to itself": (
-        lambda path: path.symlink_to(path.name),
-        NOWHERE,
-    ),
+    "link to itself": (lambda path: path.symlink_to(path.name), NOWHERE),
     "link out of the folder": (
         lambda path: (outside(path), path.symlink_to(outside(path)))[1],
         "left out: points outside",
@@ -315,22 +303,10 @@ def other_labels(text: str) -> str:
 
 
 BAD_TABLES = {
-    "path with `../`": (
-        lambda t: with_path(t, "../../0/x.mp3"),
-        f"left out: {OUTSIDE}",
-    ),
-    "absolute path": (
-        lambda t: with_path(t, "/etc/passwd"),
-        f"left out: {OUTSIDE}",
-    ),
-    "the same row twice": (
-        lambda t: added(t, row(t, 1)),
-        f"left out: {DUPLICATE}",
-    ),
-    "the same file with other labels": (
-        other_labels,
-        f"left out: {CONTRADICTION}",
-    ),
+    "path with `../`": (lambda t: with_path(t, "../../0/x.mp3"), f"left out: {OUTSIDE}"),
+    "absolute path": (lambda t: with_path(t, "/etc/passwd"), f"left out: {OUTSIDE}"),
+    "the same row twice": (lambda t: added(t, row(t, 1)), f"left out: {DUPLICATE}"),
+    "the same file with other labels": (other_labels, f"left out: {CONTRADICTION}"),
     "one id for two files": (
         lambda t: with_path(t, "0/another.mp3", clip_id=2),
         f"left out: {SAME_ID}",
@@ -355,11 +331,15 @@ BAD_TABLES = {
         lambda t: added(t, row(t, 1).partition("\t")[2]),
         "refused: row 49 has 5 fields separated by tabs and not 6",
     ),
-    "quote never closed": (
-        lambda t: t.rstrip()[:-1],
-        "refused: opens a quote and never closes it",
+    "quote never closed": (lambda t: t.rstrip()[:-1], "refused: opens a quote and never closes it"),
+    "clip without an id": (
+        lambda t: t.replace('"2"\t', '" "\t', 1),
+        "refused: row 1 has no clip_id",
     ),
-    "clip without an id": (lambda t: t.replace('"2"\t', '""\t', 1), "refused: has no clip_id"),
+    "tag with the name of the file's column": (
+        lambda t: t.replace('"low"', '"path"'),
+        "refused: has a tag 'path', a name reserved for the file: rename it",
+    ),
     "Latin-1 text": (
         lambda t: t.replace("song", "söng").encode("latin-1"),
         "refused: save it as UTF-8",

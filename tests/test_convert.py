@@ -75,10 +75,7 @@ SAMPLE_CNNS = {
     "SCres": "sample_cnn_res",
     "SCrese": "sample_cnn_res_se",
 }
-SINC_OPTIONS = {
-    "MSmtat": {},
-    "MSkeyword": {"n_filters": 128, "n_taps": 251, "filter_rate": 16_000},
-}
+SINC_OPTIONS = {"MSmtat": {}, "MSkeyword": {"n_filters": 128, "n_taps": 251, "filter_rate": 16_000}}
 
 
 @pytest.fixture(scope="module")

@@ -106,8 +106,7 @@ def test_a_clip_in_two_lists_stays_in_the_later_one(lists):
 
 
 @pytest.mark.parametrize(
-    "file",
-    ["../../../etc/passwd", "/etc/x_0.000_10.000.wav", "a/b_0.000_10.000.wav", "song.mp3"],
+    "file", ["../../../etc/passwd", "/etc/x_0.000_10.000.wav", "a/b_0.000_10.000.wav", "song.mp3"]
 )
 def test_files_that_are_no_clip_are_left_out_once(lists, file):
     add(lists, "training", f"{file}\t0.000\t10.000\tCar\n{file}\t0.000\t10.000\tBus\n")

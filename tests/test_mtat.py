@@ -61,25 +61,6 @@ def test_tags_are_matched_by_name_not_position(mtat_folder):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "sentence"),
-    [
-        ('"mp3_path"', '"path"', "has no column 'mp3_path'"),
-        ('\t"1"\t', '\t"2"\t', "neither 0 nor 1"),
-        ('"2"\t', '" "\t', "row 1 has no clip_id"),
-        ('"low"', '"high"', "two columns 'high'"),
-        ('"low"', '"path"', "a tag 'path', a name reserved for the file: rename it"),
-        ("\t", ",", "has no column 'clip_id'"),
-    ],
-)
-def test_malformed_annotations_raise_one_sentence(mtat_folder, old, new, sentence):
-    path = mtat_folder / "annotations_final.csv"
-    path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(ValueError, match=sentence) as refusal:
-        mtat.load(mtat_folder)
-    assert "\n" not in str(refusal.value)
-
-
-@pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
         ("mtat", {"seed": "a"}, "seed must be of type int, not 'a'."),

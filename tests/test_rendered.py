@@ -68,7 +68,7 @@ def test_sampled_labels_match_magnatagatune(counts):
 
 
 def test_the_shipped_table_is_what_fitting_gives(counts):
-    prevalence, correlation = fit_tags.fit_labels(counts, N_COUNTED)
+    prevalence, correlation = fit_tags.fit_labels(counts, N_COUNTED, 50)  # converges at 184
     _, shipped_prevalence, shipped_correlation = tag_model.tag_table()
     np.testing.assert_allclose(prevalence, shipped_prevalence, atol=1e-4)
     assert np.abs(correlation - shipped_correlation).mean() < 0.01
@@ -94,7 +94,7 @@ def test_first_label_rows_do_not_depend_on_the_number():
     assert not np.array_equal(many, rendered.sample_labels(50, seed=8))
 
 
-@pytest.mark.parametrize(("n_clips", "duration_s"), rendered.SIZES.values())
+@pytest.mark.parametrize(("n_clips", "duration_s"), sorted(set(rendered.SIZES.values())))
 def test_clips_are_spread_over_folders_with_artists_in_several(n_clips, duration_s):
     clips = rendered.plan(n_clips, duration_s, seed=0)
     assert [clip.clip_id for clip in clips] == list(range(1, n_clips + 1))

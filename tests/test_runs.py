@@ -28,7 +28,7 @@ def test_the_record_and_the_list_of_runs(tiny_store, tiny_config, tmp_path):
     other = replace(tiny_store, table=tiny_store.table.replace({"split": {"valid": "test"}}))
     data = describe_data(other, tiny_config)
     assert {name for name, value in data.items() if value != record["data"][name]} == {
-        *("split_checksum", "clips_by_split", "padded_clips"),
+        *("split_checksum", "clips_by_split", "padded_clips")
     }
     Run.start(tmp_path, tiny_config.replace(seed=7), tiny_store)
     torn = Run.start(tmp_path / "torn", tiny_config, tiny_store)

@@ -1,5 +1,7 @@
 """The reader of Speech Commands, and training on spoken words."""
 
+import re
+
 import numpy as np
 import pytest
 import soundfile
@@ -91,39 +93,29 @@ def rewrite(root, change):
         (root / file).write_bytes("".join(map(change, lines)).encode())
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda line: f"{line}\r\n\r\n",
-        lambda line: f"./{line}\n",
-        lambda line: line.replace("/", "\\") + "\n",
-        lambda line: f"  yes/../{line}\n",
-    ],
-)
-def test_other_notations_of_the_lists_give_the_same_splits(tones, change):
+def test_other_notations_of_the_lists_give_the_same_splits(tones):
     plain = speech_commands.load(tones)
-    rewrite(tones, change)
-    (tones / LISTS[0]).write_text("\ufeff" + (tones / LISTS[0]).read_text())
-    index = speech_commands.load(tones)
-    assert index.table.equals(plain.table) and index.left_out.empty
+    for change in (
+        lambda path: f"{path}\r\n\r\n",
+        lambda path: f"./{path}\n",
+        lambda path: path.replace("yes/", "yes\\") + "\n",
+        lambda path: f"  yes/../{path}\n",
+        lambda path: f"{tones}/{path}\n",
+    ):
+        originals = [(tones / file).read_bytes() for file in LISTS]
+        rewrite(tones, change)
+        (tones / LISTS[0]).write_text("\ufeff" + (tones / LISTS[0]).read_text())
+        index = speech_commands.load(tones)
+        assert index.table.equals(plain.table) and index.left_out.empty
+        for file, content in zip(LISTS, originals, strict=True):
+            (tones / file).write_bytes(content)
 
 
-def test_absolute_paths_in_the_lists_give_the_same_splits(tones):
-    plain = speech_commands.load(tones)
-    rewrite(tones, lambda line: f"{tones}/{line}\n")
-    assert speech_commands.load(tones).table.equals(plain.table)
-
-
-@pytest.mark.parametrize("prefix", ["speech_commands_v0.02/", "/data/", "C:\\", "../"])
+@pytest.mark.parametrize("prefix", ["speech_commands_v0.02/", "/data/", "C:\\", "../", "flac/"])
 def test_a_list_that_matches_no_clip_is_refused(tones, prefix):
     rewrite(tones, lambda line: f"{prefix}{line}\n")
-    with pytest.raises(ValueError, match=r"testing_list.txt names no clip, so that held-out clips"):
-        speech_commands.load(tones)
-
-
-def test_a_list_of_other_files_is_refused(tones):
-    rewrite(tones, lambda line: line.replace(".wav", ".flac") + "\n")
-    with pytest.raises(ValueError, match=r"write lines like yes/0a7c2a8d_nohash_0.wav, not 'back"):
+    sentence = r"testing_list.txt names no clip, so that held-out clips would be trained on: write"
+    with pytest.raises(ValueError, match=f"{sentence} lines like yes/.*, not '{re.escape(prefix)}"):
         speech_commands.load(tones)
 
 
@@ -196,11 +188,7 @@ def test_the_same_arguments_speak_the_same_bytes():
 def test_spoken_clips_are_prepared(spoken):
     assert len(spoken) == 72 and (spoken.lengths == 16_000).all()
     assert spoken.vocabulary.task == "multiclass" and len(spoken.vocabulary.tags) == 35
-    assert {split: len(spoken.rows(split)) for split in data.SPLITS} == {
-        "train": 48,
-        "valid": 12,
-        "test": 12,
-    }
+    assert [len(spoken.rows(split)) for split in data.SPLITS] == [48, 12, 12]
     first = soundfile.read(spoken.folder.parent / "data" / spoken.table.path[0], dtype="float32")[0]
     np.testing.assert_allclose(spoken.read([0], [0], 16_000)[0], first, atol=1e-4)
     assert len({spoken.read([row], [0], 16_000).tobytes() for row in range(72)}) == 72
@@ -217,15 +205,10 @@ def test_a_second_of_speech_goes_through_every_extractor_at_its_shortest(
     spoken, tiny_config, tmp_path, method, pair_loss, extractor
 ):
     phases = (Phase("adam", 1e-3, 1),)
-    config = tiny_config.replace(
-        method=method,
-        pair_loss=pair_loss,
-        extractor=extractor,
-        crop_samples=build_extractor(extractor, width=4).min_samples,
-        stage1=phases,
-        stage2=phases,
-        n_windows=2,
-    )
+    settings = {"method": method, "pair_loss": pair_loss, "extractor": extractor, "n_windows": 2}
+    crop_samples = build_extractor(extractor, width=4).min_samples
+    settings |= {"crop_samples": crop_samples, "label_share": 0.25}  # a quarter of the time
+    config = tiny_config.replace(**settings, stage1=phases, stage2=phases)
     run = Run.start(tmp_path, config, spoken)
     model = train.train(run, spoken)
     assert model.task == run.vocabulary.task == "multiclass"

@@ -22,6 +22,7 @@ from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS
 from jetatag.original.keras import load_keras_weights
 from jetatag.original.savedmodels import SavedModel, read
+from jetatag.training.progress import learned
 from jetatag.training.provenance import provenance
 from jetatag.training.run import Run
 
@@ -177,8 +178,7 @@ def write_run(
     stages = METHODS[config.method].stages
     state = build_model(config, vocabulary).state_dict()  # of parts that learn in a later stage
     for stage in stages:
-        weights = model.state_dict().items()
-        state |= {name: v for name, v in weights if name.split(".")[0] in stage.learns}
+        state |= learned(model, stage)
         run.write_tensors(f"{stage.name}.safetensors", state)
     if store is None:
         data = {"name": "unknown", "checksum": "unknown", "clips_by_split": {}, "padded_clips": {}}
