@@ -271,7 +271,7 @@ def place(tmp_path_factory, tiny_config) -> Path:
     for parent, run in {
         "runs/demo/rendered": demo,
         "runs/demo/rendered/": plain,
-        "my_runs": plain.replace(method="no_je_linear"),
+        "my_runs": tiny_config.replace(method="no_je_linear", pair_loss="none"),
     }.items():
         finished_run(root / parent, run, audio)
     soundfile.write(root / "song.mp3", noisy_tone(300, 5.0, 0.02, rng), RATE, format="MP3")

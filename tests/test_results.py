@@ -292,15 +292,15 @@ def test_a_summary_has_one_row_a_cell_and_one_column_a_metric(demo):
     shown = results.summary(demo)
     assert shown.index.names == ["method", "pair_loss"]  # the rest is the same in all runs
     assert shown.columns.tolist() == ["average_precision", "roc_auc"]
-    assert shown.loc[("je", "subset_query"), "average_precision"] == "0.372 [0.323, 0.423]"
+    assert shown.loc[("joint", "subset_query"), "average_precision"] == "0.463 [0.436, 0.489]"
     assert shown.index[-1] == ("tag_frequency", "none")
-    both = results.summary(demo, protocol=["macro_clip", "micro_window"], method="je")
+    both = results.summary(demo, protocol=["macro_clip", "micro_window"], method=["je", "joint"])
     assert both.index.names == ["method", "pair_loss", "protocol"] and both.shape == (4, 3)
     micro = results.summary(demo, protocol="micro_window", digits=2)
-    assert micro.loc[("no_je_linear", "none"), "pr_auc"] == "0.42 [0.37, 0.46]"
+    assert micro.loc[("no_je_linear", "none"), "pr_auc"] == "0.54 [0.51, 0.56]"
     methods = ["no_je_linear", "je"]
     chosen = results.summary(demo, metric="f1_instance", method=methods, by="group")
-    assert chosen.index.get_level_values("method").tolist() == ["no_je_linear", "je", "je"]
+    assert chosen.index.get_level_values("method").tolist() == ["no_je_linear", "je"]
     row = macro_ap(demo, method="no_je_linear", metric="f1_instance").iloc[0]
     expected = f"{row.value:.3f} [{row.group_low:.3f}, {row.group_high:.3f}]"
     assert chosen.loc[("no_je_linear", "none"), "f1_instance"] == expected
@@ -308,7 +308,7 @@ def test_a_summary_has_one_row_a_cell_and_one_column_a_metric(demo):
 
 def test_differences_are_signed_and_name_their_reference(demo):
     shown = results.differences(demo, minus="no_je")
-    assert shown.loc[("je", "subset_query"), "average_precision"] == "+0.099 [+0.054, +0.143]"
+    assert shown.loc[("joint", "subset_query"), "average_precision"] == "+0.221 [+0.190, +0.250]"
     assert "no_je" not in shown.index.get_level_values("method")
     both = results.differences(demo)
     assert both.index.names == ["method", "pair_loss", "minus"]

@@ -111,7 +111,8 @@ def test_every_method_trains_and_predicts(tiny_store, tiny_config, tmp_path, met
         of_clips = "z_other" if pair_loss.startswith("subset") else "z_query"
         train_labels = tiny_store.labels[tiny_store.rows("train")]
         z_tag = model.tag_encoder(torch.from_numpy(train_labels).float()).detach().numpy()
-        means = np.stack([z_tag[own].mean(axis=0) for own in train_labels.T == 1])
+        own = train_labels.T == 1
+        means = [z_tag[rows if rows.any() else slice(None)].mean(axis=0) for rows in own]
         np.testing.assert_allclose(embeddings[of_clips], means, atol=1e-5)
     stages = [stage.name for stage in methods.METHODS[method].stages]
     assert run.history.groupby("stage").size().to_dict() == dict.fromkeys(stages, 3)
@@ -698,9 +699,6 @@ def test_runs_that_cannot_be_trained_are_refused(tiny_store, tiny_config, tmp_pa
     alone = tiny_config.replace(batch_size=1)
     with pytest.raises(ValueError, match=r"batch_size 1 makes a batch of 1 of 30 clips.*needs 2"):
         train.train(Run.start(tmp_path / "alone", alone, tiny_store), tiny_store)
-    short = tiny_config.replace(crop_samples=59_048)
-    with pytest.raises(ValueError, match="needs at least 59,049 samples, and crop_samples is"):
-        train.train(Run.start(tmp_path / "short", short, tiny_store), tiny_store)
 
 
 def test_one_stage_learns_everything_and_adds_up(tiny_store, tiny_config, tmp_path):
