@@ -15,6 +15,8 @@ LONGEST_LEADER = 0.2
 TOUCHING, CROWD = 7.0, 60.0
 """Markers nearer to one another than the first (in points, 1/72 inch) touch, and share one label;
 those nearer than the second compete for room."""
+MANY = 6
+"""Names in a label; if more points touch, it tells how many."""
 
 
 def place_labels(
@@ -38,7 +40,7 @@ def place_labels(
     for group in _by_room(places[named], stressed[named]):
         group = named[group]
         first = group[0]
-        text = _label(ax, points[first], [names[index] for index in group], stressed[first])
+        text = _label(ax, points[first], [names[index] for index in sorted(group)], stressed[first])
         extent = Text.get_window_extent(text)  # of the text alone, without its line
         half = np.array([extent.width, extent.height]) * scale / 2
         offset = _free_place(places[first], half, np.array(taken), frame, LONGEST_LEADER * reach)
@@ -69,6 +71,8 @@ def _by_room(places: np.ndarray, stressed: np.ndarray) -> list[np.ndarray]:
 
 def _label(ax: Axes, point: np.ndarray, names: Sequence[str], stressed: bool) -> Annotation:
     """A label at `point`, to be moved."""
+    if len(names) > MANY:
+        names = [*names[: MANY - 1], f"{len(names) - MANY + 1} more"]
     leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
     return ax.annotate(
         fill(", ".join(names), 24),
