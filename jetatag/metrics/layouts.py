@@ -59,11 +59,12 @@ def shared_layout(
     """Lay out the clips (clip, dim) and tags (tag, dim) of one space together: (clip + tag, 2).
 
     In a joint space, the two kinds lie in separate cones (the modality gap: Liang et al., "Mind the
-    gap", NeurIPS 2022), and a layout that compares all points draws them as islands. Here every
-    point, clip or tag, is compared by cosine with the clips nearest to it, never with tags. `umap`
-    and `tsne` lay out this graph; `pca`, from which both start, takes the principal components of
-    the clips and puts a tag at the mean of its ten nearest. Give the vectors by which a search
-    compares clips and tags. Otherwise as `layout`; needs `FEWEST_CLIPS`.
+    gap", NeurIPS 2022), and a layout that compares all points draws them as islands. Here clips and
+    tags are compared by cosine with the clips nearest to them, never tags with tags; and for a
+    tag's ten nearest clips, the tag counts as a neighbour as near as their own ten on average.
+    `umap` and `tsne` lay out this graph; `pca`, from which both start, takes the principal
+    components of the clips and puts a tag at the mean of its ten nearest clips. Give the vectors
+    that a search compares. Otherwise as `layout`; needs `FEWEST_CLIPS`.
     """
     clips, tags = unit_rows(check_points(clips)), unit_rows(check_points(tags))
     check_known([method], SHARED_LAYOUTS, "layout method")
@@ -175,22 +176,33 @@ def _pca(points: np.ndarray, seed: int) -> np.ndarray:
 LAYOUTS = {"umap": _umap, "tsne": _tsne, "pca": _pca}
 
 
-def _nearest_clips(clips: np.ndarray, tags: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers and cosine distances of the `k` clips nearest to every clip and tag, after the point
+def _neighbours(clips: np.ndarray, tags: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers and cosine distances of the `k` neighbours of every clip and tag, after the point
     itself, as libraries expect it: (clip + tag, 1 + k) each; fewer where there are no more."""
     search = NearestNeighbors(n_neighbors=min(k, len(clips) - 1), metric="cosine").fit(clips)
-    both = zip(search.kneighbors(), search.kneighbors(tags), strict=True)
-    distances, nearest = (np.concatenate(kinds) for kinds in both)
-    itself = np.arange(len(nearest))[:, None]
-    return np.hstack([itself, nearest]), np.hstack([np.zeros_like(itself), distances])
+    (of_clips, clip_ids), (of_tags, tag_ids) = search.kneighbors(), search.kneighbors(tags)
+    n_clips, n_tags = len(clips), len(tags)
+    to_tags, tag, found = (
+        np.full((n_clips, n_tags), np.inf),
+        np.arange(n_tags),
+        tag_ids[:, :NEIGHBOURS],
+    )
+    to_tags[found, tag[:, None]] = of_clips[:, :NEIGHBOURS].mean(axis=1)[found]
+    both = np.hstack([of_clips, to_tags])
+    order = np.argsort(both, axis=1, kind="stable")[:, : of_clips.shape[1]]
+    all_ids = np.hstack([clip_ids, np.tile(n_clips + tag, (n_clips, 1))])
+    ids = np.concatenate([np.take_along_axis(all_ids, order, 1), tag_ids])
+    distances = np.concatenate([np.take_along_axis(both, order, 1), of_tags])
+    itself = np.arange(len(ids))[:, None]
+    return np.hstack([itself, ids]), np.hstack([np.zeros_like(itself), distances])
 
 
 def _shared_umap(clips: np.ndarray, tags: np.ndarray, seed: int) -> np.ndarray:
-    nearest, distances = _nearest_clips(clips, tags, 14)
+    ids, distances = _neighbours(clips, tags, 14)
     umap = _umap_class()(
-        n_neighbors=nearest.shape[1],
+        n_neighbors=ids.shape[1],
         metric="cosine",
-        precomputed_knn=(nearest.astype(np.int32), distances.astype(np.float32)),
+        precomputed_knn=(ids.astype(np.int32), distances.astype(np.float32)),
         init=_shared_pca(clips, tags, seed),
         random_state=seed,
         n_jobs=1,
@@ -203,10 +215,10 @@ def _shared_tsne(clips: np.ndarray, tags: np.ndarray, seed: int) -> np.ndarray:
     """On validation clips, perplexity 15 and 500 steps kept as much of the space as 30 and 1,000,
     in half the time."""
     perplexity = min(15.0, (len(clips) - 2) / 3)
-    nearest, distances = _nearest_clips(clips, tags, 46)
+    ids, distances = _neighbours(clips, tags, 46)
     lengths = np.sqrt(2 * distances)  # chords between unit vectors
-    ends = np.arange(0, nearest.size + 1, nearest.shape[1])
-    graph = csr_array((lengths.ravel(), nearest.ravel(), ends), shape=2 * (len(nearest),))
+    rows = np.arange(0, ids.size + 1, ids.shape[1])
+    graph = csr_array((lengths.ravel(), ids.ravel(), rows), shape=2 * (len(ids),))
     start = _shared_pca(clips, tags, seed)
     options = {"init": (1e-4 * start / start.std()).astype(np.float32), "max_iter": 500}
     tsne = TSNE(perplexity=perplexity, metric="precomputed", random_state=seed, **options)
@@ -218,8 +230,8 @@ def _shared_pca(clips: np.ndarray, tags: np.ndarray, seed: int) -> np.ndarray:
     of_clips = PCA(2, random_state=seed).fit_transform(clips)
     if np.ptp(of_clips, axis=0).min() < 1e-9:
         of_clips = np.random.default_rng(seed).normal(size=of_clips.shape)
-    nearest, _ = _nearest_clips(clips, tags, NEIGHBOURS)
-    return np.concatenate([of_clips, of_clips[nearest[len(clips) :, 1:]].mean(axis=1)])
+    ids, _ = _neighbours(clips, tags, NEIGHBOURS)
+    return np.concatenate([of_clips, of_clips[ids[len(clips) :, 1:]].mean(axis=1)])
 
 
 SHARED_LAYOUTS = {"umap": _shared_umap, "tsne": _shared_tsne, "pca": _shared_pca}
