@@ -91,9 +91,9 @@ def shared_map(
 
     `space` holds the arrays of embeddings.npz, as `predict` saves them.
     """
-    z_tags = space["z_query"][: space["labels"].shape[1]] - space["z_centre"]
-    z_audio = space["z_audio"] - space["z_centre"]
-    return shared_layout(z_audio, z_tags, method, seed), cosine_similarity(z_audio, z_tags)
+    z_tags, centre = space["z_query"][: space["labels"].shape[1]], space["z_centre"]
+    fit = cosine_similarity(space["z_audio"] - centre, z_tags - centre)
+    return shared_layout(space["z_audio"] - centre, z_tags - centre, method, seed), fit
 
 
 def _resampled_space(

@@ -73,9 +73,10 @@ def _label(ax: Axes, point: np.ndarray, names: Sequence[str], stressed: bool) ->
     """A label at `point`, to be moved."""
     if len(names) > MANY:
         names = [*names[: MANY - 1], f"{len(names) - MANY + 1} more"]
+    text = fill(", ".join(name.replace(" ", "\xa0") for name in names), 24)  # keeps names whole
     leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
     return ax.annotate(
-        fill(", ".join(names), 24),
+        text.replace("\xa0", " "),
         point,
         (0, 0),
         textcoords="offset points",

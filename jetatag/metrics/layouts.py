@@ -181,18 +181,14 @@ def _neighbours(clips: np.ndarray, tags: np.ndarray, k: int) -> tuple[np.ndarray
     itself, as libraries expect it: (clip + tag, 1 + k) each; fewer where there are no more."""
     search = NearestNeighbors(n_neighbors=min(k, len(clips) - 1), metric="cosine").fit(clips)
     (of_clips, clip_ids), (of_tags, tag_ids) = search.kneighbors(), search.kneighbors(tags)
-    n_clips, n_tags = len(clips), len(tags)
-    to_tags, tag, found = (
-        np.full((n_clips, n_tags), np.inf),
-        np.arange(n_tags),
-        tag_ids[:, :NEIGHBOURS],
-    )
-    to_tags[found, tag[:, None]] = of_clips[:, :NEIGHBOURS].mean(axis=1)[found]
-    both = np.hstack([of_clips, to_tags])
-    order = np.argsort(both, axis=1, kind="stable")[:, : of_clips.shape[1]]
-    all_ids = np.hstack([clip_ids, np.tile(n_clips + tag, (n_clips, 1))])
-    ids = np.concatenate([np.take_along_axis(all_ids, order, 1), tag_ids])
-    distances = np.concatenate([np.take_along_axis(both, order, 1), of_tags])
+    first, tag = tag_ids[:, :NEIGHBOURS], np.arange(len(tags))
+    to_tags = np.full((len(clips), len(tags)), np.inf)
+    to_tags[first, tag[:, None]] = of_clips[:, :NEIGHBOURS].mean(axis=1)[first]
+    all_ids = np.hstack([clip_ids, np.tile(len(clips) + tag, (len(clips), 1))])
+    distances = np.hstack([of_clips, to_tags])
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, : of_clips.shape[1]]
+    ids = np.concatenate([np.take_along_axis(all_ids, nearest, 1), tag_ids])
+    distances = np.concatenate([np.take_along_axis(distances, nearest, 1), of_tags])
     itself = np.arange(len(ids))[:, None]
     return np.hstack([itself, ids]), np.hstack([np.zeros_like(itself), distances])
 
