@@ -327,7 +327,8 @@ def test_tags_that_touch_share_one_label_but_for_stressed_ones():
     assert shown[0] == "singing" and sorted(shown[1:]) == ["piano", "vocal, vocals, voice"]
     collapsed = figures.shared_space(POINTS, np.zeros((20, 2)), [f"tag {i}" for i in range(20)])
     (text,) = collapsed.axes[0].texts
-    assert " ".join(text.get_text().split()) == "tag 0, tag 1, tag 2, tag 3, tag 4, 15 more"
+    expected = "tag 0, tag 1, tag 2, tag 3, tag 4, 15 more"
+    assert " ".join(text.get_text().split()) == expected
 
 
 def test_per_tag_sorts_by_the_first_run_and_counts_what_it_leaves_out():
