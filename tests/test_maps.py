@@ -60,7 +60,7 @@ def test_tags_with_the_same_nearest_clips_lie_together(rng, method):
     twice = np.concatenate([tags, 3 * tags])
     xy = shared_layout(clips, twice, method)
     apart = np.linalg.norm(xy[90:105] - xy[105:], axis=1)
-    assert apart.mean() < 0.05 * np.ptp(xy, axis=0).max()
+    assert apart.mean() < 0.1 * np.ptp(xy, axis=0).max()
 
 
 @pytest.mark.parametrize("method", ["umap", "tsne", "pca"])
