@@ -96,7 +96,7 @@ def shared_map(
     """
     z_tags, centre = space["z_query"], space["z_centre"]
     fit = cosine_similarity(space["z_audio"] - centre, z_tags - centre)
-    return shared_layout(space["z_audio"], z_tags, method, seed), fit
+    return shared_layout(space["z_audio"] - centre, z_tags - centre, method, seed), fit
 
 
 def _resampled_space(

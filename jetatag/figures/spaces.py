@@ -104,7 +104,7 @@ def maps(
     check_known(notes, layouts, "layout title")
     n_clips = len(next(iter(layouts.values()))) - len(tags)
     values = np.asarray(values)[:n_clips]
-    figure, axes = _map_panels(list(layouts), (4.6 * len(layouts), 4.9))
+    figure, axes = _map_panels(list(layouts), (4.6 * len(layouts), 5.6 if notes else 4.9))
     landmarks = {"s": 16, "color": "black", "marker": "D", "edgecolor": "white", "label": "tags"}
     for ax, (title, xy) in zip(axes, layouts.items(), strict=True):
         style.check_shape(xy, (n_clips + len(tags), 2), f"layout {title!r}", "(clip + tag, 2)")

@@ -129,12 +129,6 @@ def unit_rows(points: np.ndarray) -> np.ndarray:
     return ratio(points, np.linalg.norm(points, axis=1, keepdims=True))
 
 
-def centre(points: np.ndarray) -> np.ndarray:
-    """Rows minus their mean; exactly 0 if they differ only by float32 rounding."""
-    moved = points - points.mean(axis=0)
-    return moved if np.abs(moved).max() > 1e-6 * np.abs(points).max() else np.zeros_like(points)
-
-
 def ratio(above: np.ndarray, below: np.ndarray, empty: float = 0.0) -> np.ndarray:
     """`above / below` in float64, and `empty` where `below` is 0."""
     above, below = np.broadcast_arrays(above, below)

@@ -1,16 +1,19 @@
 """Layouts of points in the plane, the map that clips and tags share, and how far to trust it."""
 
 import sys
+import warnings
 from typing import NamedTuple
 
 import numpy as np
+from scipy.sparse import csr_array
 from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from jetatag.files import check_known
-from jetatag.metrics._arithmetic import centre, ratio, unit_rows
+from jetatag.metrics._arithmetic import ratio, unit_rows
 from jetatag.metrics._checks import check_points
 from jetatag.metrics.scores import precision_at_k
 
@@ -18,12 +21,15 @@ PAPER_PCA = 50
 """Dimensions kept before t-SNE in figure 2 of Lee & Cho 2021."""
 FEWEST_POINTS = 5
 """Smallest number of points to lay out."""
+FEWEST_CLIPS = 3
+"""Smallest number of clips on a shared map."""
 NEIGHBOURS = 10
 """Number of a tag's nearest points, and of its nearest clips, by which a map is judged."""
-
-CENTRED = (
-    "Clips and tags are each centred on their own mean (modality gap: Liang et al., NeurIPS 2022)."
+PLACED = (
+    "Clips and tags lie apart in the space (modality gap: Liang et al., NeurIPS 2022), so a tag is "
+    "placed by the clips nearest to it, not by other tags."
 )
+"""What to say beside a shared map."""
 
 
 def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarray:
@@ -32,8 +38,8 @@ def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarra
     `umap` compares by cosine (McInnes et al. 2018), `tsne` follows figure 2 of Lee & Cho 2021
     (PCA to 50 dimensions, then t-SNE), `pca` takes the first two principal components. With `umap`
     and `tsne`, only neighbourhoods are meaningful, not axes or distances. For two kinds of points
-    in one map see `shared_layout`. The same seed gives the same layout on one type of machine,
-    whatever its number of cores. Raises `ValueError` for an unknown method, or fewer than
+    in one map see `shared_layout`. The same seed gives the same layout on one CPU type, with any
+    number of cores. Raises `ValueError` for an unknown method, or fewer than
     `FEWEST_POINTS` finite points.
     """
     points = np.asarray(points, dtype=np.float64)
@@ -52,13 +58,20 @@ def shared_layout(
 ) -> np.ndarray:
     """Lay out the clips (clip, dim) and tags (tag, dim) of one space together: (clip + tag, 2).
 
-    Each kind is centred on its own mean and scaled to unit length first, because in a joint space
-    the two kinds lie in separate cones, which a layout draws as islands: the modality gap (Liang
-    et al., "Mind the gap", NeurIPS 2022). Searches keep the vectors as they are, which ranks
-    better. Otherwise as `layout`.
+    In a joint space, the two kinds lie in separate cones (the modality gap: Liang et al., "Mind the
+    gap", NeurIPS 2022), and a layout that compares all points draws them as islands. Here clips and
+    tags are compared by cosine with the clips nearest to them, never tags with tags; and for a
+    tag's ten nearest clips, the tag counts as a neighbour as near as their own ten on average.
+    `umap` and `tsne` lay out this graph; `pca`, from which both start, takes the principal
+    components of the clips and puts a tag at the mean of its ten nearest clips. Give the vectors
+    that a search compares. Otherwise as `layout`; needs `FEWEST_CLIPS`.
     """
-    kinds = [unit_rows(centre(check_points(kind))) for kind in (clips, tags)]
-    return layout(np.concatenate(kinds), method, seed)
+    clips, tags = unit_rows(check_points(clips)), unit_rows(check_points(tags))
+    check_known([method], SHARED_LAYOUTS, "layout method")
+    if len(clips) < FEWEST_CLIPS:
+        raise ValueError(f"a shared map needs at least {FEWEST_CLIPS} clips, not {len(clips)}.")
+    with threadpool_limits(1):
+        return SHARED_LAYOUTS[method](clips, tags, seed).astype(np.float64)
 
 
 class MapQuality(NamedTuple):
@@ -115,16 +128,16 @@ def map_quality(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> MapQuali
 
 
 def map_note(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> str:
-    """Return what to print beside a shared map: its `map_quality`, or why it has none, and what was
-    done to the vectors."""
+    """Return what to print beside a shared map: its `map_quality`, or why it has none, and how the
+    tags are placed."""
     try:
         quality = str(map_quality(xy, labels, fit))
     except ValueError as error:
         quality = str(error)
-    return f"{quality} {CENTRED}"
+    return f"{quality} {PLACED}"
 
 
-def _umap(points: np.ndarray, seed: int) -> np.ndarray:
+def _umap_class() -> type:
     """UMAP is imported here because that takes seconds. It would import an installed TensorFlow for
     a part that is not used; TensorFlow is hidden meanwhile, because it and torch's compiler crash
     each other in one process."""
@@ -136,7 +149,11 @@ def _umap(points: np.ndarray, seed: int) -> np.ndarray:
     finally:
         if hidden:
             del sys.modules["tensorflow"]
-    return UMAP(
+    return UMAP
+
+
+def _umap(points: np.ndarray, seed: int) -> np.ndarray:
+    return _umap_class()(
         n_neighbors=min(15, len(points) - 1),
         metric="cosine",
         init="spectral" if len(points) > 20 else "random",  # spectral fails on few points
@@ -157,3 +174,60 @@ def _pca(points: np.ndarray, seed: int) -> np.ndarray:
 
 
 LAYOUTS = {"umap": _umap, "tsne": _tsne, "pca": _pca}
+
+
+def _neighbours(clips: np.ndarray, tags: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers and cosine distances of the `k` neighbours of every clip and tag, after the point
+    itself, as libraries expect it: (clip + tag, 1 + k) each; fewer where there are no more."""
+    search = NearestNeighbors(n_neighbors=min(k, len(clips) - 1), metric="cosine").fit(clips)
+    (of_clips, clip_ids), (of_tags, tag_ids) = search.kneighbors(), search.kneighbors(tags)
+    first, tag = tag_ids[:, :NEIGHBOURS], np.arange(len(tags))
+    to_tags = np.full((len(clips), len(tags)), np.inf)
+    to_tags[first, tag[:, None]] = of_clips[:, :NEIGHBOURS].mean(axis=1)[first]
+    all_ids = np.hstack([clip_ids, np.tile(len(clips) + tag, (len(clips), 1))])
+    distances = np.hstack([of_clips, to_tags])
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, : of_clips.shape[1]]
+    ids = np.concatenate([np.take_along_axis(all_ids, nearest, 1), tag_ids])
+    distances = np.concatenate([np.take_along_axis(distances, nearest, 1), of_tags])
+    itself = np.arange(len(ids))[:, None]
+    return np.hstack([itself, ids]), np.hstack([np.zeros_like(itself), distances])
+
+
+def _shared_umap(clips: np.ndarray, tags: np.ndarray, seed: int) -> np.ndarray:
+    ids, distances = _neighbours(clips, tags, 14)
+    umap = _umap_class()(
+        n_neighbors=ids.shape[1],
+        metric="cosine",
+        precomputed_knn=(ids.astype(np.int32), distances.astype(np.float32)),
+        init=_shared_pca(clips, tags, seed),
+        random_state=seed,
+        n_jobs=1,
+    )
+    with warnings.catch_warnings(action="ignore"):  # it says that it cannot place further points
+        return umap.fit_transform(np.concatenate([clips, tags]))
+
+
+def _shared_tsne(clips: np.ndarray, tags: np.ndarray, seed: int) -> np.ndarray:
+    """On validation clips, perplexity 15 and 500 steps kept as much of the space as 30 and 1,000,
+    in half the time."""
+    perplexity = min(15.0, (len(clips) - 2) / 3)
+    ids, distances = _neighbours(clips, tags, 46)
+    lengths = np.sqrt(2 * distances)  # chords between unit vectors
+    rows = np.arange(0, ids.size + 1, ids.shape[1])
+    graph = csr_array((lengths.ravel(), ids.ravel(), rows), shape=2 * (len(ids),))
+    start = _shared_pca(clips, tags, seed)
+    options = {"init": (1e-4 * start / start.std()).astype(np.float32), "max_iter": 500}
+    tsne = TSNE(perplexity=perplexity, metric="precomputed", random_state=seed, **options)
+    return tsne.fit_transform(graph)
+
+
+def _shared_pca(clips: np.ndarray, tags: np.ndarray, seed: int) -> np.ndarray:
+    """Tags lie at the mean of their nearest clips. Clips that are all the same lie at random."""
+    of_clips = PCA(2, random_state=seed).fit_transform(clips)
+    if np.ptp(of_clips, axis=0).min() < 1e-9:
+        of_clips = np.random.default_rng(seed).normal(size=of_clips.shape)
+    ids, _ = _neighbours(clips, tags, NEIGHBOURS)
+    return np.concatenate([of_clips, of_clips[ids[len(clips) :, 1:]].mean(axis=1)])
+
+
+SHARED_LAYOUTS = {"umap": _shared_umap, "tsne": _shared_tsne, "pca": _shared_pca}

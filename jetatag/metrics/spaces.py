@@ -7,7 +7,7 @@ that are not finite raise `ValueError`.
 import numpy as np
 from scipy.special import entr
 
-from jetatag.metrics._arithmetic import centre, chunks, rank_correlation, ratio, unit_rows
+from jetatag.metrics._arithmetic import chunks, rank_correlation, ratio, unit_rows
 from jetatag.metrics._checks import check_labels, check_points
 
 
@@ -110,7 +110,7 @@ def tag_semantics(z_single: np.ndarray, correlation: np.ndarray) -> float:
     if n_tags < 3:
         return np.nan
     pairs = np.triu_indices(n_tags, 1)
-    unit = unit_rows(centre(z_single))
+    unit = unit_rows(_centred(z_single))
     return float(rank_correlation((unit @ unit.T)[pairs], correlation[pairs]))
 
 
@@ -131,11 +131,17 @@ def effective_rank(z: np.ndarray) -> float:
     if all non-zero singular values are equal, less if few dominate, and 0 if all vectors are the
     same.
     """
-    singular = np.linalg.svd(centre(check_points(z)), compute_uv=False)
+    singular = np.linalg.svd(_centred(check_points(z)), compute_uv=False)
     if not singular.any():
         return 0.0
     share = singular / singular.sum()
     return float(np.exp(entr(share).sum()))
+
+
+def _centred(z: np.ndarray) -> np.ndarray:
+    """The vectors minus their mean; exactly 0 if they differ only by float32 rounding."""
+    centred = z - z.mean(axis=0)
+    return centred if np.abs(centred).max() > 1e-6 * np.abs(z).max() else np.zeros_like(z)
 
 
 def _tag_sets(n_clips: int, labels: np.ndarray | None) -> np.ndarray:

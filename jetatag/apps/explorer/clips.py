@@ -117,7 +117,8 @@ class Clips:
         check_known([space], self.spaces, "space")
         key = (space, method, seed)
         if key not in self._layouts:
-            points = self.spaces[space], self.landmarks[space]
+            centre = self.z_centre if space == Z else 0
+            points = (kind[space] - centre for kind in (self.spaces, self.landmarks))
             self._layouts[key] = shared_layout(*points, method, seed)
         return self._layouts[key]
 
