@@ -152,7 +152,10 @@ def build(
     if peak_normalise is None:
         peak_normalise = index.peak_normalise
     settings = {"sample_rate": sample_rate, "peak_normalise": peak_normalise}
-    identity = _identity(index, settings)
+    words = json.dumps([index.name, asdict(index.vocabulary), settings])
+    table, left_out = (rows.to_csv(index=False) for rows in (index.table, index.left_out))
+    parts = words.encode(), table.encode(), index.labels.tobytes(), left_out.encode()
+    identity = checksum(*parts)  # of all that decides the content, but for the audio files
     with _explained(index, folder, work):
         if finished := _finished(folder, identity):
             return finished
@@ -338,14 +341,6 @@ def _progress(work: Path, identity: str = "") -> list[dict[str, Any]]:
         for line in lines if identity in ("", json.loads(first)) else ():
             outcomes.append(json.loads(line))
     return outcomes
-
-
-def _identity(index: Index, settings: dict) -> str:
-    """Checksum of everything that determines a store's content, except the audio files."""
-    table = index.table.to_csv(index=False).encode()
-    words = json.dumps([index.name, asdict(index.vocabulary), settings]).encode()
-    left_out = index.left_out.to_csv(index=False).encode()
-    return checksum(words, table, index.labels.tobytes(), left_out)
 
 
 def crc32(samples: np.ndarray) -> str:
