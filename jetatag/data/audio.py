@@ -179,7 +179,7 @@ def _check_joined(file: FileIO) -> None:
     _, head = read_head(file)
     if head[:4] in (b"RIFF", b"RIFX", b"FORM"):
         size = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
-        is_joined = begins_audio(file, 8 + size)
+        is_joined = size > 100 and begins_audio(file, 8 + size)  # a stream's header states less
     else:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             is_joined = content.find(head[:8], 8) > 0

@@ -41,7 +41,6 @@ from jetatag.files import (
 FULL_SCALE = 32_767
 PROGRESS = "progress.jsonl"  # the identity of an unfinished build, and the outcome of each clip
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EBUSY}
 
 
 @dataclass(frozen=True)
@@ -175,11 +174,11 @@ def build(
 
 @contextmanager
 def _explained(index: Index, folder: Path, work: Path) -> Iterator[None]:
-    """Turn errors of the machine, and of a folder that cannot be written, into one sentence."""
+    """Turn errors of the machine and of a folder that cannot be written into one sentence."""
     try:
         yield
     except OSError as error:
-        if error.errno not in PASSING | NO_ROOM | NOT_WRITABLE:
+        if error.errno is None:  # already a sentence
             raise
         problem = f"{os.strerror(error.errno)}: {error.filename or folder}"
         if error.errno in NO_ROOM and (done := _progress(work)):
