@@ -295,7 +295,7 @@ def test_kernels_are_transposed():
     [
         (lambda n, a: (n[:-1], a[:-1]), "takes 1 dense layers, the Keras model has 0"),
         (lambda n, a: (n, [*a[:2], a[2][:, :4]]), r"layer dense .*\(4, 4\).*\(5, 4\)"),
-        (lambda n, a: ([*n[:1], "conv1d/beta:0", n[2]], a), "takes 1 1-D conv.* has 0"),
+        (lambda n, a: ([*n[:1], "conv1d/beta:0", n[2]], a), "layer conv1d has .*'beta'"),
         (lambda n, a: ([*n[:1], "conv1d/kernel:0", n[2]], a), "conv1d/kernel:0 comes twice"),
         (lambda n, a: ([*n[:2], "dense/weight:0"], a), "takes 1 dense layers.* has 0"),
         (lambda n, a: (n, a[:-1]), "3 names but 2 arrays"),

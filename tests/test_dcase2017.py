@@ -70,16 +70,11 @@ def test_counts_are_compared_with_the_official_ones(lists):
 
 
 @pytest.mark.parametrize(
-    ("which", "sentence", "empty"),
-    [
-        ("training", r"have only the clips of the testing list \(officially 488\)", []),
-        ("testing", r"lack its clips \(officially 488\)", []),
-        ("evaluation", "there are no test clips", ["test"]),
-    ],
+    ("which", "empty"), [("training", []), ("testing", []), ("evaluation", ["test"])]
 )
-def test_a_missing_list_is_a_warning(lists, which, sentence, empty):
+def test_a_missing_list_is_a_warning(lists, which, empty):
     list_path(lists, which).unlink()
-    with pytest.warns(DataWarning, match=sentence):
+    with pytest.warns(DataWarning, match=f"{which}_set.csv does not exist: the index lacks its"):
         index = dcase2017.load(lists)
     assert [s for s, n in index.summary().clips.items() if not n] == empty
 

@@ -129,7 +129,9 @@ def test_folding_the_normalisation_changes_neither_features_nor_gradients(name, 
     torch.testing.assert_close(folded_gradients, gradients, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", ["harmonic_cnn", "music_sincnet"])  # together all layers
+@pytest.mark.parametrize(  # together all layers
+    "name", ["harmonic_cnn", "music_sincnet", "short_chunk_cnn", "short_chunk_cnn_res"]
+)
 def test_extractors_compile(name, monkeypatch):
     monkeypatch.setattr(sample_cnn, "BLOCK_WIDTHS", (1, 1, 4))  # each block takes seconds
     extractor, waveform = small(name), noise(2, 80_000)

@@ -11,6 +11,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,9 @@ import torch
 from jetatag.config import Phase, RunConfig
 from jetatag.data.store import AudioStore
 from jetatag.evaluation.predict import predict
+from jetatag.joint.heads import build_model
 from jetatag.training.run import CHECKPOINT, Run
-from jetatag.training.train import train
+from jetatag.training.train import check_batch_size, train
 
 PHASES = (Phase("adam", 3e-3, 2), Phase("sgd", 1e-2, 1))
 
@@ -63,20 +65,14 @@ def torchrun(
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def by_two(configs: dict[str, RunConfig], store: AudioStore, folder: Path) -> tuple[int, str]:
-    """Train the cells in two processes; returns the exit status and the error output."""
-    process = torchrun(configs, store, folder, "--standalone", "--nproc-per-node=2")
-    _, output = process.communicate(timeout=600)
-    return process.returncode, output
-
-
 @pytest.fixture(scope="module")
 def both(tiny_store, tiny_config, tmp_path_factory) -> dict[str, tuple[Run, Run]]:
     """Every cell's run by one process and by two."""
     folder = tmp_path_factory.mktemp("processes")
     configs = cells(tiny_config)
-    status, output = by_two(configs, tiny_store, folder / "two")
-    assert status == 0, output[-3000:]
+    process = torchrun(configs, tiny_store, folder / "two", "--standalone", "--nproc-per-node=2")
+    _, output = process.communicate(timeout=600)
+    assert process.returncode == 0, output[-3000:]
     with warnings.catch_warnings(action="ignore"):
         together.train_cells(configs, tiny_store, folder / "one")
     return {
@@ -165,11 +161,12 @@ def test_two_machines_learn_what_one_does(both, tiny_store, tiny_config, tmp_pat
     assert {stage["processes"] for stage in other.record["stages"].values()} == {2}
 
 
-def test_batches_too_small_for_the_processes_are_refused(tiny_store, tiny_config, tmp_path):
+def test_batches_too_small_for_the_processes_are_refused(tiny_store, tiny_config):
     config = tiny_config.replace(method="no_je", pair_loss="none", batch_size=3)
-    status, output = by_two({"small": config}, tiny_store, tmp_path / "two")
-    assert status != 0
-    assert "a batch of 3 of 30 clips for 2 processes, and sample_cnn needs 2" in output
+    model, two = build_model(config, tiny_store.vocabulary), SimpleNamespace(world_size=2)
+    sentence = "a batch of 3 of 30 clips for 2 processes, and sample_cnn needs 2"
+    with pytest.raises(ValueError, match=sentence):
+        check_batch_size(model, tiny_store, config, two)
 
 
 # Killed

@@ -152,12 +152,3 @@ def test_training_steps_lower_the_loss_with_finite_gradients(name, autocast):
     assert losses[-1] < 0.8 * losses[0]
     assert features.dtype == (torch.bfloat16 if autocast else torch.float32)
     assert all(torch.equal(mel, extractor.front_end(waveform)) for mel in mels)
-
-
-@each
-def test_it_compiles(name):
-    extractor, waveform = small(name), noise(2, 33_000)
-    plain = extractor(waveform)
-    torch.compiler.reset()
-    extractor.compile(backend="aot_eager")
-    torch.testing.assert_close(extractor(waveform), plain)

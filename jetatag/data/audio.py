@@ -162,18 +162,15 @@ def _open_soundfile(file: FileIO) -> "Iterator[SoundFile]":
     file.seek(0)
     try:
         with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
-            _check_sizes(sound)
+            for stated, there in SIZES.findall(sound.extra_info):  # libsndfile only logs them
+                if int(there) + SIZE_TOLERANCE < int(stated) and int(stated) not in UNKNOWN_BYTES:
+                    raise AudioError(
+                        f"truncated: {int(there):,} of {int(stated):,} bytes are there"
+                    )
             yield sound
     except soundfile.SoundFileError as error:
         reason = str(error).rsplit(": ", 1)[-1].rstrip(".")
         raise AudioError(f"unreadable audio ({reason})") from None
-
-
-def _check_sizes(sound: "SoundFile") -> None:
-    """Raise `AudioError` for truncated files, which libsndfile only logs."""
-    for stated, there in SIZES.findall(sound.extra_info):
-        if int(there) + SIZE_TOLERANCE < int(stated) and int(stated) not in UNKNOWN_BYTES:
-            raise AudioError(f"truncated: {int(there):,} of {int(stated):,} bytes are there")
 
 
 def _check_joined(file: FileIO) -> None:
@@ -182,7 +179,7 @@ def _check_joined(file: FileIO) -> None:
     _, head = read_head(file)
     if head[:4] in (b"RIFF", b"RIFX", b"FORM"):
         size = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
-        is_joined = begins_audio(file, 8 + size)
+        is_joined = size > 100 and begins_audio(file, 8 + size)  # a stream's header states less
     else:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             is_joined = content.find(head[:8], 8) > 0

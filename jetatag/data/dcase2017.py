@@ -25,11 +25,6 @@ FOLDERS = {  # list → folder of its audio; later lists were verified more care
     "testing": "unbalanced_train_segments_testing_set_audio_formatted_and_segmented_downloads",
     "evaluation": "evaluation_set_formatted_audio_segments",
 }
-WITHOUT = {
-    "training": "train and valid have only the clips of the testing list (officially 488)",
-    "testing": "train and valid lack its clips (officially 488)",
-    "evaluation": "there are no test clips",
-}
 FILE_NAME = r"[\w-]+_\d+\.\d+_\d+\.\d+\.wav"
 SHARES = {"train": 0.9, "valid": 0.1}
 KNOWN_CLIPS = {"train and valid": 51_172 + 488, "test": 1_103}  # by the task's repository
@@ -84,7 +79,7 @@ def read_lists(root: Path) -> pd.DataFrame:
         if path.is_file():
             tables.append(read_list(path, root / FOLDERS[name]).assign(list=name))
         else:
-            warn(f"{path} does not exist: {WITHOUT[name]}.")
+            warn(f"{path} does not exist: the index lacks its clips.")
     return pd.concat(tables, ignore_index=True)
 
 

@@ -165,18 +165,6 @@ class _Tally:
     is_cut: bool = False
     last: "dict[int, Packet]" = field(default_factory=dict)  # good packet of each stream
 
-    def count(self, packet: "Packet") -> None:
-        self.good, self.damaged = self.good + packet.size, self.damaged + self.trailing
-        self.trailing, self.is_cut = 0, packet.is_corrupt
-        self.last[packet.stream_index] = packet
-
-    def skip(self, packet: "Packet") -> None:
-        if packet.has_sidedata("encryption_info"):
-            raise AudioError(ENCRYPTED)
-        self.is_cut = packet.is_corrupt
-        if not bytes(packet).startswith(TAGS):
-            self.trailing += packet.size
-
 
 def _frames(container: "InputContainer", name: str, is_stated: bool) -> Iterator["AudioFrame"]:
     """Decode the main sound track and skip its damaged packets; see `_check_end`."""
@@ -185,21 +173,25 @@ def _frames(container: "InputContainer", name: str, is_stated: bool) -> Iterator
     track, tally = _sound_track(container), _Tally()
     try:
         for packet in container.demux():
-            if packet.stream_index != track.index:
-                if packet.size:  # the last one of each stream is empty
-                    tally.last[packet.stream_index] = packet
-                continue
+            is_sound = packet.stream_index == track.index
             try:
-                frames = packet.decode()
+                frames = packet.decode() if is_sound else []
             except av.FFmpegError:
-                tally.skip(packet)
+                if packet.has_sidedata("encryption_info"):
+                    raise AudioError(ENCRYPTED) from None
+                tally.is_cut = packet.is_corrupt
+                tally.trailing += 0 if bytes(packet).startswith(TAGS) else packet.size
                 track.codec_context.flush_buffers()  # otherwise noise follows in an MP3
                 continue
             for frame in frames:
                 tally.seconds += frame.samples / frame.sample_rate
                 yield frame
-            if packet.size:
-                tally.count(packet)
+            if packet.size:  # the last one of each stream is empty
+                tally.last[packet.stream_index] = packet
+            if packet.size and is_sound:
+                tally.good += packet.size
+                tally.damaged += tally.trailing
+                tally.trailing, tally.is_cut = 0, packet.is_corrupt
     except av.FFmpegError:
         raise AudioError(f"damaged: nothing can be read after {tally.seconds:.2f} s") from None
     _check_end(tally, name, track, is_stated)
@@ -239,7 +231,7 @@ JOINTS = {
     ASF[:4]: re.compile(re.escape(ASF[:15]) + b"(\x6c)"),
     b"fLaC": re.compile(rb"fLaC[\x00\x80]\x00\x00(\x22)"),
     b"RIFF": re.compile(rb"RIFF....WAVEfmt( )", re.S),
-    b"ftyp": re.compile(rb"\x00{3}.ftyp(.)", re.S),
+    b"ftyp": re.compile(rb"\x00\x00\x00.ftyp(.)", re.S),
 }
 """First bytes of each Ogg stream, Matroska, WMA, FLAC, WAV and MP4; in Ogg, to the page's size."""
 BEGINNINGS = re.compile(

@@ -79,7 +79,9 @@ def load(
         problem = f"{source}: none of {len(left_out):,} rows can be used"
         raise ValueError(f"{problem}, the first because {left_out.reason[0]}: correct them.")
     if table is None or _is_one_column(tags) or n_tags is not None:
-        names, labels = most_frequent(names, labels, n_tags)
+        counts = labels.sum(axis=0, dtype=int)
+        order = sorted(np.flatnonzero(counts), key=lambda c: (-counts[c], names[c]))[:n_tags]
+        names, labels = tuple(names[c] for c in order), labels[:, order]
     if task == "multiclass":
         rare = np.where(labels.any(axis=1), "", RARE_CLASS)
         clips, labels, dropped = drop_unusable(clips, labels, rare)
@@ -180,13 +182,6 @@ def column_labels(source: Path, given: pd.DataFrame) -> Labels:
             raise ValueError(f"{place}, which is neither 0 nor 1: {remedy}.")
         labels[:, number] = values
     return tuple(given), labels
-
-
-def most_frequent(tags: tuple[str, ...], labels: np.ndarray, n_tags: int | None) -> Labels:
-    """The `n_tags` most frequent tags (None: all that occur), ties in alphabetical order."""
-    counts = labels.sum(axis=0, dtype=np.int64)
-    order = sorted(np.flatnonzero(counts), key=lambda column: (-counts[column], tags[column]))
-    return tuple(tags[column] for column in order[:n_tags]), labels[:, order[:n_tags]]
 
 
 def read_classes(root: Path) -> tuple[pd.DataFrame, Labels]:

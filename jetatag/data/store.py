@@ -41,7 +41,6 @@ from jetatag.files import (
 FULL_SCALE = 32_767
 PROGRESS = "progress.jsonl"  # the identity of an unfinished build, and the outcome of each clip
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EBUSY}
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,10 @@ def build(
     if peak_normalise is None:
         peak_normalise = index.peak_normalise
     settings = {"sample_rate": sample_rate, "peak_normalise": peak_normalise}
-    identity = _identity(index, settings)
+    words = json.dumps([index.name, asdict(index.vocabulary), settings])
+    table, left_out = (rows.to_csv(index=False) for rows in (index.table, index.left_out))
+    parts = words.encode(), table.encode(), index.labels.tobytes(), left_out.encode()
+    identity = checksum(*parts)  # of all that decides the content, but for the audio files
     with _explained(index, folder, work):
         if finished := _finished(folder, identity):
             return finished
@@ -172,11 +174,11 @@ def build(
 
 @contextmanager
 def _explained(index: Index, folder: Path, work: Path) -> Iterator[None]:
-    """Turn errors of the machine, and of a folder that cannot be written, into one sentence."""
+    """Turn errors of the machine and of a folder that cannot be written into one sentence."""
     try:
         yield
     except OSError as error:
-        if error.errno not in PASSING | NO_ROOM | NOT_WRITABLE:
+        if error.errno is None:  # already a sentence
             raise
         problem = f"{os.strerror(error.errno)}: {error.filename or folder}"
         if error.errno in NO_ROOM and (done := _progress(work)):
@@ -338,14 +340,6 @@ def _progress(work: Path, identity: str = "") -> list[dict[str, Any]]:
         for line in lines if identity in ("", json.loads(first)) else ():
             outcomes.append(json.loads(line))
     return outcomes
-
-
-def _identity(index: Index, settings: dict) -> str:
-    """Checksum of everything that determines a store's content, except the audio files."""
-    table = index.table.to_csv(index=False).encode()
-    words = json.dumps([index.name, asdict(index.vocabulary), settings]).encode()
-    left_out = index.left_out.to_csv(index=False).encode()
-    return checksum(words, table, index.labels.tobytes(), left_out)
 
 
 def crc32(samples: np.ndarray) -> str:

@@ -49,8 +49,8 @@ class _KerasNorm:
 
     biased, synchronised = False, False
 
-    def __init__(self, n_channels: int):
-        super().__init__(n_channels, eps=EPSILON, momentum=MOMENTUM)
+    def __init__(self, n_channels: int, eps: float = EPSILON, momentum: float = MOMENTUM):
+        super().__init__(n_channels, eps, momentum)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training and self.synchronised:

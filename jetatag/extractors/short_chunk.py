@@ -5,6 +5,7 @@ Modules are named as in the authors' code (sota-music-tagging-models), so that i
 """
 
 import warnings
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -14,6 +15,7 @@ from jetatag.extractors.layers import BatchNorm2d, SampleRate, check_waveform, l
 from jetatag.files import Count
 
 N_FFT, HOP_LENGTH = 512, 256  # samples
+batch_norm = partial(BatchNorm2d, eps=1e-5, momentum=0.1)  # torch's defaults, as published
 WIDTHS = (1, 1, 2, 2, 2, 2, 4)  # channels of the seven blocks, in units of the width
 
 
@@ -28,13 +30,6 @@ def mel_spectrogram(sample_rate: float) -> nn.Module:
     for part, name in ((mel.spectrogram, "window"), (mel.mel_scale, "fb")):
         part.register_buffer(name, getattr(part, name), persistent=False)
     return nn.Sequential(mel, AmplitudeToDB())
-
-
-def batch_norm(n_channels: int) -> BatchNorm2d:
-    """Batch normalisation with torch's defaults, as published, instead of Keras'."""
-    norm = BatchNorm2d(n_channels)
-    norm.eps, norm.momentum = 1e-5, 0.1
-    return norm
 
 
 class ConvBlock(nn.Module):

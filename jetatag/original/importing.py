@@ -109,11 +109,10 @@ def check_tags(theirs: Vocabulary, n_outputs: int, store: AudioStore | None) -> 
         problem = f"the classifier has {n_outputs} outputs and the list {n_tags} tags"
         raise ValueError(f"{problem}, {len(names)} of them different: name each output once.")
     ours = theirs if store is None else store.vocabulary
-    for owner, missing in [("model", {*ours.tags} - names), ("store", names - {*ours.tags})]:
-        if missing:
-            some = ", ".join(repr(tag) for tag in sorted(missing)[:3])
-            problem = f"the {owner} lacks {len(missing)} tags that the other has, such as {some}"
-            raise ValueError(f"{problem}: prepare a store of the model's own tags.")
+    if differing := sorted(names ^ {*ours.tags}):
+        some = ", ".join(map(repr, differing[:3]))
+        problem = f"model and store differ in {len(differing)} tags, such as {some}"
+        raise ValueError(f"{problem}: prepare a store of the model's own tags.")
     if ours.task != theirs.task:
         raise ValueError(f"the model is {theirs.task}, the store {ours.task}: take another store.")
 

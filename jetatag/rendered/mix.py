@@ -2,7 +2,6 @@
 
 import io
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import midirenderer
@@ -62,14 +61,10 @@ def record(midi: bytes, mix: Mix, duration_s: float, dynamic: int, rng: Generato
     return (mixed * 10 ** (peak_db / 20) / np.abs(mixed).max()).astype(np.float32)
 
 
-@cache
-def _soundfont() -> bytes:
-    return Path(pretty_midi.__file__).with_name("TimGM6mb.sf2").read_bytes()
-
-
 def _render(midi: bytes, duration_s: float) -> np.ndarray:
     """Mono audio at 48 kHz, padded with silence to `duration_s`."""
-    wav = midirenderer.render_wave_from(_soundfont(), midi)
+    soundfont = Path(pretty_midi.__file__).with_name("TimGM6mb.sf2").read_bytes()
+    wav = midirenderer.render_wave_from(soundfont, midi)
     stereo, sample_rate = soundfile.read(io.BytesIO(wav), dtype="float32")
     if sample_rate != RENDER_RATE:
         raise RuntimeError(f"midirenderer gave {sample_rate} Hz, not 48000: install version 0.1.3.")
