@@ -481,7 +481,7 @@ def noise_index(folder: Path, n_files: int, dim: int) -> tuple[search.Index, Pat
     song.write_bytes(b"x")
     facts = {"tags": [f"tag {i}" for i in range(N_TAGS)], "music": os.path.realpath(folder)}
     facts |= {"z_query": vectors[:N_TAGS].tolist(), "z_centre": [0.0] * dim, "dim": dim}
-    facts["z_scale"] = [10.0, -2.0]
+    facts |= {"z_scale": [10.0, -2.0], "by": "combined"}
     schema = search.Facts(model="noise", run="", identity="", **facts).schema()
     about = {"size": 1, "mtime_ns": song.stat().st_mtime_ns, "duration_s": 200.0, "title": ""}
     files = pd.DataFrame({"path": [*paths, song.name], **about})

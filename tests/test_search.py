@@ -373,6 +373,18 @@ def test_a_run_without_a_space_ranks_by_its_classifier_and_features(other_run, m
         index.tags({tag: 1}, by="combined")
 
 
+def test_both_rank_by_default_only_if_the_pair_loss_learns_from_single_tags(
+    tmp_path, tiny_config, tiny_store, music, index
+):
+    run = finished_run(tmp_path, tiny_config.replace(pair_loss="cosine"), tiny_store)
+    of_cosine = build(jetatag.load(run.folder, device="cpu"), music, tmp_path / "index")
+    tag = {index.facts.tags[0]: 1}
+    for made, default in ((index, "combined"), (of_cosine, "classifier")):
+        assert made.facts.by == default
+        pd.testing.assert_frame_equal(made.tags(tag), made.tags(tag, by=default))
+    assert (of_cosine.tags(tag, by="space").score > 0).all()
+
+
 def test_mistakes_in_a_search_are_one_sentence(music, index, capsys):
     tag = index.facts.tags[0]
     for arguments, message in (

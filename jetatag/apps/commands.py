@@ -191,7 +191,7 @@ def search(
         like: audio file
         top: files to list
         by: rank by the probabilities of the classifier, of the shared space of tags and music, or
-            of both combined (the default if the run has a shared space)
+            of both combined (the default if the pair loss of the run learns from single tags)
         run: the run that made the index, if it was moved; only --like needs it, for a file that is
             not in the index
         m3u: write the list as a playlist

@@ -25,6 +25,7 @@ from jetatag.apps.tagger import Prediction, Tagger
 from jetatag.apps.tagging import find_audio
 from jetatag.data.audio import read_header
 from jetatag.files import NOT_TEXT, NOT_UTF8, as_text, atomic, lock_folder
+from jetatag.joint.losses import PAIR_LOSSES
 
 PART_S = 5.0  # seconds between parts: what a kill loses at most
 LINK, SUFFIX = "a link to a folder is not followed", "its suffix is not of audio"
@@ -108,7 +109,9 @@ def facts_of(tagger: Tagger, music: Path) -> Facts:
     if tagger.config.pair_loss == "none":
         return Facts(**facts, dim=tagger.model.extractor.n_features)
     joint = {name: vectors.tolist() for name, vectors in tagger.query_vectors().items()}
-    return Facts(**facts, **joint, dim=len(joint["z_centre"]))
+    searchable = PAIR_LOSSES[tagger.config.pair_loss].searchable_by_tags
+    by = "combined" if searchable else "classifier"
+    return Facts(**facts, **joint, dim=len(joint["z_centre"]), by=by)
 
 
 def _rows_of(found: pd.DataFrame, rows: pa.Table) -> np.ndarray:

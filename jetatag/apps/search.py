@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # it imports torch, which a search does not need
 
 By = Literal["combined", "space", "classifier"]
 INDEX, PARTS, METADATA = "index.arrow", "part-*.arrow", b"jetatag"
-BLOCK = 1_024  # files scored at a time, within the cache
+BLOCK = 4_096  # files scored at a time, within the cache
 STAMP = ["path", "size", "mtime_ns"]  # a file with the same stamp has not changed
 
 
@@ -35,7 +35,7 @@ class Facts(BaseModel):
     """Metadata of an index: the model in words, its folder and checksum, the indexed folder, the
     tags, the size of the vectors (z_audio; h without joint embedding), and with joint embedding
     the tags' vectors `z_query` (tag, dim), the centre `z_centre` (dim,), and `z_scale` (2,), scale
-    and offset from a cosine to a logit."""
+    and offset from a cosine to a logit. Searches rank by `by` unless told otherwise."""
 
     model: str
     run: str
@@ -46,6 +46,7 @@ class Facts(BaseModel):
     z_query: list[list[float]] | None = None
     z_centre: list[float] | None = None
     z_scale: list[float] | None = None
+    by: By = "classifier"
 
     def schema(self) -> pa.Schema:
         """The schema of an index with these facts."""
@@ -115,7 +116,7 @@ class Index:
         """The `top` files for tags that are wanted (weight above 0) or unwanted (below 0).
 
         Files are ranked by probabilities of the tags: the classifier's, those of the shared space
-        (`queries.space_probs`), or both, "combined" (the default with joint embedding). `score` is
+        (`queries.space_probs`), or both, "combined"; by default as `Facts.by` says. `score` is
         their weighted geometric mean (of 1 − p for an unwanted tag), which ranks like
         `queries.query_scores`. Returns the table of `hits`. Raises `ValueError` for unknown tags,
         for weights that are not finite or all 0, and for a missing shared space.
@@ -127,7 +128,7 @@ class Index:
         }
         if not any(weights.values()):
             raise ValueError("no tag has a weight: name at least one tag.")
-        by = check_type(by or ("combined" if facts.z_query else "classifier"), By, "by")
+        by = check_type(by or facts.by, By, "by")
         if by != "classifier" and not facts.z_query:
             raise ValueError(
                 f"{facts.model} has no shared space of tags and music: rank by the classifier."
