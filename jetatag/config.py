@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from jetatag.extractors import EXTRACTORS, min_samples, paper_crop
+from jetatag.extractors import EXTRACTORS, check_crop, min_samples, paper_crop
 from jetatag.files import STRICT, check_known, describe
 from jetatag.joint.losses import PAIR_LOSSES, check_classification_loss
 from jetatag.joint.methods import METHODS
@@ -87,7 +87,8 @@ class RunConfig(Settings):
     """Weight of the autoencoder's loss."""
     classification_loss: str = "bce"
     """Loss of the classifier: a name in `joint.losses.CLASSIFICATION_LOSSES`. asymmetric and hill
-    are for labels of which many 0 are missing 1. Of a multiclass task always cross-entropy."""
+    are for labels of which many 0 are missing 1. A multiclass task accepts bce alone, and has
+    categorical cross-entropy."""
     classification_parameters: dict[str, float] = Field({})
     """Parameters of classification_loss that differ from its defaults, such as gamma_negative."""
     extractor: Annotated[str, one_of(EXTRACTORS, "extractor", "own")] = "harmonic_cnn"
@@ -152,9 +153,7 @@ class RunConfig(Settings):
                 "optimizer_form 'as_coded' has adam and sgd at constant rates only: choose "
                 "'as_published' or other phases."
             )
-        if self.crop_samples < (shortest := min_samples(self.extractor)):
-            needs = f"{self.extractor} needs at least {shortest:,} samples"
-            raise ValueError(f"{needs}, and crop_samples is {self.crop_samples:,}: raise it.")
+        check_crop(self.extractor, self.crop_samples, min_samples(self.extractor))
         check_classification_loss(self.classification_loss, self.classification_parameters)
         if METHODS[self.method].is_joint != (self.pair_loss != "none"):
             *others, last = (name for name, method in METHODS.items() if method.is_joint)
@@ -177,7 +176,8 @@ class RunConfig(Settings):
     def classification_name(self) -> str:
         """The classification loss with its parameters, such as asymmetric-gamma_negative2."""
         parameters = sorted(self.classification_parameters.items())
-        return "-".join([self.classification_loss, *(f"{n}{value:g}" for n, value in parameters)])
+        texts = (f"{name}{str(float(value)).removesuffix('.0')}" for name, value in parameters)
+        return "-".join([self.classification_loss, *texts])
 
     @property
     def name(self) -> str:
@@ -193,6 +193,21 @@ def method_name(method: str, pair_loss: str, classification: str) -> str:
     return method + pair_loss + ("" if classification == "bce" else f"-{classification}")
 
 
+def small(epochs: int) -> RunConfig:
+    """A network that learns from some hundred clips in minutes on a CPU."""
+    cycle = (Phase("adamw", 5e-3, epochs, "one_cycle"),)
+    return RunConfig(
+        extractor="short_chunk_cnn",
+        width=16,
+        embedding_dim=64,
+        crop_samples=32_768,
+        stage1=cycle,
+        stage2=cycle,
+        stage2_crops=8,
+        n_windows=4,
+    )
+
+
 PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
     {
         "smoke": RunConfig(
@@ -204,26 +219,8 @@ PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
             stage2_crops=2,
             n_windows=4,
         ),
-        "demo": RunConfig(
-            extractor="short_chunk_cnn",
-            width=16,
-            embedding_dim=64,
-            crop_samples=32_768,
-            stage1=(Phase("adamw", 5e-3, 40, "one_cycle"),),
-            stage2=(Phase("adamw", 5e-3, 40, "one_cycle"),),
-            stage2_crops=8,
-            n_windows=4,
-        ),
-        "study": RunConfig(
-            extractor="short_chunk_cnn",
-            width=16,
-            embedding_dim=64,
-            crop_samples=32_768,
-            stage1=(Phase("adamw", 5e-3, 24, "one_cycle"),),
-            stage2=(Phase("adamw", 5e-3, 24, "one_cycle"),),
-            stage2_crops=8,
-            n_windows=4,
-        ),
+        "demo": small(epochs=40),
+        "study": small(epochs=24),
         "fast": RunConfig(
             method="joint",
             pair_loss="subset_query",

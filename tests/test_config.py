@@ -129,3 +129,14 @@ def test_yaml_is_a_mapping_or_a_sentence(tmp_path, content, error, sentence):
     with pytest.raises(error, match=sentence) as refusal:
         config.read_yaml(tmp_path / "run.yaml")
     assert "\n" not in str(refusal.value)
+
+
+def test_other_parameters_of_a_loss_give_another_name():
+    values = (2, 1.5, 1.5000001)
+    configs = [
+        RunConfig(classification_loss="hill", classification_parameters={"peak": value})
+        for value in values
+    ]
+    names = [config.classification_name for config in configs]
+    assert names == ["hill-peak2", "hill-peak1.5", "hill-peak1.5000001"]
+    assert len({config.name for config in configs}) == 3

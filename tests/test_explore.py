@@ -221,6 +221,17 @@ def test_widgets_start_from_the_settings_and_do_not_change_them(clips):
     assert "<b>song 1</b>" in panel.about.value
 
 
+def test_tags_are_added_weighted_and_removed(clips):
+    panel = Panel(explore.Explorer(clips, {"layout": "pca", "weights": {"piano": 1.0}}))
+    panel.add_tag("vocal")
+    piano, vocal = panel.slider_rows.children
+    vocal.children[0].value = -0.3
+    assert panel.state.state["weights"] == {"piano": 1.0, "vocal": -0.3}
+    piano.children[1].click()
+    assert panel.state.state["weights"] == {"vocal": -0.3}
+    assert panel.slider_rows.children == (vocal,) and "vocal -0.3" in panel.query.value
+
+
 def test_every_click_plays_the_clip_and_the_player_shows_it(runs, tiny_store):
     clips = explore.Clips.read(runs[0], None, tiny_store)
     start = {"layout": "pca", "clip": str(clips.clip_ids[0]), "play_on_hover": True}

@@ -6,6 +6,7 @@ import re
 import shutil
 from pathlib import Path
 
+import nbformat
 import pytest
 import snakemake.cli
 import yaml
@@ -33,6 +34,10 @@ def test_every_preset_has_a_grid(name):
 
 
 def test_a_grid_needs_the_methods_that_notebooks_compare():
+    cells = (cell for path in NOTEBOOKS for cell in nbformat.read(path, 4).cells)
+    sources = "".join(cell.source for cell in cells if cell.cell_type == "code")
+    picked = re.findall(r'pick\(found, method=\[?"(\w+)"', sources)
+    assert len(picked) >= 4 and set(picked) <= set(runner.COMPARED)
     values = values_of("demo", trained=[{"method": "no_je", "pair_loss": "none"}])
     with pytest.raises(ValueError, match="trained lacks je and no_je_linear: notebooks 04 and 05"):
         runner.check_parameters(values, NOTEBOOKS)

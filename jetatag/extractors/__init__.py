@@ -60,3 +60,10 @@ def paper_crop(name: str) -> int:
 def min_samples(name: str) -> int:
     """Shortest crop of an extractor, in samples; 1 for one that states it only when built."""
     return getattr(EXTRACTORS.get(name), "min_samples", 1)
+
+
+def check_crop(name: str, crop_samples: int, shortest: int) -> None:
+    """Raise `ValueError` if crops are shorter than the extractor called `name` needs."""
+    if crop_samples < shortest:
+        needs = f"{name} needs at least {shortest:,} samples"
+        raise ValueError(f"{needs}, and crop_samples is {crop_samples:,}: raise it.")

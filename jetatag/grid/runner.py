@@ -7,7 +7,6 @@ import itertools
 import json
 import logging
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -33,8 +32,8 @@ GRID_AXES = ("extractor", "seed", "method", "pair_loss", "classification_loss", 
 """Settings that may list several values in an entry of `trained`; the first two also for all."""
 INPUTS = ("published", "schedules", "study")
 """Earlier results that notebooks 06 and 07 read; the study may be the grid itself."""
-PICKED = re.compile(r'pick\(found, method=\\"(\w+)\\"')
-"""A method of which a notebook needs a run, as the file of the notebook says it."""
+COMPARED = ("je", "no_je", "no_je_linear")
+"""Methods of which notebooks 04 and 05 need a run: the paper's two and the linear control."""
 MIN_TEST_CLIPS = 3
 """Fewest clips for which notebook 05 can compare neighbours and draw a map."""
 
@@ -92,7 +91,6 @@ def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> No
     from jetatag.data import check_options
 
     types = {name: kind for path in notebooks for name, kind in parameter_types(path).items()}
-    picked = sorted(set(PICKED.findall("".join(path.read_text("utf-8") for path in notebooks))))
     check_values(values, types)
     for name in INPUTS:
         if values[name] != values["runs"] and not Path(values[name]).exists():
@@ -103,10 +101,10 @@ def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> No
         check_values(own, types)
         check_options(own["dataset"], own.get("options", {}))
         methods = {run.method for run in trained(own).values()}
-        if missing := [method for method in picked if method not in methods]:
+        if missing := [method for method in COMPARED if method not in methods]:
             raise ValueError(
                 f"trained lacks {' and '.join(missing)}: notebooks 04 and 05 compare "
-                f"{', '.join(picked)}. For single runs use `jetatag train` and `jetatag report`."
+                f"{', '.join(COMPARED)}. For single runs use `jetatag train` and `jetatag report`."
             )
     cells(values)
 

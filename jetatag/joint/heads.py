@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jetatag.data import Vocabulary
-from jetatag.extractors import BUILT_IN, EXTRACTORS, build_extractor
+from jetatag.extractors import BUILT_IN, EXTRACTORS, build_extractor, check_crop
 
 SLOPE = 0.3
 SHORTEST_VECTOR = 1e-12
@@ -116,9 +116,7 @@ def build_model(
         extractor = _extractor(config, own_extractor)
         if type(extractor) not in BUILT_IN:
             _check_contract(extractor, config.crop_samples)
-        if config.crop_samples < extractor.min_samples:
-            needs = f"{config.extractor} needs at least {extractor.min_samples:,} samples"
-            raise ValueError(f"{needs}, and crop_samples is {config.crop_samples:,}: raise it.")
+        check_crop(config.extractor, config.crop_samples, extractor.min_samples)
         return JointModel(extractor, vocabulary, config.embedding_dim, head)
 
 

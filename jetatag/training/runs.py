@@ -44,6 +44,7 @@ def listed(run: Run) -> dict[str, Any]:
         "run": str(run.folder),
         "dataset": record["data"]["name"],
         **{name: getattr(config, name) for name in ("method", "pair_loss", "extractor", "seed")},
+        "classification_loss": config.classification_name,
         "state": "scored" if run.has("scores.npz") else " + ".join(record["stages"]) or "begun",
         "epochs": len(history),
         "valid_ap": ap.iloc[-1] if len(ap) else np.nan,

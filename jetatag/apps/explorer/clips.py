@@ -71,7 +71,7 @@ class Clips:
         own = predictions_of(run, store, splits)
         if "z_audio" not in own:
             raise ValueError(
-                f"{run.folder} has no shared space: explore a run with joint embedding (method je)."
+                f"{run.folder} has no shared space: explore a run with joint embedding."
             )
         spaces = {H: own["h"], Z: own["z_audio"]}
         if plain:
