@@ -235,7 +235,7 @@ def bench_stage_2(folder: Path, device: str, n_epochs: int = 200, n_crops: int =
     run = Run.start(folder, config, store)
     run.write_tensors("stage1.safetensors", build_model(config, store.vocabulary).state_dict())
     ends = [time.perf_counter()]
-    train(run, store, on_epoch=lambda history: ends.append(time.perf_counter()))
+    train(run, store, on_epoch=lambda history, model: ends.append(time.perf_counter()))
     first, *others = np.diff(ends)
     epoch_s = statistics.median(others)
     passes = n_crops + n_epochs * epoch_s / (first - epoch_s)

@@ -79,7 +79,7 @@ class Interrupted(Exception):
 def interrupt_after(*n_epochs):
     """Stops training after that many epochs of history."""
 
-    def stop(history):
+    def stop(history, model):
         if len(history) in n_epochs:
             raise Interrupted
 

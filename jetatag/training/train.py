@@ -38,16 +38,16 @@ def train(
     run: Run,
     store: AudioStore,
     until: str | None = None,
-    on_epoch: Callable[[pd.DataFrame], None] = lambda history: None,
+    on_epoch: Callable[[pd.DataFrame, JointModel], None] = lambda history, model: None,
     extractor: nn.Module | None = None,
 ) -> JointModel:
     """Train `run` through its method's stages, or up to and including stage `until`.
 
     Finished stages are loaded, and an interrupted one continues. `on_epoch` is called with the
-    whole history after every epoch. `extractor` is the module of a run with extractor "own" (see
-    `jetatag.extractors`). Under `torchrun` every process calls this, and they share the work.
-    Returns the model. Raises `ValueError` if run and store do not fit, and `FloatingPointError` if
-    a loss or weights are no longer finite.
+    whole history and the model after every epoch. `extractor` is the module of a run with
+    extractor "own" (see `jetatag.extractors`). Under `torchrun` every process calls this, and they
+    share the work. Returns the model. Raises `ValueError` if run and store do not fit, and
+    `FloatingPointError` if a loss or weights are no longer finite.
     """
     config, stages = run.config, METHODS[run.config.method].stages
     check_trainable(run, store, until)
@@ -76,7 +76,7 @@ def train_stage(
     run: Run,
     store: AudioStore,
     fabric: Fabric,
-    on_epoch: Callable[[pd.DataFrame], None],
+    on_epoch: Callable[[pd.DataFrame, JointModel], None],
 ) -> dict[str, Any]:
     """Train one stage from its checkpoint or its start; returns the facts for the run's record."""
     config, phases = run.config, phases_by_epoch(stage, run.config)
@@ -112,7 +112,7 @@ def train_stage(
             if epochs_before + 1 == phase.epochs:
                 progress.save(run, stage, model)
             log.epoch(progress.epoch, row)
-            on_epoch(history)
+            on_epoch(history, model)
     facts = {
         "wall_time_s": round(progress.total_seconds, 1),
         "processes": fabric.world_size,

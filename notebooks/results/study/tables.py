@@ -32,7 +32,7 @@ HEADLINE = {
     )
 }
 """The main comparison, of which the clip scores are kept."""
-FIGURE2 = ("no_je_linear", "je-cosine", "joint-subset_query")
+FIGURE2 = ("no_je_linear", "joint-subset_query")
 """Runs (short-chunk CNN, seed 0) whose vectors figure 2 of notebook 6 shows."""
 
 
