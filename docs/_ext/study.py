@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 from tables import (
+    LOSSES,
     RESULTS,
     as_interval,
     as_markdown,
@@ -10,6 +11,7 @@ from tables import (
     means,
     method_name,
     method_rows,
+    of_method,
     one_row,
     read_table,
 )
@@ -17,117 +19,117 @@ from tables import (
 from jetatag.evaluation.reading import verdict
 from jetatag.metrics import macro_clip, paired_difference
 
-EXTRACTORS = {"sample_cnn": "Sample-CNN", "sample_cnn_se": "Sample-CNN with SE"}
-REFERENCES = ("no_je", "no_je_linear", "bce_two_stage", "je_shuffled-subset_query")
+EXTRACTORS = {"short_chunk_cnn": "short-chunk CNN", "harmonic_cnn": "Harmonic-CNN"}
+MAIN = "short_chunk_cnn"
+REFERENCES = ("no_je", "no_je_linear", "bce_two_stage", "joint_shuffled-subset_query")
 SEARCHES = ("one tag", "two tags", "tag and not tag")
+AREAS = {"average_precision": "AP", "roc_auc": "ROC-AUC"}
+JOINT = ("joint", "subset_query")
 MARGIN = 0.01
 """Largest loss in average precision at which a method counts as no worse than another."""
 
 
-def study_scores() -> str:
-    """Average precision and ROC-AUC of every method, for both extractors."""
+def study_scores(extractor: str = MAIN) -> str:
+    """Average precision and ROC-AUC of every method with an extractor, and of the baselines."""
     table = means("study")
     table = table[(table.minus == "") & (table.protocol == "macro_clip")]
-    rows = []
-    for cell in method_rows(table).itertuples():
-        own = table[(table.method == cell.method) & (table.pair_loss == cell.pair_loss)]
-        scores = [
-            as_interval(one_row(own[own.extractor.isin([extractor, ""])], metric=metric))
-            for extractor in EXTRACTORS
-            for metric in ("average_precision", "roc_auc")
+    table = table[table.extractor.isin([extractor, ""])]
+    rows = [
+        [
+            method_name(cell),
+            *(as_interval(one_row(of_method(table, cell), metric=area)) for area in AREAS),
         ]
-        rows.append([method_name(cell), *scores])
-    header = [f"{name}, {metric}" for name in EXTRACTORS.values() for metric in ("AP", "ROC-AUC")]
-    return as_markdown(["method", *header], rows)
+        for cell in method_rows(table).itertuples()
+    ]
+    return as_markdown(["method", *AREAS.values()], rows)
 
 
-def _study_differences(extractor: str) -> str:
+def study_differences(extractor: str = MAIN) -> str:
     """Paired differences in average precision to every reference."""
     table = means("study")
     chosen = (table.protocol == "macro_clip") & (table.metric == "average_precision")
-    table = table[chosen & (table.minus != "") & (table.extractor == extractor)]
+    table = table[chosen & table.minus.isin(REFERENCES) & (table.extractor == extractor)]
     rows = []
     for cell in method_rows(table).itertuples():
-        own = table[(table.method == cell.method) & (table.pair_loss == cell.pair_loss)]
-        own = own.set_index("minus")
+        own = of_method(table, cell).set_index("minus")
         shown = [
             as_interval(own.loc[minus], sign=True) if minus in own.index else ""
             for minus in REFERENCES
         ]
         rows.append([method_name(cell), *shown])
-    return as_markdown(["method", *(f"− {_reference(minus)}" for minus in REFERENCES)], rows)
+    return as_markdown(["method", *(f"− `{minus.split('-')[0]}`" for minus in REFERENCES)], rows)
 
 
-def _reference(minus: str) -> str:
-    return f"`{minus.split('-')[0]}`"
-
-
-def study_differences() -> str:
-    """Sample-CNN."""
-    return _study_differences("sample_cnn")
-
-
-def study_differences_se() -> str:
-    """Sample-CNN with SE."""
-    return _study_differences("sample_cnn_se")
+def study_seeds() -> str:
+    """Average precision of each random seed, short-chunk CNN, all labels."""
+    table = read_table("study/rendered/results")
+    chosen = (table.metric == "average_precision") & (table.protocol == "macro_clip")
+    chosen &= (table.tag == "") & (table.minus == "") & (table.label_share == 1)
+    table = table[chosen & (table.extractor == MAIN) & (table.seed != "mean")]
+    seeds = sorted(table.seed.unique())
+    rows = []
+    for cell in method_rows(table).itertuples():
+        own = of_method(table, cell).set_index("seed").value.reindex(seeds)
+        rows.append([method_name(cell), *("" if np.isnan(ap) else as_number(ap) for ap in own)])
+    return as_markdown(["method", *(f"seed {seed}" for seed in seeds)], rows)
 
 
 def study_search() -> str:
-    """Mean average precision of searches, by pair loss and kind of ranking (Sample-CNN)."""
+    """Mean average precision of searches with `joint`, by what ranks, short-chunk CNN."""
     table = means("study", "spaces")
-    table = table[(table.metric == "mean_average_precision") & (table.extractor == "sample_cnn")]
-    rankings = {
-        "encoded set": "encoded tags",
-        "answering clips": "answering clips",
-        "classifier": "classifier",
-    }
+    same = dict(zip(LOSSES, (*JOINT, "bce"), strict=True)) | {"extractor": MAIN}
     rows = []
-    joint = table[table.method.isin(["je", "je_shuffled"])]
-    for cell in method_rows(joint).itertuples():
-        own = joint[(joint.method == cell.method) & (joint.pair_loss == cell.pair_loss)]
-        for ranked_by, name in rankings.items():
-            found = [as_interval(one_row(own, kind=kind, ranked_by=ranked_by)) for kind in SEARCHES]
-            rows.append([method_name(cell), name, *found])
-    chance = table[(table.ranked_by == "random") & (table.pair_loss == "subset_query")]
-    chance = chance[chance.method == "je"]
-    rows.append(["chance", "", *(as_number(one_row(chance, kind=kind).value) for kind in SEARCHES)])
-    return as_markdown(["method", "ranked by", *SEARCHES], rows)
+    for ranking in ("encoded set", "answering clips", "classifier", "combined", "random"):
+        where = {**same, "ranked_by": ranking, "metric": "mean_average_precision"}
+        rows.append([ranking, *(as_interval(one_row(table, **where, kind=k)) for k in SEARCHES)])
+    return as_markdown(["ranked by", *SEARCHES], rows)
+
+
+def study_combined() -> str:
+    """Searches by both minus those by the classifier, short-chunk CNN."""
+    table = means("study", "spaces")
+    chosen = (table.metric == "mean_average_precision") & (table.extractor == MAIN)
+    table = table[chosen & (table.ranked_by == "combined − classifier")]
+    rows = []
+    for cell in method_rows(table).itertuples():
+        found = [one_row(of_method(table, cell), kind=kind) for kind in SEARCHES]
+        rows.append([method_name(cell), *(as_interval(row, sign=True) for row in found)])
+    return as_markdown(["method", *SEARCHES], rows)
 
 
 def study_spaces() -> str:
-    """Neighbours, tag semantics, energy in the mean and gap of every method (Sample-CNN)."""
+    """What the shared spaces know and how far their maps can be trusted, means over seeds."""
     table = read_table("study/rendered/spaces")
-    table = table[(table.extractor == "sample_cnn") & (table.label_share == 1)]
-    mean = means("study", "spaces")
-    mean = mean[(mean.extractor == "sample_cnn") & (mean.metric == "neighbour_agreement")]
+    chosen = (table.extractor == MAIN) & (table.label_share == 1) & (table.seed != "mean")
+    table = table[chosen & (table.classification_loss == "bce")]
+    shown = {
+        "gap": ("gap", ""),
+        "tag semantics": ("tag_semantics", ""),
+        "energy in the mean": ("mean_energy", ""),
+        "mixing, UMAP": ("map_mixing", "umap"),
+        "mixing, t-SNE": ("map_mixing", "tsne"),
+        "precision, UMAP": ("map_precision_at_10", "umap"),
+        "precision, t-SNE": ("map_precision_at_10", "tsne"),
+    }
     rows = []
-    for cell in method_rows(mean).itertuples():
-        same = {"method": cell.method, "pair_loss": cell.pair_loss}
-        own = mean[(mean.method == cell.method) & (mean.pair_loss == cell.pair_loss)]
-        shown = [
-            as_interval(own[own.space == space].iloc[0]) if (own.space == space).any() else ""
-            for space in ("h", "z_audio")
+    for cell in method_rows(table[table.metric == "gap"]).itertuples():
+        own = of_method(table, cell)
+        values = [
+            own[(own.metric == metric) & (own.kind == kind)].value.mean()
+            for metric, kind in shown.values()
         ]
-        for metric, sign in (("tag_semantics", True), ("mean_energy", False), ("gap", True)):
-            values = table[(table[list(same)] == list(same.values())).all(axis=1)]
-            values = values[values.metric == metric].value
-            shown.append(as_number(values.mean(), 2, sign) if len(values) else "")
-        rows.append([method_name(cell), *shown])
-    header = ["method", "neighbours by h", "neighbours by z_audio", "tag semantics"]
-    return as_markdown([*header, "energy in the mean", "gap"], rows)
+        shown_values = ["–" if np.isnan(value) else as_number(value, 2) for value in values]
+        rows.append([method_name(cell), *shown_values])
+    return as_markdown(["method", *shown], rows)
 
 
 def study_labels() -> str:
-    """Average precision with fewer labelled clips (Sample-CNN)."""
+    """Average precision with fewer labelled clips, short-chunk CNN."""
     table = read_table("study/rendered/results")
     chosen = (table.protocol == "macro_clip") & (table.metric == "average_precision")
-    chosen &= (table.seed == "mean") & (table.tag == "") & (table.extractor == "sample_cnn")
-    table = table[chosen]
-    methods = {
-        "je": "subset_query",
-        "bce_two_stage": "none",
-        "no_je_linear": "none",
-    }
+    chosen &= (table.seed == "mean") & (table.tag == "") & (table.extractor == MAIN)
+    table = table[chosen & (table.classification_loss == "bce")]
+    methods = {"joint": "subset_query", "no_je_linear": "none", "bce_two_stage": "none"}
     rows = []
     for share in sorted(table.label_share.unique()):
         own = table[table.label_share == share]
@@ -135,30 +137,28 @@ def study_labels() -> str:
             as_interval(one_row(own, method=method, pair_loss=pair_loss, minus=""))
             for method, pair_loss in methods.items()
         ]
-        differences = [
-            as_interval(one_row(own, method="je", pair_loss="subset_query", minus=minus), sign=True)
-            for minus in ("bce_two_stage", "no_je_linear")
-        ]
-        rows.append([f"{share:.0%}".replace("%", " %"), *scores, *differences])
-    header = ["labelled clips", "`je` `subset_query`", "`bce_two_stage`", "`no_je_linear`"]
-    return as_markdown([*header, "`je` − `bce_two_stage`", "`je` − `no_je_linear`"], rows)
+        both = {"method": "joint", "pair_loss": "subset_query", "minus": "no_je_linear"}
+        rows.append([f"{100 * share:g} %", *scores, as_interval(one_row(own, **both), sign=True)])
+    header = ["labelled clips", *(f"`{method}`" for method in methods)]
+    return as_markdown([*header, "`joint` − `no_je_linear`"], rows)
 
 
 def study_trends() -> str:
-    """Rank correlation of the tags' gains with their strongest correlation with another tag."""
-    table = means("study", "trends")
-    table = table[table.covariate == "correlation"].rename(columns={"correlation": "value"})
+    """Rank correlation of the tags' gains with their frequency and correlation with other tags."""
+    table = means("study", "trends").rename(columns={"correlation": "value"})
     rows = []
-    shown = [("no_je_linear", "none"), ("bce_two_stage", "none"), ("je", "subset_query")]
-    shown += [("je", "subset_completion"), ("je", "cosine"), ("je_shuffled", "subset_query")]
-    for method, pair_loss in shown:
-        own = table[(table.method == method) & (table.pair_loss == pair_loss)]
-        cells = [
-            as_interval(one_row(own, extractor=extractor, minus="no_je"), 2, sign=True)
-            for extractor in EXTRACTORS
-        ]
-        rows.append([method_name(own.iloc[0]), *cells])
-    return as_markdown(["gain over `no_je` of", *EXTRACTORS.values()], rows)
+    for method, pair_loss, minus in (
+        ("joint", "subset_query", "no_je_linear"),
+        ("joint", "subset_query", "joint_shuffled-subset_query"),
+        ("joint", "subset_query", "no_je"),
+        ("no_je_linear", "none", "no_je"),
+    ):
+        where = {"method": method, "pair_loss": pair_loss, "minus": minus, "extractor": MAIN}
+        where["classification_loss"] = "bce"
+        found = [one_row(table, covariate=by, **where) for by in ("frequency", "correlation")]
+        name = f"`{method}` − `{minus.split('-')[0]}`"
+        rows.append([name, *(as_interval(row, 2, sign=True) for row in found)])
+    return as_markdown(["gain", "with frequency", "with correlation"], rows)
 
 
 # Verdicts on the study's expectations
@@ -167,17 +167,48 @@ def study_trends() -> str:
 LIMITS = {"above": {"at_least": 0}, "below": {"at_most": 0}, "no worse": {"at_least": -MARGIN}}
 """What `results.verdict` is asked about each difference."""
 CLAIMS = (
-    ("`cosine`, as published, tags worse than `no_je`", "AP", ("je", "cosine", "no_je"), "below"),
+    ("`joint` tags better than `no_je_linear`", "AP", (*JOINT, "no_je_linear"), "above"),
+    ("`joint` tags no worse than `no_je_linear`", "AP", (*JOINT, "no_je_linear"), "no worse"),
     (
-        "`cosine_as_coded` tags worse than `no_je`",
+        "`joint` learns from the tag sets: it beats `joint_shuffled`",
         "AP",
-        ("je", "cosine_as_coded", "no_je"),
+        (*JOINT, "joint_shuffled-subset_query"),
+        "above",
+    ),
+    (
+        "with 10 % of the labels, `joint` tags better than `no_je_linear`",
+        "10 %",
+        (*JOINT, "no_je_linear"),
+        "above",
+    ),
+    (
+        "`je` with `cosine`, as published, tags worse than `no_je`",
+        "AP",
+        ("je", "cosine", "no_je"),
         "below",
     ),
     (
-        "`margin_as_coded` tags worse than `no_je`",
+        "`je` with `margin_as_coded` tags worse than `no_je`",
         "AP",
         ("je", "margin_as_coded", "no_je"),
+        "below",
+    ),
+    (
+        "`je` with `subset_query` tags better than `no_je`",
+        "AP",
+        ("je", "subset_query", "no_je"),
+        "above",
+    ),
+    (
+        "… but worse than `no_je_linear`",
+        "AP",
+        ("je", "subset_query", "no_je_linear"),
+        "below",
+    ),
+    (
+        "a linear head in stage 2 (`je_linear`) is not enough to reach `no_je_linear`",
+        "AP",
+        ("je_linear", "subset_query", "no_je_linear"),
         "below",
     ),
     (
@@ -193,48 +224,20 @@ CLAIMS = (
         "above",
     ),
     ("early stopping improves `no_je`", "AP", ("no_je_early_stop", "none", "no_je"), "above"),
-    ("`subset_query` tags better than `no_je`", "AP", ("je", "subset_query", "no_je"), "above"),
     (
-        "`subset_query` tags no worse than `bce_two_stage`",
-        "AP",
-        ("je", "subset_query", "bce_two_stage"),
-        "no worse",
-    ),
-    (
-        "`subset_query` tags no worse than `no_je_linear`",
-        "AP",
-        ("je", "subset_query", "no_je_linear"),
-        "no worse",
-    ),
-    (
-        "`subset_query` learns from the tags: it beats `je_shuffled`",
-        "AP",
-        ("je", "subset_query", "je_shuffled-subset_query"),
-        "above",
-    ),
-    (
-        "`subset_query`, searched by one encoded tag, ranks no worse than its classifier",
-        "search",
-        ("je", "subset_query", "encoded set − classifier"),
-        "no worse",
-    ),
-    (
-        "with 10 % of the labels, `subset_query` tags better than `no_je_linear`",
-        "10 %",
-        ("je", "subset_query", "no_je_linear"),
-        "above",
-    ),
-    (
-        "correlated tags gain more by `cosine` over `no_je` (the paper's claim)",
+        "correlated tags gain more by `joint` over `no_je_linear`",
         "trend",
-        ("je", "cosine", "no_je"),
+        (*JOINT, "no_je_linear"),
         "above",
     ),
-    (
-        "correlated tags gain more by `no_je_linear` over `no_je`, without a tag space",
-        "trend",
-        ("no_je_linear", "none", "no_je"),
-        "above",
+    *(
+        (
+            f"`joint` finds no worse than its classifier, {kind}",
+            kind,
+            (*JOINT, "combined − classifier"),
+            "no worse",
+        )
+        for kind in SEARCHES
     ),
 )
 """What was expected, what it is measured by, which comparison, and on which side of 0 it lies."""
@@ -244,17 +247,16 @@ def _measured(extractor: str, by: str, what: tuple[str, str, str]) -> pd.Series 
     """The difference that a claim is about; None where the study has no such runs."""
     method, pair_loss, minus = what
     same = {"extractor": extractor, "method": method, "pair_loss": pair_loss}
-    if by == "search":
-        table = means("study", "spaces")
-        return one_row(
-            table, **same, ranked_by=minus, kind="one tag", metric="mean_average_precision"
-        )
-    if by == "trend":
-        table = means("study", "trends").rename(columns={"correlation": "value"})
-        return one_row(table, **same, minus=minus, covariate="correlation")
-    table = read_table("study/rendered/results")
-    table = table[(table.tag == "") & (table.label_share == (0.1 if by == "10 %" else 1))]
+    same["classification_loss"] = "bce"
     try:
+        if by in SEARCHES:
+            table = means("study", "spaces")
+            return one_row(table, **same, ranked_by=minus, kind=by, metric="mean_average_precision")
+        if by == "trend":
+            table = means("study", "trends").rename(columns={"correlation": "value"})
+            return one_row(table, **same, minus=minus, covariate="correlation")
+        table = read_table("study/rendered/results")
+        table = table[(table.tag == "") & (table.label_share == (0.1 if by == "10 %" else 1))]
         metric = {"protocol": "macro_clip", "metric": "average_precision"}
         return one_row(table, **same, **metric, seed="mean", minus=minus)
     except LookupError:

@@ -19,6 +19,8 @@ from jetatag.joint.methods import METHODS
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
 RESULTS = NOTEBOOKS / "results"
+LOSSES = ["method", "pair_loss", "classification_loss"]
+"""Columns that name a method in the tables of one extractor."""
 
 
 # Reading and formatting
@@ -75,8 +77,9 @@ def as_code(name: str) -> str:
 
 
 def method_name(row: pd.Series) -> str:
-    """A method with its pair loss, as code."""
-    return f"`{row.method}`" + ("" if row.pair_loss == "none" else f" `{row.pair_loss}`")
+    """A method with its losses, as code."""
+    names = [row.method, row.pair_loss, row.classification_loss]
+    return " ".join(f"`{name}`" for name in names if name not in ("none", "bce"))
 
 
 def one_row(table: pd.DataFrame, **wanted: object) -> pd.Series:
@@ -88,8 +91,13 @@ def one_row(table: pd.DataFrame, **wanted: object) -> pd.Series:
 
 
 def method_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """One row for every method and pair loss, in order."""
-    return table[["method", "pair_loss"]].drop_duplicates()
+    """One row for every method with its losses, in order."""
+    return table[LOSSES].drop_duplicates()
+
+
+def of_method(table: pd.DataFrame, cell: tuple) -> pd.DataFrame:
+    """The rows of one of `method_rows`."""
+    return table[(table[LOSSES] == [getattr(cell, name) for name in LOSSES]).all(axis=1)]
 
 
 # Notebooks

@@ -102,6 +102,7 @@ def best_so_far(run: Run) -> JointModel:
     return model.eval()
 
 
+@torch.no_grad()
 def windows(run: Run, store: AudioStore, model: JointModel, rows: np.ndarray) -> np.ndarray:
     probs, *_ = score_clips(model, store, rows, run.config, launch(run.config), "point")
     return probs.astype(np.float16)
