@@ -68,8 +68,9 @@ def tiny_config() -> config.RunConfig:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_config, tiny_store) -> Run:
-    """A scored run with joint embedding; tests must not write into it."""
-    return finished_run(tmp_path_factory.mktemp("runs"), tiny_config, tiny_store)
+    """A scored run with joint embedding in one stage; tests must not write into it."""
+    config = tiny_config.replace(method="joint")
+    return finished_run(tmp_path_factory.mktemp("runs"), config, tiny_store)
 
 
 @pytest.fixture(scope="session")

@@ -132,7 +132,7 @@ def test_an_index_holds_the_predictions_in_the_order_of_paths(model, music, inde
     (left_out,) = index.report.to_dict("records")
     assert left_out["path"] == "bad.mp3" and "it is text" in left_out["reason"]
     assert index.counts == {"read": 7, "kept": 0, "gone": 0, "left out": 1}
-    assert "7 files by je-subset_query" in str(index) and "(7 read, 1 left out)" in str(index)
+    assert "7 files by joint-subset_query" in str(index) and "(7 read, 1 left out)" in str(index)
 
 
 class Watched:
@@ -215,7 +215,7 @@ def test_a_failed_build_keeps_what_it_has_read_and_the_old_index(model, music, i
 
 def test_an_index_of_another_run_is_refused(model, other_run, music, index):
     other = jetatag.load(other_run.folder, device="cpu")
-    with pytest.raises(ValueError, match=r"made by another run \(je-subset_query.*--out") as error:
+    with pytest.raises(ValueError, match=r"made by another run \(joint-subset_query.*--out") as error:
         build(other, music)
     assert "\n" not in str(error.value)
     retrained = jetatag.load(model.folder, device="cpu")
