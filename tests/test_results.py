@@ -1,5 +1,6 @@
 """Tables of many runs: which runs are compared, where each number comes from, how tables read."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -277,11 +278,17 @@ def demo():
 
 
 @pytest.fixture(scope="module")
-def study():
-    return {name: results.gather_tables(COMMITTED / "study", name) for name in STUDY}
+def spaces_of_demo():
+    return results.gather_tables(COMMITTED / "demo", "spaces")
 
 
-STUDY = ("results", "spaces", "gains", "trends")
+@pytest.fixture(scope="module")
+def wide(demo):
+    """The demo's table as of two extractors and two shares of labels."""
+    runs = demo[demo.extractor != ""]
+    second = runs.assign(extractor="harmonic_cnn")
+    few = runs.assign(label_share=0.1)
+    return pd.concat([demo, second, few], ignore_index=True)
 
 
 def width(table):
@@ -317,71 +324,61 @@ def test_differences_are_signed_and_name_their_reference(demo):
     assert wide.loc[("no_je", "none"), "no_je"] == ""
 
 
-def test_several_extractors_and_label_shares_become_rows(study):
-    shown = results.summary(study["results"])
+def test_several_extractors_and_label_shares_become_rows(wide):
+    shown = results.summary(wide)
     assert shown.index.names == ["extractor", "method", "pair_loss", "labels"]
-    assert shown.index.get_level_values("extractor").unique().tolist() == [
-        *("sample_cnn", "sample_cnn_se", "–")
-    ]
-    few = shown.loc[("sample_cnn", "je", "subset_query", "10 %"), "average_precision"]
-    assert few == "0.162 [0.148, 0.178]"
+    extractors = shown.index.get_level_values("extractor").unique().tolist()
+    assert extractors == ["harmonic_cnn", "short_chunk_cnn", "–"]
+    few = shown.loc[("short_chunk_cnn", "joint", "subset_query", "10 %"), "average_precision"]
+    assert few == "0.463 [0.436, 0.489]"
+    behind = results.differences(wide, "label_share", minus="no_je", metric="roc_auc")
+    assert behind.columns.tolist() == ["100 %", "10 %"]
 
 
-def test_printed_tables_are_at_most_100_columns_wide(demo, study):
-    for table in (demo, study["results"]):
+def test_printed_tables_are_at_most_100_columns_wide(demo, wide):
+    for table in (demo, wide, results.gather_tables(COMMITTED / "study", "results")):
         for protocol in ("macro_clip", "micro_window"):
             assert width(results.summary(table, protocol=protocol)) <= 100
         for minus in table.minus.unique()[1:]:
             assert width(results.differences(table, minus=minus, label_share=1)) <= 100
 
 
-def test_spaces_and_trends_read_the_same_way(study):
-    where = {"extractor": "sample_cnn", "label_share": 1, "method": "je"}
+def test_spaces_and_trends_read_the_same_way(spaces_of_demo):
     by = ["encoded set", "answering clips", "classifier"]
-    shown = results.summary(
-        study["spaces"],
-        "ranked_by",
-        metric="mean_average_precision",
-        kind="one tag",
-        ranked_by=by,
-        **where,
-    )
+    where = {"metric": "mean_average_precision", "method": "joint"}
+    shown = results.summary(spaces_of_demo, "ranked_by", kind="one tag", ranked_by=by, **where)
     assert shown.columns.tolist() == by
-    assert shown.loc[("je", "subset_query"), "encoded set"] == "0.257 [0.245, 0.269]"
-    behind = results.differences(study["spaces"], "kind", metric="mean_average_precision", **where)
-    name = ("je", "subset_query", "answering clips − classifier")
-    assert behind.loc[name, "one tag"] == "-0.006 [-0.014, +0.003]"
-    energy = results.summary(study["spaces"], metric="mean_energy", digits=2, **where)
+    assert shown.loc["joint", "classifier"] == "0.463 [0.437, 0.488]"
+    apart = results.differences(spaces_of_demo, "kind", **where)
+    assert apart.loc[("joint", "combined − classifier"), "one tag"] == "-0.000 [-0.008, +0.008]"
+    energy = results.summary(spaces_of_demo, metric="mean_energy", digits=2)
     assert energy.loc[("je", "cosine"), "mean_energy"] == "1.00"
-    je = {"metric": "roc_auc", "pair_loss": "subset_query", "method": "je"}
-    few = results.differences(
-        study["results"], "label_share", minus="no_je_linear", label_share=[0.1, 0.3, 1], **je
-    )
-    assert few.columns.tolist() == ["10 %", "30 %", "100 %"] and len(few) == 2
-    trends = results.differences(study["trends"], digits=2, minus="no_je", **where)
-    assert trends.loc[("je", "cosine"), "correlation"] == "-0.06 [-0.38, +0.28]"
+    trends = results.gather_tables(COMMITTED / "study", "trends")
+    shown = results.differences(trends, digits=2, minus="no_je", extractor="short_chunk_cnn")
+    assert shown.columns.tolist() == ["frequency", "correlation"]
+    assert re.fullmatch(r"[+-]0.\d\d \[[+-]0.\d\d, [+-]0.\d\d\]", shown.iloc[0, 0])
 
 
-def test_tags_become_rows_sorted_by_their_mean(table, demo, study):
+def test_tags_become_rows_sorted_by_their_mean(table, demo):
     shown = results.by_tag(table, label_share=1.0)
     rows = macro_ap(table, "tag", method="no_je", tag=shown.index[0])
     assert shown.loc[shown.index[0], ("no_je", "none")] == pytest.approx(rows.value.mean())
     assert (shown.mean(axis=1).diff().dropna() <= 0).all()
-    where = {"minus": "no_je", "label_share": 1.0, "extractor": "sample_cnn"}
-    gains = results.by_tag(study["gains"], **where)
-    assert gains.index[0] == "sitar" and gains.shape == (50, 12)
+    gains = results.gather_tables(COMMITTED / "study", "gains")
+    gains = results.by_tag(gains, method="no_je_linear", minus="no_je", label_share=1.0)
+    assert len(gains) == 50 and (gains.mean(axis=1).diff().dropna() <= 0).all()
     assert "no_je" not in results.by_tag(demo, metric="roc_auc", method="je")
 
 
-def test_verdicts_follow_from_the_interval(study):
-    rows = macro_ap(study["results"], "difference", extractor="sample_cnn", label_share=1)
+def test_verdicts_follow_from_the_interval(demo, spaces_of_demo):
+    rows = macro_ap(demo, "difference")
     cosine = {"pair_loss": "cosine", "minus": "no_je"}
-    assert results.verdict(rows, at_most=0, **cosine) == "confirmed: -0.081 [-0.091, -0.070]"
-    assert results.verdict(rows, at_least=0, **cosine) == "refuted: -0.081 [-0.091, -0.070]"
-    assert results.verdict(rows, -0.08, **cosine) == "open: -0.081 [-0.091, -0.070]"
-    level = {"method": "je", "pair_loss": "subset_query", "minus": "bce_two_stage"}
-    assert results.verdict(rows, -0.02, 0.02, **level) == "confirmed: +0.002 [-0.007, +0.011]"
-    energy = results.select(study["spaces"], metric="mean_energy", extractor="sample_cnn")
+    assert results.verdict(rows, at_most=0, **cosine) == "confirmed: -0.149 [-0.172, -0.130]"
+    assert results.verdict(rows, at_least=0, **cosine) == "refuted: -0.149 [-0.172, -0.130]"
+    assert results.verdict(rows, -0.15, **cosine) == "open: -0.149 [-0.172, -0.130]"
+    level = {"method": "joint", "minus": "no_je_linear"}
+    assert results.verdict(rows, -0.03, 0.03, **level) == "confirmed: -0.008 [-0.024, +0.008]"
+    energy = results.select(spaces_of_demo, "seed", metric="mean_energy")
     assert results.verdict(energy, 0.99, digits=2, **{"pair_loss": "cosine"}) == "confirmed: 1.00"
 
 

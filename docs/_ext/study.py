@@ -264,11 +264,13 @@ def _measured(extractor: str, by: str, what: tuple[str, str, str]) -> pd.Series 
 
 
 def study_verdicts() -> str:
-    """Every expectation with the difference that decides it, for both extractors."""
+    """Every expectation with the difference that decides it, for each extractor."""
+    held = set(means("study").extractor)
+    extractors = {name: title for name, title in EXTRACTORS.items() if name in held}
     rows = []
     for sentence, by, what, expected in CLAIMS:
         cells = []
-        for extractor in EXTRACTORS:
+        for extractor in extractors:
             row = _measured(extractor, by, what)
             if row is None:
                 cells += ["–"]
@@ -277,14 +279,14 @@ def study_verdicts() -> str:
             found = verdict(row.to_frame().T.infer_objects(), **LIMITS[expected]).partition(":")[0]
             cells += [f"**{found}**: {shown}"]
         rows.append([sentence, *cells])
-    return as_markdown(["expected", *EXTRACTORS.values()], rows)
+    return as_markdown(["expected", *extractors.values()], rows)
 
 
 def study_cost() -> str:
     """Runs, hours and memory of the study."""
     runs = read_table("study/rendered/runs")
     hours = runs.wall_s.sum() / 3600
-    row = [len(runs), f"{hours:.1f}", f"{runs.peak_mib.max():,} MiB"]
+    row = [len(runs), f"{hours:.1f}", f"{runs.peak_mib.max():,.0f} MiB"]
     return as_markdown(["runs", "hours of training, one core each", "largest peak memory"], [row])
 
 

@@ -198,6 +198,19 @@ def demo_space() -> str:
     return as_markdown([*header, "mAP by answering clips", "mAP by classifier"], rows)
 
 
+def esc10_scores() -> str:
+    """Scores on ESC-10, means over random seeds."""
+    table = read_table("esc10/results")
+    table = table[(table.protocol == "macro_clip") & (table.tag == "") & (table.minus == "")]
+    table = table[table.seed.isin(["mean", ""])]
+    rows = []
+    for cell in method_rows(table).itertuples():
+        own = of_method(table, cell)
+        scores = [one_row(own, metric=metric) for metric in ("accuracy", "average_precision")]
+        rows.append([method_name(cell), *map(as_interval, scores)])
+    return as_markdown(["method", "accuracy", "AP"], rows)
+
+
 def machines() -> str:
     """The demo's scores on machines of different CPU types."""
     table = read_table("demo/machines")
