@@ -123,26 +123,6 @@ def study_spaces() -> str:
     return as_markdown(["method", *shown], rows)
 
 
-def study_labels() -> str:
-    """Average precision with fewer labelled clips, short-chunk CNN."""
-    table = read_table("study/rendered/results")
-    chosen = (table.protocol == "macro_clip") & (table.metric == "average_precision")
-    chosen &= (table.seed == "mean") & (table.tag == "") & (table.extractor == MAIN)
-    table = table[chosen & (table.classification_loss == "bce")]
-    methods = {"joint": "subset_query", "no_je_linear": "none", "bce_two_stage": "none"}
-    rows = []
-    for share in sorted(table.label_share.unique()):
-        own = table[table.label_share == share]
-        scores = [
-            as_interval(one_row(own, method=method, pair_loss=pair_loss, minus=""))
-            for method, pair_loss in methods.items()
-        ]
-        both = {"method": "joint", "pair_loss": "subset_query", "minus": "no_je_linear"}
-        rows.append([f"{100 * share:g} %", *scores, as_interval(one_row(own, **both), sign=True)])
-    header = ["labelled clips", *(f"`{method}`" for method in methods)]
-    return as_markdown([*header, "`joint` − `no_je_linear`"], rows)
-
-
 def study_trends() -> str:
     """Rank correlation of the tags' gains with their frequency and correlation with other tags."""
     table = means("study", "trends").rename(columns={"correlation": "value"})
@@ -173,12 +153,6 @@ CLAIMS = (
         "`joint` learns from the tag sets: it beats `joint_shuffled`",
         "AP",
         (*JOINT, "joint_shuffled-subset_query"),
-        "above",
-    ),
-    (
-        "with 10 % of the labels, `joint` tags better than `no_je_linear`",
-        "10 %",
-        (*JOINT, "no_je_linear"),
         "above",
     ),
     (
@@ -256,7 +230,7 @@ def _measured(extractor: str, by: str, what: tuple[str, str, str]) -> pd.Series 
             table = means("study", "trends").rename(columns={"correlation": "value"})
             return one_row(table, **same, minus=minus, covariate="correlation")
         table = read_table("study/rendered/results")
-        table = table[(table.tag == "") & (table.label_share == (0.1 if by == "10 %" else 1))]
+        table = table[(table.tag == "") & (table.label_share == 1)]
         metric = {"protocol": "macro_clip", "metric": "average_precision"}
         return one_row(table, **same, **metric, seed="mean", minus=minus)
     except LookupError:
