@@ -7,6 +7,7 @@ in `jetatag.apps.commands`. Large libraries are imported inside the verbs.
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -276,10 +277,23 @@ def completion(shell: Literal["bash", "zsh", "fish", "powershell"], /) -> None:
     print(app.generate_completion(shell=shell))
 
 
+def use_utf8() -> None:
+    """Start this process again in Python's UTF-8 mode if the locale has another encoding, in which
+    file names and tags of other alphabets could be neither read nor printed."""
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        command = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, command, os.environ | {"PYTHONUTF8": "1"})
+    for stream in (sys.stdout, sys.stderr):  # for which PYTHONIOENCODING may name another
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0; 1 if some files or runs failed; 2 for a
     mistake, with one line on standard error; 130 for Ctrl-C; 141 if nobody reads the output."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        use_utf8()
+        arguments = sys.argv[1:]
     try:
         if not arguments:
             raise ValueError("name a verb; see jetatag --help.")

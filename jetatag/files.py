@@ -169,6 +169,11 @@ def as_text(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
 
 
+def as_path(text: str) -> str:
+    """A path from `as_text` as this system names it, also where names are not in UTF-8."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
+
+
 def printable(text: str) -> str:
     """Text on one line; characters that would control the terminal are escaped as by `repr`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -176,7 +181,7 @@ def printable(text: str) -> str:
 
 def inside(root: Path | str, relative: str) -> Path:
     """`root / relative`; raises `ValueError` if it leads out of `root` or is a broken link."""
-    path = Path(root) / relative
+    path = Path(root) / as_path(relative)
     if path.is_symlink() and not path.exists():
         raise ValueError(f"{relative!r} is a link that leads nowhere: correct or remove it.")
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):

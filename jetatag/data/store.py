@@ -246,7 +246,7 @@ def _decode_all(
     rest = paths[len(outcomes) :]
     with (
         (work / "store" / "audio.i16").open("ab") as audio,
-        (work / PROGRESS).open("a", buffering=1) as progress,
+        (work / PROGRESS).open("a", buffering=1, encoding="utf-8") as progress,
         ThreadPoolExecutor(workers) as pool,  # decoders and resamplers release the GIL
         tqdm(desc="preparing", total=len(index), initial=len(outcomes), unit="clip") as bar,
     ):
@@ -328,7 +328,7 @@ def _resume(work: Path, identity: str, paths: list[str], decode_one: Callable) -
     os.truncate(audio, ends[n_whole])
     outcomes = outcomes[:n_whole]  # the samples of the others were not written
     lines = [json.dumps(line) + "\n" for line in (identity, *outcomes)]
-    (work / PROGRESS).write_text("".join(lines))
+    (work / PROGRESS).write_text("".join(lines), "utf-8")
     return outcomes
 
 
@@ -336,7 +336,7 @@ def _progress(work: Path, identity: str = "") -> list[dict[str, Any]]:
     """Outcomes of the clips done so far, none of a build of other content."""
     outcomes = []
     with suppress(OSError, ValueError):  # the last line may be torn
-        first, *lines = (work / PROGRESS).read_text().splitlines()
+        first, *lines = (work / PROGRESS).read_text("utf-8").splitlines()
         for line in lines if identity in ("", json.loads(first)) else ():
             outcomes.append(json.loads(line))
     return outcomes
