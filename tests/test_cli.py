@@ -94,7 +94,7 @@ def test_help_and_completion_import_no_torch():
 
 
 def test_the_names_of_the_registries_are_listed(capsys):
-    assert cli.main(["list"]) == 0
+    assert cli.main(["--version"]) == 0
     lines = dict(line.split(": ") for line in capsys.readouterr().out.splitlines())
     names = {"pair_loss", "method", "classification_loss", "extractor", "dataset", "preset"}
     assert lines.keys() == names
@@ -190,6 +190,44 @@ def test_greek_and_japanese_file_names_are_read_in_any_locale(locale, run, tmp_p
     assert set(AudioStore.open(tmp_path / "store").table.path) == found
     assert set(pd.read_csv(tmp_path / "tags.csv").path) == {str(music / name) for name in found}
     assert set(Index.open(f"{music}.index").table["path"].to_pylist()) == found
+
+
+CACHED = """import os, sys
+from jetatag import cli
+
+assert cli.main(["--version"]) == 0
+import numba
+
+# A function of a file whose folder nobody can write, as of site-packages.
+exec(compile("@numba.njit(cache=True)\\ndef double(x): return 2 * x", "/proc/version", "exec"))
+assert double(2) == 4
+print(os.environ["XDG_CACHE_HOME"], os.environ["MPLCONFIGDIR"])
+"""
+
+
+def test_a_home_that_cannot_be_written_leads_caches_to_a_temporary_folder(tmp_path):
+    """Of maps (numba), Snakemake and figures."""
+    caches = ("XDG_CACHE_HOME", "MPLCONFIGDIR", "IPYTHONDIR", "NUMBA_CACHE_DIR")
+    environment = {name: value for name, value in os.environ.items() if name not in caches}
+    environment |= {"HOME": "/proc/nowhere", "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", CACHED]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert not done.returncode and not done.stderr, done.stderr
+    assert done.stdout.splitlines()[-1].count(str(tmp_path)) == 2 and not [*tmp_path.iterdir()]
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence_with_a_remedy(run, tmp_path, capsys):
+    sys_folder, music = "/sys/no folder", tmp_path / "music"
+    music.mkdir()
+    soundfile.write(music / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 16_000), 16_000)
+    assert cli.main(["index", str(run.folder), str(music), "--out", sys_folder]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"jetatag: {sys_folder}/index.arrow cannot be written (")
+    assert told.endswith("): name another folder with --out.\n") and told.count("\n") == 1
+    assert cli.main(["render", sys_folder]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"jetatag: {sys_folder}") and told.count("\n") == 1
+    assert told.endswith(": change its permissions or name another.\n")
 
 
 def test_without_a_run_the_command_that_makes_one_is_named(tmp_path, capsys):

@@ -24,7 +24,7 @@ from jetatag.apps.search import INDEX, PARTS, STAMP, Facts, Index
 from jetatag.apps.tagger import Prediction, Tagger
 from jetatag.apps.tagging import find_audio
 from jetatag.data.audio import read_header
-from jetatag.files import NOT_TEXT, NOT_UTF8, as_path, as_text, atomic, lock_folder
+from jetatag.files import NOT_TEXT, NOT_UTF8, as_path, as_text, atomic, check_writable, lock_folder
 from jetatag.joint.losses import PAIR_LOSSES
 
 PART_S = 5.0  # seconds between parts: what a kill loses at most
@@ -57,6 +57,7 @@ def build(
     others = [path.name for path in out.glob("[!.]*")]
     if others and not any(fnmatch(name, pattern) for name in others for pattern in (INDEX, PARTS)):
         raise ValueError(f"{out} holds something other than an index: choose another folder.")
+    check_writable(out / INDEX, remedy="name another folder with --out")
     with lock_folder(out), removed_if_unused(out):
         facts, rows, n_old = _begin(out, tagger, music)
         missing = found[_rows_of(found, rows) < 0]
