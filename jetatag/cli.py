@@ -4,9 +4,11 @@ cyclopts makes the parser, the help and shell completion from the signatures and
 in `jetatag.apps.commands`. Large libraries are imported inside the verbs.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,13 +20,15 @@ from rich.filesize import decimal
 from jetatag import __version__
 from jetatag.apps import commands
 from jetatag.apps.commands import File, FilePath, say
-from jetatag.files import check_writable
+from jetatag.files import check_writable, use_temporary_caches
 from jetatag.grid import packaged_notebooks
 
 PRESETS = sorted(path.stem for path in (packaged_notebooks() / "params").glob("*.yaml"))
 Texts = Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)]
 Changes = Annotated[Texts, Parameter("--set")]
 Cores = Annotated[str | None, Parameter(validator=commands.check_cores)]
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+CHANGE_RIGHTS = ": change its permissions or name another"
 HELP = """Music auto-tagging with joint embeddings: train taggers, tag files, search music by tags.
 
 ```
@@ -276,10 +280,24 @@ def completion(shell: Literal["bash", "zsh", "fish", "powershell"], /) -> None:
     print(app.generate_completion(shell=shell))
 
 
+def use_utf8() -> None:
+    """Start this process again in Python's UTF-8 mode if the locale has another encoding, in which
+    file names and tags of other alphabets could be neither read nor printed."""
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        command = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, command, os.environ | {"PYTHONUTF8": "1"})
+    for stream in (sys.stdout, sys.stderr):  # for which PYTHONIOENCODING may name another
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0; 1 if some files or runs failed; 2 for a
     mistake, with one line on standard error; 130 for Ctrl-C; 141 if nobody reads the output."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    use_temporary_caches()
+    if arguments is None:
+        use_utf8()
+        arguments = sys.argv[1:]
     try:
         if not arguments:
             raise ValueError("name a verb; see jetatag --help.")
@@ -295,7 +313,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 141
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         named = isinstance(error, OSError) and error.filename and error.strerror
-        say(f"{error.filename}: {error.strerror}." if named else error)
+        remedy = CHANGE_RIGHTS if named and error.errno in FORBIDDEN else ""
+        say(f"{error.filename}: {error.strerror}{remedy}." if named else error)
         return 2
     except KeyboardInterrupt:
         say("interrupted; the same command continues what can be continued.")

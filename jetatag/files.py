@@ -1,16 +1,19 @@
 """Atomic files, locks, checksums, and checks of names and types with one-sentence errors."""
 
+import atexit
 import difflib
 import hashlib
 import json
 import os
 import re
+import shutil
 import sys
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -27,6 +30,7 @@ AUDIO_SUFFIXES = {
     *(".aac", ".ac3", ".eac3", ".m4a", ".m4b", ".mp4", ".mka", ".mkv", ".webm"),
 }
 """Suffixes of audio files, and of videos with a sound track."""
+CACHES = ("XDG_CACHE_HOME", "MPLCONFIGDIR", "IPYTHONDIR")  # the first of Snakemake and numba
 Count = Annotated[int, Field(ge=1)]
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 ADAPTER = lru_cache(partial(TypeAdapter, config=STRICT))
@@ -54,9 +58,9 @@ def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.stem}.partial{path.suffix}")
 
 
-def check_writable(*paths: Path, read: Iterable[Path] = ()) -> None:
+def check_writable(*paths: Path, read: Iterable[Path] = (), remedy: str = "name another") -> None:
     """Raise `ValueError` before any work if one of the output `paths` is used twice, is an input
-    (`read`) or audio, or cannot be written. The check leaves no files behind."""
+    (`read`) or audio, or cannot be written (`remedy`). The check leaves no files behind."""
     inputs, outputs = {Path(os.path.realpath(path)) for path in read}, set()
     for path in paths:
         target = Path(os.path.realpath(path))
@@ -77,7 +81,7 @@ def check_writable(*paths: Path, read: Iterable[Path] = ()) -> None:
             raise ValueError(f"{path} cannot be written: {home} is not a folder.") from None
         except OSError as error:
             problem = f"{path} cannot be written ({error.strerror})"
-            raise ValueError(f"{problem}: name another.") from None
+            raise ValueError(f"{problem}: {remedy}.") from None
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -159,6 +163,17 @@ def lock_folder(folder: Path | str, wait: bool = False) -> Iterator[None]:
         lock.release()
 
 
+@cache
+def use_temporary_caches() -> None:
+    """If the home folder cannot be written, lead the caches of libraries to a temporary folder."""
+    home = os.path.expanduser("~")  # noqa: PTH111, as Path's fails for a user without one
+    if not os.access(home, os.W_OK):
+        folder = tempfile.mkdtemp(prefix="jetatag-caches-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        for name in CACHES:
+            os.environ.setdefault(name, folder)
+
+
 def is_audio(path: Path | str) -> bool:
     """Whether the file name ends in one of `AUDIO_SUFFIXES`."""
     return Path(path).suffix.lower() in AUDIO_SUFFIXES
@@ -169,6 +184,11 @@ def as_text(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", "replace")
 
 
+def as_path(text: str) -> str:
+    """A path from `as_text` as this system names it, also where names are not in UTF-8."""
+    return os.fsdecode(text.encode("utf-8", "surrogateescape"))
+
+
 def printable(text: str) -> str:
     """Text on one line; characters that would control the terminal are escaped as by `repr`."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -176,7 +196,7 @@ def printable(text: str) -> str:
 
 def inside(root: Path | str, relative: str) -> Path:
     """`root / relative`; raises `ValueError` if it leads out of `root` or is a broken link."""
-    path = Path(root) / relative
+    path = Path(root) / as_path(relative)
     if path.is_symlink() and not path.exists():
         raise ValueError(f"{relative!r} is a link that leads nowhere: correct or remove it.")
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):

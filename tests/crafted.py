@@ -94,6 +94,12 @@ def without_size(wav: bytes) -> bytes:
     return wav[:4] + bytes(4) + wav[8:at] + bytes(4) + wav[at + 4 :]
 
 
+def with_chunk(wav: bytes, n_bytes: int) -> bytes:
+    """A WAV with further metadata in front of its samples."""
+    at = wav.index(b"data")
+    return wav[:at] + struct.pack("<4sI", b"LIST", n_bytes) + bytes(n_bytes) + wav[at:]
+
+
 def with_field(mp3: bytes, offset: int, value: int) -> bytes:
     """Puts `value` at an offset behind the mark of a Xing header: 4 flags, 8 frames, 12 bytes."""
     at = mp3.index(b"Xing") + offset

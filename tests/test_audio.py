@@ -25,6 +25,7 @@ from crafted import (
     cut,
     damaged,
     noise,
+    with_chunk,
     with_field,
     with_flac_length,
     with_vbri,
@@ -32,11 +33,12 @@ from crafted import (
     without_size,
 )
 
-from jetatag.data.audio import AudioError, Header, load, read_header, stream
-from jetatag.data.ffmpeg import ASF_ENCRYPTION, AudioWarning
+from jetatag.data.audio import AudioError, AudioWarning, Header, load, read_header, stream
+from jetatag.data.ffmpeg import ASF_ENCRYPTION
 from jetatag.files import AUDIO_SUFFIXES
 
 RATE = 16_000
+WAV_BYTES, MORE_BYTES = (struct.pack("<I", 2 * 2 * 44_100 + more) for more in (0, 36))
 JUNK = np.random.default_rng(0).bytes(3000)
 
 
@@ -244,7 +246,15 @@ DECODED = {
     "WMA": (BY_SUFFIX[".wma"], 2),
     "video longer than its sound": (lambda: by_ffmpeg("matroska", "aac", video=True), 2),
     "VOC": (BY_SUFFIX[".voc"], 2),
+    "WAV that states a few bytes too many": (
+        lambda: by_soundfile("WAV").replace(b"data" + WAV_BYTES, b"data" + MORE_BYTES),
+        2,
+    ),
     "WAV of no stated bytes": (lambda: without_size(by_soundfile("WAV")), 2),
+    "WAV of no stated bytes behind long metadata": (
+        lambda: without_size(with_chunk(by_soundfile("WAV"), 30_000)),
+        2,
+    ),
     "float WAV of no stated bytes": (
         lambda: without_size(by_soundfile("WAV", 22_050, 2, subtype="FLOAT")),
         2,

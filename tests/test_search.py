@@ -469,6 +469,19 @@ def test_tags_are_parsed_with_signs_and_weights():
         parse_tags("slow, piano, -slow", known)
 
 
+def test_tags_with_commas_can_be_asked_for_as_they_are_and_in_quotes():
+    known = ["Air horn, truck horn", "Fire engine, fire truck (siren)", "Train", "train, horn", "b"]
+    horn, siren = known[:2]
+    assert parse_tags(f"{horn}, -{siren}:0.5,b", known) == {horn: 1, siren: -0.5, "b": 1}
+    assert parse_tags(f'"{horn}":2, -"{siren}" , "B"', known) == {horn: 2, siren: -1, "b": 1}
+    assert parse_tags("train, horn,-train", known) == {"train, horn": 1, "Train": -1}
+    assert parse_tags('"train", "b"', known) == {"Train": 1, "b": 1}
+    for unknown in ("air horn, truck", '"horn, air", b', "horn, b"):
+        assert set(parse_tags(unknown, known)) - set(known)
+    with pytest.raises(ValueError, match="'Air horn, truck horn:x': 'x' is not a number"):
+        parse_tags(f"b, {horn}:x", known)
+
+
 @pytest.mark.parametrize("by", ["combined", "space", "classifier"])
 def test_only_the_ratio_of_weights_counts(index, by):
     one, other = index.facts.tags[:2]

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from crafted import by_soundfile, damaged
 from filelock import FileLock
 
 from jetatag.data import mtat, store
@@ -56,6 +57,18 @@ def test_every_clip_is_stored_or_reported(mtat_folder):
     left_out = audio.report[audio.report.clip_id != ""]
     assert facts["annotated_clips"] == 48 == len(audio) + len(left_out)
     assert sum(facts["clips_by_split"].values()) == facts["stored_clips"] == len(audio)
+
+
+def test_an_mp3_damaged_in_its_middle_is_stored_with_a_line_in_the_report(mtat_folder):
+    """20 s with 3 KB of random bytes, about half a second at this bit rate."""
+    path = mtat.load(mtat_folder).table.path[0]
+    whole = by_soundfile("MP3", 22_050, seconds=20.0)
+    (mtat_folder / "mp3" / path).write_bytes(damaged(whole, 3000))
+    audio = build(mtat_folder)
+    row = audio.table[audio.table.path == path].iloc[0]
+    assert 19 < row.n_samples / 16_000 < 19.8 and row.clip_id and "reason" not in row
+    (line,) = audio.report[audio.report.path == path].itertuples()
+    assert re.fullmatch(r"damaged: 3,2\d\d bytes were skipped", line.reason) and not line.clip_id
 
 
 def test_read_returns_the_decoded_samples(tiny_store):

@@ -24,7 +24,7 @@ from jetatag.apps.search import INDEX, PARTS, STAMP, Facts, Index
 from jetatag.apps.tagger import Prediction, Tagger
 from jetatag.apps.tagging import find_audio
 from jetatag.data.audio import read_header
-from jetatag.files import NOT_TEXT, NOT_UTF8, as_text, atomic, lock_folder
+from jetatag.files import NOT_TEXT, NOT_UTF8, as_path, as_text, atomic, check_writable, lock_folder
 from jetatag.joint.losses import PAIR_LOSSES
 
 PART_S = 5.0  # seconds between parts: what a kill loses at most
@@ -50,12 +50,14 @@ def build(
     if NOT_TEXT in as_text(music):
         raise ValueError(f"{music}: {NOT_UTF8}.")
     audio, links, skipped = (
-        [path.relative_to(music).as_posix() for path in paths] for paths in find_audio([music])
+        [as_text(path.relative_to(music).as_posix()) for path in paths]
+        for paths in find_audio([music])
     )
-    found = pd.DataFrame([(p, *search.stamp(music / p)) for p in audio], columns=STAMP)
+    found = pd.DataFrame([(p, *search.stamp(music / as_path(p))) for p in audio], columns=STAMP)
     others = [path.name for path in out.glob("[!.]*")]
     if others and not any(fnmatch(name, pattern) for name in others for pattern in (INDEX, PARTS)):
         raise ValueError(f"{out} holds something other than an index: choose another folder.")
+    check_writable(out / INDEX, remedy="name another folder with --out")
     with lock_folder(out), removed_if_unused(out):
         facts, rows, n_old = _begin(out, tagger, music)
         missing = found[_rows_of(found, rows) < 0]
@@ -132,7 +134,8 @@ def _read(
 ) -> dict[str, str]:
     """Read the `missing` files into parts; returns why files cannot be read."""
     rows, reasons, saved = [], {}, time.monotonic()
-    predictions = tagger.predict_files([music / path for path in missing.path], workers)
+    paths = [music / as_path(path) for path in missing.path]
+    predictions = tagger.predict_files(paths, workers)
     try:
         for stamp, (path, prediction) in zip(missing.to_dict("records"), predictions, strict=True):
             if isinstance(prediction, str):

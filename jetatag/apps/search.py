@@ -7,6 +7,7 @@ lists the files that were left out.
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -299,26 +300,26 @@ def best(scores: np.ndarray, top: int) -> np.ndarray:
 def parse_tags(text: str, known: Sequence[str]) -> dict[str, float]:
     """Weights by tag for text like "piano, slow:0.5, -vocal": 1 by default, negative if unwanted.
 
-    Known tags may contain a colon or begin with a minus; case does not matter. Raises `ValueError`
-    for a weight that is not a number and for a tag that is given twice.
+    Known tags may contain commas and colons or begin with a minus, and any tag may be in double
+    quotes; case does not matter. Raises `ValueError` for a weight that is not a number and for a
+    tag that is given twice.
     """
     spelt = {tag.casefold(): tag for tag in known} | {tag: tag for tag in known}
-
-    def as_known(name: str) -> str:
-        return spelt.get(name) or spelt.get(name.casefold(), name)
-
+    listed = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
+    name = rf'(?:({listed})|([-−]?)\s*("[^"]*"|{listed}|[^,]*?))'
     weights = {}
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        minus = part[0] in "-−" and as_known(part) not in known
-        rest = as_known(part[1:].strip() if minus else part)
-        tag, colon, weight = (rest, "", "1") if rest in known else rest.rpartition(":")
-        name = as_known(tag.strip()) if colon else rest
-        if not name:
+    for term in re.finditer(rf"\s*{name}\s*(?::([^,:]*))?(?:,|\Z)", text, re.IGNORECASE):
+        part = term[0].removesuffix(",").strip()
+        tag, minus, signed = (term[number] or "" for number in (1, 2, 3))
+        weight = "1" if term[4] is None else term[4]
+        tag = tag or (signed if signed.casefold() in spelt else signed.strip('"'))
+        tag = spelt.get(tag) or spelt.get(tag.casefold(), tag)
+        if part and not tag:
             raise ValueError(f"{part!r} names no tag: write one, like piano, piano:0.5 or -piano.")
-        if name in weights:
-            raise ValueError(f"{name!r} is given twice: give each tag once, with one weight.")
+        if tag in weights:
+            raise ValueError(f"{tag!r} is given twice: give each tag once, with one weight.")
         try:
-            weights[name] = float(weight if colon else 1) * (-1) ** minus
+            weights |= {tag: float(weight) * (-1) ** bool(minus)} if part else {}
         except ValueError:
             raise ValueError(
                 f"{part!r}: {weight!r} is not a number: write a weight like {tag}:0.5."

@@ -20,7 +20,15 @@ from jetatag.apps.tagger import Prediction
 from jetatag.data import Vocabulary
 from jetatag.data.audio import read_header
 from jetatag.data.index import files_under
-from jetatag.files import as_text, atomic, check_writable, is_audio, write_arrays, write_json
+from jetatag.files import (
+    as_path,
+    as_text,
+    atomic,
+    check_writable,
+    is_audio,
+    write_arrays,
+    write_json,
+)
 
 IMAGE_SUFFIXES = (".png", ".pdf", ".svg")
 BAR_FORMAT = (
@@ -41,9 +49,9 @@ def find_audio(given: Sequence[Path | str]) -> tuple[list[Path], list[Path], lis
         files, linked = files_under(path)
         if not any(map(is_audio, files)):
             raise FileNotFoundError(f"{path} holds no audio files: name another folder.")
-        audio += [path / name for name in files if is_audio(name)]
-        links += [path / name for name in linked]
-        skipped += [path / n for n in files if not is_audio(n) and "/." not in f"/{n}"]
+        audio += [path / as_path(name) for name in files if is_audio(name)]
+        links += [path / as_path(name) for name in linked]
+        skipped += [path / as_path(n) for n in files if not is_audio(n) and "/." not in f"/{n}"]
     return audio, links, skipped
 
 

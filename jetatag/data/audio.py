@@ -11,8 +11,10 @@ import math
 import mmap
 import re
 import stat
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from io import FileIO
 from operator import itemgetter
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jetatag.data import ffmpeg
-from jetatag.data.ffmpeg import JOINED, AudioError, Header, begins_audio, read_head
+from jetatag.data.ffmpeg import JOINED, AudioError, Header, OnDamage, begins_audio, read_head
 from jetatag.files import NOT_TEXT, NOT_UTF8
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ QUIETEST = 1 / 32_767  # one 16-bit step: audio that varies by less is silent
 PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ENOSPC, errno.EDQUOT}
 """Errors of the machine rather than of the file."""
 FOR_SOUNDFILE = re.compile(
-    rb"RIF[FX](?!....WAVE.{,999}data\0{4}.)....WAVE|RF64|FORM....AIF[FC]|caff|\.snd|dns\.|"
+    rb"RIF[FX](?!....WAVE.*?data\0{4}.)....WAVE|RF64|FORM....AIF[FC]|caff|\.snd|dns\.|"
     rb"riff\x2e\x91\xcf\x11",
     re.S,
 )
@@ -47,26 +49,40 @@ SIZE_TOLERANCE = 64  # bytes by which some programs overstate sizes
 Blocks = Iterator[tuple[int, np.ndarray]]  # sample rate (Hz), and samples (n_samples,) float32
 
 
-def load(path: Path | str, sample_rate: int) -> np.ndarray:
+class AudioWarning(UserWarning):
+    """A file is used although parts of it could not be decoded."""
+
+
+def load(path: Path | str, sample_rate: int, on_damage: OnDamage | None = None) -> np.ndarray:
     """Decode `path`, average its channels and resample it.
 
     Returns (n_samples,) float32 at `sample_rate` (Hz), nominally within [-1, 1]. Raises
     `AudioError` for a file that is missing, empty, not audio, encrypted, without a sound track,
     truncated, joined from parts that cannot all be read, mostly damaged, silent, shorter than
     0.1 s, of an impossible sample rate, or with values that are not numbers; `OSError` if the
-    machine fails and not the file (`PASSING`). Damaged packets are skipped with an `AudioWarning`.
-    Truncation is found where a file states its length; others are read to their last whole frame.
+    machine fails and not the file (`PASSING`). Damaged packets are skipped; `on_damage` is told, or
+    else an `AudioWarning` issued. Truncation is found where a file states its length; others are
+    read to their last whole frame.
     """
-    blocks = list(stream(path, sample_rate))
+    blocks = list(stream(path, sample_rate, on_damage))
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
-def stream(path: Path | str, sample_rate: int) -> Iterator[np.ndarray]:
+def stream(
+    path: Path | str, sample_rate: int, on_damage: OnDamage | None = None
+) -> Iterator[np.ndarray]:
     """Yield what `load` returns in blocks, in constant memory. Raises as `load` does, what depends
     on the whole file (truncated, silent, too short) at the end."""
     with _open(Path(path)) as file:
-        decode = _decode_by_soundfile if _is_for_soundfile(file) else ffmpeg.decode
-        yield from _resample(_check_audio(decode(file, BLOCK)), sample_rate)
+        if _is_for_soundfile(file):
+            blocks = _decode_by_soundfile(file, BLOCK)
+        else:
+            blocks = ffmpeg.decode(file, BLOCK, on_damage or partial(_warn_of_damage, path))
+        yield from _resample(_check_audio(blocks), sample_rate)
+
+
+def _warn_of_damage(path: Path | str, damage: str) -> None:
+    warnings.warn(f"{path} is {damage}.", AudioWarning, stacklevel=2)
 
 
 def read_header(path: Path) -> Header:

@@ -10,8 +10,7 @@ import math
 import mmap
 import os
 import re
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from io import FileIO
@@ -34,15 +33,12 @@ PROTECTED_CODECS = {"drms", "enca", "aavd"}  # MP4: FairPlay, Common Encryption,
 TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")  # metadata that may lie between MP3 packets
 TOLERANCE_S = 0.1
 """Longer gaps are told as damage, and sound that ends earlier than stated as truncation."""
+OnDamage = Callable[[str], object]  # is told in words what was skipped of a file that is used
 BUFFER = 1 << 18  # bytes per read
 
 
 class AudioError(ValueError):
     """A file that cannot be used as audio; the message says why, in one sentence."""
-
-
-class AudioWarning(UserWarning):
-    """A file is used although parts of it could not be decoded."""
 
 
 class Header(NamedTuple):
@@ -53,13 +49,13 @@ class Header(NamedTuple):
     title: str = ""
 
 
-def decode(file: FileIO, block: int) -> Iterator[tuple[int, np.ndarray]]:
+def decode(file: FileIO, block: int, on_damage: OnDamage) -> Iterator[tuple[int, np.ndarray]]:
     """Sample rate (Hz) and samples, (n_samples,) float32, in blocks of at least `block` samples;
     channels are averaged. The rate changes if files of different rates have been joined."""
     import av
 
     fifo, shape = av.AudioFifo(), None
-    for frame in _all_frames(file):
+    for frame in _all_frames(file, on_damage):
         n_channels = frame.layout.nb_channels
         new = n_channels, frame.sample_rate, frame.format.name, frame.time_base
         if new != shape:
@@ -84,14 +80,14 @@ def read_header(file: FileIO) -> Header:
         return Header(duration_s, tags.get("artist", ""), tags.get("title", ""))
 
 
-def _all_frames(file: FileIO) -> Iterator["AudioFrame"]:
+def _all_frames(file: FileIO, on_damage: OnDamage) -> Iterator["AudioFrame"]:
     """Decode joined files and the links of chained Oggs one by one: FFmpeg loses frames between
     FLACs and stops when the codec, rate or channels change."""
     states_duration = _check_bytes(file)
     starts = [0, *_joints(file)]
     for start, end in itertools.pairwise([*starts, _size(file)]):
         with _open(file, start, end) as container:
-            yield from _frames(container, str(file.name), states_duration)
+            yield from _frames(container, on_damage, states_duration)
 
 
 def _open(file: FileIO, start: int, end: int) -> "InputContainer":
@@ -166,7 +162,9 @@ class _Tally:
     last: "dict[int, Packet]" = field(default_factory=dict)  # good packet of each stream
 
 
-def _frames(container: "InputContainer", name: str, is_stated: bool) -> Iterator["AudioFrame"]:
+def _frames(
+    container: "InputContainer", on_damage: OnDamage, is_stated: bool
+) -> Iterator["AudioFrame"]:
     """Decode the main sound track and skip its damaged packets; see `_check_end`."""
     import av
 
@@ -194,11 +192,11 @@ def _frames(container: "InputContainer", name: str, is_stated: bool) -> Iterator
                 tally.trailing, tally.is_cut = 0, packet.is_corrupt
     except av.FFmpegError:
         raise AudioError(f"damaged: nothing can be read after {tally.seconds:.2f} s") from None
-    _check_end(tally, name, track, is_stated)
+    _check_end(tally, on_damage, track, is_stated)
 
 
-def _check_end(tally: _Tally, name: str, track: "AudioStream", is_stated: bool) -> None:
-    """Raise `AudioError` for what is truncated, if the duration is stated, or mostly damaged; warn
+def _check_end(tally: _Tally, on_damage: OnDamage, track: "AudioStream", is_stated: bool) -> None:
+    """Raise `AudioError` for what is truncated, if the duration is stated, or mostly damaged; tell
     of other damage."""
     container = track.container
     duration_s = (container.duration or 0) / 1e6
@@ -217,7 +215,7 @@ def _check_end(tally: _Tally, name: str, track: "AudioStream", is_stated: bool) 
     gap_s = end_s - float((track.start_time or 0) * track.time_base) - tally.seconds
     if tally.damaged or gap_s > tolerance_s:
         lost = f"{tally.damaged:,} bytes" if tally.damaged else f"{gap_s:.2f} s"
-        warnings.warn(f"{name} is damaged: {lost} were skipped.", AudioWarning, stacklevel=2)
+        on_damage(f"damaged: {lost} were skipped")
 
 
 # Lengths that files state

@@ -1,8 +1,8 @@
 """The store: every clip of an `Index` as int16 in one memory-mapped file, built once.
 
 A store is a folder: `audio.i16` (all samples, clip after clip), `clips.csv` (one row per clip, with
-length, peak and checksum), `labels.npy`, `report.csv` (what was left out and why) and `store.json`
-(vocabulary, sample rate, counts, checksum).
+length, peak and checksum), `labels.npy`, `report.csv` (what was left out and why, and what is used
+although it is damaged) and `store.json` (vocabulary, sample rate, counts, checksum).
 """
 
 import errno
@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from jetatag.data import SPLITS, Index, Vocabulary
 from jetatag.data.audio import PASSING, load
+from jetatag.data.ffmpeg import OnDamage
 from jetatag.data.index import audio_files
 from jetatag.data.memory import keep_freed_memory
 from jetatag.files import (
@@ -208,7 +209,7 @@ def _finished(folder: Path, identity: str) -> AudioStore | None:
 def _build(index: Index, work: Path, settings: dict, identity: str, workers: int) -> None:
     """Write the whole store to the folder `store` in `work`."""
     outcomes = pd.DataFrame(_decode_all(index, work, settings, identity, workers))
-    stored = outcomes.reason.to_numpy() == "" if len(outcomes) else np.zeros(0, bool)
+    stored = outcomes.n_samples.to_numpy() > 0 if len(outcomes) else np.zeros(0, bool)
     if not stored.any():
         first = outcomes.reason[0] if len(outcomes) else "the index is empty"
         problem = f"none of the {len(index)} clips under {index.audio_root} could be read"
@@ -217,11 +218,14 @@ def _build(index: Index, work: Path, settings: dict, identity: str, workers: int
     table = clips[stored].drop(columns="reason").reset_index(drop=True)
     table.to_csv(work / "store" / "clips.csv", index=False)
     np.save(work / "store" / "labels.npy", index.labels[stored])
-    unusable = clips.loc[~stored, ["clip_id", "path", "reason"]]
+    clips["clip_id"] = clips.clip_id.where(
+        ~stored, ""
+    )  # only those left out have one in the report
+    told = clips.loc[clips.reason != "", ["clip_id", "path", "reason"]]
     named = set(index.table.path) | set(index.left_out.path)
     others = pd.DataFrame({"path": [p for p in audio_files(index.audio_root) if p not in named]})
     others = others.assign(clip_id="", reason="audio without an annotation row")
-    report = pd.concat([index.left_out, unusable, others], ignore_index=True)
+    report = pd.concat([index.left_out, told, others], ignore_index=True)
     report.to_csv(work / "store" / "report.csv", index=False)
     about = {
         "name": index.name,
@@ -246,7 +250,7 @@ def _decode_all(
     rest = paths[len(outcomes) :]
     with (
         (work / "store" / "audio.i16").open("ab") as audio,
-        (work / PROGRESS).open("a", buffering=1) as progress,
+        (work / PROGRESS).open("a", buffering=1, encoding="utf-8") as progress,
         ThreadPoolExecutor(workers) as pool,  # decoders and resamplers release the GIL
         tqdm(desc="preparing", total=len(index), initial=len(outcomes), unit="clip") as bar,
     ):
@@ -271,26 +275,28 @@ def _in_order(
 
 
 def _outcome(root: Path, path: str, **settings: Any) -> tuple[np.ndarray, dict[str, Any]]:
-    """One clip's samples and its outcome; `reason` is "" if it can be used."""
-    samples, peak, reason = np.empty(0, "<i2"), 0.0, ""
+    """One clip's samples and its outcome; `reason` is why it has none, or what it lacks."""
+    samples, peak, lacks = np.empty(0, "<i2"), 0.0, []
     try:
-        samples, peak = decode(inside(root, path), **settings)
+        samples, peak = decode(inside(root, path), **settings, on_damage=lacks.append)
     except MemoryError:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), path) from None
     except OSError as error:
         if error.errno in PASSING:
             error.filename = error.filename or path
             raise
-        reason = error.strerror
+        lacks = [error.strerror]
     except ValueError as error:  # such as `AudioError`
-        reason = str(error).removeprefix(f"{path!r} ").rstrip(".")
+        lacks = [str(error).removeprefix(f"{path!r} ").rstrip(".")]
     facts = {"n_samples": len(samples), "peak": peak, "checksum": crc32(samples)}
-    return samples, {**facts, "reason": reason}
+    return samples, {**facts, "reason": "; ".join(lacks)}
 
 
-def decode(path: Path, sample_rate: int, peak_normalise: bool) -> tuple[np.ndarray, float]:
-    """One file as (n_samples,) int16 and its peak before scaling; raises `AudioError`."""
-    audio = load(path, sample_rate)
+def decode(
+    path: Path, sample_rate: int, peak_normalise: bool, on_damage: OnDamage | None = None
+) -> tuple[np.ndarray, float]:
+    """One file as (n_samples,) int16 and its peak before scaling; raises as `audio.load`."""
+    audio = load(path, sample_rate, on_damage)
     peak = absolute_peak(audio)
     return to_int16(audio, peak, peak_normalise), peak
 
@@ -328,7 +334,7 @@ def _resume(work: Path, identity: str, paths: list[str], decode_one: Callable) -
     os.truncate(audio, ends[n_whole])
     outcomes = outcomes[:n_whole]  # the samples of the others were not written
     lines = [json.dumps(line) + "\n" for line in (identity, *outcomes)]
-    (work / PROGRESS).write_text("".join(lines))
+    (work / PROGRESS).write_text("".join(lines), "utf-8")
     return outcomes
 
 
@@ -336,7 +342,7 @@ def _progress(work: Path, identity: str = "") -> list[dict[str, Any]]:
     """Outcomes of the clips done so far, none of a build of other content."""
     outcomes = []
     with suppress(OSError, ValueError):  # the last line may be torn
-        first, *lines = (work / PROGRESS).read_text().splitlines()
+        first, *lines = (work / PROGRESS).read_text("utf-8").splitlines()
         for line in lines if identity in ("", json.loads(first)) else ():
             outcomes.append(json.loads(line))
     return outcomes

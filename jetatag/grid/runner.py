@@ -275,7 +275,8 @@ def failures(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> Iterat
             times = {path: path.stat().st_mtime for path in paths}
             executed = (path for path, time in times.items() if time >= begun)
             failed = [path for path in executed if '"exception": true' in path.read_text()]
-            see = f"see {max(failed, key=times.get, default=folder)}"
+            place = folder if folder.is_dir() else Path(values["runs"], "snakemake.log")
+            see = f"see {max(failed, key=times.get, default=place)}"
             if run:
                 yield f"{run} on {name} did not finish; {see}"
             else:

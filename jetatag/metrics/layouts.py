@@ -12,7 +12,7 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from jetatag.files import check_known
+from jetatag.files import check_known, use_temporary_caches
 from jetatag.metrics._arithmetic import ratio, unit_rows
 from jetatag.metrics._checks import check_points
 from jetatag.metrics.scores import precision_at_k
@@ -141,6 +141,7 @@ def _umap_class() -> type:
     """UMAP is imported here because that takes seconds. It would import an installed TensorFlow for
     a part that is not used; TensorFlow is hidden meanwhile, because it and torch's compiler crash
     each other in one process."""
+    use_temporary_caches()  # numba, which compiles UMAP, refuses to work without
     hidden = "tensorflow" not in sys.modules
     if hidden:
         sys.modules["tensorflow"] = None

@@ -51,9 +51,11 @@ def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-P", __file__, str(folder), scratch, *parts]
         environment = {**os.environ, **QUIET_CPU}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, env=environment, capture_output=True)
         if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or [
+                f"exit status {done.returncode}"
+            ]
             raise ValueError(f"TensorFlow cannot read {folder}: {lines[-1]}")
         return {part: SavedModel.open(Path(scratch) / f"{part}.npz") for part in parts}
 

@@ -46,7 +46,8 @@ class State:
             check_writable(self.keep)
         if self.keep and self.keep.is_file():
             try:
-                saved = check_type(json.loads(self.keep.read_text()), dict, "the explorer's state")
+                saved = json.loads(self.keep.read_text("utf-8"))
+                saved = check_type(saved, dict, "the explorer's state")
                 self.state = check_state({**self.state, **saved}, clips.tags)
             except (ValueError, RecursionError) as error:
                 raise ValueError(
