@@ -1,11 +1,14 @@
 """Your own data → `Index`: a table that names audio files, or one folder per class.
 
 The table is CSV (commas), TSV (tabs) or Parquet, with a column of paths and tags in one of three
-forms: one column of separated tags, one 0/1 column per tag, or, in Parquet, one column of lists.
+forms: one column of separated tags, one 0/1 column per tag, or one column of lists.
 """
 
+import re
 import unicodedata
+from ast import literal_eval
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -22,6 +25,10 @@ SPLIT_NAMES = dict.fromkeys(("train", "training"), "train")
 SPLIT_NAMES |= dict.fromkeys(("valid", "validation", "val", "validate", "dev"), "valid")
 SPLIT_NAMES |= dict.fromkeys(("test", "testing", "eval", "evaluation"), "test")
 ALL = "*"
+QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+LIST = re.compile(rf"\s*[\[({{](?:\s|,|(?:np\.str_\()?(?:{QUOTED})\)?)*[\])}}]\s*", re.S)
+"""Tags as Python, JSON, pandas and NumPy write lists of text into a cell."""
+LIKE_A_LIST = re.compile(r"\s*[\[({]\s*((np\.str_\()?['\"]|[^\[\]]*,[^\[\]]*\]\s*$)")
 MAX_LABELS = 200_000_000  # bytes of the label matrix, of which there are several copies
 
 NO_PATH = "its row names no file"
@@ -144,12 +151,27 @@ def separated_labels(source: Path, column: pd.Series, separator: str) -> Labels:
     """Labels of a column of separated tags or lists; drops empty tags and blanks around tags."""
     if not separator:
         raise ValueError("separator is empty: give the character between tags, such as ','.")
-    lists = [cell if isinstance(cell, list) else cell.split(separator) for cell in column]
+    lists = [split_tags(source, row, cell, separator) for row, cell in enumerate(column, 1)]
     text = "".join(cell for cell in column if isinstance(cell, str))
     if others := [sign for sign in ",;|" if sign in text and separator not in text]:
         told = f"{source}: column {column.name!r} holds {others[0]!r} but never the separator"
         warn(f"{told} {separator!r}; if it separates tags, give separator={others[0]!r}.")
     return encode(source, lists)
+
+
+def split_tags(source: Path, row: int, cell: str | list[str], separator: str) -> list[str]:
+    """The tags of a cell: a list, text that is written as one, or separated tags."""
+    if isinstance(cell, list):
+        return cell
+    if LIST.fullmatch(cell):
+        with suppress(ValueError, SyntaxError):  # an escape that is none
+            tags = [literal_eval(tag) for tag in re.findall(QUOTED, cell, re.S)]
+            # JSON writes signs beyond 16 bits as two.
+            return [tag.encode("utf-16", "surrogatepass").decode("utf-16") for tag in tags]
+    elif not LIKE_A_LIST.match(cell):
+        return cell.split(separator)
+    problem = f"{source}: row {row} has the tags {shorten(cell)}, which look like a list"
+    raise ValueError(f"{problem}: write them separated by {separator!r}.")
 
 
 def encode(source: Path, lists: list[list[str]]) -> Labels:
