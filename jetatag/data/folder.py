@@ -14,10 +14,19 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from jetatag.data.index import COLUMNS, Index, Task, Vocabulary, files_under, warn, warn_about
+from jetatag.data.index import (
+    COLUMNS,
+    Index,
+    Task,
+    Vocabulary,
+    audio_under,
+    skipped_sentence,
+    warn,
+    warn_about,
+)
 from jetatag.data.splits import grouped_split
 from jetatag.data.tables import drop_unusable, normalise_paths, read_user_table, shorten
-from jetatag.files import NOT_TEXT, NOT_UTF8, Count, check_arguments, is_audio
+from jetatag.files import NOT_TEXT, NOT_UTF8, Count, check_arguments
 
 Labels = tuple[tuple[str, ...], np.ndarray]  # tags, and (clip, tag) uint8
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
@@ -210,12 +219,10 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, Labels]:
     """The audio files under `root`, in the form of `read_clips`; folders are classes."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root} does not exist: give the folder that holds the audio.")
-    files, _ = files_under(root)
-    if others := [path for path in files if not is_audio(path) and "/." not in f"/{path}"]:
-        suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in others})
-        told = f"{len(others):,} files under {root} were skipped, because their suffixes"
-        warn(f"{told} are not of audio: {', '.join(suffixes)}.")
-    clips = pd.DataFrame({"path": filter(is_audio, files), "reason": ""}, dtype=object)
+    files, _, others = audio_under(root)
+    if others:
+        warn(f"{root}: {skipped_sentence(others)}")
+    clips = pd.DataFrame({"path": files, "reason": ""}, dtype=object)
     folders = clips.path.str.split("/").str[:-1]
     clips.loc[clips.path.str.contains(NOT_TEXT), "reason"] = NOT_UTF8
     clips.loc[("/" + clips.path).str.contains("/.", regex=False), "reason"] = HIDDEN
