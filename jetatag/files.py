@@ -27,7 +27,8 @@ NOT_UTF8 = "its name is not UTF-8: rename it"
 AUDIO_SUFFIXES = {
     *(".mp3", ".mp2", ".mpga", ".wav", ".wave", ".rf64", ".w64", ".voc", ".flac", ".wma"),
     *(".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf"),
-    *(".aac", ".ac3", ".eac3", ".m4a", ".m4b", ".mp4", ".mka", ".mkv", ".webm"),
+    *(".aac", ".ac3", ".eac3", ".m4a", ".m4b", ".m4r", ".mp4", ".m4v", ".mov", ".3gp"),
+    *(".mka", ".mkv", ".webm", ".ogv", ".wmv", ".asf"),
 }
 """Suffixes of audio files, and of videos with a sound track."""
 CACHES = ("XDG_CACHE_HOME", "MPLCONFIGDIR", "IPYTHONDIR")  # the first of Snakemake and numba

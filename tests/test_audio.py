@@ -103,6 +103,13 @@ BY_SUFFIX = {
     ".mkv": lambda: by_ffmpeg("matroska", "libmp3lame", video=True),
     ".webm": lambda: by_ffmpeg("webm", "libopus", 48_000, "stereo"),
     ".wma": lambda: by_ffmpeg("asf", "wmav2"),
+    ".asf": lambda: by_ffmpeg("asf", "wmav1"),
+    ".wmv": lambda: by_ffmpeg("asf", "wmav2", video=True),
+    ".m4r": m4a,
+    ".m4v": lambda: by_ffmpeg("mp4", "aac", video=True),
+    ".mov": lambda: by_ffmpeg("mov", "pcm_s16le", video=True),
+    ".3gp": lambda: by_ffmpeg("3gp", "aac"),
+    ".ogv": vorbis,
 }
 
 

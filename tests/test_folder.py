@@ -83,6 +83,35 @@ def test_columns_and_separated_tags_give_the_same_labels_in_every_format(tmp_pat
         np.testing.assert_array_equal(index.labels, separated.labels)
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ("['rock', \"drum 'n' bass\"]", "[]", "['日本']"),  # Python and pandas
+        ('["rock", "drum \'n\' bass"]', "[ ]", '["\\u65e5\\u672c"]'),  # JSON
+        ("['rock' \"drum 'n' bass\"]", "[]", " ['日本'] "),  # NumPy
+        ("[np.str_('rock'), np.str_(\"drum 'n' bass\")]", "", "[np.str_('日本')]"),
+        ("('rock', 'drum \\'n\\' bass')", "()", "('日本',)"),
+        ("['rock'\n \"drum 'n' bass\"]", "{}", "日本"),
+    ],
+)
+def test_lists_written_as_text_are_read_as_lists(tmp_path, cells):
+    table = pd.DataFrame({"path": PATHS[:3], "tags": cells})
+    for name in ("tags.csv", "tags.parquet"):
+        index = folder.load(tmp_path, write_frame(tmp_path, table, name))
+        assert index.vocabulary.tags == ("drum 'n' bass", "rock", "日本")
+        np.testing.assert_array_equal(index.labels, [[1, 1, 0], [0, 0, 0], [0, 0, 1]])
+
+
+def test_text_that_looks_like_a_list_and_is_none_is_refused_and_brackets_are_kept(tmp_path):
+    unread = ("['rock', nan]", "['rock'", '["rock', "[rock, pop]", r"['\x']", "['rock', ['a']]")
+    for cell in unread:
+        sentence = refusal(tmp_path, write_frame(tmp_path, frame(tags=["a", cell, "b", "c"])))
+        assert "row 2 has the tags" in sentence and "write them separated by ','." in sentence
+    kept = frame(tags=["[Deep House]", "(live), a [b]", "['a', 'b']", '["\\ud83c\\udfb5"]'])
+    index = folder.load(tmp_path, write_frame(tmp_path, kept))
+    assert index.vocabulary.tags == ("(live)", "[Deep House]", "a", "a [b]", "b", "🎵")
+
+
 def test_columns_keep_their_order_and_unused_tags(tmp_path):
     write(tmp_path, "path,b,never,a,artist\nx.mp3,1.0,FALSE,0,me\ny.mp3,0,0, true ,me\n")
     index = folder.load(tmp_path, "tags.csv", tags="*", group_column="artist")
@@ -341,7 +370,7 @@ def test_files_and_links_that_are_not_used_are_warned_about(tmp_path):
         index = folder.load(tmp_path)
     messages = " ".join(str(warning.message) for warning in warned)
     assert len(index) == 4 and "are links and not followed: dog;" in messages
-    assert "1 files under" in messages and "are not of audio: .txt" in messages
+    assert "files skipped, because their suffixes are not of audio: 1 .txt" in messages
 
 
 def test_rows_that_are_left_out_are_counted(tmp_path):

@@ -215,7 +215,8 @@ def test_a_failed_build_keeps_what_it_has_read_and_the_old_index(model, music, i
 
 def test_an_index_of_another_run_is_refused(model, other_run, music, index):
     other = jetatag.load(other_run.folder, device="cpu")
-    with pytest.raises(ValueError, match=r"made by another run \(joint-subset_query.*--out") as error:
+    problem = r"made by another run \(joint-subset_query.*--out"
+    with pytest.raises(ValueError, match=problem) as error:
         build(other, music)
     assert "\n" not in str(error.value)
     retrained = jetatag.load(model.folder, device="cpu")

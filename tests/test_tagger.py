@@ -23,6 +23,7 @@ from jetatag.apps.tagger import Prediction
 from jetatag.apps.windows import cut, rechunk
 from jetatag.data import folder as data_folder
 from jetatag.data.audio import read_header
+from jetatag.data.index import skipped_sentence
 from jetatag.data.store import build, to_float
 from jetatag.files import NOT_UTF8, check_writable, write_json
 from jetatag.training.run import Run
@@ -297,7 +298,7 @@ def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
         ([str(run.folder), one, "--json", "x", "--csv", "./x"], "name a file for each"),
         ([str(run.folder), one, "--csv", str(folder / "c.ogg")], "c.ogg is named like audio: name"),
         ([str(run.folder), one, "--embeddings", "x.txt"], "x.txt is not named like an npz file"),
-        ([str(run.folder), none], "holds no audio files"),
+        ([str(run.folder), none], "holds no audio files: name another folder, or the files them"),
         ([str(run.folder), one, "--device", "tpu"], "device 'tpu' cannot be used"),
         ([str(run.folder), one, "--workers", "0"], "--workers; it must be at least 1"),
         ([str(run.folder), one, "--top", "0"], "--top; it must be at least 1"),
@@ -466,12 +467,28 @@ def test_files_of_many_formats_are_one_data_set(mixed, tmp_path):
         place = mixed / ("first" if path.stem in "abcd" else "other")
         place.mkdir(exist_ok=True)
         path.rename(place / path.name)
-    with pytest.warns(UserWarning, match=r"not of audio: \.jpg"):
+    with pytest.warns(UserWarning, match=r"not of audio: 1 \.jpg"):
         index = data_folder.load(mixed)
     with pytest.warns(UserWarning, match="f.flac is damaged"):
         store = build(index, tmp_path / "store", workers=2)
     assert sorted(Path(path).stem for path in store.table.path) == list("abcdef")
     assert sorted(Path(path).stem for path in store.report.path) == ["g", "h"]
+
+
+def test_audio_without_a_known_suffix_is_counted_alike_by_all_that_read_folders(tmp_path):
+    for name in ("a/1.wav", "b/2.mp3", "a/no_suffix", "b/3.xyz", "b/4.XYZ", ".hidden"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    audio, _, skipped = tagging.find_audio([tmp_path])  # of tag and index
+    assert [path.name for path in audio] == ["1.wav", "2.mp3"]
+    told = "files skipped, because their suffixes are not of audio: 2 .xyz, 1 without suffix"
+    assert skipped_sentence(skipped) == f"{told}."
+    with pytest.warns(UserWarning, match=f"{tmp_path}: {told}"):
+        assert len(data_folder.load(tmp_path)) == 2
+    for path in audio:
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=rf"no audio files \({told}\): name another"):
+        tagging.find_audio([tmp_path])
 
 
 def test_a_closed_pipe_ends_it_quietly(run, folder):

@@ -95,6 +95,7 @@ def tag(
         embeddings: write probabilities, features and shared-space vectors of every window (.npz)
     """
     from jetatag.apps import tagger, tagging
+    from jetatag.data.index import skipped_sentence
 
     loaded, status = tagger.load(run, device), 0
     files, links, skipped = tagging.find_audio(paths)
@@ -104,7 +105,7 @@ def tag(
     if links:
         say(f"links to folders are not followed, name them too: {', '.join(map(str, links))}.")
     if skipped:
-        say(tagging.skipped_sentence(skipped))
+        say(skipped_sentence(skipped))
     try:
         with tagged, tagging.AudioProgress(files) as bar:
             for path, reading in loaded.predict_files(files, workers, bar.update):
@@ -148,7 +149,7 @@ def index(
         out: folder of the index (default: FOLDER.index)
     """
     from jetatag.apps import indexing, tagger
-    from jetatag.apps.tagging import skipped_sentence
+    from jetatag.data.index import skipped_sentence
 
     made = indexing.build(tagger.load(run, device), folder, out, workers)
     skipped = made.report.path[made.report.reason == indexing.SUFFIX]

@@ -5,7 +5,6 @@ yet.
 """
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -19,16 +18,8 @@ from tqdm import tqdm
 from jetatag.apps.tagger import Prediction
 from jetatag.data import Vocabulary
 from jetatag.data.audio import read_header
-from jetatag.data.index import files_under
-from jetatag.files import (
-    as_path,
-    as_text,
-    atomic,
-    check_writable,
-    is_audio,
-    write_arrays,
-    write_json,
-)
+from jetatag.data.index import audio_under, skipped_sentence
+from jetatag.files import as_path, as_text, atomic, check_writable, write_arrays, write_json
 
 IMAGE_SUFFIXES = (".png", ".pdf", ".svg")
 BAR_FORMAT = (
@@ -46,20 +37,14 @@ def find_audio(given: Sequence[Path | str]) -> tuple[list[Path], list[Path], lis
         if not path.is_dir():
             audio.append(path)
             continue
-        files, linked = files_under(path)
-        if not any(map(is_audio, files)):
-            raise FileNotFoundError(f"{path} holds no audio files: name another folder.")
-        audio += [path / as_path(name) for name in files if is_audio(name)]
-        links += [path / as_path(name) for name in linked]
-        skipped += [path / as_path(n) for n in files if not is_audio(n) and "/." not in f"/{n}"]
+        found = audio_under(path)
+        if not found[0]:
+            told = f" ({skipped_sentence(found[2])[:-1]})" if found[2] else ""
+            remedy = "name another folder, or the files themselves"
+            raise FileNotFoundError(f"{path} holds no audio files{told}: {remedy}.")
+        for listed, names in zip((audio, links, skipped), found, strict=True):
+            listed += [path / as_path(name) for name in names]
     return audio, links, skipped
-
-
-def skipped_sentence(paths: Sequence[Path | str]) -> str:
-    """One sentence about files that were skipped because of their suffix."""
-    kinds = Counter(Path(path).suffix.lower() or "without suffix" for path in paths)
-    listed = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common())
-    return f"files skipped, because their suffixes are not of audio: {listed}."
 
 
 class AudioProgress(tqdm):

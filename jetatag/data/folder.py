@@ -1,20 +1,32 @@
 """Your own data → `Index`: a table that names audio files, or one folder per class.
 
 The table is CSV (commas), TSV (tabs) or Parquet, with a column of paths and tags in one of three
-forms: one column of separated tags, one 0/1 column per tag, or, in Parquet, one column of lists.
+forms: one column of separated tags, one 0/1 column per tag, or one column of lists.
 """
 
+import re
 import unicodedata
+from ast import literal_eval
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from jetatag.data.index import COLUMNS, Index, Task, Vocabulary, files_under, warn, warn_about
+from jetatag.data.index import (
+    COLUMNS,
+    Index,
+    Task,
+    Vocabulary,
+    audio_under,
+    skipped_sentence,
+    warn,
+    warn_about,
+)
 from jetatag.data.splits import grouped_split
 from jetatag.data.tables import drop_unusable, normalise_paths, read_user_table, shorten
-from jetatag.files import NOT_TEXT, NOT_UTF8, Count, check_arguments, is_audio
+from jetatag.files import NOT_TEXT, NOT_UTF8, Count, check_arguments
 
 Labels = tuple[tuple[str, ...], np.ndarray]  # tags, and (clip, tag) uint8
 SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
@@ -22,6 +34,10 @@ SPLIT_NAMES = dict.fromkeys(("train", "training"), "train")
 SPLIT_NAMES |= dict.fromkeys(("valid", "validation", "val", "validate", "dev"), "valid")
 SPLIT_NAMES |= dict.fromkeys(("test", "testing", "eval", "evaluation"), "test")
 ALL = "*"
+QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
+LIST = re.compile(rf"\s*[\[({{](?:\s|,|(?:np\.str_\()?(?:{QUOTED})\)?)*[\])}}]\s*", re.S)
+"""Tags as Python, JSON, pandas and NumPy write lists of text into a cell."""
+LIKE_A_LIST = re.compile(r"\s*[\[({]\s*((np\.str_\()?['\"]|[^\[\]]*,[^\[\]]*\]\s*$)")
 MAX_LABELS = 200_000_000  # bytes of the label matrix, of which there are several copies
 
 NO_PATH = "its row names no file"
@@ -144,12 +160,27 @@ def separated_labels(source: Path, column: pd.Series, separator: str) -> Labels:
     """Labels of a column of separated tags or lists; drops empty tags and blanks around tags."""
     if not separator:
         raise ValueError("separator is empty: give the character between tags, such as ','.")
-    lists = [cell if isinstance(cell, list) else cell.split(separator) for cell in column]
+    lists = [split_tags(source, row, cell, separator) for row, cell in enumerate(column, 1)]
     text = "".join(cell for cell in column if isinstance(cell, str))
     if others := [sign for sign in ",;|" if sign in text and separator not in text]:
         told = f"{source}: column {column.name!r} holds {others[0]!r} but never the separator"
         warn(f"{told} {separator!r}; if it separates tags, give separator={others[0]!r}.")
     return encode(source, lists)
+
+
+def split_tags(source: Path, row: int, cell: str | list[str], separator: str) -> list[str]:
+    """The tags of a cell: a list, text that is written as one, or separated tags."""
+    if isinstance(cell, list):
+        return cell
+    if LIST.fullmatch(cell):
+        with suppress(ValueError, SyntaxError):  # an escape that is none
+            tags = [literal_eval(tag) for tag in re.findall(QUOTED, cell, re.S)]
+            # JSON writes signs beyond 16 bits as two.
+            return [tag.encode("utf-16", "surrogatepass").decode("utf-16") for tag in tags]
+    elif not LIKE_A_LIST.match(cell):
+        return cell.split(separator)
+    problem = f"{source}: row {row} has the tags {shorten(cell)}, which look like a list"
+    raise ValueError(f"{problem}: write them separated by {separator!r}.")
 
 
 def encode(source: Path, lists: list[list[str]]) -> Labels:
@@ -188,12 +219,10 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, Labels]:
     """The audio files under `root`, in the form of `read_clips`; folders are classes."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root} does not exist: give the folder that holds the audio.")
-    files, _ = files_under(root)
-    if others := [path for path in files if not is_audio(path) and "/." not in f"/{path}"]:
-        suffixes = sorted({PurePosixPath(path).suffix or "no suffix" for path in others})
-        told = f"{len(others):,} files under {root} were skipped, because their suffixes"
-        warn(f"{told} are not of audio: {', '.join(suffixes)}.")
-    clips = pd.DataFrame({"path": filter(is_audio, files), "reason": ""}, dtype=object)
+    files, _, others = audio_under(root)
+    if others:
+        warn(f"{root}: {skipped_sentence(others)}")
+    clips = pd.DataFrame({"path": files, "reason": ""}, dtype=object)
     folders = clips.path.str.split("/").str[:-1]
     clips.loc[clips.path.str.contains(NOT_TEXT), "reason"] = NOT_UTF8
     clips.loc[("/" + clips.path).str.contains("/.", regex=False), "reason"] = HIDDEN

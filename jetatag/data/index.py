@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,9 +93,19 @@ def files_under(root: Path) -> tuple[list[str], list[str]]:
     return sorted(map(as_text, found)), sorted(map(as_text, links))
 
 
-def audio_files(root: Path) -> list[str]:
-    """Those of `files_under` with the suffix of an audio format."""
-    return [path for path in files_under(root)[0] if is_audio(path)]
+def audio_under(root: Path) -> tuple[list[str], list[str], list[str]]:
+    """The files under `root` with the suffix of an audio format; links to folders, which are not
+    followed; and all other files but hidden ones, to be told by `skipped_sentence`."""
+    files, links = files_under(root)
+    others = [path for path in files if not is_audio(path) and "/." not in f"/{path}"]
+    return [path for path in files if is_audio(path)], links, others
+
+
+def skipped_sentence(paths: Sequence[Path | str]) -> str:
+    """One sentence about files that were skipped because of their suffix."""
+    kinds = Counter(Path(path).suffix.lower() or "without suffix" for path in paths)
+    listed = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common())
+    return f"files skipped, because their suffixes are not of audio: {listed}."
 
 
 def warn_about(index: Index, reasons: str = "") -> Index:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jetatag.data.index import COLUMNS, Index, Vocabulary, audio_files, warn, warn_about
+from jetatag.data.index import COLUMNS, Index, Vocabulary, audio_under, warn, warn_about
 from jetatag.data.tables import drop_unusable, normalise_paths, read_text_table, shorten
 
 WORDS = (
@@ -35,7 +35,7 @@ def load(root: Path | str, name: str = "speech_commands") -> Index:
     matches none of the files.
     """
     root = Path(root)
-    files = [path for path in audio_files(root) if not path.startswith("_background_noise_/")]
+    files = [path for path in audio_under(root)[0] if not path.startswith("_background_noise_/")]
     table = read_lists(root, [path for path in files if is_clip(path)])
     if strays := [path for path in files if not is_clip(path)]:
         folders = ", ".join(sorted({str(Path(path).parent) for path in strays})[:5])

@@ -27,7 +27,7 @@ from tqdm import tqdm
 from jetatag.data import SPLITS, Index, Vocabulary
 from jetatag.data.audio import PASSING, load
 from jetatag.data.ffmpeg import OnDamage
-from jetatag.data.index import audio_files
+from jetatag.data.index import audio_under
 from jetatag.data.memory import keep_freed_memory
 from jetatag.files import (
     Count,
@@ -39,6 +39,7 @@ from jetatag.files import (
     write_json,
 )
 
+NO_ROW = "audio without an annotation row"
 FULL_SCALE = 32_767
 PROGRESS = "progress.jsonl"  # the identity of an unfinished build, and the outcome of each clip
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -218,13 +219,11 @@ def _build(index: Index, work: Path, settings: dict, identity: str, workers: int
     table = clips[stored].drop(columns="reason").reset_index(drop=True)
     table.to_csv(work / "store" / "clips.csv", index=False)
     np.save(work / "store" / "labels.npy", index.labels[stored])
-    clips["clip_id"] = clips.clip_id.where(
-        ~stored, ""
-    )  # only those left out have one in the report
+    clips["clip_id"] = clips.clip_id.where(~stored, "")  # only clips that are left out have one
     told = clips.loc[clips.reason != "", ["clip_id", "path", "reason"]]
     named = set(index.table.path) | set(index.left_out.path)
-    others = pd.DataFrame({"path": [p for p in audio_files(index.audio_root) if p not in named]})
-    others = others.assign(clip_id="", reason="audio without an annotation row")
+    others = [path for path in audio_under(index.audio_root)[0] if path not in named]
+    others = pd.DataFrame({"path": others}).assign(clip_id="", reason=NO_ROW)
     report = pd.concat([index.left_out, told, others], ignore_index=True)
     report.to_csv(work / "store" / "report.csv", index=False)
     about = {
