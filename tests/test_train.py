@@ -25,9 +25,10 @@ from jetatag.extractors import EXTRACTORS
 from jetatag.joint import methods
 from jetatag.joint.heads import build_model
 from jetatag.training import data as training_data
-from jetatag.training import progress, train
+from jetatag.training import device, progress, runs, train
 from jetatag.training.data import StageData
 from jetatag.training.device import launch
+from jetatag.training.optimizers import build_optimizer
 from jetatag.training.run import CHECKPOINT, PREDICTIONS, Run
 
 CELLS = [("je", "subset_query"), ("je", "cosine"), ("no_je", "none"), ("no_je_linear", "none")]
@@ -346,6 +347,51 @@ def test_tensors_keep_their_strides_in_a_checkpoint(tiny_store, tiny_config, tmp
     assert run.read_checkpoint()["w"].stride() == inside_out.stride()
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize(
+    ("optimizer", "form"),
+    [(name, "as_published") for name in ("adam", "adamw", "sgd")]
+    + [(name, "as_coded") for name in ("adam", "sgd")],
+)
+def test_resumed_moments_have_the_layout_of_their_weights(
+    tiny_store, tiny_config, tmp_path, optimizer, form, layout
+):
+    """Channels-last weights continue alike, also from a checkpoint of another layout."""
+    phases = (Phase(optimizer, 1e-2, 1),)
+    config = tiny_config.replace(extractor="harmonic_cnn", crop_samples=73_728, stage1=phases)
+    config = config.replace(optimizer_form=form)
+    run = Run.start(tmp_path, config, tiny_store)
+
+    def begun():
+        model = build_model(config, tiny_store.vocabulary).to(memory_format=torch.channels_last)
+        weights = [p for part in methods.JOINT for p in getattr(model, part).parameters()]
+        return model, weights, partial(build_optimizer, config, parameters=weights)
+
+    def step(weights, optimizer, seed):
+        generator = torch.Generator().manual_seed(seed)
+        for p in weights:
+            p.grad = torch.empty_like(p).copy_(torch.randn(p.shape, generator=generator))
+        optimizer.step()
+
+    model, weights, build = begun()
+    whole = build(phases[0])
+    step(weights, whole, seed=1)
+    progress.Progress(step=1, optimizer=whole).save(run, methods.STAGE1, model)
+    state = run.read_checkpoint()
+    for moments in state["optimizer"]["state"].values():
+        for name, value in moments.items():
+            if value.ndim == 4:
+                moments[name] = value.contiguous(memory_format=layout)
+    run.write_checkpoint(state)
+    other, resumed_weights, build = begun()
+    resumed = progress.Progress.resume(run, methods.STAGE1, other, build).optimizer
+    step(weights, whole, seed=2)
+    step(resumed_weights, resumed, seed=2)
+    assert same(model.state_dict(), other.state_dict())
+    moments = [(p, v) for p in resumed_weights for v in resumed.state[p].values() if v.ndim == 4]
+    assert len(moments) >= 9 and all(p.stride() == v.stride() for p, v in moments)
+
+
 def test_a_run_is_trained_by_one_process_at_a_time(tiny_store, tiny_config, tmp_path):
     run = Run.start(tmp_path, tiny_config, tiny_store)
     with run.lock(), pytest.raises(ValueError, match="another process is at work on"):
@@ -614,13 +660,49 @@ needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="there is no
 @needs_compiler
 def test_bfloat16_runs(tiny_store, tiny_config, tmp_path):
     config = tiny_config.replace(
-        precision="bf16-mixed", extractor="harmonic_cnn", crop_samples=73_728
+        precision="bf16-mixed", compile=True, extractor="harmonic_cnn", crop_samples=73_728
     )
     config = config.replace(stage1=[Phase("adam", 1e-3, 1)], stage2=[Phase("adam", 1e-3, 1)])
     run = Run.start(tmp_path, config, tiny_store)
     with torch.compiler.set_stance("force_eager"):  # compiling it takes minutes; see below
         predict(run, train.train(run, tiny_store), tiny_store)
     assert np.isfinite(run.history.loss).all()
+    facts = run.record["stages"]["stage2"]
+    assert (facts["precision"], facts["compiled"]) == ("bf16-mixed", True)
+    assert runs.listed(run)["precision"] == "bf16-mixed"
+    assert " cpu bf16-mixed compiled " in runs.banner(config)
+
+
+def test_what_the_machine_lacks_is_refused_before_training(
+    tiny_store, tiny_config, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    for settings, sentence in (
+        ({"precision": "tf32"}, "'tf32' needs an NVIDIA GPU since Ampere, and the device is cpu:"),
+        ({"compile": True}, r"needs the compiler g\+\+ on a cpu device: install it, or set it to"),
+        ({"device": "cuda:9"}, "device 'cuda:9' cannot be used here"),
+    ):
+        run = Run.start(tmp_path / sentence[:9], tiny_config.replace(**settings), tiny_store)
+        with pytest.raises(ValueError, match=sentence) as refusal:
+            train.train(run, tiny_store)
+        assert "\n" not in str(refusal.value) and not run.has("history.csv")
+
+
+def test_auto_is_what_the_gpu_of_the_process_has(monkeypatch):
+    """With the answers of a machine with two GPUs; nothing is opened on either."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert device.pick_device("auto") == torch.device("cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert device.pick_device("cuda") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match="device 'cuda:2' cannot be used here"):
+        device.pick_device("cuda:2")
+    for capability, found in (((7, 5), "32-true"), ((8, 0), "tf32")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
+        assert device.pick_precision("auto", torch.device("cuda:0")) == found
+    assert device.pick_precision("auto", torch.device("cpu")) == "32-true"
+    assert not torch.cuda.is_initialized()
 
 
 class DenseLoudness(nn.Module):
@@ -637,11 +719,12 @@ class DenseLoudness(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "precision",
-    ["32-true", pytest.param("bf16-mixed", marks=needs_compiler)],  # the latter compiled
+    ("precision", "compiled"),
+    [("32-true", False), pytest.param("bf16-mixed", True, marks=needs_compiler)],
 )
-def test_an_object_can_be_the_extractor(tiny_store, tiny_config, tmp_path, precision):
+def test_an_object_can_be_the_extractor(tiny_store, tiny_config, tmp_path, precision, compiled):
     settings = {"extractor": "own", "crop_samples": 16_000, "precision": precision}
+    settings["compile"] = compiled
     run = Run.start(tmp_path, tiny_config.replace(**settings), tiny_store)
     predict(run, train.train(run, tiny_store, extractor=DenseLoudness()), tiny_store)
     assert run.config.name == "je-subset_query-own-seed0"

@@ -31,60 +31,86 @@ class AutocastOnly(MixedPrecision):
         return data
 
 
-PRECISIONS = {
-    "32-true": lambda device: Precision(),
-    "bf16-mixed": lambda device: AutocastOnly("bf16-mixed", device),
-}
+COMPILERS = {"cpu": ("CXX", ("g++",)), "cuda": ("CC", ("gcc", "clang"))}
+"""What `compile` needs: a variable that names the compiler, or one of these programs."""
 
 
 def launch(config: RunConfig) -> Fabric:
     """Join the run's processes, which `torchrun` describes in the environment; without it, there is
-    one. Raises `ValueError` for a device that cannot be used or shared."""
+    one. Raises `ValueError` for a device that cannot be used or shared, and a precision that it
+    does not have."""
     device = pick_device(config.device)
+    precision = pick_precision(config.precision, device)
     world, here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if device.type == "cuda" and here > torch.cuda.device_count():
         problem = f"{here} processes share {torch.cuda.device_count()} GPU(s)"
         raise ValueError(f"{problem}: lower torchrun's --nproc-per-node, or choose device cpu.")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    alone = [device.index or 0] if device.type == "cuda" else 1
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    mixed = AutocastOnly(precision, device.type) if precision == "bf16-mixed" else Precision()
+    alone = [device.index] if device.type == "cuda" else 1
     fabric = Fabric(
         accelerator=device.type,
         devices=here if world > 1 else alone,
         num_nodes=world // here,
         # Every step runs the same operations; parts that a pair loss leaves out stay the same.
         strategy=DDPStrategy(static_graph=True) if world > 1 else "auto",
-        plugins=PRECISIONS[config.precision](device.type),
+        plugins=mixed,
     )
     fabric.launch()
     return fabric
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is a GPU if there is one. Raises `ValueError` if it cannot
-    be used."""
+    """The device called `name`; "auto" is a GPU if there is one. A GPU without a number is that of
+    the process (`LOCAL_RANK`); counting does not open one, so that no process holds memory on
+    another's. Raises `ValueError` if it cannot be used."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if name == "cuda" else name
     try:
-        return torch.empty(0, device=name).device
+        device = torch.device(own)
+        if device.type != "cuda":
+            return torch.empty(0, device=device).device
+        if device.index < torch.cuda.device_count():
+            return device
     except (RuntimeError, AssertionError):
-        raise ValueError(f"device {name!r} cannot be used here: choose cpu or auto.") from None
+        pass
+    raise ValueError(f"device {name!r} cannot be used here: choose cpu or auto.")
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """The precision called `name`; "auto" is tf32 if `device` has it, else 32-true. Raises
+    `ValueError` for tf32 where there is none."""
+    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    if name == "tf32" and not has_tf32:
+        problem = f"precision 'tf32' needs an NVIDIA GPU since Ampere, and the device is {device}"
+        raise ValueError(f"{problem}: choose auto or 32-true.")
+    return name if name != "auto" else "tf32" if has_tf32 else "32-true"
 
 
 def place(model: nn.Module, config: RunConfig, fabric: Fabric) -> None:
-    """Move the model to its device and prepare its extractor; precision "bf16-mixed" compiles it,
-    on a GPU with channels last. Raises `ValueError` without the compiler that needs."""
+    """Move the model to its device and prepare its extractor. Raises `ValueError` without the
+    compiler that the config asks for."""
     model.to(fabric.device)
     if fabric.device.type == "cpu":
         keep_freed_memory()
     if config.sync_batch_norm:
         synchronise(model.extractor, fabric.world_size)
-    if config.precision == "bf16-mixed":
-        if fabric.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
-            needs = "precision 'bf16-mixed' compiles the extractor, which needs a C++ compiler"
-            raise ValueError(f"{needs} on a CPU: install g++ or choose '32-true'.")
-        if fabric.device.type == "cuda":
-            model.extractor.to(memory_format=torch.channels_last)
-        model.extractor.compile()
+    prepare(model.extractor, config, fabric.device)
+
+
+def prepare(extractor: nn.Module, config: RunConfig, device: torch.device) -> None:
+    """Choose the memory format that suits the extractor, and compile it if the config says so."""
+    if getattr(extractor, "prefers_channels_last", lambda device: False)(device):
+        extractor.to(memory_format=torch.channels_last)
+    if config.compile:
+        variable, programs = COMPILERS["cuda" if device.type == "cuda" else "cpu"]
+        named = os.environ.get(variable)
+        if not any(map(shutil.which, [named] if named else programs)):
+            needs = f"compile true needs the compiler {named or ' or '.join(programs)}"
+            raise ValueError(f"{needs} on a {device.type} device: install it, or set it to false.")
+        extractor.compile()
 
 
 def extract(model: nn.Module, audio: Tensor, fabric: Fabric) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
@@ -96,6 +97,10 @@ class Progress:
         epoch = progress.epoch if progress.step else progress.epoch - 1
         progress.optimizer = build(phases_by_epoch(stage, run.config)[epoch][0])
         progress.optimizer.load_state_dict(state["optimizer"])
+        for p, moments in progress.optimizer.state.items():
+            for name, value in moments.items():
+                if value.shape == p.shape:  # in the layout of `p`, which other devices may change
+                    moments[name] = torch.empty_like(p).copy_(value)
         return progress
 
 
