@@ -30,8 +30,12 @@ from jetatag.training.device import (
     seed_everything,
     shares,
 )
+from jetatag.training.optimizers import step_if_finite
 from jetatag.training.progress import Log, Progress, are_finite, learned
 from jetatag.training.run import Run
+
+READ_EVERY = {"cuda": 32}
+"""Steps after which losses are read, because reading them waits for the device; elsewhere 1."""
 
 
 def train(
@@ -84,6 +88,7 @@ def train_stage(
     progress = Progress.resume(run, stage, model, data.optimizer)
     stage_losses = StageLosses.set_up(model, stage, config, fabric)
     history = read_history(run, stage, progress.epoch)
+    read_every = READ_EVERY.get(fabric.device.type, 1)
     gpus = [fabric.device] if fabric.device.type == "cuda" else []
     with Log(run, stage, progress, data) as log, torch.random.fork_rng(gpus):  # restores its state
         for epoch in range(progress.epoch, len(phases)):
@@ -94,10 +99,12 @@ def train_stage(
                 progress.set_learning_rate(phase, epochs_before + progress.step / data.n_steps)
                 at = (epoch, progress.step)
                 losses = train_step(stage_losses, *batch, progress.optimizer, fabric, *at)
-                check_loss_is_finite(losses, data, rows, *at)
-                progress.add(losses, len(rows))
-                log.step(epoch, losses, len(rows))
-                if progress.checkpoint_is_due(config):
+                progress.add(losses, rows)
+                is_due = progress.checkpoint_is_due(config)
+                if is_due or progress.step % read_every == 0 or progress.step == data.n_steps:
+                    log.losses = check_losses_are_finite(progress.read(), data, epoch)
+                log.step(epoch, len(rows))
+                if is_due:
                     progress.save(run, stage, model)
             check_weights_are_finite(data, epoch)
             broadcast_buffers(model, fabric)
@@ -135,13 +142,11 @@ def train_step(
     step: int = 0,
 ) -> dict[str, Tensor]:
     """Update the weights with one batch of `StageData.batches` and return its losses. A loss that
-    is not finite changes no weight."""
-    labels, tag_sets = labels.to(fabric.device), tag_sets.to(fabric.device)
+    is not finite changes no weight. Nothing here waits for the device."""
     losses = stage_losses(inputs, labels, tag_sets, epoch, step)
-    if losses["loss"].isfinite():
-        optimizer.zero_grad()
-        fabric.backward(losses["loss"])
-        optimizer.step()
+    optimizer.zero_grad()
+    fabric.backward(losses["loss"])
+    step_if_finite(optimizer, losses["loss"])
     return {name: value.detach() for name, value in losses.items()}
 
 
@@ -174,7 +179,7 @@ class StageLosses(nn.Module):
         for part in self.stage.learns:
             getattr(self.model, part).train()
         place = (self.config.seed, self.stage.name, epoch, step)
-        h = inputs.to(self.fabric.device)
+        h = inputs.to(self.fabric.device, non_blocking=True)
         if not self.stage.frozen:
             seed_everything(seed_of(*place, self.fabric.global_rank), h.device)
             h = gather(extract(self.model, h, self.fabric), len(labels), self.fabric)
@@ -197,18 +202,21 @@ def read_history(run: Run, stage: Stage, n_epochs: int) -> pd.DataFrame:
 # Checks
 
 
-def check_loss_is_finite(
-    losses: dict[str, Tensor], data: StageData, rows: np.ndarray, epoch: int, step: int
-) -> None:
-    """Raise `FloatingPointError` with the place and the clips if the loss is not finite."""
-    if not losses["loss"].isfinite():
-        clips = ", ".join(data.store.table.clip_id.iloc[rows])
-        values = ", ".join(f"{name} {float(value)}" for name, value in losses.items())
-        place = f"epoch {epoch + 1}, step {step + 1} of {data.n_steps}, on the clips {clips}"
-        raise FloatingPointError(
-            f"{data.config.name}: {values} in {data.stage.name}, {place}: lower the learning rate, "
-            "or look at these clips; the last checkpoint is kept."
-        )
+def check_losses_are_finite(
+    steps: list[tuple[int, np.ndarray, dict[str, float]]], data: StageData, epoch: int
+) -> dict[str, float]:
+    """The losses of the last of `steps` (`Progress.read`). Raises `FloatingPointError` with the
+    place and the clips of the first whose loss is not finite."""
+    for step, rows, losses in steps:
+        if not np.isfinite(losses["loss"]):
+            clips = ", ".join(data.store.table.clip_id.iloc[rows])
+            values = ", ".join(f"{name} {value}" for name, value in losses.items())
+            place = f"epoch {epoch + 1}, step {step} of {data.n_steps}, on the clips {clips}"
+            raise FloatingPointError(
+                f"{data.config.name}: {values} in {data.stage.name}, {place}: lower the learning "
+                "rate, or look at these clips; the last checkpoint is kept."
+            )
+    return losses
 
 
 def check_weights_are_finite(data: StageData, epoch: int) -> None:
