@@ -26,6 +26,7 @@ from jetatag.joint import methods
 from jetatag.joint.heads import build_model
 from jetatag.training import data as training_data
 from jetatag.training import device, progress, runs, train
+from jetatag.training.audio import Audio
 from jetatag.training.data import StageData
 from jetatag.training.device import launch
 from jetatag.training.optimizers import build_optimizer
@@ -170,7 +171,7 @@ def test_shuffled_tags_are_other_clips_tags_in_stage_1_alone(tiny_store, tiny_co
     model = build_model(config, tiny_store.vocabulary)
     stage1, stage2 = methods.METHODS["je_shuffled"].stages
     shuffled, again, right = (
-        StageData(model, stage, tiny_store, config, fabric).tag_sets
+        StageData(model, stage, Audio(tiny_store, fabric.device), config, fabric).tag_sets
         for stage in (stage1, stage1, stage2)
     )
     np.testing.assert_array_equal(right, labels)
@@ -215,6 +216,30 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_says_where(tiny_store, tiny
     clips = tiny_store.table.clip_id.iloc[tiny_store.rows("train")[order[step - 1]]]
     assert ", ".join(clips) in message
     assert len(run.history) == 2 and run.has(CHECKPOINT)
+
+
+def test_a_loss_that_is_read_later_has_changed_no_weight(
+    tiny_store, tiny_config, tmp_path, monkeypatch
+):
+    """As on a GPU: the place is that of the loss, and the steps after it count for nothing."""
+    monkeypatch.setattr(train, "READ_EVERY", {"cpu": 32})
+    config = tiny_config.replace(method="no_je", pair_loss="none", checkpoint_minutes=1e6)
+    for form in ("as_published", "as_coded"):
+        run = Run.start(tmp_path / form, config.replace(optimizer_form=form), tiny_store)
+        step, seen = train.train_step, []
+
+        def spoilt(losses, inputs, *rest, step=step, seen=seen):
+            result = step(losses, inputs * (torch.nan if len(seen) == 5 else 1), *rest)
+            weights = losses.module.model.classifier.state_dict()
+            seen.append({name: value.clone() for name, value in weights.items()})
+            return result
+
+        monkeypatch.setattr(train, "train_step", spoilt)
+        with pytest.raises(FloatingPointError, match="loss nan in end_to_end, epoch 2, step 2 of"):
+            train.train(run, tiny_store)
+        monkeypatch.setattr(train, "train_step", step)
+        assert len(seen) == 8 and same(seen[4], seen[5]) and not same(seen[3], seen[4])
+        assert len(run.history) == 1 and not run.has(CHECKPOINT)
 
 
 @pytest.mark.parametrize(
@@ -552,7 +577,7 @@ def test_fewer_labels_are_a_share_of_the_clips_and_of_the_smaller_shares(tiny_st
     config = tiny_config.replace(label_share=0.5, seed=3)
     assert config.name == "je-subset_query-sample_cnn-labels50-seed3"
     model, fabric = build_model(config, tiny_store.vocabulary), launch(config)
-    data = StageData(model, methods.STAGE1, tiny_store, config, fabric)
+    data = StageData(model, methods.STAGE1, Audio(tiny_store, fabric.device), config, fabric)
     seen = np.concatenate([rows for *_, rows in data.batches(0, 0)])
     assert sorted(seen) == half.tolist()
     with pytest.raises(ValueError, match="label_share must be above 0"):
@@ -588,6 +613,23 @@ def test_scores_do_not_depend_on_the_batch_size(tiny_store, tiny_config, tmp_pat
         predict(Run(run.folder, config), model, tiny_store)
         probs.append(run.read_arrays("scores.npz")["probs"])
     np.testing.assert_array_equal(*probs)
+
+
+@pytest.mark.parametrize("crop_samples", [20_000, 40_000])  # of clips of 32,000 samples
+def test_clips_that_pass_together_score_as_alone(
+    tiny_store, tiny_config, tmp_path, monkeypatch, crop_samples
+):
+    """What a GPU does, within 1e-6."""
+    config = tiny_config.replace(extractor="own", crop_samples=crop_samples)
+    model = build_model(config, tiny_store.vocabulary, own_extractor=DenseLoudness()).eval()
+    fabric, rows, scored = launch(config), tiny_store.rows("test"), []
+    for at_once in (config.n_windows, 3 * config.n_windows, 100):
+        monkeypatch.setattr(prediction, "inference_batch", lambda *_, n=at_once, **__: n)
+        with torch.no_grad():
+            scored.append(prediction.score_clips(model, tiny_store, rows, config, fabric, "test"))
+    for other in scored[1:]:
+        for alone, together in zip(scored[0], other, strict=True):
+            np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
 
 
 def test_thresholds_come_from_saved_validation_scores(tiny_store, tiny_config, tmp_path):
@@ -645,7 +687,7 @@ def test_windows_that_coincide_pass_the_extractor_once(
         starts = prediction.window_starts(32_000, crop_samples, 5)
         for row, clip_probs, middle, z in zip(rows, *scored, strict=True):
             audio = torch.from_numpy(tiny_store.read([row] * 5, starts, crop_samples))
-            every = extract(model, audio, fabric)
+            every = extract(model.extractor, audio, fabric)
             torch.testing.assert_close(middle, every[2])
             mean = model.projection(every).mean(dim=0)
             torch.testing.assert_close(z, mean / mean.norm())
@@ -801,7 +843,7 @@ def test_joint_shuffled_keeps_the_labels_of_the_classifier(tiny_store, tiny_conf
     config = tiny_config.replace(method="joint_shuffled")
     fabric, model = launch(config), build_model(config, tiny_store.vocabulary, "linear")
     (stage,) = methods.METHODS["joint_shuffled"].stages
-    data = StageData(model, stage, tiny_store, config, fabric)
+    data = StageData(model, stage, Audio(tiny_store, fabric.device), config, fabric)
     inputs, labels, tag_sets, rows = next(data.batches(0, 0))
     np.testing.assert_array_equal(labels, tiny_store.labels[rows])
     assert (labels != tag_sets).any()

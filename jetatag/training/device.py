@@ -5,6 +5,7 @@ share of a batch to the extractor, and `gather` collects the features of all, so
 scores are those of the whole batch.
 """
 
+import copy
 import logging
 import os
 import shutil
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from jetatag.config import RunConfig
 from jetatag.data.memory import keep_freed_memory
+from jetatag.extractors.fast_inference import fold
 from jetatag.extractors.layers import synchronise
 
 
@@ -100,8 +102,8 @@ def place(model: nn.Module, config: RunConfig, fabric: Fabric) -> None:
     prepare(model.extractor, config, fabric.device)
 
 
-def prepare(extractor: nn.Module, config: RunConfig, device: torch.device) -> None:
-    """Choose the memory format that suits the extractor, and compile it if the config says so."""
+def prepare(extractor: nn.Module, config: RunConfig, device: torch.device) -> nn.Module:
+    """The extractor in the memory format that suits it, compiled if the config says so."""
     if getattr(extractor, "prefers_channels_last", lambda device: False)(device):
         extractor.to(memory_format=torch.channels_last)
     if config.compile:
@@ -111,13 +113,30 @@ def prepare(extractor: nn.Module, config: RunConfig, device: torch.device) -> No
             needs = f"compile true needs the compiler {named or ' or '.join(programs)}"
             raise ValueError(f"{needs} on a {device.type} device: install it, or set it to false.")
         extractor.compile()
+    return extractor
 
 
-def extract(model: nn.Module, audio: Tensor, fabric: Fabric) -> Tensor:
+def folded(extractor: nn.Module, config: RunConfig, fabric: Fabric) -> nn.Module:
+    """A copy of a frozen extractor whose weights are folded once, with the same features."""
+    return prepare(fold(copy.deepcopy(extractor)), config, fabric.device)
+
+
+def inference_batch(config: RunConfig, device: torch.device, least: int) -> int:
+    """How many windows pass the extractor at once in inference: on a CPU `least`, which decides the
+    rounding; on a GPU as many as take half of its free memory, at six activations of the first
+    layer's size each, with fewer than 2³¹ values in each."""
+    if device.type != "cuda":
+        return least
+    values = config.width * config.crop_samples
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(least, min(free // 2 // (6 * 4 * values), 2**31 // values))
+
+
+def extract(extractor: nn.Module, audio: Tensor, fabric: Fabric) -> Tensor:
     """h (clip, n_features) float32 of audio (clip, sample). Only the extractor runs at the config's
     precision: it does nearly all the work, and losses and norms need full precision."""
     with fabric.autocast():
-        return model.extractor(audio.to(fabric.device)).float()
+        return extractor(audio).float()
 
 
 def seed_everything(seed: int, device: torch.device) -> None:

@@ -20,6 +20,7 @@ from jetatag.data.store import AudioStore
 from jetatag.files import check_known
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS, Stage, phases_by_epoch
+from jetatag.training.audio import Audio
 from jetatag.training.data import StageData, can_score, seed_of
 from jetatag.training.device import (
     broadcast_buffers,
@@ -59,6 +60,7 @@ def train(
     fabric = launch(config)
     check_batch_size(model, store, config, fabric)
     place(model, config, fabric)
+    audio = Audio(store, fabric.device)
     with run.lock():
         for number, stage in enumerate(stages):
             fabric.barrier()  # all processes read what the first has written
@@ -66,7 +68,7 @@ def train(
                 run.load_weights(stage.name, model)
             else:
                 run.forget([later.name for later in stages[number + 1 :]])
-                facts = train_stage(model, stage, run, store, fabric, on_epoch)
+                facts = train_stage(model, stage, run, audio, fabric, on_epoch)
                 run.finish_stage(stage.name, model.state_dict(), fabric.device, facts)
             if stage.name == until:
                 break
@@ -78,13 +80,13 @@ def train_stage(
     model: JointModel,
     stage: Stage,
     run: Run,
-    store: AudioStore,
+    audio: Audio,
     fabric: Fabric,
     on_epoch: Callable[[pd.DataFrame], None],
 ) -> dict[str, Any]:
     """Train one stage from its checkpoint or its start; returns the facts for the run's record."""
     config, phases = run.config, phases_by_epoch(stage, run.config)
-    data = StageData(model, stage, store, config, fabric)
+    data = StageData(model, stage, audio, config, fabric)
     progress = Progress.resume(run, stage, model, data.optimizer)
     stage_losses = StageLosses.set_up(model, stage, config, fabric)
     history = read_history(run, stage, progress.epoch)
@@ -182,7 +184,7 @@ class StageLosses(nn.Module):
         h = inputs.to(self.fabric.device, non_blocking=True)
         if not self.stage.frozen:
             seed_everything(seed_of(*place, self.fabric.global_rank), h.device)
-            h = gather(extract(self.model, h, self.fabric), len(labels), self.fabric)
+            h = gather(extract(self.model.extractor, h, self.fabric), len(labels), self.fabric)
         seed_everything(seed_of(*place, "heads"), h.device)
         generator = torch.Generator().manual_seed(seed_of(*place, "queries"))
         with torch.autocast(h.device.type, enabled=False):
