@@ -130,9 +130,13 @@ class RunConfig(Settings):
     """Random seed of weights, crops, order, dropout and queries."""
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda, cuda:1, …"""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """bf16-mixed: the extractor runs in bfloat16, compiled (a minute or two at the start) and with
-    channels last, which is fastest on a GPU."""
+    precision: Literal["auto", "32-true", "tf32", "bf16-mixed"] = "auto"
+    """Arithmetic of the extractor. 32-true: float32 throughout; tf32: convolutions in
+    TensorFloat-32, on NVIDIA GPUs since Ampere; bf16-mixed: bfloat16 where it is safe; auto: tf32
+    where the GPU has it, elsewhere 32-true."""
+    compile: bool = False
+    """Compile the extractor: minutes at the start, fewer passes over memory in every step. Needs a
+    C compiler: gcc for a GPU, g++ for a CPU."""
     sync_batch_norm: bool = False
     """With several processes: batch normalisation over the crops of all processes instead of each
     process's own."""

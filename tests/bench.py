@@ -82,7 +82,9 @@ def stage_1_step(config: RunConfig, mode: str) -> tuple[Callable[[], object], to
     audio = audio.to(fabric.device)
     if mode == "infer":
         model.eval()
-        return torch.inference_mode()(lambda: extract(model, audio, fabric)), fabric.device
+        return torch.inference_mode()(
+            lambda: extract(model.extractor, audio, fabric)
+        ), fabric.device
     labels = (torch.rand(config.batch_size, N_TAGS, generator=generator) < 0.1).float()
     labels = labels.to(fabric.device)
     parameters = [p for part in STAGE1.learns for p in getattr(model, part).parameters()]

@@ -3,9 +3,13 @@
 from itertools import chain
 
 import numpy as np
+import pytest
 import torch
 
+from jetatag.config import RunConfig
 from jetatag.data.crops import Crops, batches, crop_starts, middle_starts, window_starts
+from jetatag.training.audio import RESERVE, Audio, fits
+from jetatag.training.device import inference_batch
 
 IDS = [str(i) for i in range(4000)]
 
@@ -57,3 +61,32 @@ def test_crops_taken_together_equal_those_taken_alone(tiny_store):
     together = crops.take([3, 0, 7])
     assert together.shape == (3, 16_000) and together.dtype == torch.float32
     torch.testing.assert_close(together[2:], crops.take([7]), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("resident", "ahead"), [(True, False), (False, True), (False, False)])
+def test_audio_is_the_same_wherever_the_store_is(tiny_store, rng, resident, ahead):
+    """Gathered from the whole store on the device, read ahead by a thread, or read when asked for:
+    the crops are equal to the last bit, padding included."""
+    audio = Audio(tiny_store, torch.device("cpu"), resident)
+    assert not audio.reads_ahead
+    audio.reads_ahead = ahead
+    rows = [rng.integers(0, len(tiny_store), n) for n in (5, 4, 5, 1)]
+    requests = [(own, rng.integers(0, 32_000, len(own))) for own in rows]
+    read = [*audio.batches(iter(requests), 20_000)]
+    assert len(read) == len(requests)
+    for (own, starts), crops in zip(requests, read, strict=True):
+        assert crops.dtype == torch.float32
+        np.testing.assert_array_equal(crops, tiny_store.read(own, starts, 20_000))
+
+
+def test_the_store_goes_to_a_gpu_that_has_room_beside_the_reserve(monkeypatch):
+    gpu, free = torch.device("cuda:0"), 140 * 2**30
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, free))
+    assert fits(free - RESERVE, gpu) and not fits(free - RESERVE + 1, gpu)
+    assert not fits(1, torch.device("cpu"))
+    config = RunConfig()  # at its sizes the layer's values, not its memory, are the limit
+    assert inference_batch(config, gpu, least=16) == 2**31 // (128 * 80_000) == 209
+    free = 4 * 2**30
+    assert inference_batch(config, gpu, least=4) == 8
+    assert inference_batch(config, gpu, least=16) == 16
+    assert inference_batch(config, torch.device("cpu"), least=16) == 16

@@ -44,6 +44,15 @@ def test_jobs_at_the_same_time_see_different_gpus_and_the_next_waits(start):
     assert visible_to(third) == a
 
 
+def test_two_runs_may_share_a_gpu(start):
+    offered = ",".join(["4", "7"] * 2)
+    jobs = [start("cuda", offered) for _ in range(4)]
+    assert sorted(map(visible_to, jobs)) == ["4", "4", "7", "7"]
+    fifth = start("cuda", offered)  # there is no room
+    jobs[2].kill()
+    assert visible_to(fifth) in ("4", "7")
+
+
 def test_a_job_waits_for_a_numbered_gpu_and_a_cpu_job_takes_none(start):
     numbered = start("cuda:1")
     assert visible_to(numbered) == "all"
@@ -57,6 +66,11 @@ def test_only_visible_gpus_are_offered(monkeypatch):
     assert gpus.visible_gpus() == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a")
     assert gpus.visible_gpus() == ["3", "GPU-5a"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-5a,-1")
+    assert gpus.visible_gpus() == ["3", "GPU-5a"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert gpus.visible_gpus() == []
 
 
 SNAKEFILE = """

@@ -17,7 +17,7 @@ SCALE, OFFSET = torch.tensor(1.6), torch.tensor(-2.0)
 def loss_of(name, z_audio, z_tag=None, labels=None, encoder=None, seed=0):
     """A pair loss by its name, on a batch of which a test needs only some parts."""
     generator = torch.Generator().manual_seed(seed)
-    batch = losses.PairBatch(z_audio, z_tag, labels, encoder, SCALE, OFFSET, generator)
+    batch = losses.PairBatch(z_audio, z_tag, labels, encoder, SCALE, OFFSET, generator, labels)
     return losses.PAIR_LOSSES[name].function(batch)
 
 

@@ -77,4 +77,5 @@ def test_the_banner_names_the_device_it_found(monkeypatch):
     assert settings.device == "auto" and " cpu 32-true " in runs.banner(settings)
     monkeypatch.setattr(runs, "pick_device", lambda name: torch.device("cuda:1"))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
-    assert " cuda:1 (GPU 1) 32-true " in runs.banner(settings)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert " cuda:1 (GPU 1) tf32 " in runs.banner(settings)

@@ -25,9 +25,11 @@ from jetatag.extractors import EXTRACTORS
 from jetatag.joint import methods
 from jetatag.joint.heads import build_model
 from jetatag.training import data as training_data
-from jetatag.training import progress, train
+from jetatag.training import device, progress, runs, train
+from jetatag.training.audio import Audio
 from jetatag.training.data import StageData
 from jetatag.training.device import launch
+from jetatag.training.optimizers import build_optimizer
 from jetatag.training.run import CHECKPOINT, PREDICTIONS, Run
 
 CELLS = [("je", "subset_query"), ("je", "cosine"), ("no_je", "none"), ("no_je_linear", "none")]
@@ -169,7 +171,7 @@ def test_shuffled_tags_are_other_clips_tags_in_stage_1_alone(tiny_store, tiny_co
     model = build_model(config, tiny_store.vocabulary)
     stage1, stage2 = methods.METHODS["je_shuffled"].stages
     shuffled, again, right = (
-        StageData(model, stage, tiny_store, config, fabric).tag_sets
+        StageData(model, stage, Audio(tiny_store, fabric.device), config, fabric).tag_sets
         for stage in (stage1, stage1, stage2)
     )
     np.testing.assert_array_equal(right, labels)
@@ -214,6 +216,30 @@ def test_a_loss_that_is_not_finite_stops_at_once_and_says_where(tiny_store, tiny
     clips = tiny_store.table.clip_id.iloc[tiny_store.rows("train")[order[step - 1]]]
     assert ", ".join(clips) in message
     assert len(run.history) == 2 and run.has(CHECKPOINT)
+
+
+def test_a_loss_that_is_read_later_has_changed_no_weight(
+    tiny_store, tiny_config, tmp_path, monkeypatch
+):
+    """As on a GPU: the place is that of the loss, and the steps after it count for nothing."""
+    monkeypatch.setattr(train, "READ_EVERY", {"cpu": 32})
+    config = tiny_config.replace(method="no_je", pair_loss="none", checkpoint_minutes=1e6)
+    for form in ("as_published", "as_coded"):
+        run = Run.start(tmp_path / form, config.replace(optimizer_form=form), tiny_store)
+        step, seen = train.train_step, []
+
+        def spoilt(losses, inputs, *rest, step=step, seen=seen):
+            result = step(losses, inputs * (torch.nan if len(seen) == 5 else 1), *rest)
+            weights = losses.module.model.classifier.state_dict()
+            seen.append({name: value.clone() for name, value in weights.items()})
+            return result
+
+        monkeypatch.setattr(train, "train_step", spoilt)
+        with pytest.raises(FloatingPointError, match="loss nan in end_to_end, epoch 2, step 2 of"):
+            train.train(run, tiny_store)
+        monkeypatch.setattr(train, "train_step", step)
+        assert len(seen) == 8 and same(seen[4], seen[5]) and not same(seen[3], seen[4])
+        assert len(run.history) == 1 and not run.has(CHECKPOINT)
 
 
 @pytest.mark.parametrize(
@@ -344,6 +370,51 @@ def test_tensors_keep_their_strides_in_a_checkpoint(tiny_store, tiny_config, tmp
     inside_out = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
     run.write_checkpoint({"w": inside_out})
     assert run.read_checkpoint()["w"].stride() == inside_out.stride()
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize(
+    ("optimizer", "form"),
+    [(name, "as_published") for name in ("adam", "adamw", "sgd")]
+    + [(name, "as_coded") for name in ("adam", "sgd")],
+)
+def test_resumed_moments_have_the_layout_of_their_weights(
+    tiny_store, tiny_config, tmp_path, optimizer, form, layout
+):
+    """Channels-last weights continue alike, also from a checkpoint of another layout."""
+    phases = (Phase(optimizer, 1e-2, 1),)
+    config = tiny_config.replace(extractor="harmonic_cnn", crop_samples=73_728, stage1=phases)
+    config = config.replace(optimizer_form=form)
+    run = Run.start(tmp_path, config, tiny_store)
+
+    def begun():
+        model = build_model(config, tiny_store.vocabulary).to(memory_format=torch.channels_last)
+        weights = [p for part in methods.JOINT for p in getattr(model, part).parameters()]
+        return model, weights, partial(build_optimizer, config, parameters=weights)
+
+    def step(weights, optimizer, seed):
+        generator = torch.Generator().manual_seed(seed)
+        for p in weights:
+            p.grad = torch.empty_like(p).copy_(torch.randn(p.shape, generator=generator))
+        optimizer.step()
+
+    model, weights, build = begun()
+    whole = build(phases[0])
+    step(weights, whole, seed=1)
+    progress.Progress(step=1, optimizer=whole).save(run, methods.STAGE1, model)
+    state = run.read_checkpoint()
+    for moments in state["optimizer"]["state"].values():
+        for name, value in moments.items():
+            if value.ndim == 4:
+                moments[name] = value.contiguous(memory_format=layout)
+    run.write_checkpoint(state)
+    other, resumed_weights, build = begun()
+    resumed = progress.Progress.resume(run, methods.STAGE1, other, build).optimizer
+    step(weights, whole, seed=2)
+    step(resumed_weights, resumed, seed=2)
+    assert same(model.state_dict(), other.state_dict())
+    moments = [(p, v) for p in resumed_weights for v in resumed.state[p].values() if v.ndim == 4]
+    assert len(moments) >= 9 and all(p.stride() == v.stride() for p, v in moments)
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(tiny_store, tiny_config, tmp_path):
@@ -506,7 +577,7 @@ def test_fewer_labels_are_a_share_of_the_clips_and_of_the_smaller_shares(tiny_st
     config = tiny_config.replace(label_share=0.5, seed=3)
     assert config.name == "je-subset_query-sample_cnn-labels50-seed3"
     model, fabric = build_model(config, tiny_store.vocabulary), launch(config)
-    data = StageData(model, methods.STAGE1, tiny_store, config, fabric)
+    data = StageData(model, methods.STAGE1, Audio(tiny_store, fabric.device), config, fabric)
     seen = np.concatenate([rows for *_, rows in data.batches(0, 0)])
     assert sorted(seen) == half.tolist()
     with pytest.raises(ValueError, match="label_share must be above 0"):
@@ -542,6 +613,23 @@ def test_scores_do_not_depend_on_the_batch_size(tiny_store, tiny_config, tmp_pat
         predict(Run(run.folder, config), model, tiny_store)
         probs.append(run.read_arrays("scores.npz")["probs"])
     np.testing.assert_array_equal(*probs)
+
+
+@pytest.mark.parametrize("crop_samples", [20_000, 40_000])  # of clips of 32,000 samples
+def test_clips_that_pass_together_score_as_alone(
+    tiny_store, tiny_config, tmp_path, monkeypatch, crop_samples
+):
+    """What a GPU does, within 1e-6."""
+    config = tiny_config.replace(extractor="own", crop_samples=crop_samples)
+    model = build_model(config, tiny_store.vocabulary, own_extractor=DenseLoudness()).eval()
+    fabric, rows, scored = launch(config), tiny_store.rows("test"), []
+    for at_once in (config.n_windows, 3 * config.n_windows, 100):
+        monkeypatch.setattr(prediction, "inference_batch", lambda *_, n=at_once, **__: n)
+        with torch.no_grad():
+            scored.append(prediction.score_clips(model, tiny_store, rows, config, fabric, "test"))
+    for other in scored[1:]:
+        for alone, together in zip(scored[0], other, strict=True):
+            np.testing.assert_allclose(together, alone, rtol=0, atol=1e-6)
 
 
 def test_thresholds_come_from_saved_validation_scores(tiny_store, tiny_config, tmp_path):
@@ -599,7 +687,7 @@ def test_windows_that_coincide_pass_the_extractor_once(
         starts = prediction.window_starts(32_000, crop_samples, 5)
         for row, clip_probs, middle, z in zip(rows, *scored, strict=True):
             audio = torch.from_numpy(tiny_store.read([row] * 5, starts, crop_samples))
-            every = extract(model, audio, fabric)
+            every = extract(model.extractor, audio, fabric)
             torch.testing.assert_close(middle, every[2])
             mean = model.projection(every).mean(dim=0)
             torch.testing.assert_close(z, mean / mean.norm())
@@ -614,13 +702,49 @@ needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="there is no
 @needs_compiler
 def test_bfloat16_runs(tiny_store, tiny_config, tmp_path):
     config = tiny_config.replace(
-        precision="bf16-mixed", extractor="harmonic_cnn", crop_samples=73_728
+        precision="bf16-mixed", compile=True, extractor="harmonic_cnn", crop_samples=73_728
     )
     config = config.replace(stage1=[Phase("adam", 1e-3, 1)], stage2=[Phase("adam", 1e-3, 1)])
     run = Run.start(tmp_path, config, tiny_store)
     with torch.compiler.set_stance("force_eager"):  # compiling it takes minutes; see below
         predict(run, train.train(run, tiny_store), tiny_store)
     assert np.isfinite(run.history.loss).all()
+    facts = run.record["stages"]["stage2"]
+    assert (facts["precision"], facts["compiled"]) == ("bf16-mixed", True)
+    assert runs.listed(run)["precision"] == "bf16-mixed"
+    assert " cpu bf16-mixed compiled " in runs.banner(config)
+
+
+def test_what_the_machine_lacks_is_refused_before_training(
+    tiny_store, tiny_config, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    for settings, sentence in (
+        ({"precision": "tf32"}, "'tf32' needs an NVIDIA GPU since Ampere, and the device is cpu:"),
+        ({"compile": True}, r"needs the compiler g\+\+ on a cpu device: install it, or set it to"),
+        ({"device": "cuda:9"}, "device 'cuda:9' cannot be used here"),
+    ):
+        run = Run.start(tmp_path / sentence[:9], tiny_config.replace(**settings), tiny_store)
+        with pytest.raises(ValueError, match=sentence) as refusal:
+            train.train(run, tiny_store)
+        assert "\n" not in str(refusal.value) and not run.has("history.csv")
+
+
+def test_auto_is_what_the_gpu_of_the_process_has(monkeypatch):
+    """With the answers of a machine with two GPUs; nothing is opened on either."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert device.pick_device("auto") == torch.device("cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert device.pick_device("cuda") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match="device 'cuda:2' cannot be used here"):
+        device.pick_device("cuda:2")
+    for capability, found in (((7, 5), "32-true"), ((8, 0), "tf32")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
+        assert device.pick_precision("auto", torch.device("cuda:0")) == found
+    assert device.pick_precision("auto", torch.device("cpu")) == "32-true"
+    assert not torch.cuda.is_initialized()
 
 
 class DenseLoudness(nn.Module):
@@ -637,11 +761,12 @@ class DenseLoudness(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "precision",
-    ["32-true", pytest.param("bf16-mixed", marks=needs_compiler)],  # the latter compiled
+    ("precision", "compiled"),
+    [("32-true", False), pytest.param("bf16-mixed", True, marks=needs_compiler)],
 )
-def test_an_object_can_be_the_extractor(tiny_store, tiny_config, tmp_path, precision):
+def test_an_object_can_be_the_extractor(tiny_store, tiny_config, tmp_path, precision, compiled):
     settings = {"extractor": "own", "crop_samples": 16_000, "precision": precision}
+    settings["compile"] = compiled
     run = Run.start(tmp_path, tiny_config.replace(**settings), tiny_store)
     predict(run, train.train(run, tiny_store, extractor=DenseLoudness()), tiny_store)
     assert run.config.name == "je-subset_query-own-seed0"
@@ -718,7 +843,7 @@ def test_joint_shuffled_keeps_the_labels_of_the_classifier(tiny_store, tiny_conf
     config = tiny_config.replace(method="joint_shuffled")
     fabric, model = launch(config), build_model(config, tiny_store.vocabulary, "linear")
     (stage,) = methods.METHODS["joint_shuffled"].stages
-    data = StageData(model, stage, tiny_store, config, fabric)
+    data = StageData(model, stage, Audio(tiny_store, fabric.device), config, fabric)
     inputs, labels, tag_sets, rows = next(data.batches(0, 0))
     np.testing.assert_array_equal(labels, tiny_store.labels[rows])
     assert (labels != tag_sets).any()

@@ -98,7 +98,8 @@ class AudioStore:
         return np.sort(rows[np.argsort(drawn)[: max(1, round(share * len(rows)))]])
 
     @cached_property
-    def _samples(self) -> np.ndarray:
+    def samples(self) -> np.ndarray:
+        """All clips one after the other, (n_samples,) int16, mapped from the file."""
         return np.asarray(np.memmap(self.folder / "audio.i16", dtype="<i2", mode="r"))
 
     @cached_property
@@ -107,24 +108,30 @@ class AudioStore:
         return self.table.n_samples.to_numpy(np.int64)
 
     @cached_property
-    def _offsets(self) -> np.ndarray:
+    def offsets(self) -> np.ndarray:
+        """Where each clip begins in `samples`, (n_clips,) int64."""
         return np.cumsum(self.lengths) - self.lengths
 
     def read(self, rows: Sequence[int], starts: Sequence[int], n_samples: int) -> np.ndarray:
         """`n_samples` of each clip of `rows` from `starts` (samples) on: (len(rows), n_samples)
         float32 in [-1, 1], zero after the end of a clip."""
-        batch = np.empty((len(rows), n_samples), np.float32)
+        return to_float(self.read_into(np.empty((len(rows), n_samples), np.int16), rows, starts))
+
+    def read_into(
+        self, batch: np.ndarray, rows: Sequence[int], starts: Sequence[int]
+    ) -> np.ndarray:
+        """`batch` (len(rows), n_samples) int16, filled as by `read`, but as stored."""
+        n_samples = batch.shape[1]
         for waveform, row, start in zip(batch, rows, starts, strict=True):
-            begin = self._offsets[row] + start
-            end = min(begin + n_samples, self._offsets[row] + self.lengths[row])
-            waveform[: end - begin] = self._samples[begin:end]
+            begin = self.offsets[row] + start
+            end = min(begin + n_samples, self.offsets[row] + self.lengths[row])
+            waveform[: end - begin] = self.samples[begin:end]
             waveform[end - begin :] = 0
-        batch *= np.float32(1 / FULL_SCALE)
         return batch
 
     def damaged(self) -> list[str]:
         """Ids of the clips whose samples do not match their checksum; reads all audio."""
-        clips = np.split(self._samples, self._offsets[1:])
+        clips = np.split(self.samples, self.offsets[1:])
         stored = zip(self.table.clip_id, clips, self.table.checksum, strict=True)
         return [name for name, samples, checksum in stored if crc32(samples) != checksum]
 
@@ -253,7 +260,7 @@ def _decode_all(
         ThreadPoolExecutor(workers) as pool,  # decoders and resamplers release the GIL
         tqdm(desc="preparing", total=len(index), initial=len(outcomes), unit="clip") as bar,
     ):
-        for samples, outcome in _in_order(pool, decode_one, rest, ahead=4 * workers):
+        for samples, outcome in in_order(pool, decode_one, rest, ahead=4 * workers):
             audio.write(samples)
             audio.flush()  # before the line that says so
             progress.write(json.dumps(outcome) + "\n")
@@ -262,7 +269,7 @@ def _decode_all(
     return outcomes
 
 
-def _in_order(
+def in_order(
     pool: ThreadPoolExecutor, function: Callable, items: Iterable, ahead: int
 ) -> Iterator[Any]:
     """`pool.map` with at most `ahead` results waiting, for constant memory."""

@@ -14,7 +14,16 @@ from jetatag.data.store import AudioStore
 from jetatag.joint.heads import JointModel
 from jetatag.joint.losses import PAIR_LOSSES
 from jetatag.metrics.queries import choose_queries
-from jetatag.training.device import extract, gather, launch, own_share, place
+from jetatag.training.audio import Audio, Request
+from jetatag.training.device import (
+    extract,
+    folded,
+    gather,
+    inference_batch,
+    launch,
+    own_share,
+    place,
+)
 from jetatag.training.run import Run
 
 
@@ -42,12 +51,15 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
     fabric = launch(config)
     place(model, config, fabric)
     model.eval()
-    if split != "valid" and len(valid):
-        probs, *_ = score_clips(model, store, valid, config, fabric, "valid")
-        run.write_arrays("scores.valid.npz", {**describe(store, valid), "probs": probs})
+    n_valid = len(valid) if split != "valid" else 0
+    both = np.concatenate([valid[:n_valid], rows])
+    probs, h, z_audio = score_clips(model, store, both, config, fabric, split)
+    if n_valid:
+        own = {**describe(store, valid), "probs": probs[:n_valid]}
+        run.write_arrays("scores.valid.npz", own)
     elif run.writes:
         (run.folder / "scores.valid.npz").unlink(missing_ok=True)
-    probs, h, z_audio = score_clips(model, store, rows, config, fabric, split)
+    probs, h, z_audio = (part[n_valid:] for part in (probs, h, z_audio))
     embeddings = {"h": h.numpy()}
     if config.pair_loss != "none":
         embeddings["z_audio"] = z_audio.numpy()
@@ -67,29 +79,47 @@ def score_clips(
     """Return probabilities (clip, window, tag), h of the middle windows (clip, n_features), and
     z_audio (clip, dim), the unit vector in the direction of the mean over the windows.
 
-    Each clip is its own batch, so scores do not depend on a batch size, on other clips or on the
-    number of processes. Identical windows, those of a clip no longer than the crop, are computed
-    once. `name` labels the progress bar.
+    On a CPU, each clip is its own batch, so scores do not depend on a batch size, on other clips or
+    on the number of processes. On a GPU, many clips pass together, which changes scores by rounding
+    alone. Identical windows, those of a clip no longer than the crop, are computed once. `name`
+    labels the progress bar.
     """
     own = rows[own_share(len(rows), fabric)]
     n_tags, n_features = len(store.vocabulary.tags), model.extractor.n_features
     probs = torch.empty(len(own), config.n_windows, n_tags, device=fabric.device)
     middle = torch.empty(len(own), n_features, device=fabric.device)
     z_audio = torch.empty(len(own), config.embedding_dim, device=fabric.device)
+    windows = [distinct_windows(n, config) for n in store.lengths[own]]
+    together = inference_batch(config, fabric.device, config.n_windows) // config.n_windows
+    groups = [slice(i, i + together) for i in range(0, len(own), together)]
+    requests = [stretches(own[group], windows[group]) for group in groups]
+    extractor = folded(model.extractor, config, fabric)
+    audio = Audio(store, fabric.device, resident=False)  # every window is needed once
     hidden = not fabric.is_global_zero
-    for i, row in enumerate(tqdm(own, f"{config.name} {name}", unit="clip", disable=hidden)):
-        every = window_starts(
-            store.lengths[row], config.crop_samples, config.n_windows, config.windows
-        )
-        starts, window = np.unique(every, return_inverse=True)
-        audio = torch.from_numpy(store.read([row] * len(starts), starts, config.crop_samples))
-        h = extract(model, audio, fabric)
-        probs[i] = model.probabilities(model.classifier(h))[window]
-        middle[i] = h[window[len(window) // 2]]
-        z_audio[i] = F.normalize(model.projection(h)[window].mean(0), dim=0)
+    with tqdm(total=len(own), desc=f"{config.name} {name}", unit="clip", disable=hidden) as bar:
+        for group, read in zip(groups, audio.batches(requests, config.crop_samples), strict=True):
+            h_group = extract(extractor, read, fabric).split([len(s) for s, _ in windows[group]])
+            for i, h in enumerate(h_group, start=group.start):
+                window = torch.from_numpy(windows[i][1]).to(fabric.device, non_blocking=True)
+                probs[i] = model.probabilities(model.classifier(h))[window]
+                middle[i] = h[windows[i][1][len(window) // 2]]
+                z_audio[i] = F.normalize(model.projection(h)[window].mean(0), dim=0)
+            bar.update(len(h_group))
     own_parts = (probs, middle, z_audio)
     probs, middle, z_audio = (gather(part, len(rows), fabric).cpu() for part in own_parts)
     return probs.numpy(), middle, z_audio
+
+
+def distinct_windows(length: int, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Starts in samples of a clip's windows without repetitions, and which of them each is."""
+    every = window_starts(length, config.crop_samples, config.n_windows, config.windows)
+    return np.unique(every, return_inverse=True)
+
+
+def stretches(rows: np.ndarray, windows: list[tuple[np.ndarray, np.ndarray]]) -> Request:
+    """Row and start of every one of the clips' distinct windows, for `Audio.batches`."""
+    starts = [own for own, _ in windows]
+    return np.repeat(rows, [len(own) for own in starts]), np.concatenate(starts)
 
 
 def describe(store: AudioStore, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -20,18 +20,25 @@ MIN_CHANNELS = 128  # with fewer, the additions take longer than the products sa
 TILES = 256  # processed at once, so that they fit a core's cache
 
 
-def optimise_for_inference(extractor: nn.Module) -> nn.Module:
-    """Restructure an extractor in place, for inference only, and return it."""
+def fold(extractor: nn.Module) -> nn.Module:
+    """Compute an extractor's folded weights and sinc filters once, in place, for inference only;
+    returns it. Its features stay the same to the last bit."""
     for part in list(extractor.modules()):
         for name, child in list(part.named_children()):
             if isinstance(child, ConvNorm):
                 setattr(part, name, child.folded())
-    for part in list(extractor.modules()):
+    for part in extractor.modules():
         if isinstance(part, SincConv):
             part.kernel = partial(torch.Tensor.detach, part.kernel())
-        elif isinstance(part, BasicBlock) and part.conv.in_channels >= MIN_CHANNELS:
-            part.conv, part.pool = PooledConv(part.conv), nn.Identity()
     return extractor.eval().requires_grad_(False)
+
+
+def optimise_for_inference(extractor: nn.Module) -> nn.Module:
+    """Restructure an extractor in place, for inference on a CPU only, and return it."""
+    for part in list(fold(extractor).modules()):
+        if isinstance(part, BasicBlock) and part.conv.in_channels >= MIN_CHANNELS:
+            part.conv, part.pool = PooledConv(part.conv), nn.Identity()
+    return extractor
 
 
 def minimal_filtering() -> tuple[torch.Tensor, ...]:

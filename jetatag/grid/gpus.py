@@ -15,7 +15,8 @@ from pathlib import Path
 from filelock import lock_descriptor
 
 OFFERED = "JETATAG_GPUS"
-"""Environment variable: the GPUs that jobs share, named as in CUDA_VISIBLE_DEVICES."""
+"""Environment variable: the GPUs that jobs share, named as in CUDA_VISIBLE_DEVICES, each once for
+every job that it has room for."""
 
 
 def visible_gpus() -> list[str]:
@@ -23,17 +24,19 @@ def visible_gpus() -> list[str]:
     import torch  # not at the top: a job that waits for a GPU does without
 
     count, names = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES")
-    return names.split(",")[:count] if names else [str(number) for number in range(count)]
+    numbers = [str(number) for number in range(count)]
+    return [name.strip() for name in names.split(",")][:count] if names else numbers
 
 
 def wait_for_one(gpus: Sequence[str]) -> str:
-    """Lock one of `gpus` for this process and the program it becomes; waits until one is free."""
+    """Lock one of `gpus` for this process and the program it becomes; waits until one is free. A
+    GPU that is named n times has room for n jobs."""
     folder = Path(tempfile.gettempdir()) / f"jetatag-gpus-{os.getuid()}"
     folder.mkdir(exist_ok=True)
-    paths = {gpu: folder / gpu.replace("/", "-") for gpu in gpus}
-    locks = {gpu: os.open(path, os.O_CREAT | os.O_RDWR) for gpu, path in paths.items()}
+    names = [f"{gpu.replace('/', '-')}.{gpus[:n].count(gpu)}" for n, gpu in enumerate(gpus)]
+    locks = [os.open(folder / name, os.O_CREAT | os.O_RDWR) for name in names]
     while True:
-        for gpu, lock in locks.items():
+        for gpu, lock in zip(gpus, locks, strict=True):
             if lock_descriptor(lock, blocking=False):
                 os.set_inheritable(lock, True)
                 return gpu
@@ -45,7 +48,8 @@ def run(device: str, *command: str) -> None:
     one it sees, or on the GPU with the number in `device`, once it is free."""
     gpus = os.environ[OFFERED].split(",") if os.environ.get(OFFERED) else []
     kind, _, number = device.partition(":")
-    candidates = gpus[int(number) :][:1] if number.isdigit() else gpus
+    chosen = [*dict.fromkeys(gpus)][int(number) :][:1] if number.isdigit() else gpus
+    candidates = [gpu for gpu in gpus if gpu in chosen]
     if candidates and kind in ("auto", "cuda"):
         gpu = wait_for_one(candidates)
         if not number:

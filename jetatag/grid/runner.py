@@ -25,9 +25,9 @@ from jetatag.grid import gpus, packaged_notebooks
 from jetatag.grid.progress import follow, print_results
 
 TYPES = {kind.__name__: kind for kind in (str, int, float, bool, dict, list)}
-GRID_PARAMETERS = ["trained", "datasets", "only"]
+GRID_PARAMETERS = ["trained", "datasets", "only", "runs_per_gpu"]
 """Parameters of the Snakefile: the runs to train, the parameters of each data set, and the runs to
-use of each data set."""
+use of each data set; and how many runs share a GPU of this machine (1)."""
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "classification_loss", "label_share")
 """Settings that may list several values in an entry of `trained`; the first two also for all."""
 INPUTS = ("published", "schedules", "study")
@@ -114,8 +114,9 @@ def check_values(values: Mapping[str, Any], types: Mapping[str, type]) -> None:
     check_known(values, [*types, *GRID_PARAMETERS], "parameter")
     for name in values.keys() - {*GRID_PARAMETERS, *GRID_AXES}:
         check_type(values[name], types[name], name)
-    if values.get("n_resamples", 1) < 1:
-        raise ValueError(f"n_resamples must be at least 1, not {values['n_resamples']}.")
+    for name in ("n_resamples", "runs_per_gpu"):
+        if check_type(values.get(name, 1), int, name) < 1:
+            raise ValueError(f"{name} must be at least 1, not {values[name]}.")
 
 
 def by_dataset(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -303,9 +304,9 @@ def run_snakemake(
     command += ["--config", f"only={json.dumps(only)}"] if only else []
     command += ["--workflow-profile", str(profile)] if profile else []
     command += ["--cores", cores or "all"] if cores or not profile else []
-    visible = [] if profile else gpus.visible_gpus()
-    command += ["--resources", f"gpu={len(visible)}"] if visible else []
-    environment = {**os.environ, gpus.OFFERED: ",".join(visible)}
+    places = [] if profile else gpus.visible_gpus() * read_yaml(params).get("runs_per_gpu", 1)
+    command += ["--resources", f"gpu={len(places)}"] if places else []
+    environment = {**os.environ, gpus.OFFERED: ",".join(places)}
     log = params.with_name("snakemake.log")
     default = signal.signal(signal.SIGTERM, terminate_children)
     with log.open("a" if only else "w") as output:

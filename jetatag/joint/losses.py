@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Annotated
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -124,7 +125,8 @@ class PairBatch:
 
     z_audio = P(h) and z_tag = E(y) are (clip, dim), unit vectors, labels y (clip, tag) float32 0/1;
     `encoder` is E for other tag sets, (set, tag) → (set, dim). `log_scale` and `offset` are learned
-    and turn cosines into logits; `generator` gives random numbers on the CPU.
+    and turn cosines into logits. `generator` gives random numbers on the CPU, where `drawn_from`
+    are the same labels, so that what is drawn need not wait for the device.
     """
 
     z_audio: Tensor
@@ -134,10 +136,16 @@ class PairBatch:
     log_scale: Tensor
     offset: Tensor
     generator: torch.Generator
+    drawn_from: Tensor
 
     def logits(self, z_audio: Tensor, z_tag: Tensor) -> Tensor:
         """exp(log_scale) · cosine of every pair, (clip, set)."""
         return self.log_scale.exp() * F.normalize(z_audio, dim=-1) @ F.normalize(z_tag, dim=-1).T
+
+    def queries(self) -> Tensor:
+        """`subset_queries` of the batch, on its device."""
+        queries = subset_queries(self.drawn_from, self.generator)
+        return queries.to(self.labels.device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -244,7 +252,7 @@ def subset_query(batch: PairBatch) -> Tensor:
     Ours. Unlike L_pair as published, positive and negative queries keep the space from collapsing
     and make it searchable by single tags and small sets.
     """
-    queries = subset_queries(batch.labels, batch.generator)
+    queries = batch.queries()
     targets = answers(batch.labels, queries)
     logits = batch.logits(batch.z_audio, batch.encoder(queries)) + batch.offset
     return F.binary_cross_entropy_with_logits(logits, targets)
@@ -257,9 +265,10 @@ def subset_completion(batch: PairBatch) -> Tensor:
     Ours. Part of the tags predicts the whole set, as in masked language models (Devlin et al.,
     NAACL 2019), so tags that occur together come to lie together.
     """
-    queries = subset_queries(batch.labels, batch.generator)
+    queries = batch.queries()
     targets, z_query = answers(batch.labels, queries), batch.encoder(queries)
-    tagged = targets[targets.any(dim=1)]  # of the clips with tags, whose subsets come last
+    rows = tagged_rows(batch.drawn_from).to(targets.device, non_blocking=True)
+    tagged = targets[rows]  # of the clips with tags, whose subsets come last
     z_subset = z_query[len(z_query) - len(tagged) :]
     logits = batch.logits(torch.cat([batch.z_audio, z_subset]), z_query) + batch.offset
     return F.binary_cross_entropy_with_logits(logits, torch.cat([targets, tagged]))
@@ -267,13 +276,17 @@ def subset_completion(batch: PairBatch) -> Tensor:
 
 def subset_queries(labels: Tensor, generator: torch.Generator) -> Tensor:
     """Queries for a batch, (query, tag) 0/1: every single tag, then for each clip with tags a
-    random subset of one to three of them. `generator` is on the CPU."""
-    labels = labels.float()
-    keys = torch.rand(labels.shape, generator=generator).to(labels.device) * labels
-    size = torch.randint(1, 4, (len(labels), 1), generator=generator).to(labels.device)
+    random subset of one to three of them. `labels` and `generator` are on the CPU."""
+    keys = torch.rand(labels.shape, generator=generator) * labels
+    size = torch.randint(1, 4, (len(labels), 1), generator=generator)
     rank = keys.argsort(dim=1, descending=True).argsort(dim=1)
-    subsets = labels * (rank < size)
-    return torch.cat([torch.eye(labels.shape[1], device=labels.device), subsets[labels.any(1)]])
+    subsets = labels.float() * (rank < size)
+    return torch.cat([torch.eye(labels.shape[1]), subsets[tagged_rows(labels)]])
+
+
+def tagged_rows(labels: Tensor) -> Tensor:
+    """Rows of the clips with tags, (row,) int64 on the CPU, where `labels` are."""
+    return torch.from_numpy(np.flatnonzero(labels.numpy().any(axis=1)))
 
 
 def answers(labels: Tensor, queries: Tensor) -> Tensor:

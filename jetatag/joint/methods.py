@@ -48,13 +48,15 @@ def joint_loss(
 ) -> dict[str, Tensor]:
     """Stage 1: weighted L_AE + L_pair on features h (clip, n_features) and labels (clip, tag).
 
-    `tag_sets` (clip, tag) are used instead of the labels, for controls that shuffle them.
+    The labels are on the CPU, where queries are drawn. `tag_sets` (clip, tag) are used instead of
+    them, for controls that shuffle them.
     """
-    labels = labels if tag_sets is None else tag_sets
+    drawn_from = labels if tag_sets is None else tag_sets
+    labels = drawn_from.to(h.device, non_blocking=True)
     pair_loss, scale = losses.PAIR_LOSSES[config.pair_loss], model.query_scale
     z_audio, z_tag = model.projection(h), model.tag_encoder(labels)
-    parts = (z_audio, z_tag, labels, model.tag_encoder, scale.log_scale, scale.offset, generator)
-    pair = pair_loss.function(losses.PairBatch(*parts))
+    parts = (z_audio, z_tag, labels, model.tag_encoder, scale.log_scale, scale.offset)
+    pair = pair_loss.function(losses.PairBatch(*parts, generator, drawn_from))
     reconstruction = losses.reconstruction(labels, model.reconstruct(z_tag))
     pair_weight = pair_loss.weight if config.pair_weight is None else config.pair_weight
     total = config.reconstruction_weight * reconstruction + pair_weight * pair
@@ -66,6 +68,7 @@ def classification_loss(
 ) -> dict[str, Tensor]:
     """Stage 2 and end-to-end training: L_C of the part `head` on features h (clip, n_features)."""
     logits, parameters = getattr(model, head)(h), config.classification_parameters
+    labels = labels.to(h.device, non_blocking=True)
     loss = config.classification_loss
     return {"loss": losses.classification(logits, labels, model.task, loss, **parameters)}
 

@@ -1,21 +1,20 @@
 """Training data of a stage: crops of audio, or their features from the frozen extractor."""
 
 import zlib
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from jetatag.config import Phase, RunConfig
 from jetatag.data.crops import Crops, batches, middle_starts
-from jetatag.data.store import AudioStore
 from jetatag.joint.heads import JointModel
 from jetatag.joint.methods import Stage, adam_epochs_before, crop_epochs
-from jetatag.training.device import extract, gather, own_share
+from jetatag.training.audio import Audio, Request
+from jetatag.training.device import extract, folded, gather, inference_batch, own_share
 from jetatag.training.optimizers import build_optimizer
 
 
@@ -26,34 +25,31 @@ def seed_of(*place: object) -> int:
 
 @torch.no_grad()
 def frozen_features(
-    model: JointModel,
-    store: AudioStore,
-    rows: np.ndarray,
-    starts: np.ndarray,
-    config: RunConfig,
-    fabric: Fabric,
-) -> Tensor:
-    """h (clip, n_features) of one window per clip, with the extractor in inference mode; `starts`
-    are in samples. Several processes share the clips."""
-    model.extractor.eval()
-    n_clips, share = len(rows), own_share(len(rows), fabric)
-    rows, starts = rows[share], starts[share]
-    h = [torch.empty(0, model.extractor.n_features, device=fabric.device)]
-    for i in range(0, len(rows), config.batch_size):
-        part = slice(i, i + config.batch_size)
-        audio = store.read(rows[part], starts[part], config.crop_samples)
-        h.append(extract(model, torch.from_numpy(audio), fabric))
-    return gather(torch.cat(h), n_clips, fabric)
+    extractor: nn.Module, audio: Audio, requests: list[Request], n_samples: int, fabric: Fabric
+) -> Iterator[Tensor]:
+    """For each request (rows of the store, starts in samples), h (row, n_features) of a window of
+    each row, with the extractor in inference mode. Several processes share the rows."""
+    extractor.eval()
+    parts = [own_share(len(rows), fabric) for rows, _ in requests]
+    own = [(r[part], starts[part]) for (r, starts), part in zip(requests, parts, strict=True)]
+    for (rows, _), windows in zip(requests, audio.batches(own, n_samples), strict=True):
+        h = windows.new_empty(0, extractor.n_features)
+        if len(windows):
+            h = extract(extractor, windows, fabric)
+        yield gather(h, len(rows), fabric)
 
 
 class StageData:
     """Batches of the training clips and their tags, and the validation scores."""
 
     def __init__(
-        self, model: JointModel, stage: Stage, store: AudioStore, config: RunConfig, fabric: Fabric
+        self, model: JointModel, stage: Stage, audio: Audio, config: RunConfig, fabric: Fabric
     ) -> None:
-        self.model, self.stage, self.store = model, stage, store
-        self.config, self.fabric = config, fabric
+        self.model, self.stage, self.config, self.fabric = model, stage, config, fabric
+        self.audio, self.store = audio, (store := audio.store)
+        frozen = stage.frozen
+        self.extractor = folded(model.extractor, config, fabric) if frozen else model.extractor
+        self.n_together = inference_batch(config, fabric.device, config.batch_size)
         self.rows = store.rows("train", config.label_share, config.seed)
         self.valid_rows = store.rows("valid")
         self.n_clips = len(self.rows)
@@ -64,10 +60,7 @@ class StageData:
             rng = np.random.default_rng(seed_of(config.seed, "shuffled tags"))
             self.tag_sets = rng.permutation(self.labels)
         self.valid_h: Tensor | None = None
-        shape = (self.n_clips, model.extractor.n_features)
-        self.cache: dict[int, tuple[Tensor, set[int]]] = defaultdict(
-            lambda: (torch.empty(shape, device=fabric.device), set())
-        )
+        self.cache: dict[int, Tensor] = {}  # features by the epoch of their crops
 
     def optimizer(self, phase: Phase, previous: Optimizer | None = None) -> Optimizer:
         """The optimizer of `phase` for the parts that learn."""
@@ -86,33 +79,46 @@ class StageData:
         config = self.config
         crop_epoch = self.crop_epochs[epoch]
         crops = Crops(self.store, self.rows, config.crop_samples, config.seed, crop_epoch)
-        order = batches(self.n_clips, config.batch_size, config.seed, epoch, config.shuffle)
-        for batch in order[first:]:
+        order = batches(self.n_clips, config.batch_size, config.seed, epoch, config.shuffle)[first:]
+        if self.stage.frozen:
+            inputs = self.features(crops, order)
+        else:
+            parts = [batch[own_share(len(batch), self.fabric)] for batch in order]
+            inputs = self.audio.batches(self.requests(crops, parts), config.crop_samples)
+        for batch, x in zip(order, inputs, strict=True):
             labels, tag_sets = (
-                torch.from_numpy(tags[batch]).float() for tags in (self.labels, self.tag_sets)
+                torch.from_numpy(tags[batch].astype(np.float32))
+                for tags in (self.labels, self.tag_sets)
             )
-            if self.stage.frozen:
-                inputs = self.features(crops, batch)
-            else:
-                inputs = crops.take(batch[own_share(len(batch), self.fabric)])
-            yield inputs, labels, tag_sets, self.rows[batch]
+            yield x, labels, tag_sets, self.rows[batch]
 
-    def features(self, crops: Crops, positions: list[int]) -> Tensor:
-        """h (clip, n_features) of the crops at `positions`, cached if other epochs use them."""
+    def requests(self, crops: Crops, parts: Iterable[Sequence[int]]) -> list[Request]:
+        """Rows and starts of the crops at each of the `parts`, lists of positions."""
+        return [(self.rows[part], crops.starts[part]) for part in parts]
+
+    def features(self, crops: Crops, order: list[list[int]]) -> Iterator[Tensor]:
+        """h (clip, n_features) of the crops of each batch in `order`, cached if other epochs use
+        them: in fixed blocks, because rounding must not depend on where training was resumed."""
         if self.crop_epochs.count(crops.epoch) == 1:
-            return self._extract(crops, positions)
-        h, cached = self.cache[crops.epoch]
-        size = self.config.batch_size
-        for block in {position // size for position in positions} - cached:
-            # In fixed blocks: rounding must not depend on where training was resumed.
-            block_positions = list(range(self.n_clips)[block * size : (block + 1) * size])
-            h[block_positions] = self._extract(crops, block_positions)
-            cached.add(block)
-        return h[positions]
+            at_once = max(1, self.n_together // self.config.batch_size)
+            groups = [order[i : i + at_once] for i in range(0, len(order), at_once)]
+            requests = self.requests(crops, map(np.concatenate, groups))
+            for group, h in zip(groups, self._extract(requests), strict=True):
+                yield from h.split([len(batch) for batch in group])
+            return
+        if crops.epoch not in self.cache:
+            self.cache[crops.epoch] = self._extract_all(self.rows, crops.starts)
+        h = self.cache[crops.epoch]
+        yield from (h[torch.tensor(batch).to(h.device, non_blocking=True)] for batch in order)
 
-    def _extract(self, crops: Crops, positions: list[int]) -> Tensor:
-        rows, starts = self.rows[positions], crops.starts[positions]
-        return frozen_features(self.model, self.store, rows, starts, self.config, self.fabric)
+    def _extract(self, requests: list[Request]) -> Iterator[Tensor]:
+        n_samples = self.config.crop_samples
+        return frozen_features(self.extractor, self.audio, requests, n_samples, self.fabric)
+
+    def _extract_all(self, rows: np.ndarray, starts: np.ndarray) -> Tensor:
+        size = self.n_together
+        blocks = [slice(i, i + size) for i in range(0, len(rows), size)]
+        return torch.cat([*self._extract([(rows[block], starts[block]) for block in blocks])])
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -123,9 +129,7 @@ class StageData:
         self.model.eval()
         if self.valid_h is None or not self.stage.frozen:
             starts = middle_starts(self.store.lengths[self.valid_rows], self.config.crop_samples)
-            self.valid_h = frozen_features(
-                self.model, self.store, self.valid_rows, starts, self.config, self.fabric
-            )
+            self.valid_h = self._extract_all(self.valid_rows, starts)
         truth = torch.from_numpy(labels).float().to(self.fabric.device)
         scores = self.stage.scores(self.model, self.valid_h, truth)
         return {name: value for name, value in scores.items() if np.isfinite(value)}

@@ -5,6 +5,7 @@ share of a batch to the extractor, and `gather` collects the features of all, so
 scores are those of the whole batch.
 """
 
+import copy
 import logging
 import os
 import shutil
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from jetatag.config import RunConfig
 from jetatag.data.memory import keep_freed_memory
+from jetatag.extractors.fast_inference import fold
 from jetatag.extractors.layers import synchronise
 
 
@@ -31,67 +33,110 @@ class AutocastOnly(MixedPrecision):
         return data
 
 
-PRECISIONS = {
-    "32-true": lambda device: Precision(),
-    "bf16-mixed": lambda device: AutocastOnly("bf16-mixed", device),
-}
+COMPILERS = {"cpu": ("CXX", ("g++",)), "cuda": ("CC", ("gcc", "clang"))}
+"""What `compile` needs: a variable that names the compiler, or one of these programs."""
 
 
 def launch(config: RunConfig) -> Fabric:
     """Join the run's processes, which `torchrun` describes in the environment; without it, there is
-    one. Raises `ValueError` for a device that cannot be used or shared."""
+    one. Raises `ValueError` for a device that cannot be used or shared, and a precision that it
+    does not have."""
     device = pick_device(config.device)
+    precision = pick_precision(config.precision, device)
     world, here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if device.type == "cuda" and here > torch.cuda.device_count():
         problem = f"{here} processes share {torch.cuda.device_count()} GPU(s)"
         raise ValueError(f"{problem}: lower torchrun's --nproc-per-node, or choose device cpu.")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    alone = [device.index or 0] if device.type == "cuda" else 1
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    mixed = AutocastOnly(precision, device.type) if precision == "bf16-mixed" else Precision()
+    alone = [device.index] if device.type == "cuda" else 1
     fabric = Fabric(
         accelerator=device.type,
         devices=here if world > 1 else alone,
         num_nodes=world // here,
         # Every step runs the same operations; parts that a pair loss leaves out stay the same.
         strategy=DDPStrategy(static_graph=True) if world > 1 else "auto",
-        plugins=PRECISIONS[config.precision](device.type),
+        plugins=mixed,
     )
     fabric.launch()
     return fabric
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is a GPU if there is one. Raises `ValueError` if it cannot
-    be used."""
+    """The device called `name`; "auto" is a GPU if there is one. A GPU without a number is that of
+    the process (`LOCAL_RANK`); counting does not open one, so that no process holds memory on
+    another's. Raises `ValueError` if it cannot be used."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    own = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if name == "cuda" else name
     try:
-        return torch.empty(0, device=name).device
+        device = torch.device(own)
+        if device.type != "cuda":
+            return torch.empty(0, device=device).device
+        if device.index < torch.cuda.device_count():
+            return device
     except (RuntimeError, AssertionError):
-        raise ValueError(f"device {name!r} cannot be used here: choose cpu or auto.") from None
+        pass
+    raise ValueError(f"device {name!r} cannot be used here: choose cpu or auto.")
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """The precision called `name`; "auto" is tf32 if `device` has it, else 32-true. Raises
+    `ValueError` for tf32 where there is none."""
+    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    if name == "tf32" and not has_tf32:
+        problem = f"precision 'tf32' needs an NVIDIA GPU since Ampere, and the device is {device}"
+        raise ValueError(f"{problem}: choose auto or 32-true.")
+    return name if name != "auto" else "tf32" if has_tf32 else "32-true"
 
 
 def place(model: nn.Module, config: RunConfig, fabric: Fabric) -> None:
-    """Move the model to its device and prepare its extractor; precision "bf16-mixed" compiles it,
-    on a GPU with channels last. Raises `ValueError` without the compiler that needs."""
+    """Move the model to its device and prepare its extractor. Raises `ValueError` without the
+    compiler that the config asks for."""
     model.to(fabric.device)
     if fabric.device.type == "cpu":
         keep_freed_memory()
     if config.sync_batch_norm:
         synchronise(model.extractor, fabric.world_size)
-    if config.precision == "bf16-mixed":
-        if fabric.device.type == "cpu" and not shutil.which(os.environ.get("CXX", "g++")):
-            needs = "precision 'bf16-mixed' compiles the extractor, which needs a C++ compiler"
-            raise ValueError(f"{needs} on a CPU: install g++ or choose '32-true'.")
-        if fabric.device.type == "cuda":
-            model.extractor.to(memory_format=torch.channels_last)
-        model.extractor.compile()
+    prepare(model.extractor, config, fabric.device)
 
 
-def extract(model: nn.Module, audio: Tensor, fabric: Fabric) -> Tensor:
+def prepare(extractor: nn.Module, config: RunConfig, device: torch.device) -> nn.Module:
+    """The extractor in the memory format that suits it, compiled if the config says so."""
+    if getattr(extractor, "prefers_channels_last", lambda device: False)(device):
+        extractor.to(memory_format=torch.channels_last)
+    if config.compile:
+        variable, programs = COMPILERS["cuda" if device.type == "cuda" else "cpu"]
+        named = os.environ.get(variable)
+        if not any(map(shutil.which, [named] if named else programs)):
+            needs = f"compile true needs the compiler {named or ' or '.join(programs)}"
+            raise ValueError(f"{needs} on a {device.type} device: install it, or set it to false.")
+        extractor.compile()
+    return extractor
+
+
+def folded(extractor: nn.Module, config: RunConfig, fabric: Fabric) -> nn.Module:
+    """A copy of a frozen extractor whose weights are folded once, with the same features."""
+    return prepare(fold(copy.deepcopy(extractor)), config, fabric.device)
+
+
+def inference_batch(config: RunConfig, device: torch.device, least: int) -> int:
+    """How many windows pass the extractor at once in inference: on a CPU `least`, which decides the
+    rounding; on a GPU as many as take half of its free memory, at six activations of the first
+    layer's size each, with fewer than 2³¹ values in each."""
+    if device.type != "cuda":
+        return least
+    values = config.width * config.crop_samples
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(least, min(free // 2 // (6 * 4 * values), 2**31 // values))
+
+
+def extract(extractor: nn.Module, audio: Tensor, fabric: Fabric) -> Tensor:
     """h (clip, n_features) float32 of audio (clip, sample). Only the extractor runs at the config's
     precision: it does nearly all the work, and losses and norms need full precision."""
     with fabric.autocast():
-        return model.extractor(audio.to(fabric.device)).float()
+        return extractor(audio).float()
 
 
 def seed_everything(seed: int, device: torch.device) -> None:

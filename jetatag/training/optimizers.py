@@ -16,6 +16,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from jetatag.config import Phase, RunConfig
 
 MOMENTUM = 0.9
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # of Keras' Adam
 RISE = 0.3  # share of the steps of a one-cycle phase in which the learning rate rises
 FIRST_RATE, LAST_RATE = 1 / 25, 1e-4  # relative to its largest
 PUBLISHED = {
@@ -25,44 +26,66 @@ PUBLISHED = {
 }
 
 
-class KerasAdam(Adam):
-    """Adam as in Keras 2: p ← p − η √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + 1e-7) (Kingma & Ba,
-    ICLR 2015, end of section 2, with "epsilon hat"); `steps_done` is the t of earlier stages."""
+class KerasOptimizer(Optimizer):
+    """Base of the update rules of Keras 2. Like torch's fused optimizers, `step` changes nothing if
+    `found_inf` is 1, decided on the device, so that nobody waits for it."""
 
-    EPSILON = 1e-7
+    MOMENTS: tuple[str, ...] = ()
+    _step_supports_amp_scaling, found_inf = True, torch.zeros(())
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, steps_done: int = 0):
-        super().__init__(parameters, lr=lr)
-        for p in self.param_groups[0]["params"]:
-            self.state[p] = {
-                "step": torch.tensor(float(steps_done)),
-                "exp_avg": torch.zeros_like(p),
-                "exp_avg_sq": torch.zeros_like(p),
-            }
-
-    def step(self, closure: None = None) -> None:
-        """One update; torch divides √v by the root below before adding epsilon."""
-        (group,) = self.param_groups
-        t = max(self.state[p]["step"].item() for p in group["params"]) + 1
-        group["eps"] = self.EPSILON / (1 - group["betas"][1] ** t) ** 0.5
-        super().step(closure)
-
-
-class KerasSGD(Optimizer):
-    """Nesterov SGD as in Keras 2: u ← μ u − η g, p ← p + μ u − η g, with μ = 0.9. torch keeps the
-    learning rate η out of the velocity u, which differs once η changes."""
-
-    def __init__(self, parameters: Iterable[Tensor], lr: float):
-        super().__init__(parameters, {"lr": lr})
+        super().__init__(parameters, {"lr": lr, "steps": steps_done})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         """One update."""
         (group,) = self.param_groups
+        group["steps"] += 1
         for p in (p for p in group["params"] if p.grad is not None):
-            velocity = self.state[p].setdefault("velocity", torch.zeros_like(p))
-            velocity.mul_(MOMENTUM).sub_(p.grad, alpha=group["lr"])
-            p.add_(velocity, alpha=MOMENTUM).sub_(p.grad, alpha=group["lr"])
+            moments = self.state[p]
+            for name in self.MOMENTS:
+                moments.setdefault(name, torch.zeros_like(p))
+            changing = [p, *moments.values()]
+            before = [tensor.clone() for tensor in changing]
+            self.update(p, group["lr"], group["steps"], **moments)
+            for tensor, value in zip(changing, before, strict=True):
+                tensor.copy_(torch.where(self.found_inf > 0, value, tensor))
+
+
+class KerasAdam(KerasOptimizer):
+    """Adam as in Keras 2: p ← p − η √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + 1e-7) (Kingma & Ba,
+    ICLR 2015, end of section 2, with "epsilon hat"); `steps_done` is the t of earlier stages."""
+
+    MOMENTS = ("m", "v")
+
+    def update(self, p: Tensor, lr: float, t: int, m: Tensor, v: Tensor) -> None:
+        """Change `p` and its moments by its gradient."""
+        root = (1 - BETA_2**t) ** 0.5
+        m.lerp_(p.grad, 1 - BETA_1)
+        v.mul_(BETA_2).addcmul_(p.grad, p.grad, value=1 - BETA_2)
+        p.addcdiv_(m, (v.sqrt() / root).add_(EPSILON / root), value=-lr / (1 - BETA_1**t))
+
+
+class KerasSGD(KerasOptimizer):
+    """Nesterov SGD as in Keras 2: u ← μ u − η g, p ← p + μ u − η g, with μ = 0.9. torch keeps the
+    learning rate η out of the velocity u, which differs once η changes."""
+
+    MOMENTS = ("velocity",)
+
+    def update(self, p: Tensor, lr: float, t: int, velocity: Tensor) -> None:
+        """Change `p` and its velocity by its gradient."""
+        velocity.mul_(MOMENTUM).sub_(p.grad, alpha=lr)
+        p.add_(velocity, alpha=MOMENTUM).sub_(p.grad, alpha=lr)
+
+
+def step_if_finite(optimizer: Optimizer, loss: Tensor) -> None:
+    """One update, but none if `loss` is not finite. Those of `build_optimizer` decide so on the
+    device; for others, this waits for the loss."""
+    if getattr(optimizer, "_step_supports_amp_scaling", False):
+        optimizer.found_inf = (~loss.detach().isfinite()).float()
+        optimizer.step()
+    elif loss.isfinite():
+        optimizer.step()
 
 
 def learning_rate(phase: Phase, progress: float) -> float:

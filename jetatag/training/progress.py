@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
@@ -34,6 +36,7 @@ class Progress:
 
     def __post_init__(self) -> None:
         self.started = self.saved = time.monotonic()
+        self.unread: list[tuple[int, np.ndarray, dict[str, Tensor]]] = []
 
     @property
     def total_seconds(self) -> float:
@@ -49,11 +52,19 @@ class Progress:
         """Whether the last checkpoint is older than the config allows."""
         return time.monotonic() - self.saved >= 60 * config.checkpoint_minutes
 
-    def add(self, losses: dict[str, Tensor], n_clips: int) -> None:
-        """Count a step."""
+    def add(self, losses: dict[str, Tensor], rows: np.ndarray) -> None:
+        """Count a step on the clips in `rows` of the store."""
         self.step += 1
+        self.unread.append((self.step, rows, losses))
         for name, value in losses.items():
-            self.loss_sums[name] = self.loss_sums.get(name, 0) + value * n_clips
+            self.loss_sums[name] = self.loss_sums.get(name, 0) + value * len(rows)
+
+    def read(self) -> list[tuple[int, np.ndarray, dict[str, float]]]:
+        """Number, clips and losses of the steps since the last reading; waits for the device."""
+        unread, self.unread = self.unread, []
+        values = torch.stack([torch.stack([*losses.values()]) for *_, losses in unread]).tolist()
+        named = [dict(zip(unread[0][2], own, strict=True)) for own in values]
+        return [(step, rows, own) for (step, rows, _), own in zip(unread, named, strict=True)]
 
     def end_epoch(self, n_clips: int) -> dict[str, float]:
         """Count an epoch; returns its losses, averaged over the clips."""
@@ -96,6 +107,10 @@ class Progress:
         epoch = progress.epoch if progress.step else progress.epoch - 1
         progress.optimizer = build(phases_by_epoch(stage, run.config)[epoch][0])
         progress.optimizer.load_state_dict(state["optimizer"])
+        for p, moments in progress.optimizer.state.items():
+            for name, value in moments.items():
+                if value.shape == p.shape:  # in the layout of `p`, which other devices may change
+                    moments[name] = torch.empty_like(p).copy_(value)
         return progress
 
 
@@ -106,7 +121,7 @@ def learned(model: nn.Module, stage: Stage) -> dict[str, Tensor]:
 
 def are_finite(weights: dict[str, Tensor]) -> bool:
     """Whether all values are finite."""
-    return all(bool(value.isfinite().all()) for value in weights.values())
+    return bool(torch.stack([value.isfinite().all() for value in weights.values()]).all())
 
 
 class Log:
@@ -115,7 +130,9 @@ class Log:
 
     def __init__(self, run: Run, stage: Stage, at: Progress, data: StageData) -> None:
         self.n_epochs = len(phases_by_epoch(stage, run.config))
-        self.name, self.scores, self.space = f"{run.config.name} {stage.name}", {}, ""
+        self.name, self.space = f"{run.config.name} {stage.name}", ""
+        self.losses: dict[str, float] = {}
+        self.scores: dict[str, str] = {}
         self.bar = tqdm(
             desc=self.name,
             total=self.n_epochs * data.n_clips,
@@ -141,11 +158,12 @@ class Log:
         if self.events:
             self.events.close()
 
-    def step(self, epoch: int, losses: dict[str, Tensor], n_clips: int) -> None:
-        """Advance the bar; when it is redrawn, show losses beside the last validation scores."""
+    def step(self, epoch: int, n_clips: int) -> None:
+        """Advance the bar; when it is redrawn, show the losses that were read last beside the last
+        validation scores."""
         if self.bar.update(n_clips):
             name = f"{self.name} epoch {epoch + 1}/{self.n_epochs}"
-            shown = {name: f"{float(value):.4f}" for name, value in losses.items()}
+            shown = {name: f"{value:.4f}" for name, value in self.losses.items()}
             self.bar.set_description(name, refresh=False)
             self.bar.set_postfix(shown | self.scores)
 

@@ -34,9 +34,10 @@ from jetatag.files import (
     write_arrays,
     write_json,
 )
+from jetatag.training.device import pick_precision
 from jetatag.training.provenance import commit, peak_memory_mib, provenance
 
-PLACE_SETTINGS = ("device", "precision", "checkpoint_minutes", "tensorboard")
+PLACE_SETTINGS = ("device", "precision", "compile", "checkpoint_minutes", "tensorboard")
 """Settings of where a run computes and what else it writes; they may change when it is resumed."""
 CHECKPOINT = "checkpoint.pt"
 PREDICTIONS = ("scores.npz", "scores.valid.npz", "embeddings.npz")
@@ -157,7 +158,8 @@ class Run:
                 **facts,
                 "peak_memory_mib": round(peak_memory_mib()),
                 "device": str(device),
-                "precision": self.config.precision,
+                "precision": pick_precision(self.config.precision, device),
+                "compiled": self.config.compile,
                 "commit": commit(),
             }
             write_json(self.folder / "record.json", record)

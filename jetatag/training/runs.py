@@ -10,7 +10,7 @@ import torch
 
 from jetatag import __version__
 from jetatag.config import RunConfig
-from jetatag.training.device import pick_device
+from jetatag.training.device import pick_device, pick_precision
 from jetatag.training.provenance import commit
 from jetatag.training.run import Run
 
@@ -51,6 +51,7 @@ def listed(run: Run) -> dict[str, Any]:
         # Imported stages have neither time nor memory.
         "wall_s": sum(stage["wall_time_s"] or 0 for stage in stages),
         "peak_mib": max((stage["peak_memory_mib"] or np.nan for stage in stages), default=np.nan),
+        "precision": " + ".join(dict.fromkeys(s["precision"] for s in stages if "precision" in s)),
         **{name: record.get("made_by", {}).get(name, "") for name in ("commit", "begun")},
     }
 
@@ -80,6 +81,7 @@ def banner(config: RunConfig) -> str:
     """One line for the top of a notebook: run, device, precision, version and commit."""
     device = pick_device(config.device)
     gpu = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    precision = pick_precision(config.precision, device) + " compiled" * config.compile
     size = f"width {config.width} · {config.crop_samples:,} samples a crop"
     made_by = f"jetatag {__version__} commit {commit()}"
-    return f"{config.name} · {size} · {device}{gpu} {config.precision} · {made_by}"
+    return f"{config.name} · {size} · {device}{gpu} {precision} · {made_by}"

@@ -20,6 +20,7 @@ from jetatag.data.store import AudioStore
 from jetatag.files import check_known
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS, Stage, phases_by_epoch
+from jetatag.training.audio import Audio
 from jetatag.training.data import StageData, can_score, seed_of
 from jetatag.training.device import (
     broadcast_buffers,
@@ -30,8 +31,12 @@ from jetatag.training.device import (
     seed_everything,
     shares,
 )
+from jetatag.training.optimizers import step_if_finite
 from jetatag.training.progress import Log, Progress, are_finite, learned
 from jetatag.training.run import Run
+
+READ_EVERY = {"cuda": 32}
+"""Steps after which losses are read, because reading them waits for the device; elsewhere 1."""
 
 
 def train(
@@ -55,6 +60,7 @@ def train(
     fabric = launch(config)
     check_batch_size(model, store, config, fabric)
     place(model, config, fabric)
+    audio = Audio(store, fabric.device)
     with run.lock():
         for number, stage in enumerate(stages):
             fabric.barrier()  # all processes read what the first has written
@@ -62,7 +68,7 @@ def train(
                 run.load_weights(stage.name, model)
             else:
                 run.forget([later.name for later in stages[number + 1 :]])
-                facts = train_stage(model, stage, run, store, fabric, on_epoch)
+                facts = train_stage(model, stage, run, audio, fabric, on_epoch)
                 run.finish_stage(stage.name, model.state_dict(), fabric.device, facts)
             if stage.name == until:
                 break
@@ -74,16 +80,17 @@ def train_stage(
     model: JointModel,
     stage: Stage,
     run: Run,
-    store: AudioStore,
+    audio: Audio,
     fabric: Fabric,
     on_epoch: Callable[[pd.DataFrame, JointModel], None],
 ) -> dict[str, Any]:
     """Train one stage from its checkpoint or its start; returns the facts for the run's record."""
     config, phases = run.config, phases_by_epoch(stage, run.config)
-    data = StageData(model, stage, store, config, fabric)
+    data = StageData(model, stage, audio, config, fabric)
     progress = Progress.resume(run, stage, model, data.optimizer)
     stage_losses = StageLosses.set_up(model, stage, config, fabric)
     history = read_history(run, stage, progress.epoch)
+    read_every = READ_EVERY.get(fabric.device.type, 1)
     gpus = [fabric.device] if fabric.device.type == "cuda" else []
     with Log(run, stage, progress, data) as log, torch.random.fork_rng(gpus):  # restores its state
         for epoch in range(progress.epoch, len(phases)):
@@ -94,10 +101,12 @@ def train_stage(
                 progress.set_learning_rate(phase, epochs_before + progress.step / data.n_steps)
                 at = (epoch, progress.step)
                 losses = train_step(stage_losses, *batch, progress.optimizer, fabric, *at)
-                check_loss_is_finite(losses, data, rows, *at)
-                progress.add(losses, len(rows))
-                log.step(epoch, losses, len(rows))
-                if progress.checkpoint_is_due(config):
+                progress.add(losses, rows)
+                is_due = progress.checkpoint_is_due(config)
+                if is_due or progress.step % read_every == 0 or progress.step == data.n_steps:
+                    log.losses = check_losses_are_finite(progress.read(), data, epoch)
+                log.step(epoch, len(rows))
+                if is_due:
                     progress.save(run, stage, model)
             check_weights_are_finite(data, epoch)
             broadcast_buffers(model, fabric)
@@ -135,13 +144,11 @@ def train_step(
     step: int = 0,
 ) -> dict[str, Tensor]:
     """Update the weights with one batch of `StageData.batches` and return its losses. A loss that
-    is not finite changes no weight."""
-    labels, tag_sets = labels.to(fabric.device), tag_sets.to(fabric.device)
+    is not finite changes no weight. Nothing here waits for the device."""
     losses = stage_losses(inputs, labels, tag_sets, epoch, step)
-    if losses["loss"].isfinite():
-        optimizer.zero_grad()
-        fabric.backward(losses["loss"])
-        optimizer.step()
+    optimizer.zero_grad()
+    fabric.backward(losses["loss"])
+    step_if_finite(optimizer, losses["loss"])
     return {name: value.detach() for name, value in losses.items()}
 
 
@@ -174,10 +181,10 @@ class StageLosses(nn.Module):
         for part in self.stage.learns:
             getattr(self.model, part).train()
         place = (self.config.seed, self.stage.name, epoch, step)
-        h = inputs.to(self.fabric.device)
+        h = inputs.to(self.fabric.device, non_blocking=True)
         if not self.stage.frozen:
             seed_everything(seed_of(*place, self.fabric.global_rank), h.device)
-            h = gather(extract(self.model, h, self.fabric), len(labels), self.fabric)
+            h = gather(extract(self.model.extractor, h, self.fabric), len(labels), self.fabric)
         seed_everything(seed_of(*place, "heads"), h.device)
         generator = torch.Generator().manual_seed(seed_of(*place, "queries"))
         with torch.autocast(h.device.type, enabled=False):
@@ -197,18 +204,21 @@ def read_history(run: Run, stage: Stage, n_epochs: int) -> pd.DataFrame:
 # Checks
 
 
-def check_loss_is_finite(
-    losses: dict[str, Tensor], data: StageData, rows: np.ndarray, epoch: int, step: int
-) -> None:
-    """Raise `FloatingPointError` with the place and the clips if the loss is not finite."""
-    if not losses["loss"].isfinite():
-        clips = ", ".join(data.store.table.clip_id.iloc[rows])
-        values = ", ".join(f"{name} {float(value)}" for name, value in losses.items())
-        place = f"epoch {epoch + 1}, step {step + 1} of {data.n_steps}, on the clips {clips}"
-        raise FloatingPointError(
-            f"{data.config.name}: {values} in {data.stage.name}, {place}: lower the learning rate, "
-            "or look at these clips; the last checkpoint is kept."
-        )
+def check_losses_are_finite(
+    steps: list[tuple[int, np.ndarray, dict[str, float]]], data: StageData, epoch: int
+) -> dict[str, float]:
+    """The losses of the last of `steps` (`Progress.read`). Raises `FloatingPointError` with the
+    place and the clips of the first whose loss is not finite."""
+    for step, rows, losses in steps:
+        if not np.isfinite(losses["loss"]):
+            clips = ", ".join(data.store.table.clip_id.iloc[rows])
+            values = ", ".join(f"{name} {value}" for name, value in losses.items())
+            place = f"epoch {epoch + 1}, step {step} of {data.n_steps}, on the clips {clips}"
+            raise FloatingPointError(
+                f"{data.config.name}: {values} in {data.stage.name}, {place}: lower the learning "
+                "rate, or look at these clips; the last checkpoint is kept."
+            )
+    return losses
 
 
 def check_weights_are_finite(data: StageData, epoch: int) -> None:

@@ -1,0 +1,155 @@
+"""Training steps on a pretended GPU: its tensors have no values, so reading one raises an error, as
+it would make the CPU wait on a real GPU.
+
+Without a GPU, torch's autograd engine cannot run on "cuda". There, gradients are pretended; those
+of pretended tensors on "cpu" are computed.
+"""
+
+from contextlib import nullcontext
+from itertools import islice
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+
+from jetatag.config import Phase
+from jetatag.extractors import EXTRACTORS
+from jetatag.joint import losses
+from jetatag.joint.heads import build_model
+from jetatag.joint.losses import PAIR_LOSSES
+from jetatag.joint.methods import METHODS
+from jetatag.training import data as training_data
+from jetatag.training.audio import Audio
+from jetatag.training.data import StageData
+from jetatag.training.progress import Progress
+from jetatag.training.train import StageLosses, train_step
+
+PHASES = [(name, "as_published") for name in ("adam", "adamw", "sgd")]
+PHASES += [(name, "as_coded") for name in ("adam", "sgd")]
+
+
+class Pretended:
+    """The first stage of a run on a device without values."""
+
+    def __init__(self, config, store, device):
+        self.model, self.config, self.store = build_model(config, store.vocabulary), config, store
+        self.device = device
+        self.fabric = SimpleNamespace(device=device, world_size=1, global_rank=0)
+        self.fabric.autocast, self.fabric.backward = nullcontext, self.backward
+
+    def tensor(self, shape, stride=None, dtype=torch.float32):
+        options = {"dtype": dtype, "device": self.device}
+        return (
+            torch.empty_strided(shape, stride, **options)
+            if stride
+            else torch.empty(shape, **options)
+        )
+
+    def move(self):
+        for part in self.model.modules():
+            for table in (part._parameters, part._buffers):
+                for name, value in table.items():
+                    moved = self.tensor(value.shape, value.stride(), value.dtype)
+                    is_weight = isinstance(value, nn.Parameter)
+                    table[name] = nn.Parameter(moved) if is_weight else moved
+
+    def data(self, stage):
+        audio = Audio(self.store, self.device, resident=False)
+        audio.samples = self.tensor(len(self.store.samples), dtype=torch.int16)
+        audio.load, audio.crops, audio.reads_ahead = audio._positions, audio._gather, False
+        return StageData(self.model, stage, audio, self.config, self.fabric)
+
+    def backward(self, loss):
+        if self.device.type == "cpu":
+            return loss.backward()
+        for p in self.model.parameters():
+            p.grad = torch.empty_like(p)
+
+    def take_steps(self, n_steps=2):
+        """Steps of the first stage, each as in the loop of `train_stage`."""
+        self.move()
+        stage = METHODS[self.config.method].stages[0]
+        data, progress = self.data(stage), Progress()
+        stage_losses = StageLosses(self.model, stage, self.config, self.fabric)
+        optimizer = data.optimizer(getattr(self.config, stage.schedule)[0])
+        for *batch, rows in islice(data.batches(0, 0), n_steps):
+            progress.add(train_step(stage_losses, *batch, optimizer, self.fabric), rows)
+        assert progress.step == n_steps and progress.loss_sums["loss"].device == self.device
+
+
+def rows_on_the_cpu(labels):
+    """Instead of `tagged_rows`, which needs values, but may have them: these labels wait for
+    nothing."""
+    assert labels.device.type == "cpu"
+    return torch.arange(len(labels))
+
+
+@pytest.fixture(params=["cuda", "cpu"])
+def device(request):
+    return torch.device(request.param, 0) if request.param == "cuda" else torch.device("cpu")
+
+
+@pytest.fixture
+def pretended(tiny_store, tiny_config, device, monkeypatch):
+    """A function of changed settings that gives a `Pretended`; all later tensors have no values."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**36, 2**36))
+    monkeypatch.setattr(training_data, "folded", lambda extractor, *_: extractor)
+    monkeypatch.setattr(losses, "tagged_rows", rows_on_the_cpu)
+    if device.type == "cuda":  # one kernel, as of Adam, but torch has no pretended form of it
+        monkeypatch.setattr(torch, "_fused_sgd_", lambda *parts, **settings: None)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    entered = []
+
+    def enter(**changes):
+        run = Pretended(tiny_config.replace(**changes), tiny_store, device)
+        entered.append(mode.__enter__())
+        return run
+
+    yield enter
+    if entered:
+        mode.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_no_extractor_waits(pretended, name):
+    pretended(extractor=name, crop_samples=73_728).take_steps()
+
+
+@pytest.mark.parametrize("pair_loss", PAIR_LOSSES)
+def test_no_pair_loss_waits(pretended, pair_loss):
+    pretended(method="joint_shuffled", pair_loss=pair_loss).take_steps()
+
+
+@pytest.mark.parametrize(("optimizer", "form"), PHASES)
+def test_no_optimizer_waits(pretended, optimizer, form):
+    settings = {"method": "no_je", "pair_loss": "none", "optimizer_form": form}
+    pretended(**settings, stage2=(Phase(optimizer, 1e-3, 1),)).take_steps()
+
+
+def test_kept_features_wait_for_nothing(pretended, device):
+    run = pretended()
+    run.move()
+    data = run.data(METHODS["je"].stages[1])
+    data.cache[0] = run.tensor((data.n_clips, 32))
+    inputs, _, _, rows = next(data.batches(0, 0))
+    assert inputs.shape == (len(rows), 32) and inputs.device == device
+
+
+def test_waiting_is_noticed(pretended, monkeypatch):
+    """Each of these would stop the CPU until the GPU has come as far."""
+    run = pretended()
+    values = run.tensor(3)
+    waiting = (DataDependentOutputException, DynamicOutputShapeException)
+    for wait in (lambda: values[0].item(), lambda: bool(values.any()), lambda: values[values > 0]):
+        with pytest.raises(waiting):
+            wait()
+    answers = losses.answers
+    monkeypatch.setattr(losses, "answers", lambda y, q: answers(y, q) * y.any().item())
+    with pytest.raises(waiting):
+        run.take_steps()
