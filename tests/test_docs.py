@@ -30,10 +30,12 @@ from scored import finished_run
 
 from jetatag import cli, config, data
 from jetatag.data import store
+from jetatag.evaluation.results import clip_scores
 from jetatag.extractors import EXTRACTORS
 from jetatag.joint.losses import CLASSIFICATION_LOSSES, PAIR_LOSSES
 from jetatag.joint.methods import METHODS
 from jetatag.metrics import paired_difference
+from jetatag.training.runs import finished
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -192,21 +194,16 @@ def test_searches_and_maps_of_the_study_are_as_good_as_the_text_says():
 
 
 def test_the_table_of_the_main_comparison_follows_from_the_kept_clip_scores():
-    folder, metric = RESULTS / "study/rendered", "average_precision"
-    with np.load(folder / "clips.npz") as clips:
-        labels, groups = clips["labels"], clips["groups"]
-    runs = ["joint-subset_query", "no_je_linear"]
+    names, metric = ["joint-subset_query", "no_je_linear"], "average_precision"
+    runs = finished(RESULTS / "study/rendered")
+    scores, labels, _ = clip_scores(runs)
+    groups = runs[0].read_arrays("scores.npz")["groups"]
     probs = [
-        np.stack(
-            [
-                np.load(path / "clip_scores.npz")["probs"].astype(np.float32)
-                for path in sorted(folder.glob(f"{run}-short_chunk_cnn-seed*"))
-            ]
-        )
-        for run in runs
+        np.stack([own for run, own in scores.items() if run.startswith(f"{name}-short_chunk_cnn")])
+        for name in names
     ]
     again = paired_difference(labels, *probs, groups=groups).set_index("metric").loc[metric]
-    told = difference("study", *runs, "short_chunk_cnn")
+    told = difference("study", *names, "short_chunk_cnn")
     expected = [getattr(told, name) for name in ("value", "low", "high", "group_low", "group_high")]
     found = again[["difference", "low", "high", "group_low", "group_high"]].tolist()
     assert found == pytest.approx(expected, abs=5e-4)  # the scores were rounded to float16

@@ -32,8 +32,8 @@ HEADLINE = {
     )
 }
 """The main comparison, of which the clip scores are kept."""
-FIGURE2 = ("no_je_linear", "joint-subset_query")
-"""Runs (short-chunk CNN, seed 0) whose vectors figure 2 of notebook 6 shows."""
+FIGURE2 = [f"{name}-short_chunk_cnn-seed0" for name in ("no_je_linear", "joint-subset_query")]
+"""Runs whose vectors figure 2 of notebook 6 shows."""
 
 
 def complete(runs: list[Run]) -> list[Run]:
@@ -47,31 +47,28 @@ def is_headline(run: Run) -> bool:
     return ordinary and (config.extractor, config.method, config.pair_loss) in HEADLINE
 
 
-def keep_scores(runs: list[Run], folder: Path) -> None:
-    """The clips once, and the probabilities of each run, the mean over windows, as float16."""
-    clips = runs[0].read_arrays("scores.npz")
-    names = ("labels", "clip_ids", "groups", "tags")
-    np.savez_compressed(folder / "clips.npz", **{name: clips[name] for name in names})
-    for run in runs:
-        probs = run.read_arrays("scores.npz")["probs"].mean(1).astype(np.float16)
-        (folder / run.config.name).mkdir(exist_ok=True)
-        np.savez_compressed(folder / run.config.name / "clip_scores.npz", probs=probs)
-        shutil.copy(run.folder / "record.json", folder / run.config.name)
-
-
-def keep_vectors(runs: list[Run], folder: Path) -> None:
-    for run in runs:
-        if run.config.name in [f"{name}-short_chunk_cnn-seed0" for name in FIGURE2]:
-            arrays = run.read_arrays("embeddings.npz")
-            kept = {n: arrays[n].astype(np.float16) for n in ("h", "z_tag") if n in arrays}
-            np.savez_compressed(folder / run.config.name / "vectors.npz", **kept)
+def keep(run: Run, folder: Path) -> None:
+    """The run without weights: its scores averaged over windows, its vectors if figure 2 shows
+    them, both as float16."""
+    folder = folder / run.config.name
+    folder.mkdir(exist_ok=True)
+    for file in ("config.json", "record.json"):
+        shutil.copy(run.folder / file, folder)
+    scores = run.read_arrays("scores.npz")
+    scores["probs"] = scores["probs"].mean(axis=1, keepdims=True).astype(np.float16)
+    np.savez_compressed(folder / "scores.npz", **scores)
+    if run.config.name in FIGURE2:
+        vectors = run.read_arrays("embeddings.npz")
+        kept = {n: vectors[n].astype(np.float16) for n in ("h", "z_tag") if n in vectors}
+        np.savez_compressed(folder / "embeddings.npz", **kept)
 
 
 def main(parent: Path) -> None:
     folder = Path(__file__).parent / "rendered"
+    folder.mkdir(exist_ok=True)
     runs = complete(finished(parent))
-    keep_scores([run for run in runs if is_headline(run)], folder)
-    keep_vectors(runs, folder)
+    for run in filter(is_headline, runs):
+        keep(run, folder)
     cost = listing(parent)
     cost[cost.run.isin([str(run.folder) for run in runs])].assign(
         run=lambda table: table.run.map(lambda path: Path(path).name)
