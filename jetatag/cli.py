@@ -226,11 +226,12 @@ def import_original(
     The run can tag, be evaluated and be exported like any other. Reading the SavedModels of the
     original code needs TensorFlow: pip install 'jetatag[tensorflow]'.
 
-    Example: `jetatag import-original saved_models --tags tags.npy`
+    Example: `jetatag import-original saved_models/mtat/HarmonicCNN_withJE --tags mtat`
 
     Args:
         folder: folder of encoder/, classifier/ and the other parts
-        tags: file of the model's tags in its order: one per line, or tags.npy
+        tags: file of the model's tags in its order: one per line, tags.npy, or MagnaTagATune's
+            annotations_final.csv; or mtat, for MagnaTagATune's 50 tags by frequency
         store: prepared data of the same tags
         runs: folder for the run
         pair_loss: pair loss of the training, if with joint embedding; see jetatag list

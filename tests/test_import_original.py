@@ -5,16 +5,20 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 import torch
 
 from jetatag import cli
+from jetatag.apps import tagger
 from jetatag.data import Vocabulary
+from jetatag.data.index import DataWarning
 from jetatag.evaluation import results
 from jetatag.evaluation.predict import predict
 from jetatag.files import checksum
@@ -260,6 +264,89 @@ def test_tags_are_read_from_text_or_npy(tmp_path):
         original.read_tags(tmp_path / "absent.txt")
 
 
+def write_annotations(path: Path, counts: dict[str, int]) -> None:
+    """MagnaTagATune's table, with so many clips per tag and many that carry none."""
+    names = ["clip_id", *counts, "mp3_path"]
+    rows = [[i, *(int(i < n) for n in counts.values()), f"0/{i}.mp3"] for i in range(200)]
+    lines = ["\t".join(f'"{cell}"' for cell in row) for row in [names, *rows]]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_tags_are_read_from_annotations_final_csv_by_the_rule_of_the_original(tmp_path):
+    """Counts over all rows, `argsort` reversed, the first 50; equal counts are named."""
+    counts = {f"tag {number}": 3 * number % 181 + 1 for number in range(60)}
+    path = tmp_path / "annotations_final.csv"
+    write_annotations(path, counts)
+    with warnings.catch_warnings(action="error"):
+        tags = original.read_tags(path)
+    order = np.argsort(list(counts.values()))[::-1][:50]
+    assert tags == [f"tag {number}" for number in order] and len(tags) == 50
+    write_annotations(path, counts | {"tag 5": counts[tags[0]], "tag 9": 1})
+    with pytest.warns(DataWarning, match=f"order is uncertain: {tags[0]}, tag 5\\.$"):
+        assert {*original.read_tags(path)[:2]} == {tags[0], "tag 5"}
+
+
+def test_mtat_stands_for_its_tags_by_frequency_and_names_what_public_lists_order_otherwise():
+    with pytest.warns(DataWarning, match="male voice and female vocal, and of female voice and"):
+        tags = original.read_tags("mtat")
+    assert tags[:4] == ["guitar", "classical", "slow", "techno"] and len({*tags}) == 50
+    assert tags[39:41] == ["male voice", "female vocal"]
+    assert tags[46:] == ["country", "female voice", "metal", "choral"]
+
+
+def test_imported_weights_of_mtat_say_what_they_are_and_are_tagged_searched_and_exported(
+    release, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(original.rendered, "TAGS", tuple(TAGS))
+    folder = release("sample_cnn", *HEADS)
+    run = original.import_original(folder, tmp_path / "runs", TAGS)
+    music, index, shared = (str(tmp_path / name) for name in ("music", "index", "shared"))
+    Path(music).mkdir()
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 16_000)
+    soundfile.write(f"{music}/a.wav", noise, 16_000)
+    what = f"{run.config.name}, the authors' weights, MagnaTagATune, 4 tags"
+
+    assert cli.main(["tag", str(run.folder), music]) == 0
+    assert capsys.readouterr().err == f"{what}\n"
+    assert cli.main(["index", str(run.folder), music, "--out", index]) == 0
+    assert f"1 files by {what}" in capsys.readouterr().out
+    assert cli.main(["search", index, "--tags", "low", "--by", "classifier"]) == 0
+    assert "a.wav" in capsys.readouterr().out
+    assert cli.main(["search", index, "--tags", "low", "--by", "space"]) == 2
+    assert "a mirrored and never scored shared space" in capsys.readouterr().err
+    assert cli.main(["export", str(run.folder), shared, "--no-onnx"]) == 0
+    assert str(tagger.load(shared)) == what
+    card = (Path(shared) / "README.md").read_text()
+    assert "the authors' weights, imported by jetatag" in card and "MagnaTagATune (`mtat`" in card
+
+
+def test_a_search_by_a_mirrored_space_says_so(release, tiny_store, tmp_path, capsys):
+    """The import is scored with a store, so that its tags have vectors."""
+    run = original.import_original(
+        release("sample_cnn", *HEADS), tmp_path / "runs", TAGS, tiny_store
+    )
+    predict(run, train(run, tiny_store), tiny_store)
+    index = str(tmp_path / "index")
+    assert (
+        cli.main(
+            [
+                "index",
+                str(run.folder),
+                str(tiny_store.folder.parent / "mtat" / "mp3" / "c"),
+                "--out",
+                index,
+            ]
+        )
+        == 0
+    )
+    capsys.readouterr()
+    told = {}
+    for by in ("space", "classifier"):
+        assert cli.main(["search", index, "--tags", "low", "--by", by]) == 0
+        told[by] = capsys.readouterr().err
+    assert "space of this run is mirrored" in told["space"] and not told["classifier"]
+
+
 def arguments(folder: Path, tmp_path: Path, *more: str) -> list[str]:
     (tmp_path / "tags.txt").write_text("\n".join(TAGS))
     options = ["--tags", str(tmp_path / "tags.txt"), "--runs", str(tmp_path / "runs")]
@@ -297,6 +384,32 @@ class saved_model:
     def load(folder):
         raise OSError("Cannot parse file " + folder + " and\\nso on")
 """
+
+
+KILLED = """
+import os, signal, sys
+
+class saved_model:
+    def load(folder):
+        print("I0000 a line of a log", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.{signal} if os.environ["TF_ENABLE_ONEDNN_OPTS"] == "0" else 0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("SIGSEGV", "try another version of it"), ("SIGKILL", "free memory")],
+)
+def test_a_reader_that_is_killed_is_told_as_such(tmp_path, monkeypatch, capsys, name, remedy):
+    for part in ("encoder", "classifier"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "saved_model.pb").touch()
+    (tmp_path / "tensorflow.py").write_text(KILLED.replace("{signal}", name))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert cli.main(arguments(tmp_path, tmp_path)) == 2
+    killed = f"TensorFlow was killed by {name} while it read {tmp_path}: {remedy}"
+    assert capsys.readouterr().err == f"jetatag: {killed}.\n"
 
 
 def test_a_torn_saved_model_is_one_sentence(tmp_path, monkeypatch):

@@ -50,6 +50,10 @@ def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
     return changes
 
 
+MIRRORED = (
+    "the shared space of this run is mirrored by its pair loss (music lies away from its tags), so "
+    "--by space ranks the wrong way round: use --by classifier."
+)
 FilePath = Annotated[Path, Parameter(converter=to_path)]
 File = FilePath | None
 Count = Annotated[int, Parameter(validator=check_at_least_one)]
@@ -206,6 +210,8 @@ def search(
         raise ValueError("--by is for --tags: --like compares the features of files.")
     opened = Index.open(index)
     check_writable(*filter(None, (m3u, json)), read=[*filter(None, [like]), *index.rglob("*")])
+    if by in ("space", "combined") and opened.facts.mirrored and opened.facts.z_query:
+        say(MIRRORED)
     if tags is not None:
         hits = opened.tags(parse_tags(tags, opened.facts.tags), top, by)
     else:

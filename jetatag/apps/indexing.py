@@ -108,11 +108,13 @@ def facts_of(tagger: Tagger, music: Path) -> Facts:
     """Facts of a new index."""
     facts = {"model": str(tagger), "run": os.path.realpath(tagger.folder), "music": str(music)}
     facts |= {"identity": tagger.identity(), "tags": list(tagger.vocabulary.tags)}
-    if tagger.config.pair_loss == "none":
+    pair_loss = PAIR_LOSSES.get(tagger.config.pair_loss)
+    facts["mirrored"] = pair_loss is not None and pair_loss.mirrored
+    is_scored = (tagger.folder / "embeddings.npz").is_file()
+    if tagger.config.pair_loss == "none" or (tagger.data.get("imported") and not is_scored):
         return Facts(**facts, dim=tagger.model.extractor.n_features)
     joint = {name: vectors.tolist() for name, vectors in tagger.query_vectors().items()}
-    searchable = PAIR_LOSSES[tagger.config.pair_loss].searchable_by_tags
-    by = "combined" if searchable else "classifier"
+    by = "combined" if pair_loss.searchable_by_tags else "classifier"
     return Facts(**facts, **joint, dim=len(joint["z_centre"]), by=by)
 
 

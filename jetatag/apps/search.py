@@ -36,7 +36,8 @@ class Facts(BaseModel):
     """Metadata of an index: the model in words, its folder and checksum, the indexed folder, the
     tags, the size of the vectors (z_audio; h without joint embedding), and with joint embedding
     the tags' vectors `z_query` (tag, dim), the centre `z_centre` (dim,), and `z_scale` (2,), scale
-    and offset from a cosine to a logit. Searches rank by `by` unless told otherwise."""
+    and offset from a cosine to a logit. `mirrored`: the pair loss puts music away from its own
+    tags. Searches rank by `by` unless told otherwise."""
 
     model: str
     run: str
@@ -47,6 +48,7 @@ class Facts(BaseModel):
     z_query: list[list[float]] | None = None
     z_centre: list[float] | None = None
     z_scale: list[float] | None = None
+    mirrored: bool = False
     by: By = "classifier"
 
     def schema(self) -> pa.Schema:
@@ -131,8 +133,9 @@ class Index:
             raise ValueError("no tag has a weight: name at least one tag.")
         by = check_type(by or facts.by, By, "by")
         if by != "classifier" and not facts.z_query:
+            what = "no" if not facts.mirrored else "a mirrored and never scored"
             raise ValueError(
-                f"{facts.model} has no shared space of tags and music: rank by the classifier."
+                f"{facts.model} has {what} shared space of tags and music: rank by the classifier."
             )
         row = np.array([weights.get(tag, 0.0) for tag in facts.tags])
         row /= np.abs(row).max()  # only their ratio counts

@@ -73,9 +73,11 @@ class Tagger:
 
     def __str__(self) -> str:
         name, n_train = self.data["name"], self.data["clips_by_split"].get("train")
-        clips = f" ({n_train:,} training clips)" if n_train else ""
         title = DATASETS[name].title if name in DATASETS else name
-        return f"{self.config.name}, trained on {title}{clips}, {len(self.vocabulary.tags)} tags"
+        origin = f"trained on {title}" + (f" ({n_train:,} training clips)" if n_train else "")
+        if self.data.get("imported"):
+            origin = f"the authors' weights, {title}"
+        return f"{self.config.name}, {origin}, {len(self.vocabulary.tags)} tags"
 
     @property
     def device(self) -> torch.device:
@@ -190,7 +192,8 @@ def load(
     if str(folder).startswith(hub.ADDRESS):
         folder = hub.fetch(str(folder), FILES)
     run = Run.open(folder)
-    method, data = METHODS[run.config.method], run.record["data"]
+    method = METHODS[run.config.method]
+    data = {**run.record["data"], "imported": "imported" in run.record}
     last = method.stages[-1].name
     weights = Path(WEIGHTS).stem if run.has(WEIGHTS) else last
     if not run.has(f"{weights}.safetensors"):

@@ -150,23 +150,26 @@ class PairBatch:
 
 @dataclass(frozen=True)
 class PairLoss:
-    """An entry of `PAIR_LOSSES`: the function, its default weight beside L_AE, and whether the
-    tag encoder also learns single tags and small sets, so that searches can encode them."""
+    """An entry of `PAIR_LOSSES`: the function, its default weight beside L_AE, whether the tag
+    encoder also learns single tags and small sets, so that searches can encode them, and whether
+    its minimum is mirrored: clips lie away from their own tags."""
 
     function: Callable[[PairBatch], Tensor]
     weight: float = 1.0
     searchable_by_tags: bool = False
+    mirrored: bool = False
 
 
 PAIR_LOSSES: dict[str, PairLoss] = {}
 """Pair losses by name, filled by `pair_loss`."""
 
 
-def pair_loss(weight: float = 1.0, searchable_by_tags: bool = False) -> Callable:
-    """Register the decorated function in `PAIR_LOSSES` under its own name."""
+def pair_loss(**facts: float | bool) -> Callable:
+    """Register the decorated function in `PAIR_LOSSES` under its own name, with the fields of
+    `PairLoss` in `facts`."""
 
     def register(function: Callable[[PairBatch], Tensor]) -> Callable[[PairBatch], Tensor]:
-        PAIR_LOSSES[function.__name__] = PairLoss(function, weight, searchable_by_tags)
+        PAIR_LOSSES[function.__name__] = PairLoss(function, **facts)
         return function
 
     return register
@@ -178,7 +181,7 @@ def cosine(batch: PairBatch) -> Tensor:
     return 2 - _cosines(batch.z_audio, batch.z_tag)
 
 
-@pair_loss()
+@pair_loss(mirrored=True)
 def cosine_as_coded(batch: PairBatch) -> Tensor:
     """L_pair as the 2021 code computes it: 1 − (−cos), twice, because Keras' CosineSimilarity
     loss is minus the cosine; minimising it pushes z_audio away from z_tag."""
@@ -192,7 +195,7 @@ def _cosines(z_audio: Tensor, z_tag: Tensor) -> Tensor:
     return (same + complement).mean()
 
 
-@pair_loss()
+@pair_loss(mirrored=True)
 def margin_as_coded(batch: PairBatch) -> Tensor:
     """The pair loss of the later code (ATOSE, Applied Sciences 13(15) 9002):
     mean of z_t·z_a² + (1 − z_t)·max(0.4 − z_a, 0)², element by element.

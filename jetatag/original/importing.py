@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from jetatag import rendered
 from jetatag.config import RunConfig
 from jetatag.data import Vocabulary
+from jetatag.data.index import warn
+from jetatag.data.mtat import N_TOP_TAGS, read_annotations
 from jetatag.data.store import AudioStore
 from jetatag.extractors import EXTRACTORS
 from jetatag.files import checksum, write_json
@@ -31,6 +34,8 @@ AUDIO_PARTS = {"encoder": "extractor", "classifier": "classifier"}
 TAG_PARTS = {"projector": "projection", "tag_encoder": "tag_encoder", "tag_decoder": "tag_decoder"}
 PARTS = AUDIO_PARTS | TAG_PARTS
 
+ANNOTATIONS = "annotations_final.csv"
+MTAT_TIES = "male voice and female vocal, and of female voice and metal"
 TOLERANCE = 1e-3  # of the largest output; equal networks differ by 1e-6, different ones by 1
 AS_CODED = dict.fromkeys(("form", "optimizer_form", "windows"), "as_coded") | {"shuffle": False}
 
@@ -88,18 +93,40 @@ def find_parts(folder: Path) -> list[str]:
 
 
 def read_tags(path: Path | str) -> list[str]:
-    """Tag names of a text file, one per line, or of the `tags.npy` that the original wrote."""
+    """Tags in the order of a model's outputs: those of a text file, one per line, of the `tags.npy`
+    that the original wrote, or of MagnaTagATune's `annotations_final.csv` (`most_frequent`); "mtat"
+    stands for the 50 of MagnaTagATune by frequency, as public lists order them."""
     path = Path(path)
+    if str(path) == "mtat" and not path.exists():
+        warn(f"public lists differ in the order of {MTAT_TIES}: to be sure, give {ANNOTATIONS}.")
+        return list(rendered.TAGS)
     try:
         if path.suffix == ".npy":
             return np.load(path, allow_pickle=False).ravel().astype(str).tolist()
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8-sig").splitlines()
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist: give the list of the tags.") from None
     except (ValueError, OSError):
         problem = f"{path} is not a list of tags"
-        raise ValueError(f"{problem}: give a text file, one tag per line, or tags.npy.") from None
+        raise ValueError(
+            f"{problem}: give a text file, one tag per line, tags.npy or {ANNOTATIONS}."
+        ) from None
+    if lines and "\t" in lines[0]:
+        return most_frequent(path)
     return [line.strip() for line in lines if line.strip()]
+
+
+def most_frequent(annotations: Path) -> list[str]:
+    """The 50 most frequent tags of all rows, ordered as by the original code: an ascending argsort,
+    reversed. Its order of equal counts depends on the machine; here the last column comes first,
+    with a warning (`DataWarning`)."""
+    counts = (
+        read_annotations(annotations, annotations.parent).drop(columns=["clip_id", "path"]).sum()
+    )
+    ranked = counts.iloc[np.argsort(counts.to_numpy(), kind="stable")[::-1]][: N_TOP_TAGS + 1]
+    if len(tied := ranked.index[ranked.duplicated(keep=False)]):
+        warn(f"equal counts in {annotations}, so that their order is uncertain: {', '.join(tied)}.")
+    return list(ranked.index[:N_TOP_TAGS])
 
 
 def check_tags(theirs: Vocabulary, n_outputs: int, store: AudioStore | None) -> None:
@@ -180,7 +207,8 @@ def write_run(
         state |= learned(model, stage)
         run.write_tensors(f"{stage.name}.safetensors", state)
     if store is None:
-        data = {"name": "unknown", "checksum": "unknown", "clips_by_split": {}, "padded_clips": {}}
+        name = "mtat" if {*vocabulary.tags} == {*rendered.TAGS} else "unknown"
+        data = {"name": name, "checksum": "unknown", "clips_by_split": {}, "padded_clips": {}}
         data |= {"tags": vocabulary.tags, "task": vocabulary.task}
         record = {"data": data, "made_by": provenance(), "stages": {}}
         write_json(run.folder / "record.json", record)

@@ -6,6 +6,7 @@ crash in one process.
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 QUIET_CPU = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+QUIET_CPU |= {"TF_ENABLE_ONEDNN_OPTS": "0"}  # with it, TensorFlow 2.21 crashes in Harmonic-CNN
 N_ROWS = 2
 OPEN_SIZE = 80_000  # samples for a model saved without a length, as Harmonic-CNN may be
 
@@ -42,8 +44,8 @@ class SavedModel:
 def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
     """The SavedModels in the sub-folders `parts` of `folder`.
 
-    Raises `ImportError` without TensorFlow, and `ValueError` for a SavedModel that is damaged, has
-    no weights or was not saved by Keras 2.
+    Raises `ImportError` without TensorFlow, `ChildProcessError` if it crashes or is killed, and
+    `ValueError` for a SavedModel that is damaged, has no weights or was not saved by Keras 2.
     """
     if importlib.util.find_spec("tensorflow") is None:
         problem = "SavedModels need TensorFlow, which is missing"
@@ -52,6 +54,11 @@ def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
         command = [sys.executable, "-P", __file__, str(folder), scratch, *parts]
         environment = {**os.environ, **QUIET_CPU}
         done = subprocess.run(command, env=environment, capture_output=True)
+        if done.returncode < 0:
+            number = signal.Signals(-done.returncode)
+            remedy = "free memory" if number == signal.SIGKILL else "try another version of it"
+            problem = f"TensorFlow was killed by {number.name} while it read {folder}"
+            raise ChildProcessError(f"{problem}: {remedy}.")
         if done.returncode:
             lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or [
                 f"exit status {done.returncode}"
