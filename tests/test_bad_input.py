@@ -328,7 +328,7 @@ BAD_TABLES = {
     "comma for tab": (lambda t: t.replace("\t", ","), "refused: columns separated by tabs"),
     "label that is not 0 or 1": (
         lambda t: t.replace('\t"1"\t', '\t"0.5"\t', 1),
-        "refused: has a label that is neither 0 nor 1",
+        "refused: which is neither 0 nor 1",
     ),
     "row with a field too few": (
         lambda t: added(t, row(t, 1).partition("\t")[2]),
@@ -346,6 +346,14 @@ BAD_TABLES = {
     "Latin-1 text": (
         lambda t: t.replace("song", "söng").encode("latin-1"),
         "refused: save it as UTF-8",
+    ),
+    "labels such as `0.00` and `1e0`": (
+        lambda t: t.replace('"0"\t', '"0.00"\t').replace('"1"\t', '"1.0e+00"\t'),
+        "read",
+    ),
+    "paths that all begin with `mp3/`": (
+        lambda t: re.sub('"([0-9a-f]/)', r'"mp3/\1', t),
+        "refused: none of 48 rows can be used",
     ),
     "no table at all": (lambda t: None, "refused: does not exist"),
 }

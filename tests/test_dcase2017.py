@@ -143,6 +143,16 @@ def test_a_malformed_list_raises_one_sentence(lists, content, sentence):
     assert "\n" not in str(refusal.value) and "testing_set.csv" in str(refusal.value)
 
 
+def test_lists_whose_paths_are_in_another_folder_are_refused(lists):
+    for which in dcase2017.FOLDERS:
+        path = list_path(lists, which)
+        path.write_text("".join(f"audio/{line}\n" for line in path.read_text().splitlines()))
+    with pytest.raises(
+        ValueError, match=r"none of \d+ rows can be used, .* because its name is not"
+    ):
+        dcase2017.load(lists)
+
+
 def test_the_clips_are_prepared_from_44_kilohertz(tmp_path):
     rows = dcase_rows(n_training=2, n_testing=1, n_evaluation=1)
     root = write_dcase(tmp_path / "dcase", rows)

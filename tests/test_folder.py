@@ -143,7 +143,11 @@ def test_a_label_that_is_not_0_or_1_is_named_with_row_and_column(tmp_path, cell)
         ("", {}, "has no column 'path'"),
         (b"path,tags\n\xff\xfe,b\n", {}, "not UTF-8"),
         ("path,tags\na,\n", {}, "has 0 tags, and a multilabel set needs 1"),
-        ("path,tags\n../a,b\n/b,c\n", {}, "none of 2 rows can be used, the first because its path"),
+        (
+            "path,tags\n../a,b\n/b,c\n",
+            {},
+            "none of 2 rows can be used, the first ('../a') because its path",
+        ),
         ("path,tags,split\na,b,trian\n", {}, "row 1 has the split 'trian': call it one of train"),
         ("path,tags\na,b\n", {"task": "multi"}, "unknown task 'multi'"),
         ("path,tags\na,b\n", {"separator": ""}, "separator is empty"),
@@ -270,6 +274,16 @@ def test_multiclass_needs_exactly_one_tag_per_row(tmp_path):
     assert index.left_out.reason.tolist() == [
         f"it has {n} tags and not exactly one" for n in (0, 2)
     ]
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_names_that_differ_in_unicode_normal_form_meet(tmp_path, forms):
+    written, on_disk = (unicodedata.normalize(form, "Café/é.wav") for form in forms)
+    touch(tmp_path, on_disk)
+    write(tmp_path, f"path,tags\n{written},a\n{on_disk},a\nÉ.wav,b\n")
+    index = folder.load(tmp_path, "tags.csv")
+    assert index.table.path.tolist() == [on_disk, "É.wav"]
+    assert index.left_out.reason.tolist() == [DUPLICATE]
 
 
 def test_ids_and_titles_are_kept_and_parquet_need_not_hold_text(tmp_path):

@@ -241,7 +241,11 @@ DRAWN_ROWS = st.tuples(*map(st.sampled_from, ("abc", "xyz", range(3), ("", "", "
 def test_drop_unusable_separates_rows_and_keeps_one_of_each_file(rows):
     table = pd.DataFrame(rows, columns=["path", "clip_id", "label", "group"])
     labels = table.label.to_numpy(np.uint8)[:, None]
-    kept, kept_labels, left_out = drop_unusable(table.drop(columns="label"), labels)
+    try:
+        kept, kept_labels, left_out = drop_unusable(table.drop(columns="label"), labels)
+    except ValueError as error:
+        assert f"none of {len(rows)} rows can be used" in str(error)
+        return
     assert len(kept) == len(kept_labels) == len(rows) - len(left_out)
     assert kept.path.is_unique and left_out.reason.ne("").all()
     files = table.groupby("path")

@@ -21,6 +21,7 @@ from jetatag import cli, figures
 from jetatag.apps import tagger, tagging, windows
 from jetatag.apps.tagger import Prediction
 from jetatag.apps.windows import cut, rechunk
+from jetatag.data import Vocabulary
 from jetatag.data import folder as data_folder
 from jetatag.data.audio import read_header
 from jetatag.data.index import skipped_sentence
@@ -273,6 +274,28 @@ def test_tagging_a_folder_from_the_command_line(run, folder, tmp_path, capsys):
         str(path.relative_to(tmp_path / "pictures")) for path in tmp_path.glob("pictures/**/*.png")
     ]
     assert sorted(drawn) == ["a.wav.png", "b/stereo.flac.png"]
+
+
+def test_tags_named_like_columns_are_kept_apart_in_every_output(tmp_path):
+    tags = ("error", "path", "prob: path", "duration_s", "tags", "click")
+    probs = np.array([[0.9, 0.1, 0.2, 0.3, 0.4, 0.5]], np.float32)
+    good = Prediction(np.zeros(1), probs, np.zeros((1, 2)), None, 2.0)
+    out = {name: tmp_path / f"out.{name}" for name in ("csv", "json", "parquet")}
+    with tagging.TagWriter([Path("a"), Path("b")], Vocabulary(tags), **out) as tagged:
+        errors = [
+            tagged.add(Path(name), read)["error"] for name, read in (("a", good), ("b", "bad"))
+        ]
+        assert errors == ["", "bad"]
+    columns = [*("path", "duration_s", "error", "prob: error", "prob: path"), "prob: prob: path"]
+    for table in (pd.read_csv(out["csv"]), pd.read_parquet(out["parquet"])):
+        assert list(table) == [*columns, "prob: duration_s", "tags", "click"]
+        assert table.path.tolist() == ["a", "b"] and table.duration_s[0] == 2.0
+        np.testing.assert_allclose(table.iloc[0, 3:].astype(float), probs[0])
+        assert table.iloc[1, 3:].isna().all() and table.error[1] == "bad"
+    first, second = json.loads(out["json"].read_text())
+    assert (first["path"], first["error"], first["duration_s"]) == ("a", "", 2.0)
+    assert list(first["tags"])[:2] == ["error", "click"] and len(first["tags"]) == 6
+    assert second == {"path": "b", "duration_s": None, "error": "bad", "tags": {}}
 
 
 def parts(line):

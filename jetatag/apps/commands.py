@@ -114,7 +114,7 @@ def tag(
         with tagged, tagging.AudioProgress(files) as bar:
             for path, reading in loaded.predict_files(files, workers, bar.update):
                 row = tagged.add(path, reading)
-                tags = tag_list(list(tagging.as_json(row)["tags"].items())[:top])
+                tags = tag_list(list(row["tags"].items())[:top])
                 bar.write(
                     printable(f"{row['path']}: {row['error'] and 'error: '}{row['error'] or tags}")
                 )

@@ -91,13 +91,13 @@ class TagWriter(AbstractContextManager):
         check_writable(*self.tables, *list(self.images.values())[:1], read=self.files)
 
     def __exit__(self, *error: object) -> None:
-        table = pd.DataFrame(self.rows)
+        table = self.table()
         for path, write in ((self.csv, table.to_csv), (self.parquet, table.to_parquet)):
             if path and self.rows:
                 with atomic(path) as temporary:
                     write(temporary, index=False)
         if self.json and self.rows:
-            write_json(self.json, [as_json(row) for row in self.rows])
+            write_json(self.json, self.rows)
         if self.embeddings and self.rows:
             write_arrays(self.embeddings, window_arrays(self.predictions, self.vocabulary))
 
@@ -107,11 +107,13 @@ class TagWriter(AbstractContextManager):
         return f"{done}, written to {paths}" if paths and self.rows else done
 
     def add(self, path: Path, prediction: Prediction | str) -> dict[str, Any]:
-        """Add an item of `Tagger.predict_files` and draw its taggram; returns its row of the table:
-        `path`, `duration_s`, `error` (empty if there is none) and each tag's probability."""
-        error, duration_s, probs = prediction, np.nan, [np.nan] * len(self.vocabulary.tags)
+        """Add an item of `Tagger.predict_files` and draw its taggram; returns its entry: `path`,
+        `duration_s`, `error` (empty if there is none) and `tags` with their probabilities, the
+        highest first."""
+        error, duration_s, tags = prediction, None, []
         if isinstance(prediction, Prediction):
-            error, duration_s, probs = "", prediction.duration_s, prediction.clip_probs.tolist()
+            error, duration_s = "", prediction.duration_s
+            tags = zip(self.vocabulary.tags, prediction.clip_probs.tolist(), strict=True)
             if path in self.images:
                 from jetatag import figures  # takes a second to import
 
@@ -121,17 +123,20 @@ class TagWriter(AbstractContextManager):
             if self.embeddings:
                 self.predictions[path] = prediction
         row = {"path": as_text(path), "duration_s": duration_s, "error": error}
-        self.rows.append(row | dict(zip(self.vocabulary.tags, probs, strict=True)))
+        self.rows.append(row | {"tags": dict(sorted(tags, key=lambda item: -item[1]))})
         return self.rows[-1]
 
-
-def as_json(row: dict[str, Any]) -> dict[str, Any]:
-    """A row for JSON: the probabilities under `tags`, the highest first, null if missing."""
-    about = {name: row[name] for name in ("path", "duration_s", "error")}
-    if row["error"]:
-        return about | {"duration_s": None, "tags": {}}
-    probs = {tag: prob for tag, prob in row.items() if tag not in about}
-    return about | {"tags": dict(sorted(probs.items(), key=lambda item: -item[1]))}
+    def table(self) -> pd.DataFrame:
+        """One row per file: path, duration_s, error and each tag's probability, in the column of
+        its name; "prob: " precedes a name that another column has."""
+        about, marked = ["path", "duration_s", "error"], "prob: "
+        columns = {
+            tag: marked + tag if tag in about or tag.startswith(marked) else tag
+            for tag in self.vocabulary.tags
+        }
+        rows = [row | {columns[tag]: row["tags"].get(tag) for tag in columns} for row in self.rows]
+        table = pd.DataFrame(rows, columns=[*about, *columns.values()])
+        return table.astype(dict.fromkeys(["duration_s", *columns.values()], float))
 
 
 def window_arrays(

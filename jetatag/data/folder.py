@@ -25,7 +25,13 @@ from jetatag.data.index import (
     warn_about,
 )
 from jetatag.data.splits import grouped_split
-from jetatag.data.tables import drop_unusable, normalise_paths, read_user_table, shorten
+from jetatag.data.tables import (
+    binary_labels,
+    drop_unusable,
+    normalise_paths,
+    read_user_table,
+    shorten,
+)
 from jetatag.files import NOT_TEXT, NOT_UTF8, Count, check_arguments
 
 Labels = tuple[tuple[str, ...], np.ndarray]  # tags, and (clip, tag) uint8
@@ -91,9 +97,6 @@ def load(
         several = "it has " + n_each.astype(str) + " tags and not exactly one"
         clips["reason"] = clips.reason.mask((clips.reason == "") & (n_each != 1), several)
     clips, labels, left_out = drop_unusable(clips, labels, clips.reason)
-    if clips.empty:
-        problem = f"{source}: none of {len(left_out):,} rows can be used"
-        raise ValueError(f"{problem}, the first because {left_out.reason[0]}: correct them.")
     if table is None or _is_one_column(tags) or n_tags is not None:
         counts = labels.sum(axis=0, dtype=int)
         order = sorted(np.flatnonzero(counts), key=lambda c: (-counts[c], names[c]))[:n_tags]
@@ -142,7 +145,7 @@ def read_clips(
         return clips, separated_labels(source, given[tags], separator)
     used = {path_column, split_column, group_column, "clip_id", "title"}
     named = [column for column in given if column not in used] if tags == ALL else named
-    return clips, column_labels(source, given[named])
+    return clips, (tuple(named), binary_labels(source, given[named]))
 
 
 def read_splits(source: Path, column: pd.Series) -> pd.Series:
@@ -194,25 +197,6 @@ def encode(source: Path, lists: list[list[str]]) -> Labels:
     labels = np.zeros((len(lists), len(names)), np.uint8)
     labels[tags.index, columns] = 1
     return tuple(names), labels
-
-
-def column_labels(source: Path, given: pd.DataFrame) -> Labels:
-    """Labels of one column per tag; raises `ValueError` for other values than 0, 1, true, false."""
-    if given.columns.empty:
-        raise ValueError(f"{source} has no tag columns: name them in `tags`.")
-    labels = np.empty(given.shape, np.uint8)
-    for number, tag in enumerate(given):
-        text = given[tag].str.strip().str.lower().replace({"false": "0", "true": "1"})
-        values = pd.to_numeric(text, errors="coerce")
-        bad = np.flatnonzero(~values.isin([0, 1]))
-        if len(bad):
-            place = (
-                f"{source}: row {bad[0] + 1} has {shorten(given[tag][bad[0]])} in column {tag!r}"
-            )
-            remedy = "correct it, or name the tag columns in `tags`"
-            raise ValueError(f"{place}, which is neither 0 nor 1: {remedy}.")
-        labels[:, number] = values
-    return tuple(given), labels
 
 
 def read_classes(root: Path) -> tuple[pd.DataFrame, Labels]:

@@ -13,7 +13,13 @@ import yaml
 
 from jetatag.data.index import Index, Vocabulary, warn, warn_about
 from jetatag.data.splits import grouped_split
-from jetatag.data.tables import check_filled, drop_unusable, normalise_paths, read_text_table
+from jetatag.data.tables import (
+    binary_labels,
+    check_filled,
+    drop_unusable,
+    normalise_paths,
+    read_text_table,
+)
 from jetatag.files import check_known
 
 FOLDERS = {"train": "0123456789ab", "valid": "c", "test": "def"}
@@ -106,14 +112,8 @@ def read_annotations(path: Path, audio_root: Path) -> pd.DataFrame:
     if "path" in table:
         raise ValueError(f"{path} has a tag 'path', a name reserved for the file: rename it.")
     check_filled(path, table.clip_id)
-    labels = table.drop(columns=["clip_id", "mp3_path"])
-    if labels.columns.empty:
-        raise ValueError(f"{path} has no tag columns: use the official file.")
-    bad = ~labels.isin(["0", "1"]).all(axis=1)
-    if bad.any():
-        problem = f"{path}: the row of clip {table.clip_id[bad].iloc[0]!r} has a label"
-        raise ValueError(f"{problem} that is neither 0 nor 1: correct or remove it.")
-    labels = labels.eq("1").astype(np.uint8)
+    given = table.drop(columns=["clip_id", "mp3_path"])
+    labels = pd.DataFrame(binary_labels(path, given), columns=given.columns)
     labels.insert(0, "clip_id", table.clip_id)
     labels.insert(1, "path", normalise_paths(table.mp3_path, audio_root))
     return labels

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import os
 import posixpath
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -126,7 +128,8 @@ def normalise_paths(paths: pd.Series, root: Path) -> pd.Series:
     """Paths relative to `root` in POSIX form, "" for none; all readers use it.
 
     Backslashes become slashes, `.` and `..` are resolved, and absolute paths below `root` become
-    relative; `leaves_folder` detects those outside.
+    relative; `leaves_folder` detects those outside. A name whose Unicode form (NFC or NFD) differs
+    from that on disk becomes the latter.
     """
     homes = [home.as_posix().rstrip("/") + "/" for home in (root.absolute(), root.resolve())]
 
@@ -135,7 +138,11 @@ def normalise_paths(paths: pd.Series, root: Path) -> pd.Series:
             return path
         path = posixpath.normpath(path.replace("\\", "/"))
         inner = [path.removeprefix(home) for home in homes if path.startswith(home)]
-        return "" if path == "." else [*inner, path][0]
+        path = "" if path == "." else [*inner, path][0]
+        if path.isascii() or leaves_folder(path):
+            return path
+        forms = [path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]
+        return next((form for form in forms if os.path.lexists(root / form)), path)
 
     return paths.map(normalise)
 
@@ -147,6 +154,27 @@ def leaves_folder(path: str) -> bool:
     return first in ("", "..") or on_windows or "://" in path or "\0" in path
 
 
+def binary_labels(path: Path, given: pd.DataFrame) -> np.ndarray:
+    """(row, column) uint8 of text; raises `ValueError` for other values than 0, 1, true, false, and
+    without columns. All readers use it."""
+    if given.columns.empty:
+        raise ValueError(
+            f"{path} has no tag columns: name them in `tags`, or use the official file."
+        )
+    labels = np.empty(given.shape, np.uint8)
+    for number, tag in enumerate(given):
+        codes, texts = pd.factorize(given[tag])
+        texts = pd.Series(texts).str.strip().str.lower().replace({"false": "0", "true": "1"})
+        values = pd.to_numeric(texts, errors="coerce").to_numpy()[codes]
+        bad = np.flatnonzero(~np.isin(values, [0, 1]))
+        if len(bad):
+            place = f"{path}: row {bad[0] + 1} has {shorten(given[tag][bad[0]])} in column {tag!r}"
+            remedy = "correct it, or name the tag columns in `tags`"
+            raise ValueError(f"{place}, which is neither 0 nor 1: {remedy}.")
+        labels[:, number] = values
+    return labels
+
+
 def drop_unusable(
     table: pd.DataFrame, labels: np.ndarray, reasons: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
@@ -154,7 +182,8 @@ def drop_unusable(
 
     `table` has clip_id, path and perhaps group ("" if unknown), `labels` is (row, tag), and
     `reasons` gives one per row, "" to keep it. Rows that contradict each other are all left out. Of
-    rows that agree about a file, the first is kept, preferably one that gives the group.
+    rows that agree about a file, the first is kept, preferably one that gives the group. Raises
+    `ValueError` if no row can be used.
     """
     why = np.array(list(reasons) or [""] * len(table), dtype=object)
     why[table.path.map(leaves_folder).to_numpy(bool)] = OUTSIDE
@@ -171,5 +200,8 @@ def drop_unusable(
         usable = rows[why == ""]
         why[usable.index[found(usable).to_numpy(bool)]] = reason
     keep = why == ""
+    if not keep.any():
+        first = f", the first ({shorten(table.path.iloc[0])}) because {why[0]}" if len(why) else ""
+        raise ValueError(f"none of {len(why):,} rows can be used{first}: correct them.")
     left_out = table.assign(reason=why).loc[~keep, LEFT_OUT_COLUMNS].reset_index(drop=True)
     return table[keep].reset_index(drop=True), labels[keep], left_out
