@@ -306,6 +306,8 @@ def place(tmp_path_factory, tiny_config) -> Path:
     sounds = data.load("folder", root / "ESC-50-master", table="clips.csv", task="multiclass")
     sounds = store.build(sounds, root / "esc10.store", workers=2)
     finished_run(root / "runs/demo-folder/folder", demo, sounds)
+    imported = root / "runs/original/je-margin_as_coded-harmonic_cnn-seed0"
+    shutil.copytree(next((root / "my_runs").iterdir()), imported)
     soundfile.write(root / "song.mp3", noisy_tone(300, 5.0, 0.02, rng), RATE, format="MP3")
     (root / "empty.mp3").touch()
     for number in range(4):
@@ -364,6 +366,8 @@ def try_command(command: str, place: Path, reference, monkeypatch) -> None:
         assert words[1] in targets, command
     elif words[:2] == ["pip", "install"]:
         check_installable(words[2])
+    elif words[:2] == ["git", "clone"]:
+        assert words[2] == "https://github.com/jaehwlee/atose"
     elif words[0] == "papermill":
         known = parameters(ROOT / words[1])
         given = [name for flag, name in pairwise(words) if flag == "-p"]
