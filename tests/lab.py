@@ -1,10 +1,9 @@
 """JupyterLab in a headless browser, driven through JupyterLab's own commands."""
 
 import base64
+import json
 import os
-import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import nbformat
 from selenium import webdriver
@@ -27,7 +25,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 ROOT = Path(__file__).parents[1]
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
-TIMEOUT_S = 90
+TIMEOUT_S = 600  # ends what hangs; whatever is only slow, on a busy machine, is waited for
 WINDOW = ("--headless=new", "--window-size=1500,1400", "--no-sandbox", "--mute-audio")
 SWIFTSHADER = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # WebGL without a GPU
 AUDIBLE = "--autoplay-policy=no-user-gesture-required"  # a script's run is no gesture
@@ -75,15 +73,17 @@ class Lab:
         """Reload the page with one notebook, and wait for its kernel."""
         self.browser.get(f"{self.address}&reset")
         self.until(lambda: self.browser.execute_script("return !!window.jupyterapp"))
-        self.errors()  # discard those of the page before
         self.command("open", f"{name}.ipynb")
+        self.errors()  # discard those of the page before, and of JupyterLab's own slow start
 
     def command(self, name: str, path: str = "") -> None:
         """Run one of `COMMANDS` and wait until it is done."""
-        script = f"""const [path, done] = arguments;
+        script = f"""const [path] = arguments, end = (failure) => window.ended = {{failure}};
         const run = (...what) => window.jupyterapp.commands.execute(...what);
-        (async () => {{ {COMMANDS[name]} }})().then(() => done(null), e => done(String(e)));"""
-        failure = self.browser.execute_async_script(script, path)
+        window.ended = null;
+        (async () => {{ {COMMANDS[name]} }})().then(() => end(null), e => end(String(e)));"""
+        self.browser.execute_script(script, path)
+        failure = self.until(lambda: self.browser.execute_script("return window.ended"))["failure"]
         traceback = self.one(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']")
         assert not failure and not traceback, failure or traceback.text
 
@@ -137,29 +137,23 @@ def started(folder: Path) -> Iterator[Lab]:
 @contextmanager
 def server(folder: Path) -> Iterator[str]:
     """The address, token included, of a JupyterLab on `folder`."""
-    token, port = secrets.token_hex(8), free_port()
-    options = [f"--port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}"]
-    options += [f"--IdentityProvider.token={token}", "--LabApp.expose_app_in_browser=True"]
+    options = [f"--ServerApp.root_dir={folder}", "--LabApp.expose_app_in_browser=True"]
+    places = jupyter_folders(folder)
     with (folder / "lab.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", *options],
             stdout=log,
             stderr=log,
-            env=os.environ | jupyter_folders(folder) | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | places | {"PYTHONPATH": str(ROOT)},
         )
     try:
-        address = f"http://127.0.0.1:{port}"
-        wait_for(f"{address}/api/status?token={token}", process, folder / "lab.log")
-        yield f"{address}/lab?token={token}"
+        facts = Path(places["JUPYTER_RUNTIME_DIR"], f"jpserver-{process.pid}.json")
+        wait_for(facts, process, folder / "lab.log")
+        told = json.loads(facts.read_text())  # the port, too: a free one may be taken meanwhile
+        yield f"http://127.0.0.1:{told['port']}/lab?token={told['token']}"
     finally:
         process.terminate()
-        process.wait(30)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+        process.wait(TIMEOUT_S)
 
 
 def jupyter_folders(folder: Path) -> dict[str, str]:
@@ -173,14 +167,13 @@ def jupyter_folders(folder: Path) -> dict[str, str]:
     return places | {"JUPYTERLAB_SETTINGS_DIR": str(folder / "settings")}
 
 
-def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
+def wait_for(facts: Path, process: subprocess.Popen, log: Path) -> None:
+    """Wait until JupyterLab has written what it says once it listens."""
     ends = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < ends and process.poll() is None:
-        try:
-            return urlopen(url).close()
-        except OSError:
-            time.sleep(0.3)
-    raise AssertionError(f"JupyterLab does not answer: {log.read_text()[-2000:]}")
+    while not facts.is_file() or not facts.read_text().endswith("}"):
+        if time.monotonic() > ends or process.poll() is not None:
+            raise AssertionError(f"JupyterLab does not start: {log.read_text()[-2000:]}")
+        time.sleep(0.3)
 
 
 @contextmanager

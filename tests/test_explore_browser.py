@@ -137,7 +137,7 @@ def test_tooltips_are_completely_visible(page, explored, number):
     for clip in {end(places, key=lambda c: places[c][i]) for end in (min, max) for i in (0, 1)}:
         point_at(page, places[clip], number).perform()
         page.until(lambda: explored.titles[clip] in page.shown(TOOLTIP).text)  # noqa: B023
-        assert page.browser.execute_script(IS_SEEN, page.shown(TOOLTIP))
+        page.until(lambda: page.browser.execute_script(IS_SEEN, page.shown(TOOLTIP)))
     assert maps_of(page)[number].size == size  # no scroll bar appeared
 
 
