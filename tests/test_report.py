@@ -208,7 +208,7 @@ def test_an_excerpt_is_the_middle_of_the_clip(made, sample_rate, kind):
     audio = np.sin(2 * np.pi * np.where(abs(time - 15) < 5, 1000, 200) * time)
     table = made.store.table.iloc[:1].assign(n_samples=len(audio))
     store = replace(made.store, sample_rate=sample_rate, table=table)
-    store.__dict__["_samples"] = (20_000 * audio).astype(np.int16)
+    store.__dict__["samples"] = (20_000 * audio).astype(np.int16)
     html = report.player(store, 0)
     ((excerpt, rate),) = Page(html).sounds()
     assert f"data:audio/{kind};" in html
