@@ -1,10 +1,16 @@
 """Every figure has labelled axes, shows the data given to it, and is not kept by pyplot."""
 
+import io
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
@@ -559,3 +565,84 @@ def test_curves_by_method_are_means_with_the_range_of_seeds():
 def test_bad_input_raises_one_sentence(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# Text and settings of users
+
+ODD = ("Ba$$in", "a_$x^$", "A$AP & Ke$ha", r"\$ {b} %")
+
+
+def odd_taggram(tags=ODD):
+    probs = np.linspace(0.9, 0.1, len(tags))[None]
+    return figures.taggram(probs, np.array([0.0, 1.0]), tags)
+
+
+def png(figure):
+    figure.savefig(picture := io.BytesIO(), dpi=50)
+    return picture.getvalue()
+
+
+def test_dollars_in_tags_are_drawn_as_they_are_in_every_format(tmp_path):
+    figure = odd_taggram()
+    figure.draw_without_rendering()
+    labels = figure.axes[0].get_yticklabels()
+    assert [label.get_text().rsplit(" (", 1)[0] for label in labels] == [*reversed(ODD)]
+    escaped = Text(0, 0, r"A\$AP & Ke\$ha (0.37)", fontsize=8, figure=figure)
+    assert labels[1].get_window_extent().width == pytest.approx(escaped.get_window_extent().width)
+    for kind in ("png", "pdf", "svg"):
+        figure.savefig(tmp_path / f"figure.{kind}")  # as a formula, some cannot be drawn
+
+
+def test_the_settings_of_a_users_matplotlibrc_change_no_figure():
+    plain = png(odd_taggram())
+    settings = {"text.usetex": True, "font.family": "serif", "axes.facecolor": "black"}
+    with plt.rc_context(settings | {"savefig.bbox": "tight", "font.size": 30}):
+        assert png(odd_taggram()) == plain and plt.rcParams["text.usetex"]
+    with plt.rc_context({"figure.dpi": 37}):
+        assert odd_taggram().dpi == 37  # the resolution stays the user's
+    drawn = [each for each in vars(figures).values() if getattr(each, "__annotations__", None)]
+    makers = [each for each in drawn if each.__annotations__.get("return") is Figure]
+    assert len(makers) == 19 and all(hasattr(maker, "__wrapped__") for maker in makers)
+
+
+def test_japanese_tags_are_drawn_in_a_font_of_the_machine_and_told_once_without_one(
+    tmp_path, monkeypatch
+):
+    own = [font for font in fontManager.ttflist if font.name == "DejaVu Sans"]
+    monkeypatch.setattr(fontManager, "ttflist", own)
+    _style._other_fonts.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        boxes, again = (png(odd_taggram(("日本", "音"))) for _ in range(2))
+    assert [str(each.message).partition(",")[0] for each in caught] == [
+        "no font on this machine has the signs 日本音"
+    ]
+    assert boxes == again
+    fontManager.addfont(written_font(tmp_path / "signs.ttf", "日本音"))
+    _style._other_fonts.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert png(odd_taggram(("日本", "音"))) != boxes
+        assert _style.fonts_for("a日\n") == ["DejaVu Sans", "Test Signs"]
+    _style._other_fonts.cache_clear()
+
+
+def written_font(path, signs):
+    """A font that draws each sign as the same triangle."""
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    pen.lineTo((400, 800))
+    pen.lineTo((800, 0))
+    pen.closePath()
+    names = [f"sign{number}" for number in range(len(signs))]
+    builder = FontBuilder(1000)
+    builder.setupGlyphOrder([".notdef", *names])
+    builder.setupCharacterMap(dict(zip(map(ord, signs), names, strict=True)))
+    builder.setupGlyf(dict.fromkeys([".notdef", *names], pen.glyph()))
+    builder.setupHorizontalMetrics(dict.fromkeys([".notdef", *names], (900, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Test Signs", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+    return path

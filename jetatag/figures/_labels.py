@@ -10,6 +10,8 @@ from matplotlib.text import Annotation, Text
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import cdist
 
+from jetatag.figures._style import fonts_for
+
 LONGEST_LEADER = 0.2
 """Largest length of the line from a label to its point, relative to the figure's shorter side."""
 TOUCHING, CROWD = 7.0, 60.0
@@ -81,6 +83,7 @@ def _label(ax: Axes, point: np.ndarray, names: Sequence[str], stressed: bool) ->
         textcoords="offset points",
         **{"ha": "center", "va": "center", "arrowprops": leader, "linespacing": 1.0},
         **{"fontsize": 10 if stressed else 8, "fontweight": "bold" if stressed else "normal"},
+        fontfamily=fonts_for("".join(names)),
         path_effects=[withStroke(linewidth=2, foreground="white")],
     )
 

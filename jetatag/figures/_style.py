@@ -1,19 +1,24 @@
 """Shared by the figures: styles, names, panels and rows of dots."""
 
 import math
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
+from matplotlib import colormaps, rcParams
 from matplotlib import pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from PIL import Image
 
 DARK, MIDDLE, LIGHT = (colormaps["cividis"](step) for step in (0.0, 0.55, 0.95))
@@ -41,6 +46,57 @@ NAMES = {
 }
 
 
+OWN_FONT = "DejaVu Sans"  # which matplotlib brings
+
+
+@contextmanager
+def own_style() -> Iterator[None]:
+    """matplotlib's defaults but for the resolution, whatever the user's settings are, and text as
+    it is, without formulas between dollars; every figure is made and drawn in it."""
+    kept = {"figure.dpi": rcParams["figure.dpi"], "text.parse_math": False}
+    with plt.style.context(["default", kept]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # `fonts_for` says it once
+        yield
+
+
+def fonts_for(text: str) -> list[str]:
+    """The families of fonts that together hold the signs of `text`."""
+    missing = set(filter(str.isprintable, text)) - _signs_of(findfont(OWN_FONT))
+    return [OWN_FONT, *_other_fonts(frozenset(missing))]
+
+
+def _signs_of(path: str) -> set[str]:
+    return set(map(chr, get_font(path).get_charmap()))
+
+
+@lru_cache
+def _other_fonts(missing: frozenset[str]) -> list[str]:
+    """Fonts of this machine with the `missing` signs; warns once of those that none has."""
+    families = []
+    for font in fontManager.ttflist if missing else ():
+        if "LastResort" not in font.name and (held := missing & _signs_of(font.fname)):
+            families.append(font.name)
+            missing -= held
+    if missing:
+        told = f"no font on this machine has the signs {''.join(sorted(missing))}"
+        warnings.warn(f"{told}, which are drawn as boxes: install one, such as Noto.", stacklevel=2)
+    return families
+
+
+class OwnFigure(Figure):
+    """A figure that is drawn in `own_style`, in fonts that hold its signs."""
+
+    savefig = own_style()(Figure.savefig)
+
+    @own_style()
+    def draw(self, renderer: Any) -> None:
+        texts = self.findobj(Text)
+        families = fonts_for("".join(text.get_text() for text in texts))
+        for text in texts:
+            text.set_fontfamily(families)
+        super().draw(renderer)
+
+
 class PaletteCanvas(FigureCanvasAgg):
     """A canvas that writes PNG files with a palette of 256 colours, at a third of the size; one
     colour map and greys need no more."""
@@ -59,7 +115,13 @@ def panels(
     """Return a figure of `size` inches, which pyplot does not keep, and its axes (rows, columns).
     pyplot makes it, because then notebooks show it."""
     figure, axes = plt.subplots(
-        rows, columns, figsize=size, squeeze=False, layout="constrained", **kwargs
+        rows,
+        columns,
+        figsize=size,
+        squeeze=False,
+        layout="constrained",
+        FigureClass=OwnFigure,
+        **kwargs,
     )
     plt.close(figure)
     PaletteCanvas(figure)

@@ -16,6 +16,7 @@ from jetatag.files import check_known
 SPLITS = ("train", "valid", "test")
 
 
+@style.own_style()
 def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -> Figure:
     """Draw how many clips have each tag, one bar per tag, stacked by split, most common on top.
 
@@ -43,6 +44,7 @@ def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -
     return figure
 
 
+@style.own_style()
 def tag_correlation(
     labels: np.ndarray, tags: Sequence[str], tag: str | Sequence[str], n: int = 10
 ) -> Figure:
@@ -76,6 +78,7 @@ def tag_correlation(
     return figure
 
 
+@style.own_style()
 def mel_spectrogram(audio: np.ndarray, sample_rate: int, title: str = "") -> Figure:
     """Draw a waveform (sample,) in [-1, 1] above its mel spectrogram in dB below the maximum.
 

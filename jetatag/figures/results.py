@@ -18,6 +18,7 @@ BY_CLIP = {"color": "0.55", "linestyle": "-", "linewidth": 3}
 BY_GROUP = {"color": "0.1", "linestyle": "-", "linewidth": 0.9, "marker": "|", "markersize": 7}
 
 
+@style.own_style()
 def scores_with_intervals(table: pd.DataFrame) -> Figure:
     """Draw scores of methods as dots with whiskers, one row per `protocol`, one panel per metric.
 
@@ -43,6 +44,7 @@ def scores_with_intervals(table: pd.DataFrame) -> Figure:
     return figure
 
 
+@style.own_style()
 def published_gains(table: pd.DataFrame) -> Figure:
     """Draw published scores as steps from without (open marker) to with joint embedding (filled).
 
@@ -53,6 +55,7 @@ def published_gains(table: pd.DataFrame) -> Figure:
     return _draw_gains(long.assign(protocol="micro_window (published)"))
 
 
+@style.own_style()
 def measured_gains(table: pd.DataFrame) -> Figure:
     """Draw Table 1 of Lee & Cho 2021 from your own runs: one row per extractor, one panel per
     metric.
@@ -99,6 +102,7 @@ def _draw_step(ax: Axes, place: float, step: pd.DataFrame, marker: str) -> None:
         style.draw_mean(ax, heights[method], rows, marker=marker, markerfacecolor=STEP[method][1])
 
 
+@style.own_style()
 def ablation(
     differences: pd.DataFrame, metric: str = "average_precision", reference: str = "no_je"
 ) -> Figure:
@@ -144,6 +148,7 @@ def _is_joint(method: str) -> bool:
     return METHODS[method].is_joint and not METHODS[method].is_reference
 
 
+@style.own_style()
 def label_curves(table: pd.DataFrame) -> Figure:
     """Draw scores by `label_share` in (0, 1], one line per method, one panel per metric.
 

@@ -28,6 +28,7 @@ MEASURES = {
 }
 
 
+@style.own_style()
 def tag_map(
     layouts: Mapping[str, np.ndarray],
     positive: np.ndarray,
@@ -55,6 +56,7 @@ def tag_map(
     return figure
 
 
+@style.own_style()
 def shared_space(
     audio_xy: np.ndarray,
     tag_xy: np.ndarray,
@@ -87,6 +89,7 @@ def shared_space(
     return figure
 
 
+@style.own_style()
 def maps(
     layouts: Mapping[str, np.ndarray],
     tags: Sequence[str],
@@ -149,6 +152,7 @@ def _add_note(ax: Axes, note: str | None) -> None:
         ax.set_xlabel(f"{ax.get_xlabel()}\n{fill(note, width)}", fontsize=9)
 
 
+@style.own_style()
 def retrieval(table: pd.DataFrame) -> Figure:
     """Draw how well clips are found by tags: one row per pair loss, one panel per query kind and
     metric.
@@ -183,6 +187,7 @@ def retrieval(table: pd.DataFrame) -> Figure:
     return figure
 
 
+@style.own_style()
 def semantics(
     table: pd.DataFrame, references: Mapping[str, Mapping[str, float]] | None = None
 ) -> Figure:

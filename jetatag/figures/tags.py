@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from jetatag.figures import _style as style
 from jetatag.figures._labels import place_labels
@@ -18,6 +18,7 @@ NAMED = {"color": style.DARK, "linestyle": "", "marker": "D", "markersize": 5}
 COVARIATES = {"frequency": "clips that carry the tag", "correlation": "correlation with other tags"}
 
 
+@style.own_style()
 def per_tag(tables: Mapping[str, pd.DataFrame], metric: str = "average_precision") -> Figure:
     """Draw the score of every tag in one or more runs, sorted by the first run, best on top.
 
@@ -43,6 +44,7 @@ def per_tag(tables: Mapping[str, pd.DataFrame], metric: str = "average_precision
     return figure
 
 
+@style.own_style()
 def gain_per_tag(
     table: pd.DataFrame, trends: pd.DataFrame | None = None, n_named: int = 6
 ) -> Figure:
@@ -85,6 +87,7 @@ def gain_per_tag(
     return figure
 
 
+@style.own_style()
 def calibration(
     curves: Mapping[str, pd.DataFrame], per_tag: Mapping[str, pd.DataFrame], n_named: int = 3
 ) -> Figure:
@@ -133,8 +136,11 @@ def _draw_reliability(ax: Axes, below: Axes, curves: Mapping[str, pd.DataFrame])
     ax.sharex(below)
     ax.tick_params(labelbottom=False)
     below.set(xlabel="mean probability", ylabel="clips × tags", xlim=(-0.03, 1.03), yscale="log")
+    below.yaxis.set_major_formatter(EngFormatter(sep=""))
+    below.yaxis.set_minor_formatter(NullFormatter())
 
 
+@style.own_style()
 def taggram(
     probs: np.ndarray,
     edges_s: np.ndarray,

@@ -9,6 +9,7 @@ from matplotlib.patches import Patch
 from jetatag.figures import _style as style
 
 
+@style.own_style()
 def loss_curves(history: pd.DataFrame) -> Figure:
     """Draw every quantity of a training history by epoch, one panel per stage and quantity.
 
@@ -53,6 +54,7 @@ def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
     ax.legend(frameon=False, fontsize=8)
 
 
+@style.own_style()
 def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precision") -> Figure:
     """Draw one quantity of many runs by epoch, one line per method, one panel per stage.
 
