@@ -251,7 +251,7 @@ def test_the_documented_command_for_a_cluster_asks_for_what_its_profile_says(tmp
     command[at:at] = [*places, "tag=''"]  # its few tags lack techno
     assert cli.main(command) == 0
     trainings = [job for job in jobs_of(tmp_path / "runs") if job.startswith("train_stage")]
-    asked = ["runtime=2880", "gpu=1", "mem_mb=16000", "cpus_per_task=8"]
+    asked = ["runtime=2880", "gpu=1", "mem_mb=32000", "cpus_per_task=8"]
     assert len([job for job in trainings if job.startswith("train_stage2")]) == 174
     assert all(all(f" {one}" in job for one in asked) for job in trainings)
     profile = ["--workflow-profile", command[command.index("--profile") + 1]]
