@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install reproduce test docs lab bench notebooks lock clean
+.PHONY: install reproduce test docs lab bench gpu notebooks lock clean
 install: .venv/installed
 
 .venv/installed: requirements.lock pyproject.toml
@@ -35,6 +35,9 @@ lab: install
 
 bench: install
 	$(BIN)/python tests/bench.py
+
+gpu: install # right and fast on this machine's GPU; goes on where it stopped
+	$(BIN)/python tests/gpu.py
 
 EXECUTED := NotebookClient(nbformat.read(path, 4), coalesce_streams=True, record_timing=False).execute()
 

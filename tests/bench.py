@@ -2,8 +2,8 @@
 
 Speeds are of this machine at this moment: read ratios, not seconds. The extractors' rows go into
 `benchmarks.json`; each is measured in a process of its own, so that its peak memory is its own.
-A row takes the step and as long a stretch of large matrix products in turns, so that both see the
-same machine, and keeps the median of each.
+A row (`steps.measure`) takes the step, from the store to the optimizer, and as long a stretch of
+large matrix products in turns, so that both see the same machine, and keeps the median of each.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import time
 import timeit
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -26,8 +27,8 @@ import pandas as pd
 import pyarrow as pa
 import soundfile
 import soxr
-import torch
-from torch.utils.flop_counter import FlopCounterMode
+import steps
+from steps import MODES, N_TAGS, noise_store
 
 from jetatag import metrics, rendered
 from jetatag.apps import indexing, search, tagger
@@ -39,65 +40,20 @@ from jetatag.evaluation import baselines
 from jetatag.extractors import EXTRACTORS
 from jetatag.files import write_json
 from jetatag.joint.heads import build_model
-from jetatag.joint.methods import METHODS, STAGE1, crop_epochs, phases_by_epoch
-from jetatag.training.device import extract, launch, place
-from jetatag.training.optimizers import build_optimizer
+from jetatag.joint.methods import METHODS, crop_epochs, phases_by_epoch
 from jetatag.training.provenance import peak_memory_mib
 from jetatag.training.run import Run
-from jetatag.training.train import StageLosses, train, train_step
-
-SECONDS, MIN_ROUNDS = 8.0, 7
-"""How long each small measurement goes on, and how often it is taken at least."""
-N_TAGS = 50
-PRODUCT_SIZE = {"cpu": 2048, "cuda": 8192}
-MODES = ("train", "infer")
-
-
-def seconds(action: Callable[[], object], device: torch.device) -> float:
-    """Wall seconds of one call, to the end of the device's work."""
-    begun = time.perf_counter()
-    action()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - begun
+from jetatag.training.train import train
 
 
 def rate(action: Callable[[], object]) -> float:
     """Calls of `action` a second, after one to warm up."""
     action()
     begun, n_calls = time.perf_counter(), 0
-    while time.perf_counter() - begun < SECONDS:
+    while time.perf_counter() - begun < steps.SECONDS:
         action()
         n_calls += 1
     return n_calls / (time.perf_counter() - begun)
-
-
-def stage_1_step(config: RunConfig, mode: str) -> tuple[Callable[[], object], torch.device]:
-    """A whole step of stage 1 (optimizer included), or features in inference, to be called."""
-    tags = tuple(f"tag {i}" for i in range(N_TAGS))
-    model, fabric = build_model(config, Vocabulary(tags)), launch(config)
-    place(model, config, fabric)
-    generator = torch.Generator().manual_seed(0)
-    audio = 0.1 * torch.randn(config.batch_size, config.crop_samples, generator=generator)
-    audio = audio.to(fabric.device)
-    if mode == "infer":
-        model.eval()
-        return torch.inference_mode()(
-            lambda: extract(model.extractor, audio, fabric)
-        ), fabric.device
-    labels = (torch.rand(config.batch_size, N_TAGS, generator=generator) < 0.1).float()
-    labels = labels.to(fabric.device)
-    parameters = [p for part in STAGE1.learns for p in getattr(model, part).parameters()]
-    optimizer = build_optimizer(config, config.stage1[0], parameters)
-    losses = StageLosses.set_up(model, STAGE1, config, fabric)
-    return lambda: train_step(losses, audio, labels, labels, optimizer, fabric), fabric.device
-
-
-def count(action: Callable[[], object]) -> int:
-    """Floating point operations of convolutions and matrix products, forward and backward."""
-    with FlopCounterMode(display=False) as counter, torch.compiler.set_stance("force_eager"):
-        action()
-    return counter.get_total_flops()
 
 
 MTAT = {"train": 15_247, "valid": 1_529, "test": 4_332}  # clips, split `cleaned`
@@ -107,7 +63,10 @@ def operations(config: RunConfig) -> dict[str, float]:
     """What a run on MagnaTagATune computes, in 10¹⁵ operations: its training steps and passes
     through the frozen extractor, validation after every epoch, and all windows at the end."""
     one = config.replace(method="je", pair_loss="cosine", batch_size=2, device="cpu")
-    step, crop = (count(stage_1_step(one, mode)[0]) / one.batch_size for mode in MODES)
+    with tempfile.TemporaryDirectory() as folder:
+        store = noise_store(Path(folder), 4, one.crop_samples / one.sample_rate, one.sample_rate)
+        made = [steps.steps(one, store, mode)[0] for mode in MODES]
+        step, crop = (steps.count(step) / one.batch_size for step in made)
     steps, passes, windows = 0, 0, config.n_windows * (MTAT["valid"] + MTAT["test"])
     for stage in METHODS[config.method].stages:
         n_epochs = len(phases_by_epoch(stage, config))
@@ -138,57 +97,15 @@ def bench_cost() -> None:
     print(table.to_string(index=False, float_format="{:.4g}".format))
 
 
-def measure(config: RunConfig, mode: str) -> dict:
-    """One row of the table; the large matrix product is the machine's limit.
-
-    It is of the step's precision: bfloat16 for "bf16-mixed", and for "32-true" float32 with
-    TensorFloat-32 where the convolutions have it.
-    """
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
-    step, device = stage_1_step(config, mode)
-    operations = count(step)
-    size = PRODUCT_SIZE[device.type]
-    dtype = torch.bfloat16 if config.precision == "bf16-mixed" else torch.float32
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    for _ in range(2):
-        step_s, product_s = seconds(step, device), seconds(lambda: a @ b, device)
-    n_products = max(1, round(step_s / product_s))
-    steps, products = [], []
-    while len(steps) < MIN_ROUNDS or sum(steps) < SECONDS:
-        products += [seconds(lambda: a @ b, device) for _ in range(n_products)]
-        steps.append(seconds(step, device))
-    limit = 2 * size**3 / statistics.median(products)
-    taken = statistics.median(steps)
-    return {
-        "extractor": config.extractor,
-        "mode": mode,
-        "batch": config.batch_size,
-        "seconds": taken,
-        "clips_per_s": config.batch_size / taken,
-        "peak_memory_mib": peak_memory_mib(),
-        "gflop": operations / 1e9,
-        "limit_gflop_per_s": limit / 1e9,
-        "share_of_limit": operations / (taken * limit),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "precision": config.precision,
-        "width": config.width,
-        "crop_samples": config.crop_samples,
-        "threads": torch.get_num_threads(),
-        "rounds": len(steps),
-    }
-
-
-def bench_extractors(batches: list[int], device: str, precision: str, path: Path) -> None:
+def bench_extractors(batches: list[int], path: Path, **settings: Any) -> None:
     """Every extractor at the paper's width, in training and inference, each in a new process."""
     rows = []
     for name in EXTRACTORS:
         for mode in MODES:
             for batch in batches:
-                config = RunConfig(
-                    extractor=name, batch_size=batch, device=device, precision=precision
-                )
+                config = RunConfig(extractor=name, batch_size=batch, **settings)
                 with multiprocessing.get_context("spawn").Pool(1) as process:
-                    rows.append(process.apply(measure, (config, mode)))
+                    rows.append(process.apply(steps.measure, (config, mode)))
                 print(json.dumps(rows[-1]), flush=True)
                 write_json(path, rows)
     table = pd.DataFrame(rows)
@@ -197,23 +114,6 @@ def bench_extractors(batches: list[int], device: str, precision: str, path: Path
     for what in ("seconds", "peak_memory_mib"):
         ratio = by_batch[what].music_sincnet / by_batch[what].sample_cnn_res_se
         print(f"music_sincnet : sample_cnn_res_se, {what}, by batch: {ratio.round(2).to_dict()}")
-
-
-def noise_store(folder: Path, n_clips: int, duration_s: float, sample_rate: int = 16_000):
-    """A store of noise with random tags; the last tenth of its clips is for validation."""
-    rng = np.random.default_rng(0)
-    n_samples = round(duration_s * sample_rate)
-    noise = rng.integers(-10_000, 10_000, n_clips * n_samples, np.int16)
-    noise.tofile(folder / "audio.i16")
-    names = [f"noise {i}" for i in range(n_clips)]
-    splits = np.where(np.arange(n_clips) < 0.9 * n_clips, "train", "valid")
-    columns = {"clip_id": names, "split": splits, "group": names, "n_samples": n_samples}
-    tags = Vocabulary(tuple(f"tag {i}" for i in range(N_TAGS)))
-    labels = (rng.random((n_clips, N_TAGS)) < 0.1).astype(np.uint8)
-    about = {"name": "noise", "vocabulary": tags, "checksum": "none", "report": pd.DataFrame()}
-    about |= {"peak_normalise": False}
-    table = pd.DataFrame(columns)
-    return AudioStore(folder, sample_rate=sample_rate, table=table, labels=labels, **about)
 
 
 def bench_crops(folder: Path) -> None:
@@ -576,7 +476,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", type=int, nargs="+", default=[4, 16], help="crops a step")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
-    parser.add_argument("--precision", default="32-true", choices=["32-true", "bf16-mixed"])
+    parser.add_argument("--precision", default="auto", help="auto, 32-true, tf32 or bf16-mixed")
+    parser.add_argument("--compile", action="store_true", help="compile the extractors")
     parser.add_argument("--out", type=Path, default=Path("benchmarks.json"))
     parser.add_argument(
         "--tagging",
@@ -602,7 +503,8 @@ def main() -> None:
         return bench_search()
     if given.tagging:
         return bench_tagging(given.peer, given.cores)
-    bench_extractors(given.batches, given.device, given.precision, given.out)
+    settings = {name: getattr(given, name) for name in ("device", "precision", "compile")}
+    bench_extractors(given.batches, given.out, **settings)
     bench_data(given.device)
     bench_bootstrap()
     bench_search()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import steps
 
 from jetatag.config import RunConfig
 
@@ -17,18 +18,18 @@ def bench(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     for name, value in {"SECONDS": 0.0, "MIN_ROUNDS": 1}.items():
-        monkeypatch.setattr(module, name, value)
-    monkeypatch.setitem(module.PRODUCT_SIZE, "cpu", 256)
+        monkeypatch.setattr(steps, name, value)
+    monkeypatch.setitem(steps.PRODUCT_SIZE, "cpu", 256)
     return module
 
 
 def test_rows_say_what_was_measured(bench):
     config = RunConfig(extractor="sample_cnn", width=4, batch_size=2, device="cpu")
-    rows = {mode: bench.measure(config, mode) for mode in bench.MODES}
+    rows = {mode: steps.measure(config, mode) for mode in steps.MODES}
     for mode, row in rows.items():
         print(row)
         assert (row["extractor"], row["mode"], row["batch"]) == ("sample_cnn", mode, 2)
-        assert row["device"] == "cpu" and row["crop_samples"] == 59_049
+        assert row["device"] == steps.cpu_type() and row["crop_samples"] == 59_049
         assert row["clips_per_s"] == pytest.approx(2 / row["seconds"])
         work = row["seconds"] * row["limit_gflop_per_s"] * row["share_of_limit"]
         assert work == pytest.approx(row["gflop"])
@@ -44,9 +45,9 @@ def test_rows_say_what_was_measured(bench):
 
 
 def test_noise_feeds_like_any_store(bench, tmp_path):
-    store = bench.noise_store(tmp_path, n_clips=10, duration_s=1)
+    store = steps.noise_store(tmp_path, n_clips=10, duration_s=1)
     assert store.read([9], [8_000], 16_000).shape == (1, 16_000)
-    assert len(store.rows("train")) == 9 and store.labels.shape == (10, bench.N_TAGS)
+    assert len(store.rows("train")) == 9 and store.labels.shape == (10, steps.N_TAGS)
 
 
 def test_the_tagger_is_timed_from_files(bench, tmp_path):

@@ -11,7 +11,7 @@ from test_convert import REFERENCE, assert_close, needs_reference
 from torch import nn
 
 from jetatag.extractors import build_extractor
-from jetatag.extractors.layers import synchronise
+from jetatag.extractors.layers import LogMel, synchronise
 
 CONVOLUTIONS = {"short_chunk_cnn": [""], "short_chunk_cnn_res": ["_1", "_2", "_3"]}
 NORM = ("weight", "bias", "running_mean", "running_var")
@@ -117,6 +117,7 @@ def test_below_the_minimum_the_network_itself_cannot_go_on(name):
 
 @each
 def test_initial_weights_and_normalisations_are_torchs_defaults(name):
+    torch.manual_seed(0)
     extractor = build_extractor(name, width=16)
     synchronise(extractor, 2)  # knows the normalisations
     for layer in extractor.modules():
@@ -152,3 +153,17 @@ def test_training_steps_lower_the_loss_with_finite_gradients(name, autocast):
     assert losses[-1] < 0.8 * losses[0]
     assert features.dtype == (torch.bfloat16 if autocast else torch.float32)
     assert all(torch.equal(mel, extractor.front_end(waveform)) for mel in mels)
+
+
+@pytest.mark.parametrize(
+    ("rate", "n_fft", "n_bands", "f_max"),
+    [(16_000, 512, 128, 8_000), (8_000, 512, 128, 4_000), (22_050, 706, 96, None)],
+)
+def test_log_mel_is_torchaudios_to_the_last_bit(rate, n_fft, n_bands, f_max):
+    from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
+
+    hop, x = n_fft // 2, noise(2, 40_000)
+    with warnings.catch_warnings(action="ignore"):  # the lowest band may contain no bin
+        mel = MelSpectrogram(rate, n_fft, hop_length=hop, n_mels=n_bands, f_max=f_max)
+    expected = AmplitudeToDB()(mel(x))
+    assert torch.equal(LogMel(rate, n_fft, hop, n_bands, f_max or rate // 2)(x), expected)

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from torchaudio.transforms import AmplitudeToDB, MelSpectrogram
 from tqdm import tqdm
 
 from jetatag.data.store import AudioStore
 from jetatag.evaluation.predict import describe
+from jetatag.extractors.layers import LogMel
 from jetatag.metrics import choose_thresholds
 
 NAMES = ("log_mel_logistic", "tag_frequency")
@@ -101,5 +101,4 @@ def logistic_regression(train_x: np.ndarray, train_y: np.ndarray, test_x: np.nda
 
 @cache
 def _log_mel(sample_rate: int, window: int) -> torch.nn.Module:
-    spectrogram = MelSpectrogram(sample_rate, window, hop_length=window // 2, n_mels=N_MELS)
-    return torch.nn.Sequential(spectrogram, AmplitudeToDB(top_db=None))
+    return LogMel(sample_rate, window, window // 2, N_MELS, float(sample_rate // 2))

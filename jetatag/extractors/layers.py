@@ -1,5 +1,6 @@
 """Layers and input checks that the extractors share; batch normalisation follows Keras."""
 
+import math
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
@@ -32,6 +33,33 @@ def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
     if rows < (extractor.min_batch if extractor.training else 1):
         needs = f"{name} needs {extractor.min_batch} waveforms or more in training and one in"
         raise ValueError(f"{needs} inference, not {rows}: batch normalisation compares them.")
+
+
+class LogMel(nn.Module):
+    """Mel spectrogram in dB: (…, sample) → (…, band, frame), frames centred on the samples.
+
+    `n_bands` triangles from 0 to `f_max` Hz on the HTK scale weight the power spectrum, floored at
+    -100 dB: torchaudio's `MelSpectrogram` and `AmplitudeToDB` to the last bit, of which nothing
+    else is needed.
+    """
+
+    def __init__(self, rate: float, n_fft: int, hop_length: int, n_bands: int, f_max: float):
+        super().__init__()
+        self.n_fft, self.hop_length = n_fft, hop_length
+        bins = torch.linspace(0, rate // 2, n_fft // 2 + 1)
+        mels = torch.linspace(0, 2595 * math.log10(1 + f_max / 700), n_bands + 2)
+        edges = 700 * (10 ** (mels / 2595) - 1)
+        slopes = edges - bins[:, None]
+        falling, rising = -slopes[:, :-2] / edges[:-1].diff(), slopes[:, 2:] / edges[1:].diff()
+        self.register_buffer("filters", falling.minimum(rising).clamp(min=0), persistent=False)
+        self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
+
+    def forward(self, waveform: torch.Tensor) -> torch.Tensor:
+        spectrum = torch.stft(
+            waveform, self.n_fft, self.hop_length, window=self.window, return_complex=True
+        )
+        mel = (spectrum.abs().pow(2).mT @ self.filters).mT
+        return 10 * mel.clamp(min=1e-10).log10()
 
 
 def last_maxima(blocks: Iterable[nn.Module], x: torch.Tensor) -> torch.Tensor:

@@ -4,32 +4,24 @@ Won, Ferraro, Bogdanov, Serra, "Evaluation of CNN-based automatic music tagging 
 Modules are named as in the authors' code (sota-music-tagging-models), so that its checkpoints load.
 """
 
-import warnings
 from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import nn
 
-from jetatag.extractors.layers import BatchNorm2d, SampleRate, check_waveform, last_maxima
+from jetatag.extractors.layers import (
+    BatchNorm2d,
+    LogMel,
+    SampleRate,
+    check_waveform,
+    last_maxima,
+)
 from jetatag.files import Count
 
-N_FFT, HOP_LENGTH = 512, 256  # samples
+N_FFT, HOP_LENGTH, N_BANDS = 512, 256, 128  # the first two in samples
 batch_norm = partial(BatchNorm2d, eps=1e-5, momentum=0.1)  # torch's defaults, as published
 WIDTHS = (1, 1, 2, 2, 2, 2, 4)  # channels of the seven blocks, in units of the width
-
-
-def mel_spectrogram(sample_rate: float) -> nn.Module:
-    """(batch, sample) → (batch, band, frame) in dB: 128 bands, 0–8,000 Hz or half the rate."""
-    from torchaudio.transforms import AmplitudeToDB, MelSpectrogram  # not needed by the others
-
-    f_max = min(8_000, sample_rate / 2)
-    with warnings.catch_warnings():  # the lowest band, 0–28 Hz, contains no bin, as published
-        warnings.filterwarnings("ignore", "At least one mel filterbank has all zero values")
-        mel = MelSpectrogram(sample_rate, N_FFT, hop_length=HOP_LENGTH, f_max=f_max, n_mels=128)
-    for part, name in ((mel.spectrogram, "window"), (mel.mel_scale, "fb")):
-        part.register_buffer(name, getattr(part, name), persistent=False)
-    return nn.Sequential(mel, AmplitudeToDB())
 
 
 class ConvBlock(nn.Module):
@@ -85,7 +77,8 @@ class ShortChunkCNN(nn.Module):
     ):
         super().__init__()
         self.n_features = 8 * width
-        self.mel_db = mel_spectrogram(sample_rate)
+        highest = min(8_000, sample_rate / 2)  # Hz; the lowest band has no bin, as published
+        self.mel_db = LogMel(sample_rate, N_FFT, HOP_LENGTH, N_BANDS, highest)
         self.spec_bn = batch_norm(1)
         widths = [1, *(times * width for times in WIDTHS)]
         for number, pair in enumerate(pairwise(widths), start=1):

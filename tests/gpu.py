@@ -1,0 +1,322 @@
+"""Whether training is right and fast on a device: python tests/gpu.py --part correct|speed|epoch
+
+Writes every comparison and measurement to `gpu.json`, the most telling first, and goes on where it
+stopped: what is there and did not fail is not repeated. Each part begins nothing new after six
+minutes. Exits with 1 if a comparison has failed. `--device cpu` runs the same code at a small size.
+"""
+
+import argparse
+import copy
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import steps
+import torch
+from torch.nn.utils import parameters_to_vector
+
+from jetatag.config import Phase, RunConfig
+from jetatag.data.store import AudioStore
+from jetatag.evaluation.predict import predict
+from jetatag.extractors import EXTRACTORS, build_extractor, min_samples
+from jetatag.files import read_json, write_json
+from jetatag.training.device import extract, launch, pick_device, pick_precision, prepare
+from jetatag.training.provenance import provenance
+from jetatag.training.run import CHECKPOINT, Run
+from jetatag.training.train import train
+
+BUDGET_S = 360
+TOLERANCE = {"32-true": (1e-4, 1e-2), "tf32": (5e-2, 0.5), "bf16-mixed": (0.3, float("inf"))}
+"""Largest relative distance (L2) of features, and of all gradients, from those in float64, of
+networks that have not learned: rounding decides which of two near values a pool lets through.
+Gradients in bfloat16 have to be finite; on a CPU they are 0.3 to 1.3 away."""
+PHASES = (Phase("sgd", 1e-3, 2),)  # Adam would turn rounding of tiny gradients into whole steps
+MTAT = {"train": 15_247, "valid": 1_529}  # clips of 29.1 s, split `cleaned`
+Item = tuple[str, Callable[[], dict]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """How large the networks and data are: the paper's on a GPU, small on a CPU."""
+
+    device: torch.device
+    folder: Path
+
+    def __getattr__(self, name: str):
+        full = {"width": 128, "batch": 4, "clips": sum(MTAT.values()), "duration_s": 29.1}
+        small = {"width": 4, "batch": 3, "clips": 20, "duration_s": 3.0}
+        full["extractor"], small["extractor"] = "harmonic_cnn", "short_chunk_cnn"
+        return (small if self.device.type == "cpu" else full)[name]
+
+    @property
+    def precisions(self) -> list[str]:
+        """Those that the device has."""
+        found = ["32-true", "bf16-mixed"]
+        has_tf32 = pick_precision("auto", self.device) == "tf32"
+        return [found[0], "tf32", found[1]] if has_tf32 else found
+
+    def config(self, extractor: str = "", **settings) -> RunConfig:
+        """A run with its steps of this size."""
+        name = extractor or self.extractor
+        settings = {"width": self.width, "device": str(self.device), "n_windows": 2, **settings}
+        if self.device.type == "cpu":
+            settings["crop_samples"] = max(min_samples(name), 32_768)
+        return RunConfig(extractor=name, **settings)
+
+    def store(self, name: str, n_clips: int, duration_s: float) -> AudioStore:
+        """A store of noise in the folder `name`."""
+        (self.folder / name).mkdir(exist_ok=True)
+        return steps.noise_store(self.folder / name, n_clips, duration_s)
+
+
+# Correct
+
+
+def correct(size: Size) -> Iterator[Item]:
+    """Comparisons with the CPU, and a step that must not wait."""
+    for precision, name in itertools.product(size.precisions, EXTRACTORS):
+        yield f"{name} {precision}", lambda n=name, p=precision: agrees(size, n, p)
+    for name in EXTRACTORS:
+        yield f"{name} waits for nothing", lambda n=name: waits(size, n)
+    for precision in size.precisions:
+        yield f"resumed {precision}", lambda p=precision: resumes(size, p)
+    for method, pair_loss in (("joint", "subset_query"), ("je", "cosine"), ("no_je", "none")):
+        yield f"run of {method}", lambda m=method, p=pair_loss: trains_alike(size, m, p)
+
+
+def agrees(size: Size, name: str, precision: str) -> dict:
+    """Features and gradients in training mode against float64 on the CPU."""
+    config = size.config(name, precision=precision)
+    generator = torch.Generator().manual_seed(0)
+    exact = build_extractor(name, width=config.width, generator=generator).double().train()
+    audio = 0.1 * torch.randn(size.batch, config.crop_samples, generator=generator)
+    pull = torch.randn(size.batch, exact.n_features, generator=generator)
+    fabric, own = launch(config), copy.deepcopy(exact).float()
+    own = prepare(own.to(size.device), config, size.device)
+    results = []
+    for extractor, compute in (
+        (exact, lambda: exact(audio.double())),
+        (own, lambda: extract(own, audio.to(size.device), fabric)),
+    ):
+        torch.manual_seed(0)
+        for layer in extractor.modules():
+            if isinstance(layer, torch.nn.Dropout):
+                layer.p = 0.0  # its random numbers differ between devices
+        h = compute()
+        (h * pull.to(h)).sum().backward()
+        grads = parameters_to_vector([p.grad.contiguous() for p in extractor.parameters()])
+        results.append([part.detach().cpu().double() for part in (h, grads)])
+    distances = [float((a - b).norm() / b.norm()) for a, b in zip(*results[::-1], strict=True)]
+    limits = zip(distances, TOLERANCE[precision], strict=True)
+    ok = all(np.isfinite(distance) and distance <= limit for distance, limit in limits)
+    return {"ok": ok, "features": distances[0], "gradients": distances[1]}
+
+
+@contextmanager
+def refusing_to_wait(device: torch.device) -> Iterator[None]:
+    """On a GPU, any operation that makes the CPU wait raises an error."""
+    if device.type == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        if device.type == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def waits(size: Size, name: str) -> dict:
+    """Training steps after the first, data included."""
+    config = size.config(name, pair_loss="subset_completion", batch_size=size.batch)
+    store = size.store("few", 10 * size.batch, 1.2 * config.crop_samples / config.sample_rate)
+    step, device = steps.steps(config, store, "train")
+    step()
+    with refusing_to_wait(device):
+        losses = [step() for _ in range(2)]
+    return {"ok": all(bool(loss["loss"].isfinite()) for loss in losses)}
+
+
+class Interrupted(Exception):
+    """Raised in the middle of a run."""
+
+
+def trained(size: Size, folder: str, config: RunConfig, stop: bool = False) -> Run:
+    """A run of a small store, scored, or stopped after its first epoch if `stop`."""
+    store = size.store("runs", 12, 1.2 * config.crop_samples / config.sample_rate)
+    run = Run.start(size.folder / folder, config, store)
+
+    def end(history: pd.DataFrame) -> None:
+        if stop:
+            raise Interrupted
+
+    with suppress(Interrupted):
+        model = train(run, store, on_epoch=end)
+        predict(run, model, store, "valid")
+    return run
+
+
+def resumes(size: Size, precision: str) -> dict:
+    """A run that was stopped and resumed against one that was not."""
+    config = size.config(method="joint", pair_loss="subset_query", precision=precision)
+    config = config.replace(batch_size=size.batch, stage2=(Phase("adam", 1e-4, 2),))
+    whole = trained(size, f"whole {precision}", config)
+    every_step = config.replace(checkpoint_minutes=0)
+    broken = trained(size, f"broken {precision}", every_step, stop=True)
+    was_stopped = broken.has(CHECKPOINT)
+    broken = trained(size, f"broken {precision}", every_step)
+    distance = float((whole.history.loss / broken.history.loss - 1).abs().max())
+    ok = was_stopped and distance <= (0 if size.device.type == "cpu" else TOLERANCE[precision][0])
+    return {"ok": ok, "loss": distance}
+
+
+def trains_alike(size: Size, method: str, pair_loss: str) -> dict:
+    """A short run against the same on a CPU, in float32; the scores also against its own size."""
+    config = size.config(method=method, pair_loss=pair_loss, precision="32-true", width=4)
+    config = config.replace(stage1=PHASES, stage2=PHASES, batch_size=4)
+    both = [
+        trained(size, f"{method} {device}", config.replace(device=device))
+        for device in (str(size.device), "cpu")
+    ]
+    loss = float((both[0].history.loss / both[1].history.loss - 1).abs().max())
+    probs = [run.read_arrays("scores.npz")["probs"] for run in both]
+    apart = float(np.abs(probs[0] - probs[1]).max())
+    return {"ok": loss <= 1e-3 and apart <= 1e-2, "loss": loss, "probabilities": apart}
+
+
+# Speed
+
+
+def speed(size: Size) -> Iterator[Item]:
+    """Rows of `steps.measure`, the first those of Harmonic-CNN at the paper's batch."""
+    on_gpu = size.device.type == "cuda"
+    cases = [("sample_cnn", mode, 2, "32-true", False) for mode in steps.MODES]
+    cases += [("sample_cnn", "infer", 2, "32-true", True)]
+    if on_gpu:
+        names, precisions = list(EXTRACTORS), size.precisions[::-1]
+        cases = itertools.product(names, steps.MODES, (16, 64), precisions, (False, True))
+        cases = sorted(cases, key=lambda case: (case[0] != "harmonic_cnn", case[4], case[2]))
+    for name, mode, batch, precision, compiled in cases:
+        settings = {"precision": precision, "compile": compiled, "batch_size": batch}
+        key = f"{name} {mode} {batch} {precision}{' compiled' * compiled}"
+        yield key, lambda m=mode, n=name, s=settings: measured(size, n, m, s)
+
+
+def measured(size: Size, name: str, mode: str, settings: dict) -> dict:
+    """One row."""
+    if size.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    return steps.measure(size.config(name, **settings), mode)
+
+
+# Epoch
+
+
+def epoch(size: Size) -> Iterator[Item]:
+    """Whole epochs of a run with joint embedding of MagnaTagATune's size."""
+    for precision in size.precisions[:0:-1]:  # the faster ones
+        yield f"{size.extractor} {precision}", lambda p=precision: epochs(size, p)
+        yield f"{size.extractor} {precision} busy", lambda p=precision: busy(size, p)
+
+
+def epochs(size: Size, precision: str, n_epochs: int = 3) -> dict:
+    """Seconds of an epoch of each stage, validation included; the first, which warms up, is not
+    counted. The estimate is for the paper's 100 + 200 epochs."""
+    phases = (Phase("adam", 1e-4, n_epochs),)
+    config = size.config(pair_loss="subset_query", precision=precision, stage1=phases)
+    store = size.store("mtat", size.clips, size.duration_s)
+    run = Run.start(size.folder / f"epochs {precision}", config.replace(stage2=phases), store)
+    ends: dict[str, list[float]] = {"stage1": [], "stage2": []}
+    train(run, store, on_epoch=lambda table: ends[table.stage.iloc[-1]].append(time.perf_counter()))
+    taken = {f"{stage}_s": float(np.median(np.diff(times))) for stage, times in ends.items()}
+    minutes = (100 * taken["stage1_s"] + 200 * taken["stage2_s"]) / 60
+    return {**taken, "clips": len(store), "paper_run_minutes": minutes}
+
+
+def busy(size: Size, precision: str, n_steps: int = 100) -> dict:
+    """Share of the wall time of consecutive steps in which the GPU computes."""
+    from torch.profiler import ProfilerActivity, profile
+
+    if size.device.type == "cpu":
+        return {"share": None}
+    config = size.config(pair_loss="subset_query", precision=precision)
+    step, device = steps.steps(config, size.store("mtat", size.clips, size.duration_s), "train")
+    for _ in range(10):
+        step()
+    wall_s = steps.seconds(lambda: [step() for _ in range(n_steps)], device)
+    with profile(activities=[ProfilerActivity.CUDA]) as profiled:
+        steps.seconds(lambda: [step() for _ in range(n_steps)], device)
+    on_gpu_s = sum(row.self_device_time_total for row in profiled.key_averages()) / 1e6
+    return {"share": on_gpu_s / wall_s, "step_s": wall_s / n_steps}
+
+
+# Report
+
+PARTS = {"correct": correct, "speed": speed, "epoch": epoch}
+
+
+def machine(device: torch.device) -> dict:
+    """Card, driver, versions and commit."""
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else steps.cpu_type()
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    driver = "none"
+    with suppress(OSError, subprocess.CalledProcessError):
+        driver = subprocess.check_output(query, text=True).splitlines()[0]
+    versions = {"torch": torch.__version__, "cuda": torch.version.cuda}
+    return {"card": card, "driver": driver, **provenance(), **versions}
+
+
+def run_part(name: str, size: Size, path: Path) -> None:
+    """Do what is missing in `path` of one part, until its time is over."""
+    begun = time.monotonic()
+    for key, action in PARTS[name](size):
+        report = read_json(path)
+        rows = report.setdefault(name, {})
+        if rows.get(key, {"ok": False}).get("ok", True) or time.monotonic() - begun > BUDGET_S:
+            continue
+        action_begun = time.monotonic()
+        try:
+            rows[key] = action()
+        except Exception as error:  # the others go on
+            rows[key] = {"ok": False, "error": f"{type(error).__name__}: {error}"[:2000]}
+        rows[key]["took_s"] = round(time.monotonic() - action_begun, 2)
+        write_json(path, report)
+        print(name, key, json.dumps(rows[key]), flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--part", choices=PARTS, help="by default all")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    parser.add_argument("--out", type=Path, default=Path("gpu.json"))
+    given = parser.parse_args()
+    device = pick_device(given.device)
+    found = machine(device)
+    if not given.out.is_file() or read_json(given.out)["machine"]["card"] != found["card"]:
+        write_json(given.out, {"machine": found})
+    if device.type == "cpu":
+        steps.SECONDS, steps.MIN_ROUNDS = 0.0, 2
+        steps.PRODUCT_SIZE["cpu"] = 256
+    else:
+        steps.SECONDS = 2.0
+    with tempfile.TemporaryDirectory() as folder:
+        for part in [given.part] if given.part else PARTS:
+            run_part(part, Size(device, Path(folder)), given.out)
+    report = read_json(given.out)
+    for part in PARTS:
+        if part in report:
+            table = pd.DataFrame(report[part]).T
+            print(f"\n{part}\n{table.to_string()}")
+    rows = [row for part in PARTS for row in report.get(part, {}).values()]
+    return int(not all(row.get("ok", True) for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""`gpu.py`, the proof on a GPU, runs on a CPU with nothing installed but what training needs."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import gpu
+import pytest
+import torch
+
+from jetatag.extractors import EXTRACTORS
+
+NOT_NEEDED = ["anywidget", "av", "cyclopts", "ipywidgets", "jscatter", "jupyterlab", "librosa"]
+NOT_NEEDED += ["matplotlib", "midirenderer", "nbconvert", "papermill", "pretty_midi", "snakemake"]
+NOT_NEEDED += ["soundfile", "soxr", "torchaudio", "umap"]
+WITHOUT = f"""
+import runpy, sys
+
+class Absent:
+    def find_spec(name, path=None, target=None):
+        if name.split(".")[0] in {NOT_NEEDED}:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent)
+sys.path.insert(0, {str(Path(gpu.__file__).parent)!r})
+sys.argv = ["gpu.py", "--device", "cpu"]
+runpy.run_path({gpu.__file__!r}, run_name="__main__")
+"""
+
+
+def test_all_parts_pass_on_a_cpu(tmp_path):
+    compiled = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "compiled")}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT],
+        cwd=tmp_path,
+        env={**os.environ, **compiled},
+        capture_output=True,
+        text=True,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    report = json.loads((tmp_path / "gpu.json").read_text())
+    assert report["machine"]["card"].startswith("cpu ")
+    assert {"driver", "torch", "commit"} <= report["machine"].keys()
+    assert len(report["correct"]) == 2 * len(EXTRACTORS) + len(EXTRACTORS) + 2 + 3
+    assert all(row["ok"] for row in report["correct"].values())
+    assert [row["compiled"] for row in report["speed"].values()] == [False, False, True]
+    (measured, _) = report["epoch"].values()
+    assert measured["stage1_s"] > 0 and measured["stage2_s"] > 0
+    taken = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert taken < 80  # 40 seconds of two cores
+
+
+def test_it_goes_on_where_it_stopped_and_tells_failures(tmp_path, monkeypatch):
+    size, path, done = gpu.Size(torch.device("cpu"), tmp_path), tmp_path / "gpu.json", []
+
+    def item(key, ok):
+        return key, lambda: done.append(key) or {"ok": ok}
+
+    outcomes = {"a": True, "b": False, "c": True}
+    monkeypatch.setitem(gpu.PARTS, "correct", lambda size: [item(*i) for i in outcomes.items()])
+    path.write_text(json.dumps({"machine": {}, "correct": {"a": {"ok": True}}}))
+    gpu.run_part("correct", size, path)
+    assert done == ["b", "c"]  # what failed is repeated
+    gpu.run_part("correct", size, path)
+    assert done == ["b", "c", "b"]
+    monkeypatch.setattr(gpu, "BUDGET_S", -1)
+    gpu.run_part("correct", size, path)
+    assert done == ["b", "c", "b"]
+    rows = json.loads(path.read_text())["correct"]
+    assert [row["ok"] for row in rows.values()] == [True, False, True]
+
+
+def test_a_wrong_number_is_a_failed_comparison(tmp_path, monkeypatch):
+    size = gpu.Size(torch.device("cpu"), tmp_path)
+    assert gpu.agrees(size, "sample_cnn", "32-true")["ok"]
+    right = gpu.extract
+    monkeypatch.setattr(gpu, "extract", lambda *parts: 1.001 * right(*parts))
+    row = gpu.agrees(size, "sample_cnn", "32-true")
+    assert not row["ok"] and row["features"] == pytest.approx(1e-3, rel=0.1)
