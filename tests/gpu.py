@@ -153,7 +153,7 @@ def trained(size: Size, folder: str, config: RunConfig, stop: bool = False) -> R
     store = size.store("runs", 12, 1.2 * config.crop_samples / config.sample_rate)
     run = Run.start(size.folder / folder, config, store)
 
-    def end(history: pd.DataFrame) -> None:
+    def end(history: pd.DataFrame, model: object) -> None:
         if stop:
             raise Interrupted
 
@@ -234,7 +234,11 @@ def epochs(size: Size, precision: str, n_epochs: int = 3) -> dict:
     store = size.store("mtat", size.clips, size.duration_s)
     run = Run.start(size.folder / f"epochs {precision}", config.replace(stage2=phases), store)
     ends: dict[str, list[float]] = {"stage1": [], "stage2": []}
-    train(run, store, on_epoch=lambda table: ends[table.stage.iloc[-1]].append(time.perf_counter()))
+
+    def end(table: pd.DataFrame, model: object) -> None:
+        ends[table.stage.iloc[-1]].append(time.perf_counter())
+
+    train(run, store, on_epoch=end)
     taken = {f"{stage}_s": float(np.median(np.diff(times))) for stage, times in ends.items()}
     minutes = (100 * taken["stage1_s"] + 200 * taken["stage2_s"]) / 60
     return {**taken, "clips": len(store), "paper_run_minutes": minutes}
