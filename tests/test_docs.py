@@ -161,6 +161,14 @@ SENTENCES = [
     ),
     ("study.md", "is far above `no_je`", "study", LINEAR, "no_je", "above"),
     ("study.md", "As published, the tag space collapses", "study", ["je-cosine"], "no_je", "below"),
+    (
+        "demo.md",
+        "stay below the logistic",
+        "demo",
+        ["no_je", "je-cosine"],
+        "log_mel_logistic",
+        "below",
+    ),
 ]
 
 

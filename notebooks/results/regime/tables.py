@@ -94,17 +94,16 @@ def final_runs(parent: Path, temporary: Path) -> list[Run]:
     return runs
 
 
-def main(store: AudioStore, parent: Path) -> None:
-    here = Path(__file__).parent
+def main(store: AudioStore, parent: Path, out: Path) -> None:
     cells = [*METHODS_TRAINED, (STOPPED, "none")]
     points = {cell: along_the_way(store, parent, *cell) for cell in cells}
     table = pd.concat(point_tables(points), ignore_index=True)
-    table.to_parquet(here / "points.parquet", index=False)
-    probes(parent).to_parquet(here / "probes.parquet", index=False)
+    table.to_parquet(out / "points.parquet", index=False)
+    probes(parent).to_parquet(out / "probes.parquet", index=False)
     with tempfile.TemporaryDirectory() as temporary:
         final = results.results(final_runs(parent, Path(temporary)))
-    final.to_parquet(here / "results.parquet", index=False)
+    final.to_parquet(out / "results.parquet", index=False)
 
 
 if __name__ == "__main__":
-    main(AudioStore.open(sys.argv[1]), Path(sys.argv[2]))
+    main(AudioStore.open(sys.argv[1]), Path(sys.argv[2]), Path(__file__).parent)

@@ -30,6 +30,7 @@ from jetatag.evaluation.predict import describe, predict, score_clips
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS
 from jetatag.metrics import macro_clip
+from jetatag.training.audio import Audio
 from jetatag.training.data import frozen_features
 from jetatag.training.device import launch
 from jetatag.training.run import Run
@@ -110,18 +111,12 @@ def windows(run: Run, store: AudioStore, model: JointModel, rows: np.ndarray) ->
 
 def probe(run: Run, store: AudioStore, model: JointModel) -> float:
     """Macro average precision on validation clips of a logistic regression on h."""
-    config = run.config
+    config, fabric = run.config, launch(run.config)
+    audio, n_samples = Audio(store, fabric.device), config.crop_samples
     splits = [store.rows("train", config.label_share, config.seed), store.rows("valid")]
+    requests = [(rows, middle_starts(store.lengths[rows], n_samples)) for rows in splits]
     train_h, valid_h = (
-        frozen_features(
-            model,
-            store,
-            rows,
-            middle_starts(store.lengths[rows], config.crop_samples),
-            config,
-            launch(config),
-        ).numpy()
-        for rows in splits
+        h.numpy() for h in frozen_features(model.extractor, audio, requests, n_samples, fabric)
     )
     train_labels, valid_labels = (store.labels[rows] for rows in splits)
     probs = logistic_regression(train_h, train_labels, valid_h)
