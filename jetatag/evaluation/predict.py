@@ -49,7 +49,7 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
         problem = f"the store has no {split} clips to score"
         raise ValueError(f"{problem}: check the split when preparing it.")
     fabric = launch(config)
-    place(model, config, fabric)
+    place(model, config, fabric, run.compiled)
     model.eval()
     n_valid = len(valid) if split != "valid" else 0
     both = np.concatenate([valid[:n_valid], rows])

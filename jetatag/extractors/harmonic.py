@@ -18,6 +18,7 @@ from jetatag.extractors.layers import (
     conv_norm_2d,
     initialise,
     last_maxima,
+    outside_graphs,
 )
 from jetatag.files import Count
 
@@ -76,7 +77,7 @@ class HarmonicSTFT(nn.Module):
         """The filters at the current Q, (harmonic, level, bin)."""
         return (1 - self.quality * self.distances).clamp(min=0)
 
-    @torch.compiler.disable  # its code generator does not support complex numbers
+    @outside_graphs
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         # In float32: bfloat16 would keep two to three digits of the magnitudes.
         with torch.autocast(waveform.device.type, enabled=False):
