@@ -795,6 +795,8 @@ def test_a_run_compiles_two_graphs(tiny_store, tiny_config, tmp_path, monkeypatc
     short, crop = (Phase("adam", 1e-3, 2),), {"batch_size": 7, "crop_samples": 73_728}
     config = tiny_config.replace(extractor=extractor, compile=True, stage1=short, stage2=short)
     run = Run.start(tmp_path, config.replace(**crop), tiny_store)
+    # Clips pass together: a single window would be a graph of its own.
+    monkeypatch.setattr(prediction, "inference_batch", lambda *_, **__: 5 * config.n_windows)
     torch._dynamo.reset()
     predict(run, train.train(run, tiny_store), tiny_store)
     assert len(graphs) == 2
