@@ -48,7 +48,8 @@ class StageData:
         self.model, self.stage, self.config, self.fabric = model, stage, config, fabric
         self.audio, self.store = audio, (store := audio.store)
         self.extractor = folded(model.extractor, config, fabric)  # for inference
-        self.n_together = inference_batch(config, fabric.device, config.batch_size)
+        together = inference_batch(config, fabric.device, config.batch_size)
+        self.n_together = fabric.broadcast(together)  # of all processes, which gather each batch
         self.rows = store.rows("train", config.label_share, config.seed)
         self.valid_rows = store.rows("valid")
         self.n_clips = len(self.rows)

@@ -93,11 +93,11 @@ def pick_precision(name: str, device: torch.device) -> str:
     return name if name != "auto" else "tf32" if has_tf32 else "32-true"
 
 
-def place(model: nn.Module, config: RunConfig, fabric: Fabric, folder: Path | None = None) -> None:
-    """Move the model to its device and prepare its extractor; compiled code is kept in `folder`.
+def place(model: nn.Module, config: RunConfig, fabric: Fabric, runs: Path | None = None) -> None:
+    """Move the model to its device and prepare its extractor; compiled code is kept beside `runs`.
     Raises `ValueError` without the compiler that the config asks for."""
-    if folder and config.compile:
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder.resolve()))
+    if runs and config.compile:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(runs.resolve() / ".compiled"))
     model.to(fabric.device)
     if fabric.device.type == "cpu":
         keep_freed_memory()

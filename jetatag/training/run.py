@@ -89,11 +89,6 @@ class Run:
             raise ValueError(f"{folder}/config.json does not hold settings: delete the run.")
         return cls(folder, RunConfig.from_dict(values))
 
-    @property
-    def compiled(self) -> Path:
-        """Where compiled code is kept, for all runs beside this one."""
-        return self.folder.parent / ".compiled"
-
     def has(self, file: str) -> bool:
         """Whether `file` is in the run's folder."""
         return (self.folder / file).is_file()

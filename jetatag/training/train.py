@@ -60,7 +60,7 @@ def train(
     model = build_model(config, run.vocabulary, METHODS[config.method].head, extractor)
     fabric = launch(config)
     check_batch_size(model, store, config, fabric)
-    place(model, config, fabric, run.compiled)
+    place(model, config, fabric, run.folder.parent)
     audio = Audio(store, fabric.device)
     with run.lock():
         for number, stage in enumerate(stages):
