@@ -303,3 +303,21 @@ def test_tiles_are_the_pooled_convolution(n_samples):
     with torch.no_grad():
         theirs, ours = F.max_pool1d(conv(x), 3), fast_inference.PooledConv(conv)(x)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+def test_harmonic_cnn_chooses_its_memory_format_by_the_machine(monkeypatch):
+    wide, narrow = (build_extractor("harmonic_cnn", width=width) for width in (64, 4))
+    for capability in ("AVX2", "AVX512"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda c=capability: c)
+        assert wide.prefers_channels_last(torch.device("cpu")) == (capability == "AVX512")
+        assert not narrow.prefers_channels_last(torch.device("cpu"))
+        assert narrow.prefers_channels_last(torch.device("cuda:0"))
+    x, waveform = [], torch.randn(1, 73_728, generator=torch.Generator().manual_seed(0)) / 10
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        narrow.to(memory_format=memory_format).zero_grad()
+        hook = narrow.blocks[0].register_forward_hook(lambda *parts: x.append(parts[1][0]))
+        narrow.train()(waveform).sum().backward()
+        hook.remove()
+        assert x[-1].is_contiguous(memory_format=memory_format)
+    assert_close = torch.testing.assert_close
+    assert_close(x[0], x[1])

@@ -1,11 +1,12 @@
 import io
 import json
+import os
 import pickle
 import re
 import shutil
 import warnings
 from dataclasses import replace
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -776,6 +777,31 @@ def test_an_object_can_be_the_extractor(tiny_store, tiny_config, tmp_path, preci
     again = train.train(run, tiny_store, extractor=fresh)  # loads what is finished
     assert again.extractor is fresh and not torch.equal(fresh.dense.weight, before)
     assert torch.equal(fresh.dense.weight, state_of(run, "stage2")["extractor.dense.weight"])
+
+
+@pytest.mark.parametrize("extractor", ["harmonic_cnn", "sample_cnn_res_se"])
+def test_a_run_compiles_two_graphs(tiny_store, tiny_config, tmp_path, monkeypatch, extractor):
+    """One to train on batches of both sizes, one to infer; captured, but not translated."""
+    graphs = []
+
+    def captured(module, inputs):
+        if any(node.op == "call_function" for node in module.graph.nodes):
+            graphs.append(module)
+        return module.forward
+
+    capture = partialmethod(nn.Module.compile, backend=captured)
+    monkeypatch.setattr(nn.Module, "compile", capture)
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    short, crop = (Phase("adam", 1e-3, 2),), {"batch_size": 7, "crop_samples": 73_728}
+    config = tiny_config.replace(extractor=extractor, compile=True, stage1=short, stage2=short)
+    run = Run.start(tmp_path, config.replace(**crop), tiny_store)
+    # Clips pass together: a single window would be a graph of its own.
+    monkeypatch.setattr(prediction, "inference_batch", lambda *_, **__: 5 * config.n_windows)
+    torch._dynamo.reset()
+    predict(run, train.train(run, tiny_store), tiny_store)
+    assert len(graphs) == 2
+    assert run.record["stages"]["stage1"]["compile_s"] > 0
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str((tmp_path / ".compiled").resolve())
 
 
 def test_an_object_as_extractor_must_keep_the_contract(tiny_store, tiny_config):

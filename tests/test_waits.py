@@ -42,6 +42,7 @@ class Pretended:
         self.device = device
         self.fabric = SimpleNamespace(device=device, world_size=1, global_rank=0)
         self.fabric.autocast, self.fabric.backward = nullcontext, self.backward
+        self.fabric.broadcast = lambda value: value
 
     def tensor(self, shape, stride=None, dtype=torch.float32):
         options = {"dtype": dtype, "device": self.device}

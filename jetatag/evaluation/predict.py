@@ -14,7 +14,7 @@ from jetatag.data.store import AudioStore
 from jetatag.joint.heads import JointModel
 from jetatag.joint.losses import PAIR_LOSSES
 from jetatag.metrics.queries import choose_queries
-from jetatag.training.audio import Audio, Request
+from jetatag.training.audio import Audio
 from jetatag.training.device import (
     extract,
     folded,
@@ -49,7 +49,7 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
         problem = f"the store has no {split} clips to score"
         raise ValueError(f"{problem}: check the split when preparing it.")
     fabric = launch(config)
-    place(model, config, fabric)
+    place(model, config, fabric, run.folder.parent)
     model.eval()
     n_valid = len(valid) if split != "valid" else 0
     both = np.concatenate([valid[:n_valid], rows])
@@ -92,13 +92,17 @@ def score_clips(
     windows = [distinct_windows(n, config) for n in store.lengths[own]]
     together = inference_batch(config, fabric.device, config.n_windows) // config.n_windows
     groups = [slice(i, i + together) for i in range(0, len(own), together)]
-    requests = [stretches(own[group], windows[group]) for group in groups]
+    counts = [len(starts) for starts, _ in windows]
+    requests = [
+        (np.repeat(own[group], counts[group]), np.concatenate([s for s, _ in windows[group]]))
+        for group in groups
+    ]
     extractor = folded(model.extractor, config, fabric)
     audio = Audio(store, fabric.device, resident=False)  # every window is needed once
     hidden = not fabric.is_global_zero
     with tqdm(total=len(own), desc=f"{config.name} {name}", unit="clip", disable=hidden) as bar:
         for group, read in zip(groups, audio.batches(requests, config.crop_samples), strict=True):
-            h_group = extract(extractor, read, fabric).split([len(s) for s, _ in windows[group]])
+            h_group = extract(extractor, read, fabric).split(counts[group])
             for i, h in enumerate(h_group, start=group.start):
                 window = torch.from_numpy(windows[i][1]).to(fabric.device, non_blocking=True)
                 probs[i] = model.probabilities(model.classifier(h))[window]
@@ -114,12 +118,6 @@ def distinct_windows(length: int, config: RunConfig) -> tuple[np.ndarray, np.nda
     """Starts in samples of a clip's windows without repetitions, and which of them each is."""
     every = window_starts(length, config.crop_samples, config.n_windows, config.windows)
     return np.unique(every, return_inverse=True)
-
-
-def stretches(rows: np.ndarray, windows: list[tuple[np.ndarray, np.ndarray]]) -> Request:
-    """Row and start of every one of the clips' distinct windows, for `Audio.batches`."""
-    starts = [own for own, _ in windows]
-    return np.repeat(rows, [len(own) for own in starts]), np.concatenate(starts)
 
 
 def describe(store: AudioStore, rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,8 +1,9 @@
 """Layers and input checks that the extractors share; batch normalisation follows Keras."""
 
 import math
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -33,6 +34,20 @@ def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
     if rows < (extractor.min_batch if extractor.training else 1):
         needs = f"{name} needs {extractor.min_batch} waveforms or more in training and one in"
         raise ValueError(f"{needs} inference, not {rows}: batch normalisation compares them.")
+
+
+def outside_graphs(method: Callable) -> Callable:
+    """Run a method outside compiled graphs, whose generator does not support complex numbers; the
+    graph behind it serves every batch size."""
+
+    @torch.compiler.disable
+    @wraps(method)
+    def called(*arguments: Any) -> torch.Tensor:
+        out = method(*arguments)
+        torch._dynamo.maybe_mark_dynamic(out, 0)
+        return out
+
+    return called
 
 
 class LogMel(nn.Module):

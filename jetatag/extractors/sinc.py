@@ -12,7 +12,7 @@ from scipy.fft import next_fast_len
 from torch import nn
 from torch.nn import functional as F
 
-from jetatag.extractors.layers import Form, SampleRate
+from jetatag.extractors.layers import Form, SampleRate, outside_graphs
 from jetatag.extractors.sample_cnn import SampleCNNResSE
 from jetatag.files import Count
 
@@ -89,7 +89,7 @@ class SincConv(nn.Conv1d):
         conv.load_state_dict({"weight": kernel[:, None], "bias": self.bias})
         return conv
 
-    @torch.compiler.disable  # its code generator does not support complex numbers
+    @outside_graphs
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # In float32: bfloat16 would keep two to three digits, and has no FFT.
         with torch.autocast(x.device.type, enabled=False):

@@ -47,9 +47,9 @@ class StageData:
     ) -> None:
         self.model, self.stage, self.config, self.fabric = model, stage, config, fabric
         self.audio, self.store = audio, (store := audio.store)
-        frozen = stage.frozen
-        self.extractor = folded(model.extractor, config, fabric) if frozen else model.extractor
-        self.n_together = inference_batch(config, fabric.device, config.batch_size)
+        self.extractor = folded(model.extractor, config, fabric)  # for inference
+        together = inference_batch(config, fabric.device, config.batch_size)
+        self.n_together = fabric.broadcast(together)  # of all processes, which gather each batch
         self.rows = store.rows("train", config.label_share, config.seed)
         self.valid_rows = store.rows("valid")
         self.n_clips = len(self.rows)
@@ -128,6 +128,8 @@ class StageData:
             return {}
         self.model.eval()
         if self.valid_h is None or not self.stage.frozen:
+            if not self.stage.frozen:
+                self.extractor = folded(self.model.extractor, self.config, self.fabric)
             starts = middle_starts(self.store.lengths[self.valid_rows], self.config.crop_samples)
             self.valid_h = self._extract_all(self.valid_rows, starts)
         truth = torch.from_numpy(labels).float().to(self.fabric.device)

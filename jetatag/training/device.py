@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from jetatag.config import RunConfig
 from jetatag.data.memory import keep_freed_memory
+from jetatag.extractors import BUILT_IN
 from jetatag.extractors.fast_inference import fold
 from jetatag.extractors.layers import synchronise
 
@@ -91,9 +93,11 @@ def pick_precision(name: str, device: torch.device) -> str:
     return name if name != "auto" else "tf32" if has_tf32 else "32-true"
 
 
-def place(model: nn.Module, config: RunConfig, fabric: Fabric) -> None:
-    """Move the model to its device and prepare its extractor. Raises `ValueError` without the
-    compiler that the config asks for."""
+def place(model: nn.Module, config: RunConfig, fabric: Fabric, runs: Path | None = None) -> None:
+    """Move the model to its device and prepare its extractor; compiled code is kept beside `runs`.
+    Raises `ValueError` without the compiler that the config asks for."""
+    if runs and config.compile:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(runs.resolve() / ".compiled"))
     model.to(fabric.device)
     if fabric.device.type == "cpu":
         keep_freed_memory()
@@ -117,7 +121,10 @@ def prepare(extractor: nn.Module, config: RunConfig, device: torch.device) -> nn
 
 
 def folded(extractor: nn.Module, config: RunConfig, fabric: Fabric) -> nn.Module:
-    """A copy of a frozen extractor whose weights are folded once, with the same features."""
+    """A built-in extractor for inference, as it is now: a copy with folded weights and the same
+    features. Others are returned as they are, in inference mode."""
+    if type(extractor) not in BUILT_IN:
+        return extractor.eval()
     return prepare(fold(copy.deepcopy(extractor)), config, fabric.device)
 
 
@@ -132,9 +139,15 @@ def inference_batch(config: RunConfig, device: torch.device, least: int) -> int:
     return max(least, min(free // 2 // (6 * 4 * values), 2**31 // values))
 
 
+def compile_seconds() -> float:
+    """How long this process has compiled until now."""
+    return torch._dynamo.utils.calculate_time_spent()["total_wall_time"]
+
+
 def extract(extractor: nn.Module, audio: Tensor, fabric: Fabric) -> Tensor:
     """h (clip, n_features) float32 of audio (clip, sample). Only the extractor runs at the config's
     precision: it does nearly all the work, and losses and norms need full precision."""
+    torch._dynamo.maybe_mark_dynamic(audio, 0)  # one compiled graph for all batch sizes
     with fabric.autocast():
         return extractor(audio).float()
 

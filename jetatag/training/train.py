@@ -24,6 +24,7 @@ from jetatag.training.audio import Audio
 from jetatag.training.data import StageData, can_score, seed_of
 from jetatag.training.device import (
     broadcast_buffers,
+    compile_seconds,
     extract,
     gather,
     launch,
@@ -59,7 +60,7 @@ def train(
     model = build_model(config, run.vocabulary, METHODS[config.method].head, extractor)
     fabric = launch(config)
     check_batch_size(model, store, config, fabric)
-    place(model, config, fabric)
+    place(model, config, fabric, run.folder.parent)
     audio = Audio(store, fabric.device)
     with run.lock():
         for number, stage in enumerate(stages):
@@ -86,7 +87,7 @@ def train_stage(
 ) -> dict[str, Any]:
     """Train one stage from its checkpoint or its start; returns the facts for the run's record."""
     config, phases = run.config, phases_by_epoch(stage, run.config)
-    data = StageData(model, stage, audio, config, fabric)
+    data, compiled_before = StageData(model, stage, audio, config, fabric), compile_seconds()
     progress = Progress.resume(run, stage, model, data.optimizer)
     stage_losses = StageLosses.set_up(model, stage, config, fabric)
     history = read_history(run, stage, progress.epoch)
@@ -127,6 +128,8 @@ def train_stage(
         "processes": fabric.world_size,
         "crops_a_clip": len(set(data.crop_epochs)),
     }
+    if config.compile:
+        facts["compile_s"] = round(compile_seconds() - compiled_before, 1)
     if stage.keep_best:
         model.load_state_dict(progress.best, strict=False)
         facts["best_epoch"] = progress.best_epoch
