@@ -216,6 +216,10 @@ def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd, tiny_st
         (["--data", f"folder={few}"], "has 2 tagged test clips"),
         (["--profile", str(tmp_path)], "holds no config.yaml"),
         (command_of(tmp_path, *rate)[3:], "at 16,000 Hz, but the settings say 8,000: name another"),
+        (command_of(tmp_path, "tag=no")[3:], """not False (to give text, quote it: 'tag="…"')"""),
+        (command_of(tmp_path, "options={tags: 7}")[3:], """quote it: 'tags="…"'"""),
+        (command_of(tmp_path / "my {music}")[3:], "my {music}/runs has braces, which Snakemake"),
+        (["--data", "a}b"], "a}b.store has braces, which Snakemake takes for wildcards: name"),
         *((command_of(tmp_path, change)[3:], "") for change in MISTAKES),
     ):
         assert cli.main(["reproduce", "--preset", "smoke", *arguments]) == 2, arguments

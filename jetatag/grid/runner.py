@@ -108,6 +108,10 @@ def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> No
                 f"{', '.join(COMPARED)}. For single runs use `jetatag train` and `jetatag report`."
             )
     cells(values)
+    paths = [Path.cwd(), values["runs"], *(own["store"] for own in by_dataset(values).values())]
+    if odd := [path for path in map(str, paths) if "{" in path or "}" in path]:
+        problem = f"{odd[0]} has braces, which Snakemake takes for wildcards"
+        raise ValueError(f"{problem}: name another folder (--set runs=… store=…), or rename it.")
 
 
 def check_values(values: Mapping[str, Any], types: Mapping[str, type]) -> None:
