@@ -122,6 +122,7 @@ def train(*, config: FilePath, changes: Changes = (), until: str | None = None) 
     from jetatag.evaluation.results import score_table
     from jetatag.files import check_known, check_type
     from jetatag.training import device, train
+    from jetatag.training.data import can_score
     from jetatag.training.run import Run
     from jetatag.training.runs import banner
 
@@ -135,6 +136,9 @@ def train(*, config: FilePath, changes: Changes = (), until: str | None = None) 
     check_known(values, [*places, *preset("paper").to_dict()], "training parameter")
     name, store, parent = (check_type(values.pop(place), str, place) for place in places)
     run_config, audio = preset(name, **values), AudioStore.open(store)
+    if until is None and not can_score(audio.labels[audio.rows("test")]):
+        remedy = "check the split when preparing it, or only train, with --until and the last stage"
+        raise ValueError(f"{store} has no test clips with different tags to score: {remedy}.")
     with device.launch(run_config).rank_zero_first():  # the first process creates the run
         run = Run.start(parent, run_config, audio)
     if run.writes:

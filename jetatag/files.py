@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
@@ -257,4 +258,7 @@ def describe(problems: list[ErrorDetails], name: str, optional: str = "") -> str
     types = [p.get("ctx", {}).get("class") or p["type"].removesuffix("_type") for p in problems]
     types = " or ".join(dict.fromkeys(TYPES.get(name, name) for name in types))
     hint = " (in YAML write 1.0e-3, not 1e-3)" if kind == "float_type" else ""
+    is_for_text = any(problem["type"] == "string_type" for problem in problems)
+    if is_for_text and isinstance(value, bool | int | float | date):  # YAML's no, 80, 2001-02-03
+        hint = f""" (to give text, quote it: '{name}="…"')"""
     return f"{name} must be of type {types}{optional}, not {value!r}{hint}."

@@ -284,6 +284,9 @@ def test_names_that_differ_in_unicode_normal_form_meet(tmp_path, forms):
     index = folder.load(tmp_path, "tags.csv")
     assert index.table.path.tolist() == [on_disk, "É.wav"]
     assert index.left_out.reason.tolist() == [DUPLICATE]
+    (tmp_path / on_disk).unlink()
+    missing = folder.load(tmp_path, "tags.csv")  # the file looks alike wherever it is left out
+    assert [missing.table.path[0], missing.left_out.path[0]] == ["Café/é.wav"] * 2
 
 
 def test_ids_and_titles_are_kept_and_parquet_need_not_hold_text(tmp_path):

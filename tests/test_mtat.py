@@ -65,15 +65,15 @@ def test_tags_are_matched_by_name_not_position(mtat_folder):
     [
         ("mtat", {"seed": "a"}, "seed must be of type int, not 'a'."),
         ("mtat", {"seed": -1, "split": "artist_disjoint"}, "seed must not be negative"),
-        ("mtat", {"split": 3}, "split must be of type str, not 3."),
-        ("mtat", {"tags": 5}, "tags must be of type str or list, not 5."),
-        ("mtat", {"tags": ["high", 5]}, "tags must be of type str, not 5."),
+        ("mtat", {"split": 3}, "str, not 3 (to give text, quote it: 'split=\"…\"')."),
+        ("mtat", {"tags": 5}, "tags must be of type str or list, not 5"),
+        ("mtat", {"tags": ["high", 5]}, "tags must be of type str, not 5"),
         ("dcase2017", {"seed": 1.5}, "seed must be of type int, not 1.5."),
-        ("speech_commands", {"root": 3}, "root must be of type Path or str, not 3."),
+        ("speech_commands", {"root": 3}, "root must be of type Path or str, not 3"),
         ("folder", {"n_tags": "x"}, "n_tags must be of type int or None, not 'x'."),
         ("folder", {"n_tags": True}, "n_tags must be of type int or None, not True."),
         ("folder", {"peak_normalise": "no"}, "peak_normalise must be of type bool, not 'no'."),
-        ("folder", {"table": 3}, "table must be of type Path or str or None, not 3."),
+        ("folder", {"table": 3}, "table must be of type Path or str or None, not 3"),
     ],
 )
 def test_options_of_another_type_are_refused(mtat_folder, name, options, sentence):

@@ -18,6 +18,7 @@ from snakemake.cli import parse_args
 from jetatag import cli
 from jetatag.data.store import AudioStore
 from jetatag.files import lock_folder
+from jetatag.grid import runner
 
 ROOT = Path(__file__).parents[1]
 TRAINED = "[{method: je, pair_loss: subset_query}, {method: no_je, pair_loss: none}, "
@@ -215,6 +216,10 @@ def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd, tiny_st
         (["--data", f"folder={few}"], "has 2 tagged test clips"),
         (["--profile", str(tmp_path)], "holds no config.yaml"),
         (command_of(tmp_path, *rate)[3:], "at 16,000 Hz, but the settings say 8,000: name another"),
+        (command_of(tmp_path, "tag=no")[3:], """not False (to give text, quote it: 'tag="…"')"""),
+        (command_of(tmp_path, "options={tags: 7}")[3:], """quote it: 'tags="…"'"""),
+        (command_of(tmp_path / "my {music}")[3:], "my {music}/runs has braces, which Snakemake"),
+        (["--data", "a}b"], "a}b.store has braces, which Snakemake takes for wildcards: name"),
         *((command_of(tmp_path, change)[3:], "") for change in MISTAKES),
     ):
         assert cli.main(["reproduce", "--preset", "smoke", *arguments]) == 2, arguments
@@ -225,6 +230,56 @@ def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd, tiny_st
 
 def jobs_of(runs: Path) -> list[str]:
     return (runs / "snakemake.log").read_text().split("rule ")
+
+
+@pytest.mark.parametrize(
+    ("situation", "sentence"),
+    [
+        ("no training clips", "has 0 train clips, where the notebooks need at least 8"),
+        ("one training clip", "has 1 train clips"),
+        (
+            "one tag for all clips",
+            "has 20 train clips, where the notebooks need at least 8 with diff",
+        ),
+        ("no validation clips", "has 0 valid clips, where the notebooks need at least 2 with diff"),
+        ("no audio of validation", "has 0 valid clips"),
+        ("no validation clip with tags", "has 10 valid clips, where the notebooks need at least 2"),
+        ("no test clips", "has 0 tagged test clips, where the notebooks need at least 3"),
+        ("no test clip with tags", "has 0 tagged test clips"),
+        ("a tag only in test", None),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_it_trains(tmp_path, situation, sentence):
+    rows = [
+        (split, f"{split}{n}.wav", "ab"[n % 2])
+        for split in ("train", "valid", "test")
+        for n in range(20 if split == "train" else 10)
+    ]
+    table = pd.DataFrame(rows, columns=["split", "path", "tags"])
+    for path in table.path:
+        (tmp_path / path).touch()
+    split = {"training": "train", "validation": "valid", "test": "test"}
+    split = next((split[word] for word in split if word in situation), "train")
+    own = table.split == split
+    if "with tags" in situation:
+        table.loc[own, "tags"] = ""
+    elif "audio" in situation:
+        for path in table.path[own]:
+            (tmp_path / path).unlink()
+    elif "one tag" in situation:
+        table["tags"] = "a"
+    elif "only in" in situation:
+        table.loc[own & (table.tags == "a"), "tags"] = "rare"
+    else:
+        table = table[~own | (table.path == "train0.wav") & situation.startswith("one")]
+    table.to_csv(tmp_path / "tags.csv", index=False)
+    values = yaml.safe_load((ROOT / "notebooks" / "params" / "smoke.yaml").read_text())
+    values |= {"dataset": "folder", "data": str(tmp_path), "options": {"table": "tags.csv"}}
+    values |= {"store": str(tmp_path / "store"), "tag": ""}
+    if sentence is None:
+        return runner.check_data(values)
+    with pytest.raises(ValueError, match=f"{sentence}.* add clips or change the splits"):
+        runner.check_data(values)
 
 
 def test_a_profile_says_where_jobs_run_and_how_many(tmp_path):

@@ -19,6 +19,7 @@ from torch import nn
 from jetatag import cli, metrics
 from jetatag.config import PRESETS, Phase, RunConfig
 from jetatag.data import Vocabulary, crops
+from jetatag.data.store import AudioStore
 from jetatag.evaluation import predict as prediction
 from jetatag.evaluation import results
 from jetatag.evaluation.predict import predict
@@ -495,6 +496,33 @@ def test_the_command_trains_what_the_yaml_says(tiny_store, tiny_config, tmp_path
         assert cli.main(["train", "--config", str(path), "--set", change]) == 2
         error = capsys.readouterr().err
         assert sentence in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("situation", "sentence"),
+    [
+        ("no test clips", "has no test clips with different tags to score: check the split"),
+        ("one tag for all test clips", "has no test clips with different tags to score: check"),
+        ("one tag for all training clips", "has no training clips with different tags to learn"),
+        ("one training clip", "has no training clips with different tags to learn"),
+    ],
+)
+def test_the_command_refuses_before_training_what_cannot_be_scored(
+    tiny_store, tiny_config, tmp_path, capsys, monkeypatch, situation, sentence
+):
+    own = (tiny_store.table.split == ("train" if "training" in situation else "test")).to_numpy()
+    labels, table = tiny_store.labels.copy(), tiny_store.table.copy()
+    if "one tag" in situation:
+        labels[own] = [1, 0, 0, 0]
+    else:
+        table.loc[own & (situation.startswith("no") | (np.cumsum(own) > 1)), "split"] = "valid"
+    changed = replace(tiny_store, labels=labels, table=table)
+    monkeypatch.setattr(AudioStore, "open", lambda folder: changed)
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({"store": "any", "runs": str(tmp_path), "preset": "smoke"}))
+    assert cli.main(["train", "--config", str(path), "--set", "device=cpu"]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and error.count("\n") == 1 and not list(tmp_path.rglob("history.csv"))
 
 
 def test_the_loss_falls(tiny_store, tiny_config, tmp_path):

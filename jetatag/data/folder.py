@@ -14,24 +14,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from jetatag.data.index import (
-    COLUMNS,
-    Index,
-    Task,
-    Vocabulary,
-    audio_under,
-    skipped_sentence,
-    warn,
-    warn_about,
-)
+from jetatag.data import index, tables
+from jetatag.data.index import COLUMNS, Index, Task, Vocabulary, warn, warn_about
 from jetatag.data.splits import grouped_split
-from jetatag.data.tables import (
-    binary_labels,
-    drop_unusable,
-    normalise_paths,
-    read_user_table,
-    shorten,
-)
 from jetatag.files import NOT_TEXT, NOT_UTF8, Count, check_arguments
 
 Labels = tuple[tuple[str, ...], np.ndarray]  # tags, and (clip, tag) uint8
@@ -96,14 +81,14 @@ def load(
         n_each = pd.Series(labels.sum(axis=1, dtype=int))
         several = "it has " + n_each.astype(str) + " tags and not exactly one"
         clips["reason"] = clips.reason.mask((clips.reason == "") & (n_each != 1), several)
-    clips, labels, left_out = drop_unusable(clips, labels, clips.reason)
+    clips, labels, left_out = tables.drop_unusable(clips, labels, clips.reason)
     if table is None or _is_one_column(tags) or n_tags is not None:
         counts = labels.sum(axis=0, dtype=int)
         order = sorted(np.flatnonzero(counts), key=lambda c: (-counts[c], names[c]))[:n_tags]
         names, labels = tuple(names[c] for c in order), labels[:, order]
     if task == "multiclass":
         rare = np.where(labels.any(axis=1), "", RARE_CLASS)
-        clips, labels, dropped = drop_unusable(clips, labels, rare)
+        clips, labels, dropped = tables.drop_unusable(clips, labels, rare)
         left_out = pd.concat([left_out, dropped], ignore_index=True)
     if len(names) < (needed := 2 if task == "multiclass" else 1):
         problem = f"{source} has {len(names)} tags, and a {task} set needs {needed}"
@@ -128,9 +113,9 @@ def read_clips(
     named = [] if tags == ALL else [tags] if isinstance(tags, str) else list(dict.fromkeys(tags))
     required = [path_column, *named, *filter(None, (split_column, group_column))]
     optional = None if tags == ALL else ["split", "group", "clip_id", "title"]
-    given = read_user_table(source, required, optional, tags if _is_one_column(tags) else "")
+    given = tables.read_user_table(source, required, optional, tags if _is_one_column(tags) else "")
     split_column, group_column = split_column or "split", group_column or "group"
-    clips = pd.DataFrame({"path": normalise_paths(given[path_column], root)})
+    clips = pd.DataFrame({"path": tables.normalise_paths(given[path_column], root)})
     for column, default in (("clip_id", clips.path), ("title", clips.path.map(_stem))):
         filled = given.get(column, pd.Series("", given.index))
         clips[column] = filled.where(filled.str.strip() != "", default)
@@ -145,7 +130,7 @@ def read_clips(
         return clips, separated_labels(source, given[tags], separator)
     used = {path_column, split_column, group_column, "clip_id", "title"}
     named = [column for column in given if column not in used] if tags == ALL else named
-    return clips, (tuple(named), binary_labels(source, given[named]))
+    return clips, (tuple(named), tables.binary_labels(source, given[named]))
 
 
 def read_splits(source: Path, column: pd.Series) -> pd.Series:
@@ -153,7 +138,7 @@ def read_splits(source: Path, column: pd.Series) -> pd.Series:
     named = column.str.strip().str.lower()
     unknown = np.flatnonzero(~named.isin(["", *SPLIT_NAMES]))
     if len(unknown):
-        row, split = unknown[0] + 1, shorten(column[unknown[0]])
+        row, split = unknown[0] + 1, tables.shorten(column[unknown[0]])
         names = ", ".join(SPLIT_NAMES)
         raise ValueError(f"{source}: row {row} has the split {split}: call it one of {names}.")
     return named.map({"": "", **SPLIT_NAMES})
@@ -182,7 +167,7 @@ def split_tags(source: Path, row: int, cell: str | list[str], separator: str) ->
             return [tag.encode("utf-16", "surrogatepass").decode("utf-16") for tag in tags]
     elif not LIKE_A_LIST.match(cell):
         return cell.split(separator)
-    problem = f"{source}: row {row} has the tags {shorten(cell)}, which look like a list"
+    problem = f"{source}: row {row} has the tags {tables.shorten(cell)}, which look like a list"
     raise ValueError(f"{problem}: write them separated by {separator!r}.")
 
 
@@ -203,9 +188,9 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, Labels]:
     """The audio files under `root`, in the form of `read_clips`; folders are classes."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root} does not exist: give the folder that holds the audio.")
-    files, _, others = audio_under(root)
+    files, _, others = index.audio_under(root)
     if others:
-        warn(f"{root}: {skipped_sentence(others)}")
+        warn(f"{root}: {index.skipped_sentence(others)}")
     clips = pd.DataFrame({"path": files, "reason": ""}, dtype=object)
     folders = clips.path.str.split("/").str[:-1]
     clips.loc[clips.path.str.contains(NOT_TEXT), "reason"] = NOT_UTF8

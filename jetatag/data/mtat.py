@@ -11,15 +11,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from jetatag.data import tables
 from jetatag.data.index import Index, Vocabulary, warn, warn_about
 from jetatag.data.splits import grouped_split
-from jetatag.data.tables import (
-    binary_labels,
-    check_filled,
-    drop_unusable,
-    normalise_paths,
-    read_text_table,
-)
 from jetatag.files import check_known
 
 FOLDERS = {"train": "0123456789ab", "valid": "c", "test": "def"}
@@ -84,7 +78,7 @@ def load(
         why[~labels.any(axis=1)] = UNTAGGED
         why[table.path.isin(EMPTY_FILES)] = EMPTY
     why[table.split == ""] = NO_SPLIT
-    table, labels, left_out = drop_unusable(table, labels, why)
+    table, labels, left_out = tables.drop_unusable(table, labels, why)
     if split == "artist_disjoint":
         table["split"] = grouped_split(table.group, labels, SHARES, seed)
     official = name == "mtat" and folders is None and (split == "full" or tags == "top50")
@@ -108,14 +102,14 @@ def read_annotations(path: Path, audio_root: Path) -> pd.DataFrame:
     if not path.is_file():
         remedy = "give the folder that holds MagnaTagATune's tables and mp3/"
         raise FileNotFoundError(f"{path} does not exist: {remedy}.")
-    table = read_text_table(path, "\t", required=("clip_id", "mp3_path"))
+    table = tables.read_text_table(path, "\t", required=("clip_id", "mp3_path"))
     if "path" in table:
         raise ValueError(f"{path} has a tag 'path', a name reserved for the file: rename it.")
-    check_filled(path, table.clip_id)
+    tables.check_filled(path, table.clip_id)
     given = table.drop(columns=["clip_id", "mp3_path"])
-    labels = pd.DataFrame(binary_labels(path, given), columns=given.columns)
+    labels = pd.DataFrame(tables.binary_labels(path, given), columns=given.columns)
     labels.insert(0, "clip_id", table.clip_id)
-    labels.insert(1, "path", normalise_paths(table.mp3_path, audio_root))
+    labels.insert(1, "path", tables.normalise_paths(table.mp3_path, audio_root))
     return labels
 
 
@@ -124,7 +118,7 @@ def with_clip_info(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     is taken from the name of the audio file, with a warning."""
     info = pd.DataFrame(columns=["clip_id", "artist", "title"], dtype=str)
     if path.is_file():
-        info = read_text_table(path, "\t", required=("clip_id", "artist", "title"))
+        info = tables.read_text_table(path, "\t", required=("clip_id", "artist", "title"))
     info = info.rename(columns={"artist": "group"})[["clip_id", "group", "title"]]
     table = table.merge(info.drop_duplicates("clip_id"), "left").fillna({"group": "", "title": ""})
     unnamed = table.group.str.strip() == ""

@@ -128,8 +128,8 @@ def normalise_paths(paths: pd.Series, root: Path) -> pd.Series:
     """Paths relative to `root` in POSIX form, "" for none; all readers use it.
 
     Backslashes become slashes, `.` and `..` are resolved, and absolute paths below `root` become
-    relative; `leaves_folder` detects those outside. A name whose Unicode form (NFC or NFD) differs
-    from that on disk becomes the latter.
+    relative; `leaves_folder` detects those outside. Names get the Unicode form (NFC or NFD) that
+    they have on disk.
     """
     homes = [home.as_posix().rstrip("/") + "/" for home in (root.absolute(), root.resolve())]
 
@@ -139,10 +139,10 @@ def normalise_paths(paths: pd.Series, root: Path) -> pd.Series:
         path = posixpath.normpath(path.replace("\\", "/"))
         inner = [path.removeprefix(home) for home in homes if path.startswith(home)]
         path = "" if path == "." else [*inner, path][0]
-        if path.isascii() or leaves_folder(path):
+        if path.isascii():
             return path
-        forms = [path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD"))]
-        return next((form for form in forms if os.path.lexists(root / form)), path)
+        forms = [path, *(unicodedata.normalize(form, path) for form in ("NFD", "NFC"))]
+        return next((form for form in forms[:-1] if os.path.lexists(root / form)), forms[-1])
 
     return paths.map(normalise)
 

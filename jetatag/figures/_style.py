@@ -114,15 +114,8 @@ def panels(
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure of `size` inches, which pyplot does not keep, and its axes (rows, columns).
     pyplot makes it, because then notebooks show it."""
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=size,
-        squeeze=False,
-        layout="constrained",
-        FigureClass=OwnFigure,
-        **kwargs,
-    )
+    kwargs |= {"figsize": size, "layout": "constrained", "FigureClass": OwnFigure}
+    figure, axes = plt.subplots(rows, columns, squeeze=False, **kwargs)
     plt.close(figure)
     PaletteCanvas(figure)
     for ax in axes.flat:

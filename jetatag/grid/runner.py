@@ -34,8 +34,9 @@ INPUTS = ("published", "schedules", "study")
 """Earlier results that notebooks 06 and 07 read; the study may be the grid itself."""
 COMPARED = ("je", "no_je", "no_je_linear")
 """Methods of which notebooks 04 and 05 need a run: the paper's two and the linear control."""
-MIN_TEST_CLIPS = 3
-"""Fewest clips for which notebook 05 can compare neighbours and draw a map."""
+MIN_CLIPS = {"train": 8, "valid": 2, "test": 3}
+"""Fewest clips, not all of the same tags, with which the notebooks show a batch, choose thresholds,
+and compare neighbours; those of test must be tagged."""
 
 
 def reproduce(
@@ -107,6 +108,10 @@ def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> No
                 f"{', '.join(COMPARED)}. For single runs use `jetatag train` and `jetatag report`."
             )
     cells(values)
+    paths = [Path.cwd(), values["runs"], *(own["store"] for own in by_dataset(values).values())]
+    if odd := [path for path in map(str, paths) if "{" in path or "}" in path]:
+        problem = f"{odd[0]} has braces, which Snakemake takes for wildcards"
+        raise ValueError(f"{problem}: name another folder (--set runs=… store=…), or rename it.")
 
 
 def check_values(values: Mapping[str, Any], types: Mapping[str, type]) -> None:
@@ -203,11 +208,13 @@ def own_data(
 
 
 def check_data(values: Mapping[str, Any]) -> None:
-    """Raise `ValueError` or `FileNotFoundError` for a data set that cannot be read, has too few
-    test clips, or whose store has another sample rate than the runs. Notebook 01 reports what is
-    only incomplete, and makes the built-in data set."""
+    """Raise `ValueError` or `FileNotFoundError` for a data set that cannot be read or has too few
+    clips in a split, or whose store has another sample rate than the runs. Notebook 01 reports what
+    is only incomplete, and makes the built-in data set."""
     from jetatag import rendered
     from jetatag.data import load
+    from jetatag.data.index import files_under
+    from jetatag.training.data import can_score
 
     facts = Path(values["store"]) / "store.json"
     stored_rate = read_json(facts).get("sample_rate") if facts.is_file() else None
@@ -225,12 +232,15 @@ def check_data(values: Mapping[str, Any]) -> None:
         index = load(values["dataset"], values["data"], **values["options"])
     if values["tag"]:
         index.vocabulary.columns([values["tag"]])
-    test = index.labels[(index.table.split == "test").to_numpy() & index.labels.any(axis=1)]
-    if len(test) < MIN_TEST_CLIPS or (test == test[0]).all():
-        raise ValueError(
-            f"{values['data']} has {len(test)} tagged test clips, where notebook 05 compares at "
-            f"least {MIN_TEST_CLIPS} with different tags: add clips or change the splits."
-        )
+    is_there = index.table.path.isin(files_under(index.audio_root)[0]) | facts.is_file()
+    for split, needed in MIN_CLIPS.items():
+        labels = index.labels[((index.table.split == split) & is_there).to_numpy()]
+        labels, kind = (labels[labels.any(axis=1)], "tagged ") if split == "test" else (labels, "")
+        if len(labels) < needed or not can_score(labels):
+            raise ValueError(
+                f"{values['data']} has {len(labels)} {kind}{split} clips, where the notebooks need "
+                f"at least {needed} with different tags: add clips or change the splits."
+            )
 
 
 def run_grid(

@@ -138,5 +138,5 @@ class StageData:
 
 
 def can_score(labels: np.ndarray) -> bool:
-    """Whether there are validation clips with different tags."""
+    """Whether there are clips with different tags."""
     return len(np.unique(labels, axis=0)) > 1

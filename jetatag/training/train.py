@@ -253,8 +253,9 @@ def check_trainable(run: Run, store: AudioStore, until: str | None) -> None:
     if until is not None:
         check_known([until], [stage.name for stage in stages], f"stage of method {method}")
     run.check_store(store)
-    if not len(store.rows("train")):
-        raise ValueError("the store has no training clips: check the split when preparing it.")
+    if not can_score(store.labels[store.rows("train")]):
+        problem = "the store has no training clips with different tags to learn from"
+        raise ValueError(f"{problem}: check the split when preparing it.")
     if store.vocabulary.task == "multiclass" and run.config.classification_name != "bce":
         problem = f"classification_loss {run.config.classification_loss!r} is for multilabel tasks"
         raise ValueError(f"{problem}, and {store.name} is multiclass: leave it at 'bce'.")
