@@ -121,6 +121,13 @@ def calibrations():
     return tuple({name: run[part] for name, run in runs.items()} for part in (0, 1))
 
 
+def gains_on_the_way():
+    steps = pd.DataFrame({"steps": [4000, 2000, 6000], "difference": [0.2, 0.1, 0.3]})
+    steps = steps.assign(low=steps.difference - 0.05, high=steps.difference + 0.05)
+    methods = {"method": ["je", "no_je_linear"], "pair_loss": ["cosine", "none"]}
+    return pd.DataFrame(methods).merge(steps.assign(metric="average_precision"), how="cross")
+
+
 def label_shares():
     metric = ["roc_auc", "average_precision"]
     shares = grid(pair_loss=LOSSES, label_share=[0.1, 0.3, 1.0], metric=metric)
@@ -171,6 +178,7 @@ FIGURES = {
     "label_curves of one metric": lambda: figures.label_curves(
         label_shares().query("metric == 'roc_auc'")
     ),
+    "gains_by_steps": lambda: figures.gains_by_steps(gains_on_the_way()),
     "retrieval": lambda: figures.retrieval(retrieved()),
     "retrieval of one kind": lambda: figures.retrieval(retrieved().query("kind == 'one_tag'")),
     "semantics": lambda: figures.semantics(tag_spaces(), RELEASED),
@@ -468,6 +476,16 @@ def test_label_curves_are_means_over_seeds_at_the_labelled_shares():
     (bars,) = roc.containers[0].lines[2]
     ends = [tuple(segment[:, 1]) for segment in bars.get_segments()]
     assert np.array(ends) == pytest.approx(np.array([(0.29, 0.31), (0.33, 0.35), (0.37, 0.39)]))
+
+
+def test_gains_by_steps_have_a_panel_for_each_method():
+    figure = figures.gains_by_steps(gains_on_the_way())
+    assert [ax.get_title() for ax in figure.axes] == ["je · cosine", "no_je_linear"]
+    curve, zero = figure.axes[0].lines
+    assert curve.get_xydata() == pytest.approx(np.array([(2, 0.1), (4, 0.2), (6, 0.3)]))
+    (band,) = figure.axes[0].collections
+    assert band.get_datalim(figure.axes[0].transData).intervaly == pytest.approx([0.05, 0.35])
+    assert set(zero.get_ydata()) == {0}
 
 
 def test_retrieval_shows_each_ranking_by_its_own_marker():

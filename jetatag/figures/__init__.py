@@ -12,6 +12,7 @@ from jetatag.figures._style import PALE_TO_DARK, line_name, named
 from jetatag.figures.data import mel_spectrogram, tag_correlation, tag_counts
 from jetatag.figures.results import (
     ablation,
+    gains_by_steps,
     label_curves,
     measured_gains,
     published_gains,
