@@ -1,0 +1,135 @@
+"""Markdown tables of the study on the paper's schedule, with verdicts on what was expected."""
+
+import pandas as pd
+from study import JOINT, judged
+from tables import (
+    NOTEBOOKS,
+    as_interval,
+    as_markdown,
+    as_number,
+    method_name,
+    method_rows,
+    of_method,
+    one_row,
+    read_table,
+)
+
+AREAS = {
+    "AP": ("macro_clip", "average_precision"),
+    "ROC-AUC": ("macro_clip", "roc_auc"),
+    "PR-AUC, `micro_window`": ("micro_window", "pr_auc"),
+    "ROC-AUC, `micro_window`": ("micro_window", "roc_auc"),
+}
+CLAIMS = (
+    (
+        "`je` with `cosine`, as published, tags better than `no_je`",
+        ("je", "cosine", "no_je"),
+        "above",
+    ),
+    (
+        "`je` with `cosine_as_coded` tags better than `no_je`",
+        ("je", "cosine_as_coded", "no_je"),
+        "above",
+    ),
+    (
+        "`je` with `margin_as_coded` tags better than `no_je`",
+        ("je", "margin_as_coded", "no_je"),
+        "above",
+    ),
+    (
+        "`no_je` over-fits: it is better when stopped early",
+        ("no_je_early_stop", "none", "no_je"),
+        "above",
+    ),
+    (
+        "the paper's head costs: `no_je_linear` is better",
+        ("no_je_linear", "none", "no_je"),
+        "above",
+    ),
+    (
+        "two stages without a tag space (`bce_two_stage`) are better than `no_je`",
+        ("bce_two_stage", "none", "no_je"),
+        "above",
+    ),
+    (
+        "`je` with `cosine` tags better than `bce_two_stage`",
+        ("je", "cosine", "bce_two_stage"),
+        "above",
+    ),
+    (
+        "… and better than with the tag sets of other clips (`je_shuffled`)",
+        ("je", "cosine", "je_shuffled-cosine"),
+        "above",
+    ),
+    ("`joint` tags better than `no_je_linear`", (*JOINT, "no_je_linear"), "above"),
+    ("`joint` tags no worse than `no_je_linear`", (*JOINT, "no_je_linear"), "no worse"),
+)
+"""What was expected, which comparison decides it, and on which side of 0 it lies."""
+
+
+def _means() -> pd.DataFrame:
+    table = read_table("regime/results")
+    return table[(table.seed == "mean") & (table.tag == "")]
+
+
+def regime_design() -> str:
+    """Runs, random seeds, steps and hours."""
+    runs, points = read_table("regime/runs"), read_table("regime/points")
+    seeds = sorted(read_table("regime/histories").seed.unique())
+    by_stages = points[points.minus == ""].groupby("method").steps.max()
+    row = [len(runs), len(seeds), f"{by_stages.no_je:,}", f"{by_stages.je:,}"]
+    row.append(f"{runs.wall_s.sum() / 3600:.1f}")
+    header = ["runs", "random seeds", "steps, one stage", "steps, two stages"]
+    return as_markdown([*header, "hours of training, one core each"], [row])
+
+
+def regime_verdicts() -> str:
+    """Every expectation with the differences that decide it, at the end, on all test clips."""
+    table, rows = _means(), []
+    shown = ("AP", "PR-AUC, `micro_window`")
+    for sentence, (method, pair_loss, minus), expected in CLAIMS:
+        where = {"method": method, "pair_loss": pair_loss, "minus": minus}
+        found = [
+            one_row(table, **where, protocol=protocol, metric=metric)
+            for protocol, metric in map(AREAS.get, shown)
+        ]
+        rows.append([sentence, *(judged(row, expected) for row in found)])
+    return as_markdown(["expected", *shown], rows)
+
+
+def regime_scores() -> str:
+    """Scores of every method at the end, on all test clips."""
+    table, rows = _means(), []
+    table = table[table.minus == ""]
+    for cell in method_rows(table).itertuples():
+        own = of_method(table, cell)
+        found = [one_row(own, protocol=by, metric=metric) for by, metric in AREAS.values()]
+        rows.append([method_name(cell), *map(as_interval, found)])
+    return as_markdown(["method", *AREAS], rows)
+
+
+def regime_probes() -> str:
+    """Average precision of the linear probe on validation clips during stage 1."""
+    table = read_table("regime/probes").assign(classification_loss="bce")
+    rows = []
+    for cell in method_rows(table).itertuples():
+        values = of_method(table, cell).groupby("epochs").average_precision.mean()
+        rows.append([method_name(cell), *map(as_number, values)])
+    epochs = [f"epoch {epoch}" for epoch in sorted(table.epochs.unique())]
+    return as_markdown(["method", *epochs], rows)
+
+
+def regime_published() -> str:
+    """Published gains of joint embedding over no_je, means over the extractors."""
+    table = pd.read_csv(NOTEBOOKS / "published.csv")
+    wide = table.pivot(index=["source", "extractor"], columns="method").sort_index()
+    rows = []
+    for source, own in wide.groupby("source", sort=False):
+        gains = {area: own[area].je - own[area].no_je for area in ("pr_auc", "roc_auc")}
+        shown = [
+            f"{as_number(gain.mean(), 3, True)} ({as_number(gain.min(), 3, True)} to "
+            f"{as_number(gain.max(), 3, True)})"
+            for gain in gains.values()
+        ]
+        rows.append([source, len(own), *shown])
+    return as_markdown(["published", "extractors", "PR-AUC, `je` − `no_je`", "ROC-AUC"], rows)
