@@ -620,7 +620,7 @@ def test_the_settings_of_a_users_matplotlibrc_change_no_figure():
         assert odd_taggram().dpi == 37  # the resolution stays the user's
     drawn = [each for each in vars(figures).values() if getattr(each, "__annotations__", None)]
     makers = [each for each in drawn if each.__annotations__.get("return") is Figure]
-    assert len(makers) == 19 and all(hasattr(maker, "__wrapped__") for maker in makers)
+    assert len(makers) == 20 and all(hasattr(maker, "__wrapped__") for maker in makers)
 
 
 def test_japanese_tags_are_drawn_in_a_font_of_the_machine_and_told_once_without_one(
