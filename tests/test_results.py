@@ -338,7 +338,7 @@ def test_several_extractors_and_label_shares_become_rows(wide):
 def test_printed_tables_are_at_most_100_columns_wide(demo, wide):
     for table in (demo, wide, results.gather_tables(COMMITTED / "study", "results")):
         for protocol in ("macro_clip", "micro_window"):
-            assert width(results.summary(table, protocol=protocol, label_share=1)) <= 100
+            assert width(results.summary(table, protocol=protocol)) <= 100
         for minus in table.minus.unique()[1:]:
             assert width(results.differences(table, minus=minus, label_share=1)) <= 100
 

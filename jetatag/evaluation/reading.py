@@ -187,4 +187,5 @@ def _as_text(rows: pd.DataFrame, columns: str, digits: int, by: str) -> pd.DataF
     rows = rows.replace({"extractor": {"": "–"}})
     first = [name for name in ("dataset", "extractor") if name in keys]
     rows = rows.sort_values(first, kind="stable") if first else rows
-    return rows.set_index([*keys, columns])["text"].unstack(columns, sort=False).fillna("")
+    wide = rows.set_index([*keys, columns])["text"].unstack(columns, sort=False).fillna("")
+    return wide.rename_axis(index={"classification_loss": "class_loss"})  # a line has 100 columns
