@@ -7,6 +7,7 @@ from tables import (
     as_interval,
     as_markdown,
     as_number,
+    means,
     method_name,
     method_rows,
     of_method,
@@ -20,6 +21,7 @@ AREAS = {
     "PR-AUC, `micro_window`": ("micro_window", "pr_auc"),
     "ROC-AUC, `micro_window`": ("micro_window", "roc_auc"),
 }
+LABEL_SHARE = 0.45
 CLAIMS = (
     (
         "`je` with `cosine`, as published, tags better than `no_je`",
@@ -67,15 +69,10 @@ CLAIMS = (
 """What was expected, which comparison decides it, and on which side of 0 it lies."""
 
 
-def _means() -> pd.DataFrame:
-    table = read_table("regime/results")
-    return table[(table.seed == "mean") & (table.tag == "")]
-
-
 def regime_design() -> str:
     """Runs, random seeds, steps and hours."""
-    runs, points = read_table("regime/runs"), read_table("regime/points")
-    seeds = sorted(read_table("regime/histories").seed.unique())
+    runs, points = read_table("regime/rendered/runs"), read_table("regime/rendered/points")
+    seeds = sorted(read_table("regime/rendered/histories").seed.unique())
     by_stages = points[points.minus == ""].groupby("method").steps.max()
     row = [len(runs), len(seeds), f"{by_stages.no_je:,}", f"{by_stages.je:,}"]
     row.append(f"{runs.wall_s.sum() / 3600:.1f}")
@@ -85,7 +82,7 @@ def regime_design() -> str:
 
 def regime_verdicts() -> str:
     """Every expectation with the differences that decide it, at the end, on all test clips."""
-    table, rows = _means(), []
+    table, rows = means("regime", label_share=LABEL_SHARE), []
     shown = ("AP", "PR-AUC, `micro_window`")
     for sentence, (method, pair_loss, minus), expected in CLAIMS:
         where = {"method": method, "pair_loss": pair_loss, "minus": minus}
@@ -99,7 +96,7 @@ def regime_verdicts() -> str:
 
 def regime_scores() -> str:
     """Scores of every method at the end, on all test clips."""
-    table, rows = _means(), []
+    table, rows = means("regime", label_share=LABEL_SHARE), []
     table = table[table.minus == ""]
     for cell in method_rows(table).itertuples():
         own = of_method(table, cell)
@@ -110,7 +107,7 @@ def regime_scores() -> str:
 
 def regime_probes() -> str:
     """Average precision of the linear probe on validation clips during stage 1."""
-    table = read_table("regime/probes").assign(classification_loss="bce")
+    table = read_table("regime/rendered/probes").assign(classification_loss="bce")
     rows = []
     for cell in method_rows(table).itertuples():
         values = of_method(table, cell).groupby("epochs").average_precision.mean()

@@ -30,7 +30,7 @@ GRID_PARAMETERS = ["trained", "datasets", "only", "runs_per_gpu"]
 use of each data set; and how many runs share a GPU of this machine (1)."""
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "classification_loss", "label_share")
 """Settings that may list several values in an entry of `trained`; the first two also for all."""
-INPUTS = ("published", "schedules", "study")
+INPUTS = ("published", "schedules", "study", "regime")
 """Earlier results that notebooks 06 and 07 read; the study may be the grid itself."""
 COMPARED = ("je", "no_je", "no_je_linear")
 """Methods of which notebooks 04 and 05 need a run: the paper's two and the linear control."""

@@ -121,6 +121,7 @@ def main(store: AudioStore, parent: Path, out: Path) -> None:
         tables["results"] = results.results(runs)
     trained = [run for run in runs if run.config.method != STOPPED]
     tables["histories"] = results.all_histories(trained)
+    out.mkdir(exist_ok=True)
     for name, table in tables.items():
         table.to_parquet(out / f"{name}.parquet", index=False)
     cost = listing(parent)
@@ -130,4 +131,4 @@ def main(store: AudioStore, parent: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(AudioStore.open(sys.argv[1]), Path(sys.argv[2]), Path(__file__).parent)
+    main(AudioStore.open(sys.argv[1]), Path(sys.argv[2]), Path(__file__).parent / "rendered")
