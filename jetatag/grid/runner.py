@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,7 @@ INPUTS = ("published", "schedules", "study")
 """Earlier results that notebooks 06 and 07 read; the study may be the grid itself."""
 COMPARED = ("je", "no_je", "no_je_linear")
 """Methods of which notebooks 04 and 05 need a run: the paper's two and the linear control."""
+ODD = re.compile(r"^-|[{}<>]")  # in paths, Snakemake's wildcards, path variables and options
 MIN_CLIPS = {"train": 8, "valid": 2, "test": 3}
 """Fewest clips, not all of the same tags, with which the notebooks show a batch, choose thresholds,
 and compare neighbours; those of test must be tagged."""
@@ -109,8 +111,8 @@ def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> No
             )
     cells(values)
     paths = [Path.cwd(), values["runs"], *(own["store"] for own in by_dataset(values).values())]
-    if odd := [path for path in map(str, paths) if "{" in path or "}" in path]:
-        problem = f"{odd[0]} has braces, which Snakemake takes for wildcards"
+    if odd := [path for path in map(str, paths) if ODD.search(path)]:
+        problem = f"{odd[0]} has a brace, angle bracket or leading hyphen, which Snakemake misreads"
         raise ValueError(f"{problem}: name another folder (--set runs=… store=…), or rename it.")
 
 
