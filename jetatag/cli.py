@@ -112,7 +112,8 @@ def train(*, config: FilePath, changes: Changes = (), until: str | None = None) 
     ```
 
     Args:
-        config: YAML file with store, runs, preset and any settings of jetatag.config.RunConfig
+        config: YAML file with store, runs, preset and any settings of jetatag.config.RunConfig,
+            or config.json of a run
         changes: change what the file says, such as seed=1
         until: stop after this stage, such as stage1
     """
