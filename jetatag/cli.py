@@ -7,6 +7,7 @@ in `jetatag.apps.commands`. Large libraries are imported inside the verbs.
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
@@ -297,12 +298,18 @@ def use_utf8() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning as one line, without its place in the code."""
+    say(" ".join(str(message).split()))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0; 1 if some files or runs failed; 2 for a
     mistake, with one line on standard error; 130 for Ctrl-C; 141 if nobody reads the output."""
     use_temporary_caches()
     if arguments is None:
         use_utf8()
+        warnings.showwarning = show_warning
         arguments = sys.argv[1:]
     try:
         if not arguments:

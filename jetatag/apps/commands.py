@@ -143,7 +143,8 @@ def index(
 
     Reads all audio below a folder and stores what the run computes for each file. Later calls read
     only new and changed files, and continue where an earlier call stopped. The index's report.csv
-    lists the files that are left out, with the reason, and those that are used although damaged.
+    lists the files that cannot be read or are damaged, with the reason, and links to folders, which
+    are not followed.
 
     Example: `jetatag index RUN music/`
 

@@ -287,7 +287,7 @@ def failures(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> Iterat
             paths = folder.glob(f"*.{run}.ipynb" if run else "*.ipynb")
             times = {path: path.stat().st_mtime for path in paths}
             executed = (path for path, time in times.items() if time >= begun)
-            failed = [path for path in executed if '"exception": true' in path.read_text()]
+            failed = [path for path in executed if '"exception": true' in path.read_text("utf-8")]
             place = folder if folder.is_dir() else Path(values["runs"], "snakemake.log")
             see = f"see {max(failed, key=times.get, default=place)}"
             if run:
