@@ -230,6 +230,15 @@ def test_a_place_that_cannot_be_written_is_one_sentence_with_a_remedy(run, tmp_p
     assert told.endswith(": change its permissions or name another.\n")
 
 
+def test_a_warning_is_one_line_without_its_place_in_the_code(tmp_path):
+    program = "import sys; from jetatag.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "import-original", tmp_path, "--tags", "mtat"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    first, second = done.stderr.splitlines()
+    assert re.fullmatch(r"jetatag: public lists differ .* give annotations_final\.csv\.", first)
+    assert done.returncode == 2 and second.startswith(f"jetatag: {tmp_path} has no SavedModel")
+
+
 def test_without_a_run_the_command_that_makes_one_is_named(tmp_path, capsys):
     for verb in (["tag", str(tmp_path), "x.wav"], ["report", str(tmp_path)]):
         assert cli.main(verb) == 2

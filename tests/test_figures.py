@@ -1,7 +1,9 @@
 """Every figure has labelled axes, shows the data given to it, and is not kept by pyplot."""
 
 import io
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -609,6 +611,16 @@ def test_dollars_in_tags_are_drawn_as_they_are_in_every_format(tmp_path):
     assert labels[1].get_window_extent().width == pytest.approx(escaped.get_window_extent().width)
     for kind in ("png", "pdf", "svg"):
         figure.savefig(tmp_path / f"figure.{kind}")  # as a formula, some cannot be drawn
+
+
+def test_dollars_in_tables_of_notebooks_are_shown_as_they_are():
+    """All notebooks import figures, which marks tables for MathJax to leave alone."""
+    html = pd.DataFrame({"tag": ["A$AP & Ke$ha"]})._repr_html_()
+    assert 'class="dataframe tex2jax_ignore mathjax_ignore"' in html
+    assert "<td>A$AP &amp; Ke$ha</td>" in html
+    notebooks = sorted((Path(__file__).parents[1] / "notebooks").glob("0*.ipynb"))
+    imports = re.compile(r"from jetatag import (\w+, )*figures")
+    assert len(notebooks) == 7 and all(imports.search(path.read_text()) for path in notebooks)
 
 
 def test_the_settings_of_a_users_matplotlibrc_change_no_figure():

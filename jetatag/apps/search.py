@@ -1,9 +1,9 @@
 """Search an index of music by tags or by example, without a model or torch.
 
 An index is a folder made by `indexing.build`. `index.arrow` has one row per file: path, size,
-mtime_ns, duration_s, title, a unit vector, and one column `prob: TAG` per tag; its metadata are
-`Facts`. Arrow files are mapped into memory, so a million files open in milliseconds. `report.csv`
-lists the files that were left out.
+mtime_ns, duration_s, title, damage, a unit vector, and one column `prob: TAG` per tag; its metadata
+are `Facts`. Arrow files are mapped into memory, so a million files open in milliseconds.
+`report.csv` lists the files that were left out or are damaged.
 """
 
 import os
@@ -54,7 +54,7 @@ class Facts(BaseModel):
     def schema(self) -> pa.Schema:
         """The schema of an index with these facts."""
         columns = {"path": pa.string(), "size": pa.int64(), "mtime_ns": pa.int64()}
-        columns |= {"duration_s": pa.float64(), "title": pa.string()}
+        columns |= {"duration_s": pa.float64(), "title": pa.string(), "damage": pa.string()}
         columns |= {"vector": pa.list_(pa.float32(), self.dim)}
         columns |= dict.fromkeys(prob_columns(self.tags), pa.float32())
         return pa.schema(columns, {METADATA: self.model_dump_json()})
@@ -100,7 +100,8 @@ class Index:
 
     @property
     def report(self) -> pd.DataFrame:
-        """The files that were left out: `path` (relative to the music folder) and `reason`."""
+        """The files that were left out, and those that are used although damaged: `path` (relative
+        to the music folder) and `reason`."""
         return pd.read_csv(self.folder / "report.csv", dtype=str, keep_default_na=False)
 
     @cached_property

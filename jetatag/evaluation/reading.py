@@ -51,6 +51,8 @@ def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFram
         means = table[masks["seed"]].groupby(keys, as_index=False, sort=False)["value"].mean()
         chosen = pd.concat([chosen, means.assign(seed="mean")]).drop_duplicates(keys)
     if rows == "difference":
+        if chosen.empty:
+            raise ValueError("no two methods to compare: train a reference, alike in all else.")
         chosen = chosen.rename(columns={"value": "difference"})
     return _narrow(chosen, where)
 
