@@ -8,9 +8,9 @@ are `Facts`. Arrow files are mapped into memory, so a million files open in mill
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -145,15 +145,11 @@ class Index:
         return self.hits(rows, np.exp(scores[rows]))
 
     def _scores(self, row: np.ndarray, by: By) -> Iterator[np.ndarray]:
-        """Logarithms of the scores of all files for the weights `row` (tag,), block by block."""
-        used = np.flatnonzero(row)
-        query = row[None, used] / np.abs(row).sum()
+        """`log_scores` of all files, block by block."""
         ways = {"classifier": self._classifier_probs, "space": self._space_probs}
-        ways = [way for name, way in ways.items() if by in (name, "combined")]
         for start in range(0, len(self), BLOCK):
             block = slice(start, start + BLOCK)
-            scores = [query_scores(way(block, used), query)[:, 0] for way in ways]
-            yield np.mean(scores, axis=0)
+            yield log_scores({name: partial(way, block) for name, way in ways.items()}, row, by)
 
     def _classifier_probs(self, block: slice, tags: np.ndarray) -> np.ndarray:
         names = np.take(prob_columns(self.facts.tags), tags)
@@ -216,6 +212,21 @@ class Index:
         tags = [{tag: round(prob, 4) for tag, prob in top_tags(names, row)} for row in probs]
         music = Path(self.facts.music)
         return table.assign(path=[str(music / path) for path in found.path], tags=tags)
+
+
+def log_scores(
+    ways: Mapping[str, Callable[[np.ndarray], np.ndarray]], weights: np.ndarray, by: By
+) -> np.ndarray:
+    """Logarithms (clip,) of the weighted geometric mean of the probabilities that a clip has the
+    wanted tags, `weights` (tag,) above 0, and not the unwanted ones, below 0.
+
+    `ways` are functions from the numbers of tags to their probabilities (clip, tag), by what gives
+    them; "combined" is the geometric mean of all ways.
+    """
+    used = np.flatnonzero(weights)
+    query = weights[None, used] / np.abs(weights).sum()
+    chosen = [way for name, way in ways.items() if by in (name, "combined")]
+    return np.mean([query_scores(way(used), query)[:, 0] for way in chosen], axis=0)
 
 
 def read_table(path: Path, mapped: bool = True) -> tuple[Facts, pa.Table]:

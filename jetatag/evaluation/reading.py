@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jetatag.extractors import EXTRACTORS
 from jetatag.files import atomic, check_known
 
 KEYS = ("dataset", "extractor", "width", "method", "pair_loss", "classification_loss", "labels")
@@ -138,6 +139,13 @@ def write_table(table: pd.DataFrame, folder: Path | str, name: str) -> None:
         table.to_parquet(temporary, index=False)
 
 
+def extractor_label(name: str) -> str:
+    """Return `name`, marked if the paper (Lee & Cho 2021) did not use this extractor: only classes
+    of those that it used state the paper's crop."""
+    is_in_paper = hasattr(EXTRACTORS.get(name), "paper_crop")
+    return name if is_in_paper else f"{name} (not in the paper)"
+
+
 def _narrow(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
     check_known(where, table.columns, "column")
     for name, wanted in where.items():
@@ -186,7 +194,7 @@ def _as_text(rows: pd.DataFrame, columns: str, digits: int, by: str) -> pd.DataF
     columns = "labels" if columns == "label_share" else columns
     check_known([columns], rows.columns, "column")
     keys = _varying(rows, columns)
-    rows = rows.replace({"extractor": {"": "–"}})
+    rows = rows.assign(extractor=[extractor_label(x) if x else "–" for x in rows["extractor"]])
     first = [name for name in ("dataset", "extractor") if name in keys]
     rows = rows.sort_values(first, kind="stable") if first else rows
     wide = rows.set_index([*keys, columns])["text"].unstack(columns, sort=False).fillna("")

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from jetatag.evaluation.reading import extractor_label
 from jetatag.figures import _style as style
 from jetatag.files import check_known
 from jetatag.joint.methods import METHODS
@@ -77,7 +78,8 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
     extractors = table["extractor"].unique().tolist()[::-1]  # the first on top
     scales = dict(list(table.groupby("scale", sort=False)))
     size = (2.3 + 3.1 * len(scales), 1.4 + 0.5 * len(extractors))
-    figure, axes = style.row_panels((1, len(scales)), size, extractors, "extractor")
+    lines = [extractor_label(extractor).replace(" (", "\n(") for extractor in extractors]
+    figure, axes = style.row_panels((1, len(scales)), size, lines, "extractor")
     for ax, (scale, rows) in zip(axes[0], scales.items(), strict=True):
         for (source, extractor), step in rows.groupby(["source", "extractor"], sort=False):
             offset = 0.32 * ((len(markers) - 1) / 2 - list(markers).index(source))
