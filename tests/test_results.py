@@ -328,7 +328,7 @@ def test_several_extractors_and_label_shares_become_rows(wide):
     shown = results.summary(wide)
     assert shown.index.names == ["extractor", "method", "pair_loss", "labels"]
     extractors = shown.index.get_level_values("extractor").unique().tolist()
-    assert extractors == ["harmonic_cnn", "short_chunk_cnn (not in the paper)", "–"]
+    assert extractors == ["harmonic_cnn", "short_chunk_cnn", "–"]
     few = shown.loc[("short_chunk_cnn", "joint", "subset_query", "10 %"), "average_precision"]
     assert few == "0.463 [0.436, 0.489]"
     behind = results.differences(wide, "label_share", minus="no_je", metric="roc_auc")

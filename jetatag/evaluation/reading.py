@@ -194,7 +194,7 @@ def _as_text(rows: pd.DataFrame, columns: str, digits: int, by: str) -> pd.DataF
     columns = "labels" if columns == "label_share" else columns
     check_known([columns], rows.columns, "column")
     keys = _varying(rows, columns)
-    rows = rows.assign(extractor=[extractor_label(x) if x else "–" for x in rows["extractor"]])
+    rows = rows.replace({"extractor": {"": "–"}})
     first = [name for name in ("dataset", "extractor") if name in keys]
     rows = rows.sort_values(first, kind="stable") if first else rows
     wide = rows.set_index([*keys, columns])["text"].unstack(columns, sort=False).fillna("")
