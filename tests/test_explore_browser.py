@@ -4,7 +4,6 @@ The tests share one notebook, but each can be run alone.
 """
 
 import io
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 from selenium.webdriver.support.ui import Select
 
 from jetatag.apps import explorer as explore
-from jetatag.apps.explorer.maps import CAMERA, TAG, Maps
+from jetatag.apps.explorer.maps import CAMERA
 from jetatag.files import read_json
 
 pytestmark = pytest.mark.skipif(
@@ -95,10 +94,10 @@ def test_every_clip_and_tag_is_drawn_at_its_place_in_the_layout(page, explored):
     for name, layout in LAYOUTS.items():
         choose(page, "layout", name)
         page.until(lambda: kept(page)["layout"] == layout)  # noqa: B023
-        for number, (space, shown) in enumerate(labels_shown(explored, layout)):
+        for number, space in enumerate(explored.spaces):
             points = placed(explored.layout(space, layout), maps_of(page)[number])
             page.until(lambda: drawn(page, number, points).all())  # noqa: B023
-            page.until(lambda: labelled(page, number, points[shown]).all())  # noqa: B023
+            page.until(lambda: labelled(page, number, points[len(explored) :]).all())  # noqa: B023
 
 
 def test_colours_follow_the_settings(page, explored):
@@ -280,17 +279,6 @@ def labelled(lab, number: int, points: np.ndarray) -> np.ndarray:
     """Whether there is text right above each of the points, (point,) bool."""
     above = cut(lab, number, points, above=20, beside=12)[:, :15]  # of the point itself, nothing
     return (above < 0.6).any(axis=(1, 2))
-
-
-def labels_shown(clips: explore.Clips, layout: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Every space with the numbers of the points whose label its map shows before it is zoomed, all
-    but those that would overlap."""
-    maps = Maps(explore.Explorer(clips, {"layout": layout}), print, print)
-    for space, one in maps.scatters.items():
-        table = one.widget.label_placement.labels
-        shown = table.label[table.zoom_in <= 1]
-        assert len(shown) > 0
-        yield space, np.flatnonzero(maps.frames[space][TAG].isin(shown))
 
 
 def where(lab, clips: explore.Clips, number: int) -> np.ndarray:

@@ -24,7 +24,6 @@ MANY = 5_000  # points: more hide one another and are slow to draw unless they a
 SWATCH = "display: inline-block; height: 0.9em; border: 1px solid #777;"
 TAG, COLOUR = "tag", "colour"
 TOUCHING = 0.05  # of the range of 2: points of tags that are nearer share a label
-LINE = 16  # characters in a line of a label
 
 
 class Maps:
@@ -133,13 +132,11 @@ class Maps:
 
 
 def labels(tag_xy: np.ndarray, tags: Sequence[str]) -> list[str]:
-    """The label of each tag: those whose points touch share one. Blanks around it keep others away,
-    because jscatter shows all labels that do not overlap."""
+    """The label of each tag: those whose points touch share one."""
     names = list(tags)
     for group in figures.touching(tag_xy, TOUCHING):
-        lines = figures.wrapped([tags[each] for each in sorted(group)], LINE).split("\n")
         for tag in group:
-            names[tag] = "\n".join([" ", *(f" {line} " for line in lines)])
+            names[tag] = ", ".join(tags[each] for each in sorted(group))
     return names
 
 
