@@ -106,13 +106,14 @@ def test_lists_written_as_text_are_read_as_lists(tmp_path, cells):
 def test_text_that_looks_like_a_list_and_is_none_is_refused_and_brackets_are_kept(tmp_path):
     unread = ("['rock', nan]", "['rock'", '["rock', "[rock, pop]", r"['\x']", "['rock', ['a']]")
     unread += ("{rock,pop}", "(rock, pop)", "array(['rock'], dtype=object)", "[['rock']]")
+    unread += ("tensor([1,2])", "array([1, 2])", "rock, [pop, jazz]")
     unread += ('[{"name": "rock"}]', "frozenset({'rock'})", "\"['rock']\"")
     for cell in unread:
         sentence = refusal(tmp_path, write_frame(tmp_path, frame(tags=["a", cell, "b", "c"])))
         assert "row 2 has the tags" in sentence and "write them separated by ','." in sentence
-    kept = frame(tags=["[Deep House]", "(live), a [b]", "['a', 'b']", '["\\ud83c\\udfb5"]'])
+    kept = frame(tags=["[Deep House]", "(live), a [b], :)", "['a', 'b']", '["\\ud83c\\udfb5"]'])
     index = folder.load(tmp_path, write_frame(tmp_path, kept))
-    assert index.vocabulary.tags == ("(live)", "[Deep House]", "a", "a [b]", "b", "🎵")
+    assert index.vocabulary.tags == ("(live)", ":)", "[Deep House]", "a", "a [b]", "b", "🎵")
 
 
 def test_columns_keep_their_order_and_unused_tags(tmp_path):

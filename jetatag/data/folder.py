@@ -34,6 +34,7 @@ PLAIN = r"[^\[\](){}]*"
 LIKE_A_LIST = re.compile(
     rf"\s*['\"]?(\w+\((?=[\[{{]))?[\[({{][\[({{\s]*((np\.str_\()?['\"]|{PLAIN},{PLAIN}[\])}}]\s*$)"
 )
+BRACKETS = ("()", "[]", "{}")
 MAX_LABELS = 200_000_000  # bytes of the label matrix, of which there are several copies
 
 NO_PATH = "its row names no file"
@@ -171,9 +172,16 @@ def split_tags(source: Path, row: int, cell: str | list[str], separator: str) ->
             # JSON writes signs beyond 16 bits as two.
             return [tag.encode("utf-16", "surrogatepass").decode("utf-16") for tag in tags]
     elif not LIKE_A_LIST.match(cell):
-        return cell.split(separator)
+        tags = cell.split(separator)
+        if not is_balanced(cell) or all(map(is_balanced, tags)):
+            return tags  # no separator is inside brackets
     problem = f"{source}: row {row} has the tags {tables.shorten(cell)}, which look like a list"
     raise ValueError(f"{problem}: write them separated by {separator!r}.")
+
+
+def is_balanced(text: str) -> bool:
+    """Whether it opens as many brackets of each kind as it closes."""
+    return all(text.count(opening) == text.count(closing) for opening, closing in BRACKETS)
 
 
 def encode(source: Path, lists: list[list[str]]) -> Labels:
