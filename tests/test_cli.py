@@ -118,6 +118,7 @@ def test_the_names_of_the_registries_are_listed(capsys):
         (["reproduce", "--cores", "0"], "--cores; it must be all or at least 1; see"),
         (["reproduce", "--cores", "x"], 'invalid value "x" for --cores; it must be all or a'),
         (["reproduce", "--preset", "demos"], 'did you mean "demo"; see jetatag reproduce --help.'),
+        (["reproduce", "--set", "runs=my #1"], """YAML reads only 'my'; quote it: 'runs="…"'."""),
         (["completion", "tcsh"], 'choose from: "bash", "zsh", "fish", "powershell"; see'),
         (["tag", "RUN", ""], 'for PATHS: unable to convert "" into Path; see jetatag tag --help.'),
         (["index", "RUN", ""], "a path must not be empty; see jetatag index --help."),

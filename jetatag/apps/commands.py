@@ -47,6 +47,9 @@ def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
             changes[name] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ValueError(f"{text!r}: the value is not valid YAML; quote it.") from None
+        read, is_quoted = changes[name], value.lstrip()[:1] in ("'", '"')
+        if isinstance(read, str) and not is_quoted and read != value.strip():  # behind a # or &
+            raise ValueError(f"""{text!r}: YAML reads only {read!r}; quote it: '{name}="…"'.""")
     return changes
 
 
