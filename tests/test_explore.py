@@ -135,8 +135,8 @@ def test_every_layout_fills_the_same_range(clips):
         np.testing.assert_allclose(axes.agg(["min", "max"]), [[-1] * 4, [1] * 4], atol=1e-6)
 
 
-def test_tags_that_touch_share_a_label():
-    shared, alone = "male vocal, man singing", "fast"
+def test_tags_that_touch_share_a_label_of_short_lines():
+    shared, alone = "male vocal,\nman singing", "fast"
     places = np.array([[0.0, 0.0], [1.0, 1.0], [0.01, 0.0]])
     assert labels(places, ["male vocal", "fast", "man singing"]) == [shared, alone, shared]
 

@@ -75,7 +75,7 @@ def _label(ax: Axes, point: np.ndarray, names: Sequence[str], stressed: bool) ->
     """A label at `point`, to be moved."""
     leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
     return ax.annotate(
-        _wrapped(names),
+        wrapped(names),
         point,
         (0, 0),
         textcoords="offset points",
@@ -104,7 +104,7 @@ def _free_place(
     return offsets[cost.argmin()]
 
 
-def _wrapped(names: Sequence[str], width: int = 24) -> str:
+def wrapped(names: Sequence[str], width: int = 24) -> str:
     """At most `MANY` names in lines of `width` characters that end between two of them."""
     if len(names) > MANY:
         names = [*names[: MANY - 1], f"{len(names) - MANY + 1} more"]

@@ -68,6 +68,7 @@ class Panel:
             [search, self.add, self.slider_rows, self.query],
             *([HTML(f"<b>{RANKINGS[by]}</b>"), clips] for by, clips in self.ranked.items()),
         )
+        self.search_row.children[0].layout.flex = "1.4 1 0"  # room for the sliders
         shown = row(
             [self.about, *audio, self.like, self.figure],
             [self.n_selected, self.picked, self.compared],
