@@ -208,6 +208,28 @@ def test_maps_of_spaces_that_know_the_tags_are_as_good_as_the_text_says(preset):
         assert len(judged[metric]) == 2 and (judged[metric] >= bar).all()
 
 
+def test_the_runs_on_the_papers_schedule_show_what_the_text_says():
+    points, final, probes, histories = (
+        pd.read_parquet(RESULTS / "regime/rendered" / f"{name}.parquet")
+        for name in ("points", "results", "probes", "histories")
+    )
+    ap = {"protocol": "macro_clip", "metric": "average_precision"}
+    points, final = (t[(t[list(ap)] == list(ap.values())).all(axis=1)] for t in (points, final))
+    gain = points[(points.minus == "no_je") & (points.method == "je")]
+    assert len(gain) == 3 * 10 and (gain.high < 0).all()  # "from its first score to its last"
+    final = final[(final.seed == "mean") & (final.tag == "")]
+    gains = final[final.minus == "no_je"].set_index(["method", "pair_loss"]).value
+    assert gains["no_je_linear", "none"] > 0.1  # "far above `no_je`"
+    assert abs(gains["no_je_early_stop", "none"]) < 0.01  # "as good as at its end"
+    paired = final.set_index(["method", "pair_loss", "minus"])
+    assert paired.high["je", "cosine", "bce_two_stage"] < -0.05  # "far above `je`"
+    assert 0 < paired.value["je", "cosine", "je_shuffled-cosine"] < 0.02  # "only a little below"
+    assert paired.low["joint", "subset_query", "no_je_linear"] > -0.01  # "no worse"
+    last = histories[histories.method == "je"].groupby("pair_loss").valid_average_precision.last()
+    probed = probes[probes.method == "je"].groupby("pair_loss").average_precision.last()
+    assert (probed > last + 0.05).all()  # "well above what the paper's classifier learns"
+
+
 def test_the_table_of_the_main_comparison_follows_from_the_kept_clip_scores():
     names, metric = ["joint-subset_query", "no_je_linear"], "average_precision"
     runs = finished(RESULTS / "study/rendered")

@@ -200,7 +200,12 @@ def study_labels() -> str:
 # Verdicts on the study's expectations
 
 
-LIMITS = {"above": {"at_least": 0}, "below": {"at_most": 0}, "no worse": {"at_least": -MARGIN}}
+LIMITS = {
+    "above": {"at_least": 0},
+    "below": {"at_most": 0},
+    "no worse": {"at_least": -MARGIN},
+    "clearly above": {"at_least": MARGIN},
+}
 """What `results.verdict` is asked about each difference."""
 CLAIMS = (
     ("`joint` tags better than `no_je_linear`", "AP", (*JOINT, "no_je_linear"), "above"),
