@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 import timeit
@@ -114,6 +115,30 @@ def bench_extractors(batches: list[int], path: Path, **settings: Any) -> None:
     for what in ("seconds", "peak_memory_mib"):
         ratio = by_batch[what].music_sincnet / by_batch[what].sample_cnn_res_se
         print(f"music_sincnet : sample_cnn_res_se, {what}, by batch: {ratio.round(2).to_dict()}")
+
+
+def bench_original(n_turns: int = 9) -> None:
+    """A step of the original's extractors in TensorFlow and of ours, in turns; medians in seconds,
+    and of the ratios of each turn. Needs what `tests/tensorflow.lock` lists."""
+    script, rows = Path(__file__).with_name("original_steps.py"), []
+    for name, mode in itertools.product(("harmonic_cnn", "sample_cnn", "sample_cnn_res"), MODES):
+        pipes = {"text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        commands = (
+            [sys.executable, script, whose, name, mode] for whose in ("original", "jetatag")
+        )
+        both = [subprocess.Popen(command, **pipes) for command in commands]
+        turns = []
+        for _ in range(2 + n_turns):  # the first two warm up
+            for process in both:
+                print(file=process.stdin, flush=True)
+                turns.append(float(process.stdout.readline()))
+        for process in both:
+            process.communicate()
+        theirs, ours = np.reshape(turns, (-1, 2))[2:].T
+        seconds = {"original_s": np.median(theirs), "jetatag_s": np.median(ours)}
+        rows.append({"extractor": name, "mode": mode, **seconds, "ratio": np.median(ours / theirs)})
+        print(json.dumps(rows[-1]), flush=True)
+    print(pd.DataFrame(rows).round(3).to_csv(index=False))
 
 
 def bench_crops(folder: Path) -> None:
@@ -492,10 +517,13 @@ def main() -> None:
     parser.add_argument("--searching", action="store_true", help="measure searches only")
     parser.add_argument("--bootstrap", action="store_true", help="measure the resampling only")
     parser.add_argument("--exploring", action="store_true", help="measure maps in a browser only")
+    parser.add_argument("--original", action="store_true", help="measure beside TensorFlow only")
     parser.add_argument("--cost", action="store_true", help="count a paper run's operations only")
     given = parser.parse_args()
     if given.cost:
         return bench_cost()
+    if given.original:
+        return bench_original()
     if given.bootstrap:
         return bench_bootstrap()
     if given.exploring:

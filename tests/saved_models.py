@@ -6,6 +6,7 @@ waveforms (clip, sample) and labels (clip, tag) in FOLDER's `given.npz`.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -172,10 +173,11 @@ def built(model: keras.Model, *shape: int) -> keras.Model:
 
 
 ENCODERS = {
-    "sample_cnn": (lambda: sample_cnn(WIDTH, residual=False), (3**10, 1)),
-    "sample_cnn_res": (lambda: sample_cnn(WIDTH, residual=True), (3**10, 1)),
-    "harmonic_cnn": (lambda: HarmonicCNN(WIDTH), (80_000,)),
+    "harmonic_cnn": (HarmonicCNN, (80_000,)),
+    "sample_cnn": (partial(sample_cnn, residual=False), (3**10, 1)),
+    "sample_cnn_res": (partial(sample_cnn, residual=True), (3**10, 1)),
 }
+"""Makers, which take the width, and the shape of a waveform."""
 
 
 def make_heads(n_tags: int) -> dict[str, keras.Model]:
@@ -201,7 +203,7 @@ def main(folder: str, *names: str) -> None:
     models = heads = make_heads(given["labels"].shape[1])
     for name in set(names) & set(ENCODERS):
         make, shape = ENCODERS[name]
-        encoder = built(make(), *shape)
+        encoder = built(make(WIDTH), *shape)
         models = models | {name: encoder}
         h = encoder(given["waveform"][:, : shape[0]].reshape(-1, *shape))
         np.savez(Path(folder) / f"{name}-answers.npz", **answer(h, given["labels"], heads))
