@@ -141,14 +141,14 @@ SENTENCES = [
     ("README.md", "tags as well as the same", "study", ONE_STAGE, "no_je_linear", "no worse"),
     (
         "README.md",
-        "tag space (`no_je_linear`), not better",
+        "shared space (`no_je_linear`), but not better",
         "study",
         ONE_STAGE,
         "no_je_linear",
         "not above",
     ),
     ("README.md", "in two stages it tags worse", "study", TWO_STAGES, "no_je_linear", "below"),
-    ("README.md", "as published worse than", "study", ["je-cosine"], "no_je", "below"),
+    ("README.md", "published method tags worse than", "study", ["je-cosine"], "no_je", "below"),
     ("study.md", "is level with `no_je_linear`", "study", ONE_STAGE, "no_je_linear", "no worse"),
     ("study.md", "and with `joint_shuffled`", "study", ONE_STAGE, SHUFFLED, "no worse"),
     (
