@@ -10,23 +10,19 @@ AREAS = ("roc_auc", "average_precision", "pr_auc_trapezoid")
 """The exact areas of one tag: scikit-learn's `roc_auc_score` and `average_precision_score`, and
 `auc` of its `precision_recall_curve`, which joins the points of the curve by straight lines."""
 
-N_THRESHOLDS = 200
-"""Thresholds of the micro areas: the default of Keras, used by both papers."""
-
-CHUNK = 128
-"""Resamples, or rows of a similarity matrix, in memory at once; does not change the result."""
+N_THRESHOLDS = 200  # of the micro areas: the default of Keras, used by both papers
+CHUNK = 128  # resamples, or rows of a similarity matrix, in memory at once
 
 
 def curve_steps(carries: np.ndarray, scores: np.ndarray) -> csr_array:
     """Sort the clips of one tag once, and find the step of its curves to which each belongs.
-
     scikit-learn sorts again for every resample, which takes 540 times as long.
 
     Clips with equal scores pass a threshold together. Each distinct score with positives is a step,
-    because the areas grow only there. The result is a (3 · step + 1, clip) 0/1 matrix. Multiplied
-    by the clips' weights, its three parts give, from the highest step down, the positives of the
-    step, the negatives with the same score, and the negatives since the step before. The last row
-    gives the negatives below all steps.
+    because the areas grow only there. The result is a (3 · step + 1, clip) 0/1 matrix. Times the
+    clips' weights, its three parts give, from the highest step down, the positives of the step, the
+    negatives with the same score, and the negatives since the step before; the last row gives the
+    negatives below all steps.
     """
     order = np.argsort(scores)[::-1]
     ranked, hit = scores[order], carries[order]
@@ -53,13 +49,9 @@ def weighted_areas(weights: np.ndarray, steps: csr_array) -> np.ndarray:
     # The curve begins at precision 1, where nothing is predicted.
     before = ratio(hits_before, hits_before + false_alarms - tied, empty=1.0)
     stepped, sloped = (gained * precision).sum(axis=0), (gained * before).sum(axis=0)
-    return np.stack(
-        [
-            ratio(beaten, n_positive * n_negative, empty=np.nan),
-            ratio(stepped, n_positive, empty=np.nan),
-            ratio((stepped + sloped) / 2, n_positive, empty=np.nan),
-        ]
-    )
+    roc_auc = ratio(beaten, n_positive * n_negative, empty=np.nan)
+    both_pr = ratio(np.stack([stepped, (stepped + sloped) / 2]), n_positive, empty=np.nan)
+    return np.stack([roc_auc, *both_pr])
 
 
 def hits_at_k(relevant: np.ndarray, scores: np.ndarray, weights: np.ndarray, k: int) -> np.ndarray:
@@ -88,17 +80,15 @@ def bucket_counts(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     n_rows, top = len(labels), np.float32(N_THRESHOLDS - 1)
     bucket = np.ceil(scores.astype(np.float32) * top).astype(np.int64) - 1
     cell = np.maximum(bucket, 0) + N_THRESHOLDS * np.arange(n_rows)[:, None]
-    counts = [
-        np.bincount(cell[chosen], minlength=n_rows * N_THRESHOLDS) for chosen in (labels, ~labels)
-    ]
+    n_cells = n_rows * N_THRESHOLDS
+    counts = [np.bincount(cell[chosen], minlength=n_cells) for chosen in (labels, ~labels)]
     return np.reshape(counts, (2, n_rows, N_THRESHOLDS)).astype(np.float64)
 
 
 def threshold_areas(positive: np.ndarray, negative: np.ndarray) -> dict[str, np.ndarray]:
     """Areas of (curve, threshold) bucket counts, as `tf.keras.metrics.AUC` sums them."""
-    true_pos, false_pos = (
-        np.cumsum(count[:, ::-1], axis=1)[:, ::-1] for count in (positive, negative)
-    )
+    counts = np.stack([positive, negative])
+    true_pos, false_pos = np.cumsum(counts[:, :, ::-1], axis=2)[:, :, ::-1]
     n_positive, n_negative = true_pos[:, 0], false_pos[:, 0]
     height = (true_pos[:, :-1] + true_pos[:, 1:]) / 2
     roc = (negative[:, :-1] * height).sum(axis=1)

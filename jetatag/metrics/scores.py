@@ -2,9 +2,9 @@
 
 `labels` are (clip, tag) 0/1 and `scores` (clip, tag), or (clip, window, tag) if a function says so.
 Optional `weights` (resample, clip) say how often each clip counts in each bootstrap resample
-(`clip_weights`): the result is then an array with one value per resample, NaN where nothing can be
-scored. Without them, every clip counts once and the result is a float. Shapes that do not match,
-labels other than 0 and 1, scores that are not finite and negative weights raise `ValueError`.
+(`clip_weights`): results are then arrays with one value per resample, NaN where nothing can be
+scored, instead of floats. Shapes that do not match, labels other than 0 and 1, scores that are not
+finite and negative weights raise `ValueError`.
 """
 
 import warnings
@@ -13,41 +13,32 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from jetatag.metrics._arithmetic import (
-    AREAS,
-    bucket_counts,
-    chunks,
-    curve_steps,
-    hits_at_k,
-    known_mean,
-    ratio,
-    threshold_areas,
-    weighted_areas,
-)
+from jetatag.metrics import _arithmetic as arithmetic
 from jetatag.metrics._checks import check_labels, check_scores, check_weights
 
+Weights = np.ndarray | None
+Values = float | np.ndarray
+Areas = dict[str, float] | dict[str, np.ndarray]
 
-def micro_window(
-    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
-) -> dict[str, float] | dict[str, np.ndarray]:
+
+def micro_window(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) -> Areas:
     """Return the areas under the ROC and PR curves of all (window, tag) cells, at 200 thresholds.
 
     The protocol of Lee & Cho 2021: every window is scored alone, and the areas are those of
-    `tf.keras.metrics.AUC` with its defaults: thresholds 0, 1/199, …, 1, trapezoids for ROC and
-    the interpolation of Davis & Goadrich 2006 for PR. All scores below 1/199 fall into one bucket,
-    so the areas of a model with low probabilities are far below the exact ones.
+    `tf.keras.metrics.AUC` with its defaults: thresholds 0, 1/199, …, 1, trapezoids for `roc_auc`
+    and the interpolation of Davis & Goadrich 2006 for `pr_auc`. All scores below 1/199 fall into
+    one bucket, so the areas of a model with low probabilities are far below the exact ones.
 
     `scores` are (clip, window, tag) probabilities in [0, 1], or (row, tag) with one row per window.
-    Returns `{"roc_auc": …, "pr_auc": …}`, both in [0, 1]. Without weights, labels of only one class
-    raise `ValueError`.
+    Without weights, labels of only one class raise `ValueError`.
     """
     labels, scores = check_scores(labels, scores, windows=True, probs=True)
     if scores.ndim == 3:
         labels = np.broadcast_to(labels[:, None], scores.shape)
     n_rows = 1 if weights is None else len(labels)
-    positive, negative = bucket_counts(labels.reshape(n_rows, -1), scores.reshape(n_rows, -1))
-    once = check_weights(weights, n_rows)
-    areas = threshold_areas(once @ positive, once @ negative)
+    cells = labels.reshape(n_rows, -1), scores.reshape(n_rows, -1)
+    counts = check_weights(weights, n_rows) @ arithmetic.bucket_counts(*cells)
+    areas = arithmetic.threshold_areas(*counts)
     if weights is not None:
         return areas
     if np.isnan(areas["roc_auc"][0]):
@@ -55,23 +46,20 @@ def micro_window(
     return {name: float(values[0]) for name, values in areas.items()}
 
 
-def macro_clip(
-    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
-) -> dict[str, float] | dict[str, np.ndarray]:
+def macro_clip(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) -> Areas:
     """Return the means over tags of scikit-learn's ROC area and of both its PR areas.
 
     The field's protocol (Won et al. 2020): rows are clips, scores the mean over a clip's windows.
-    Average precision sums the precision at each gain of recall; `pr_auc_trapezoid` joins the points
-    of the curve by lines, like `auc` of `precision_recall_curve`, and is too high. Tags without
-    positives are left out of all means, tags without negatives of the mean ROC area.
+    `average_precision` sums the precision at each gain of recall; `pr_auc_trapezoid` joins the
+    points of the curve by lines, like `auc` of `precision_recall_curve`, and is too high. Tags
+    without positives are left out of all means, tags without negatives of the mean `roc_auc`.
 
-    `scores` (clip, tag) are any finite numbers that rank. Returns `{"roc_auc": …,
-    "average_precision": …, "pr_auc_trapezoid": …}`, and without weights `n_tags_scored`, the number
-    of tags in the means of the PR areas. Without weights, a warning says how many tags are left
-    out, and `ValueError` is raised if no tag can be scored.
+    `scores` (clip, tag) are any finite numbers that rank. Returns these three and, without weights,
+    `n_tags_scored`, the number of tags in the means of the PR areas; then a warning says how many
+    tags are left out, and `ValueError` is raised if no tag can be scored.
     """
     areas = tag_areas(labels, scores, weights)
-    means = {name: known_mean(values) for name, values in areas.items()}
+    means = {name: arithmetic.known_mean(values) for name, values in areas.items()}
     if weights is not None:
         return means
     if np.isnan(means["roc_auc"][0]):
@@ -87,9 +75,7 @@ def macro_clip(
     return {**{name: float(mean[0]) for name, mean in means.items()}, "n_tags_scored": n_scored}
 
 
-def tag_areas(
-    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
+def tag_areas(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) -> Areas:
     """Return the areas of `macro_clip` for each tag, (resample, tag) float64 each.
 
     They equal scikit-learn's with `sample_weight`, including ties. NaN if a resample has no
@@ -97,12 +83,12 @@ def tag_areas(
     """
     labels, scores = check_scores(labels, scores)
     weights = check_weights(weights, len(labels))
-    tags = [curve_steps(*column) for column in zip(labels.T, scores.T, strict=True)]
+    tags = [arithmetic.curve_steps(*column) for column in zip(labels.T, scores.T, strict=True)]
     areas = []  # of a chunk, each (area, resample, tag)
-    for part in chunks(weights):
+    for part in arithmetic.chunks(weights):
         part = np.ascontiguousarray(part.T, dtype=np.float64)
-        areas.append(np.stack([weighted_areas(part, steps) for steps in tags], axis=-1))
-    return dict(zip(AREAS, np.concatenate(areas, axis=1), strict=True))
+        areas.append(np.stack([arithmetic.weighted_areas(part, steps) for steps in tags], axis=-1))
+    return dict(zip(arithmetic.AREAS, np.concatenate(areas, axis=1), strict=True))
 
 
 def per_tag(labels: np.ndarray, scores: np.ndarray, tags: Sequence) -> pd.DataFrame:
@@ -113,17 +99,12 @@ def per_tag(labels: np.ndarray, scores: np.ndarray, tags: Sequence) -> pd.DataFr
     return pd.DataFrame({"tag": tags, "n_positive": labels.sum(axis=0), **areas})
 
 
-# Decisions
-
-
-def accuracy(
-    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
-) -> float | np.ndarray:
-    """Return the share of windows, or rows, whose highest score is that of their class.
+def accuracy(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) -> Values:
+    """Return the share of windows, or rows, whose highest score, the first of equals, is that of
+    their class. Lee & Cho 2021 report it for the single windows of Speech Commands.
 
     `labels` (clip, class) hold a single 1 per row, `scores` are (clip, window, class) or (row,
-    class). Lee & Cho 2021 report it for the single windows of Speech Commands. Of equal scores, the
-    first column counts as the highest.
+    class).
     """
     labels, scores = check_scores(labels, scores, windows=True)
     if not (labels.sum(axis=1) == 1).all():
@@ -131,33 +112,29 @@ def accuracy(
     once = check_weights(weights, len(labels))
     by_window = scores.reshape(len(labels), -1, labels.shape[1])
     right = (by_window.argmax(axis=2) == labels.argmax(axis=1)[:, None]).mean(axis=1)
-    return _for_weights(ratio(once @ right, once.sum(axis=1), empty=np.nan), weights)
+    return _for_weights(arithmetic.ratio(once @ right, once.sum(axis=1), empty=np.nan), weights)
 
 
 def f1_as_coded(areas: Mapping[str, float]) -> float:
     """Return the harmonic mean of `micro_window`'s two areas, which is not an F-score.
 
     The code of ATOSE (Applied Sciences 13(15) 9002) calls it F1 and reports it for DCASE 2017; the
-    measure of that challenge is `f1_instance`. `areas` holds `roc_auc` and `pr_auc`: numbers, or
-    arrays of one shape.
+    measure of that challenge is `f1_instance`.
     """
     roc_auc, pr_auc = areas["roc_auc"], areas["pr_auc"]
     return 2 * roc_auc * pr_auc / (roc_auc + pr_auc)
 
 
 def f1_instance(
-    labels: np.ndarray,
-    scores: np.ndarray,
-    thresholds: np.ndarray,
-    weights: np.ndarray | None = None,
-) -> float | np.ndarray:
+    labels: np.ndarray, scores: np.ndarray, thresholds: np.ndarray, weights: Weights = None
+) -> Values:
     """Return the F-score of all (clip, tag) decisions pooled: scikit-learn's `average="micro"`.
 
     A tag is predicted where the score is at or above the tag's threshold. Hits, false alarms and
-    misses are summed over all clips and tags, then F = 2 hits / (2 hits + false alarms + misses).
-    The evaluator of DCASE 2017 task 4 A (Mesaros et al. 2017) names this "micro average or
-    instance based" and ranks by it; it is not the mean over clips of each clip's own F-score
-    (`average="samples"`). It is 0 if there are no tags and none is predicted.
+    misses are summed over all clips and tags, then F = 2 hits / (2 hits + false alarms + misses), 0
+    if there are no tags and none is predicted. The evaluator of DCASE 2017 task 4 A (Mesaros et al.
+    2017) ranks by it as "micro average or instance based"; it is not the mean over clips of each
+    clip's own F-score (`average="samples"`).
 
     `scores` are means over a clip's windows; `thresholds` (tag,) come from `choose_thresholds` on
     other clips, those of the validation split.
@@ -165,22 +142,20 @@ def f1_instance(
     labels, scores = check_scores(labels, scores)
     once, thresholds = check_weights(weights, len(labels)), np.asarray(thresholds)
     if thresholds.shape != labels.shape[1:] or not np.isfinite(thresholds).all():
-        raise ValueError(
-            f"thresholds {thresholds.shape} must be one finite number for each of the "
-            f"{labels.shape[1]} tags: choose them with metrics.choose_thresholds."
-        )
+        needs = f"must be one finite number for each of the {labels.shape[1]} tags"
+        remedy = "choose them with metrics.choose_thresholds"
+        raise ValueError(f"thresholds {thresholds.shape} {needs}: {remedy}.")
     predicted = scores >= thresholds
     hits = (labels & predicted).sum(axis=1)
     marks = labels.sum(axis=1) + predicted.sum(axis=1)
-    return _for_weights(ratio(2 * (once @ hits), once @ marks), weights)
+    return _for_weights(arithmetic.ratio(2 * (once @ hits), once @ marks), weights)
 
 
 def choose_thresholds(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return for each tag the threshold with the highest F-score on these rows, (tag,) float64.
 
-    Every distinct score is tried. Of equally good thresholds, the highest is chosen, which predicts
-    the tag least often; a tag without positives gets 0.5. Use the validation split, never the rows
-    to be scored.
+    Of equally good thresholds, the highest is chosen, which predicts the tag least often; a tag
+    without positives gets 0.5. Use the validation split, never the rows to be scored.
     """
     labels, scores = check_scores(labels, scores)
     order = np.argsort(-scores.astype(np.float64), axis=0)
@@ -194,22 +169,21 @@ def choose_thresholds(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def precision_at_k(
-    relevant: np.ndarray, scores: np.ndarray, k: int = 10, weights: np.ndarray | None = None
+    relevant: np.ndarray, scores: np.ndarray, k: int = 10, weights: Weights = None
 ) -> np.ndarray:
     """Return the precision of each query in its first `k` ≥ 1 places, (query,) or (resample, query)
     float64; NaN if no clip is relevant.
 
     `relevant` (clip, query) 0/1 says whether the clip matches the query, `scores` rank the clips. A
     clip with weight 2 fills two places. Clips tied at the last place fill the remaining places with
-    their average relevance, the mean over all their orders; places that a resample cannot fill
-    count as misses.
+    their average relevance; places that a resample cannot fill count as misses.
     """
     relevant, scores = check_scores(relevant, scores)
     if k < 1:
         raise ValueError(f"precision needs k of at least 1, not {k}.")
     once = np.ascontiguousarray(check_weights(weights, len(relevant)).T, dtype=np.float64)
     columns = zip(relevant.T, scores.T.astype(np.float64), strict=True)
-    hits = np.stack([hits_at_k(*column, once, k) for column in columns], axis=1)
+    hits = np.stack([arithmetic.hits_at_k(*column, once, k) for column in columns], axis=1)
     return _for_weights(np.where(once.T @ relevant > 0, hits / k, np.nan), weights)
 
 

@@ -16,21 +16,18 @@ def neighbour_agreement(
 ) -> dict[str, np.ndarray]:
     """Return, for each clip, how many tags it shares with its nearest neighbours.
 
-    `agreement` is the mean Jaccard similarity (shared tags over tags of either) between a clip and
-    the `k` clips nearest to it by cosine in the full space; `chance` is the mean over all other
-    clips. Print it with every two-dimensional map, which may show clusters that are not there.
-
-    Returns `{"agreement": (clip,), "chance": (clip,)}` in [0, 1], NaN for clips without tags, which
-    do not count as neighbours either. `points` are (clip, dimension); at least k + 1 clips must
-    carry tags.
+    `agreement` (clip,) is the mean Jaccard similarity (shared tags over tags of either) between a
+    clip and the `k` clips nearest to it by cosine in the full space, `chance` (clip,) the mean over
+    all other clips: in [0, 1], and NaN for clips without tags, which do not count as neighbours
+    either. Print it with every two-dimensional map, which may show clusters that are not there.
+    `points` are (clip, dimension); at least k + 1 clips must carry tags.
     """
     labels, points = check_labels(labels), check_points(points, len(labels))
     tagged = labels.any(axis=1)
     unit, tags = unit_rows(points[tagged]), labels[tagged].astype(np.float64)
     if not 1 <= k < len(unit):
-        raise ValueError(
-            f"k={k} neighbours need at least k + 1 tagged clips, but there are {len(unit)}."
-        )
+        needs = f"k={k} neighbours need at least k + 1 tagged clips"
+        raise ValueError(f"{needs}, but there are {len(unit)}.")
     size, near, all_others = tags.sum(axis=1), [], []
     for rows in chunks(np.arange(len(unit))):
         shared = tags[rows] @ tags.T
@@ -55,9 +52,6 @@ def gap(
     0 in a collapsed space (no deviation) and negative in a mirrored one. With `labels`, pairs with
     the same tag set do not count as unmatched, because their tag vectors are equal; some clips must
     differ.
-
-    Returns `{"gap": …, "matched": …, "unmatched": …}`: the first in standard deviations, the rest
-    cosines.
     """
     z_tag = check_points(z_tag)
     z_audio = check_points(z_audio, len(z_tag))
@@ -82,8 +76,8 @@ def gap(
 def tag_correlation(labels: np.ndarray) -> np.ndarray:
     """Return the Pearson correlation of each pair of tags over clips, (tag, tag) float64.
 
-    As in figure 3 of Lee & Cho 2021. A tag that all clips or none have has no correlation
-    (`numpy.corrcoef` gives NaN); it gets 0 with the others and 1 with itself.
+    As in figure 3 of Lee & Cho 2021. A tag that all clips or none have, for which `numpy.corrcoef`
+    gives NaN, gets 0 with the others and 1 with itself.
     """
     centred = check_labels(labels).astype(np.float64)
     centred -= centred.mean(axis=0)
@@ -132,10 +126,7 @@ def effective_rank(z: np.ndarray) -> float:
     same.
     """
     singular = np.linalg.svd(_centred(check_points(z)), compute_uv=False)
-    if not singular.any():
-        return 0.0
-    share = singular / singular.sum()
-    return float(np.exp(entr(share).sum()))
+    return float(np.exp(entr(singular / singular.sum()).sum())) if singular.any() else 0.0
 
 
 def _centred(z: np.ndarray) -> np.ndarray:

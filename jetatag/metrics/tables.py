@@ -17,7 +17,7 @@ import pandas as pd
 from jetatag.files import check_known
 from jetatag.metrics._arithmetic import AREAS, known_mean, rank_correlation, ratio
 from jetatag.metrics._checks import TASKS, check_labels, check_scores
-from jetatag.metrics.resampling import all_weights, interval
+from jetatag.metrics.resampling import Groups, all_weights, interval
 from jetatag.metrics.scores import (
     accuracy,
     f1_as_coded,
@@ -37,7 +37,7 @@ def resampled(
     scores: np.ndarray,
     n_resamples: int = 1000,
     seed: int = 0,
-    groups: Sequence | None = None,
+    groups: Groups = None,
     task: str = "multilabel",
     thresholds: np.ndarray | None = None,
 ) -> pd.DataFrame:
@@ -46,25 +46,25 @@ def resampled(
 
     `labels` are (clip, tag) 0/1; `scores` are (clip, window, tag) probabilities in [0, 1], for both
     protocols, `macro_clip` on the mean over windows, or (clip, tag), any finite numbers that rank,
-    for `macro_clip` alone. The metrics are the areas of both protocols; of a `task` "multiclass"
-    also `accuracy` in both, and of a "multilabel" one `f1_as_coded` in `micro_window` and, with
-    `thresholds` (tag,), `f1_instance` in `macro_clip`.
+    for `macro_clip` alone. The metrics are those of the protocols; `f1_instance` needs `thresholds`
+    (tag,).
     """
     check_known([task], TASKS, "task")
     labels, scores = check_scores(labels, scores, windows=True)
     weights, rows = all_weights(len(labels), n_resamples, seed, groups)
-    by_clip = scores.mean(axis=1) if scores.ndim == 3 else scores
-    values = {"micro_window": micro_window(labels, scores, weights)} if scores.ndim == 3 else {}
-    values["macro_clip"] = macro_clip(labels, by_clip, weights)
+    values = {}
+    if scores.ndim == 3:
+        own = values["micro_window"] = micro_window(labels, scores, weights)
+        if task == "multiclass":
+            own["accuracy"] = accuracy(labels, scores, weights)
+        else:
+            own["f1_as_coded"] = f1_as_coded(own)
+        scores = scores.mean(axis=1)
+    own = values["macro_clip"] = macro_clip(labels, scores, weights)
     if task == "multiclass":
-        for protocol, areas in values.items():
-            scored = by_clip if protocol == "macro_clip" else scores
-            areas["accuracy"] = accuracy(labels, scored, weights)
-    else:
-        if scores.ndim == 3:
-            values["micro_window"]["f1_as_coded"] = f1_as_coded(values["micro_window"])
-        if thresholds is not None:
-            values["macro_clip"]["f1_instance"] = f1_instance(labels, by_clip, thresholds, weights)
+        own["accuracy"] = accuracy(labels, scores, weights)
+    elif thresholds is not None:
+        own["f1_instance"] = f1_instance(labels, scores, thresholds, weights)
     columns = {(protocol, name): v for protocol, own in values.items() for name, v in own.items()}
     return pd.DataFrame(columns, rows).rename_axis(columns=["protocol", "metric"])
 
@@ -82,10 +82,7 @@ def resampled_per_tag(
 
 
 def resampled_means(
-    by_clip: Mapping[Any, np.ndarray],
-    n_resamples: int = 1000,
-    seed: int = 0,
-    groups: Sequence | None = None,
+    by_clip: Mapping[Any, np.ndarray], n_resamples: int = 1000, seed: int = 0, groups: Groups = None
 ) -> pd.DataFrame:
     """Return the resampled table of means over clips: a column for each name → (clip,) numbers,
     NaN for clips that have none.
@@ -106,18 +103,17 @@ def resampled_searches(
     kinds: Sequence[str],
     n_resamples: int = 1000,
     seed: int = 0,
-    groups: Sequence | None = None,
+    groups: Groups = None,
     k: int = 10,
 ) -> pd.DataFrame:
     """Return the resampled table, with columns (kind, ranked_by, metric), of how well each ranking
     finds the clips that match a query.
 
     `relevant` (clip, query) 0/1 says whether the clip matches the query; `rankings` are name →
-    (clip, query), any finite numbers that rank; `kinds` are (query,) names, of which those without
-    a matching clip are left out. The metrics are means over the queries of a kind that some clip of
-    the resample matches: `mean_average_precision`, and the mean precision in the first `k` places
-    (`precision_at_k`). The ranking `random` is the expectation for a random order: the
-    share of clips that match.
+    (clip, query), any finite numbers that rank; `kinds` are (query,) names. Queries without a
+    matching clip are left out. The metrics are means over the queries of a kind that some clip of
+    the resample matches: `mean_average_precision`, and the mean `precision_at_k`. The ranking
+    `random` is the expectation for a random order: the share of clips that match.
     """
     answered = check_labels(relevant).any(axis=0)
     relevant, kinds = np.asarray(relevant)[:, answered], np.asarray(kinds)[answered]
@@ -161,8 +157,8 @@ def mean_runs(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
     """Return the resampled table of the mean over runs of one method.
 
     `runs` are resampled tables of runs that differ in their seed, with the same metrics and
-    resamples (else `ValueError`). The runs are also resampled, from `seed`, so that intervals
-    include their spread; intervals of a single run include only the sampling of clips.
+    resamples (else `ValueError`). The runs are also resampled, from `seed`, so that the intervals
+    of several include their spread.
     """
     _check_alike(runs)
     first, n_runs = runs[0], len(runs)
@@ -176,19 +172,16 @@ def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
     """Return `mean_runs` with 95 % intervals.
 
     One row per metric: the column names of the resampled tables (of `resampled`: `protocol` and
-    `metric`), then `value`, `low`, `high` (clips resampled), `group_low`, `group_high` (groups
-    resampled; NaN without groups).
+    `metric`), `value`, and `BOUNDS`, of which those by group are NaN without groups.
     """
     mean, rows = mean_runs(runs, seed), []
     for name, values in mean.items():
         estimate = values.loc["estimate"].item()
-        bounds = [
-            interval(values.loc[drawn], estimate=estimate)
-            if drawn in values.index
-            else (np.nan,) * 2
+        by_clip, by_group = (
+            interval(values.loc[drawn], estimate) if drawn in values.index else (np.nan, np.nan)
             for drawn in ("clip", "group")
-        ]
-        rows.append((*name, estimate, *bounds[0], *bounds[1]))
+        )
+        rows.append((*name, estimate, *by_clip, *by_group))
     return pd.DataFrame(rows, columns=[*mean.columns.names, "value", *BOUNDS])
 
 
@@ -214,17 +207,16 @@ def paired_difference(
     scores_b: np.ndarray,
     n_resamples: int = 1000,
     seed: int = 0,
-    groups: Sequence | None = None,
+    groups: Groups = None,
     task: str = "multilabel",
 ) -> pd.DataFrame:
     """Return a − b in every metric, with intervals from the same resamples of both runs.
 
     Two runs tested on the same clips make similar errors; pairing removes this shared noise, so
-    the interval is narrower than those of the two runs suggest. Every resample averages both runs
-    over the same tags. With several seeds, the difference is the mean over them, and the seeds are
-    resampled like clips, so that the interval also includes their spread. Three seeds show it only
-    in part: if they differ much more than clips do, a 95 % interval covers the true difference in
-    about 80 % of cases.
+    the interval is narrower than those of the two runs suggest. With several seeds, the difference
+    is the mean over them, and the seeds are resampled like clips, so that the interval also
+    includes their spread. Three seeds show it only in part: if they differ much more than clips do,
+    a 95 % interval covers the true difference in about 80 % of cases.
 
     `scores_a` and `scores_b` are (run, clip, window, tag) probabilities of runs paired by seed, for
     both protocols; or (run, clip, tag), or of a single run (clip, tag), for `macro_clip` alone. The
@@ -242,9 +234,8 @@ def gain_trend(
 ) -> pd.DataFrame:
     """Return how the gain of a tag depends on each covariate: Spearman's correlation over tags.
 
-    Clips, seeds and tags are resampled together. Noise in the gains already lowers the estimate;
-    resampling only clips and seeds would give intervals that are too narrow and hold only for these
-    tags. A tag without positives in a resample keeps its gain there.
+    Clips, seeds and tags are resampled together: without tags, intervals would be too narrow and
+    hold only for these tags. A tag without positives in a resample keeps its gain there.
 
     `gains` is `mean_runs` of the `differences` of two methods' `resampled_per_tag`; `covariates`
     are name → (tag,) finite numbers, such as the frequency of each tag; `seed` is that of the
@@ -260,10 +251,8 @@ def gain_trend(
     for name, covariate in covariates.items():
         covariate = np.asarray(covariate, dtype=np.float64)
         if covariate.shape != gain.shape or not np.isfinite(covariate).all():
-            raise ValueError(
-                f"covariate {name!r} {covariate.shape} must be one finite number for each of the "
-                f"{n_tags} tags."
-            )
+            needs = f"must be one finite number for each of the {n_tags} tags"
+            raise ValueError(f"covariate {name!r} {covariate.shape} {needs}.")
         correlation, bounds = np.nan, (np.nan, np.nan)
         if n_tags >= 3 and np.ptp(covariate) > 0:
             correlation = float(rank_correlation(gain, covariate))
@@ -277,6 +266,5 @@ def _check_alike(runs: Sequence[pd.DataFrame]) -> None:
         raise ValueError("there is no run to compare: give at least one.")
     first, *others = runs
     if any(not (r.columns.equals(first.columns) and r.index.equals(first.index)) for r in others):
-        raise ValueError(
-            "the runs have other metrics or resamples: resample all alike, with windows or without."
-        )
+        problem = "the runs have other metrics or resamples"
+        raise ValueError(f"{problem}: resample all alike, with windows or without.")
