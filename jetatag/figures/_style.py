@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 
+OWN_FONT = "DejaVu Sans"  # which matplotlib brings
 DARK, MIDDLE, LIGHT = (colormaps["cividis"](step) for step in (0.0, 0.55, 0.95))
 PALE = "0.72"
 PALE_TO_DARK = LinearSegmentedColormap.from_list("pale_to_dark", [PALE, MIDDLE, DARK])
@@ -29,6 +31,8 @@ WHISKER = {"color": "0.35", "linewidth": 1.4}
 SEED = {"color": "0.35", "marker": "|", "markersize": 12, "markeredgewidth": 1}
 MARKERS = "osD^vPX*<>h"
 LINES = ("-", "--", "-.", ":")
+LOOK = ("color", "marker", "linestyle")
+Panels = tuple[Figure, np.ndarray]
 
 NAMES = {
     "roc_auc": "ROC-AUC",
@@ -44,9 +48,6 @@ NAMES = {
     "end_to_end": "end to end",
     "one_stage": "one stage",
 }
-
-
-OWN_FONT = "DejaVu Sans"  # which matplotlib brings
 
 
 @contextmanager
@@ -109,9 +110,7 @@ class PaletteCanvas(FigureCanvasAgg):
         picture.save(filename_or_obj, "png", dpi=dpi, optimize=True)
 
 
-def panels(
-    rows: int, columns: int, size: tuple[float, float], **kwargs
-) -> tuple[Figure, np.ndarray]:
+def panels(rows: int, columns: int, size: tuple[float, float], **kwargs) -> Panels:
     """Return a figure of `size` inches, which pyplot does not keep, and its axes (rows, columns).
     pyplot makes it, because then notebooks show it."""
     kwargs |= {"figsize": size, "layout": "constrained", "FigureClass": OwnFigure}
@@ -130,7 +129,7 @@ def row_panels(
     ylabel: str,
     fontsize: float = 10,
     **kwargs,
-) -> tuple[Figure, np.ndarray]:
+) -> Panels:
     """Return `panels` of `shape` whose rows, at the heights 0, 1, …, are labelled `names`."""
     figure, axes = panels(*shape, size, sharey=True, **kwargs)
     axes[0, 0].set_yticks(range(len(names)), names, fontsize=fontsize)
@@ -152,8 +151,7 @@ def used(axes: Sequence[Axes], items: Sequence[Any]) -> Iterable[tuple[Axes, Any
 
 def draw_mean(ax: Axes, place: float, rows: pd.DataFrame, **look) -> None:
     """Draw the mean of `rows` as a marker at height `place`, its interval (`low`, `high`) as a
-    whisker, and several seeds as small ticks. Rows with seed "mean" are the mean; without them, it
-    and its interval are averaged over the rows."""
+    whisker, and several seeds as small ticks. Without rows of seed "mean", all are averaged."""
     is_mean = rows["seed"] == "mean" if "seed" in rows else np.zeros(len(rows), bool)
     mean, seeds = (rows[is_mean], rows[~is_mean]) if is_mean.any() else (rows, rows)
     if "low" in rows:
@@ -170,19 +168,11 @@ def mean_keys(rows: pd.DataFrame, repeated: Sequence[str]) -> list[Line2D]:
     return [*keys, key("95 % interval", **WHISKER, linestyle="-")] if "low" in rows else keys
 
 
-# Styles and legends
-
-
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Name → colour, marker and line style; no two of the first 44 share marker and line style."""
-    return {
-        name: {
-            "color": colormaps["cividis"]((0.0, 0.4, 0.7)[number % 3]),
-            "marker": MARKERS[number % len(MARKERS)],
-            "linestyle": LINES[number % len(LINES)],
-        }
-        for number, name in enumerate(dict.fromkeys(names))
-    }
+    colours = (colormaps["cividis"](step) for step in cycle((0.0, 0.4, 0.7)))
+    every = zip(dict.fromkeys(names), colours, cycle(MARKERS), cycle(LINES), strict=False)
+    return {name: dict(zip(LOOK, look, strict=True)) for name, *look in every}
 
 
 def key(label: str, **look: Any) -> Line2D:
@@ -196,9 +186,6 @@ def legend_above(figure: Figure, keys: Sequence[Artist]) -> None:
     n_rows = math.ceil(len(keys) / max(1, int(figure.get_figwidth() / widest)))
     ncols = math.ceil(len(keys) / n_rows)
     figure.legend(handles=keys, loc="outside upper center", ncols=ncols, frameon=False)
-
-
-# Names and checks
 
 
 def line_name(method: str, *losses: object) -> str:

@@ -116,7 +116,8 @@ def ablation(
     style.check_columns(differences, needed, "the differences")
     check_known([metric], differences["metric"].unique(), "metric")
     rows = differences[differences["metric"] == metric]
-    rows = rows.assign(line=style.line_names(rows), joint=rows["method"].map(_is_joint))
+    joint = [METHODS[m].is_joint and not METHODS[m].is_reference for m in rows["method"]]
+    rows = rows.assign(line=style.line_names(rows), joint=joint)
     groups = zip(HEADINGS, (rows["line"][rows.joint], rows["line"][~rows.joint]), strict=True)
     lines = [line for heading, group in groups if len(group) for line in (heading, *group)]
     lines = list(dict.fromkeys(lines))[::-1]  # the first on top
@@ -126,12 +127,9 @@ def ablation(
     for ax, (extractor, own) in zip(axes[0], extractors.items(), strict=True):
         for row in own.to_dict("records"):
             place, marker = lines.index(row["line"]), "o" if row["joint"] else "s"
-            for low, high, look in (
-                ("low", "high", BY_CLIP),
-                ("group_low", "group_high", BY_GROUP),
-            ):
-                if low in row:
-                    ax.plot([row[low], row[high]], [place, place], **look)
+            ax.plot([row["low"], row["high"]], [place, place], **BY_CLIP)
+            if "group_low" in row:
+                ax.plot([row["group_low"], row["group_high"]], [place, place], **BY_GROUP)
             ax.plot(row["difference"], place, marker, color=style.DARK, markersize=6, zorder=3)
         ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
         ax.set(xlabel=f"{style.named(metric)},\ndifference to {reference}", title=extractor)
@@ -141,11 +139,6 @@ def ablation(
     looks |= {"95 % interval by group": BY_GROUP} if "group_low" in rows else {}
     style.legend_above(figure, [style.key(name, **look) for name, look in looks.items()])
     return figure
-
-
-def _is_joint(method: str) -> bool:
-    """Whether it learns the shared space and is no control."""
-    return METHODS[method].is_joint and not METHODS[method].is_reference
 
 
 @style.own_style()
