@@ -51,10 +51,6 @@ class Settings(BaseModel):
         """Plain values for JSON."""
         return self.model_dump()
 
-    def replace(self, **changes: Any) -> Self:
-        """A copy with some settings changed."""
-        return self.from_dict(self.to_dict() | changes)
-
 
 class Phase(Settings):
     """A number of epochs with one optimizer at one learning rate."""
@@ -147,24 +143,20 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _check_contradictions(self) -> Self:
-        phases = (*self.stage1, *self.stage2)
         if not (self.stage1 and self.stage2):
             raise ValueError("stage1 and stage2 need at least one phase each.")
-        if self.optimizer_form == "as_coded" and any(
-            phase.optimizer == "adamw" or phase.shape != "constant" for phase in phases
-        ):
-            raise ValueError(
-                "optimizer_form 'as_coded' has adam and sgd at constant rates only: choose "
-                "'as_published' or other phases."
-            )
+        phases = (*self.stage1, *self.stage2)
+        uncoded = any(phase.optimizer == "adamw" or phase.shape != "constant" for phase in phases)
+        if self.optimizer_form == "as_coded" and uncoded:
+            problem = "optimizer_form 'as_coded' has adam and sgd at constant rates only"
+            raise ValueError(f"{problem}: choose 'as_published' or other phases.")
         check_crop(self.extractor, self.crop_samples, min_samples(self.extractor))
         check_classification_loss(self.classification_loss, self.classification_parameters)
         if METHODS[self.method].is_joint != (self.pair_loss != "none"):
             *others, last = (name for name, method in METHODS.items() if method.is_joint)
-            raise ValueError(
-                f"method {self.method!r} does not go with pair_loss {self.pair_loss!r}: "
-                f"{', '.join(others)} and {last} need a pair loss, the others pair_loss 'none'."
-            )
+            problem = f"method {self.method!r} does not go with pair_loss {self.pair_loss!r}"
+            needs = f"{', '.join(others)} and {last} need a pair loss, the others pair_loss 'none'"
+            raise ValueError(f"{problem}: {needs}.")
         return self
 
     def replace(self, **changes: Any) -> Self:
@@ -236,12 +228,11 @@ PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
         "paper": RunConfig(),
     }
 )
-"""`smoke`, `demo` and `study` run the same code as `paper` at a smaller scale: fewer epochs, less
-width, shorter crops, and a higher learning rate, to learn from few clips. `fast` is what to train
-first on data of MagnaTagATune's size: joint embedding in one stage with the strongest plain CNN
-there. It needs at most a fifth of `paper`'s passes through the extractor, a training step counted
-as three: in two stages 25 · 3 + 16 instead of 100 · 3 + 200, because stage 2 caches the features of
-16 crops (`stage2_crops`); in one stage and end to end 36 · 3 instead of 200 · 3."""
+"""`smoke`, `demo` and `study` run the same code as `paper` at a smaller scale, with a higher
+learning rate to learn from few clips. `fast` is what to train first on data of MagnaTagATune's
+size: joint embedding in one stage with the strongest plain CNN there. It needs at most a fifth of
+`paper`'s passes through the extractor, a training step counted as three: in two stages 25 · 3 + 16
+instead of 100 · 3 + 200 (`stage2_crops`); in one stage and end to end 36 · 3 instead of 200 · 3."""
 
 
 def preset(name: str, **changes: Any) -> RunConfig:
