@@ -72,9 +72,8 @@ def _label(ax: Axes, point: np.ndarray, names: Sequence[str], stressed: bool) ->
     if len(names) > MANY:
         names = [*names[: MANY - 1], f"{len(names) - MANY + 1} more"]
     leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
-    whole = ", ".join(name.replace(" ", "\xa0") for name in names)  # lines end between two names
     return ax.annotate(
-        fill(whole, 24).replace("\xa0", " "),
+        _wrapped(names),
         point,
         (0, 0),
         textcoords="offset points",
@@ -101,3 +100,9 @@ def _free_place(
     outside = np.maximum(frame[0] - low, 0) + np.maximum(high - frame[1], 0)
     cost = covered.clip(min=0).prod(axis=2).sum(axis=1) + 100 * outside.sum(axis=1)
     return offsets[cost.argmin()]
+
+
+def _wrapped(names: Sequence[str]) -> str:
+    """The names in lines that end between two of them."""
+    whole = ", ".join(name.replace(" ", "\xa0") for name in names)
+    return fill(whole, 24).replace("\xa0", " ")

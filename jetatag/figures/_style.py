@@ -22,7 +22,6 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 
-OWN_FONT = "DejaVu Sans"  # which matplotlib brings
 DARK, MIDDLE, LIGHT = (colormaps["cividis"](step) for step in (0.0, 0.55, 0.95))
 PALE = "0.72"
 PALE_TO_DARK = LinearSegmentedColormap.from_list("pale_to_dark", [PALE, MIDDLE, DARK])
@@ -48,6 +47,9 @@ NAMES = {
     "end_to_end": "end to end",
     "one_stage": "one stage",
 }
+
+
+OWN_FONT = "DejaVu Sans"  # which matplotlib brings
 
 
 @contextmanager
