@@ -39,44 +39,33 @@ def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]
         "log_mel_logistic": logistic_regression(train_x, train_labels, x),
         "tag_frequency": tag_frequency(train_labels, len(x)),
     }
-    thresholds = {
-        f"{name}.thresholds": choose_thresholds(store.labels[valid], own[: len(valid)])
-        for name, own in scores.items()
-        if len(valid) and store.vocabulary.task == "multilabel"
-    }
-    return {
-        **describe(store, rows),
-        **{name: own[len(valid) :] for name, own in scores.items()},
-        **thresholds,
-    }
+    saved = describe(store, rows) | {name: own[len(valid) :] for name, own in scores.items()}
+    for name, own in scores.items():
+        if len(valid) and store.vocabulary.task == "multilabel":
+            chosen = choose_thresholds(store.labels[valid], own[: len(valid)])
+            saved[f"{name}.thresholds"] = chosen
+    return saved
 
 
 def tag_frequency(train_labels: np.ndarray, n_rows: int) -> np.ndarray:
-    """Score every row by the share of training clips that carry each tag: (n_rows, n_tags) float32.
-
-    `train_labels` (clip, tag) 0/1. Raises `ValueError` without a training clip.
-    """
+    """Score every row by the share of training clips that carry each tag: (n_rows, n_tags) float32
+    from `train_labels` (clip, tag) 0/1. Raises `ValueError` without a training clip."""
     train_labels = np.asarray(train_labels)
     if train_labels.ndim != 2 or len(train_labels) == 0:
-        raise ValueError(
-            f"train_labels has shape {train_labels.shape}: give one row per training clip, "
-            "one column per tag."
-        )
+        problem = f"train_labels has shape {train_labels.shape}"
+        raise ValueError(f"{problem}: give one row per training clip, one column per tag.")
     return np.tile(train_labels.mean(axis=0, dtype=np.float32), (n_rows, 1))
 
 
 def log_mel_statistics(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Return mean and standard deviation over time of 96 log-mel bands: (192,) float32, in dB.
-
-    `audio` (n_samples,), `sample_rate` in Hz; windows of 32 ms every 16 ms. Raises `ValueError` for
-    audio of the wrong shape or shorter than one window.
-    """
+    """Return mean and standard deviation over time of 96 log-mel bands of `audio` (n_samples,):
+    (192,) float32, in dB, by windows of 32 ms every 16 ms. Raises `ValueError` for audio of the
+    wrong shape or shorter than one window."""
     audio = np.asarray(audio, dtype=np.float32)
     window = round(0.032 * sample_rate)
     if audio.ndim != 1 or len(audio) < window:
-        raise ValueError(
-            f"audio has shape {audio.shape}: give one channel of at least {window} samples."
-        )
+        needs = f"one channel of at least {window} samples"
+        raise ValueError(f"audio has shape {audio.shape}: give {needs}.")
     with torch.inference_mode():
         frames = _log_mel(sample_rate, window)(torch.from_numpy(audio))
     return torch.cat([frames.mean(dim=1), frames.std(dim=1, correction=0)]).numpy()
