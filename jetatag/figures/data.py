@@ -10,10 +10,9 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from jetatag import metrics
+from jetatag.data import SPLITS
 from jetatag.figures import _style as style
 from jetatag.files import check_known
-
-SPLITS = ("train", "valid", "test")
 
 
 @style.own_style()

@@ -57,7 +57,12 @@ def gap(
     z_audio = check_points(z_audio, len(z_tag))
     if z_audio.shape != z_tag.shape:
         raise ValueError(f"z_audio {z_audio.shape} and z_tag {z_tag.shape} must have one shape.")
-    audio, tag, tag_sets = unit_rows(z_audio), unit_rows(z_tag), _tag_sets(len(z_tag), labels)
+    audio, tag, tag_sets = unit_rows(z_audio), unit_rows(z_tag), np.arange(len(z_tag))
+    if labels is not None:
+        if len(labels) != len(z_tag):
+            rows = f"{len(labels)} label rows for {len(z_tag)} vectors"
+            raise ValueError(f"{rows}: give one per clip.")
+        tag_sets = np.unique(check_labels(labels), axis=0, return_inverse=True)[1]
     matched = (audio * tag).sum(axis=1).mean()
     sums = np.zeros(3)  # of 1, x and x² over the unmatched pairs, x being cosine − matched
     for rows in chunks(np.arange(len(audio))):
@@ -133,13 +138,3 @@ def _centred(z: np.ndarray) -> np.ndarray:
     """The vectors minus their mean; exactly 0 if they differ only by float32 rounding."""
     centred = z - z.mean(axis=0)
     return centred if np.abs(centred).max() > 1e-6 * np.abs(z).max() else np.zeros_like(z)
-
-
-def _tag_sets(n_clips: int, labels: np.ndarray | None) -> np.ndarray:
-    """(clip,) number of each clip's tag set; all different without labels."""
-    if labels is None:
-        return np.arange(n_clips)
-    labels = check_labels(labels)
-    if len(labels) != n_clips:
-        raise ValueError(f"{len(labels)} label rows for {n_clips} vectors: give one per clip.")
-    return np.unique(labels, axis=0, return_inverse=True)[1]
