@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
