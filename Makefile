@@ -22,7 +22,7 @@ reproduce: install
 test: .venv/tensorflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	rm -rf runs/notebooks # where the notebooks train by default
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
 

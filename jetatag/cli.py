@@ -7,6 +7,7 @@ in `jetatag.apps.commands`. Large libraries are imported inside the verbs.
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from io import TextIOWrapper
 from pathlib import Path
@@ -112,7 +113,8 @@ def train(*, config: FilePath, changes: Changes = (), until: str | None = None) 
     ```
 
     Args:
-        config: YAML file with store, runs, preset and any settings of jetatag.config.RunConfig
+        config: YAML file with store, runs, preset and any settings of jetatag.config.RunConfig,
+            or config.json of a run
         changes: change what the file says, such as seed=1
         until: stop after this stage, such as stage1
     """
@@ -296,12 +298,18 @@ def use_utf8() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning as one line, without its place in the code."""
+    say(" ".join(str(message).split()))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0; 1 if some files or runs failed; 2 for a
     mistake, with one line on standard error; 130 for Ctrl-C; 141 if nobody reads the output."""
     use_temporary_caches()
     if arguments is None:
         use_utf8()
+        warnings.showwarning = show_warning
         arguments = sys.argv[1:]
     try:
         if not arguments:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jetatag.extractors import EXTRACTORS, check_crop, min_samples, paper_crop
-from jetatag.files import STRICT, check_known, describe
+from jetatag.files import STRICT, check_known, describe, read_json
 from jetatag.joint.losses import PAIR_LOSSES, check_classification_loss
 from jetatag.joint.methods import METHODS
 
@@ -242,13 +242,15 @@ def preset(name: str, **changes: Any) -> RunConfig:
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
-    """Read a YAML mapping; raises `FileNotFoundError`, or `ValueError` for other content."""
+    """Read a mapping from YAML, or from JSON such as a run's config.json; raises
+    `FileNotFoundError`, or `ValueError` for other content."""
     path = Path(path)
     if not path.is_file():
         problem = "is not a file" if path.exists() else "does not exist"
         raise FileNotFoundError(f"{path} {problem}: give the path of a YAML file.")
     try:
-        values = yaml.safe_load(path.read_text("utf-8"))
+        is_json = path.suffix == ".json"  # in which 1e-05 is a number
+        values = read_json(path) if is_json else yaml.safe_load(path.read_text("utf-8"))
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
     except yaml.YAMLError as error:

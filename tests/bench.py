@@ -385,7 +385,8 @@ def noise_index(folder: Path, n_files: int, dim: int) -> tuple[search.Index, Pat
     facts |= {"z_query": vectors[:N_TAGS].tolist(), "z_centre": [0.0] * dim, "dim": dim}
     facts |= {"z_scale": [10.0, -2.0], "by": "combined"}
     schema = search.Facts(model="noise", run="", identity="", **facts).schema()
-    about = {"size": 1, "mtime_ns": song.stat().st_mtime_ns, "duration_s": 200.0, "title": ""}
+    about = {"size": 1, "mtime_ns": song.stat().st_mtime_ns, "duration_s": 200.0}
+    about |= {"title": "", "damage": ""}
     files = pd.DataFrame({"path": [*paths, song.name], **about})
     columns = [files[name] for name in ("path", *about)]
     columns += [pa.FixedSizeListArray.from_arrays(vectors.ravel(), dim), *probs]

@@ -353,7 +353,7 @@ BAD_TABLES = {
     ),
     "paths that all begin with `mp3/`": (
         lambda t: re.sub('"([0-9a-f]/)', r'"mp3/\1', t),
-        "refused: none of 48 rows can be used",
+        "refused: annotations_final.csv: none of 48 rows can be used",
     ),
     "no table at all": (lambda t: None, "refused: does not exist"),
 }

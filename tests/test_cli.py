@@ -118,6 +118,7 @@ def test_the_names_of_the_registries_are_listed(capsys):
         (["reproduce", "--cores", "0"], "--cores; it must be all or at least 1; see"),
         (["reproduce", "--cores", "x"], 'invalid value "x" for --cores; it must be all or a'),
         (["reproduce", "--preset", "demos"], 'did you mean "demo"; see jetatag reproduce --help.'),
+        (["reproduce", "--set", "runs=my #1"], """YAML reads only 'my'; quote it: 'runs="…"'."""),
         (["completion", "tcsh"], 'choose from: "bash", "zsh", "fish", "powershell"; see'),
         (["tag", "RUN", ""], 'for PATHS: unable to convert "" into Path; see jetatag tag --help.'),
         (["index", "RUN", ""], "a path must not be empty; see jetatag index --help."),
@@ -228,6 +229,15 @@ def test_a_place_that_cannot_be_written_is_one_sentence_with_a_remedy(run, tmp_p
     told = capsys.readouterr().err
     assert told.startswith(f"jetatag: {sys_folder}") and told.count("\n") == 1
     assert told.endswith(": change its permissions or name another.\n")
+
+
+def test_a_warning_is_one_line_without_its_place_in_the_code(tmp_path):
+    program = "import sys; from jetatag.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "import-original", tmp_path, "--tags", "mtat"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    first, second = done.stderr.splitlines()
+    assert re.fullmatch(r"jetatag: public lists differ .* give annotations_final\.csv\.", first)
+    assert done.returncode == 2 and second.startswith(f"jetatag: {tmp_path} has no SavedModel")
 
 
 def test_without_a_run_the_command_that_makes_one_is_named(tmp_path, capsys):

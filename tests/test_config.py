@@ -5,6 +5,7 @@ import pytest
 
 from jetatag import config
 from jetatag.config import Phase, RunConfig
+from jetatag.files import write_json
 
 
 def test_the_paper_is_the_default():
@@ -129,6 +130,14 @@ def test_yaml_is_a_mapping_or_a_sentence(tmp_path, content, error, sentence):
     with pytest.raises(error, match=sentence) as refusal:
         config.read_yaml(tmp_path / "run.yaml")
     assert "\n" not in str(refusal.value)
+
+
+def test_the_settings_of_a_run_are_read_from_its_json(tmp_path):
+    """In which Python writes 1e-05, in YAML a text."""
+    settings = RunConfig(stage1=(Phase("sgd", 1e-5, 1),)).to_dict()
+    write_json(tmp_path / "config.json", settings)
+    assert "1e-05" in (tmp_path / "config.json").read_text()
+    assert RunConfig.from_dict(config.read_yaml(tmp_path / "config.json")).to_dict() == settings
 
 
 def test_other_parameters_of_a_loss_give_another_name():

@@ -148,7 +148,7 @@ def test_lists_whose_paths_are_in_another_folder_are_refused(lists):
         path = list_path(lists, which)
         path.write_text("".join(f"audio/{line}\n" for line in path.read_text().splitlines()))
     with pytest.raises(
-        ValueError, match=r"none of \d+ rows can be used, .* because its name is not"
+        ValueError, match=r": none of \d+ rows can be used, .* because its name is not"
     ):
         dcase2017.load(lists)
 

@@ -13,7 +13,7 @@ from scored import finished_run, scored_run
 
 from jetatag.apps import explorer as explore
 from jetatag.apps import tagger
-from jetatag.apps.explorer.maps import Maps
+from jetatag.apps.explorer.maps import Maps, labels
 from jetatag.apps.explorer.panel import Panel
 from jetatag.evaluation import predict
 from jetatag.files import write_json
@@ -61,28 +61,31 @@ def runs(tmp_path_factory, tiny_store, tiny_config) -> tuple[Run, Run]:
 
 def test_clips_are_ranked_in_the_shared_space_and_by_the_classifier(clips):
     explorer = explore.Explorer(clips, {"weights": {"piano": 1.0, "fast": 0.5, "vocal": 0.0}})
-    in_space, by_classifier = explorer.best(6)
-    assert in_space.tolist() == [1, 0, 2, 3, 4, 5]  # clip 1 lies between the two tags
-    assert by_classifier.tolist()[:2] == [1, 0]
+    best = explorer.best(6)
+    assert best["space"].tolist() == [1, 0, 2, 3, 4, 5]  # clip 1 lies between the two tags
+    assert best["classifier"].tolist()[:2] == best["combined"].tolist()[:2] == [1, 0]
     explorer.change(weights={"vocal": -1.0})
-    in_space, by_classifier = explorer.best(2)
-    assert in_space.tolist() == [0, 1]
-    assert set(by_classifier) <= {0, 1, 2}
+    best = explorer.best(2)
+    assert best["space"].tolist() == [0, 1]
+    assert set(best["classifier"]) <= {0, 1, 2}
     explorer.change(weights={"vocal": 1.0})
-    assert explorer.best(1)[0].tolist() == [4] and clips.labels[explorer.best(3)[1], 2].all()
+    best = explorer.best(3)
+    assert best["space"][0] == 4 and clips.labels[best["classifier"], 2].all()
     assert explorer.query() == "vocal +1.0"
 
 
 def test_scores_are_geometric_means_of_probabilities(clips):
     weights = {"piano": 1.0, "vocal": -0.5}
     piano, vocal = (1 / (1 + np.exp(2 - 4 * sign * np.cos(ANGLES))) for sign in (1, -1))
-    expected = (piano * (1 - vocal) ** 0.5) ** (1 / 1.5)
-    assert clips.space_scores(weights) == pytest.approx(expected, rel=1e-5)
+    in_space = (piano * (1 - vocal) ** 0.5) ** (1 / 1.5)
+    assert clips.scores(weights, "space") == pytest.approx(in_space, rel=1e-5)
     piano, _, vocal = clips.mean_probs.T
-    expected = (piano * (1 - vocal) ** 0.5) ** (1 / 1.5)
-    assert clips.classifier_scores(weights) == pytest.approx(expected, rel=1e-5)
+    by_classifier = (piano * (1 - vocal) ** 0.5) ** (1 / 1.5)
+    assert clips.scores(weights, "classifier") == pytest.approx(by_classifier, rel=1e-5)
+    combined = np.sqrt(in_space * by_classifier)
+    assert clips.scores(weights, "combined") == pytest.approx(combined, rel=1e-5)
     with pytest.raises(ValueError, match="jazz"):
-        clips.space_scores({"jazz": 1.0})
+        clips.scores({"jazz": 1.0}, "space")
 
 
 def test_a_selection_is_compared_with_the_rest(clips):
@@ -98,11 +101,12 @@ def test_a_selection_is_compared_with_the_rest(clips):
 
 def test_more_like_this_ranks_by_similarity_without_the_clip(clips):
     explorer = explore.Explorer(clips, {"like": "e", "weights": {"piano": 1.0}})
-    in_space, by_classifier = explorer.best(5)
-    assert in_space.tolist() == [5, 3, 2, 1, 0]  # by the angle between them
-    assert by_classifier[0] == 5 and 4 not in by_classifier
+    best = explorer.best(5)
+    assert [*best] == ["space", "classifier"]
+    assert best["space"].tolist() == [5, 3, 2, 1, 0]  # by the angle between them
+    assert best["classifier"][0] == 5 and 4 not in best["classifier"]
     assert explorer.query() == "more like song 4"
-    table = clips.table.title[explorer.best(2)[0]]
+    table = clips.table.title[explorer.best(2)["space"]]
     assert table.tolist() == ["song 5", "song 3"]
 
 
@@ -129,6 +133,12 @@ def test_every_layout_fills_the_same_range(clips):
         axes = frame.filter(like=" axis ")
         assert axes.shape[1] == 4
         np.testing.assert_allclose(axes.agg(["min", "max"]), [[-1] * 4, [1] * 4], atol=1e-6)
+
+
+def test_tags_that_touch_share_a_label_of_short_lines():
+    shared, alone = "male vocal,\nman singing", "fast"
+    places = np.array([[0.0, 0.0], [1.0, 1.0], [0.01, 0.0]])
+    assert labels(places, ["male vocal", "fast", "man singing"]) == [shared, alone, shared]
 
 
 def test_drawings_wait_for_the_browser_and_the_last_of_a_kind_wins(clips):

@@ -108,9 +108,9 @@ def test_colours_follow_the_settings(page, explored):
     assert_coloured(page, explored, probs)
     choose(page, "colour by", "fit to the query")
     slide(page, -1.0)
-    assert_coloured(page, explored, explored.space_scores({"low": -1.0}))
+    assert_coloured(page, explored, explored.scores({"low": -1.0}, "space"))
     slide(page, 1.0)
-    assert_coloured(page, explored, explored.space_scores({"low": 1.0}))
+    assert_coloured(page, explored, explored.scores({"low": 1.0}, "space"))
     choose(page, "colour by", "true tag")
     assert_coloured(page, explored, carried)
     choose(page, "colour by", "split")
@@ -337,13 +337,13 @@ def slide(lab, weight: float) -> None:
 
 
 def rankings(lab) -> list[list[str]]:
-    """The lines of the clips that rank best, in the shared space and by the classifier."""
-    every = lab.every(OUTPUT + "select[size]")[:2]
+    """The lines of the clips that rank best, by each of what ranks."""
+    every = [each for each in lab.every(OUTPUT + "select[size]")[:3] if each.is_displayed()]
     return [[option.text for option in Select(each).options[1:]] for each in every]
 
 
 def expected(clips: explore.Clips, state: dict) -> list[list[str]]:
-    best = explore.Explorer(clips, state).best(len(clips))
+    best = explore.Explorer(clips, state).best(len(clips)).values()
     tags = clips.table["true tags"]
     every = [[f"{clips.titles[clip]} · {tags[clip]}" for clip in order] for order in best]
     return [[f"{place}. {line}" for place, line in enumerate(lines, 1)] for lines in every]

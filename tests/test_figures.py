@@ -1,7 +1,9 @@
 """Every figure has labelled axes, shows the data given to it, and is not kept by pyplot."""
 
 import io
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -121,6 +123,13 @@ def calibrations():
     return tuple({name: run[part] for name, run in runs.items()} for part in (0, 1))
 
 
+def gains_on_the_way():
+    steps = pd.DataFrame({"steps": [4000, 2000, 6000], "difference": [0.2, 0.1, 0.3]})
+    steps = steps.assign(low=steps.difference - 0.05, high=steps.difference + 0.05)
+    methods = {"method": ["je", "no_je_linear"], "pair_loss": ["cosine", "none"]}
+    return pd.DataFrame(methods).merge(steps.assign(metric="average_precision"), how="cross")
+
+
 def label_shares():
     metric = ["roc_auc", "average_precision"]
     shares = grid(pair_loss=LOSSES, label_share=[0.1, 0.3, 1.0], metric=metric)
@@ -171,6 +180,7 @@ FIGURES = {
     "label_curves of one metric": lambda: figures.label_curves(
         label_shares().query("metric == 'roc_auc'")
     ),
+    "gains_by_steps": lambda: figures.gains_by_steps(gains_on_the_way()),
     "retrieval": lambda: figures.retrieval(retrieved()),
     "retrieval of one kind": lambda: figures.retrieval(retrieved().query("kind == 'one_tag'")),
     "semantics": lambda: figures.semantics(tag_spaces(), RELEASED),
@@ -363,7 +373,7 @@ def whiskers(ax):
 def test_measured_gains_show_means_seeds_and_intervals_of_both_methods():
     table = gains()
     roc, pr = figures.measured_gains(table).axes
-    assert row_names(roc) == ["sample_cnn", "harmonic"]
+    assert row_names(roc) == ["sample_cnn", "harmonic\n(not in the paper)"]
     assert [roc.get_xlabel(), pr.get_xlabel()] == ["ROC-AUC", "PR-AUC"]
     for ax, metric in ((roc, "roc_auc"), (pr, "pr_auc")):
         shown = table[table["metric"] == metric]
@@ -468,6 +478,16 @@ def test_label_curves_are_means_over_seeds_at_the_labelled_shares():
     (bars,) = roc.containers[0].lines[2]
     ends = [tuple(segment[:, 1]) for segment in bars.get_segments()]
     assert np.array(ends) == pytest.approx(np.array([(0.29, 0.31), (0.33, 0.35), (0.37, 0.39)]))
+
+
+def test_gains_by_steps_have_a_panel_for_each_method():
+    figure = figures.gains_by_steps(gains_on_the_way())
+    assert [ax.get_title() for ax in figure.axes] == ["je · cosine", "no_je_linear"]
+    curve, zero = figure.axes[0].lines
+    assert curve.get_xydata() == pytest.approx(np.array([(2, 0.1), (4, 0.2), (6, 0.3)]))
+    (band,) = figure.axes[0].collections
+    assert band.get_datalim(figure.axes[0].transData).intervaly == pytest.approx([0.05, 0.35])
+    assert set(zero.get_ydata()) == {0}
 
 
 def test_retrieval_shows_each_ranking_by_its_own_marker():
@@ -593,6 +613,16 @@ def test_dollars_in_tags_are_drawn_as_they_are_in_every_format(tmp_path):
         figure.savefig(tmp_path / f"figure.{kind}")  # as a formula, some cannot be drawn
 
 
+def test_dollars_in_tables_of_notebooks_are_shown_as_they_are():
+    """All notebooks import figures, which marks tables for MathJax to leave alone."""
+    html = pd.DataFrame({"tag": ["A$AP & Ke$ha"]})._repr_html_()
+    assert 'class="dataframe tex2jax_ignore mathjax_ignore"' in html
+    assert "<td>A$AP &amp; Ke$ha</td>" in html
+    notebooks = sorted((Path(__file__).parents[1] / "notebooks").glob("0*.ipynb"))
+    imports = re.compile(r"from jetatag import (\w+, )*figures")
+    assert len(notebooks) == 7 and all(imports.search(path.read_text()) for path in notebooks)
+
+
 def test_the_settings_of_a_users_matplotlibrc_change_no_figure():
     plain = png(odd_taggram())
     settings = {"text.usetex": True, "font.family": "serif", "axes.facecolor": "black"}
@@ -602,7 +632,7 @@ def test_the_settings_of_a_users_matplotlibrc_change_no_figure():
         assert odd_taggram().dpi == 37  # the resolution stays the user's
     drawn = [each for each in vars(figures).values() if getattr(each, "__annotations__", None)]
     makers = [each for each in drawn if each.__annotations__.get("return") is Figure]
-    assert len(makers) == 19 and all(hasattr(maker, "__wrapped__") for maker in makers)
+    assert len(makers) == 20 and all(hasattr(maker, "__wrapped__") for maker in makers)
 
 
 def test_japanese_tags_are_drawn_in_a_font_of_the_machine_and_told_once_without_one(

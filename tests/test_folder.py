@@ -92,6 +92,7 @@ def test_columns_and_separated_tags_give_the_same_labels_in_every_format(tmp_pat
         ("[np.str_('rock'), np.str_(\"drum 'n' bass\")]", "", "[np.str_('日本')]"),
         ("('rock', 'drum \\'n\\' bass')", "()", "('日本',)"),
         ("['rock'\n \"drum 'n' bass\"]", "{}", "日本"),
+        ("'rock', \"drum 'n' bass\"", "set()", '"日本"'),
     ],
 )
 def test_lists_written_as_text_are_read_as_lists(tmp_path, cells):
@@ -104,12 +105,15 @@ def test_lists_written_as_text_are_read_as_lists(tmp_path, cells):
 
 def test_text_that_looks_like_a_list_and_is_none_is_refused_and_brackets_are_kept(tmp_path):
     unread = ("['rock', nan]", "['rock'", '["rock', "[rock, pop]", r"['\x']", "['rock', ['a']]")
+    unread += ("{rock,pop}", "(rock, pop)", "array(['rock'], dtype=object)", "[['rock']]")
+    unread += ("tensor([1,2])", "array([1, 2])", "rock, [pop, jazz]")
+    unread += ('[{"name": "rock"}]', "frozenset({'rock'})", "\"['rock']\"")
     for cell in unread:
         sentence = refusal(tmp_path, write_frame(tmp_path, frame(tags=["a", cell, "b", "c"])))
         assert "row 2 has the tags" in sentence and "write them separated by ','." in sentence
-    kept = frame(tags=["[Deep House]", "(live), a [b]", "['a', 'b']", '["\\ud83c\\udfb5"]'])
+    kept = frame(tags=["[Deep House]", "(live), a [b], :)", "['a', 'b']", '["\\ud83c\\udfb5"]'])
     index = folder.load(tmp_path, write_frame(tmp_path, kept))
-    assert index.vocabulary.tags == ("(live)", "[Deep House]", "a", "a [b]", "b", "🎵")
+    assert index.vocabulary.tags == ("(live)", ":)", "[Deep House]", "a", "a [b]", "b", "🎵")
 
 
 def test_columns_keep_their_order_and_unused_tags(tmp_path):
@@ -146,7 +150,7 @@ def test_a_label_that_is_not_0_or_1_is_named_with_row_and_column(tmp_path, cell)
         (
             "path,tags\n../a,b\n/b,c\n",
             {},
-            "none of 2 rows can be used, the first ('../a') because its path",
+            "tags.csv: none of 2 rows can be used, the first ('../a') because its path",
         ),
         ("path,tags,split\na,b,trian\n", {}, "row 1 has the split 'trian': call it one of train"),
         ("path,tags\na,b\n", {"task": "multi"}, "unknown task 'multi'"),
@@ -387,7 +391,7 @@ def test_files_and_links_that_are_not_used_are_warned_about(tmp_path):
         index = folder.load(tmp_path)
     messages = " ".join(str(warning.message) for warning in warned)
     assert len(index) == 4 and "are links and not followed: dog;" in messages
-    assert "files skipped, because their suffixes are not of audio: 1 .txt" in messages
+    assert "not audio by suffix or content: 1 .txt (b/notes.txt)." in messages
 
 
 def test_rows_that_are_left_out_are_counted(tmp_path):

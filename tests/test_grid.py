@@ -245,7 +245,7 @@ def test_progress_is_one_line_for_each_notebook(terminal, tmp_path, capsys, monk
 
     def half():
         write_executed(run)
-        run.with_suffix(".log").write_text(bar)
+        run.with_suffix(".log").write_bytes(bar.encode() + b"\xe2\x96")  # half a character
 
     snakemake = Snakemake(
         half,

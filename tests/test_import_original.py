@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -17,11 +18,13 @@ import torch
 
 from jetatag import cli, rendered
 from jetatag.apps import tagger
+from jetatag.config import RunConfig
 from jetatag.data import Vocabulary
 from jetatag.data.index import DataWarning
 from jetatag.evaluation import results
 from jetatag.evaluation.predict import predict
 from jetatag.files import checksum
+from jetatag.grid import report
 from jetatag.joint.heads import build_model
 from jetatag.joint.methods import METHODS
 from jetatag.original import importing as original
@@ -348,6 +351,27 @@ def test_a_search_by_a_mirrored_space_says_so(release, tiny_store, tmp_path, cap
         assert cli.main(["search", index, "--tags", "low", "--by", by]) == 0
         told[by] = capsys.readouterr().err
     assert "space of this run is mirrored" in told["space"] and not told["classifier"]
+
+
+def test_imports_are_scored_by_their_config_and_have_tables_maps_and_a_report(
+    tiny_store, tmp_path, monkeypatch
+):
+    """Both models of the authors, with and without joint embedding, as `import_original` writes
+    them; from another folder, so that the store's path is relative."""
+    monkeypatch.chdir(tmp_path)
+    Path("store").symlink_to(tiny_store.folder)
+    for method, loss in (("je", "margin_as_coded"), ("no_je", "none")):
+        settings = {"method": method, "pair_loss": loss}
+        config = RunConfig(**settings, **original.AS_CODED, extractor="sample_cnn", width=4)
+        model, tags = build_model(config, tiny_store.vocabulary), tiny_store.vocabulary
+        run = original.write_run(Path("runs"), config, model, tags, tiny_store, {"from": "release"})
+        command = ["train", "--config", f"{run.folder}/config.json", "--set", "store=store"]
+        assert cli.main([*command, "runs=runs"]) == 0
+    shown, _ = report.write(["runs"], "page.html", "store", n_resamples=20)
+    page = Path("page.html").read_text()
+    (note,) = re.findall('class="note">(.*?)</p>', page)
+    assert note.startswith("Left out: the epochs of the runs lack valid_average_precision:")
+    assert len(shown) == 2 and page.count("<img") == 13 and page.count("<audio") > 5
 
 
 def arguments(folder: Path, tmp_path: Path, *more: str) -> list[str]:

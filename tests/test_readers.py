@@ -234,6 +234,7 @@ def test_every_row_is_in_the_table_or_left_out_once(root, rows, with_split, task
         assert set(tags[label == 1]) == {tag.strip() for tag in rows[row][1]}
 
 
+SOURCE = Path("data/tags.csv")
 DRAWN_ROWS = st.tuples(*map(st.sampled_from, ("abc", "xyz", range(3), ("", "", "g", "h"))))
 
 
@@ -242,9 +243,9 @@ def test_drop_unusable_separates_rows_and_keeps_one_of_each_file(rows):
     table = pd.DataFrame(rows, columns=["path", "clip_id", "label", "group"])
     labels = table.label.to_numpy(np.uint8)[:, None]
     try:
-        kept, kept_labels, left_out = drop_unusable(table.drop(columns="label"), labels)
+        kept, kept_labels, left_out = drop_unusable(SOURCE, table.drop(columns="label"), labels)
     except ValueError as error:
-        assert f"none of {len(rows)} rows can be used" in str(error)
+        assert f"{SOURCE}: none of {len(rows)} rows can be used" in str(error)
         return
     assert len(kept) == len(kept_labels) == len(rows) - len(left_out)
     assert kept.path.is_unique and left_out.reason.ne("").all()
@@ -256,7 +257,8 @@ def test_drop_unusable_separates_rows_and_keeps_one_of_each_file(rows):
 
 def test_a_row_is_a_duplicate_only_of_a_row_that_is_kept():
     table = pd.DataFrame({"path": ["a", "a", "a"], "clip_id": ["a"] * 3})
-    kept, _, left_out = drop_unusable(table, np.ones((3, 1), np.uint8), ["no split", "", ""])
+    reasons = ["no split", "", ""]
+    kept, _, left_out = drop_unusable(SOURCE, table, np.ones((3, 1), np.uint8), reasons)
     assert len(kept) == 1 and left_out.reason.tolist() == ["no split", DUPLICATE]
 
 

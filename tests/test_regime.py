@@ -38,12 +38,14 @@ def test_runs_are_scored_along_the_way_and_compared(scripts, tiny_store, tmp_pat
     points, probes, final = (
         pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("points", "probes", "results")
     )
-    epochs = points[points.minus == ""].groupby("method").epochs.unique().map(list).to_dict()
-    assert epochs == {"no_je": [1, 2], "no_je_early_stop": [1, 2], "je": [3, 4]}
+    steps = points[points.minus == ""].groupby("method").steps.unique().map(list).to_dict()
+    n = -(-len(tiny_store.rows("train")) // train.SETTINGS.batch_size)
+    assert steps == {"no_je": [n, 2 * n], "no_je_early_stop": [n, 2 * n], "je": [3 * n, 4 * n]}
     itself = points[(points.minus == "no_je") & (points.method == "no_je")]
     assert (itself.value == 0).all()
     assert probes.epochs.tolist() == [1, 2] and probes.average_precision.between(0, 1).all()
     assert {"no_je", "no_je_early_stop", "je"} <= set(final.method)
+    assert set(pd.read_csv(tmp_path / "runs.csv").run) == set(names)
     run = Run.open(tmp_path / names[0])
     last = run.read_arrays("points/end_to_end-002.npz")["probs"]
     rows = np.isin(tiny_store.rows("test"), train.test_rows(tiny_store))

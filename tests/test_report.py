@@ -159,6 +159,17 @@ def test_the_page_holds_the_results_of_the_notebooks(made, text):
     assert f"runs: mtat, {len(made.store.rows('test'))} test clips, 5 runs" in text
 
 
+def test_the_page_shows_the_shared_map_and_how_far_to_trust_it():
+    """What the packaged notebook, as it was executed last, shows of it."""
+    notebook = nbformat.read(report.packaged_notebooks() / report.NOTEBOOKS[1], 4)
+    outputs = [c.outputs for c in report.shown_cells(notebook) if c.cell_type == "code"]
+    shown = [output.get("data", {}) for own in outputs for output in own]
+    (table,) = [data["text/html"] for data in shown if "map_mixing" in data.get("text/html", "")]
+    assert all(name in table for name in ("map_precision_at_10", "umap", "tsne"))
+    (drawing,) = [cell for cell in notebook.cells if "figures.shared_space" in cell.source]
+    assert drawing.outputs[0].data in shown and "image/png" in drawing.outputs[0].data
+
+
 def test_the_settings_train_the_run_again(made, text):
     blocks = re.findall(r"<pre>(method: .*?)</pre>", text, flags=re.S)
     settings = [RunConfig.from_dict(yaml.safe_load(block)) for block in blocks]

@@ -218,8 +218,10 @@ def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd, tiny_st
         (command_of(tmp_path, *rate)[3:], "at 16,000 Hz, but the settings say 8,000: name another"),
         (command_of(tmp_path, "tag=no")[3:], """not False (to give text, quote it: 'tag="…"')"""),
         (command_of(tmp_path, "options={tags: 7}")[3:], """quote it: 'tags="…"'"""),
-        (command_of(tmp_path / "my {music}")[3:], "my {music}/runs has braces, which Snakemake"),
-        (["--data", "a}b"], "a}b.store has braces, which Snakemake takes for wildcards: name"),
+        (command_of(tmp_path / "my {music}")[3:], "my {music}/runs has a brace, angle bracket or"),
+        (["--data", "a}b"], "a}b.store has a brace, angle bracket or leading hyphen, which Snake"),
+        (command_of(tmp_path, "runs=<results>")[3:], "<results> has a brace, angle bracket or"),
+        (command_of(tmp_path, "runs=-x")[3:], "-x has a brace, angle bracket or leading hyphen"),
         *((command_of(tmp_path, change)[3:], "") for change in MISTAKES),
     ):
         assert cli.main(["reproduce", "--preset", "smoke", *arguments]) == 2, arguments

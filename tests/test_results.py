@@ -388,6 +388,7 @@ def test_verdicts_follow_from_the_interval(demo, spaces_of_demo):
         (lambda t: results.select(t, "means"), "did you mean 'mean'"),
         (lambda t: results.select(t, labels=1), "unknown column 'labels' .did you mean 'label_sh"),
         (lambda t: results.select(t, label_share=0.3), "unknown label_share '0.3': choose from 1"),
+        (lambda t: results.differences(t[t.minus == ""]), "no two methods to compare: train a"),
         (lambda t: results.differences(t, minus="je_shuffled"), "choose from no_je, no_je_linear"),
         (lambda t: results.summary(t, by="artist"), "unknown interval 'artist'"),
         (lambda t: results.summary(t, protocol="macro"), "unknown protocol 'macro'"),

@@ -22,6 +22,7 @@ from jetatag import cli
 from jetatag.apps import commands, indexing, search
 from jetatag.apps.indexing import build
 from jetatag.apps.search import Index, best, nearest, parse_tags, write_hits, write_m3u
+from jetatag.data.index import NOT_AUDIO
 from jetatag.files import NOT_UTF8
 from jetatag.metrics.queries import directions, query_scores, space_probs
 
@@ -287,7 +288,7 @@ def test_no_file_is_left_out_silently(model, run, music, tmp_path, capsys):
     Path(os.fsdecode(os.fsencode(music) + b"/caf\xe9.wav")).write_bytes(b"x")
     assert cli.main(["index", str(run.folder), str(music), "--device", "cpu"]) == 0
     printed = capsys.readouterr()
-    skipped = "files skipped, because their suffixes are not of audio: 2 .txt, 1 without suffix."
+    skipped = "suffix or content: 2 .txt (a/notes.TXT, notes.txt), 1 without suffix (README)."
     assert skipped in printed.err
     assert "report.csv" in printed.out
     reasons = dict(Index.open(music.with_name("music.index")).report.to_numpy())
@@ -295,7 +296,7 @@ def test_no_file_is_left_out_silently(model, run, music, tmp_path, capsys):
     assert reasons.keys() == names
     assert reasons["gone.wav"] == "audio file missing"
     assert reasons["caf\ufffd.wav"] == NOT_UTF8
-    assert (reasons["linked"], reasons["notes.txt"]) == (indexing.LINK, indexing.SUFFIX)
+    assert (reasons["linked"], reasons["notes.txt"]) == (indexing.LINK, NOT_AUDIO)
 
 
 def test_the_same_bytes_for_any_number_of_workers(model, music, tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -251,7 +252,7 @@ def test_tagging_a_folder_from_the_command_line(run, folder, tmp_path, capsys):
     assert [line.split(": ")[0] for line in lines] == [str(folder / name) for name in names]
     assert lines[0].count("·") == 1 and lines[1].endswith(": error: empty file (0 bytes)")
     assert "2 of 4 files could not be read" in printed.err and "trained on Magna" in printed.err
-    assert "files skipped, because their suffixes are not of audio: 1 .txt." in printed.err
+    assert f"not audio by suffix or content: 1 .txt ({folder}/notes.txt)." in printed.err
     assert "tagging" not in printed.err  # there is no terminal to show how far it is
 
     table = pd.read_parquet(out["parquet"])
@@ -461,28 +462,35 @@ def mixed(tmp_path):
     return tmp_path / "music"
 
 
+@pytest.mark.filterwarnings("error::jetatag.data.audio.AudioWarning")
 def test_files_of_many_formats_are_tagged_together(run, mixed, tmp_path, capfd):
     """What is damaged or skipped is named; the decoders themselves print nothing."""
-    with pytest.warns(UserWarning, match="f.flac is damaged: "):
-        assert cli.main(["tag", str(run.folder), str(mixed), f"--csv={tmp_path / 'out'}"]) == 1
+    assert cli.main(["tag", str(run.folder), str(mixed), f"--csv={tmp_path / 'out'}"]) == 1
     printed = capfd.readouterr()
+    (line,) = [line for line in printed.out.splitlines() if "f.flac: " in line]
+    assert re.search(r"f\.flac: \w+ 0\.\d\d · .* \(damaged: .* were skipped\)$", line)
     assert "2 of 8 files could not be read" in printed.err and printed.err.count("\n") == 3
-    assert "skipped, because their suffixes are not of audio: 1 .jpg." in printed.err
+    assert f"not audio by suffix or content: 1 .jpg ({mixed}/z.jpg)." in printed.err
     table = pd.read_csv(tmp_path / "out", keep_default_na=False, na_values={"duration_s": [""]})
     assert [Path(path).stem for path in table.path] == list("abcdefgh")
     errors = table.error.tolist()
-    assert errors[:6] == [""] * 6 and errors[6] == "holds no sound track" and "text" in errors[7]
+    assert errors[:5] == [""] * 5 and errors[5].startswith("damaged: ")
+    assert errors[6] == "holds no sound track" and "text" in errors[7]
+    assert table.iloc[:6, 3:].notna().all(axis=None) and table.iloc[6:, 3:].eq("").all(axis=None)
     lengths = [4, 2, 2, 2, 2, 3.7, np.nan, np.nan]
     np.testing.assert_allclose(table.duration_s, lengths, atol=0.25)
 
 
+@pytest.mark.filterwarnings("error::jetatag.data.audio.AudioWarning")
 def test_files_of_many_formats_are_indexed_together(run, mixed, tmp_path, capfd):
-    with pytest.warns(UserWarning, match="f.flac is damaged: "):
+    """The report names what is damaged also when later calls do not read it again."""
+    for counts in ("(6 read, 2 left out)", "(6 kept, 2 left out)"):
         assert cli.main(["index", str(run.folder), str(mixed), "--out", str(tmp_path / "i")]) == 0
-    printed = capfd.readouterr()
-    assert "(6 read, 2 left out)" in printed.out and "not of audio: 1 .jpg." in printed.err
-    report = pd.read_csv(tmp_path / "i" / "report.csv").set_index("path").reason
-    assert report["g.mp4"] == "holds no sound track" and "it is text" in report["h.mp3"]
+        printed = capfd.readouterr()
+        assert counts in printed.out and "or content: 1 .jpg (z.jpg)." in printed.err
+        report = pd.read_csv(tmp_path / "i" / "report.csv").set_index("path").reason
+        assert report["g.mp4"] == "holds no sound track" and "it is text" in report["h.mp3"]
+        assert report["f.flac"].startswith("damaged: ") and len(report) == 4
 
 
 def test_files_of_many_formats_are_one_data_set(mixed, tmp_path):
@@ -490,7 +498,7 @@ def test_files_of_many_formats_are_one_data_set(mixed, tmp_path):
         place = mixed / ("first" if path.stem in "abcd" else "other")
         place.mkdir(exist_ok=True)
         path.rename(place / path.name)
-    with pytest.warns(UserWarning, match=r"not of audio: 1 \.jpg"):
+    with pytest.warns(UserWarning, match=r"or content: 1 \.jpg \(other/z\.jpg\)"):
         index = data_folder.load(mixed)
     store = build(index, tmp_path / "store", workers=2)
     assert sorted(Path(path).stem for path in store.table.path) == list("abcdef")
@@ -500,19 +508,42 @@ def test_files_of_many_formats_are_one_data_set(mixed, tmp_path):
 
 
 def test_audio_without_a_known_suffix_is_counted_alike_by_all_that_read_folders(tmp_path):
-    for name in ("a/1.wav", "b/2.mp3", "a/no_suffix", "b/3.xyz", "b/4.XYZ", ".hidden"):
+    for name in ("a/1.wav", "b/2.mp3", "a/no_suffix", "b/3.xyz", "b/4.XYZ", "b/5.xyz", ".hidden"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     audio, _, skipped = tagging.find_audio([tmp_path])  # of tag and index
     assert [path.name for path in audio] == ["1.wav", "2.mp3"]
-    told = "files skipped, because their suffixes are not of audio: 2 .xyz, 1 without suffix"
-    assert skipped_sentence(skipped) == f"{told}."
-    with pytest.warns(UserWarning, match=f"{tmp_path}: {told}"):
+    told = "files skipped, which are not audio by suffix or content: "
+    named = "3 .xyz ({0}b/3.xyz, {0}b/4.XYZ, …), 1 without suffix ({0}a/no_suffix)"
+    assert skipped_sentence(skipped) == f"{told}{named.format(f'{tmp_path}/')}."
+    with pytest.warns(UserWarning, match=re.escape(f"{tmp_path}: {told}{named.format('')}.")):
         assert len(data_folder.load(tmp_path)) == 2
     for path in audio:
         path.unlink()
-    with pytest.raises(FileNotFoundError, match=rf"no audio files \({told}\): name another"):
+    with pytest.raises(FileNotFoundError, match=rf"no audio files \({told}.*\): name another"):
         tagging.find_audio([tmp_path])
+
+
+def test_audio_under_any_name_is_found_by_its_content_by_all_that_read_folders(tmp_path):
+    content = {
+        "a/wav": by_soundfile("WAV"),
+        "a/b.bak": by_soundfile("MP3"),
+        "b/c.m4x": by_ffmpeg("ipod", "aac"),
+        "b/d.part 1": by_ffmpeg("matroska", "libmp3lame", video=True),
+        "b/e": b"\xff\xfb no MP3, although it begins like one",
+        "b/f.webp": b"RIFF\x00\x01\x00\x00WEBPVP8 " + bytes(300),
+        "b/.hidden": by_soundfile("WAV"),
+    }
+    for name, bytes_ in content.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes_)
+    os.mkfifo(tmp_path / "b" / "pipe")  # which nobody writes into
+    found = [str(path.relative_to(tmp_path)) for path in tagging.find_audio([tmp_path])[0]]
+    assert found == ["a/b.bak", "a/wav", "b/c.m4x", "b/d.part 1"]
+    assert data_folder.load(tmp_path).table.path.tolist() == found
+    (tmp_path / "few.csv").write_text("path,tags\na/wav,x\n")
+    report = build(data_folder.load(tmp_path, "few.csv"), tmp_path / "store", workers=1).report
+    assert report.path.tolist() == ["a/b.bak", *found[2:]]
 
 
 def test_a_closed_pipe_ends_it_quietly(run, folder):

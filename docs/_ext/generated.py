@@ -12,6 +12,7 @@ from typing import Any
 
 import nbformat
 import reference
+import regime
 import speed
 import study
 import tables
@@ -21,7 +22,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-SOURCES = (tables, study, speed, reference)
+SOURCES = (tables, study, regime, speed, reference)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 INTERACTIVE = {"text/markdown": "*Interactive in JupyterLab.*"}
 

@@ -115,6 +115,7 @@ def _value(value: Any) -> str:
 def extractors() -> str:
     """The registered extractors with their sizes at the paper's width."""
     from jetatag.config import RunConfig
+    from jetatag.evaluation.reading import extractor_label
     from jetatag.extractors import EXTRACTORS, build_extractor
 
     rows = []
@@ -123,8 +124,8 @@ def extractors() -> str:
         n_parameters = sum(p.numel() for p in extractor.parameters() if p.requires_grad)
         crop = RunConfig(extractor=name).crop_samples
         sizes = [f"{n_parameters:,}", f"{crop:,}", f"{extractor.min_samples:,}"]
-        rows.append([f"`{name}`", *sizes])
-    return as_markdown(["extractor", "parameters", "crop (paper), samples", "shortest crop"], rows)
+        rows.append([extractor_label(name).replace(name, f"`{name}`"), *sizes])
+    return as_markdown(["extractor", "parameters", "default crop, samples", "shortest crop"], rows)
 
 
 # Bad input

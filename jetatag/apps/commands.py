@@ -47,6 +47,9 @@ def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
             changes[name] = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ValueError(f"{text!r}: the value is not valid YAML; quote it.") from None
+        read, is_quoted = changes[name], value.lstrip()[:1] in ("'", '"')
+        if isinstance(read, str) and not is_quoted and read != value.strip():  # behind a # or &
+            raise ValueError(f"""{text!r}: YAML reads only {read!r}; quote it: '{name}="…"'.""")
     return changes
 
 
@@ -115,9 +118,9 @@ def tag(
             for path, reading in loaded.predict_files(files, workers, bar.update):
                 row = tagged.add(path, reading)
                 tags = tag_list(list(row["tags"].items())[:top])
-                bar.write(
-                    printable(f"{row['path']}: {row['error'] and 'error: '}{row['error'] or tags}")
-                )
+                told = f" ({row['error']})" if row["error"] else ""
+                told = f"{tags}{told}" if tags else f"error: {row['error']}"
+                bar.write(printable(f"{row['path']}: {told}"))
                 sys.stdout.flush()  # so that the reader of a pipe gets each line at once
                 bar.close_file(path, reading)
     except KeyboardInterrupt:
@@ -125,7 +128,7 @@ def tag(
     finally:
         if len(tagged.rows) < len(files):
             say(f"stopped: {tagged}.")
-    if n_bad := sum(row["error"] != "" for row in tagged.rows):
+    if n_bad := sum(not row["tags"] for row in tagged.rows):
         say(f"{n_bad} of {len(tagged.rows)} files could not be read.")
     return status or int(n_bad > 0)
 
@@ -143,8 +146,8 @@ def index(
 
     Reads all audio below a folder and stores what the run computes for each file. Later calls read
     only new and changed files, and continue where an earlier call stopped. The index's report.csv
-    lists the files that cannot be read, with the reason, and links to folders, which are not
-    followed.
+    lists the files that cannot be read or are damaged, with the reason, and links to folders, which
+    are not followed.
 
     Example: `jetatag index RUN music/`
 
@@ -153,15 +156,15 @@ def index(
         out: folder of the index (default: FOLDER.index)
     """
     from jetatag.apps import indexing, tagger
-    from jetatag.data.index import skipped_sentence
+    from jetatag.data.index import NOT_AUDIO, skipped_sentence
 
     made = indexing.build(tagger.load(run, device), folder, out, workers)
-    skipped = made.report.path[made.report.reason == indexing.SUFFIX]
+    skipped = made.report.path[made.report.reason == NOT_AUDIO]
     if len(skipped):
         say(skipped_sentence(list(skipped)))
     print(f"{short_path(made.folder)}: {made}")
     if len(made.report):
-        print(f"files left out, with the reason: {short_path(made.folder / 'report.csv')}")
+        print(f"files left out or damaged: {short_path(made.folder / 'report.csv')}")
 
 
 def search(

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from jetatag.apps import search
@@ -24,11 +25,12 @@ from jetatag.apps.search import INDEX, PARTS, STAMP, Facts, Index
 from jetatag.apps.tagger import Prediction, Tagger
 from jetatag.apps.tagging import find_audio
 from jetatag.data.audio import read_header
+from jetatag.data.index import NOT_AUDIO
 from jetatag.files import NOT_TEXT, NOT_UTF8, as_path, as_text, atomic, check_writable, lock_folder
 from jetatag.joint.losses import PAIR_LOSSES
 
 PART_S = 5.0  # seconds between parts: what a kill loses at most
-LINK, SUFFIX = "a link to a folder is not followed", "its suffix is not of audio"
+LINK = "a link to a folder is not followed"
 
 
 def build(
@@ -70,12 +72,15 @@ def build(
                 f"none of the {len(found):,} audio files under {music} can be read; the first, "
                 f"{first}: {reason}."
             )
-        reasons |= dict.fromkeys(links, LINK) | dict.fromkeys(skipped, SUFFIX)
+        reasons |= dict.fromkeys(links, LINK) | dict.fromkeys(skipped, NOT_AUDIO)
+        counts = _commit(out, facts, rows[:n_old], found)
+        made = replace(Index.open(out), counts=counts)
+        damaged = made.table.filter(pc.field("damage") != "").select(["path", "damage"]).to_pandas()
         with atomic(out / "report.csv") as temporary:
+            reasons |= dict(damaged.to_numpy())
             report = pd.DataFrame(reasons.items(), columns=["path", "reason"])
             report.to_csv(temporary, index=False)
-        counts = _commit(out, facts, rows[:n_old], found)
-    return replace(Index.open(out), counts=counts)
+    return made
 
 
 @contextmanager
@@ -159,6 +164,7 @@ def row_of(path: Path, prediction: Prediction, facts: Facts) -> dict[str, object
     header = read_header(path)
     texts = (" ".join(text.split()) for text in (header.artist, header.title))
     row = {"duration_s": prediction.duration_s, "title": " – ".join(filter(None, texts))}
+    row |= {"damage": prediction.damage}
     probs = zip(search.prob_columns(facts.tags), prediction.clip_probs, strict=True)
     return row | {"vector": search.vector_of(prediction, facts), **dict(probs)}
 

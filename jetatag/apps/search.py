@@ -1,16 +1,16 @@
 """Search an index of music by tags or by example, without a model or torch.
 
 An index is a folder made by `indexing.build`. `index.arrow` has one row per file: path, size,
-mtime_ns, duration_s, title, a unit vector, and one column `prob: TAG` per tag; its metadata are
-`Facts`. Arrow files are mapped into memory, so a million files open in milliseconds. `report.csv`
-lists the files that were left out.
+mtime_ns, duration_s, title, damage, a unit vector, and one column `prob: TAG` per tag; its metadata
+are `Facts`. Arrow files are mapped into memory, so a million files open in milliseconds.
+`report.csv` lists the files that were left out or are damaged.
 """
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -54,7 +54,7 @@ class Facts(BaseModel):
     def schema(self) -> pa.Schema:
         """The schema of an index with these facts."""
         columns = {"path": pa.string(), "size": pa.int64(), "mtime_ns": pa.int64()}
-        columns |= {"duration_s": pa.float64(), "title": pa.string()}
+        columns |= {"duration_s": pa.float64(), "title": pa.string(), "damage": pa.string()}
         columns |= {"vector": pa.list_(pa.float32(), self.dim)}
         columns |= dict.fromkeys(prob_columns(self.tags), pa.float32())
         return pa.schema(columns, {METADATA: self.model_dump_json()})
@@ -100,7 +100,8 @@ class Index:
 
     @property
     def report(self) -> pd.DataFrame:
-        """The files that were left out: `path` (relative to the music folder) and `reason`."""
+        """The files that were left out, and those that are used although damaged: `path` (relative
+        to the music folder) and `reason`."""
         return pd.read_csv(self.folder / "report.csv", dtype=str, keep_default_na=False)
 
     @cached_property
@@ -144,15 +145,11 @@ class Index:
         return self.hits(rows, np.exp(scores[rows]))
 
     def _scores(self, row: np.ndarray, by: By) -> Iterator[np.ndarray]:
-        """Logarithms of the scores of all files for the weights `row` (tag,), block by block."""
-        used = np.flatnonzero(row)
-        query = row[None, used] / np.abs(row).sum()
+        """`log_scores` of all files, block by block."""
         ways = {"classifier": self._classifier_probs, "space": self._space_probs}
-        ways = [way for name, way in ways.items() if by in (name, "combined")]
         for start in range(0, len(self), BLOCK):
             block = slice(start, start + BLOCK)
-            scores = [query_scores(way(block, used), query)[:, 0] for way in ways]
-            yield np.mean(scores, axis=0)
+            yield log_scores({name: partial(way, block) for name, way in ways.items()}, row, by)
 
     def _classifier_probs(self, block: slice, tags: np.ndarray) -> np.ndarray:
         names = np.take(prob_columns(self.facts.tags), tags)
@@ -215,6 +212,21 @@ class Index:
         tags = [{tag: round(prob, 4) for tag, prob in top_tags(names, row)} for row in probs]
         music = Path(self.facts.music)
         return table.assign(path=[str(music / path) for path in found.path], tags=tags)
+
+
+def log_scores(
+    ways: Mapping[str, Callable[[np.ndarray], np.ndarray]], weights: np.ndarray, by: By
+) -> np.ndarray:
+    """Logarithms (clip,) of the weighted geometric mean of the probabilities that a clip has the
+    wanted tags, `weights` (tag,) above 0, and not the unwanted ones, below 0.
+
+    `ways` are functions from the numbers of tags to their probabilities (clip, tag), by what gives
+    them; "combined" is the geometric mean of all ways.
+    """
+    used = np.flatnonzero(weights)
+    query = weights[None, used] / np.abs(weights).sum()
+    chosen = [way for name, way in ways.items() if by in (name, "combined")]
+    return np.mean([query_scores(way(used), query)[:, 0] for way in chosen], axis=0)
 
 
 def read_table(path: Path, mapped: bool = True) -> tuple[Facts, pa.Table]:

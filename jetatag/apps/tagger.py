@@ -5,6 +5,7 @@ that every second counts once.
 """
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from jetatag.apps import hub
 from jetatag.apps.windows import Stretch, ahead, windows
 from jetatag.config import RunConfig
 from jetatag.data import DATASETS, Vocabulary
+from jetatag.data.audio import AudioWarning
 from jetatag.data.memory import keep_freed_memory
 from jetatag.data.store import to_float
 from jetatag.extractors.fast_inference import optimise_for_inference
@@ -40,13 +42,15 @@ GPU_BATCH = 64  # windows; on a CPU one at a time is fastest
 class Prediction:
     """What a model predicts for each window of a file, in float32: its start `starts_s` (window,)
     in seconds, probabilities `probs` (window, tag), features `h` (window, n_features), and unit
-    vectors in the shared space `z_audio` (window, dim), None without joint embedding."""
+    vectors in the shared space `z_audio` (window, dim), None without joint embedding. `damage` says
+    what was skipped of a damaged file."""
 
     starts_s: np.ndarray
     probs: np.ndarray
     h: np.ndarray
     z_audio: np.ndarray | None
     duration_s: float
+    damage: str = ""
 
     @property
     def edges_s(self) -> np.ndarray:
@@ -92,8 +96,11 @@ class Tagger:
     def predict(self, path: Path | str) -> Prediction:
         """Predict all windows of a file of any sample rate, number of channels and length from
         0.1 s. Raises `AudioError` (a `ValueError`) for audio that cannot be used, such as a silent
-        file, and `OSError` if the machine fails."""
-        return self._predict(self._windows(Path(path)))
+        file, and `OSError` if the machine fails; warns (`AudioWarning`) of damage."""
+        prediction = self._predict(self._windows(Path(path)))
+        if prediction.damage:
+            warnings.warn(f"{path} is {prediction.damage}.", AudioWarning, stacklevel=2)
+        return prediction
 
     def predict_files(
         self,
@@ -146,7 +153,7 @@ class Tagger:
         blocks: Iterable[Stretch],
         on_progress: Callable[[float], object] = lambda seconds: None,
     ) -> Prediction:
-        starts, outputs, end, rate = [], [], 0, self.config.sample_rate
+        starts, outputs, end, damage, rate = [], [], 0, "", self.config.sample_rate
         on_cpu = self.device.type == "cpu"
         batch, apply = (1, self._threads.map) if on_cpu else (GPU_BATCH, map)
         for block in blocks:
@@ -154,10 +161,10 @@ class Tagger:
             outputs += apply(self._forward, (block.samples[i : i + batch] for i in firsts))
             starts += block.starts
             on_progress((block.end - end) / rate)
-            end = block.end
+            end, damage = block.end, block.damage
         probs, h, z_audio = map(np.concatenate, zip(*outputs, strict=True))
         z_audio = z_audio if self.config.pair_loss != "none" else None
-        return Prediction(np.array(starts) / rate, probs, h, z_audio, end / rate)
+        return Prediction(np.array(starts) / rate, probs, h, z_audio, end / rate, damage)
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:

@@ -108,11 +108,11 @@ class TagWriter(AbstractContextManager):
 
     def add(self, path: Path, prediction: Prediction | str) -> dict[str, Any]:
         """Add an item of `Tagger.predict_files` and draw its taggram; returns its entry: `path`,
-        `duration_s`, `error` (empty if there is none) and `tags` with their probabilities, the
-        highest first."""
+        `duration_s`, `error` (why it cannot be read, or what of it is damaged, or empty) and `tags`
+        with their probabilities, the highest first."""
         error, duration_s, tags = prediction, None, []
         if isinstance(prediction, Prediction):
-            error, duration_s = "", prediction.duration_s
+            error, duration_s = prediction.damage, prediction.duration_s
             tags = zip(self.vocabulary.tags, prediction.clip_probs.tolist(), strict=True)
             if path in self.images:
                 from jetatag import figures  # takes a second to import

@@ -8,13 +8,14 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jetatag.data.audio import stream
+from jetatag.data.ffmpeg import OnDamage
 from jetatag.data.store import absolute_peak, to_int16
 
 HELD_S = 600
@@ -24,11 +25,13 @@ HELD_S = 600
 @dataclass(frozen=True)
 class Stretch:
     """Consecutive windows: `samples` (window, n_samples) int16 as in a store, the sample at which
-    each window `starts`, and the `end` of what has been read of the file, in samples."""
+    each window `starts`, the `end` of what has been read of the file, in samples, and in words the
+    `damage` that was skipped, if any."""
 
     samples: np.ndarray
     starts: list[int]
     end: int
+    damage: str = ""
 
 
 def windows(
@@ -36,17 +39,21 @@ def windows(
 ) -> Iterator[Stretch]:
     """Consecutive windows of `n_samples` of a file at `sample_rate` (Hz). Raises as `audio.stream`
     does, and what depends on the whole file before the first window."""
-    blocks = stored_blocks(path, sample_rate, peak_normalise)
-    return cut(blocks, n_samples, max(1, HELD_S * sample_rate // n_samples))
+    damage: dict[str, None] = {}  # each told once, although a long file is decoded twice
+    blocks = stored_blocks(path, sample_rate, peak_normalise, damage.setdefault)
+    for stretch in cut(blocks, n_samples, max(1, HELD_S * sample_rate // n_samples)):
+        yield replace(stretch, damage="; ".join(damage))
 
 
-def stored_blocks(path: Path, sample_rate: int, peak_normalise: bool) -> Iterator[np.ndarray]:
+def stored_blocks(
+    path: Path, sample_rate: int, peak_normalise: bool, on_damage: OnDamage | None = None
+) -> Iterator[np.ndarray]:
     """The samples that a store would hold (`store.decode`), in int16 blocks."""
     held, n_samples, peak = [], 0, 0.0
-    for block in stream(path, sample_rate):
+    for block in stream(path, sample_rate, on_damage):
         n_samples, peak = n_samples + len(block), max(peak, absolute_peak(block))
         held = [*held, block] if n_samples <= HELD_S * sample_rate else []
-    for block in held or stream(path, sample_rate):
+    for block in held or stream(path, sample_rate, on_damage):
         yield to_int16(block, peak, peak_normalise)
 
 

@@ -59,7 +59,7 @@ def load(root: Path | str, seed: int = 0, name: str = "dcase2017") -> Index:
     why = np.full(len(clips), "", dtype=object)
     why[clips.file.duplicated(keep="last")] = LATER_LIST
     why[~clips.file.str.fullmatch(FILE_NAME)] = NOT_A_CLIP
-    table, labels, left_out = drop_unusable(table, labels, why)
+    table, labels, left_out = drop_unusable(Path(root), table, labels, why)
     training = (table.split != "test").to_numpy()
     split = grouped_split(table.group[training], labels[training], SHARES, seed)
     table.loc[training, "split"] = split

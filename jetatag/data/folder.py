@@ -25,10 +25,16 @@ SPLIT_NAMES = dict.fromkeys(("train", "training"), "train")
 SPLIT_NAMES |= dict.fromkeys(("valid", "validation", "val", "validate", "dev"), "valid")
 SPLIT_NAMES |= dict.fromkeys(("test", "testing", "eval", "evaluation"), "test")
 ALL = "*"
-QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
-LIST = re.compile(rf"\s*[\[({{](?:\s|,|(?:np\.str_\()?(?:{QUOTED})\)?)*[\])}}]\s*", re.S)
-"""Tags as Python, JSON, pandas and NumPy write lists of text into a cell."""
-LIKE_A_LIST = re.compile(r"\s*[\[({]\s*((np\.str_\()?['\"]|[^\[\]]*,[^\[\]]*\]\s*$)")
+QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+BRACKETED = rf"[\[({{](?:\s|,|(?:np\.str_\()?{QUOTED}\)?)*[\])}}]"
+ITEMS = rf"(?!.\[){QUOTED}(?:\s*,\s*{QUOTED})*"
+LIST = re.compile(rf"\s*(?:{BRACKETED}|set\(\)|{ITEMS})\s*", re.S)
+"""Tags as Python, JSON, pandas and NumPy write lists of text into a cell, or each in quotes."""
+PLAIN = r"[^\[\](){}]*"
+LIKE_A_LIST = re.compile(
+    rf"\s*['\"]?(\w+\((?=[\[{{]))?[\[({{][\[({{\s]*((np\.str_\()?['\"]|{PLAIN},{PLAIN}[\])}}]\s*$)"
+)
+BRACKETS = ("()", "[]", "{}")
 MAX_LABELS = 200_000_000  # bytes of the label matrix, of which there are several copies
 
 NO_PATH = "its row names no file"
@@ -81,14 +87,14 @@ def load(
         n_each = pd.Series(labels.sum(axis=1, dtype=int))
         several = "it has " + n_each.astype(str) + " tags and not exactly one"
         clips["reason"] = clips.reason.mask((clips.reason == "") & (n_each != 1), several)
-    clips, labels, left_out = tables.drop_unusable(clips, labels, clips.reason)
+    clips, labels, left_out = tables.drop_unusable(source, clips, labels, clips.reason)
     if table is None or _is_one_column(tags) or n_tags is not None:
         counts = labels.sum(axis=0, dtype=int)
         order = sorted(np.flatnonzero(counts), key=lambda c: (-counts[c], names[c]))[:n_tags]
         names, labels = tuple(names[c] for c in order), labels[:, order]
     if task == "multiclass":
         rare = np.where(labels.any(axis=1), "", RARE_CLASS)
-        clips, labels, dropped = tables.drop_unusable(clips, labels, rare)
+        clips, labels, dropped = tables.drop_unusable(source, clips, labels, rare)
         left_out = pd.concat([left_out, dropped], ignore_index=True)
     if len(names) < (needed := 2 if task == "multiclass" else 1):
         problem = f"{source} has {len(names)} tags, and a {task} set needs {needed}"
@@ -166,9 +172,16 @@ def split_tags(source: Path, row: int, cell: str | list[str], separator: str) ->
             # JSON writes signs beyond 16 bits as two.
             return [tag.encode("utf-16", "surrogatepass").decode("utf-16") for tag in tags]
     elif not LIKE_A_LIST.match(cell):
-        return cell.split(separator)
+        tags = cell.split(separator)
+        if not is_balanced(cell) or all(map(is_balanced, tags)):
+            return tags  # no separator is inside brackets
     problem = f"{source}: row {row} has the tags {tables.shorten(cell)}, which look like a list"
     raise ValueError(f"{problem}: write them separated by {separator!r}.")
+
+
+def is_balanced(text: str) -> bool:
+    """Whether it opens as many brackets of each kind as it closes."""
+    return all(text.count(opening) == text.count(closing) for opening, closing in BRACKETS)
 
 
 def encode(source: Path, lists: list[list[str]]) -> Labels:

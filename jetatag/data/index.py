@@ -3,8 +3,8 @@
 import os
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -12,12 +12,15 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from jetatag.files import as_text, check_known, is_audio
+from jetatag.data.audio import read_header
+from jetatag.data.ffmpeg import begins_audio
+from jetatag.files import as_path, as_text, check_known, is_audio
 
 SPLITS = ("train", "valid", "test")
 Task = Literal["multilabel", "multiclass"]
 COLUMNS = ["clip_id", "path", "split", "group", "title"]
 LEFT_OUT_COLUMNS = ["clip_id", "path", "reason"]
+NOT_AUDIO = "not audio by suffix or content"
 
 
 class DataWarning(UserWarning):
@@ -94,18 +97,36 @@ def files_under(root: Path) -> tuple[list[str], list[str]]:
 
 
 def audio_under(root: Path) -> tuple[list[str], list[str], list[str]]:
-    """The files under `root` with the suffix of an audio format; links to folders, which are not
-    followed; and all other files but hidden ones, to be told by `skipped_sentence`."""
+    """The files under `root` that are audio by their suffix, or by their content but not hidden;
+    links to folders, which are not followed; and all other files but hidden ones, to be told by
+    `skipped_sentence`."""
     files, links = files_under(root)
     others = [path for path in files if not is_audio(path) and "/." not in f"/{path}"]
-    return [path for path in files if is_audio(path)], links, others
+    found = {path for path in others if holds_audio(root / as_path(path))}
+    audio = [path for path in files if is_audio(path) or path in found]
+    return audio, links, [path for path in others if path not in found]
+
+
+def holds_audio(path: Path) -> bool:
+    """Whether a file of any name is audio by its content."""
+    with suppress(OSError):
+        if path.is_file():
+            with path.open("rb", buffering=0) as file:
+                return begins_audio(file, 0) and read_header(path).duration_s > 0
+    return False
 
 
 def skipped_sentence(paths: Sequence[Path | str]) -> str:
-    """One sentence about files that were skipped because of their suffix."""
-    kinds = Counter(Path(path).suffix.lower() or "without suffix" for path in paths)
-    listed = ", ".join(f"{n:,} {kind}" for kind, n in kinds.most_common())
-    return f"files skipped, because their suffixes are not of audio: {listed}."
+    """One sentence about files that were skipped: how many of each suffix, and the first two."""
+    kinds: dict[str, list[str]] = {}
+    for path in paths:
+        kinds.setdefault(Path(path).suffix.lower() or "without suffix", []).append(str(path))
+    ranked = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+    listed = ", ".join(
+        f"{len(own):,} {kind} ({', '.join(own[:2])}{', …' * (len(own) > 2)})"
+        for kind, own in ranked
+    )
+    return f"files skipped, which are {NOT_AUDIO}: {listed}."
 
 
 def warn_about(index: Index, reasons: str = "") -> Index:

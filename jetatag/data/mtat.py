@@ -68,7 +68,8 @@ def load(
     if folders is not None and split == "artist_disjoint":
         raise ValueError("split 'artist_disjoint' does not go by folders: leave out folders.")
     root = Path(root)
-    given = read_annotations(root / "annotations_final.csv", root / "mp3")
+    source = root / "annotations_final.csv"
+    given = read_annotations(source, root / "mp3")
     vocabulary, labels = choose_tags(given.drop(columns=["clip_id", "path"]), tags)
     table = given[["clip_id", "path"]].copy()
     table["split"] = table.path.str.partition("/")[0].map(split_of).fillna("")
@@ -78,7 +79,7 @@ def load(
         why[~labels.any(axis=1)] = UNTAGGED
         why[table.path.isin(EMPTY_FILES)] = EMPTY
     why[table.split == ""] = NO_SPLIT
-    table, labels, left_out = tables.drop_unusable(table, labels, why)
+    table, labels, left_out = tables.drop_unusable(source, table, labels, why)
     if split == "artist_disjoint":
         table["split"] = grouped_split(table.group, labels, SHARES, seed)
     official = name == "mtat" and folders is None and (split == "full" or tags == "top50")

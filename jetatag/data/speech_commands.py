@@ -49,7 +49,7 @@ def load(root: Path | str, name: str = "speech_commands") -> Index:
     why = np.full(len(table), "", dtype=object)
     why[(table.split == "valid") & table.path.isin(table.path[table.split == "test"])] = IN_BOTH
     why[~table.path.map(is_clip)] = NO_WORD
-    table, labels, left_out = drop_unusable(table, labels, why)
+    table, labels, left_out = drop_unusable(root, table, labels, why)
     facts = {"peak_normalise": False, "known_clips": KNOWN_CLIPS}
     vocabulary = Vocabulary(WORDS, "multiclass")
     index = Index(name, root, vocabulary, table[COLUMNS], labels, left_out, **facts)

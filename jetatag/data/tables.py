@@ -176,9 +176,9 @@ def binary_labels(path: Path, given: pd.DataFrame) -> np.ndarray:
 
 
 def drop_unusable(
-    table: pd.DataFrame, labels: np.ndarray, reasons: Sequence[str] = ()
+    source: Path, table: pd.DataFrame, labels: np.ndarray, reasons: Sequence[str] = ()
 ) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
-    """Separate the rows that can be used from the others: (table, labels, left out).
+    """Separate the rows of `source` that can be used from the others: (table, labels, left out).
 
     `table` has clip_id, path and perhaps group ("" if unknown), `labels` is (row, tag), and
     `reasons` gives one per row, "" to keep it. Rows that contradict each other are all left out. Of
@@ -202,6 +202,6 @@ def drop_unusable(
     keep = why == ""
     if not keep.any():
         first = f", the first ({shorten(table.path.iloc[0])}) because {why[0]}" if len(why) else ""
-        raise ValueError(f"none of {len(why):,} rows can be used{first}: correct them.")
+        raise ValueError(f"{source}: none of {len(why):,} rows can be used{first}: correct them.")
     left_out = table.assign(reason=why).loc[~keep, LEFT_OUT_COLUMNS].reset_index(drop=True)
     return table[keep].reset_index(drop=True), labels[keep], left_out

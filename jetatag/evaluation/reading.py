@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jetatag.extractors import EXTRACTORS
 from jetatag.files import atomic, check_known
 
 KEYS = ("dataset", "extractor", "width", "method", "pair_loss", "classification_loss", "labels")
@@ -51,6 +52,8 @@ def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFram
         means = table[masks["seed"]].groupby(keys, as_index=False, sort=False)["value"].mean()
         chosen = pd.concat([chosen, means.assign(seed="mean")]).drop_duplicates(keys)
     if rows == "difference":
+        if chosen.empty:
+            raise ValueError("no two methods to compare: train a reference, alike in all else.")
         chosen = chosen.rename(columns={"value": "difference"})
     return _narrow(chosen, where)
 
@@ -136,6 +139,13 @@ def write_table(table: pd.DataFrame, folder: Path | str, name: str) -> None:
         table.to_parquet(temporary, index=False)
 
 
+def extractor_label(name: str) -> str:
+    """Return `name`, marked if the paper (Lee & Cho 2021) did not use this extractor: only classes
+    of those that it used state the paper's crop."""
+    is_in_paper = hasattr(EXTRACTORS.get(name), "paper_crop")
+    return name if is_in_paper else f"{name} (not in the paper)"
+
+
 def _narrow(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
     check_known(where, table.columns, "column")
     for name, wanted in where.items():
@@ -187,4 +197,5 @@ def _as_text(rows: pd.DataFrame, columns: str, digits: int, by: str) -> pd.DataF
     rows = rows.replace({"extractor": {"": "–"}})
     first = [name for name in ("dataset", "extractor") if name in keys]
     rows = rows.sort_values(first, kind="stable") if first else rows
-    return rows.set_index([*keys, columns])["text"].unstack(columns, sort=False).fillna("")
+    wide = rows.set_index([*keys, columns])["text"].unstack(columns, sort=False).fillna("")
+    return wide.rename_axis(index={"classification_loss": "class_loss"})  # a line has 100 columns

@@ -7,11 +7,12 @@ print and for colour-blind readers; markers, line styles or hatching repeat what
 shapes and names raise `ValueError`.
 """
 
-from jetatag.figures._labels import touching
+from jetatag.figures._labels import touching, wrapped
 from jetatag.figures._style import PALE_TO_DARK, line_name, named
 from jetatag.figures.data import mel_spectrogram, tag_correlation, tag_counts
 from jetatag.figures.results import (
     ablation,
+    gains_by_steps,
     label_curves,
     measured_gains,
     published_gains,

@@ -69,11 +69,9 @@ def _by_room(places: np.ndarray, stressed: np.ndarray) -> list[np.ndarray]:
 
 def _label(ax: Axes, point: np.ndarray, names: Sequence[str], stressed: bool) -> Annotation:
     """A label at `point`, to be moved."""
-    if len(names) > MANY:
-        names = [*names[: MANY - 1], f"{len(names) - MANY + 1} more"]
     leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
     return ax.annotate(
-        _wrapped(names),
+        wrapped(names),
         point,
         (0, 0),
         textcoords="offset points",
@@ -102,7 +100,9 @@ def _free_place(
     return offsets[cost.argmin()]
 
 
-def _wrapped(names: Sequence[str]) -> str:
-    """The names in lines that end between two of them."""
+def wrapped(names: Sequence[str], width: int = 24) -> str:
+    """At most `MANY` names in lines of `width` characters that end between two of them."""
+    if len(names) > MANY:
+        names = [*names[: MANY - 1], f"{len(names) - MANY + 1} more"]
     whole = ", ".join(name.replace(" ", "\xa0") for name in names)
-    return fill(whole, 24).replace("\xa0", " ")
+    return fill(whole, width).replace("\xa0", " ")

@@ -48,8 +48,8 @@ NAMES = {
     "one_stage": "one stage",
 }
 
-
 OWN_FONT = "DejaVu Sans"  # which matplotlib brings
+pd.options.display.html.use_mathjax = False  # tables in notebooks show text as it is, too
 
 
 @contextmanager

@@ -7,7 +7,9 @@ Tables are long, as `evaluation.results` makes and selects them: the columns `me
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
+from jetatag.evaluation.reading import extractor_label
 from jetatag.figures import _style as style
 from jetatag.files import check_known
 from jetatag.joint.methods import METHODS
@@ -76,7 +78,8 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
     extractors = table["extractor"].unique().tolist()[::-1]  # the first on top
     scales = dict(list(table.groupby("scale", sort=False)))
     size = (2.3 + 3.1 * len(scales), 1.4 + 0.5 * len(extractors))
-    figure, axes = style.row_panels((1, len(scales)), size, extractors, "extractor")
+    lines = [extractor_label(extractor).replace(" (", "\n(") for extractor in extractors]
+    figure, axes = style.row_panels((1, len(scales)), size, lines, "extractor")
     for ax, (scale, rows) in zip(axes[0], scales.items(), strict=True):
         for (source, extractor), step in rows.groupby(["source", "extractor"], sort=False):
             offset = 0.32 * ((len(markers) - 1) / 2 - list(markers).index(source))
@@ -171,4 +174,30 @@ def label_curves(table: pd.DataFrame) -> Figure:
     keys = [style.key(line, **look) for line, look in styles.items()]
     keys.append(style.key("95 % interval", **style.WHISKER, marker="|", linestyle="-"))
     style.legend_above(figure, keys)
+    return figure
+
+
+@style.own_style()
+def gains_by_steps(differences: pd.DataFrame, reference: str = "no_je") -> Figure:
+    """Draw differences to `reference` after so many training `steps`, one panel per method, with
+    their intervals shaded. `differences` has one metric, and `difference` instead of `value`."""
+    needed = ["method", "pair_loss", "steps", "metric", "difference", "low", "high"]
+    style.check_columns(differences, needed, "the differences")
+    (metric,) = set(differences["metric"])
+    lines = differences.assign(line=style.line_names(differences)).groupby("line", sort=False)
+    lines = {line: own.sort_values("steps") for line, own in lines}
+    rows, columns = -(-len(lines) // 4), min(4, len(lines))
+    size = (0.8 + 2.4 * columns, 0.8 + 2.0 * rows)
+    figure, axes = style.panels(rows, columns, size, sharex=True, sharey=True)
+    for ax, (line, own) in style.used(axes.flat, list(lines.items())):
+        thousands = own["steps"] / 1000
+        ax.fill_between(thousands, own["low"], own["high"], color="0.8", linewidth=0)
+        ax.plot(thousands, own["difference"], "o-", color=style.DARK, markersize=3)
+        ax.axhline(0, color="0.4", linestyle="--", linewidth=1)
+        ax.set_title(line, fontsize=10)
+        ax.tick_params(labelbottom=True)
+    figure.supxlabel("training steps (thousands)", fontsize=10)
+    figure.supylabel(f"{style.named(metric)}, difference to {reference}", fontsize=10)
+    shaded = Patch(color="0.8", label="95 % interval")
+    style.legend_above(figure, [style.key("mean", marker="o", linestyle="-"), shaded])
     return figure

@@ -36,7 +36,7 @@ def follow(snakemake: subprocess.Popen, log: Path) -> int:
                 if time_s < begun or time_s == finished.get(path):
                     continue
                 try:
-                    facts = json.loads(path.read_text())["metadata"]["papermill"]
+                    facts = json.loads(path.read_text("utf-8"))["metadata"]["papermill"]
                 except (ValueError, KeyError):  # it is just being written
                     continue
                 if path not in bars:
@@ -48,7 +48,7 @@ def follow(snakemake: subprocess.Popen, log: Path) -> int:
                 else:
                     finished[path] = time_s
                     live.remove_task(bars.pop(path))
-                    total = re.search(r"^total +(\d+)$", log.read_text(), re.MULTILINE)
+                    total = re.search(r"^total +(\d+)$", log.read_text("utf-8", "replace"), re.M)
                     count = f"{len(finished):>3}/{int(total[1]) - 1 if total else '?'}"
                     took = timedelta(seconds=round(facts["duration"]))
                     text = f"{count}  {took}  {label(path, log.parent)}"
@@ -75,7 +75,8 @@ def label(path: Path, runs: Path) -> str:
 
 def last_bar(log: Path) -> tuple[str, int]:
     """Description and percentage of the last progress bar in the output of the running cell."""
-    output = log.read_text().rpartition("Executing Cell")[2] if log.is_file() else ""
+    text = log.read_text("utf-8", "replace") if log.is_file() else ""  # its end may be torn
+    output = text.rpartition("Executing Cell")[2]
     bars = re.findall(r"([^\r\n]*?):? +(\d+)%\|", output)
     return (bars[-1][0], int(bars[-1][1])) if bars else ("", 0)
 

@@ -71,7 +71,7 @@ def write(
         for tested_alike in results.by_test(runs)
         for _, group in groupby(sorted(tested_alike, key=folder_of), folder_of)
     ]
-    audio = AudioStore.open(store) if store else None
+    audio = AudioStore.open(Path(store).absolute()) if store else None
     rows = [store_rows(group[0], audio) for group in groups]
     if audio and all(own is None for own in rows):
         raise ValueError(

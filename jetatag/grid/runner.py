@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -30,10 +31,11 @@ GRID_PARAMETERS = ["trained", "datasets", "only", "runs_per_gpu"]
 use of each data set; and how many runs share a GPU of this machine (1)."""
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "classification_loss", "label_share")
 """Settings that may list several values in an entry of `trained`; the first two also for all."""
-INPUTS = ("published", "schedules", "study")
+INPUTS = ("published", "schedules", "study", "regime")
 """Earlier results that notebooks 06 and 07 read; the study may be the grid itself."""
 COMPARED = ("je", "no_je", "no_je_linear")
 """Methods of which notebooks 04 and 05 need a run: the paper's two and the linear control."""
+ODD = re.compile(r"^-|[{}<>]")  # in paths, Snakemake's wildcards, path variables and options
 MIN_CLIPS = {"train": 8, "valid": 2, "test": 3}
 """Fewest clips, not all of the same tags, with which the notebooks show a batch, choose thresholds,
 and compare neighbours; those of test must be tagged."""
@@ -109,8 +111,8 @@ def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> No
             )
     cells(values)
     paths = [Path.cwd(), values["runs"], *(own["store"] for own in by_dataset(values).values())]
-    if odd := [path for path in map(str, paths) if "{" in path or "}" in path]:
-        problem = f"{odd[0]} has braces, which Snakemake takes for wildcards"
+    if odd := [path for path in map(str, paths) if ODD.search(path)]:
+        problem = f"{odd[0]} has a brace, angle bracket or leading hyphen, which Snakemake misreads"
         raise ValueError(f"{problem}: name another folder (--set runs=… store=…), or rename it.")
 
 
@@ -285,7 +287,7 @@ def failures(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> Iterat
             paths = folder.glob(f"*.{run}.ipynb" if run else "*.ipynb")
             times = {path: path.stat().st_mtime for path in paths}
             executed = (path for path, time in times.items() if time >= begun)
-            failed = [path for path in executed if '"exception": true' in path.read_text()]
+            failed = [path for path in executed if '"exception": true' in path.read_text("utf-8")]
             place = folder if folder.is_dir() else Path(values["runs"], "snakemake.log")
             see = f"see {max(failed, key=times.get, default=place)}"
             if run:

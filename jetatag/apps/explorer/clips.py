@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from scipy.special import logit
 from sklearn.preprocessing import normalize
 
 from jetatag import figures
-from jetatag.apps.search import top_tags
+from jetatag.apps.search import By, log_scores, top_tags
 from jetatag.data.crops import window_starts
 from jetatag.data.store import AudioStore
 from jetatag.files import check_known
@@ -150,23 +150,20 @@ class Clips:
         ]
         return pd.DataFrame(columns)
 
-    def space_scores(self, weights: Mapping[str, float]) -> np.ndarray:
-        """Weighted geometric mean (clip,) of the probabilities in the shared space that a clip has
-        the wanted tags (weights up to 1) and not the unwanted ones (down to −1)."""
-        return self._fit(self._space_probs, weights)
+    def scores(self, weights: Mapping[str, float], by: By) -> np.ndarray:
+        """How well each clip matches wanted tags (weights up to 1) and unwanted ones (down to −1),
+        (clip,) in [0, 1], as `search.Index.tags` ranks files."""
+        check_known(weights, self.tags, "tag")
+        row = np.array([weights.get(tag, 0.0) for tag in self.tags])
+        probs = {"classifier": self.mean_probs, "space": self._space_probs}
+        ways = {name: partial(np.take, own, axis=1) for name, own in probs.items()}
+        return np.exp(log_scores(ways, row, by))
 
-    def classifier_scores(self, weights: Mapping[str, float]) -> np.ndarray:
-        """The same by the classifier."""
-        return self._fit(self.mean_probs, weights)
-
-    def _fit(self, probs: np.ndarray, weights: Mapping[str, float]) -> np.ndarray:
-        row = self._row(weights)
-        return np.exp(queries.query_scores(probs, row[None])[:, 0] / np.abs(row).sum())
-
-    def like(self, clip: int) -> tuple[np.ndarray, np.ndarray]:
+    def like(self, clip: int) -> dict[By, np.ndarray]:
         """Similarity of every clip to one of them, in two ways, (clip,) each: the cosine in the
         shared space, and the correlation of the classifier's log odds."""
-        return self._directions @ self._directions[clip], self._profiles @ self._profiles[clip]
+        ways = {"space": self._directions, "classifier": self._profiles}
+        return {by: vectors @ vectors[clip] for by, vectors in ways.items()}
 
     def compare(self, selected: Iterable[int]) -> pd.DataFrame:
         """Tags of the selected clips compared with the rest, the most overrepresented first:
@@ -218,10 +215,6 @@ class Clips:
     def _profiles(self) -> np.ndarray:
         log_odds = logit(np.clip(self.mean_probs, 1e-6, 1 - 1e-6))
         return normalize(log_odds - log_odds.mean(axis=1, keepdims=True))
-
-    def _row(self, weights: Mapping[str, float]) -> np.ndarray:
-        check_known(weights, self.tags, "tag")
-        return np.array([weights.get(tag, 0.0) for tag in self.tags], np.float32)
 
 
 def predictions_of(

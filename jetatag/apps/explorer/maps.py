@@ -24,6 +24,7 @@ MANY = 5_000  # points: more hide one another and are slow to draw unless they a
 SWATCH = "display: inline-block; height: 0.9em; border: 1px solid #777;"
 TAG, COLOUR = "tag", "colour"
 TOUCHING = 0.05  # of the range of 2: points of tags that are nearer share a label
+LINE = 16  # characters in a line of a label, so that it does not reach over the edge of its map
 
 
 class Maps:
@@ -136,7 +137,7 @@ def labels(tag_xy: np.ndarray, tags: Sequence[str]) -> list[str]:
     names = list(tags)
     for group in figures.touching(tag_xy, TOUCHING):
         for tag in group:
-            names[tag] = ", ".join(tags[each] for each in sorted(group))
+            names[tag] = figures.wrapped([tags[each] for each in sorted(group)], LINE)
     return names
 
 

@@ -13,6 +13,8 @@ from jetatag.apps.explorer.state import COLOURS, State
 from jetatag.apps.explorer.widgets import AudioPlayer
 
 LAYOUTS = {"UMAP": "umap", "t-SNE": "tsne", "first principal axes": "pca"}
+RANKINGS = {"combined": "best by both", "space": "best in the shared space"}
+RANKINGS |= {"classifier": "best by the classifier"}
 TOP = 50  # clips in a ranking
 LASSO = "draw a <b>lasso</b> around clips to compare their tags"
 STYLE = """<style>
@@ -42,7 +44,7 @@ class Panel:
         self.sliders, self.slider_rows, self.query = {}, widgets.VBox(), HTML()
         for tag, weight in settings["weights"].items():
             self.add_slider(tag, weight)
-        self.in_space, self.by_classifier, self.picked = (self.clip_list() for _ in range(3))
+        self.ranked, self.picked = {by: self.clip_list() for by in RANKINGS}, self.clip_list()
 
         self.about, self.audio = HTML("<b>click a clip to hear it</b>"), AudioPlayer()
         self.like = widgets.Button(description="more like this", icon="search", disabled=True)
@@ -62,19 +64,18 @@ class Panel:
         bar = [self.layout, self.colour, self.tag, self.maps.legend, self.hover_plays]
         search = HTML("<b>search by tags</b>, from 1 (wanted) to −1 (not wanted)")
         audio = [self.audio] if self.clips.store else []
-        rows = (
-            row(
-                [search, self.add, self.slider_rows, self.query],
-                [HTML("<b>best in the shared space</b>"), self.in_space],
-                [HTML("<b>best by the classifier</b>"), self.by_classifier],
-            ),
-            row(
-                [self.about, *audio, self.like, self.figure],
-                [self.n_selected, self.picked, self.compared],
-            ),
+        self.search_row = row(
+            [search, self.add, self.slider_rows, self.query],
+            *([HTML(f"<b>{RANKINGS[by]}</b>"), clips] for by, clips in self.ranked.items()),
+        )
+        self.search_row.children[0].layout.flex = "1.4 1 0"  # room for the sliders
+        shown = row(
+            [self.about, *audio, self.like, self.figure],
+            [self.n_selected, self.picked, self.compared],
         )
         bar = widgets.HBox(bar, layout=Layout(flex_flow="wrap"))
-        box = widgets.VBox([HTML(STYLE), bar, self.maps.box, self.maps.note, *rows])
+        every = [HTML(STYLE), bar, self.maps.box, self.maps.note, self.search_row, shown]
+        box = widgets.VBox(every)
         box.layout.overflow = "visible"
         return box.add_class("jetatag-explorer")
 
@@ -128,9 +129,10 @@ class Panel:
         """Rank the clips by the query."""
         back = " (move a slider to search by tags again)" if self.state.state["like"] else ""
         self.query.value = f"query: <b>{escape(self.state.query())}</b>{back}"
-        in_space, by_classifier = self.state.best(TOP)
-        self.in_space.options = self.lines(in_space)
-        self.by_classifier.options = self.lines(by_classifier)
+        best, columns = self.state.best(TOP), self.search_row.children[1:]
+        for (by, clips), column in zip(self.ranked.items(), columns, strict=True):
+            clips.options = self.lines(best.get(by, ()))
+            column.layout.display = "none" if best and by not in best else None
         if self.colour.value == "fit":
             self.maps.set_colours(*self.state.colours())
 
@@ -182,7 +184,7 @@ class Panel:
         if clip is None:
             return
         self.maps.point_at(clip)
-        for clips in (self.in_space, self.by_classifier, self.picked):
+        for clips in (*self.ranked.values(), self.picked):
             if clips.value != clip:  # so that it can be picked again
                 clips.value = None
         self.load(clip, play)

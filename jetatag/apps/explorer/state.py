@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 
 from jetatag.apps.explorer.clips import Clips, mean_of_carriers
+from jetatag.apps.search import By
 from jetatag.files import check_known, check_type, check_writable, write_json
 from jetatag.metrics.layouts import LAYOUTS
 
@@ -68,24 +69,20 @@ class State:
         weights = self.state["weights"].items()
         return ", ".join(f"{tag} {weight:+.1f}" for tag, weight in weights if weight) or "nothing"
 
-    def scores(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """How well each clip matches the query, (clip,), in the shared space and by the classifier;
-        None without a query."""
+    def scores(self) -> dict[By, np.ndarray]:
+        """How well each clip matches the query, (clip,), by what ranks; "more like" a clip is not
+        ranked by both combined. Empty without a query."""
         if like := self.clips.numbers([self.state["like"]]):
             return self.clips.like(like[0])
         weights = self.state["weights"]
-        if not any(weights.values()):
-            return None
-        return self.clips.space_scores(weights), self.clips.classifier_scores(weights)
+        ways = get_args(By) if any(weights.values()) else ()
+        return {by: self.clips.scores(weights, by) for by in ways}
 
-    def best(self, top: int) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the `top` clips for the query, in the shared space and by the classifier, without
-        the example clip; empty without a query."""
+    def best(self, top: int) -> dict[By, np.ndarray]:
+        """Rows of the `top` clips for the query by what ranks, without the example clip."""
         like = self.clips.numbers([self.state["like"]])
-        scores = self.scores() or (np.zeros(0), np.zeros(0))
-        orders = [np.argsort(-each, kind="stable")[: top + len(like)] for each in scores]
-        in_space, by_classifier = (order[~np.isin(order, like)][:top] for order in orders)
-        return in_space, by_classifier
+        orders = {by: np.argsort(-own, kind="stable") for by, own in self.scores().items()}
+        return {by: order[~np.isin(order, like)][:top] for by, order in orders.items()}
 
     def selected(self) -> pd.DataFrame:
         """The selected clips, as rows of `Clips.table`."""
@@ -101,7 +98,7 @@ class State:
         name, values = {
             "tag": (f"tag: {tag}", clips.labels[:, column].astype(float)),
             "score": (f"score: {tag}", clips.mean_probs[:, column]),
-            "fit": (self.query(), scores[0] if scores else np.zeros(len(clips))),
+            "fit": (self.query(), scores.get("space", np.zeros(len(clips)))),
         }[kind]
         return name, np.append(values, mean_of_carriers(values[:, None], clips.labels))
 

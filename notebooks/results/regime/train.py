@@ -138,7 +138,8 @@ def train_one(config: RunConfig, store_folder: str, parent: str) -> str:
 
 
 def main(store: str, parent: str, workers: str = "1") -> None:
-    with ProcessPoolExecutor(int(workers), mp_context=get_context("spawn")) as pool:
+    context = get_context("spawn")  # a process for each run: its peak memory is its own
+    with ProcessPoolExecutor(int(workers), context, max_tasks_per_child=1) as pool:
         for name in pool.map(
             train_one, configs(), itertools.repeat(store), itertools.repeat(parent)
         ):

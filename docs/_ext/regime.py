@@ -1,0 +1,114 @@
+"""Markdown tables of the study on the paper's schedule, with verdicts on what was expected."""
+
+import pandas as pd
+from study import JOINT, judged
+from tables import (
+    NOTEBOOKS,
+    as_interval,
+    as_markdown,
+    as_number,
+    means,
+    method_name,
+    method_rows,
+    of_method,
+    one_row,
+    read_table,
+)
+
+AREAS = {
+    "AP": ("macro_clip", "average_precision"),
+    "ROC-AUC": ("macro_clip", "roc_auc"),
+    "PR-AUC, `micro_window`": ("micro_window", "pr_auc"),
+    "ROC-AUC, `micro_window`": ("micro_window", "roc_auc"),
+}
+LABEL_SHARE = 0.45
+CLAIMS = {
+    "above": {
+        "`je` with `cosine`, as published, tags better than `no_je`": ("je", "cosine", "no_je"),
+        "… with `cosine_as_coded`": ("je", "cosine_as_coded", "no_je"),
+        "… with `margin_as_coded`": ("je", "margin_as_coded", "no_je"),
+        "a linear head (`no_je_linear`) is better than `no_je`": ("no_je_linear", "none", "no_je"),
+        "… so are two stages without a tag space (`bce_two_stage`)": (
+            "bce_two_stage",
+            "none",
+            "no_je",
+        ),
+        "`je` with `cosine` tags better than `bce_two_stage`": ("je", "cosine", "bce_two_stage"),
+        "… and than `je_shuffled`, with other clips' tags": ("je", "cosine", "je_shuffled-cosine"),
+        "`joint` tags better than `no_je_linear`": (*JOINT, "no_je_linear"),
+    },
+    "no worse": {"`joint` tags no worse than `no_je_linear`": (*JOINT, "no_je_linear")},
+    "clearly above": {
+        "`no_je` over-fits: stopped early, it is better by 0.01": (
+            "no_je_early_stop",
+            "none",
+            "no_je",
+        )
+    },
+}
+"""On which side of 0 a difference was expected → what that means, and which difference it is."""
+
+
+def regime_design() -> str:
+    """Runs, random seeds, steps and hours."""
+    runs, points = read_table("regime/rendered/runs"), read_table("regime/rendered/points")
+    seeds = sorted(read_table("regime/rendered/histories").seed.unique())
+    by_stages = points[points.minus == ""].groupby("method").steps.max()
+    row = [len(runs), len(seeds), f"{by_stages.no_je:,}", f"{by_stages.je:,}"]
+    row.append(f"{runs.wall_s.sum() / 3600:.1f}")
+    header = ["runs", "random seeds", "steps, one stage", "steps, two stages"]
+    return as_markdown([*header, "hours of training, one core each"], [row])
+
+
+def _area(table: pd.DataFrame, area: str) -> pd.Series:
+    protocol, metric = AREAS[area]
+    return one_row(table, protocol=protocol, metric=metric)
+
+
+def regime_verdicts() -> str:
+    """Every expectation with the differences that decide it, at the end, on all test clips."""
+    table, rows = means("regime", label_share=LABEL_SHARE), []
+    shown = ("AP", "PR-AUC, `micro_window`")
+    for expected, claims in CLAIMS.items():
+        for sentence, (method, pair_loss, minus) in claims.items():
+            own = table[(table.method == method) & (table.pair_loss == pair_loss)]
+            found = [_area(own[own.minus == minus], area) for area in shown]
+            rows.append([sentence, *(judged(row, expected) for row in found)])
+    return as_markdown(["expected", *shown], rows)
+
+
+def regime_scores() -> str:
+    """Scores of every method at the end, on all test clips."""
+    table, rows = means("regime", label_share=LABEL_SHARE), []
+    table = table[table.minus == ""]
+    for cell in method_rows(table).itertuples():
+        own = of_method(table, cell)
+        rows.append([method_name(cell), *(as_interval(_area(own, area)) for area in AREAS)])
+    return as_markdown(["method", *AREAS], rows)
+
+
+def regime_probes() -> str:
+    """Average precision of the linear probe on validation clips during stage 1."""
+    table = read_table("regime/rendered/probes").assign(classification_loss="bce")
+    rows = []
+    for cell in method_rows(table).itertuples():
+        values = of_method(table, cell).groupby("epochs").average_precision.mean()
+        rows.append([method_name(cell), *map(as_number, values)])
+    epochs = [f"epoch {epoch}" for epoch in sorted(table.epochs.unique())]
+    return as_markdown(["method", *epochs], rows)
+
+
+def regime_published() -> str:
+    """Published gains of joint embedding over no_je, means over the extractors."""
+    table = pd.read_csv(NOTEBOOKS / "published.csv")
+    wide = table.pivot(index=["source", "extractor"], columns="method").sort_index()
+    rows = []
+    for source, own in wide.groupby("source", sort=False):
+        gains = {area: own[area].je - own[area].no_je for area in ("pr_auc", "roc_auc")}
+        shown = [
+            f"{as_number(gain.mean(), 3, True)} ({as_number(gain.min(), 3, True)} to "
+            f"{as_number(gain.max(), 3, True)})"
+            for gain in gains.values()
+        ]
+        rows.append([source, len(own), *shown])
+    return as_markdown(["published", "extractors", "PR-AUC, `je` − `no_je`", "ROC-AUC"], rows)

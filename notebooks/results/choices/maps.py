@@ -1,0 +1,86 @@
+"""How the form of the shared map was chosen: its quality for several forms on the validation clips.
+
+    python notebooks/results/choices/maps.py STORE RUN... > notebooks/results/choices/maps.csv
+
+prints a CSV with a row per form and layout, the mean and the worst over runs and layout seeds, and
+draws the first and the last form, by UMAP of the first run, as maps.png beside itself.
+"""
+
+import itertools
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from jetatag import figures
+from jetatag.apps import tagger
+from jetatag.data.store import AudioStore
+from jetatag.evaluation.predict import score_clips
+from jetatag.evaluation.spaces import MAPS, shared_map
+from jetatag.metrics.layouts import layout, map_quality
+from jetatag.training.device import launch
+from jetatag.training.run import Run
+
+Space = dict[str, np.ndarray]
+SEEDS, TAG = range(3), "techno"
+
+
+def as_they_are(space: Space, method: str, seed: int) -> np.ndarray:
+    return layout(np.concatenate([space["z_audio"], space["z_query"]]), method, seed)
+
+
+def each_kind_centred(space: Space, method: str, seed: int) -> np.ndarray:
+    kinds = (space["z_audio"], space["z_query"])
+    return layout(np.concatenate([kind - kind.mean(axis=0) for kind in kinds]), method, seed)
+
+
+def as_shipped(space: Space, method: str, seed: int) -> np.ndarray:
+    return shared_map(space, method, seed)[0]
+
+
+FORMS: dict[str, Callable[[Space, str, int], np.ndarray]] = {
+    "vectors as they are": as_they_are,
+    "each kind centred": each_kind_centred,
+    "clips only, and a tag is a neighbour of its ten nearest clips": as_shipped,
+}
+
+
+def space_of(run: Run, store: AudioStore) -> Space:
+    """The validation clips, and the tags with which searches compare them."""
+    config, rows = run.config.replace(device="cpu"), store.rows("valid")
+    model = tagger.load(run.folder, device="cpu", optimise=False).model
+    _, _, z_audio = score_clips(model, store, rows, config, launch(config), "valid")
+    saved = run.read_arrays("embeddings.npz")
+    return {"z_audio": z_audio.numpy(), "z_query": saved["z_query"], "z_centre": saved["z_centre"]}
+
+
+def main(store_folder: str, *folders: str) -> None:
+    store = AudioStore.open(store_folder)
+    labels, rows, first = store.labels[store.rows("valid")], [], {}
+    for run in map(Run.open, folders):
+        space = space_of(run, store)
+        fit = shared_map(space, "pca")[1]
+        for (form, place), method, seed in itertools.product(FORMS.items(), MAPS, SEEDS):
+            xy = place(space, method, seed)
+            mixing, precision = map_quality(xy, labels, fit).ratios().values()
+            rows.append({"form": form, "layout": method, "mixing": mixing, "precision": precision})
+            first.setdefault(form, (xy, f"mixing {mixing:.2f}, precision {precision:.2f}"))
+    table = pd.DataFrame(rows).groupby(["form", "layout"], sort=False).agg(["mean", "min"])
+    table.columns = ["_".join(names) for names in table.columns]
+    print(table.round(3).to_csv(), end="")
+    before, *_, after = FORMS
+    draw({"before": first[before], "after": first[after]}, labels, store.vocabulary.tags)
+
+
+def draw(maps: dict[str, tuple[np.ndarray, str]], labels: np.ndarray, tags: Sequence[str]) -> None:
+    """Draw maps with their notes, by title."""
+    layouts, notes = ({title: own[part] for title, own in maps.items()} for part in (0, 1))
+    carriers = labels[:, tags.index(TAG)].astype(float)
+    figure = figures.maps(layouts, tags, carriers, f"tag: {TAG}", notes)
+    figure.savefig(Path(__file__).with_name("maps.png"), dpi=80)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
