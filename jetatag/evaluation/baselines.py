@@ -48,8 +48,10 @@ def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]
 
 
 def tag_frequency(train_labels: np.ndarray, n_rows: int) -> np.ndarray:
-    """Score every row by the share of training clips that carry each tag: (n_rows, n_tags) float32
-    from `train_labels` (clip, tag) 0/1. Raises `ValueError` without a training clip."""
+    """Score every row by the share of training clips that carry each tag: (n_rows, n_tags) float32.
+
+    `train_labels` (clip, tag) 0/1. Raises `ValueError` without a training clip.
+    """
     train_labels = np.asarray(train_labels)
     if train_labels.ndim != 2 or len(train_labels) == 0:
         problem = f"train_labels has shape {train_labels.shape}"
@@ -58,14 +60,16 @@ def tag_frequency(train_labels: np.ndarray, n_rows: int) -> np.ndarray:
 
 
 def log_mel_statistics(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Return mean and standard deviation over time of 96 log-mel bands of `audio` (n_samples,):
-    (192,) float32, in dB, by windows of 32 ms every 16 ms. Raises `ValueError` for audio of the
-    wrong shape or shorter than one window."""
+    """Return mean and standard deviation over time of 96 log-mel bands: (192,) float32, in dB.
+
+    `audio` (n_samples,), `sample_rate` in Hz; windows of 32 ms every 16 ms. Raises `ValueError` for
+    audio of the wrong shape or shorter than one window.
+    """
     audio = np.asarray(audio, dtype=np.float32)
     window = round(0.032 * sample_rate)
     if audio.ndim != 1 or len(audio) < window:
-        needs = f"one channel of at least {window} samples"
-        raise ValueError(f"audio has shape {audio.shape}: give {needs}.")
+        remedy = f"give one channel of at least {window} samples"
+        raise ValueError(f"audio has shape {audio.shape}: {remedy}.")
     with torch.inference_mode():
         frames = _log_mel(sample_rate, window)(torch.from_numpy(audio))
     return torch.cat([frames.mean(dim=1), frames.std(dim=1, correction=0)]).numpy()

@@ -23,16 +23,17 @@ from jetatag.training.run import Run
 def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test") -> None:
     """Write `scores.npz`, `embeddings.npz` and `scores.valid.npz` into the run folder.
 
-    scores.npz: probs (clip, window, tag) float32 of `split`, and what `describe` returns.
-    scores.valid.npz: the same for the validation clips, on which thresholds are chosen, if there
-    are any and `split` is another. embeddings.npz: h (clip, n_features) of the middle window of
-    each clip; with joint embedding also z_audio (clip, dim), the direction of the mean over its
-    windows, z_tag (clip, dim) of its tags, z_single (tag, dim) of every single tag, and for
-    searches: queries (query, tag) as in `jetatag.metrics.queries`, z_query (tag, dim) and z_centre
-    (dim,), which is subtracted first; z_other and z_other_centre, the same for the other kind of
-    tag vector (`shared_space`); z_scale (2,), scale and offset from a cosine to a logit; and
-    tag_correlation (tag, tag) of the training labels. Raises `ValueError` for a split without clips
-    and a store with another sample rate or other tags.
+    scores.npz: probs (clip, window, tag) float32 of `split`, with labels, clip_ids, groups, tags
+    and task. scores.valid.npz: the same for the validation clips, on which thresholds are chosen;
+    not written if there are none or `split` is "valid".
+    embeddings.npz: h (clip, n_features) of the middle window of each clip; with joint embedding
+    also z_audio (clip, dim), the direction of the mean over its windows, z_tag (clip, dim) of its
+    tags, z_single (tag, dim) of every single tag, and for searches: queries (query, tag) as in
+    `jetatag.metrics.queries`, z_query (tag, dim) and z_centre (dim,), which is subtracted first;
+    z_other and z_other_centre, the same for the other kind of tag vector (`shared_space`); z_scale
+    (2,), scale and offset from a cosine to a logit; and tag_correlation (tag, tag) of the training
+    labels. Raises `ValueError` for a split without clips and a store with another sample rate or
+    other tags.
     """
     run.check_store(store)
     config, rows, valid = run.config, store.rows(split), store.rows("valid")
@@ -71,16 +72,15 @@ def score_clips(
 
     On a CPU, each clip is its own batch, so scores do not depend on a batch size, on other clips or
     on the number of processes. On a GPU, many clips pass together, which changes scores by rounding
-    alone. Identical windows are computed once. `name` labels the progress bar.
+    alone. Identical windows, those of a clip no longer than the crop, are computed once. `name`
+    labels the progress bar.
     """
     own = rows[device.own_share(len(rows), fabric)]
     n_tags, n_features = len(store.vocabulary.tags), model.extractor.n_features
     probs = torch.empty(len(own), config.n_windows, n_tags, device=fabric.device)
     middle = torch.empty(len(own), n_features, device=fabric.device)
     z_audio = torch.empty(len(own), config.embedding_dim, device=fabric.device)
-    size = config.crop_samples, config.n_windows, config.windows
-    starts = (window_starts(n, *size) for n in store.lengths[own])
-    windows = [np.unique(every, return_inverse=True) for every in starts]  # and which each one is
+    windows = [distinct_windows(n, config) for n in store.lengths[own]]
     together = device.inference_batch(config, fabric.device, config.n_windows) // config.n_windows
     groups = [slice(i, i + together) for i in range(0, len(own), together)]
     counts = [len(starts) for starts, _ in windows]
@@ -105,8 +105,14 @@ def score_clips(
     return probs.numpy(), middle, z_audio
 
 
+def distinct_windows(length: int, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Starts in samples of a clip's windows without repetitions, and which of them each is."""
+    every = window_starts(length, config.crop_samples, config.n_windows, config.windows)
+    return np.unique(every, return_inverse=True)
+
+
 def describe(store: AudioStore, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Labels, clip_ids, groups, tags and task of `rows`, which are saved with their scores."""
+    """Return what is saved with the scores of `rows`: labels, clip_ids, groups, tags and task."""
     return {
         "labels": store.labels[rows],
         "clip_ids": store.table.clip_id.iloc[rows].to_numpy(np.str_),
@@ -120,19 +126,24 @@ def shared_space(
     model: JointModel, store: AudioStore, labels: np.ndarray, config: RunConfig
 ) -> dict[str, np.ndarray]:
     """Return the arrays of the shared space that `predict` saves, except z_audio, float32 (queries
-    int8). For searches, a tag encoder trained on single tags can encode them. One trained on whole
-    tag sets has hardly seen them, so the mean over the training clips with a tag is better."""
+    int8).
+
+    For searches, a tag encoder trained on single tags can encode them. One trained on whole tag
+    sets has hardly seen single tags, so the mean over the training clips with a tag is better.
+    """
     train_labels = store.labels[store.rows("train")]
     z_single = _encode(model, np.eye(labels.shape[1]))
     encoded = z_single, torch.zeros_like(z_single[0])
     answering = answering_clips(model, store, config)
     by_tags = PAIR_LOSSES[config.pair_loss].searchable_by_tags
     query, other = (encoded, answering) if by_tags else (answering, encoded)
-    scale = torch.stack([model.query_scale.log_scale.exp(), model.query_scale.offset])
-    names = ("z_tag", "z_single", "z_query", "z_centre", "z_other", "z_other_centre", "z_scale")
-    vectors = (_encode(model, labels), z_single, *query, *other, scale)
+    vectors = {"z_tag": _encode(model, labels), "z_single": z_single}
+    vectors["z_query"], vectors["z_centre"] = query
+    vectors["z_other"], vectors["z_other_centre"] = other
+    scale = model.query_scale
+    vectors["z_scale"] = torch.stack([scale.log_scale.exp(), scale.offset])
     return {
-        **{name: z.cpu().numpy() for name, z in zip(names, vectors, strict=True)},
+        **{name: z.cpu().numpy() for name, z in vectors.items()},
         "queries": choose_queries(train_labels),
         "tag_correlation": metrics.tag_correlation(train_labels).astype(np.float32),
     }
@@ -141,8 +152,9 @@ def shared_space(
 def answering_clips(
     model: JointModel, store: AudioStore, config: RunConfig
 ) -> tuple[Tensor, Tensor]:
-    """The mean z_tag of the training clips with each tag, and of all, the centre. A tag that no
-    training clip carries gets the centre, which ranks no clip above another."""
+    """The mean z_tag of the training clips with each tag; the centre is the mean of all training
+    clips. A tag that no training clip carries gets the centre, which ranks no clip above
+    another."""
     labels = store.labels[store.rows("train", config.label_share, config.seed)]
     z_tag = _encode(model, labels)
     carried = torch.from_numpy(labels.astype(np.float32)).to(z_tag.device)

@@ -68,7 +68,8 @@ def _saved(run: Run) -> dict[str, Any]:
 
 def thresholds(run: Run) -> np.ndarray | None:
     """Return each tag's threshold (tag,) by `metrics.choose_thresholds` on the saved validation
-    scores; None without such scores and for a multiclass task."""
+    scores; None without such scores and for a multiclass task, in which the highest score
+    decides."""
     if not run.has("scores.valid.npz"):
         return None
     scores = run.read_arrays("scores.valid.npz")
@@ -128,8 +129,8 @@ def cells(runs: Iterable[Run]) -> dict[Cell, dict[int, Run]]:
         differing = [name for name, value in own.items() if value != theirs[name]]
         if differing or run.config.seed in seeds:
             problem = f"{other.folder} and {run.folder} count as seeds of one method but differ in"
-            remedy = "keep and compare them in separate folders"
-            raise ValueError(f"{problem} {', '.join(differing) or 'nothing'}: {remedy}.")
+            names = ", ".join(differing) or "nothing"
+            raise ValueError(f"{problem} {names}: keep and compare them in separate folders.")
         seeds[run.config.seed] = run
     return {cell: dict(sorted(seeds.items())) for cell, seeds in found.items()}
 

@@ -15,13 +15,16 @@ from jetatag.metrics.layouts import NEIGHBOURS, map_quality, shared_layout
 from jetatag.metrics.queries import answers, directions, kinds, query_scores, space_probs
 from jetatag.training.run import Run
 
-VECTORS = ("h", "z_audio", "z_tag")  # of a clip, the last two only with joint embedding
+VECTORS = ("h", "z_audio", "z_tag")
+"""The kinds of vector of a clip, the last two only with joint embedding."""
 ENCODED, ANSWERING, CLASSIFIER = "encoded set", "answering clips", "classifier"
 COMBINED = "combined"
-"""Whose probabilities of tags rank clips for a query: those of the shared space, by either kind of
-tag vector (`predict.shared_space`); those of the classifier; or both, multiplied, with the kind of
-tag vector that suits the pair loss."""
-MAPS = ("umap", "tsne")  # the layouts whose shared map of clips and tags is judged
+"""Whose probabilities of tags rank clips for a query: those of the shared space, where a tag is
+encoded as a set of its own or is the mean tag vector of the training clips that carry it
+(`predict.shared_space`); those of the classifier; or both, multiplied, with the kind of tag vector
+that suits the pair loss."""
+MAPS = ("umap", "tsne")
+"""The layouts whose shared map of clips and tags is judged."""
 Space = Mapping[str, np.ndarray]
 """The arrays of embeddings.npz, as `predict` saves them."""
 
@@ -66,10 +69,11 @@ def _without_intervals(space: Space, seed: int) -> pd.DataFrame:
         tags = space["z_single"], space["tag_correlation"]
         values["tag_semantics"] = metrics.tag_semantics(*tags)
         rows += [("shared", "", metric, value) for metric, value in values.items()]
-        for method in MAPS if len(space["labels"]) >= NEIGHBOURS else ():
-            xy, fit = shared_map(space, method, seed)
-            ratios = map_quality(xy, space["labels"], fit).ratios()
-            rows += [("z_audio", method, metric, value) for metric, value in ratios.items()]
+        if len(space["labels"]) >= NEIGHBOURS:
+            for method in MAPS:
+                xy, fit = shared_map(space, method, seed)
+                ratios = map_quality(xy, space["labels"], fit).ratios()
+                rows += [("z_audio", method, metric, value) for metric, value in ratios.items()]
     return pd.DataFrame(rows, columns=["space", "kind", "metric", "value"])
 
 
@@ -118,7 +122,9 @@ def _searches(
 def rankings(space: Space, probs: np.ndarray, queries: np.ndarray) -> dict[str, np.ndarray]:
     """Return `query_scores` (clip, query) by the name of what ranks: the classifier's probabilities
     (clip, tag), and those of the space, if there is one, by both kinds of tag vector and combined.
-    Without a centre, z_query are encoded tags."""
+
+    Without a centre, z_query are encoded tags.
+    """
     scores = {CLASSIFIER: query_scores(probs, queries)}
     for z_query, centre in (("z_query", "z_centre"), ("z_other", "z_other_centre")):
         if z_query in space:

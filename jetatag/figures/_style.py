@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -30,7 +29,6 @@ WHISKER = {"color": "0.35", "linewidth": 1.4}
 SEED = {"color": "0.35", "marker": "|", "markersize": 12, "markeredgewidth": 1}
 MARKERS = "osD^vPX*<>h"
 LINES = ("-", "--", "-.", ":")
-LOOK = ("color", "marker", "linestyle")
 Panels = tuple[Figure, np.ndarray]
 
 NAMES = {
@@ -49,7 +47,6 @@ NAMES = {
 }
 
 OWN_FONT = "DejaVu Sans"  # which matplotlib brings
-pd.options.display.html.use_mathjax = False  # tables in notebooks show text as it is, too
 
 
 @contextmanager
@@ -153,7 +150,8 @@ def used(axes: Sequence[Axes], items: Sequence[Any]) -> Iterable[tuple[Axes, Any
 
 def draw_mean(ax: Axes, place: float, rows: pd.DataFrame, **look) -> None:
     """Draw the mean of `rows` as a marker at height `place`, its interval (`low`, `high`) as a
-    whisker, and several seeds as small ticks. Without rows of seed "mean", all are averaged."""
+    whisker, and several seeds as small ticks. Rows with seed "mean" are the mean; without them, it
+    and its interval are averaged over the rows."""
     is_mean = rows["seed"] == "mean" if "seed" in rows else np.zeros(len(rows), bool)
     mean, seeds = (rows[is_mean], rows[~is_mean]) if is_mean.any() else (rows, rows)
     if "low" in rows:
@@ -172,9 +170,14 @@ def mean_keys(rows: pd.DataFrame, repeated: Sequence[str]) -> list[Line2D]:
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Name → colour, marker and line style; no two of the first 44 share marker and line style."""
-    colours = (colormaps["cividis"](step) for step in cycle((0.0, 0.4, 0.7)))
-    every = zip(dict.fromkeys(names), colours, cycle(MARKERS), cycle(LINES), strict=False)
-    return {name: dict(zip(LOOK, look, strict=True)) for name, *look in every}
+    return {
+        name: {
+            "color": colormaps["cividis"]((0.0, 0.4, 0.7)[number % 3]),
+            "marker": MARKERS[number % len(MARKERS)],
+            "linestyle": LINES[number % len(LINES)],
+        }
+        for number, name in enumerate(dict.fromkeys(names))
+    }
 
 
 def key(label: str, **look: Any) -> Line2D:

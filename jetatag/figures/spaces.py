@@ -14,6 +14,8 @@ from jetatag.figures import _style as style
 from jetatag.figures._labels import place_labels
 from jetatag.files import check_known
 
+Layouts = Mapping[str, np.ndarray]
+Notes = Mapping[str, str] | None
 RANKINGS = {
     "encoded set": {"label": "space, encoded tags", "marker": "o"},
     "answering clips": {"label": "space, means of clips with the tags", "marker": "^"},
@@ -26,10 +28,6 @@ MEASURES = {
     "mean_energy": "share of energy in the mean",
     "effective_rank": "effective rank (dimensions)",
 }
-
-
-Layouts = Mapping[str, np.ndarray]
-Notes = Mapping[str, str] | None
 
 
 @style.own_style()
@@ -140,8 +138,9 @@ def retrieval(table: pd.DataFrame) -> Figure:
     metric.
 
     `table` has rows of searches as in `evaluation.spaces`: columns `method`, `pair_loss`, `kind`
-    (of query), `ranked_by`, `metric`, `value`, and optionally `seed`, `low` and `high`. Markers are
-    means over seeds, small ticks are single seeds. Differences between rankings are left out.
+    (of query), `ranked_by`, `metric`, `value`. Markers are means over seeds, small ticks are single
+    seeds; with a column `seed`, rows with seed "mean" are the markers, and their `low` and `high`
+    the whiskers. Differences between rankings, "a − b", are left out.
     """
     needed = ["method", "pair_loss", "kind", "ranked_by", "metric", "value"]
     style.check_columns(table, needed, "the searches")
@@ -175,9 +174,10 @@ def semantics(
     """Draw what the tag space knows about the tags: one row per pair loss, one panel per measure.
 
     table : as from `evaluation.spaces`, columns `pair_loss`, `seed`, `space`, `metric`, `value`, of
-    which `tag_semantics`, `mean_energy` and the `effective_rank` of z_tag are drawn; references :
-    name → metric → value, such as {"released weights": {"mean_energy": 0.91}}, drawn as vertical
-    lines
+    which `tag_semantics`, `mean_energy` and the `effective_rank` of z_tag are drawn (see
+    `metrics`);
+    references : name → metric → value, such as {"released weights": {"mean_energy": 0.91}}, drawn
+    as vertical lines
     """
     needed, references = ["pair_loss", "seed", "space", "metric", "value"], references or {}
     style.check_columns(table, needed, "the tag spaces")

@@ -15,7 +15,7 @@ def loss_curves(history: pd.DataFrame) -> Figure:
 
     `history` has one row per epoch: columns `stage`, `epoch` (from 1), `learning_rate` and any
     number of numeric ones; `valid_x` is drawn dashed in the panel of `x`. Dotted vertical lines
-    mark a new phase, with another learning rate.
+    mark a change of learning rate, where a new phase of the schedule begins.
     """
     needed = ["stage", "epoch", "learning_rate"]
     style.check_columns(history, needed, "the epochs", "train a run first")

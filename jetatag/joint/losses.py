@@ -27,6 +27,9 @@ def reconstruction(labels: Tensor, probs: Tensor) -> Tensor:
     return F.mse_loss(probs, labels)
 
 
+# Classification losses
+
+
 CLASSIFICATION_LOSSES: dict[str, Callable[..., Tensor]] = {}
 """Losses of multilabel classification by name, filled by `label_loss`."""
 NonNegative = Annotated[float, Field(ge=0)]
@@ -77,9 +80,9 @@ def asymmetric(
     """Asymmetric loss (Ridnik et al., ICCV 2021, eq. 7), for labels of which many 0 are missing 1.
 
     With p the probability and p_s = max(p − shift, 0), a present tag costs
-    (1 − p)^gamma_positive · −log p and an absent one p_s^gamma_negative · −log(1 − p_s): missing
-    tags weigh less than in cross-entropy. The defaults are the paper's (§4.1); the mean over clips
-    and tags stands for its sum.
+    (1 − p)^gamma_positive · −log p and an absent one p_s^gamma_negative · −log(1 − p_s): absent
+    tags that are predicted anyway, and so may be missing, weigh less than in cross-entropy. The
+    defaults are the paper's (§4.1); the mean over clips and tags stands for its sum.
     """
     probs = logits.sigmoid()
     shifted = (probs - shift).clamp(min=1e-8)
@@ -99,13 +102,17 @@ def hill(
     """Hill loss (Zhang et al., arXiv 2112.07368, §3.2), for labels of which many 0 are missing 1.
 
     An absent tag of probability p costs (peak − p)·p², whose slope falls again where p is so high
-    that the label is probably missing, a present one (1 − p_m)^gamma · −log p_m (focal margin loss)
-    with p_m the probability of the logit minus `margin`. Defaults and mean as in `asymmetric`.
+    that the label is probably missing. A present tag has the focal margin loss
+    (1 − p_m)^gamma · −log p_m with p_m the probability of the logit minus `margin`. The defaults
+    are the paper's; the mean over clips and tags stands for its sum.
     """
     probs, lowered = logits.sigmoid(), logits - margin
     present = -((1 - lowered.sigmoid()) ** gamma) * F.logsigmoid(lowered)
     absent = (peak - probs) * probs.square()
     return (labels * present + (1 - labels) * absent).mean()
+
+
+# Pair losses
 
 
 @dataclass(frozen=True)
@@ -226,8 +233,8 @@ def soft_info_nce(batch: PairBatch) -> Tensor:
     belongs to this tag set?", averaged, on exp(log_scale)·cos(z_audio, z_tag).
 
     InfoNCE (van den Oord et al., arXiv 1807.03748, eq. 4) in both directions as in CLIP (Radford
-    et al., ICML 2021), but with the clips' `tag_overlap` as soft targets: clips that share tags are
-    not negatives of each other.
+    et al., ICML 2021), but with the clips' `tag_overlap` as soft targets, so that clips that
+    share tags are not negatives of each other.
     """
     # E runs again, although z_tag holds the same: sharing it would change the gradient's rounding.
     logits = batch.logits(batch.z_audio, batch.encoder(batch.labels))

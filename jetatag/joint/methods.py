@@ -35,6 +35,9 @@ class SpaceWarning(UserWarning):
     """The shared space has collapsed or is mirrored."""
 
 
+# Losses and validation scores of a stage
+
+
 def joint_loss(
     model: JointModel,
     h: Tensor,
@@ -43,8 +46,11 @@ def joint_loss(
     generator: torch.Generator,
     tag_sets: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Stage 1: weighted L_AE + L_pair on features h (clip, n_features) and labels (clip, tag) on
-    the CPU, where queries are drawn; controls give shuffled `tag_sets` (clip, tag) instead."""
+    """Stage 1: weighted L_AE + L_pair on features h (clip, n_features) and labels (clip, tag).
+
+    The labels are on the CPU, where queries are drawn. `tag_sets` (clip, tag) are used instead of
+    them, for controls that shuffle them.
+    """
     drawn_from = labels if tag_sets is None else tag_sets
     labels = drawn_from.to(h.device, non_blocking=True)
     pair_loss, scale = losses.PAIR_LOSSES[config.pair_loss], model.query_scale
@@ -68,12 +74,17 @@ def classification_loss(
 
 
 def one_stage_loss(
-    model: JointModel, h: Tensor, labels: Tensor, config: Any, *drawing: Any
+    model: JointModel,
+    h: Tensor,
+    labels: Tensor,
+    config: Any,
+    generator: torch.Generator,
+    tag_sets: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Everything at once: L_C on the labels (clip, tag) plus `joint_loss`, on features h (clip,
     n_features)."""
     classification = classification_loss(model, h, labels, config)["loss"]
-    parts = joint_loss(model, h, labels, config, *drawing)
+    parts = joint_loss(model, h, labels, config, generator, tag_sets)
     total = classification + parts["loss"]
     return {**parts, "loss": total, "classification": classification}
 
@@ -105,12 +116,14 @@ def classification_scores(
 
 
 def one_stage_scores(model: JointModel, h: Tensor, labels: Tensor) -> dict[str, float]:
+    """`classification_scores` and `joint_scores`."""
     return classification_scores(model, h, labels) | joint_scores(model, h, labels)
 
 
 def _macro_scores(labels: np.ndarray, probs: np.ndarray) -> dict[str, float]:
-    """Two areas of `metrics.macro_clip` in a hundredth of its time, because scoring would otherwise
-    take longer than training on cached features; absent tags are left out."""
+    """ROC-AUC and average precision of `metrics.macro_clip` in a hundredth of its time, because
+    scoring would otherwise take longer than training on cached features; absent tags are left
+    out."""
     areas = metrics.macro_clip(labels, probs, np.ones((1, len(labels))))
     return {name: float(areas[name][0]) for name in ("roc_auc", "average_precision")}
 
@@ -137,6 +150,9 @@ def warn_of_space(scores: dict[str, float], where: str) -> None:
         )
         # Without a source line, because notebooks should not store a path.
         warnings.warn_explicit(message, SpaceWarning, "jetatag.training.train", 0)
+
+
+# Methods
 
 
 @dataclass(frozen=True)
@@ -190,22 +206,32 @@ STAGE1_BCE = Stage("stage1", *BCE, ("extractor", "linear_head"), "stage1")
 STAGE2 = Stage("stage2", classification_loss, classification_scores, ("classifier",), "stage2")
 END_TO_END = replace(STAGE2, name="end_to_end", learns=("extractor", "classifier"))
 ONE_STAGE = Stage("one_stage", one_stage_loss, one_stage_scores, (*JOINT, "classifier"), "stage2")
-reference = partial(Method, is_reference=True)
-JE_SHUFFLED, JOINT_SHUFFLED = (replace(s, shuffled=True) for s in (STAGE1, ONE_STAGE))
 METHODS = {
     "je": Method((STAGE1, STAGE2), "stage 1 jointly, stage 2 on the frozen extractor"),
-    "je_linear": Method((STAGE1, STAGE2), "je with one linear layer in stage 2", "linear"),
-    "joint": Method((ONE_STAGE,), "je in one stage with one linear layer", "linear"),
-    "no_je": reference((END_TO_END,), "end to end with the paper's classifier"),
-    "no_je_linear": reference((END_TO_END,), "end to end with one linear layer", "linear"),
+    "je_linear": Method((STAGE1, STAGE2), "je with one linear layer in stage 2", head="linear"),
+    "joint": Method((ONE_STAGE,), "je in one stage with one linear layer", head="linear"),
+    "no_je": Method((END_TO_END,), "end to end with the paper's classifier", is_reference=True),
+    "no_je_linear": Method(
+        (END_TO_END,), "end to end with one linear layer", head="linear", is_reference=True
+    ),
     "no_je_early_stop": Method((replace(END_TO_END, keep_best=True),), "the best epoch of no_je"),
-    "bce_two_stage": reference((STAGE1_BCE, STAGE2), "je with a linear classifier in stage 1"),
-    "je_shuffled": reference((JE_SHUFFLED, STAGE2), "je with other clips' tags"),
-    "joint_shuffled": reference(
-        (JOINT_SHUFFLED,), "joint with other clips' tags for the tag space only", "linear"
+    "bce_two_stage": Method(
+        (STAGE1_BCE, STAGE2), "je with a linear classifier in stage 1", is_reference=True
+    ),
+    "je_shuffled": Method(
+        (replace(STAGE1, shuffled=True), STAGE2), "je with other clips' tags", is_reference=True
+    ),
+    "joint_shuffled": Method(
+        (replace(ONE_STAGE, shuffled=True),),
+        "joint with other clips' tags for the tag space only",
+        head="linear",
+        is_reference=True,
     ),
 }
 """Methods by name, the only place where a method is defined."""
+
+
+# Schedules
 
 
 def phases_by_epoch(stage: Stage, config: Any) -> list[tuple[Any, int]]:

@@ -1,16 +1,23 @@
 # ruff: noqa: F401 – imported names are the public ones
 """How well scores and spaces match the tags: pure functions of arrays.
 
+Protocols
+---------
 Two protocols are in use, and their scores must not be compared with each other.
 
-* `micro_window`, of Lee & Cho 2021 and ATOSE (Applied Sciences 13(15) 9002), pools all (window,
-  tag) cells. Frequent tags dominate; tag frequency alone, without audio, scores far above 0.5.
+* `micro_window`, of Lee & Cho 2021 and ATOSE (Applied Sciences 13(15) 9002): every window is
+  scored alone, all (window, tag) cells are pooled, and the areas are taken at 200 fixed
+  thresholds. Frequent tags dominate; tag frequency alone, without audio, scores far above 0.5.
 * `macro_clip`, of Won et al. 2020 ("Evaluation of CNN-based automatic music tagging models") and
-  most of the field, scores clips per tag and averages over tags; 0.5 (ROC) without audio.
+  most of the field: window probabilities are averaged per clip, exact areas are taken per tag,
+  then averaged over tags. Without audio the ROC area is 0.5.
 
 Decisions are scored as well: a multiclass task by `accuracy` in both protocols, a multilabel task
-by `f1_as_coded` in `micro_window` and by `f1_instance` in `macro_clip`.
+by `f1_as_coded` in `micro_window` and by the DCASE challenge's `f1_instance` in `macro_clip`, with
+thresholds from other clips (`choose_thresholds`).
 
+Conventions
+-----------
 `labels` are 0/1 arrays (row, tag) with columns in the vocabulary's order; `scores` rank rows:
 higher means more likely. Arithmetic is float64. Functions that use random numbers take a `seed`;
 the same seed gives the same result. Invalid input raises a `ValueError` with one sentence.

@@ -16,13 +16,14 @@ CHUNK = 128  # resamples, or rows of a similarity matrix, in memory at once
 
 def curve_steps(carries: np.ndarray, scores: np.ndarray) -> csr_array:
     """Sort the clips of one tag once, and find the step of its curves to which each belongs.
+
     scikit-learn sorts again for every resample, which takes 540 times as long.
 
     Clips with equal scores pass a threshold together. Each distinct score with positives is a step,
-    because the areas grow only there. The result is a (3 · step + 1, clip) 0/1 matrix. Times the
-    clips' weights, its three parts give, from the highest step down, the positives of the step, the
-    negatives with the same score, and the negatives since the step before; the last row gives the
-    negatives below all steps.
+    because the areas grow only there. The result is a (3 · step + 1, clip) 0/1 matrix. Multiplied
+    by the clips' weights, its three parts give, from the highest step down, the positives of the
+    step, the negatives with the same score, and the negatives since the step before. The last row
+    gives the negatives below all steps.
     """
     order = np.argsort(scores)[::-1]
     ranked, hit = scores[order], carries[order]
@@ -49,9 +50,13 @@ def weighted_areas(weights: np.ndarray, steps: csr_array) -> np.ndarray:
     # The curve begins at precision 1, where nothing is predicted.
     before = ratio(hits_before, hits_before + false_alarms - tied, empty=1.0)
     stepped, sloped = (gained * precision).sum(axis=0), (gained * before).sum(axis=0)
-    roc_auc = ratio(beaten, n_positive * n_negative, empty=np.nan)
-    both_pr = ratio(np.stack([stepped, (stepped + sloped) / 2]), n_positive, empty=np.nan)
-    return np.stack([roc_auc, *both_pr])
+    return np.stack(
+        [
+            ratio(beaten, n_positive * n_negative, empty=np.nan),
+            ratio(stepped, n_positive, empty=np.nan),
+            ratio((stepped + sloped) / 2, n_positive, empty=np.nan),
+        ]
+    )
 
 
 def hits_at_k(relevant: np.ndarray, scores: np.ndarray, weights: np.ndarray, k: int) -> np.ndarray:
@@ -85,9 +90,10 @@ def bucket_counts(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.reshape(counts, (2, n_rows, N_THRESHOLDS)).astype(np.float64)
 
 
-def threshold_areas(positive: np.ndarray, negative: np.ndarray) -> dict[str, np.ndarray]:
-    """Areas of (curve, threshold) bucket counts, as `tf.keras.metrics.AUC` sums them."""
-    counts = np.stack([positive, negative])
+def threshold_areas(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Areas, (curve,) each, of (2, curve, threshold) counts of positive and negative cells between
+    thresholds, as `tf.keras.metrics.AUC` sums them."""
+    positive, negative = counts
     true_pos, false_pos = np.cumsum(counts[:, :, ::-1], axis=2)[:, :, ::-1]
     n_positive, n_negative = true_pos[:, 0], false_pos[:, 0]
     height = (true_pos[:, :-1] + true_pos[:, 1:]) / 2

@@ -28,9 +28,9 @@ def check_scores(
     labels, scores = check_labels(labels), np.asarray(scores)
     has_windows = windows and scores.ndim == 3
     if (scores[:, 0] if has_windows else scores).shape != labels.shape:
-        remedy = f"give (row, tag){' or (row, window, tag)' * windows} scores for (row, tag) labels"
+        allowed = "(row, tag) or (row, window, tag)" if windows else "(row, tag)"
         problem = f"scores {scores.shape} do not match labels {labels.shape}"
-        raise ValueError(f"{problem}: {remedy}.")
+        raise ValueError(f"{problem}: give {allowed} scores for (row, tag) labels.")
     if not np.isfinite(scores).all():
         raise ValueError("scores hold NaN or infinity: look for silent clips or a diverged run.")
     if probs and not ((scores >= 0) & (scores <= 1)).all():

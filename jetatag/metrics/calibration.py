@@ -20,7 +20,8 @@ def calibration(
 
     `labels` are (row, tag) 0/1, `probs` (row, tag) in [0, 1], `tags` the names of the columns;
     anything else, and fewer than one bin, raises `ValueError`. Returns one row per tag: `tag`,
-    `mean_prob`, `share_positive`, `calibration_error`, `brier` (mean squared error; Brier 1950).
+    `mean_prob`, `share_positive`, `calibration_error` (expected), `brier` (mean squared error;
+    Brier 1950).
     """
     labels, probs = check_scores(check_labels(labels, tags), probs, probs=True)
     probs = probs.astype(np.float64)
@@ -46,6 +47,7 @@ def reliability(labels: np.ndarray, probs: np.ndarray, n_bins: int = 10) -> pd.D
 
 
 def _inner_shares(n_bins: int) -> np.ndarray:
+    """The shares 1/n, …, (n − 1)/n at which `n_bins` bins meet."""
     if n_bins < 1:
         raise ValueError(f"n_bins is {n_bins}: a curve needs at least one bin.")
     return np.arange(1, n_bins) / n_bins

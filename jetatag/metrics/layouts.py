@@ -18,7 +18,10 @@ from jetatag.metrics._checks import check_points
 from jetatag.metrics.scores import precision_at_k
 
 PAPER_PCA = 50  # dimensions kept before t-SNE in figure 2 of Lee & Cho 2021
-FEWEST_POINTS, FEWEST_CLIPS = 5, 3  # of a layout, and on a shared map
+FEWEST_POINTS = 5
+"""Smallest number of points to lay out."""
+FEWEST_CLIPS = 3
+"""Smallest number of clips on a shared map."""
 NEIGHBOURS = 10
 """Number of a tag's nearest points, and of its nearest clips, by which a map is judged."""
 
@@ -28,9 +31,10 @@ def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarra
 
     `umap` compares by cosine (McInnes et al. 2018), `tsne` follows figure 2 of Lee & Cho 2021
     (PCA to 50 dimensions, then t-SNE), `pca` takes the first two principal components. With `umap`
-    and `tsne`, only neighbourhoods are meaningful, not axes or distances. The same seed gives the
-    same layout on one CPU type, with any number of cores. Raises `ValueError` for an unknown
-    method, or fewer than `FEWEST_POINTS` finite points.
+    and `tsne`, only neighbourhoods are meaningful, not axes or distances. For two kinds of points
+    in one map see `shared_layout`. The same seed gives the same layout on one CPU type, with any
+    number of cores. Raises `ValueError` for an unknown method, or fewer than `FEWEST_POINTS` finite
+    points.
     """
     points = np.asarray(points, dtype=np.float64)
     check_known([method], LAYOUTS, "layout method")
@@ -52,8 +56,8 @@ def shared_layout(
     cosine with the clips nearest to them, never tags with tags; and for a tag's ten nearest clips,
     the tag counts as a neighbour as near as their own ten on average. `umap` and `tsne` lay out
     this graph; `pca`, from which both start, takes the principal components of the clips and puts a
-    tag at the mean of its ten nearest clips. Give the vectors that a search compares, of at least
-    `FEWEST_CLIPS`.
+    tag at the mean of its ten nearest clips. Give the vectors that a search compares. Otherwise as
+    `layout`; needs `FEWEST_CLIPS`.
     """
     clips, tags = unit_rows(check_points(clips)), unit_rows(check_points(tags))
     check_known([method], SHARED_LAYOUTS, "layout method")
@@ -66,10 +70,14 @@ def shared_layout(
 class MapQuality(NamedTuple):
     """How well tags lie among their clips on a shared map, as means over tags; in [0, 1]."""
 
-    mixing: float  # share of clips among the ten points nearest to a tag on the map
-    random_mixing: float  # the same, expected if the points were mixed at random
-    precision: float  # share of the ten clips nearest to a tag on the map that carry it
-    full_precision: float  # the same for the first ten clips that a search in the full space finds
+    mixing: float
+    """Share of clips among the ten points nearest to a tag on the map."""
+    random_mixing: float
+    """The same, expected if the points were mixed at random."""
+    precision: float
+    """Share of the ten clips nearest to a tag on the map that carry it, for tags of some clip."""
+    full_precision: float
+    """The same for the first ten clips that a search in the full space finds."""
 
     def ratios(self) -> dict[str, float]:
         """Mixing and precision relative to what they are compared with, by name of the metric."""
@@ -100,9 +108,15 @@ def map_quality(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> MapQuali
     distances = cdist(xy[n_clips:], xy)  # (tag, clip + tag)
     distances[np.arange(n_tags), n_clips + np.arange(n_tags)] = np.inf  # not its own neighbour
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :NEIGHBOURS]
-    mixing, random_mixing = float((nearest < n_clips).mean()), n_clips / (n_clips + n_tags - 1)
-    found = (precision_at_k(labels, s, NEIGHBOURS) for s in (-distances[:, :n_clips].T, fit))
-    return MapQuality(mixing, random_mixing, *(float(np.nanmean(each)) for each in found))
+    on_map, full = (
+        precision_at_k(labels, scores, NEIGHBOURS) for scores in (-distances[:, :n_clips].T, fit)
+    )
+    return MapQuality(
+        mixing=float((nearest < n_clips).mean()),
+        random_mixing=n_clips / (n_clips + n_tags - 1),
+        precision=float(np.nanmean(on_map)),
+        full_precision=float(np.nanmean(full)),
+    )
 
 
 def map_note(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> str:
@@ -119,8 +133,9 @@ def map_note(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> str:
 
 
 def _fit_umap(points: np.ndarray, seed: int, **options: Any) -> np.ndarray:
-    """UMAP is imported here because that takes seconds. TensorFlow, of which it would import a part
-    that is not used, is hidden: it and torch's compiler crash each other in one process."""
+    """Lay out by UMAP, which is imported here because that takes seconds. It would also import an
+    installed TensorFlow for a part that is not used; TensorFlow is hidden meanwhile, because it and
+    torch's compiler crash each other in one process."""
     use_temporary_caches()  # numba, which compiles UMAP, refuses to work without
     hidden = "tensorflow" not in sys.modules
     if hidden:

@@ -10,7 +10,7 @@ from scipy.special import expit
 from jetatag.metrics._arithmetic import unit_rows
 
 KINDS = ("one tag", "two tags", "tag and not tag")
-COMMON = 0.01  # least share of training clips that match a query of two tags: it can be learned
+COMMON = 0.01  # smallest share of training clips with both tags of a query, so that it is learned
 
 
 def choose_queries(labels: np.ndarray) -> np.ndarray:
@@ -18,7 +18,7 @@ def choose_queries(labels: np.ndarray) -> np.ndarray:
 
     Every tag; every two tags that at least 1 % of the clips have together; and of these pairs, each
     tag without the other if as many clips remain. `labels` (clip, tag) 0/1 are those of the
-    training split: queries do not depend on the clips that are searched.
+    training split, so the queries do not depend on the clips that are searched.
     """
     labels = np.asarray(labels, dtype=np.int64)
     together, n_tags = labels.T @ labels, labels.shape[1]
@@ -47,9 +47,11 @@ def answers(labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
 
 
 def query_scores(probs: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Return how probabilities of tags (clip, tag) rank clips for queries, (clip, query) float64:
-    the logarithm of Π p of the wanted tags · Π (1 − p) of the unwanted ones, as if tags were
-    independent; other values than ±1 in a query are exponents."""
+    """Return how probabilities of tags rank clips for queries, (clip, query) float64.
+
+    The logarithm of Π p of the wanted tags · Π (1 − p) of the unwanted ones, as if tags were
+    independent. `probs` (clip, tag); other values than ±1 in a query are exponents.
+    """
     probs, queries = np.asarray(probs), np.asarray(queries, np.float64)
     wanted, excluded = (queries > 0).any(axis=0), (queries < 0).any(axis=0)  # other tags cost time
     yes, no = (
@@ -60,7 +62,8 @@ def query_scores(probs: np.ndarray, queries: np.ndarray) -> np.ndarray:
 
 
 def directions(z: np.ndarray, z_centre: np.ndarray) -> np.ndarray:
-    """Return unit vectors (row, dim) float64 from the centre (dim,) to the rows of z; 0 at it."""
+    """Return the unit vectors (row, dim) float64 from the centre (dim,) to the rows of z; 0 for a
+    row at the centre."""
     return unit_rows(np.asarray(z, np.float64) - z_centre)
 
 
@@ -68,7 +71,8 @@ def space_probs(audio: np.ndarray, tags: np.ndarray, scale: np.ndarray) -> np.nd
     """Return the probabilities of tags in the shared space, (clip, tag) float64.
 
     `audio` (clip, dim) and `tags` (tag, dim) are `directions`. The logits are scale · cosine +
-    offset, as in the pair loss `subset_query`, with `scale` (2,) = (scale, offset).
+    offset, as in the pair loss `subset_query`, with `scale` (2,) = (scale, offset). Every cosine is
+    computed by itself, so equal vectors get equal probabilities.
     """
-    cosines = np.vecdot(audio.astype(np.float64)[:, None], tags)  # one by one: equal if vectors are
+    cosines = np.vecdot(audio.astype(np.float64)[:, None], tags)
     return expit(scale[0] * cosines + scale[1])

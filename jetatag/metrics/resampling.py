@@ -7,19 +7,19 @@ import pandas as pd
 
 from jetatag.metrics._checks import group_codes
 
-Groups = Sequence | None
 
-
-def clip_weights(n_clips: int, n_resamples: int, seed: int, groups: Groups = None) -> np.ndarray:
+def clip_weights(
+    n_clips: int, n_resamples: int, seed: int, groups: Sequence | None = None
+) -> np.ndarray:
     """Return how often each clip is drawn in each bootstrap resample.
 
     Without `groups`, `n_clips` clips are drawn with replacement (Efron 1979). With them, whole
     groups are drawn, as many as there are, and a clip counts as often as its group: the clustered
     bootstrap (Field & Welsh 2007), because clips of one artist are not independent.
 
-    `groups` (clip,) are any labels, for example artists; a clip with group "" is its own group.
-    Returns (resample, clip) int64 counts. Raises `ValueError` for numbers below 1, and for groups
-    that are missing or not one per clip.
+    `groups` (clip,) are any labels without missing values, for example artists; a clip with group
+    "" is its own group. Returns (resample, clip) int64 counts. Raises `ValueError` for numbers
+    below 1, and for groups that are missing or not one per clip.
     """
     if n_clips < 1 or n_resamples < 1:
         raise ValueError("n_clips and n_resamples must be at least 1 to draw a resample.")
@@ -31,7 +31,7 @@ def clip_weights(n_clips: int, n_resamples: int, seed: int, groups: Groups = Non
 
 
 def all_weights(
-    n_clips: int, n_resamples: int, seed: int, groups: Groups = None
+    n_clips: int, n_resamples: int, seed: int, groups: Sequence | None = None
 ) -> tuple[np.ndarray, pd.MultiIndex]:
     """Return (row, clip) weights and their index (drawn, resample): every clip once ("estimate"),
     `clip_weights` ("clip"), and if groups have several clips, those of whole groups ("group")."""
@@ -50,8 +50,10 @@ def interval(values: np.ndarray, estimate: float | None = None) -> tuple[float, 
     With an `estimate`, the resampled values are first shifted so that their mean is the estimate: a
     clip drawn twice ranks next to itself, which raises the average precision of rare tags in every
     resample, and the shift removes this bias. Missing values (NaN: resamples in which nothing could
-    be scored) are ignored; `ValueError` if all are missing. Own code because
-    `scipy.stats.bootstrap` scores copies of the clips for every resample and draws no groups.
+    be scored) are ignored; `ValueError` if all are missing.
+
+    `scipy.stats.bootstrap` is not used: it copies and scores the clips for every resample and
+    metric, and cannot draw groups.
     """
     values = np.asarray(values, dtype=np.float64)
     values = values[~np.isnan(values)]

@@ -2,9 +2,9 @@
 
 `labels` are (clip, tag) 0/1 and `scores` (clip, tag), or (clip, window, tag) if a function says so.
 Optional `weights` (resample, clip) say how often each clip counts in each bootstrap resample
-(`clip_weights`): results are then arrays with one value per resample, NaN where nothing can be
-scored, instead of floats. Shapes that do not match, labels other than 0 and 1, scores that are not
-finite and negative weights raise `ValueError`.
+(`clip_weights`): the result is then an array with one value per resample, NaN where nothing can be
+scored. Without them, every clip counts once and the result is a float. Shapes that do not match,
+labels other than 0 and 1, scores that are not finite and negative weights raise `ValueError`.
 """
 
 import warnings
@@ -17,20 +17,21 @@ from jetatag.metrics import _arithmetic as arithmetic
 from jetatag.metrics._checks import check_labels, check_scores, check_weights
 
 Weights = np.ndarray | None
-Values = float | np.ndarray
-Areas = dict[str, float] | dict[str, np.ndarray]
+Values = float | np.ndarray  # (resample,) with weights
+Areas = dict[str, float] | dict[str, np.ndarray]  # by name, likewise
 
 
 def micro_window(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) -> Areas:
     """Return the areas under the ROC and PR curves of all (window, tag) cells, at 200 thresholds.
 
     The protocol of Lee & Cho 2021: every window is scored alone, and the areas are those of
-    `tf.keras.metrics.AUC` with its defaults: thresholds 0, 1/199, …, 1, trapezoids for `roc_auc`
-    and the interpolation of Davis & Goadrich 2006 for `pr_auc`. All scores below 1/199 fall into
-    one bucket, so the areas of a model with low probabilities are far below the exact ones.
+    `tf.keras.metrics.AUC` with its defaults: thresholds 0, 1/199, …, 1, trapezoids for ROC and
+    the interpolation of Davis & Goadrich 2006 for PR. All scores below 1/199 fall into one bucket,
+    so the areas of a model with low probabilities are far below the exact ones.
 
     `scores` are (clip, window, tag) probabilities in [0, 1], or (row, tag) with one row per window.
-    Without weights, labels of only one class raise `ValueError`.
+    Returns `{"roc_auc": …, "pr_auc": …}`, both in [0, 1]. Without weights, labels of only one class
+    raise `ValueError`.
     """
     labels, scores = check_scores(labels, scores, windows=True, probs=True)
     if scores.ndim == 3:
@@ -38,7 +39,7 @@ def micro_window(labels: np.ndarray, scores: np.ndarray, weights: Weights = None
     n_rows = 1 if weights is None else len(labels)
     cells = labels.reshape(n_rows, -1), scores.reshape(n_rows, -1)
     counts = check_weights(weights, n_rows) @ arithmetic.bucket_counts(*cells)
-    areas = arithmetic.threshold_areas(*counts)
+    areas = arithmetic.threshold_areas(counts)
     if weights is not None:
         return areas
     if np.isnan(areas["roc_auc"][0]):
@@ -50,13 +51,14 @@ def macro_clip(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) 
     """Return the means over tags of scikit-learn's ROC area and of both its PR areas.
 
     The field's protocol (Won et al. 2020): rows are clips, scores the mean over a clip's windows.
-    `average_precision` sums the precision at each gain of recall; `pr_auc_trapezoid` joins the
-    points of the curve by lines, like `auc` of `precision_recall_curve`, and is too high. Tags
-    without positives are left out of all means, tags without negatives of the mean `roc_auc`.
+    Average precision sums the precision at each gain of recall; `pr_auc_trapezoid` joins the points
+    of the curve by lines, like `auc` of `precision_recall_curve`, and is too high. Tags without
+    positives are left out of all means, tags without negatives of the mean ROC area.
 
-    `scores` (clip, tag) are any finite numbers that rank. Returns these three and, without weights,
-    `n_tags_scored`, the number of tags in the means of the PR areas; then a warning says how many
-    tags are left out, and `ValueError` is raised if no tag can be scored.
+    `scores` (clip, tag) are any finite numbers that rank. Returns `{"roc_auc": …,
+    "average_precision": …, "pr_auc_trapezoid": …}`, and without weights `n_tags_scored`, the number
+    of tags in the means of the PR areas. Without weights, a warning says how many tags are left
+    out, and `ValueError` is raised if no tag can be scored.
     """
     areas = tag_areas(labels, scores, weights)
     means = {name: arithmetic.known_mean(values) for name, values in areas.items()}
@@ -75,7 +77,9 @@ def macro_clip(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) 
     return {**{name: float(mean[0]) for name, mean in means.items()}, "n_tags_scored": n_scored}
 
 
-def tag_areas(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) -> Areas:
+def tag_areas(
+    labels: np.ndarray, scores: np.ndarray, weights: Weights = None
+) -> dict[str, np.ndarray]:
     """Return the areas of `macro_clip` for each tag, (resample, tag) float64 each.
 
     They equal scikit-learn's with `sample_weight`, including ties. NaN if a resample has no
@@ -100,11 +104,11 @@ def per_tag(labels: np.ndarray, scores: np.ndarray, tags: Sequence) -> pd.DataFr
 
 
 def accuracy(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) -> Values:
-    """Return the share of windows, or rows, whose highest score, the first of equals, is that of
-    their class. Lee & Cho 2021 report it for the single windows of Speech Commands.
+    """Return the share of windows, or rows, whose highest score is that of their class.
 
     `labels` (clip, class) hold a single 1 per row, `scores` are (clip, window, class) or (row,
-    class).
+    class). Lee & Cho 2021 report it for the single windows of Speech Commands. Of equal scores, the
+    first column counts as the highest.
     """
     labels, scores = check_scores(labels, scores, windows=True)
     if not (labels.sum(axis=1) == 1).all():
@@ -119,7 +123,8 @@ def f1_as_coded(areas: Mapping[str, float]) -> float:
     """Return the harmonic mean of `micro_window`'s two areas, which is not an F-score.
 
     The code of ATOSE (Applied Sciences 13(15) 9002) calls it F1 and reports it for DCASE 2017; the
-    measure of that challenge is `f1_instance`.
+    measure of that challenge is `f1_instance`. `areas` holds `roc_auc` and `pr_auc`: numbers, or
+    arrays of one shape.
     """
     roc_auc, pr_auc = areas["roc_auc"], areas["pr_auc"]
     return 2 * roc_auc * pr_auc / (roc_auc + pr_auc)
@@ -131,10 +136,10 @@ def f1_instance(
     """Return the F-score of all (clip, tag) decisions pooled: scikit-learn's `average="micro"`.
 
     A tag is predicted where the score is at or above the tag's threshold. Hits, false alarms and
-    misses are summed over all clips and tags, then F = 2 hits / (2 hits + false alarms + misses), 0
-    if there are no tags and none is predicted. The evaluator of DCASE 2017 task 4 A (Mesaros et al.
-    2017) ranks by it as "micro average or instance based"; it is not the mean over clips of each
-    clip's own F-score (`average="samples"`).
+    misses are summed over all clips and tags, then F = 2 hits / (2 hits + false alarms + misses).
+    The evaluator of DCASE 2017 task 4 A (Mesaros et al. 2017) names this "micro average or
+    instance based" and ranks by it; it is not the mean over clips of each clip's own F-score
+    (`average="samples"`). It is 0 if there are no tags and none is predicted.
 
     `scores` are means over a clip's windows; `thresholds` (tag,) come from `choose_thresholds` on
     other clips, those of the validation split.
@@ -142,9 +147,8 @@ def f1_instance(
     labels, scores = check_scores(labels, scores)
     once, thresholds = check_weights(weights, len(labels)), np.asarray(thresholds)
     if thresholds.shape != labels.shape[1:] or not np.isfinite(thresholds).all():
-        needs = f"must be one finite number for each of the {labels.shape[1]} tags"
-        remedy = "choose them with metrics.choose_thresholds"
-        raise ValueError(f"thresholds {thresholds.shape} {needs}: {remedy}.")
+        needs = f"must be one finite number for each of the {labels.shape[1]} tags: choose them with"
+        raise ValueError(f"thresholds {thresholds.shape} {needs} metrics.choose_thresholds.")
     predicted = scores >= thresholds
     hits = (labels & predicted).sum(axis=1)
     marks = labels.sum(axis=1) + predicted.sum(axis=1)
@@ -154,8 +158,9 @@ def f1_instance(
 def choose_thresholds(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return for each tag the threshold with the highest F-score on these rows, (tag,) float64.
 
-    Of equally good thresholds, the highest is chosen, which predicts the tag least often; a tag
-    without positives gets 0.5. Use the validation split, never the rows to be scored.
+    Every distinct score is tried. Of equally good thresholds, the highest is chosen, which predicts
+    the tag least often; a tag without positives gets 0.5. Use the validation split, never the rows
+    to be scored.
     """
     labels, scores = check_scores(labels, scores)
     order = np.argsort(-scores.astype(np.float64), axis=0)
@@ -176,7 +181,8 @@ def precision_at_k(
 
     `relevant` (clip, query) 0/1 says whether the clip matches the query, `scores` rank the clips. A
     clip with weight 2 fills two places. Clips tied at the last place fill the remaining places with
-    their average relevance; places that a resample cannot fill count as misses.
+    their average relevance, the mean over all their orders; places that a resample cannot fill
+    count as misses.
     """
     relevant, scores = check_scores(relevant, scores)
     if k < 1:

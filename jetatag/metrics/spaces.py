@@ -16,11 +16,13 @@ def neighbour_agreement(
 ) -> dict[str, np.ndarray]:
     """Return, for each clip, how many tags it shares with its nearest neighbours.
 
-    `agreement` (clip,) is the mean Jaccard similarity (shared tags over tags of either) between a
-    clip and the `k` clips nearest to it by cosine in the full space, `chance` (clip,) the mean over
-    all other clips: in [0, 1], and NaN for clips without tags, which do not count as neighbours
-    either. Print it with every two-dimensional map, which may show clusters that are not there.
-    `points` are (clip, dimension); at least k + 1 clips must carry tags.
+    `agreement` is the mean Jaccard similarity (shared tags over tags of either) between a clip and
+    the `k` clips nearest to it by cosine in the full space; `chance` is the mean over all other
+    clips. Print it with every two-dimensional map, which may show clusters that are not there.
+
+    Returns `{"agreement": (clip,), "chance": (clip,)}` in [0, 1], NaN for clips without tags, which
+    do not count as neighbours either. `points` are (clip, dimension); at least k + 1 clips must
+    carry tags.
     """
     labels, points = check_labels(labels), check_points(points, len(labels))
     tagged = labels.any(axis=1)
@@ -52,17 +54,15 @@ def gap(
     0 in a collapsed space (no deviation) and negative in a mirrored one. With `labels`, pairs with
     the same tag set do not count as unmatched, because their tag vectors are equal; some clips must
     differ.
+
+    Returns `{"gap": …, "matched": …, "unmatched": …}`: the first in standard deviations, the rest
+    cosines.
     """
     z_tag = check_points(z_tag)
     z_audio = check_points(z_audio, len(z_tag))
     if z_audio.shape != z_tag.shape:
         raise ValueError(f"z_audio {z_audio.shape} and z_tag {z_tag.shape} must have one shape.")
-    audio, tag, tag_sets = unit_rows(z_audio), unit_rows(z_tag), np.arange(len(z_tag))
-    if labels is not None:
-        if len(labels) != len(z_tag):
-            rows = f"{len(labels)} label rows for {len(z_tag)} vectors"
-            raise ValueError(f"{rows}: give one per clip.")
-        tag_sets = np.unique(check_labels(labels), axis=0, return_inverse=True)[1]
+    audio, tag, tag_sets = unit_rows(z_audio), unit_rows(z_tag), _tag_sets(len(z_tag), labels)
     matched = (audio * tag).sum(axis=1).mean()
     sums = np.zeros(3)  # of 1, x and x² over the unmatched pairs, x being cosine − matched
     for rows in chunks(np.arange(len(audio))):
@@ -81,8 +81,8 @@ def gap(
 def tag_correlation(labels: np.ndarray) -> np.ndarray:
     """Return the Pearson correlation of each pair of tags over clips, (tag, tag) float64.
 
-    As in figure 3 of Lee & Cho 2021. A tag that all clips or none have, for which `numpy.corrcoef`
-    gives NaN, gets 0 with the others and 1 with itself.
+    As in figure 3 of Lee & Cho 2021. A tag that all clips or none have has no correlation
+    (`numpy.corrcoef` gives NaN); it gets 0 with the others and 1 with itself.
     """
     centred = check_labels(labels).astype(np.float64)
     centred -= centred.mean(axis=0)
@@ -131,10 +131,22 @@ def effective_rank(z: np.ndarray) -> float:
     same.
     """
     singular = np.linalg.svd(_centred(check_points(z)), compute_uv=False)
-    return float(np.exp(entr(singular / singular.sum()).sum())) if singular.any() else 0.0
+    if not singular.any():
+        return 0.0
+    return float(np.exp(entr(singular / singular.sum()).sum()))
 
 
 def _centred(z: np.ndarray) -> np.ndarray:
     """The vectors minus their mean; exactly 0 if they differ only by float32 rounding."""
     centred = z - z.mean(axis=0)
     return centred if np.abs(centred).max() > 1e-6 * np.abs(z).max() else np.zeros_like(z)
+
+
+def _tag_sets(n_clips: int, labels: np.ndarray | None) -> np.ndarray:
+    """(clip,) number of each clip's tag set; all different without labels."""
+    if labels is None:
+        return np.arange(n_clips)
+    labels = check_labels(labels)
+    if len(labels) != n_clips:
+        raise ValueError(f"{len(labels)} label rows for {n_clips} vectors: give one per clip.")
+    return np.unique(labels, axis=0, return_inverse=True)[1]

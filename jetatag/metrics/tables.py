@@ -17,7 +17,7 @@ import pandas as pd
 from jetatag.files import check_known
 from jetatag.metrics._arithmetic import AREAS, known_mean, rank_correlation, ratio
 from jetatag.metrics._checks import TASKS, check_labels, check_scores
-from jetatag.metrics.resampling import Groups, all_weights, interval
+from jetatag.metrics.resampling import all_weights, interval
 from jetatag.metrics.scores import (
     accuracy,
     f1_as_coded,
@@ -37,7 +37,7 @@ def resampled(
     scores: np.ndarray,
     n_resamples: int = 1000,
     seed: int = 0,
-    groups: Groups = None,
+    groups: Sequence | None = None,
     task: str = "multilabel",
     thresholds: np.ndarray | None = None,
 ) -> pd.DataFrame:
@@ -46,8 +46,9 @@ def resampled(
 
     `labels` are (clip, tag) 0/1; `scores` are (clip, window, tag) probabilities in [0, 1], for both
     protocols, `macro_clip` on the mean over windows, or (clip, tag), any finite numbers that rank,
-    for `macro_clip` alone. The metrics are those of the protocols; `f1_instance` needs `thresholds`
-    (tag,).
+    for `macro_clip` alone. The metrics are the areas of both protocols; of a `task` "multiclass"
+    also `accuracy` in both, and of a "multilabel" one `f1_as_coded` in `micro_window` and, with
+    `thresholds` (tag,), `f1_instance` in `macro_clip`.
     """
     check_known([task], TASKS, "task")
     labels, scores = check_scores(labels, scores, windows=True)
@@ -82,7 +83,10 @@ def resampled_per_tag(
 
 
 def resampled_means(
-    by_clip: Mapping[Any, np.ndarray], n_resamples: int = 1000, seed: int = 0, groups: Groups = None
+    by_clip: Mapping[Any, np.ndarray],
+    n_resamples: int = 1000,
+    seed: int = 0,
+    groups: Sequence | None = None,
 ) -> pd.DataFrame:
     """Return the resampled table of means over clips: a column for each name → (clip,) numbers,
     NaN for clips that have none.
@@ -103,7 +107,7 @@ def resampled_searches(
     kinds: Sequence[str],
     n_resamples: int = 1000,
     seed: int = 0,
-    groups: Groups = None,
+    groups: Sequence | None = None,
     k: int = 10,
 ) -> pd.DataFrame:
     """Return the resampled table, with columns (kind, ranked_by, metric), of how well each ranking
@@ -112,8 +116,9 @@ def resampled_searches(
     `relevant` (clip, query) 0/1 says whether the clip matches the query; `rankings` are name →
     (clip, query), any finite numbers that rank; `kinds` are (query,) names. Queries without a
     matching clip are left out. The metrics are means over the queries of a kind that some clip of
-    the resample matches: `mean_average_precision`, and the mean `precision_at_k`. The ranking
-    `random` is the expectation for a random order: the share of clips that match.
+    the resample matches: `mean_average_precision`, and the mean precision in the first `k` places
+    (`precision_at_k`). The ranking `random` is the expectation for a random order: the share of
+    clips that match.
     """
     answered = check_labels(relevant).any(axis=0)
     relevant, kinds = np.asarray(relevant)[:, answered], np.asarray(kinds)[answered]
@@ -157,8 +162,8 @@ def mean_runs(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
     """Return the resampled table of the mean over runs of one method.
 
     `runs` are resampled tables of runs that differ in their seed, with the same metrics and
-    resamples (else `ValueError`). The runs are also resampled, from `seed`, so that the intervals
-    of several include their spread.
+    resamples (else `ValueError`). The runs are also resampled, from `seed`, so that intervals
+    include their spread; intervals of a single run include only the sampling of clips.
     """
     _check_alike(runs)
     first, n_runs = runs[0], len(runs)
@@ -207,16 +212,17 @@ def paired_difference(
     scores_b: np.ndarray,
     n_resamples: int = 1000,
     seed: int = 0,
-    groups: Groups = None,
+    groups: Sequence | None = None,
     task: str = "multilabel",
 ) -> pd.DataFrame:
     """Return a − b in every metric, with intervals from the same resamples of both runs.
 
     Two runs tested on the same clips make similar errors; pairing removes this shared noise, so
-    the interval is narrower than those of the two runs suggest. With several seeds, the difference
-    is the mean over them, and the seeds are resampled like clips, so that the interval also
-    includes their spread. Three seeds show it only in part: if they differ much more than clips do,
-    a 95 % interval covers the true difference in about 80 % of cases.
+    the interval is narrower than those of the two runs suggest. Every resample averages both runs
+    over the same tags. With several seeds, the difference is the mean over them, and the seeds are
+    resampled like clips, so that the interval also includes their spread. Three seeds show it only
+    in part: if they differ much more than clips do, a 95 % interval covers the true difference in
+    about 80 % of cases.
 
     `scores_a` and `scores_b` are (run, clip, window, tag) probabilities of runs paired by seed, for
     both protocols; or (run, clip, tag), or of a single run (clip, tag), for `macro_clip` alone. The
@@ -234,8 +240,9 @@ def gain_trend(
 ) -> pd.DataFrame:
     """Return how the gain of a tag depends on each covariate: Spearman's correlation over tags.
 
-    Clips, seeds and tags are resampled together: without tags, intervals would be too narrow and
-    hold only for these tags. A tag without positives in a resample keeps its gain there.
+    Clips, seeds and tags are resampled together. Noise in the gains already lowers the estimate;
+    resampling only clips and seeds would give intervals that are too narrow and hold only for these
+    tags. A tag without positives in a resample keeps its gain there.
 
     `gains` is `mean_runs` of the `differences` of two methods' `resampled_per_tag`; `covariates`
     are name → (tag,) finite numbers, such as the frequency of each tag; `seed` is that of the
