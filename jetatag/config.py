@@ -42,11 +42,6 @@ class Settings(BaseModel):
             name = next((part for part in reversed(problem["loc"]) if isinstance(part, str)), "")
             raise ValueError(describe([problem], name)) from None
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Settings from plain values, as JSON and YAML give them."""
-        return cls(**{str(name): value for name, value in values.items()})
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return self.model_dump()
@@ -166,7 +161,7 @@ class RunConfig(Settings):
         shortest = min_samples(changes.get("extractor", self.extractor))
         if self.crop_samples == paper_crop(self.extractor) or self.crop_samples < shortest:
             del values["crop_samples"]
-        return self.from_dict(values | changes)
+        return type(self)(**values | changes)
 
     @property
     def classification_name(self) -> str:

@@ -359,7 +359,7 @@ def test_a_checkpoint_survives_a_new_setting(tiny_store, tiny_config, tmp_path, 
         """A setting of a later version."""
 
     values = json.loads((run.folder / "config.json").read_text())
-    later = Run(run.folder, NewConfig.from_dict(values))
+    later = Run(run.folder, NewConfig(**values))
     assert later.identity == run.identity and later.read_checkpoint()["stage"] == "stage1"
     for changes in ({"momentum": 0.8}, {"width": 8}, {"batch_size": 16}):
         assert Run(run.folder, later.config.replace(**changes)).identity != run.identity

@@ -40,8 +40,8 @@ def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]
         "tag_frequency": tag_frequency(train_labels, len(x)),
     }
     saved = describe(store, rows) | {name: own[len(valid) :] for name, own in scores.items()}
-    for name, own in scores.items():
-        if len(valid) and store.vocabulary.task == "multilabel":
+    if len(valid) and store.vocabulary.task == "multilabel":
+        for name, own in scores.items():
             chosen = choose_thresholds(store.labels[valid], own[: len(valid)])
             saved[f"{name}.thresholds"] = chosen
     return saved

@@ -199,10 +199,13 @@ def line_name(method: str, *losses: object) -> str:
     return " · ".join([method, *named])
 
 
-def line_names(table: pd.DataFrame) -> list[str]:
-    """The line of each row, by its `method`, `pair_loss` and `classification_loss`, if any."""
+def with_lines(table: pd.DataFrame, columns: Sequence[str], what: str) -> pd.DataFrame:
+    """The table with the name of each row's `line`, by its `method`, `pair_loss` and, if any,
+    `classification_loss`. Raises `ValueError` if these or `columns` are missing."""
+    check_columns(table, ["method", "pair_loss", *columns], what)
     losses = [table["pair_loss"], table.get("classification_loss", pd.Series("bce", table.index))]
-    return [line_name(*row) for row in zip(table["method"], *losses, strict=True)]
+    lines = [line_name(*row) for row in zip(table["method"], *losses, strict=True)]
+    return table.assign(line=lines)
 
 
 def named(name: str) -> str:

@@ -142,11 +142,9 @@ def retrieval(table: pd.DataFrame) -> Figure:
     seeds; with a column `seed`, rows with seed "mean" are the markers, and their `low` and `high`
     the whiskers. Differences between rankings, "a − b", are left out.
     """
-    needed = ["method", "pair_loss", "kind", "ranked_by", "metric", "value"]
-    style.check_columns(table, needed, "the searches")
+    table = style.with_lines(table, ["kind", "ranked_by", "metric", "value"], "the searches")
     table = table[~table["ranked_by"].str.contains(" − ")]
     check_known(table["ranked_by"], RANKINGS, "ranking")
-    table = table.assign(line=style.line_names(table))
     lines = table["line"].unique().tolist()[::-1]
     kinds, shown = table["kind"].unique(), table["metric"].unique()
     size = (2.2 + 2.7 * len(kinds), 1.2 + len(shown) * (0.8 + 0.52 * len(lines)))

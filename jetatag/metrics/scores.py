@@ -147,8 +147,10 @@ def f1_instance(
     labels, scores = check_scores(labels, scores)
     once, thresholds = check_weights(weights, len(labels)), np.asarray(thresholds)
     if thresholds.shape != labels.shape[1:] or not np.isfinite(thresholds).all():
-        needs = f"must be one finite number for each of the {labels.shape[1]} tags: choose them with"
-        raise ValueError(f"thresholds {thresholds.shape} {needs} metrics.choose_thresholds.")
+        raise ValueError(
+            f"thresholds {thresholds.shape} must be one finite number for each of the "
+            f"{labels.shape[1]} tags: choose them with metrics.choose_thresholds."
+        )
     predicted = scores >= thresholds
     hits = (labels & predicted).sum(axis=1)
     marks = labels.sum(axis=1) + predicted.sum(axis=1)

@@ -81,7 +81,7 @@ class Run:
         values = files.read_json(folder / "config.json")
         if not isinstance(values, dict):
             raise ValueError(f"{folder}/config.json does not hold settings: delete the run.")
-        return cls(folder, RunConfig.from_dict(values))
+        return cls(folder, RunConfig(**values))
 
     def has(self, file: str) -> bool:
         """Whether `file` is in the run's folder."""
