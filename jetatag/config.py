@@ -42,18 +42,9 @@ class Settings(BaseModel):
             name = next((part for part in reversed(problem["loc"]) if isinstance(part, str)), "")
             raise ValueError(describe([problem], name)) from None
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Settings from plain values, as JSON and YAML give them."""
-        return cls(**{str(name): value for name, value in values.items()})
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return self.model_dump()
-
-    def replace(self, **changes: Any) -> Self:
-        """A copy with some settings changed."""
-        return self.from_dict(self.to_dict() | changes)
 
 
 class Phase(Settings):
@@ -147,24 +138,20 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _check_contradictions(self) -> Self:
-        phases = (*self.stage1, *self.stage2)
         if not (self.stage1 and self.stage2):
             raise ValueError("stage1 and stage2 need at least one phase each.")
-        if self.optimizer_form == "as_coded" and any(
-            phase.optimizer == "adamw" or phase.shape != "constant" for phase in phases
-        ):
-            raise ValueError(
-                "optimizer_form 'as_coded' has adam and sgd at constant rates only: choose "
-                "'as_published' or other phases."
-            )
+        phases = (*self.stage1, *self.stage2)
+        uncoded = any(phase.optimizer == "adamw" or phase.shape != "constant" for phase in phases)
+        if self.optimizer_form == "as_coded" and uncoded:
+            problem = "optimizer_form 'as_coded' has adam and sgd at constant rates only"
+            raise ValueError(f"{problem}: choose 'as_published' or other phases.")
         check_crop(self.extractor, self.crop_samples, min_samples(self.extractor))
         check_classification_loss(self.classification_loss, self.classification_parameters)
         if METHODS[self.method].is_joint != (self.pair_loss != "none"):
             *others, last = (name for name, method in METHODS.items() if method.is_joint)
-            raise ValueError(
-                f"method {self.method!r} does not go with pair_loss {self.pair_loss!r}: "
-                f"{', '.join(others)} and {last} need a pair loss, the others pair_loss 'none'."
-            )
+            problem = f"method {self.method!r} does not go with pair_loss {self.pair_loss!r}"
+            needs = f"{', '.join(others)} and {last} need a pair loss, the others pair_loss 'none'"
+            raise ValueError(f"{problem}: {needs}.")
         return self
 
     def replace(self, **changes: Any) -> Self:
@@ -174,7 +161,7 @@ class RunConfig(Settings):
         shortest = min_samples(changes.get("extractor", self.extractor))
         if self.crop_samples == paper_crop(self.extractor) or self.crop_samples < shortest:
             del values["crop_samples"]
-        return self.from_dict(values | changes)
+        return type(self)(**values | changes)
 
     @property
     def classification_name(self) -> str:

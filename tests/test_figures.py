@@ -417,7 +417,8 @@ def test_ablation_separates_pair_losses_from_controls():
         assert any(list(line.get_xdata()) == [0, 0] for line in ax.lines)
         drawn = {rows[::-1][round(y)]: x for x, y in marks(ax, "o") + marks(ax, "s")}
         shown = table[table["extractor"] == extractor]
-        assert drawn == dict(zip(_style.line_names(shown), shown["difference"], strict=True))
+        lines = map(_style.line_name, shown["method"], shown["pair_loss"])
+        assert drawn == dict(zip(lines, shown["difference"], strict=True))
         bounds = shown[["group_low", "group_high"]].to_numpy().ravel()
         assert sorted(x for x, _ in marks(ax, "|")) == sorted(bounds)
     plain = figures.ablation(

@@ -172,7 +172,7 @@ def test_the_page_shows_the_shared_map_and_how_far_to_trust_it():
 
 def test_the_settings_train_the_run_again(made, text):
     blocks = re.findall(r"<pre>(method: .*?)</pre>", text, flags=re.S)
-    settings = [RunConfig.from_dict(yaml.safe_load(block)) for block in blocks]
+    settings = [RunConfig(**yaml.safe_load(block)) for block in blocks]
     assert settings == [run.config for run in made.runs if run.config.seed == 0]
 
 

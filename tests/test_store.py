@@ -311,7 +311,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(mtat_folder, monkeypatc
     def fails(*_, **__):
         raise OSError(kind, "")
 
-    monkeypatch.setattr(store, "lock_folder", fails)  # the superuser may write anywhere
+    monkeypatch.setattr(store.files, "lock_folder", fails)  # the superuser may write anywhere
     with pytest.raises(OSError, match=r"^preparing .*store stopped .*choose a folder"):
         build(mtat_folder)
     monkeypatch.undo()

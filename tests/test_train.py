@@ -359,7 +359,7 @@ def test_a_checkpoint_survives_a_new_setting(tiny_store, tiny_config, tmp_path, 
         """A setting of a later version."""
 
     values = json.loads((run.folder / "config.json").read_text())
-    later = Run(run.folder, NewConfig.from_dict(values))
+    later = Run(run.folder, NewConfig(**values))
     assert later.identity == run.identity and later.read_checkpoint()["stage"] == "stage1"
     for changes in ({"momentum": 0.8}, {"width": 8}, {"batch_size": 16}):
         assert Run(run.folder, later.config.replace(**changes)).identity != run.identity
@@ -653,7 +653,7 @@ def test_clips_that_pass_together_score_as_alone(
     model = build_model(config, tiny_store.vocabulary, own_extractor=DenseLoudness()).eval()
     fabric, rows, scored = launch(config), tiny_store.rows("test"), []
     for at_once in (config.n_windows, 3 * config.n_windows, 100):
-        monkeypatch.setattr(prediction, "inference_batch", lambda *_, n=at_once, **__: n)
+        monkeypatch.setattr(prediction.device, "inference_batch", lambda *_, n=at_once, **__: n)
         with torch.no_grad():
             scored.append(prediction.score_clips(model, tiny_store, rows, config, fabric, "test"))
     for other in scored[1:]:
@@ -702,13 +702,13 @@ def test_windows_that_coincide_pass_the_extractor_once(
     config = tiny_config.replace(extractor="own", crop_samples=crop_samples, n_windows=5)
     rows, extracted = tiny_store.rows("test")[:2], []
     assert (tiny_store.lengths[rows] == 32_000).all()
-    extract = prediction.extract
+    extract = prediction.device.extract
 
     def counted(model, audio, fabric):
         extracted.append(len(audio))
         return extract(model, audio, fabric)
 
-    monkeypatch.setattr(prediction, "extract", counted)
+    monkeypatch.setattr(prediction.device, "extract", counted)
     model = build_model(config, tiny_store.vocabulary, own_extractor=Loudness()).eval()
     fabric = launch(config)
     with torch.no_grad():
@@ -824,7 +824,7 @@ def test_a_run_compiles_two_graphs(tiny_store, tiny_config, tmp_path, monkeypatc
     config = tiny_config.replace(extractor=extractor, compile=True, stage1=short, stage2=short)
     run = Run.start(tmp_path, config.replace(**crop), tiny_store)
     # Clips pass together: a single window would be a graph of its own.
-    monkeypatch.setattr(prediction, "inference_batch", lambda *_, **__: 5 * config.n_windows)
+    monkeypatch.setattr(prediction.device, "inference_batch", lambda *_, **__: 5 * config.n_windows)
     torch._dynamo.reset()
     predict(run, train.train(run, tiny_store), tiny_store)
     assert len(graphs) == 2

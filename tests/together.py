@@ -54,5 +54,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     cells, store, folder = map(Path, sys.argv[1:])
-    configs = {n: RunConfig.from_dict(c) for n, c in json.loads(cells.read_text()).items()}
+    configs = {n: RunConfig(**c) for n, c in json.loads(cells.read_text()).items()}
     train_cells(configs, AudioStore.open(store), folder)

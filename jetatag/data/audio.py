@@ -58,11 +58,10 @@ def load(path: Path | str, sample_rate: int, on_damage: OnDamage | None = None) 
 
     Returns (n_samples,) float32 at `sample_rate` (Hz), nominally within [-1, 1]. Raises
     `AudioError` for a file that is missing, empty, not audio, encrypted, without a sound track,
-    truncated, joined from parts that cannot all be read, mostly damaged, silent, shorter than
-    0.1 s, of an impossible sample rate, or with values that are not numbers; `OSError` if the
-    machine fails and not the file (`PASSING`). Damaged packets are skipped; `on_damage` is told, or
-    else an `AudioWarning` issued. Truncation is found where a file states its length; others are
-    read to their last whole frame.
+    truncated (where it states its length), joined from parts that cannot all be read, mostly
+    damaged, silent, shorter than 0.1 s, of an impossible sample rate, or with values that are not
+    numbers; `OSError` if the machine fails and not the file (`PASSING`). Damaged packets are
+    skipped; `on_damage` is told, or else an `AudioWarning` issued.
     """
     blocks = list(stream(path, sample_rate, on_damage))
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
@@ -179,10 +178,8 @@ def _open_soundfile(file: FileIO) -> "Iterator[SoundFile]":
     try:
         with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
             for stated, there in SIZES.findall(sound.extra_info):  # libsndfile only logs them
-                if int(there) + SIZE_TOLERANCE < int(stated) and int(stated) not in UNKNOWN_BYTES:
-                    raise AudioError(
-                        f"truncated: {int(there):,} of {int(stated):,} bytes are there"
-                    )
+                if int(stated) not in UNKNOWN_BYTES:
+                    ffmpeg.check_size(int(stated), int(there), SIZE_TOLERANCE)
             yield sound
     except soundfile.SoundFileError as error:
         reason = str(error).rsplit(": ", 1)[-1].rstrip(".")

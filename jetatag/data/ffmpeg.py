@@ -31,8 +31,7 @@ ENCRYPTED = "encrypted (DRM), so that it cannot be decoded"
 JOINED = "joined from several files: split it"
 PROTECTED_CODECS = {"drms", "enca", "aavd"}  # MP4: FairPlay, Common Encryption, Audible
 TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")  # metadata that may lie between MP3 packets
-TOLERANCE_S = 0.1
-"""Longer gaps are told as damage, and sound that ends earlier than stated as truncation."""
+TOLERANCE_S = 0.1  # longer gaps are damage, and sound that ends earlier than stated is truncated
 OnDamage = Callable[[str], object]  # is told in words what was skipped of a file that is used
 BUFFER = 1 << 18  # bytes per read
 
@@ -218,8 +217,6 @@ def _check_end(tally: _Tally, on_damage: OnDamage, track: "AudioStream", is_stat
         on_damage(f"damaged: {lost} were skipped")
 
 
-# Lengths that files state
-
 HEAD = 1 << 16  # bytes read of a header, more than the longest Ogg page has
 TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
@@ -293,19 +290,19 @@ def _check_bytes(file: FileIO) -> bool:
     elif head.startswith(b"OggS"):
         _check_last_page(file, size)
     elif head.startswith(ASF):
-        _check_size(_asf_size(head), size)
+        check_size(_asf_size(head), size)
     elif found := VBRI.search(head, 0, MP3_HEAD):
-        _check_size(int.from_bytes(found[1]), size - start - found.start(), MP3_FRAME)
+        check_size(int.from_bytes(found[1]), size - start - found.start(), MP3_FRAME)
     elif found := XING.search(head, 0, MP3_HEAD):
         flags, fields = found[1][0], found[2]  # flags: 1 for the number of frames, 2 for bytes
         if not flags & 2:
             return bool(flags & 1)
         stated = int.from_bytes(fields[4:] if flags & 1 else fields[:4])
-        _check_size(stated, size - start - found.start(), MP3_FRAME)
+        check_size(stated, size - start - found.start(), MP3_FRAME)
     return head.startswith((b"fLaC", b"\x1a\x45\xdf\xa3"))
 
 
-def _check_size(stated: int, there: int, tolerance: int = 0) -> None:
+def check_size(stated: int, there: int, tolerance: int = 0) -> None:
     if there + tolerance < stated:
         raise AudioError(f"truncated: {there:,} of {stated:,} bytes are there")
 
@@ -334,7 +331,7 @@ def _check_boxes(file: FileIO, start: int, size: int) -> None:
             break  # no box, but something after the last one
         kinds.append(kind)
         start += length or size - start  # 0: up to the end
-    _check_size(start, size)
+    check_size(start, size)
     if b"moov" not in kinds:
         raise AudioError("truncated: the MP4's index (its moov box) is missing")
     if kinds.count(b"moov") > 1:

@@ -24,20 +24,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from jetatag import files
 from jetatag.data import SPLITS, Index, Vocabulary
 from jetatag.data.audio import PASSING, load
 from jetatag.data.ffmpeg import OnDamage
 from jetatag.data.index import audio_under
 from jetatag.data.memory import keep_freed_memory
-from jetatag.files import (
-    Count,
-    check_arguments,
-    checksum,
-    inside,
-    lock_folder,
-    read_json,
-    write_json,
-)
 
 NO_ROW = "audio without an annotation row"
 FULL_SCALE = 32_767
@@ -67,7 +59,7 @@ class AudioStore:
             remedy = "run notebook 01 or jetatag.data.store.build"
             raise FileNotFoundError(f"{folder} holds no prepared store: {remedy}.")
         try:
-            about = read_json(folder / "store.json")
+            about = files.read_json(folder / "store.json")
             text = dict.fromkeys(["clip_id", "path", "split", "group", "title", "checksum"], str)
             table = pd.read_csv(folder / "clips.csv", dtype=text, keep_default_na=False)
             labels = np.load(folder / "labels.npy")
@@ -94,7 +86,8 @@ class AudioStore:
         rows = np.flatnonzero((self.table.split == split).to_numpy())
         if share == 1:
             return rows
-        drawn = [checksum(f"{seed} {clip_id}".encode()) for clip_id in self.table.clip_id[rows]]
+        ids = self.table.clip_id[rows]
+        drawn = [files.checksum(f"{seed} {clip_id}".encode()) for clip_id in ids]
         return np.sort(rows[np.argsort(drawn)[: max(1, round(share * len(rows)))]])
 
     @cached_property
@@ -131,29 +124,28 @@ class AudioStore:
 
     def damaged(self) -> list[str]:
         """Ids of the clips whose samples do not match their checksum; reads all audio."""
-        clips = np.split(self.samples, self.offsets[1:])
-        stored = zip(self.table.clip_id, clips, self.table.checksum, strict=True)
-        return [name for name, samples, checksum in stored if crc32(samples) != checksum]
+        found = map(crc32, np.split(self.samples, self.offsets[1:]))
+        return self.table.clip_id[[*found] != self.table.checksum].tolist()
 
 
 def build(
     index: Index,
     folder: Path | str,
-    sample_rate: Count = 16_000,
+    sample_rate: files.Count = 16_000,
     peak_normalise: bool | None = None,
-    workers: Count | None = None,
+    workers: files.Count | None = None,
 ) -> AudioStore:
     """Decode every clip of `index` to mono int16 at `sample_rate` (Hz) into the store `folder`.
 
     `peak_normalise` scales each clip to full scale; None: as the data set is published. `workers`
-    are threads; None: one per core. Clips that cannot be used are left out and listed in the
-    report, as are those that the index leaves out and audio files without a row. A finished store
-    of the same content is opened; an interrupted build continues; while another process builds the
-    same store, this one waits. Raises `ValueError` if `folder` holds anything else, and `OSError`
-    if it cannot be written or the machine fails (disk full, no memory, …).
+    are threads; None: one per core. The report lists clips that cannot be used, those that the
+    index leaves out and audio files without a row. A finished store of the same content is opened;
+    an interrupted build continues; while another process builds the same store, this one waits.
+    Raises `ValueError` if `folder` holds anything else, and `OSError` if it cannot be written or
+    the machine fails (disk full, no memory, …).
     """
     given = {"sample_rate": sample_rate, "peak_normalise": peak_normalise, "workers": workers}
-    check_arguments(build, {"folder": folder, **given})
+    files.check_arguments(build, {"folder": folder, **given})
     folder = Path(folder)
     target = Path(os.path.realpath(folder))  # a link stays one: its target becomes the store
     work = target.with_name(f".{target.name}.partial")
@@ -161,9 +153,9 @@ def build(
         peak_normalise = index.peak_normalise
     settings = {"sample_rate": sample_rate, "peak_normalise": peak_normalise}
     words = json.dumps([index.name, asdict(index.vocabulary), settings])
-    table, left_out = (rows.to_csv(index=False) for rows in (index.table, index.left_out))
-    parts = words.encode(), table.encode(), index.labels.tobytes(), left_out.encode()
-    identity = checksum(*parts)  # of all that decides the content, but for the audio files
+    table, left_out = (rows.to_csv(index=False).encode() for rows in (index.table, index.left_out))
+    # Of all that decides the content, but for the audio files.
+    identity = files.checksum(words.encode(), table, index.labels.tobytes(), left_out)
     with _explained(index, folder, work):
         if finished := _finished(folder, identity):
             return finished
@@ -171,7 +163,7 @@ def build(
             raise ValueError(f"{target} is the working folder: choose a folder in it.")
         if not index.audio_root.is_dir():
             raise FileNotFoundError(f"{index.audio_root} does not exist: put the audio there.")
-        with lock_folder(work, wait=True):
+        with files.lock_folder(work, wait=True):
             if not _finished(folder, identity):
                 with suppress(FileNotFoundError):
                     target.rmdir()  # now rather than after the work, in case it is impossible
@@ -193,9 +185,10 @@ def _explained(index: Index, folder: Path, work: Path) -> Iterator[None]:
         if error.errno in NO_ROOM and (done := _progress(work)):
             megabytes = 2e-6 * np.mean([outcome["n_samples"] for outcome in done]) * len(index)
             problem += f", about {max(megabytes, 1):,.0f} MB are needed"
-        remedy = "free disk space, memory or file handles, or choose a folder you may write to"
-        remedy += ", and run this again; the clips done so far are kept"
-        raise OSError(f"preparing {folder} stopped ({problem}): {remedy}.") from None
+        raise OSError(
+            f"preparing {folder} stopped ({problem}): free disk space, memory or file handles, or "
+            "choose a folder you may write to, and run this again; the clips done so far are kept."
+        ) from None
 
 
 def _finished(folder: Path, identity: str) -> AudioStore | None:
@@ -205,13 +198,12 @@ def _finished(folder: Path, identity: str) -> AudioStore | None:
         # Listed once: another process may put the store there at any moment.
         names = [path.name for path in folder.iterdir()]
     if "store.json" in names:
-        if read_json(folder / "store.json")["checksum"] == identity:
+        if files.read_json(folder / "store.json")["checksum"] == identity:
             return AudioStore.open(folder)
         problem = f"{folder} holds a store of other clips, labels or settings"
         raise ValueError(f"{problem}: delete it or choose another folder.")
     if names:
         raise ValueError(f"{folder} holds something other than a store: choose another folder.")
-    return None
 
 
 def _build(index: Index, work: Path, settings: dict, identity: str, workers: int) -> None:
@@ -242,7 +234,7 @@ def _build(index: Index, work: Path, settings: dict, identity: str, workers: int
         "clips_by_split": {split: int((table.split == split).sum()) for split in SPLITS},
         "checksum": identity,
     }
-    write_json(work / "store" / "store.json", about)
+    files.write_json(work / "store" / "store.json", about)
 
 
 def _decode_all(
@@ -272,7 +264,7 @@ def _decode_all(
 def in_order(
     pool: ThreadPoolExecutor, function: Callable, items: Iterable, ahead: int
 ) -> Iterator[Any]:
-    """`pool.map` with at most `ahead` results waiting, for constant memory."""
+    """`pool.map` with at most `ahead` results waiting."""
     items = iter(items)
     waiting = deque(pool.submit(function, item) for item in islice(items, ahead))
     while waiting:
@@ -284,7 +276,7 @@ def _outcome(root: Path, path: str, **settings: Any) -> tuple[np.ndarray, dict[s
     """One clip's samples and its outcome; `reason` is why it has none, or what it lacks."""
     samples, peak, lacks = np.empty(0, "<i2"), 0.0, []
     try:
-        samples, peak = decode(inside(root, path), **settings, on_damage=lacks.append)
+        samples, peak = decode(files.inside(root, path), **settings, on_damage=lacks.append)
     except MemoryError:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), path) from None
     except OSError as error:
@@ -308,7 +300,6 @@ def decode(
 
 
 def absolute_peak(audio: np.ndarray) -> float:
-    """Largest absolute value."""
     return max(float(audio.max()), -float(audio.min()))
 
 

@@ -39,16 +39,12 @@ def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]
         "log_mel_logistic": logistic_regression(train_x, train_labels, x),
         "tag_frequency": tag_frequency(train_labels, len(x)),
     }
-    thresholds = {
-        f"{name}.thresholds": choose_thresholds(store.labels[valid], own[: len(valid)])
-        for name, own in scores.items()
-        if len(valid) and store.vocabulary.task == "multilabel"
-    }
-    return {
-        **describe(store, rows),
-        **{name: own[len(valid) :] for name, own in scores.items()},
-        **thresholds,
-    }
+    saved = describe(store, rows) | {name: own[len(valid) :] for name, own in scores.items()}
+    if len(valid) and store.vocabulary.task == "multilabel":
+        for name, own in scores.items():
+            chosen = choose_thresholds(store.labels[valid], own[: len(valid)])
+            saved[f"{name}.thresholds"] = chosen
+    return saved
 
 
 def tag_frequency(train_labels: np.ndarray, n_rows: int) -> np.ndarray:
@@ -58,10 +54,8 @@ def tag_frequency(train_labels: np.ndarray, n_rows: int) -> np.ndarray:
     """
     train_labels = np.asarray(train_labels)
     if train_labels.ndim != 2 or len(train_labels) == 0:
-        raise ValueError(
-            f"train_labels has shape {train_labels.shape}: give one row per training clip, "
-            "one column per tag."
-        )
+        problem = f"train_labels has shape {train_labels.shape}"
+        raise ValueError(f"{problem}: give one row per training clip, one column per tag.")
     return np.tile(train_labels.mean(axis=0, dtype=np.float32), (n_rows, 1))
 
 
@@ -74,9 +68,8 @@ def log_mel_statistics(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     audio = np.asarray(audio, dtype=np.float32)
     window = round(0.032 * sample_rate)
     if audio.ndim != 1 or len(audio) < window:
-        raise ValueError(
-            f"audio has shape {audio.shape}: give one channel of at least {window} samples."
-        )
+        remedy = f"give one channel of at least {window} samples"
+        raise ValueError(f"audio has shape {audio.shape}: {remedy}.")
     with torch.inference_mode():
         frames = _log_mel(sample_rate, window)(torch.from_numpy(audio))
     return torch.cat([frames.mean(dim=1), frames.std(dim=1, correction=0)]).numpy()

@@ -14,16 +14,8 @@ from jetatag.data.store import AudioStore
 from jetatag.joint.heads import JointModel
 from jetatag.joint.losses import PAIR_LOSSES
 from jetatag.metrics.queries import choose_queries
+from jetatag.training import device
 from jetatag.training.audio import Audio
-from jetatag.training.device import (
-    extract,
-    folded,
-    gather,
-    inference_batch,
-    launch,
-    own_share,
-    place,
-)
 from jetatag.training.run import Run
 
 
@@ -48,15 +40,14 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
     if not len(rows):
         problem = f"the store has no {split} clips to score"
         raise ValueError(f"{problem}: check the split when preparing it.")
-    fabric = launch(config)
-    place(model, config, fabric, run.folder.parent)
+    fabric = device.launch(config)
+    device.place(model, config, fabric, run.folder.parent)
     model.eval()
     n_valid = len(valid) if split != "valid" else 0
     both = np.concatenate([valid[:n_valid], rows])
     probs, h, z_audio = score_clips(model, store, both, config, fabric, split)
     if n_valid:
-        own = {**describe(store, valid), "probs": probs[:n_valid]}
-        run.write_arrays("scores.valid.npz", own)
+        run.write_arrays("scores.valid.npz", {**describe(store, valid), "probs": probs[:n_valid]})
     elif run.writes:
         (run.folder / "scores.valid.npz").unlink(missing_ok=True)
     probs, h, z_audio = (part[n_valid:] for part in (probs, h, z_audio))
@@ -84,25 +75,25 @@ def score_clips(
     alone. Identical windows, those of a clip no longer than the crop, are computed once. `name`
     labels the progress bar.
     """
-    own = rows[own_share(len(rows), fabric)]
+    own = rows[device.own_share(len(rows), fabric)]
     n_tags, n_features = len(store.vocabulary.tags), model.extractor.n_features
     probs = torch.empty(len(own), config.n_windows, n_tags, device=fabric.device)
     middle = torch.empty(len(own), n_features, device=fabric.device)
     z_audio = torch.empty(len(own), config.embedding_dim, device=fabric.device)
     windows = [distinct_windows(n, config) for n in store.lengths[own]]
-    together = inference_batch(config, fabric.device, config.n_windows) // config.n_windows
+    together = device.inference_batch(config, fabric.device, config.n_windows) // config.n_windows
     groups = [slice(i, i + together) for i in range(0, len(own), together)]
     counts = [len(starts) for starts, _ in windows]
     requests = [
         (np.repeat(own[group], counts[group]), np.concatenate([s for s, _ in windows[group]]))
         for group in groups
     ]
-    extractor = folded(model.extractor, config, fabric)
+    extractor = device.folded(model.extractor, config, fabric)
     audio = Audio(store, fabric.device, resident=False)  # every window is needed once
     hidden = not fabric.is_global_zero
     with tqdm(total=len(own), desc=f"{config.name} {name}", unit="clip", disable=hidden) as bar:
         for group, read in zip(groups, audio.batches(requests, config.crop_samples), strict=True):
-            h_group = extract(extractor, read, fabric).split(counts[group])
+            h_group = device.extract(extractor, read, fabric).split(counts[group])
             for i, h in enumerate(h_group, start=group.start):
                 window = torch.from_numpy(windows[i][1]).to(fabric.device, non_blocking=True)
                 probs[i] = model.probabilities(model.classifier(h))[window]
@@ -110,7 +101,7 @@ def score_clips(
                 z_audio[i] = F.normalize(model.projection(h)[window].mean(0), dim=0)
             bar.update(len(h_group))
     own_parts = (probs, middle, z_audio)
-    probs, middle, z_audio = (gather(part, len(rows), fabric).cpu() for part in own_parts)
+    probs, middle, z_audio = (device.gather(part, len(rows), fabric).cpu() for part in own_parts)
     return probs.numpy(), middle, z_audio
 
 
@@ -146,14 +137,11 @@ def shared_space(
     answering = answering_clips(model, store, config)
     by_tags = PAIR_LOSSES[config.pair_loss].searchable_by_tags
     query, other = (encoded, answering) if by_tags else (answering, encoded)
+    vectors = {"z_tag": _encode(model, labels), "z_single": z_single}
+    vectors["z_query"], vectors["z_centre"] = query
+    vectors["z_other"], vectors["z_other_centre"] = other
     scale = model.query_scale
-    vectors = {
-        "z_tag": _encode(model, labels),
-        "z_single": z_single,
-        **dict(zip(("z_query", "z_centre"), query, strict=True)),
-        **dict(zip(("z_other", "z_other_centre"), other, strict=True)),
-        "z_scale": torch.stack([scale.log_scale.exp(), scale.offset]),
-    }
+    vectors["z_scale"] = torch.stack([scale.log_scale.exp(), scale.offset])
     return {
         **{name: z.cpu().numpy() for name, z in vectors.items()},
         "queries": choose_queries(train_labels),
@@ -176,5 +164,5 @@ def answering_clips(
 
 def _encode(model: JointModel, tag_sets: np.ndarray) -> Tensor:
     """z_tag (set, dim) of 0/1 tag sets (set, tag)."""
-    device = next(model.parameters()).device
-    return model.tag_encoder(torch.from_numpy(np.asarray(tag_sets, np.float32)).to(device))
+    where = next(model.parameters()).device
+    return model.tag_encoder(torch.from_numpy(np.asarray(tag_sets, np.float32)).to(where))

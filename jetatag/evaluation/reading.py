@@ -17,6 +17,8 @@ import pandas as pd
 from jetatag.extractors import EXTRACTORS
 from jetatag.files import atomic, check_known
 
+pd.options.display.html.use_mathjax = False  # notebooks show the text of tables as it is
+
 KEYS = ("dataset", "extractor", "width", "method", "pair_loss", "classification_loss", "labels")
 KEYS += ("minus", "space", "ranked_by", "tag", "covariate", "kind", "seed", "protocol", "metric")
 MINUS = " − "

@@ -1,11 +1,8 @@
 """Tables of results from the saved scores of many runs, and how to read them.
 
 A *cell* is what is compared: extractor, method, losses and share of labels on one data set; its
-runs differ in their seed. Tables are long, with one row per value, and the columns `seed` (a
-number, "mean" over the seeds of a cell, or empty for baselines), `tag` (empty for the mean over
-tags) and `minus` (the method subtracted, empty for scores) say what a row is. Read them with
-`summary`, `differences`, `by_tag` and `verdict`, or with `select` if a figure needs the numbers
-(`jetatag.evaluation.reading`).
+runs differ in their seed. Tables are long, as `jetatag.evaluation.reading` describes. Read them
+with `summary`, `differences`, `by_tag` and `verdict`, or `select` if a figure needs the numbers.
 """
 
 import itertools
@@ -52,9 +49,6 @@ class Cell(NamedTuple):
         return method_name(self.method, self.pair_loss, self.classification_loss)
 
 
-# One run
-
-
 def score_table(run: Run, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Return `metrics.score_table` of the run's saved scores, with their task and groups."""
     return metrics.score_table(**_saved(run), n_resamples=n_resamples, seed=seed)
@@ -89,9 +83,6 @@ def task_of(scores: Mapping[str, np.ndarray]) -> str:
     return str(scores.get("task", "multilabel"))
 
 
-# Many runs of the same clips
-
-
 def by_test(runs: Iterable[Run]) -> list[list[Run]]:
     """Return the runs in lists with the same test clips, labels and tags, in the order given.
     Raises `ValueError` for scores that do not hold these."""
@@ -99,9 +90,8 @@ def by_test(runs: Iterable[Run]) -> list[list[Run]]:
     for run in runs:
         scores = run.read_arrays("scores.npz")
         if absent := {"clip_ids", "labels", "tags", "probs"} - scores.keys():
-            raise ValueError(
-                f"{run.folder}/scores.npz lacks {', '.join(sorted(absent))}: score the run again."
-            )
+            lacks = f"{run.folder}/scores.npz lacks {', '.join(sorted(absent))}"
+            raise ValueError(f"{lacks}: score the run again.")
         names = tuple(scores["clip_ids"].tolist()), tuple(scores["tags"].tolist())
         found.setdefault((*names, scores["labels"].astype(bool).tobytes()), []).append(run)
     return list(found.values())
@@ -138,10 +128,9 @@ def cells(runs: Iterable[Run]) -> dict[Cell, dict[int, Run]]:
         own, theirs = decisive(run), decisive(other)
         differing = [name for name, value in own.items() if value != theirs[name]]
         if differing or run.config.seed in seeds:
-            raise ValueError(
-                f"{other.folder} and {run.folder} count as seeds of one method but differ in "
-                f"{', '.join(differing) or 'nothing'}: keep and compare them in separate folders."
-            )
+            problem = f"{other.folder} and {run.folder} count as seeds of one method but differ in"
+            names = ", ".join(differing) or "nothing"
+            raise ValueError(f"{problem} {names}: keep and compare them in separate folders.")
         seeds[run.config.seed] = run
     return {cell: dict(sorted(seeds.items())) for cell, seeds in found.items()}
 
@@ -162,11 +151,10 @@ def results(
 
     Columns: those of `Cell`, `seed`, `tag`, `minus`, `protocol`, `metric`, `value`, 95 % intervals
     by clip (`low`, `high`) and by group (`group_low`, `group_high`; missing if every clip is its
-    own group), `n_clips`, and `n_tags`, the number of tags that occur. Means and
-    differences also resample the seeds; differences are paired over clips and seeds. Single tags
-    have no intervals here: see `gains`. `baselines` is notebook 01's baselines.npz for the same
-    test clips (else `ValueError`); its scores have no windows, so in `micro_window` a clip is one
-    window.
+    own group), `n_clips`, and `n_tags`, the number of tags that occur. Means and differences also
+    resample the seeds; differences are paired over clips and seeds. Single tags have intervals in
+    `gains`. `baselines` is notebook 01's baselines.npz for the same test clips (else `ValueError`);
+    its scores have no windows, so in `micro_window` a clip is one window.
     """
     probs, labels, tags = clip_scores(runs)
     resampled = _by_cell(

@@ -25,6 +25,8 @@ encoded as a set of its own or is the mean tag vector of the training clips that
 that suits the pair loss."""
 MAPS = ("umap", "tsne")
 """The layouts whose shared map of clips and tags is judged."""
+Space = Mapping[str, np.ndarray]
+"""The arrays of embeddings.npz, as `predict` saves them."""
 
 
 def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.DataFrame:
@@ -35,10 +37,9 @@ def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.Dat
     agreement of nearest neighbours and the effective rank. For the shared space: its gap, the share
     of z_tag's energy in its mean, and `metrics.tag_semantics`. For its maps, with the layout as
     `kind`: `MapQuality.ratios`, unless there are fewer clips than `NEIGHBOURS`. For every kind of
-    query: the mean average precision and the precision at 10 of ranking by both kinds of tag
-    vector, by the classifier, by both combined and at random, and the differences to the
-    classifier's. Agreement and searches have intervals, and rows for the mean over a cell's seeds,
-    whose intervals also resample the seeds.
+    query: the mean average precision and the precision at 10 of every ranking (`rankings`) and at
+    random, and the differences to the classifier's. Agreement and searches have intervals, and rows
+    for the mean over a cell's seeds, whose intervals also resample the seeds.
     """
     saved = (run.read_arrays("embeddings.npz") for run in runs)
     queries = next((space["queries"] for space in saved if "queries" in space), None)
@@ -58,13 +59,10 @@ def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.Dat
     return within_bounds(table, ~table["ranked_by"].str.contains(MINUS))
 
 
-def _without_intervals(space: Mapping[str, np.ndarray], seed: int) -> pd.DataFrame:
+def _without_intervals(space: Space, seed: int) -> pd.DataFrame:
     """Effective ranks, and how audio and tags lie in the shared space and on its maps."""
-    rows = [
-        (name, "", "effective_rank", metrics.effective_rank(space[name]))
-        for name in VECTORS
-        if name in space
-    ]
+    held = [name for name in VECTORS if name in space]
+    rows = [(name, "", "effective_rank", metrics.effective_rank(space[name])) for name in held]
     if "z_tag" in space:
         values = metrics.gap(space["z_audio"], space["z_tag"], space["labels"])
         values["mean_energy"] = metrics.mean_energy(space["z_tag"])
@@ -72,38 +70,23 @@ def _without_intervals(space: Mapping[str, np.ndarray], seed: int) -> pd.DataFra
         values["tag_semantics"] = metrics.tag_semantics(*tags)
         rows += [("shared", "", metric, value) for metric, value in values.items()]
         if len(space["labels"]) >= NEIGHBOURS:
-            rows += _maps(space, seed)
+            for method in MAPS:
+                xy, fit = shared_map(space, method, seed)
+                ratios = map_quality(xy, space["labels"], fit).ratios()
+                rows += [("z_audio", method, metric, value) for metric, value in ratios.items()]
     return pd.DataFrame(rows, columns=["space", "kind", "metric", "value"])
 
 
-def _maps(space: Mapping[str, np.ndarray], seed: int) -> list[tuple[str, str, str, float]]:
-    """Rows of the quality of the shared map by each of the layouts."""
-    rows = []
-    for method in MAPS:
-        xy, fit = shared_map(space, method, seed)
-        ratios = map_quality(xy, space["labels"], fit).ratios()
-        rows += [("z_audio", method, metric, value) for metric, value in ratios.items()]
-    return rows
-
-
-def shared_map(
-    space: Mapping[str, np.ndarray], method: str = "umap", seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def shared_map(space: Space, method: str = "umap", seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return the map of a run's clips and single tags, (clip + tag, 2) by `shared_layout`, and the
-    cosines (clip, tag) by which a search for each tag ranks the clips in the full space.
-
-    `space` holds the arrays of embeddings.npz, as `predict` saves them.
-    """
+    cosines (clip, tag) by which a search for each tag ranks the clips in the full space."""
     z_tags, centre = space["z_query"], space["z_centre"]
     fit = cosine_similarity(space["z_audio"] - centre, z_tags - centre)
     return shared_layout(space["z_audio"] - centre, z_tags - centre, method, seed), fit
 
 
 def _resampled_space(
-    run: Run,
-    space: Mapping[str, np.ndarray],
-    queries: np.ndarray | None,
-    options: Mapping[str, Any],
+    run: Run, space: Space, queries: np.ndarray | None, options: Mapping[str, Any]
 ) -> pd.DataFrame:
     """Agreement of neighbours and searches of a run as a resampled table with columns (space, kind,
     ranked_by, metric)."""
@@ -122,14 +105,10 @@ def _resampled_space(
 
 
 def _searches(
-    space: Mapping[str, np.ndarray],
-    probs: np.ndarray,
-    queries: np.ndarray,
-    options: Mapping[str, Any],
+    space: Space, probs: np.ndarray, queries: np.ndarray, options: Mapping[str, Any]
 ) -> pd.DataFrame:
     """`metrics.resampled_searches` of every kind of query, by all of `rankings` and at random, and
-    the differences of the other rankings to the classifier. Queries that no clip matches are left
-    out."""
+    the differences of the other rankings to the classifier."""
     relevant = answers(space["labels"], queries)
     ranked, k = rankings(space, probs, queries), min(NEIGHBOURS, len(relevant))
     found = metrics.resampled_searches(relevant, ranked, kinds(queries), **options, k=k)
@@ -140,14 +119,11 @@ def _searches(
     return found
 
 
-def rankings(
-    space: Mapping[str, np.ndarray], probs: np.ndarray, queries: np.ndarray
-) -> dict[str, np.ndarray]:
+def rankings(space: Space, probs: np.ndarray, queries: np.ndarray) -> dict[str, np.ndarray]:
     """Return `query_scores` (clip, query) by the name of what ranks: the classifier's probabilities
     (clip, tag), and those of the space, if there is one, by both kinds of tag vector and combined.
 
-    `space` holds the arrays of embeddings.npz, as `predict` saves them. Without a centre, z_query
-    are encoded tags.
+    Without a centre, z_query are encoded tags.
     """
     scores = {CLASSIFIER: query_scores(probs, queries)}
     for z_query, centre in (("z_query", "z_centre"), ("z_other", "z_other_centre")):

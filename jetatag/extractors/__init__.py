@@ -1,11 +1,12 @@
 """Extractors: networks from waveform to features, one file per family.
 
 An extractor is an `nn.Module` from a waveform (batch, sample) float32 in [-1, 1] to features
-(batch, n_features) float32. It has the attributes `n_features` (the paper's: 8 · width) and
-`min_samples`, and optionally `min_batch`, the smallest batch of a training step (default 1),
-`paper_crop`, the default crop in samples (default 59,049), and `prefers_channels_last(device)`,
-whether training on a `torch.device` is faster with that memory format (default no). To use your
-own, add its class to the table:
+(batch, n_features) float32; the built-in ones raise `ValueError` for what `layers.check_waveform`
+refuses. It has the attributes `n_features` (the paper's: 8 · width) and `min_samples`, and
+optionally `min_batch`, the smallest batch of a training step (default 1), `paper_crop`, the default
+crop in samples (default 59,049), and `prefers_channels_last(device)`, whether training on a
+`torch.device` is faster with that memory format (default no). To use your own, add its class to the
+table:
 
     EXTRACTORS["loudness"] = Loudness
     run = Run.start("runs", preset("smoke", extractor="loudness"), store)

@@ -23,10 +23,9 @@ TILES = 256  # processed at once, so that they fit a core's cache
 def fold(extractor: nn.Module) -> nn.Module:
     """Compute an extractor's folded weights and sinc filters once, in place, for inference only;
     returns it. Its features stay the same to the last bit."""
-    for part in list(extractor.modules()):
-        for name, child in list(part.named_children()):
-            if isinstance(child, ConvNorm):
-                setattr(part, name, child.folded())
+    for path, part in list(extractor.named_modules()):
+        if isinstance(part, ConvNorm):
+            extractor.set_submodule(path, part.folded())
     for part in extractor.modules():
         if isinstance(part, SincConv):
             part.kernel = partial(torch.Tensor.detach, part.kernel())
@@ -79,10 +78,9 @@ class PooledConv(nn.Module):
         for crop, pooled in zip(rows, out, strict=True):
             for first in range(0, n_tiles, TILES):
                 n = min(TILES, n_tiles - first)
-                tiles = crop[3 * first :].as_strided(
-                    (5, n, n_channels), (n_channels, 3 * n_channels, 1)
-                )
-                transformed = (self.inputs @ tiles.reshape(5, -1)).view(5, n, n_channels)
+                shape, strides = (5, n, n_channels), (n_channels, 3 * n_channels, 1)
+                tiles = crop[3 * first :].as_strided(shape, strides)
+                transformed = (self.inputs @ tiles.reshape(5, -1)).view(shape)
                 three = self.outputs @ (transformed @ self.weight).view(5, -1)
                 torch.amax(three.view(3, n, -1), 0, out=pooled[first : first + n])
         return out.add_(self.bias).mT

@@ -10,20 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from jetatag.extractors.layers import (
-    BatchNorm2d,
-    Form,
-    SampleRate,
-    check_waveform,
-    conv_norm_2d,
-    initialise,
-    last_maxima,
-    outside_graphs,
-)
+from jetatag.extractors import layers
 from jetatag.files import Count
 
-N_FFT = 512  # samples
-HOP_LENGTH = 256  # samples
+N_FFT, HOP_LENGTH = 512, 256  # samples
 N_HARMONICS = 6
 LOWEST_NOTE = 24  # MIDI number of C1, the centre of the first level
 LEVELS_PER_SEMITONE = 2
@@ -33,13 +23,12 @@ DYNAMIC_RANGE_DB = 80.0
 MIN_CHANNELS_LAST = 64  # of the first convolution; below, rounding stays as it was
 
 
-def filter_centres(sample_rate: float, form: Form = "as_published") -> torch.Tensor:
+def filter_centres(sample_rate: float, form: layers.Form = "as_published") -> torch.Tensor:
     """Centre frequency of every filter, (harmonic, level) float64 in Hz.
 
     Two levels per semitone from C1 to the note whose highest harmonic reaches half of `sample_rate`
-    (Hz): 128 at 16 kHz (Won et al., ICASSP 2020). With `as_published`, row h is harmonic h + 1 of
-    all levels. With `as_coded` (Lee & Cho's TensorFlow code), the same numbers are reshaped as
-    (level, harmonic), which scatters the harmonics over the channels.
+    (Hz): 128 at 16 kHz (Won et al., ICASSP 2020). `as_coded` (Lee & Cho's TensorFlow code) reshapes
+    the same numbers as (level, harmonic), which scatters the harmonics over the channels.
     """
     highest_note = round(69 + 12 * math.log2(sample_rate / (2 * N_HARMONICS) / 440))
     n_levels = max(0, highest_note - LOWEST_NOTE) * LEVELS_PER_SEMITONE
@@ -53,11 +42,11 @@ class HarmonicSTFT(nn.Module):
     """Level in dB at the harmonics: (batch, sample) → (batch, harmonic, level, frame) float32.
 
     Triangular filters around the harmonics weight the magnitude spectrogram, one frame every 256
-    samples; their common quality factor Q is learned (Won et al., ICASSP 2020). A filter that
-    lies between two bins stays empty, as in the original.
+    samples; their common quality factor Q is learned. A filter between two bins stays empty, as in
+    the original.
     """
 
-    def __init__(self, sample_rate: float, form: Form):
+    def __init__(self, sample_rate: float, form: layers.Form):
         super().__init__()
         self.quality = nn.Parameter(torch.ones(1))
         centres = filter_centres(sample_rate, form)
@@ -70,24 +59,21 @@ class HarmonicSTFT(nn.Module):
     def magnitude(self, waveform: torch.Tensor) -> torch.Tensor:
         """Magnitude spectrogram, (batch, bin, frame), padded with zeros only at the start."""
         padded = F.pad(waveform, (N_FFT - HOP_LENGTH, 0))
-        return torch.stft(
-            padded, N_FFT, HOP_LENGTH, window=self.window, center=False, return_complex=True
-        ).abs()
+        options = {"window": self.window, "center": False, "return_complex": True}
+        return torch.stft(padded, N_FFT, HOP_LENGTH, **options).abs()
 
     def filter_bank(self) -> torch.Tensor:
         """The filters at the current Q, (harmonic, level, bin)."""
         return (1 - self.quality * self.distances).clamp(min=0)
 
-    @outside_graphs
+    @layers.outside_graphs
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        # In float32: bfloat16 would keep two to three digits of the magnitudes.
-        with torch.autocast(waveform.device.type, enabled=False):
-            filters = self.filter_bank()
-            energy = self.magnitude(waveform).mT @ filters.flatten(0, 1).T
-            peak = energy.flatten(1).max(1).values[:, None, None]
-            floor = (peak * 10 ** (-DYNAMIC_RANGE_DB / 10)).clamp(min=SMALLEST_ENERGY)
-            level_db = 10 * torch.where(energy > floor, energy, floor).log10()
-            return level_db.mT.unflatten(1, filters.shape[:2])
+        filters = self.filter_bank()
+        energy = self.magnitude(waveform).mT @ filters.flatten(0, 1).T
+        peak = energy.flatten(1).max(1).values[:, None, None]
+        floor = (peak * 10 ** (-DYNAMIC_RANGE_DB / 10)).clamp(min=SMALLEST_ENERGY)
+        level_db = 10 * torch.where(energy > floor, energy, floor).log10()
+        return level_db.mT.unflatten(1, filters.shape[:2])
 
 
 class ConvBlock(nn.Module):
@@ -95,7 +81,7 @@ class ConvBlock(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, pool: tuple[int, int]):
         super().__init__()
-        self.conv = conv_norm_2d(n_in, n_out)
+        self.conv = layers.conv_norm_2d(n_in, n_out)
         self.pool = nn.MaxPool2d(pool)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -108,8 +94,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, n_channels: int, pool: tuple[int, int]):
         super().__init__()
-        self.conv_1 = conv_norm_2d(n_channels, n_channels)
-        self.conv_2 = conv_norm_2d(n_channels, n_channels)
+        self.conv_1 = layers.conv_norm_2d(n_channels, n_channels)
+        self.conv_2 = layers.conv_norm_2d(n_channels, n_channels)
         self.pool = nn.MaxPool2d(pool)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -120,10 +106,8 @@ class ResidualBlock(nn.Module):
 class HarmonicCNN(nn.Module):
     """Harmonic-CNN: waveform (batch, sample) in [-1, 1] → features (batch, 8 · `width`).
 
-    `sample_rate` (Hz) places the filters; `form` is the order of the harmonic axis (see
-    `filter_centres`). Raises `ValueError` for a `sample_rate` with fewer than 128 levels and, when
-    called, for a waveform that `check_waveform` refuses. Source: Won et al., ICASSP 2020; Lee & Cho
-    2021.
+    `sample_rate` (Hz) and `form` place the filters (`filter_centres`). Raises `ValueError` for a
+    `sample_rate` with fewer than 128 levels.
     """
 
     min_samples = 288 * HOP_LENGTH  # the poolings divide the frames by 2^5 · 3^2
@@ -133,8 +117,8 @@ class HarmonicCNN(nn.Module):
     def __init__(
         self,
         width: Count = 128,
-        form: Form = "as_published",
-        sample_rate: SampleRate = 16_000,
+        form: layers.Form = "as_published",
+        sample_rate: layers.SampleRate = 16_000,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
@@ -143,7 +127,7 @@ class HarmonicCNN(nn.Module):
         if (n_levels := self.front_end.distances.shape[1]) < 128:
             needs = f"harmonic_cnn needs 128 levels, {sample_rate:,} Hz give {n_levels}"
             raise ValueError(f"{needs}: resample the audio to 16,000 Hz or more.")
-        self.front_norm = BatchNorm2d(N_HARMONICS)
+        self.front_norm = layers.BatchNorm2d(N_HARMONICS)
         self.blocks = nn.Sequential(
             ConvBlock(N_HARMONICS, width, (2, 2)),
             ResidualBlock(width, (2, 2)),
@@ -153,7 +137,7 @@ class HarmonicCNN(nn.Module):
             ResidualBlock(2 * width, (2, 3)),
             ConvBlock(2 * width, 4 * width, (2, 3)),
         )
-        initialise(self, generator)
+        layers.initialise(self, generator)
 
     def prefers_channels_last(self, device: torch.device) -> bool:
         """Whether its weights should have the channels innermost for training on `device`: on a
@@ -163,10 +147,10 @@ class HarmonicCNN(nn.Module):
         return device.type == "cuda" or (device.type == "cpu" and wide and fast)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        check_waveform(waveform, self)
+        layers.check_waveform(waveform, self)
         x = self.front_norm(self.front_end(waveform))
         # Convolutions are faster with the channels innermost, except in training where the weights
         # are not: their gradients then take three times as long.
         if not self.training or self.blocks[0].conv.conv.weight.stride(1) == 1:
             x = x.contiguous(memory_format=torch.channels_last)
-        return last_maxima(self.blocks, x)
+        return layers.last_maxima(self.blocks, x)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from functools import wraps
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -23,10 +23,9 @@ def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
     name, dtype = type(extractor).__name__, next(extractor.parameters()).dtype
     if not isinstance(waveform, torch.Tensor) or waveform.ndim != 2 or waveform.dtype != dtype:
         got = f"{getattr(waveform, 'dtype', type(waveform))} of {getattr(waveform, 'shape', '')}"
-        raise ValueError(
-            f"{name} takes a {dtype} tensor of shape (batch, sample), not {got}: mix down to mono, "
-            "scale to [-1, 1] and give one row per crop."
-        )
+        remedy = "mix down to mono, scale to [-1, 1] and give one row per crop"
+        problem = f"{name} takes a {dtype} tensor of shape (batch, sample), not {got}"
+        raise ValueError(f"{problem}: {remedy}.")
     rows, samples = waveform.shape
     if samples < extractor.min_samples:
         needs = f"{name} needs at least {extractor.min_samples:,} samples, not {samples:,}"
@@ -37,13 +36,15 @@ def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
 
 
 def outside_graphs(method: Callable) -> Callable:
-    """Run a method outside compiled graphs, whose generator does not support complex numbers; the
-    graph behind it serves every batch size."""
+    """Run a method of a waveform outside compiled graphs, whose generator does not support complex
+    numbers, and in float32, because bfloat16 would keep two to three digits of spectra and has no
+    FFT; the graph behind it serves every batch size."""
 
     @torch.compiler.disable
     @wraps(method)
-    def called(*arguments: Any) -> torch.Tensor:
-        out = method(*arguments)
+    def called(module: nn.Module, waveform: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(waveform.device.type, enabled=False):
+            out = method(module, waveform)
         torch._dynamo.maybe_mark_dynamic(out, 0)
         return out
 
@@ -70,9 +71,8 @@ class LogMel(nn.Module):
         self.register_buffer("window", torch.hann_window(n_fft), persistent=False)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        spectrum = torch.stft(
-            waveform, self.n_fft, self.hop_length, window=self.window, return_complex=True
-        )
+        size = self.n_fft, self.hop_length
+        spectrum = torch.stft(waveform, *size, window=self.window, return_complex=True)
         mel = (spectrum.abs().pow(2).mT @ self.filters).mT
         return 10 * mel.clamp(min=1e-10).log10()
 
@@ -128,13 +128,13 @@ class _KerasNorm:
 
 
 class BatchNorm1d(_KerasNorm, nn.BatchNorm1d):
-    """Batch normalisation as in Keras' 1-D layers."""
+    """As in Keras' 1-D layers."""
 
     biased = True
 
 
 class BatchNorm2d(_KerasNorm, nn.BatchNorm2d):
-    """Batch normalisation as in Keras' 2-D layers."""
+    """As in Keras' 2-D layers."""
 
 
 def synchronise(extractor: nn.Module, n_processes: int) -> None:
@@ -144,10 +144,9 @@ def synchronise(extractor: nn.Module, n_processes: int) -> None:
         if isinstance(layer, _KerasNorm):
             layer.synchronised = n_processes > 1
         elif isinstance(layer, _BatchNorm):
-            raise ValueError(
-                "sync_batch_norm supports the layers of jetatag.extractors.layers, not "
-                f"{type(layer).__module__}.{type(layer).__name__}: use those, or set it to false."
-            )
+            name = f"{type(layer).__module__}.{type(layer).__name__}"
+            needs = "sync_batch_norm supports the layers of jetatag.extractors.layers"
+            raise ValueError(f"{needs}, not {name}: use those, or set it to false.")
 
 
 class ConvNorm(nn.Module):

@@ -11,14 +11,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from jetatag.extractors.layers import (
-    BatchNorm1d,
-    ConvNorm,
-    check_waveform,
-    conv_norm_1d,
-    initialise,
-    last_maxima,
-)
+from jetatag.extractors import layers
 from jetatag.files import Count
 
 BLOCK_WIDTHS = (1, 1, 2, 2, 2, 2, 2, 2, 4)  # channels of the nine blocks, in units of the width
@@ -45,7 +38,7 @@ class BasicBlock(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, excited: bool):
         super().__init__()
-        self.conv = conv_norm_1d(n_in, n_out)
+        self.conv = layers.conv_norm_1d(n_in, n_out)
         self.pool = nn.MaxPool1d(3)
         self.excite = Excitation(n_out) if excited else nn.Identity()
 
@@ -60,10 +53,10 @@ class ResBlock(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, excited: bool):
         super().__init__()
-        self.shortcut = conv_norm_1d(n_in, n_out, size=1) if n_in != n_out else nn.Identity()
-        self.conv_1 = conv_norm_1d(n_in, n_out)
+        self.shortcut = layers.conv_norm_1d(n_in, n_out, size=1) if n_in != n_out else nn.Identity()
+        self.conv_1 = layers.conv_norm_1d(n_in, n_out)
         self.dropout = nn.Dropout(DROPOUT)
-        self.conv_2 = conv_norm_1d(n_out, n_out)
+        self.conv_2 = layers.conv_norm_1d(n_out, n_out)
         self.pool = nn.MaxPool1d(3)
         self.excite = Excitation(n_out) if excited else nn.Identity()
 
@@ -73,11 +66,8 @@ class ResBlock(nn.Module):
 
 
 class SampleCNN(nn.Module):
-    """Sample-CNN: waveform (batch, sample) in [-1, 1] → features (batch, 8 · `width`).
-
-    `first` replaces the first convolution. Raises `ValueError`, when called, for a waveform that
-    `check_waveform` refuses. Source: Lee et al., Applied Sciences 8(1) 150; Lee & Cho 2021.
-    """
+    """Sample-CNN (Lee et al., Applied Sciences 8(1) 150): waveform (batch, sample) in [-1, 1] →
+    features (batch, 8 · `width`). `first` replaces the first convolution."""
 
     min_samples = paper_crop = 3**10  # the first convolution and nine poolings divide by 3 each
     min_batch = 2  # the last batch normalisation sees one value a waveform and feature
@@ -91,17 +81,18 @@ class SampleCNN(nn.Module):
     ):
         super().__init__()
         self.n_features = 8 * width
-        self.first = ConvNorm(first or nn.Conv1d(1, width, 3, stride=3), BatchNorm1d(width))
+        first = first or nn.Conv1d(1, width, 3, stride=3)
+        self.first = layers.ConvNorm(first, layers.BatchNorm1d(width))
         widths = [width, *(width * times for times in BLOCK_WIDTHS)]
         block = ResBlock if self.residual else BasicBlock
         self.blocks = nn.ModuleList(block(*pair, self.excited) for pair in pairwise(widths))
         self.dense = nn.Linear(sum(widths[-3:]), self.n_features)
-        self.dense_norm = BatchNorm1d(self.n_features)
-        initialise(self, generator, he_size=(3,))
+        self.dense_norm = layers.BatchNorm1d(self.n_features)
+        layers.initialise(self, generator, he_size=(3,))
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        check_waveform(waveform, self)
-        maxima = last_maxima(self.blocks, self.first(waveform.unsqueeze(1)).relu_())
+        layers.check_waveform(waveform, self)
+        maxima = layers.last_maxima(self.blocks, self.first(waveform.unsqueeze(1)).relu_())
         return self.dense_norm(self.dense(maxima)).relu_()
 
 

@@ -10,18 +10,11 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from jetatag.extractors.layers import (
-    BatchNorm2d,
-    LogMel,
-    SampleRate,
-    check_waveform,
-    last_maxima,
-    outside_graphs,
-)
+from jetatag.extractors import layers
 from jetatag.files import Count
 
 N_FFT, HOP_LENGTH, N_BANDS = 512, 256, 128  # the first two in samples
-batch_norm = partial(BatchNorm2d, eps=1e-5, momentum=0.1)  # torch's defaults, as published
+batch_norm = partial(layers.BatchNorm2d, eps=1e-5, momentum=0.1)  # torch's defaults, as published
 WIDTHS = (1, 1, 2, 2, 2, 2, 4)  # channels of the seven blocks, in units of the width
 
 
@@ -61,9 +54,7 @@ class ShortChunkCNN(nn.Module):
 
     The last half of the features is the input of the published head. `sample_rate` (Hz) places the
     mel bands. Weights are torch's default, drawn from `generator` (None: torch's global one).
-    Public checkpoints load with `strict=False`, except for their head and mel buffers. Raises
-    `ValueError`, when called, for a waveform that `check_waveform` refuses. Source: Won et al., SMC
-    2020.
+    Public checkpoints load with `strict=False`, except for their head and mel buffers.
     """
 
     min_batch = 1
@@ -73,13 +64,13 @@ class ShortChunkCNN(nn.Module):
     def __init__(
         self,
         width: Count = 128,
-        sample_rate: SampleRate = 16_000,
+        sample_rate: layers.SampleRate = 16_000,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
         self.n_features = 8 * width
         highest = min(8_000, sample_rate / 2)  # Hz; the lowest band has no bin, as published
-        self.mel_db = LogMel(sample_rate, N_FFT, HOP_LENGTH, N_BANDS, highest)
+        self.mel_db = layers.LogMel(sample_rate, N_FFT, HOP_LENGTH, N_BANDS, highest)
         self.spec_bn = batch_norm(1)
         widths = [1, *(times * width for times in WIDTHS)]
         for number, pair in enumerate(pairwise(widths), start=1):
@@ -91,21 +82,19 @@ class ShortChunkCNN(nn.Module):
                 nn.init.uniform_(layer.bias, -limit, limit, generator=generator)
         self.to(memory_format=torch.channels_last)  # training on a CPU 1.1 to 1.6 times as fast
 
-    @outside_graphs
+    @layers.outside_graphs
     def front_end(self, waveform: torch.Tensor) -> torch.Tensor:
         """Mel spectrogram in dB, (batch, 1, band, frame), one frame every 256 samples."""
-        # Autocast's bfloat16 would keep two to three digits of the powers: stay in float32.
-        with torch.autocast(waveform.device.type, enabled=False):
-            return self.mel_db(waveform).unsqueeze(1)
+        return self.mel_db(waveform).unsqueeze(1)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
-        check_waveform(waveform, self)
+        layers.check_waveform(waveform, self)
         blocks = [block for name, block in self.named_children() if name.startswith("layer")]
-        return last_maxima(blocks, self.spec_bn(self.front_end(waveform)))
+        return layers.last_maxima(blocks, self.spec_bn(self.front_end(waveform)))
 
 
 class ShortChunkCNNRes(ShortChunkCNN):
-    """Short-chunk CNN with residual blocks (Won et al., SMC 2020); trains on two crops or more."""
+    """Short-chunk CNN with residual blocks; trains on two crops or more."""
 
     block = ResidualBlock
     min_batch = 2  # below 129 frames the last normalisation sees one value a crop

@@ -63,12 +63,9 @@ class SincFilters(nn.Module):
 
 
 class SincConv(nn.Conv1d):
-    """The filters and the strided convolution after them as one convolution by FFT.
-
-    (batch, 1, sample) → (batch, width, frame) float32. Both are linear and equal, up to rounding,
-    one bank of `width` filters with n_taps + 2 taps at stride 3. Separately, they would cost ten
-    times as much as the rest of the network.
-    """
+    """The filters and the strided convolution after them as one convolution by FFT, (batch, 1,
+    sample) → (batch, width, frame) float32: one bank of `width` filters with n_taps + 2 taps at
+    stride 3. Separately, they would cost ten times as much as the rest of the network."""
 
     def __init__(self, filters: SincFilters, width: int, padding: int):
         super().__init__(len(filters.low), width, STRIDE, stride=STRIDE)
@@ -83,26 +80,20 @@ class SincConv(nn.Conv1d):
     def as_convolution(self) -> nn.Conv1d:
         """The same function at the current weights without FFT, for export formats."""
         kernel = self.kernel()
-        conv = nn.Conv1d(1, *kernel.shape, stride=STRIDE, padding=self.n_zeros).requires_grad_(
-            False
-        )
+        conv = nn.Conv1d(1, *kernel.shape, stride=STRIDE, padding=self.n_zeros)
         conv.load_state_dict({"weight": kernel[:, None], "bias": self.bias})
-        return conv
+        return conv.requires_grad_(False)
 
     @outside_graphs
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # In float32: bfloat16 would keep two to three digits, and has no FFT.
-        with torch.autocast(x.device.type, enabled=False):
-            padded = F.pad(x.squeeze(1), (self.n_zeros, self.n_zeros))
-            return strided_correlation(padded, self.kernel(), STRIDE) + self.bias[:, None]
+        padded = F.pad(x.squeeze(1), (self.n_zeros, self.n_zeros))
+        return strided_correlation(padded, self.kernel(), STRIDE) + self.bias[:, None]
 
 
 def strided_correlation(x: torch.Tensor, kernel: torch.Tensor, stride: int) -> torch.Tensor:
-    """`F.conv1d(x[:, None], kernel[:, None], stride=stride)` by FFT.
-
-    x (batch, sample), kernel (channel, tap) → (batch, channel, frame). Samples and taps at stride ·
-    u + p form phase p; the strided correlation is the sum of the phases' plain correlations.
-    """
+    """`F.conv1d(x[:, None], kernel[:, None], stride=stride)` by FFT: x (batch, sample), kernel
+    (channel, tap) → (batch, channel, frame). Samples and taps at stride · u + p form phase p; the
+    strided correlation is the sum of the phases' plain correlations."""
     n_frames = (x.shape[1] - kernel.shape[1]) // stride + 1
     phases = [F.pad(rows, (0, -rows.shape[1] % stride)) for rows in (x, kernel)]
     x, kernel = (rows.unflatten(1, (-1, stride)).mT for rows in phases)  # (row, phase, sample)
@@ -121,8 +112,7 @@ class MusicSincNet(SampleCNNResSE):
     `as_published`, the filters assume `sample_rate` (Hz) and padding keeps the length. With
     `as_coded`, they assume 22,050 Hz, their sine has no π, and the waveform is padded twice, which
     adds n_taps - 1 samples. `filter_rate` (Hz) overrides the rate that the filters assume. Raises
-    `ValueError` for even `n_taps` and, when called, for a waveform that `check_waveform` refuses.
-    Source: Ravanelli & Bengio, SLT 2018; Lee & Cho 2021.
+    `ValueError` for even `n_taps`.
     """
 
     def __init__(

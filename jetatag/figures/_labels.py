@@ -12,13 +12,10 @@ from scipy.spatial.distance import cdist
 
 from jetatag.figures._style import fonts_for
 
-LONGEST_LEADER = 0.2
-"""Largest length of the line from a label to its point, relative to the figure's shorter side."""
-TOUCHING, CROWD = 7.0, 60.0
-"""Markers nearer to one another than the first (in points, 1/72 inch) touch, and share one label;
-those nearer than the second compete for room."""
-MANY = 6
-"""Names in a label; if more points touch, it tells how many."""
+LONGEST_LEADER = 0.2  # of the line from a label to its point, relative to the shorter side
+TOUCHING = 7.0  # points (1/72 inch): markers nearer to one another share one label
+CROWD = 60.0  # points: markers nearer to one another compete for room
+MANY = 6  # names in a label; if more points touch, it tells how many
 
 
 def place_labels(
@@ -28,9 +25,8 @@ def place_labels(
     them with a thin line; points that touch share one label, and a point with an empty name is only
     kept free.
 
-    Places lie inside the axes, at most `LONGEST_LEADER` away, and are free if the text covers no
-    point and no earlier text; if none is free, the text covers as little of them as possible. Call
-    it last, because it fixes the layout of the figure.
+    Places lie inside the axes, at most `LONGEST_LEADER` away. The text covers no point and no
+    earlier text, or as little as possible. Call it last: it fixes the layout of the figure.
     """
     ax.figure.draw_without_rendering()
     scale = 72 / ax.figure.dpi  # pixels → typographic points, which stay right at any dpi

@@ -29,6 +29,7 @@ WHISKER = {"color": "0.35", "linewidth": 1.4}
 SEED = {"color": "0.35", "marker": "|", "markersize": 12, "markeredgewidth": 1}
 MARKERS = "osD^vPX*<>h"
 LINES = ("-", "--", "-.", ":")
+Panels = tuple[Figure, np.ndarray]
 
 NAMES = {
     "roc_auc": "ROC-AUC",
@@ -46,7 +47,6 @@ NAMES = {
 }
 
 OWN_FONT = "DejaVu Sans"  # which matplotlib brings
-pd.options.display.html.use_mathjax = False  # tables in notebooks show text as it is, too
 
 
 @contextmanager
@@ -109,9 +109,7 @@ class PaletteCanvas(FigureCanvasAgg):
         picture.save(filename_or_obj, "png", dpi=dpi, optimize=True)
 
 
-def panels(
-    rows: int, columns: int, size: tuple[float, float], **kwargs
-) -> tuple[Figure, np.ndarray]:
+def panels(rows: int, columns: int, size: tuple[float, float], **kwargs) -> Panels:
     """Return a figure of `size` inches, which pyplot does not keep, and its axes (rows, columns).
     pyplot makes it, because then notebooks show it."""
     kwargs |= {"figsize": size, "layout": "constrained", "FigureClass": OwnFigure}
@@ -130,7 +128,7 @@ def row_panels(
     ylabel: str,
     fontsize: float = 10,
     **kwargs,
-) -> tuple[Figure, np.ndarray]:
+) -> Panels:
     """Return `panels` of `shape` whose rows, at the heights 0, 1, …, are labelled `names`."""
     figure, axes = panels(*shape, size, sharey=True, **kwargs)
     axes[0, 0].set_yticks(range(len(names)), names, fontsize=fontsize)
@@ -170,9 +168,6 @@ def mean_keys(rows: pd.DataFrame, repeated: Sequence[str]) -> list[Line2D]:
     return [*keys, key("95 % interval", **WHISKER, linestyle="-")] if "low" in rows else keys
 
 
-# Styles and legends
-
-
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Name → colour, marker and line style; no two of the first 44 share marker and line style."""
     return {
@@ -198,19 +193,19 @@ def legend_above(figure: Figure, keys: Sequence[Artist]) -> None:
     figure.legend(handles=keys, loc="outside upper center", ncols=ncols, frameon=False)
 
 
-# Names and checks
-
-
 def line_name(method: str, *losses: object) -> str:
     """Method and losses, except those that are missing or the default ("none", "bce" or "")."""
     named = [loss for loss in losses if isinstance(loss, str) and loss not in ("", "none", "bce")]
     return " · ".join([method, *named])
 
 
-def line_names(table: pd.DataFrame) -> list[str]:
-    """The line of each row, by its `method`, `pair_loss` and `classification_loss`, if any."""
+def with_lines(table: pd.DataFrame, columns: Sequence[str], what: str) -> pd.DataFrame:
+    """The table with the name of each row's `line`, by its `method`, `pair_loss` and, if any,
+    `classification_loss`. Raises `ValueError` if these or `columns` are missing."""
+    check_columns(table, ["method", "pair_loss", *columns], what)
     losses = [table["pair_loss"], table.get("classification_loss", pd.Series("bce", table.index))]
-    return [line_name(*row) for row in zip(table["method"], *losses, strict=True)]
+    lines = [line_name(*row) for row in zip(table["method"], *losses, strict=True)]
+    return table.assign(line=lines)
 
 
 def named(name: str) -> str:

@@ -10,10 +10,9 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from jetatag import metrics
+from jetatag.data import SPLITS
 from jetatag.figures import _style as style
 from jetatag.files import check_known
-
-SPLITS = ("train", "valid", "test")
 
 
 @style.own_style()
@@ -28,16 +27,12 @@ def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -
     size = (6.5, 1.2 + 0.17 * len(tags))
     figure, axes = style.row_panels((1, 1), size, [tags[i] for i in order], "tag", fontsize=8)
     left = np.zeros(len(tags))
-    looks = [
-        {"color": style.DARK},
-        {"color": style.MIDDLE, "hatch": "////"},
-        {"color": style.LIGHT},
-    ]
+    looks = cycle([(style.DARK, ""), (style.MIDDLE, "////"), (style.LIGHT, "")])
     held = [name for name in SPLITS if name in splits] + sorted(set(splits) - set(SPLITS))
-    for split, look in zip(held, cycle(looks), strict=False):
+    for split, (colour, hatch) in zip(held, looks, strict=False):
         counts = labels[splits == split].sum(axis=0)[order]
-        name = f"{split} ({(splits == split).sum():,} clips)"
-        axes[0, 0].barh(range(len(tags)), counts, left=left, label=name, **look)
+        look = {"label": f"{split} ({(splits == split).sum():,} clips)", "hatch": hatch}
+        axes[0, 0].barh(range(len(tags)), counts, left=left, color=colour, **look)
         left += counts
     axes[0, 0].set(xlabel="clips")
     axes[0, 0].legend(loc="lower right", frameon=False)

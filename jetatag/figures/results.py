@@ -27,9 +27,7 @@ def scores_with_intervals(table: pd.DataFrame) -> Figure:
     Rows of one method, such as its seeds, share a line. Scales differ between panels, because
     protocols must not be compared.
     """
-    needed = ["method", "pair_loss", "protocol", "metric", "value", "low", "high"]
-    style.check_columns(table, needed, "the results")
-    table = table.assign(line=style.line_names(table))
+    table = style.with_lines(table, ["protocol", "metric", "value", "low", "high"], "the results")
     lines = list(dict.fromkeys(table["line"]))[::-1]  # the first method on top
     protocols = dict(list(table.groupby("protocol", sort=False)))
     columns = max(rows["metric"].nunique() for rows in protocols.values())
@@ -115,11 +113,12 @@ def ablation(
     `group_low` and `group_high` for a second, thinner whisker. `metric` chooses the rows. Joint
     embedding is under "pair losses", every other method under "controls".
     """
-    needed = ["method", "pair_loss", "extractor", "metric", "difference", "low", "high"]
-    style.check_columns(differences, needed, "the differences")
-    check_known([metric], differences["metric"].unique(), "metric")
-    rows = differences[differences["metric"] == metric]
-    rows = rows.assign(line=style.line_names(rows), joint=rows["method"].map(_is_joint))
+    needed = ["extractor", "metric", "difference", "low", "high"]
+    rows = style.with_lines(differences, needed, "the differences")
+    check_known([metric], rows["metric"].unique(), "metric")
+    rows = rows[rows["metric"] == metric]
+    joint = [METHODS[m].is_joint and not METHODS[m].is_reference for m in rows["method"]]
+    rows = rows.assign(joint=joint)
     groups = zip(HEADINGS, (rows["line"][rows.joint], rows["line"][~rows.joint]), strict=True)
     lines = [line for heading, group in groups if len(group) for line in (heading, *group)]
     lines = list(dict.fromkeys(lines))[::-1]  # the first on top
@@ -129,12 +128,9 @@ def ablation(
     for ax, (extractor, own) in zip(axes[0], extractors.items(), strict=True):
         for row in own.to_dict("records"):
             place, marker = lines.index(row["line"]), "o" if row["joint"] else "s"
-            for low, high, look in (
-                ("low", "high", BY_CLIP),
-                ("group_low", "group_high", BY_GROUP),
-            ):
-                if low in row:
-                    ax.plot([row[low], row[high]], [place, place], **look)
+            ax.plot([row["low"], row["high"]], [place, place], **BY_CLIP)
+            if "group_low" in row:
+                ax.plot([row["group_low"], row["group_high"]], [place, place], **BY_GROUP)
             ax.plot(row["difference"], place, marker, color=style.DARK, markersize=6, zorder=3)
         ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
         ax.set(xlabel=f"{style.named(metric)},\ndifference to {reference}", title=extractor)
@@ -146,11 +142,6 @@ def ablation(
     return figure
 
 
-def _is_joint(method: str) -> bool:
-    """Whether it learns the shared space and is no control."""
-    return METHODS[method].is_joint and not METHODS[method].is_reference
-
-
 @style.own_style()
 def label_curves(table: pd.DataFrame) -> Figure:
     """Draw scores by `label_share` in (0, 1], one line per method, one panel per metric.
@@ -158,11 +149,11 @@ def label_curves(table: pd.DataFrame) -> Figure:
     Rows of one method and share, such as its seeds, are averaged, and so are their intervals. Lines
     are shifted a little, so that their whiskers do not overlap.
     """
-    needed = ["method", "pair_loss", "label_share", "metric", "value", "low", "high"]
-    style.check_columns(table, needed, "the label curves")
+    needed = ["label_share", "metric", "value", "low", "high"]
+    table = style.with_lines(table, needed, "the label curves")
     if not table["label_share"].between(0, 1, inclusive="right").all():
         raise ValueError("label_share must be in (0, 1]: give the share of labelled clips used.")
-    table = table.assign(line=style.line_names(table), scale=style.scale_names(table))
+    table = table.assign(scale=style.scale_names(table))
     scales = dict(list(table.groupby("scale", sort=False)))
     figure, axes = style.panels(1, len(scales), (0.6 + 3.9 * len(scales), 4))
     styles = style.looks(table["line"])
@@ -188,11 +179,11 @@ def label_curves(table: pd.DataFrame) -> Figure:
 def gains_by_steps(differences: pd.DataFrame, reference: str = "no_je") -> Figure:
     """Draw differences to `reference` after so many training `steps`, one panel per method, with
     their intervals shaded. `differences` has one metric, and `difference` instead of `value`."""
-    needed = ["method", "pair_loss", "steps", "metric", "difference", "low", "high"]
-    style.check_columns(differences, needed, "the differences")
+    needed = ["steps", "metric", "difference", "low", "high"]
+    differences = style.with_lines(differences, needed, "the differences")
     (metric,) = set(differences["metric"])
-    lines = differences.assign(line=style.line_names(differences)).groupby("line", sort=False)
-    lines = {line: own.sort_values("steps") for line, own in lines}
+    groups = differences.groupby("line", sort=False)
+    lines = {line: own.sort_values("steps") for line, own in groups}
     rows, columns = -(-len(lines) // 4), min(4, len(lines))
     size = (0.8 + 2.4 * columns, 0.8 + 2.0 * rows)
     figure, axes = style.panels(rows, columns, size, sharex=True, sharey=True)

@@ -14,6 +14,8 @@ from jetatag.figures import _style as style
 from jetatag.figures._labels import place_labels
 from jetatag.files import check_known
 
+Layouts = Mapping[str, np.ndarray]
+Notes = Mapping[str, str] | None
 RANKINGS = {
     "encoded set": {"label": "space, encoded tags", "marker": "o"},
     "answering clips": {"label": "space, means of clips with the tags", "marker": "^"},
@@ -29,28 +31,19 @@ MEASURES = {
 
 
 @style.own_style()
-def tag_map(
-    layouts: Mapping[str, np.ndarray],
-    positive: np.ndarray,
-    tag: str,
-    notes: Mapping[str, str] | None = None,
-) -> Figure:
+def tag_map(layouts: Layouts, positive: np.ndarray, tag: str, notes: Notes = None) -> Figure:
     """Draw one tag against the rest in several layouts side by side (Lee & Cho 2021, figure 2).
 
     layouts : title → (clip, 2); positive : (clip,) whether a clip carries `tag`; notes : title →
     text below the map, for a number that tells whether to trust it
     """
-    positive, notes = np.asarray(positive).astype(bool), notes or {}
-    check_known(notes, layouts, "layout title")
-    figure, axes = _map_panels(list(layouts), (3.3 * len(layouts), 3.7))
+    positive = np.asarray(positive).astype(bool)
+    figure, axes = _map_panels(list(layouts), (3.3 * len(layouts), 3.7), notes)
     for ax, (title, points) in zip(axes, layouts.items(), strict=True):
         style.check_shape(points, (len(positive), 2), f"layout {title!r}", "(clip, 2)")
-        ax.scatter(
-            *points[~positive].T, s=9, color=style.PALE, marker="o", linewidth=0, label="other"
-        )
+        rest = {"s": 9, "color": style.PALE, "marker": "o", "linewidth": 0, "label": "other"}
+        ax.scatter(*points[~positive].T, **rest)
         ax.scatter(*points[positive].T, s=20, color=style.DARK, marker="^", linewidth=0, label=tag)
-        ax.set(title=title)
-        _add_note(ax, notes.get(title))
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles[::-1], names[::-1], loc="outside upper right", ncols=2, frameon=False)
     return figure
@@ -72,17 +65,13 @@ def shared_space(
     check_known(highlight, tags, "tag")
     style.check_shape(tag_xy, (len(tags), 2), "tag_xy", "(tag, 2)")
     style.check_shape(audio_xy, (len(audio_xy), 2), "audio_xy", "(clip, 2)")
-    figure, (ax,) = _map_panels([""], (8, 7))
+    figure, (ax,) = _map_panels([""], (8, 7), {"": note})
     stressed = np.isin(tags, highlight)
+    plain, star = tag_xy[~stressed].T, tag_xy[stressed].T
     ax.scatter(*audio_xy.T, s=8, color=style.PALE, linewidth=0, label=f"{len(audio_xy):,} clips")
-    ax.scatter(
-        *tag_xy[~stressed].T, s=22, color=style.DARK, marker="D", edgecolor="white", label="tags"
-    )
+    ax.scatter(*plain, s=22, color=style.DARK, marker="D", edgecolor="white", label="tags")
     if stressed.any():
-        ax.scatter(
-            *tag_xy[stressed].T, s=60, color=style.DARK, marker="*", label="highlighted tags"
-        )
-    _add_note(ax, note)
+        ax.scatter(*star, s=60, color=style.DARK, marker="*", label="highlighted tags")
     ax.margins(0.08)
     ax.legend(loc="upper left", bbox_to_anchor=(0, 1.06), ncols=3, frameon=False, fontsize=9)
     place_labels(ax, tag_xy, tags, stressed)
@@ -91,11 +80,7 @@ def shared_space(
 
 @style.own_style()
 def maps(
-    layouts: Mapping[str, np.ndarray],
-    tags: Sequence[str],
-    values: np.ndarray,
-    name: str,
-    notes: Mapping[str, str] | None = None,
+    layouts: Layouts, tags: Sequence[str], values: np.ndarray, name: str, notes: Notes = None
 ) -> Figure:
     """Draw several spaces side by side, clips as points coloured alike, tags as labelled landmarks.
 
@@ -103,18 +88,15 @@ def maps(
     is more) or names (each with its own marker) that colour the clips; name : what they are;
     notes : title → text below the map
     """
-    notes = notes or {}
-    check_known(notes, layouts, "layout title")
     n_clips = len(next(iter(layouts.values()))) - len(tags)
     values = np.asarray(values)[:n_clips]
-    figure, axes = _map_panels(list(layouts), (4.6 * len(layouts), 5.6 if notes else 4.9))
+    figure, axes = _map_panels(list(layouts), (4.6 * len(layouts), 5.6 if notes else 4.9), notes)
     landmarks = {"s": 16, "color": "black", "marker": "D", "edgecolor": "white", "label": "tags"}
     for ax, (title, xy) in zip(axes, layouts.items(), strict=True):
         style.check_shape(xy, (n_clips + len(tags), 2), f"layout {title!r}", "(clip + tag, 2)")
         points = _draw_clips(ax, xy[:n_clips], values)
         ax.scatter(*xy[n_clips:].T, **landmarks)
         ax.margins(0.08)
-        _add_note(ax, notes.get(title))
     if points:
         figure.colorbar(points, ax=list(axes), label=name, fraction=0.02, pad=0.01)
     style.legend_above(figure, axes[0].get_legend_handles_labels()[0])
@@ -135,21 +117,19 @@ def _draw_clips(ax: Axes, xy: np.ndarray, values: np.ndarray) -> PathCollection 
     return None
 
 
-def _map_panels(titles: Sequence[str], size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
-    """Framed panels without ticks: a layout has no unit."""
+def _map_panels(titles: Sequence[str], size: tuple[float, float], notes: Notes) -> style.Panels:
+    """Framed panels without ticks, because a layout has no unit, and the notes below them."""
+    check_known(notes or {}, titles, "layout title")
     figure, axes = style.panels(1, len(titles), size)
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set(title=title, xlabel="layout axis 1", xticks=[], yticks=[])
         ax.spines[:].set_visible(True)
         ax.spines[:].set_color("0.7")
+        if note := (notes or {}).get(title):
+            width = int(14 * size[0] / len(titles))  # characters
+            ax.set_xlabel(f"layout axis 1\n{fill(note, width)}", fontsize=9)
     axes[0, 0].set_ylabel("layout axis 2")
     return figure, axes[0]
-
-
-def _add_note(ax: Axes, note: str | None) -> None:
-    if note:
-        width = int(14 * ax.figure.get_figwidth() / len(ax.figure.axes))  # characters
-        ax.set_xlabel(f"{ax.get_xlabel()}\n{fill(note, width)}", fontsize=9)
 
 
 @style.own_style()
@@ -162,11 +142,9 @@ def retrieval(table: pd.DataFrame) -> Figure:
     seeds; with a column `seed`, rows with seed "mean" are the markers, and their `low` and `high`
     the whiskers. Differences between rankings, "a − b", are left out.
     """
-    needed = ["method", "pair_loss", "kind", "ranked_by", "metric", "value"]
-    style.check_columns(table, needed, "the searches")
+    table = style.with_lines(table, ["kind", "ranked_by", "metric", "value"], "the searches")
     table = table[~table["ranked_by"].str.contains(" − ")]
     check_known(table["ranked_by"], RANKINGS, "ranking")
-    table = table.assign(line=style.line_names(table))
     lines = table["line"].unique().tolist()[::-1]
     kinds, shown = table["kind"].unique(), table["metric"].unique()
     size = (2.2 + 2.7 * len(kinds), 1.2 + len(shown) * (0.8 + 0.52 * len(lines)))

@@ -62,12 +62,10 @@ def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precisi
     (from 1) and `metric`; a line is the mean over seeds, with about six markers, shaded from the
     lowest to the highest. Stages in which the metric is missing are left out.
     """
-    needed = ["method", "pair_loss", "seed", "stage", "epoch", metric]
-    style.check_columns(history, needed, "the epochs of the runs")
-    history = history.assign(line=style.line_names(history))
+    needed = ["seed", "stage", "epoch", metric]
+    history = style.with_lines(history, needed, "the epochs of the runs")
     styles = style.looks(history["line"])  # of all lines, so that every metric draws them alike
-    drawn = history.dropna(subset=metric)
-    style.check_columns(drawn, needed, f"the epochs with {metric}")
+    drawn = style.with_lines(history.dropna(subset=metric), needed, f"the epochs with {metric}")
     stages = [stage for stage in history["stage"].unique() if stage in set(drawn["stage"])]
     figure, axes = style.panels(1, len(stages), (2.9 + 3.4 * len(stages), 4.2), sharey=True)
     for ax, stage in zip(axes[0], stages, strict=True):

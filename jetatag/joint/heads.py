@@ -101,10 +101,7 @@ class JointModel(nn.Module):
 
 
 def build_model(
-    config: Any,
-    vocabulary: Vocabulary,
-    head: str = "paper",
-    own_extractor: nn.Module | None = None,
+    config: Any, vocabulary: Vocabulary, head: str = "paper", own_extractor: nn.Module | None = None
 ) -> JointModel:
     """The model of a run on the CPU; its initial weights depend on `config.seed` alone.
 

@@ -54,11 +54,7 @@ def check_classification_loss(name: str, parameters: Mapping[str, float]) -> Non
 
 
 def classification(
-    logits: Tensor,
-    labels: Tensor,
-    task: str = "multilabel",
-    loss: str = "bce",
-    **parameters: float,
+    logits: Tensor, labels: Tensor, task: str = "multilabel", loss: str = "bce", **parameters: float
 ) -> Tensor:
     """L_C on logits (clip, tag): the named loss with its `parameters`, or categorical cross-entropy
     for a multiclass task."""
@@ -261,7 +257,7 @@ def subset_query(batch: PairBatch) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, targets)
 
 
-@pair_loss(weight=1.0, searchable_by_tags=True)
+@pair_loss(searchable_by_tags=True)
 def subset_completion(batch: PairBatch) -> Tensor:
     """`subset_query`, where a random subset of each clip's tags must answer the queries as well.
 

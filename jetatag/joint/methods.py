@@ -160,9 +160,8 @@ class Stage:
     """What learns, with which loss and validation scores.
 
     `learns` are the parts of `JointModel` whose weights change, `schedule` is the config's field
-    with the phases. With `keep_best`, the weights of the best validation epoch are kept instead of
-    the last; with `shuffled`, the tag sets that the autoencoder and the pair loss get are shuffled
-    among the training clips.
+    with the phases. `keep_best` keeps the weights of the best validation epoch instead of the last;
+    `shuffled` gives the autoencoder and the pair loss other training clips' tag sets.
     """
 
     name: str
@@ -206,9 +205,7 @@ BCE = [partial(f, head="linear_head") for f in (classification_loss, classificat
 STAGE1_BCE = Stage("stage1", *BCE, ("extractor", "linear_head"), "stage1")
 STAGE2 = Stage("stage2", classification_loss, classification_scores, ("classifier",), "stage2")
 END_TO_END = replace(STAGE2, name="end_to_end", learns=("extractor", "classifier"))
-ONE_STAGE = Stage(
-    "one_stage", one_stage_loss, one_stage_scores, (*JOINT, "classifier"), schedule="stage2"
-)
+ONE_STAGE = Stage("one_stage", one_stage_loss, one_stage_scores, (*JOINT, "classifier"), "stage2")
 METHODS = {
     "je": Method((STAGE1, STAGE2), "stage 1 jointly, stage 2 on the frozen extractor"),
     "je_linear": Method((STAGE1, STAGE2), "je with one linear layer in stage 2", head="linear"),

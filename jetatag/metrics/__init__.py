@@ -23,7 +23,6 @@ higher means more likely. Arithmetic is float64. Functions that use random numbe
 the same seed gives the same result. Invalid input raises a `ValueError` with one sentence.
 """
 
-from jetatag.metrics._checks import TASKS
 from jetatag.metrics.calibration import calibration, reliability
 from jetatag.metrics.resampling import clip_weights, interval
 from jetatag.metrics.scores import (

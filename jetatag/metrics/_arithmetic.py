@@ -10,11 +10,8 @@ AREAS = ("roc_auc", "average_precision", "pr_auc_trapezoid")
 """The exact areas of one tag: scikit-learn's `roc_auc_score` and `average_precision_score`, and
 `auc` of its `precision_recall_curve`, which joins the points of the curve by straight lines."""
 
-N_THRESHOLDS = 200
-"""Thresholds of the micro areas: the default of Keras, used by both papers."""
-
-CHUNK = 128
-"""Resamples, or rows of a similarity matrix, in memory at once; does not change the result."""
+N_THRESHOLDS = 200  # of the micro areas: the default of Keras, used by both papers
+CHUNK = 128  # resamples, or rows of a similarity matrix, in memory at once
 
 
 def curve_steps(carries: np.ndarray, scores: np.ndarray) -> csr_array:
@@ -88,17 +85,16 @@ def bucket_counts(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     n_rows, top = len(labels), np.float32(N_THRESHOLDS - 1)
     bucket = np.ceil(scores.astype(np.float32) * top).astype(np.int64) - 1
     cell = np.maximum(bucket, 0) + N_THRESHOLDS * np.arange(n_rows)[:, None]
-    counts = [
-        np.bincount(cell[chosen], minlength=n_rows * N_THRESHOLDS) for chosen in (labels, ~labels)
-    ]
+    n_cells = n_rows * N_THRESHOLDS
+    counts = [np.bincount(cell[chosen], minlength=n_cells) for chosen in (labels, ~labels)]
     return np.reshape(counts, (2, n_rows, N_THRESHOLDS)).astype(np.float64)
 
 
-def threshold_areas(positive: np.ndarray, negative: np.ndarray) -> dict[str, np.ndarray]:
-    """Areas of (curve, threshold) bucket counts, as `tf.keras.metrics.AUC` sums them."""
-    true_pos, false_pos = (
-        np.cumsum(count[:, ::-1], axis=1)[:, ::-1] for count in (positive, negative)
-    )
+def threshold_areas(counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Areas, (curve,) each, of (2, curve, threshold) counts of positive and negative cells between
+    thresholds, as `tf.keras.metrics.AUC` sums them."""
+    positive, negative = counts
+    true_pos, false_pos = np.cumsum(counts[:, :, ::-1], axis=2)[:, :, ::-1]
     n_positive, n_negative = true_pos[:, 0], false_pos[:, 0]
     height = (true_pos[:, :-1] + true_pos[:, 1:]) / 2
     roc = (negative[:, :-1] * height).sum(axis=1)

@@ -29,10 +29,8 @@ def check_scores(
     has_windows = windows and scores.ndim == 3
     if (scores[:, 0] if has_windows else scores).shape != labels.shape:
         allowed = "(row, tag) or (row, window, tag)" if windows else "(row, tag)"
-        raise ValueError(
-            f"scores {scores.shape} do not match labels {labels.shape}: give {allowed} scores for "
-            "(row, tag) labels."
-        )
+        problem = f"scores {scores.shape} do not match labels {labels.shape}"
+        raise ValueError(f"{problem}: give {allowed} scores for (row, tag) labels.")
     if not np.isfinite(scores).all():
         raise ValueError("scores hold NaN or infinity: look for silent clips or a diverged run.")
     if probs and not ((scores >= 0) & (scores <= 1)).all():
@@ -46,9 +44,8 @@ def check_weights(weights: np.ndarray | None, n_rows: int) -> np.ndarray:
         return np.ones((1, n_rows))
     weights = np.asarray(weights)
     if weights.ndim != 2 or weights.shape[1] != n_rows or not (weights >= 0).all():
-        raise ValueError(
-            f"weights {weights.shape} must be (resample, row) for {n_rows} rows, none negative."
-        )
+        needs = f"must be (resample, row) for {n_rows} rows, none negative"
+        raise ValueError(f"weights {weights.shape} {needs}.")
     return weights
 
 

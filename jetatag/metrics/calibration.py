@@ -15,17 +15,17 @@ def calibration(
 
     The expected calibration error (Naeini et al. 2015; Guo et al. 2017) is the mean, over bins and
     weighted by their rows, of |share of positives − mean probability|. Bins hold equally many rows,
-    with equal probabilities in the same bin: most tags are rare, so the lowest of bins with equal
-    width would hold nearly all rows. With few rows per bin, the error of a perfect model is above
-    0.
+    with equal probabilities in the same bin: the lowest of bins with equal width would hold nearly
+    all rows of a rare tag. With few rows per bin, a perfect model has an error above 0.
 
     `labels` are (row, tag) 0/1, `probs` (row, tag) in [0, 1], `tags` the names of the columns;
     anything else, and fewer than one bin, raises `ValueError`. Returns one row per tag: `tag`,
     `mean_prob`, `share_positive`, `calibration_error` (expected), `brier` (mean squared error;
     Brier 1950).
     """
-    labels, probs = _check_probs(check_labels(labels, tags), probs, n_bins)
-    edges = np.quantile(probs, np.arange(1, n_bins) / n_bins, axis=0)
+    labels, probs = check_scores(check_labels(labels, tags), probs, probs=True)
+    probs = probs.astype(np.float64)
+    edges = np.quantile(probs, _inner_shares(n_bins), axis=0)
     rows = []
     for tag, carries, prob, inner in zip(tags, labels.T, probs.T, edges.T, strict=True):
         mean_prob, share_positive, count = _curve(carries, prob, inner).to_numpy().T
@@ -39,28 +39,23 @@ def calibration(
 def reliability(labels: np.ndarray, probs: np.ndarray, n_bins: int = 10) -> pd.DataFrame:
     """Return the reliability curve of all (row, tag) cells pooled, for drawing.
 
-    One row per bin, from low to high: `mean_prob`, `share_positive`, `count`. Bins are of equal
-    width, as in Guo et al. 2017; empty ones are left out.
+    One row per bin of equal width (Guo et al. 2017) that is not empty, from low to high:
+    `mean_prob`, `share_positive`, `count`.
     """
-    labels, probs = _check_probs(labels, probs, n_bins)
-    return _curve(labels.ravel(), probs.ravel(), np.arange(1, n_bins) / n_bins)
-
-
-def _check_probs(
-    labels: np.ndarray, probs: np.ndarray, n_bins: int
-) -> tuple[np.ndarray, np.ndarray]:
     labels, probs = check_scores(labels, probs, probs=True)
+    return _curve(labels.ravel(), probs.ravel().astype(np.float64), _inner_shares(n_bins))
+
+
+def _inner_shares(n_bins: int) -> np.ndarray:
+    """The shares 1/n, …, (n − 1)/n at which `n_bins` bins meet."""
     if n_bins < 1:
         raise ValueError(f"n_bins is {n_bins}: a curve needs at least one bin.")
-    return labels, probs.astype(np.float64)
+    return np.arange(1, n_bins) / n_bins
 
 
 def _curve(carries: np.ndarray, probs: np.ndarray, inner: np.ndarray) -> pd.DataFrame:
     """The non-empty bins between `inner` edges; a probability at an edge belongs to the lower
     bin."""
-    cells = pd.DataFrame({"prob": probs, "carries": carries})
+    cells = pd.DataFrame({"mean_prob": probs, "share_positive": carries})
     bins = cells.groupby(np.searchsorted(inner, probs, side="left"))
-    curve = bins.agg(
-        mean_prob=("prob", "mean"), share_positive=("carries", "mean"), count=("prob", "size")
-    )
-    return curve.reset_index(drop=True)
+    return bins.mean().assign(count=bins.size()).reset_index(drop=True)

@@ -2,7 +2,7 @@
 
 import sys
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -17,19 +17,13 @@ from jetatag.metrics._arithmetic import ratio, unit_rows
 from jetatag.metrics._checks import check_points
 from jetatag.metrics.scores import precision_at_k
 
-PAPER_PCA = 50
-"""Dimensions kept before t-SNE in figure 2 of Lee & Cho 2021."""
+PAPER_PCA = 50  # dimensions kept before t-SNE in figure 2 of Lee & Cho 2021
 FEWEST_POINTS = 5
 """Smallest number of points to lay out."""
 FEWEST_CLIPS = 3
 """Smallest number of clips on a shared map."""
 NEIGHBOURS = 10
 """Number of a tag's nearest points, and of its nearest clips, by which a map is judged."""
-PLACED = (
-    "Clips and tags lie apart in the space (modality gap: Liang et al., NeurIPS 2022), so a tag is "
-    "placed by the clips nearest to it, not by other tags."
-)
-"""What to say beside a shared map."""
 
 
 def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarray:
@@ -39,15 +33,14 @@ def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarra
     (PCA to 50 dimensions, then t-SNE), `pca` takes the first two principal components. With `umap`
     and `tsne`, only neighbourhoods are meaningful, not axes or distances. For two kinds of points
     in one map see `shared_layout`. The same seed gives the same layout on one CPU type, with any
-    number of cores. Raises `ValueError` for an unknown method, or fewer than
-    `FEWEST_POINTS` finite points.
+    number of cores. Raises `ValueError` for an unknown method, or fewer than `FEWEST_POINTS` finite
+    points.
     """
     points = np.asarray(points, dtype=np.float64)
     check_known([method], LAYOUTS, "layout method")
     if points.ndim != 2 or len(points) < FEWEST_POINTS or not np.isfinite(points).all():
-        raise ValueError(
-            f"a layout needs (n, dimension) finite points, n ≥ {FEWEST_POINTS}: got {points.shape}."
-        )
+        needs = f"a layout needs (n, dimension) finite points, n ≥ {FEWEST_POINTS}"
+        raise ValueError(f"{needs}: got {points.shape}.")
     # One thread: a fixed order of sums, and no competition with the threads numba keeps for UMAP.
     with threadpool_limits(1):
         return LAYOUTS[method](points, seed).astype(np.float64)
@@ -59,12 +52,12 @@ def shared_layout(
     """Lay out the clips (clip, dim) and tags (tag, dim) of one space together: (clip + tag, 2).
 
     In a joint space, the two kinds lie in separate cones (the modality gap: Liang et al., "Mind the
-    gap", NeurIPS 2022), and a layout that compares all points draws them as islands. Here clips and
-    tags are compared by cosine with the clips nearest to them, never tags with tags; and for a
-    tag's ten nearest clips, the tag counts as a neighbour as near as their own ten on average.
-    `umap` and `tsne` lay out this graph; `pca`, from which both start, takes the principal
-    components of the clips and puts a tag at the mean of its ten nearest clips. Give the vectors
-    that a search compares. Otherwise as `layout`; needs `FEWEST_CLIPS`.
+    gap", NeurIPS 2022), and `layout` draws them as islands. Here clips and tags are compared by
+    cosine with the clips nearest to them, never tags with tags; and for a tag's ten nearest clips,
+    the tag counts as a neighbour as near as their own ten on average. `umap` and `tsne` lay out
+    this graph; `pca`, from which both start, takes the principal components of the clips and puts a
+    tag at the mean of its ten nearest clips. Give the vectors that a search compares. Otherwise as
+    `layout`; needs `FEWEST_CLIPS`.
     """
     clips, tags = unit_rows(check_points(clips)), unit_rows(check_points(tags))
     check_known([method], SHARED_LAYOUTS, "layout method")
@@ -110,9 +103,8 @@ def map_quality(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> MapQuali
     """
     n_clips, n_tags = labels.shape
     if n_clips < NEIGHBOURS:
-        raise ValueError(
-            f"a map of {n_clips} clips cannot show a tag's {NEIGHBOURS} nearest: add clips."
-        )
+        problem = f"a map of {n_clips} clips cannot show a tag's {NEIGHBOURS} nearest"
+        raise ValueError(f"{problem}: add clips.")
     distances = cdist(xy[n_clips:], xy)  # (tag, clip + tag)
     distances[np.arange(n_tags), n_clips + np.arange(n_tags)] = np.inf  # not its own neighbour
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :NEIGHBOURS]
@@ -134,13 +126,16 @@ def map_note(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> str:
         quality = str(map_quality(xy, labels, fit))
     except ValueError as error:
         quality = str(error)
-    return f"{quality} {PLACED}"
+    return (
+        f"{quality} Clips and tags lie apart in the space (modality gap: Liang et al., NeurIPS "
+        "2022), so a tag is placed by the clips nearest to it, not by other tags."
+    )
 
 
-def _umap_class() -> type:
-    """UMAP is imported here because that takes seconds. It would import an installed TensorFlow for
-    a part that is not used; TensorFlow is hidden meanwhile, because it and torch's compiler crash
-    each other in one process."""
+def _fit_umap(points: np.ndarray, seed: int, **options: Any) -> np.ndarray:
+    """Lay out by UMAP, which is imported here because that takes seconds. It would also import an
+    installed TensorFlow for a part that is not used; TensorFlow is hidden meanwhile, because it and
+    torch's compiler crash each other in one process."""
     use_temporary_caches()  # numba, which compiles UMAP, refuses to work without
     hidden = "tensorflow" not in sys.modules
     if hidden:
@@ -150,17 +145,12 @@ def _umap_class() -> type:
     finally:
         if hidden:
             del sys.modules["tensorflow"]
-    return UMAP
+    return UMAP(metric="cosine", random_state=seed, n_jobs=1, **options).fit_transform(points)
 
 
 def _umap(points: np.ndarray, seed: int) -> np.ndarray:
-    return _umap_class()(
-        n_neighbors=min(15, len(points) - 1),
-        metric="cosine",
-        init="spectral" if len(points) > 20 else "random",  # spectral fails on few points
-        random_state=seed,
-        n_jobs=1,
-    ).fit_transform(points)
+    init = "spectral" if len(points) > 20 else "random"  # spectral fails on few points
+    return _fit_umap(points, seed, n_neighbors=min(15, len(points) - 1), init=init)
 
 
 def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
@@ -196,16 +186,11 @@ def _neighbours(clips: np.ndarray, tags: np.ndarray, k: int) -> tuple[np.ndarray
 
 def _shared_umap(clips: np.ndarray, tags: np.ndarray, seed: int) -> np.ndarray:
     ids, distances = _neighbours(clips, tags, 14)
-    umap = _umap_class()(
-        n_neighbors=ids.shape[1],
-        metric="cosine",
-        precomputed_knn=(ids.astype(np.int32), distances.astype(np.float32)),
-        init=_shared_pca(clips, tags, seed),
-        random_state=seed,
-        n_jobs=1,
-    )
+    graph = (ids.astype(np.int32), distances.astype(np.float32))
+    options = {"init": _shared_pca(clips, tags, seed), "precomputed_knn": graph}
+    points = np.concatenate([clips, tags])
     with warnings.catch_warnings(action="ignore"):  # it says that it cannot place further points
-        return umap.fit_transform(np.concatenate([clips, tags]))
+        return _fit_umap(points, seed, n_neighbors=ids.shape[1], **options)
 
 
 def _shared_tsne(clips: np.ndarray, tags: np.ndarray, seed: int) -> np.ndarray:

@@ -10,8 +10,7 @@ from scipy.special import expit
 from jetatag.metrics._arithmetic import unit_rows
 
 KINDS = ("one tag", "two tags", "tag and not tag")
-COMMON = 0.01
-"""Smallest share of training clips that match a query of two tags, so that it can be learned."""
+COMMON = 0.01  # smallest share of training clips with both tags of a query, so that it is learned
 
 
 def choose_queries(labels: np.ndarray) -> np.ndarray:

@@ -35,10 +35,8 @@ def all_weights(
 ) -> tuple[np.ndarray, pd.MultiIndex]:
     """Return (row, clip) weights and their index (drawn, resample): every clip once ("estimate"),
     `clip_weights` ("clip"), and if groups have several clips, those of whole groups ("group")."""
-    weights = {
-        "estimate": np.ones((1, n_clips), np.int64),
-        "clip": clip_weights(n_clips, n_resamples, seed),
-    }
+    weights = {"estimate": np.ones((1, n_clips), np.int64)}
+    weights["clip"] = clip_weights(n_clips, n_resamples, seed)
     if groups is not None and 1 < group_codes(groups, n_clips).max() + 1 < n_clips:
         weights["group"] = clip_weights(n_clips, n_resamples, seed, groups)
     pairs = [(drawn, number) for drawn, w in weights.items() for number in range(len(w))]
@@ -61,6 +59,6 @@ def interval(values: np.ndarray, estimate: float | None = None) -> tuple[float, 
     values = values[~np.isnan(values)]
     if not len(values):
         raise ValueError("no resample could be scored: the interval needs more labelled clips.")
-    low, high = np.quantile(values, [(1 - 0.95) / 2, (1 + 0.95) / 2])
     shift = 0.0 if estimate is None else estimate - values.mean()
-    return float(low + shift), float(high + shift)
+    low, high = np.quantile(values, [(1 - 0.95) / 2, (1 + 0.95) / 2]) + shift
+    return float(low), float(high)

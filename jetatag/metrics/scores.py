@@ -13,23 +13,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from jetatag.metrics._arithmetic import (
-    AREAS,
-    bucket_counts,
-    chunks,
-    curve_steps,
-    hits_at_k,
-    known_mean,
-    ratio,
-    threshold_areas,
-    weighted_areas,
-)
+from jetatag.metrics import _arithmetic as arithmetic
 from jetatag.metrics._checks import check_labels, check_scores, check_weights
 
+Weights = np.ndarray | None
+Values = float | np.ndarray  # (resample,) with weights
+Areas = dict[str, float] | dict[str, np.ndarray]  # by name, likewise
 
-def micro_window(
-    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
-) -> dict[str, float] | dict[str, np.ndarray]:
+
+def micro_window(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) -> Areas:
     """Return the areas under the ROC and PR curves of all (window, tag) cells, at 200 thresholds.
 
     The protocol of Lee & Cho 2021: every window is scored alone, and the areas are those of
@@ -45,9 +37,9 @@ def micro_window(
     if scores.ndim == 3:
         labels = np.broadcast_to(labels[:, None], scores.shape)
     n_rows = 1 if weights is None else len(labels)
-    positive, negative = bucket_counts(labels.reshape(n_rows, -1), scores.reshape(n_rows, -1))
-    once = check_weights(weights, n_rows)
-    areas = threshold_areas(once @ positive, once @ negative)
+    cells = labels.reshape(n_rows, -1), scores.reshape(n_rows, -1)
+    counts = check_weights(weights, n_rows) @ arithmetic.bucket_counts(*cells)
+    areas = arithmetic.threshold_areas(counts)
     if weights is not None:
         return areas
     if np.isnan(areas["roc_auc"][0]):
@@ -55,9 +47,7 @@ def micro_window(
     return {name: float(values[0]) for name, values in areas.items()}
 
 
-def macro_clip(
-    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
-) -> dict[str, float] | dict[str, np.ndarray]:
+def macro_clip(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) -> Areas:
     """Return the means over tags of scikit-learn's ROC area and of both its PR areas.
 
     The field's protocol (Won et al. 2020): rows are clips, scores the mean over a clip's windows.
@@ -71,7 +61,7 @@ def macro_clip(
     out, and `ValueError` is raised if no tag can be scored.
     """
     areas = tag_areas(labels, scores, weights)
-    means = {name: known_mean(values) for name, values in areas.items()}
+    means = {name: arithmetic.known_mean(values) for name, values in areas.items()}
     if weights is not None:
         return means
     if np.isnan(means["roc_auc"][0]):
@@ -88,7 +78,7 @@ def macro_clip(
 
 
 def tag_areas(
-    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
+    labels: np.ndarray, scores: np.ndarray, weights: Weights = None
 ) -> dict[str, np.ndarray]:
     """Return the areas of `macro_clip` for each tag, (resample, tag) float64 each.
 
@@ -97,12 +87,12 @@ def tag_areas(
     """
     labels, scores = check_scores(labels, scores)
     weights = check_weights(weights, len(labels))
-    tags = [curve_steps(*column) for column in zip(labels.T, scores.T, strict=True)]
+    tags = [arithmetic.curve_steps(*column) for column in zip(labels.T, scores.T, strict=True)]
     areas = []  # of a chunk, each (area, resample, tag)
-    for part in chunks(weights):
+    for part in arithmetic.chunks(weights):
         part = np.ascontiguousarray(part.T, dtype=np.float64)
-        areas.append(np.stack([weighted_areas(part, steps) for steps in tags], axis=-1))
-    return dict(zip(AREAS, np.concatenate(areas, axis=1), strict=True))
+        areas.append(np.stack([arithmetic.weighted_areas(part, steps) for steps in tags], axis=-1))
+    return dict(zip(arithmetic.AREAS, np.concatenate(areas, axis=1), strict=True))
 
 
 def per_tag(labels: np.ndarray, scores: np.ndarray, tags: Sequence) -> pd.DataFrame:
@@ -113,12 +103,7 @@ def per_tag(labels: np.ndarray, scores: np.ndarray, tags: Sequence) -> pd.DataFr
     return pd.DataFrame({"tag": tags, "n_positive": labels.sum(axis=0), **areas})
 
 
-# Decisions
-
-
-def accuracy(
-    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
-) -> float | np.ndarray:
+def accuracy(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) -> Values:
     """Return the share of windows, or rows, whose highest score is that of their class.
 
     `labels` (clip, class) hold a single 1 per row, `scores` are (clip, window, class) or (row,
@@ -131,7 +116,7 @@ def accuracy(
     once = check_weights(weights, len(labels))
     by_window = scores.reshape(len(labels), -1, labels.shape[1])
     right = (by_window.argmax(axis=2) == labels.argmax(axis=1)[:, None]).mean(axis=1)
-    return _for_weights(ratio(once @ right, once.sum(axis=1), empty=np.nan), weights)
+    return _for_weights(arithmetic.ratio(once @ right, once.sum(axis=1), empty=np.nan), weights)
 
 
 def f1_as_coded(areas: Mapping[str, float]) -> float:
@@ -146,11 +131,8 @@ def f1_as_coded(areas: Mapping[str, float]) -> float:
 
 
 def f1_instance(
-    labels: np.ndarray,
-    scores: np.ndarray,
-    thresholds: np.ndarray,
-    weights: np.ndarray | None = None,
-) -> float | np.ndarray:
+    labels: np.ndarray, scores: np.ndarray, thresholds: np.ndarray, weights: Weights = None
+) -> Values:
     """Return the F-score of all (clip, tag) decisions pooled: scikit-learn's `average="micro"`.
 
     A tag is predicted where the score is at or above the tag's threshold. Hits, false alarms and
@@ -172,7 +154,7 @@ def f1_instance(
     predicted = scores >= thresholds
     hits = (labels & predicted).sum(axis=1)
     marks = labels.sum(axis=1) + predicted.sum(axis=1)
-    return _for_weights(ratio(2 * (once @ hits), once @ marks), weights)
+    return _for_weights(arithmetic.ratio(2 * (once @ hits), once @ marks), weights)
 
 
 def choose_thresholds(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -194,7 +176,7 @@ def choose_thresholds(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def precision_at_k(
-    relevant: np.ndarray, scores: np.ndarray, k: int = 10, weights: np.ndarray | None = None
+    relevant: np.ndarray, scores: np.ndarray, k: int = 10, weights: Weights = None
 ) -> np.ndarray:
     """Return the precision of each query in its first `k` ≥ 1 places, (query,) or (resample, query)
     float64; NaN if no clip is relevant.
@@ -209,7 +191,7 @@ def precision_at_k(
         raise ValueError(f"precision needs k of at least 1, not {k}.")
     once = np.ascontiguousarray(check_weights(weights, len(relevant)).T, dtype=np.float64)
     columns = zip(relevant.T, scores.T.astype(np.float64), strict=True)
-    hits = np.stack([hits_at_k(*column, once, k) for column in columns], axis=1)
+    hits = np.stack([arithmetic.hits_at_k(*column, once, k) for column in columns], axis=1)
     return _for_weights(np.where(once.T @ relevant > 0, hits / k, np.nan), weights)
 
 

@@ -28,9 +28,8 @@ def neighbour_agreement(
     tagged = labels.any(axis=1)
     unit, tags = unit_rows(points[tagged]), labels[tagged].astype(np.float64)
     if not 1 <= k < len(unit):
-        raise ValueError(
-            f"k={k} neighbours need at least k + 1 tagged clips, but there are {len(unit)}."
-        )
+        needs = f"k={k} neighbours need at least k + 1 tagged clips"
+        raise ValueError(f"{needs}, but there are {len(unit)}.")
     size, near, all_others = tags.sum(axis=1), [], []
     for rows in chunks(np.arange(len(unit))):
         shared = tags[rows] @ tags.T
@@ -134,8 +133,7 @@ def effective_rank(z: np.ndarray) -> float:
     singular = np.linalg.svd(_centred(check_points(z)), compute_uv=False)
     if not singular.any():
         return 0.0
-    share = singular / singular.sum()
-    return float(np.exp(entr(share).sum()))
+    return float(np.exp(entr(singular / singular.sum()).sum()))
 
 
 def _centred(z: np.ndarray) -> np.ndarray:

@@ -53,18 +53,19 @@ def resampled(
     check_known([task], TASKS, "task")
     labels, scores = check_scores(labels, scores, windows=True)
     weights, rows = all_weights(len(labels), n_resamples, seed, groups)
-    by_clip = scores.mean(axis=1) if scores.ndim == 3 else scores
-    values = {"micro_window": micro_window(labels, scores, weights)} if scores.ndim == 3 else {}
-    values["macro_clip"] = macro_clip(labels, by_clip, weights)
+    values = {}
+    if scores.ndim == 3:
+        own = values["micro_window"] = micro_window(labels, scores, weights)
+        if task == "multiclass":
+            own["accuracy"] = accuracy(labels, scores, weights)
+        else:
+            own["f1_as_coded"] = f1_as_coded(own)
+        scores = scores.mean(axis=1)
+    own = values["macro_clip"] = macro_clip(labels, scores, weights)
     if task == "multiclass":
-        for protocol, areas in values.items():
-            scored = by_clip if protocol == "macro_clip" else scores
-            areas["accuracy"] = accuracy(labels, scored, weights)
-    else:
-        if scores.ndim == 3:
-            values["micro_window"]["f1_as_coded"] = f1_as_coded(values["micro_window"])
-        if thresholds is not None:
-            values["macro_clip"]["f1_instance"] = f1_instance(labels, by_clip, thresholds, weights)
+        own["accuracy"] = accuracy(labels, scores, weights)
+    elif thresholds is not None:
+        own["f1_instance"] = f1_instance(labels, scores, thresholds, weights)
     columns = {(protocol, name): v for protocol, own in values.items() for name, v in own.items()}
     return pd.DataFrame(columns, rows).rename_axis(columns=["protocol", "metric"])
 
@@ -113,11 +114,11 @@ def resampled_searches(
     finds the clips that match a query.
 
     `relevant` (clip, query) 0/1 says whether the clip matches the query; `rankings` are name →
-    (clip, query), any finite numbers that rank; `kinds` are (query,) names, of which those without
-    a matching clip are left out. The metrics are means over the queries of a kind that some clip of
+    (clip, query), any finite numbers that rank; `kinds` are (query,) names. Queries without a
+    matching clip are left out. The metrics are means over the queries of a kind that some clip of
     the resample matches: `mean_average_precision`, and the mean precision in the first `k` places
-    (`precision_at_k`). The ranking `random` is the expectation for a random order: the
-    share of clips that match.
+    (`precision_at_k`). The ranking `random` is the expectation for a random order: the share of
+    clips that match.
     """
     answered = check_labels(relevant).any(axis=0)
     relevant, kinds = np.asarray(relevant)[:, answered], np.asarray(kinds)[answered]
@@ -176,19 +177,16 @@ def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
     """Return `mean_runs` with 95 % intervals.
 
     One row per metric: the column names of the resampled tables (of `resampled`: `protocol` and
-    `metric`), then `value`, `low`, `high` (clips resampled), `group_low`, `group_high` (groups
-    resampled; NaN without groups).
+    `metric`), `value`, and `BOUNDS`, of which those by group are NaN without groups.
     """
     mean, rows = mean_runs(runs, seed), []
     for name, values in mean.items():
         estimate = values.loc["estimate"].item()
-        bounds = [
-            interval(values.loc[drawn], estimate=estimate)
-            if drawn in values.index
-            else (np.nan,) * 2
+        by_clip, by_group = (
+            interval(values.loc[drawn], estimate) if drawn in values.index else (np.nan, np.nan)
             for drawn in ("clip", "group")
-        ]
-        rows.append((*name, estimate, *bounds[0], *bounds[1]))
+        )
+        rows.append((*name, estimate, *by_clip, *by_group))
     return pd.DataFrame(rows, columns=[*mean.columns.names, "value", *BOUNDS])
 
 
@@ -260,10 +258,8 @@ def gain_trend(
     for name, covariate in covariates.items():
         covariate = np.asarray(covariate, dtype=np.float64)
         if covariate.shape != gain.shape or not np.isfinite(covariate).all():
-            raise ValueError(
-                f"covariate {name!r} {covariate.shape} must be one finite number for each of the "
-                f"{n_tags} tags."
-            )
+            needs = f"must be one finite number for each of the {n_tags} tags"
+            raise ValueError(f"covariate {name!r} {covariate.shape} {needs}.")
         correlation, bounds = np.nan, (np.nan, np.nan)
         if n_tags >= 3 and np.ptp(covariate) > 0:
             correlation = float(rank_correlation(gain, covariate))
@@ -277,6 +273,5 @@ def _check_alike(runs: Sequence[pd.DataFrame]) -> None:
         raise ValueError("there is no run to compare: give at least one.")
     first, *others = runs
     if any(not (r.columns.equals(first.columns) and r.index.equals(first.index)) for r in others):
-        raise ValueError(
-            "the runs have other metrics or resamples: resample all alike, with windows or without."
-        )
+        problem = "the runs have other metrics or resamples"
+        raise ValueError(f"{problem}: resample all alike, with windows or without.")

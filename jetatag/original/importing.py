@@ -20,14 +20,13 @@ from jetatag.data.index import warn
 from jetatag.data.mtat import N_TOP_TAGS, read_annotations
 from jetatag.data.store import AudioStore
 from jetatag.extractors import EXTRACTORS
-from jetatag.files import checksum, write_json
+from jetatag.files import checksum
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS
 from jetatag.original.keras import load_keras_weights
 from jetatag.original.savedmodels import SavedModel, read
 from jetatag.training.progress import learned
-from jetatag.training.provenance import provenance
-from jetatag.training.run import Run
+from jetatag.training.run import Run, describe_data
 
 # The original's folders and the parts of `JointModel` in them.
 AUDIO_PARTS = {"encoder": "extractor", "classifier": "classifier"}
@@ -52,10 +51,10 @@ def import_original(
     """Make a run under `runs` from the SavedModels in `folder`; it is trained but not yet scored.
 
     `tags` names the classifier's outputs in their order (`read_tags`). With a `store`, the run
-    belongs to its data and uses its order of the same tags. `pair_loss` is the pair loss of the
-    training; extractor, width, dimensions and task are derived from the weights. Raises
-    `ValueError` or `FileNotFoundError` for parts that are missing, do not fit or give other outputs
-    than their SavedModel, `ImportError` without TensorFlow.
+    belongs to its data and uses its order of the same tags. The weights tell extractor, width,
+    dimensions and task, but not the `pair_loss`. Raises `ValueError` or `FileNotFoundError` for
+    parts that are missing, do not fit or give other outputs than their SavedModel, `ImportError`
+    without TensorFlow.
     """
     folder = Path(folder)
     parts = find_parts(folder)
@@ -95,9 +94,9 @@ def find_parts(folder: Path) -> list[str]:
 
 
 def read_tags(path: Path | str) -> list[str]:
-    """Tags in the order of a model's outputs: those of a text file, one per line, of the `tags.npy`
-    that the original wrote, or of MagnaTagATune's `annotations_final.csv` (`most_frequent`); "mtat"
-    stands for the 50 of MagnaTagATune by frequency, as the authors list them."""
+    """Tags in the order of a model's outputs: those of a text file, one per line, of the original's
+    `tags.npy`, or of MagnaTagATune's `annotations_final.csv` (`most_frequent`); "mtat" stands for
+    its 50 by frequency, as the authors list them."""
     path = Path(path)
     if str(path) == "mtat" and not path.exists():
         warn(f"public lists differ in the order of {MTAT_TIES}: to be sure, give {ANNOTATIONS}.")
@@ -109,10 +108,8 @@ def read_tags(path: Path | str) -> list[str]:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist: give the list of the tags.") from None
     except (ValueError, OSError):
-        problem = f"{path} is not a list of tags"
-        raise ValueError(
-            f"{problem}: give a text file, one tag per line, tags.npy or {ANNOTATIONS}."
-        ) from None
+        remedy = f"give a text file, one tag per line, tags.npy or {ANNOTATIONS}"
+        raise ValueError(f"{path} is not a list of tags: {remedy}.") from None
     if lines and "\t" in lines[0]:
         return most_frequent(path)
     return [line.strip() for line in lines if line.strip()]
@@ -122,9 +119,8 @@ def most_frequent(annotations: Path) -> list[str]:
     """The 50 most frequent tags of all rows, ordered as by the original code: an ascending argsort,
     reversed. Its order of equal counts depends on the machine; here the last column comes first,
     with a warning (`DataWarning`)."""
-    counts = (
-        read_annotations(annotations, annotations.parent).drop(columns=["clip_id", "path"]).sum()
-    )
+    rows = read_annotations(annotations, annotations.parent)
+    counts = rows.drop(columns=["clip_id", "path"]).sum()
     ranked = counts.iloc[np.argsort(counts.to_numpy(), kind="stable")[::-1]][: N_TOP_TAGS + 1]
     if len(tied := ranked.index[ranked.duplicated(keep=False)]):
         warn(f"equal counts in {annotations}, so that their order is uncertain: {', '.join(tied)}.")
@@ -212,12 +208,8 @@ def write_run(
         name = "mtat" if {*vocabulary.tags} == {*MTAT} else "unknown"
         data = {"name": name, "checksum": "unknown", "clips_by_split": {}, "padded_clips": {}}
         data |= {"tags": vocabulary.tags, "task": vocabulary.task}
-        record = {"data": data, "made_by": provenance(), "stages": {}}
-        write_json(run.folder / "record.json", record)
-        write_json(run.folder / "config.json", config.to_dict())
     else:
-        Run.start(runs, config, store)
+        data = describe_data(store, config)
     costs = {"wall_time_s": None, "peak_memory_mib": None, "device": "imported"}
-    imported = {"imported": imported, "stages": {stage.name: costs for stage in stages}}
-    write_json(run.folder / "record.json", run.record | imported)
+    run.begin(data, stages={stage.name: costs for stage in stages}, imported=imported)
     return run

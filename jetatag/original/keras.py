@@ -32,9 +32,9 @@ def load_keras_weights(
     theirs, ours, pairs = _keras_layers(names, arrays), _module_layers(module), []
     for kind in sorted({*theirs, *ours}):
         if len(theirs[kind]) != len(ours[kind]):
-            problem = f"{type(module).__name__} takes {len(ours[kind])} {kind} layers, the Keras"
-            problem += f" model has {len(theirs[kind])}"
-            raise ValueError(f"{problem}: build the module that these weights were saved from.")
+            problem = f"{type(module).__name__} takes {len(ours[kind])} {kind} layers"
+            remedy = "build the module that these weights were saved from"
+            raise ValueError(f"{problem}, the Keras model has {len(theirs[kind])}: {remedy}.")
         pairs += zip(theirs[kind], ours[kind], strict=True)
     for (their_path, their), (our_path, our) in pairs:
         one, other = ({name: tuple(w.shape) for name, w in side.items()} for side in (their, our))

@@ -60,10 +60,9 @@ def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
             problem = f"TensorFlow was killed by {number.name} while it read {folder}"
             raise ChildProcessError(f"{problem}: {remedy}.")
         if done.returncode:
-            lines = done.stderr.decode("utf-8", "replace").strip().splitlines() or [
-                f"exit status {done.returncode}"
-            ]
-            raise ValueError(f"TensorFlow cannot read {folder}: {lines[-1]}")
+            said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            reason = said[-1] if said else f"exit status {done.returncode}"
+            raise ValueError(f"TensorFlow cannot read {folder}: {reason}")
         return {part: SavedModel.open(Path(scratch) / f"{part}.npz") for part in parts}
 
 

@@ -82,10 +82,10 @@ def write(
     """Write `n_clips` clips of `duration_s` seconds under `root`, and return `root`.
 
     Writes `annotations_final.csv`, `clip_info_final.csv` and `mp3/<0-9a-f>/*.mp3` (mono, 16 or
-    22.05 kHz). The same arguments give the same bytes for any number of `workers` (processes;
-    default: one per core; they are spawned, so a script needs `if __name__ == "__main__"`). An
-    interrupted call can be repeated; it keeps existing files. Raises `ValueError` for less than one
-    clip or one second, and if `root` holds other data.
+    22.05 kHz), and keeps existing ones. The same arguments give the same bytes for any number of
+    `workers` (processes; default: one per core; they are spawned, so a script needs `if __name__ ==
+    "__main__"`). Raises `ValueError` for less than one clip or one second, and if `root` holds
+    other data.
     """
     root = Path(root)
     if n_clips < 1 or duration_s < 1:

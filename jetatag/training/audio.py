@@ -10,8 +10,7 @@ from torch import Tensor
 
 from jetatag.data.store import FULL_SCALE, AudioStore, in_order
 
-RESERVE = 16 * 2**30
-"""Bytes of a GPU that the store leaves free, for weights and activations."""
+RESERVE = 16 * 2**30  # bytes of a GPU that the store leaves free, for weights and activations
 AHEAD = 2  # batches that are read while one is computed
 Request = tuple[np.ndarray, np.ndarray]  # rows of the store, starts in samples
 
@@ -70,6 +69,5 @@ class Audio:
 
 def fits(n_bytes: int, device: torch.device) -> bool:
     """Whether a GPU has room for so many bytes beside its `RESERVE`."""
-    if device.type != "cuda":
-        return False
-    return n_bytes + RESERVE <= torch.cuda.mem_get_info(device)[0]
+    on_gpu = device.type == "cuda"
+    return on_gpu and n_bytes + RESERVE <= torch.cuda.mem_get_info(device)[0]

@@ -30,8 +30,7 @@ def frozen_features(
     """For each request (rows of the store, starts in samples), h (row, n_features) of a window of
     each row, with the extractor in inference mode. Several processes share the rows."""
     extractor.eval()
-    parts = [own_share(len(rows), fabric) for rows, _ in requests]
-    own = [(r[part], starts[part]) for (r, starts), part in zip(requests, parts, strict=True)]
+    own = [[part[own_share(len(part), fabric)] for part in request] for request in requests]
     for (rows, _), windows in zip(requests, audio.batches(own, n_samples), strict=True):
         h = windows.new_empty(0, extractor.n_features)
         if len(windows):
@@ -69,13 +68,10 @@ class StageData:
         adam_steps = self.n_steps * adam_epochs_before(self.stage, self.config)
         return build_optimizer(self.config, phase, parameters, previous, adam_steps)
 
-    def batches(
-        self, epoch: int, first: int
-    ) -> Iterator[tuple[Tensor, Tensor, Tensor, np.ndarray]]:
+    def batches(self, epoch: int, first: int) -> Iterator[tuple[Tensor | np.ndarray, ...]]:
         """The batches of `epoch` from step `first` on: this process's share of the crops (clip,
-        sample), or all features (clip, n_features) if the extractor is frozen, the labels and the
-        tag sets for the autoencoder and the pair loss (clip, tag), and the clips' rows in the
-        store."""
+        sample), or all features (clip, n_features) if the extractor is frozen, labels and tag sets
+        (clip, tag), and the clips' rows in the store."""
         config = self.config
         crop_epoch = self.crop_epochs[epoch]
         crops = Crops(self.store, self.rows, config.crop_samples, config.seed, crop_epoch)
@@ -86,11 +82,8 @@ class StageData:
             parts = [batch[own_share(len(batch), self.fabric)] for batch in order]
             inputs = self.audio.batches(self.requests(crops, parts), config.crop_samples)
         for batch, x in zip(order, inputs, strict=True):
-            labels, tag_sets = (
-                torch.from_numpy(tags[batch].astype(np.float32))
-                for tags in (self.labels, self.tag_sets)
-            )
-            yield x, labels, tag_sets, self.rows[batch]
+            tags = (self.labels[batch], self.tag_sets[batch])
+            yield x, *(torch.from_numpy(own.astype(np.float32)) for own in tags), self.rows[batch]
 
     def requests(self, crops: Crops, parts: Iterable[Sequence[int]]) -> list[Request]:
         """Rows and starts of the crops at each of the `parts`, lists of positions."""

@@ -28,21 +28,15 @@ from jetatag.extractors.layers import synchronise
 
 
 class AutocastOnly(MixedPrecision):
-    """Fabric's mixed precision without rounding the inputs, because bfloat16 would keep only 8 of a
-    waveform's 16 bits."""
+    """Fabric's mixed precision without rounding the inputs: bfloat16 keeps 8 bits of a waveform."""
 
     def convert_input(self, data: Any) -> Any:
         return data
 
 
-COMPILERS = {"cpu": ("CXX", ("g++",)), "cuda": ("CC", ("gcc", "clang"))}
-"""What `compile` needs: a variable that names the compiler, or one of these programs."""
-
-
 def launch(config: RunConfig) -> Fabric:
-    """Join the run's processes, which `torchrun` describes in the environment; without it, there is
-    one. Raises `ValueError` for a device that cannot be used or shared, and a precision that it
-    does not have."""
+    """Join the run's processes, as `torchrun` describes them in the environment, or be the only.
+    Raises `ValueError` for a device that cannot be used or shared or lacks the precision."""
     device = pick_device(config.device)
     precision = pick_precision(config.precision, device)
     world, here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
@@ -111,10 +105,11 @@ def prepare(extractor: nn.Module, config: RunConfig, device: torch.device) -> nn
     if getattr(extractor, "prefers_channels_last", lambda device: False)(device):
         extractor.to(memory_format=torch.channels_last)
     if config.compile:
-        variable, programs = COMPILERS["cuda" if device.type == "cuda" else "cpu"]
-        named = os.environ.get(variable)
-        if not any(map(shutil.which, [named] if named else programs)):
-            needs = f"compile true needs the compiler {named or ' or '.join(programs)}"
+        on_gpu = device.type == "cuda"
+        named = os.environ.get("CC" if on_gpu else "CXX")
+        programs = [named] if named else ["gcc", "clang"] if on_gpu else ["g++"]
+        if not any(map(shutil.which, programs)):
+            needs = f"compile true needs the compiler {' or '.join(programs)}"
             raise ValueError(f"{needs} on a {device.type} device: install it, or set it to false.")
         extractor.compile()
     return extractor
@@ -153,8 +148,8 @@ def extract(extractor: nn.Module, audio: Tensor, fabric: Fabric) -> Tensor:
 
 
 def seed_everything(seed: int, device: torch.device) -> None:
-    """Seed torch on the CPU and on `device` alone; `torch.manual_seed` seeds every accelerator,
-    which takes longer than a training step on cached features."""
+    """Seed torch on the CPU and on `device`; `torch.manual_seed` seeds every accelerator, which
+    takes longer than a training step on cached features."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
@@ -173,7 +168,6 @@ def shares(n_rows: int, fabric: Fabric) -> list[slice]:
 
 
 def own_share(n_rows: int, fabric: Fabric) -> slice:
-    """Which of `n_rows` rows this process takes."""
     return shares(n_rows, fabric)[fabric.global_rank]
 
 

@@ -89,11 +89,8 @@ def step_if_finite(optimizer: Optimizer, loss: Tensor) -> None:
 
 
 def learning_rate(phase: Phase, progress: float) -> float:
-    """The learning rate after a share `progress` (0 … 1) of the phase's steps.
-
-    One cycle is that of torch's `OneCycleLR` (Smith & Topin, arXiv 1708.07120), but without a state
-    that a checkpoint would have to keep.
-    """
+    """The learning rate after a share `progress` (0 … 1) of the phase's steps. One cycle is that of
+    torch's `OneCycleLR` (Smith & Topin, arXiv 1708.07120), but without a state to checkpoint."""
     if phase.shape == "constant":
         return phase.learning_rate
     rising = progress < RISE

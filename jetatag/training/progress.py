@@ -49,7 +49,6 @@ class Progress:
         self.optimizer.param_groups[0]["lr"] = self.learning_rate
 
     def checkpoint_is_due(self, config: RunConfig) -> bool:
-        """Whether the last checkpoint is older than the config allows."""
         return time.monotonic() - self.saved >= 60 * config.checkpoint_minutes
 
     def add(self, losses: dict[str, Tensor], rows: np.ndarray) -> None:
@@ -81,7 +80,7 @@ class Progress:
     def save(self, run: Run, stage: Stage, model: nn.Module) -> None:
         """Write the checkpoint, unless weights are not finite: in that case, the last checkpoint is
         kept, and the next loss stops the run."""
-        if not are_finite(learned(model, stage)):
+        if not are_finite(model, stage):
             return
         state = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "optimizer"}
         parts = {"model": learned(model, stage), "optimizer": self.optimizer.state_dict()}
@@ -119,9 +118,10 @@ def learned(model: nn.Module, stage: Stage) -> dict[str, Tensor]:
     return {k: v for k, v in model.state_dict().items() if k.split(".")[0] in stage.learns}
 
 
-def are_finite(weights: dict[str, Tensor]) -> bool:
-    """Whether all values are finite."""
-    return bool(torch.stack([value.isfinite().all() for value in weights.values()]).all())
+def are_finite(model: nn.Module, stage: Stage) -> bool:
+    """Whether all values of `learned` are finite."""
+    finite = [value.isfinite().all() for value in learned(model, stage).values()]
+    return bool(torch.stack(finite).all())
 
 
 class Log:
@@ -150,10 +150,7 @@ class Log:
             place = run.folder / "tensorboard" / stage.name
             self.events = SummaryWriter(place, purge_step=at.epoch + 1)  # replaces later events
 
-    def __enter__(self) -> "Log":
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
         self.bar.close()
         if self.events:
             self.events.close()

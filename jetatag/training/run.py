@@ -22,18 +22,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from jetatag import files
 from jetatag.config import RunConfig
 from jetatag.data import Vocabulary
 from jetatag.data.store import AudioStore
-from jetatag.files import (
-    atomic,
-    checksum,
-    lock_folder,
-    read_arrays,
-    read_json,
-    write_arrays,
-    write_json,
-)
 from jetatag.training.device import pick_precision
 from jetatag.training.provenance import commit, peak_memory_mib, provenance
 
@@ -54,20 +46,22 @@ class Run:
 
     @classmethod
     def start(cls, parent: Path | str, config: RunConfig, store: AudioStore) -> "Run":
-        """Open the run of this config under `parent`, or create it.
-
-        Raises `ValueError` if the run there was started with other settings or other data.
-        """
+        """Open the run of this config under `parent`, or create it. Raises `ValueError` if the run
+        there was started with other settings or other data."""
         run = cls(Path(parent) / config.name, config)
         begun = run.has("history.csv") or run.has(CHECKPOINT) or [*run.folder.glob("*.safetensors")]
         if begun and run.has("config.json"):
             run._check_same(store)
         elif run.writes:
-            made_by = {"begun": datetime.now(UTC).isoformat(timespec="seconds"), **provenance()}
-            record = {"data": describe_data(store, config), "made_by": made_by, "stages": {}}
-            write_json(run.folder / "record.json", record)
-            write_json(run.folder / "config.json", config.to_dict())
+            run.begin(describe_data(store, config))
         return run
+
+    def begin(self, data: Mapping[str, Any], **facts: Any) -> None:
+        """Write the settings and the record of a new run on `data`, which also holds `facts`."""
+        made_by = {"begun": datetime.now(UTC).isoformat(timespec="seconds"), **provenance()}
+        record = {"data": data, "made_by": made_by, "stages": {}, **facts}
+        files.write_json(self.folder / "record.json", record)
+        files.write_json(self.folder / "config.json", self.config.to_dict())
 
     def _check_same(self, store: AudioStore) -> None:
         begun, now = Run.open(self.folder), self.config.to_dict()
@@ -84,10 +78,10 @@ class Run:
         folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} is not a run folder: run `jetatag reproduce` first.")
-        values = read_json(folder / "config.json")
+        values = files.read_json(folder / "config.json")
         if not isinstance(values, dict):
             raise ValueError(f"{folder}/config.json does not hold settings: delete the run.")
-        return cls(folder, RunConfig.from_dict(values))
+        return cls(folder, RunConfig(**values))
 
     def has(self, file: str) -> bool:
         """Whether `file` is in the run's folder."""
@@ -95,14 +89,13 @@ class Run:
 
     def lock(self) -> AbstractContextManager[None]:
         """Lock the folder; raises `ValueError` if another process trains this run."""
-        return lock_folder(self.folder) if self.writes else nullcontext()
+        return files.lock_folder(self.folder) if self.writes else nullcontext()
 
     @property
     def record(self) -> dict[str, Any]:
         """Data, versions, commit, machine, and each finished stage's time and memory."""
-        record = read_json(self.folder / "record.json")
+        record = files.read_json(path := self.folder / "record.json")
         if not isinstance(record, dict) or not {"data", "stages"} <= record.keys():
-            path = self.folder / "record.json"
             raise ValueError(f"{path} is not a run's record: delete the run and train again.")
         return record
 
@@ -119,7 +112,7 @@ class Run:
         settings = self.config.model_dump(exclude_defaults=True, exclude=set(PLACE_SETTINGS))
         data = self.record["data"]
         text = json.dumps([settings, data["checksum"], data["tags"]], sort_keys=True)
-        return checksum(text.encode())
+        return files.checksum(text.encode())
 
     @property
     def history(self) -> pd.DataFrame:
@@ -135,7 +128,7 @@ class Run:
     def write_history(self, history: pd.DataFrame) -> None:
         """Replace the history."""
         if self.writes:
-            with atomic(self.folder / "history.csv") as temporary:
+            with files.atomic(self.folder / "history.csv") as temporary:
                 history.to_csv(temporary, index=False)
 
     def check_store(self, store: AudioStore) -> None:
@@ -162,7 +155,7 @@ class Run:
                 "compiled": self.config.compile,
                 "commit": commit(),
             }
-            write_json(self.folder / "record.json", record)
+            files.write_json(self.folder / "record.json", record)
             self.write_tensors(f"{stage}.safetensors", weights)
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
@@ -174,12 +167,12 @@ class Run:
             history, record = self.history, self.record
             self.write_history(history[~history.stage.isin(stages)])
             kept = {name: facts for name, facts in record["stages"].items() if name not in stages}
-            write_json(self.folder / "record.json", {**record, "stages": kept})
+            files.write_json(self.folder / "record.json", {**record, "stages": kept})
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Write tensors (with their strides), numbers and text in nested dicts."""
         if self.writes:
-            with atomic(self.folder / CHECKPOINT) as temporary:
+            with files.atomic(self.folder / CHECKPOINT) as temporary:
                 torch.save({"run": self.identity, **state}, temporary)
 
     def read_checkpoint(self) -> dict[str, Any]:
@@ -203,7 +196,7 @@ class Run:
         if self.writes:
             # Copies, because safetensors refuses weights that two layers share.
             whole = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
-            with atomic(self.folder / file) as temporary:
+            with files.atomic(self.folder / file) as temporary:
                 temporary.write_bytes(save(whole))  # `save_file` would forbid others to read it
 
     def read_tensors(self, file: str) -> dict[str, Tensor]:
@@ -226,11 +219,11 @@ class Run:
     def write_arrays(self, file: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Write named arrays as a compressed npz."""
         if self.writes:
-            write_arrays(self.folder / file, arrays)
+            files.write_arrays(self.folder / file, arrays)
 
     def read_arrays(self, file: str) -> dict[str, np.ndarray]:
         """Read the named arrays of an npz."""
-        return read_arrays(self.folder / file)
+        return files.read_arrays(self.folder / file)
 
 
 def describe_data(store: AudioStore, config: RunConfig) -> dict[str, Any]:
@@ -239,7 +232,7 @@ def describe_data(store: AudioStore, config: RunConfig) -> dict[str, Any]:
     return {
         "name": store.name,
         "checksum": store.checksum,
-        "split_checksum": checksum(splits.to_csv(index=False).encode()),
+        "split_checksum": files.checksum(splits.to_csv(index=False).encode()),
         "peak_normalise": store.peak_normalise,
         "clips_by_split": store.table.split.value_counts().to_dict(),
         "padded_clips": store.table.split[padded].value_counts().to_dict(),

@@ -6,6 +6,7 @@ processes share every batch (`jetatag.training.device`).
 """
 
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -20,20 +21,11 @@ from jetatag.data.store import AudioStore
 from jetatag.files import check_known
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS, Stage, phases_by_epoch
+from jetatag.training import device
 from jetatag.training.audio import Audio
 from jetatag.training.data import StageData, can_score, seed_of
-from jetatag.training.device import (
-    broadcast_buffers,
-    compile_seconds,
-    extract,
-    gather,
-    launch,
-    place,
-    seed_everything,
-    shares,
-)
 from jetatag.training.optimizers import step_if_finite
-from jetatag.training.progress import Log, Progress, are_finite, learned
+from jetatag.training.progress import Log, Progress, are_finite
 from jetatag.training.run import Run
 
 READ_EVERY = {"cuda": 32}
@@ -58,9 +50,9 @@ def train(
     config, stages = run.config, METHODS[run.config.method].stages
     check_trainable(run, store, until)
     model = build_model(config, run.vocabulary, METHODS[config.method].head, extractor)
-    fabric = launch(config)
+    fabric = device.launch(config)
     check_batch_size(model, store, config, fabric)
-    place(model, config, fabric, run.folder.parent)
+    device.place(model, config, fabric, run.folder.parent)
     audio = Audio(store, fabric.device)
     with run.lock():
         for number, stage in enumerate(stages):
@@ -87,13 +79,13 @@ def train_stage(
 ) -> dict[str, Any]:
     """Train one stage from its checkpoint or its start; returns the facts for the run's record."""
     config, phases = run.config, phases_by_epoch(stage, run.config)
-    data, compiled_before = StageData(model, stage, audio, config, fabric), compile_seconds()
+    data, compiled_before = StageData(model, stage, audio, config, fabric), device.compile_seconds()
     progress = Progress.resume(run, stage, model, data.optimizer)
     stage_losses = StageLosses.set_up(model, stage, config, fabric)
     history = read_history(run, stage, progress.epoch)
     read_every = READ_EVERY.get(fabric.device.type, 1)
-    gpus = [fabric.device] if fabric.device.type == "cuda" else []
-    with Log(run, stage, progress, data) as log, torch.random.fork_rng(gpus):  # restores its state
+    gpus = [fabric.device] if fabric.device.type == "cuda" else []  # whose random state is restored
+    with closing(Log(run, stage, progress, data)) as log, torch.random.fork_rng(gpus):
         for epoch in range(progress.epoch, len(phases)):
             phase, epochs_before = phases[epoch]
             if progress.step == epochs_before == 0:  # as coded, the last optimizer may continue
@@ -110,7 +102,7 @@ def train_stage(
                 if is_due:
                     progress.save(run, stage, model)
             check_weights_are_finite(data, epoch)
-            broadcast_buffers(model, fabric)
+            device.broadcast_buffers(model, fabric)
             scores = fabric.broadcast(data.validate())
             means = progress.end_epoch(data.n_clips)
             row = {"stage": stage.name, "epoch": progress.epoch}
@@ -123,13 +115,10 @@ def train_stage(
                 progress.save(run, stage, model)
             log.epoch(progress.epoch, row)
             on_epoch(history, model)
-    facts = {
-        "wall_time_s": round(progress.total_seconds, 1),
-        "processes": fabric.world_size,
-        "crops_a_clip": len(set(data.crop_epochs)),
-    }
+    facts = {"wall_time_s": round(progress.total_seconds, 1), "processes": fabric.world_size}
+    facts["crops_a_clip"] = len(set(data.crop_epochs))
     if config.compile:
-        facts["compile_s"] = round(compile_seconds() - compiled_before, 1)
+        facts["compile_s"] = round(device.compile_seconds() - compiled_before, 1)
     if stage.keep_best:
         model.load_state_dict(progress.best, strict=False)
         facts["best_epoch"] = progress.best_epoch
@@ -158,9 +147,8 @@ def train_step(
 class StageLosses(nn.Module):
     """The losses of a stage as one module, which Fabric places and several processes share.
 
-    Each process passes its crops to the extractor; the heads, a hundredth of the work, get the
-    features of the whole batch in every process, so that losses do not depend on the number of
-    processes.
+    Each process passes its crops to the extractor; the heads get the features of the whole batch in
+    every process, so that losses do not depend on the number of processes.
     """
 
     def __init__(self, model: JointModel, stage: Stage, config: RunConfig, fabric: Fabric) -> None:
@@ -186,9 +174,10 @@ class StageLosses(nn.Module):
         place = (self.config.seed, self.stage.name, epoch, step)
         h = inputs.to(self.fabric.device, non_blocking=True)
         if not self.stage.frozen:
-            seed_everything(seed_of(*place, self.fabric.global_rank), h.device)
-            h = gather(extract(self.model.extractor, h, self.fabric), len(labels), self.fabric)
-        seed_everything(seed_of(*place, "heads"), h.device)
+            device.seed_everything(seed_of(*place, self.fabric.global_rank), h.device)
+            h = device.extract(self.model.extractor, h, self.fabric)
+            h = device.gather(h, len(labels), self.fabric)
+        device.seed_everything(seed_of(*place, "heads"), h.device)
         generator = torch.Generator().manual_seed(seed_of(*place, "queries"))
         with torch.autocast(h.device.type, enabled=False):
             return self.stage.loss(self.model, h, labels, self.config, generator, tag_sets)
@@ -204,9 +193,6 @@ def read_history(run: Run, stage: Stage, n_epochs: int) -> pd.DataFrame:
     return history
 
 
-# Checks
-
-
 def check_losses_are_finite(
     steps: list[tuple[int, np.ndarray, dict[str, float]]], data: StageData, epoch: int
 ) -> dict[str, float]:
@@ -217,17 +203,16 @@ def check_losses_are_finite(
             clips = ", ".join(data.store.table.clip_id.iloc[rows])
             values = ", ".join(f"{name} {value}" for name, value in losses.items())
             place = f"epoch {epoch + 1}, step {step} of {data.n_steps}, on the clips {clips}"
-            raise FloatingPointError(
-                f"{data.config.name}: {values} in {data.stage.name}, {place}: lower the learning "
-                "rate, or look at these clips; the last checkpoint is kept."
-            )
+            remedy = "lower the learning rate, or look at these clips; the last checkpoint is kept"
+            problem = f"{data.config.name}: {values} in {data.stage.name}, {place}"
+            raise FloatingPointError(f"{problem}: {remedy}.")
     return losses
 
 
 def check_weights_are_finite(data: StageData, epoch: int) -> None:
-    """Raise `FloatingPointError` if the epoch's last step has made weights that are not finite, for
-    example by an infinite gradient."""
-    if not are_finite(learned(data.model, data.stage)):
+    """Raise `FloatingPointError` if the epoch's last step, for example by an infinite gradient, has
+    made weights that are not finite."""
+    if not are_finite(data.model, data.stage):
         problem = f"weights that are not finite in {data.stage.name} after epoch {epoch + 1}"
         raise FloatingPointError(f"{problem}: lower the learning rate; the checkpoint is kept.")
 
@@ -239,12 +224,11 @@ def check_batch_size(
     needed = getattr(model.extractor, "min_batch", 1)
     n_clips = len(store.rows("train", config.label_share, config.seed))
     smallest = n_clips // -(-n_clips // config.batch_size)
-    if min(part.stop - part.start for part in shares(smallest, fabric)) < needed:
+    if smallest // fabric.world_size < needed:
         among = f" for {fabric.world_size} processes" if fabric.world_size > 1 else ""
-        raise ValueError(
-            f"batch_size {config.batch_size} makes a batch of {smallest} of {n_clips} clips"
-            f"{among}, and {config.extractor} needs {needed} to learn: choose a larger one."
-        )
+        problem = f"batch_size {config.batch_size} makes a batch of {smallest} of {n_clips} clips"
+        needs = f"{config.extractor} needs {needed} to learn"
+        raise ValueError(f"{problem}{among}, and {needs}: choose a larger one.")
 
 
 def check_trainable(run: Run, store: AudioStore, until: str | None) -> None:
