@@ -29,7 +29,6 @@ from jetatag.training.run import Run
 ONNX, OPSET = "model.onnx", 20
 TOLERANCE = 1e-4
 """Largest difference of a probability between ONNX and torch."""
-BUILT_IN = "rendered"
 KEPT_ARRAYS = ("tags", "queries", "z_single", *QUERY_ARRAYS)
 CARD = Path(__file__).with_name("model_card.md.jinja")
 
@@ -157,14 +156,9 @@ def card(tagger: Tagger, scores: pd.DataFrame | None, onnx: bool) -> str:
     name, counts = tagger.data["name"], tagger.data["clips_by_split"]
     environment = Environment(trim_blocks=True, keep_trailing_newline=True)
     return environment.from_string(CARD.read_text("utf-8")).render(
-        config=tagger.config,
-        vocabulary=tagger.vocabulary,
-        data=tagger.data,
+        tagger=tagger,
         known=DATASETS.get(name, {}),
-        built_in=name == BUILT_IN,
         clips=", ".join(f"{counts[split]:,} {split}" for split in SPLITS if counts.get(split)),
-        joint=tagger.config.pair_loss != "none",
-        scaled=tagger.peak_normalise,
         scores=None if scores is None else scores.to_dict("records"),
         made_by=Run(tagger.folder, tagger.config).record.get("made_by", {}),
         onnx=onnx,

@@ -8,8 +8,7 @@ build can continue. At the end, the parts and the rows kept from the old index b
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,19 +54,23 @@ def build(
     if any(out.glob("[!.]*")) and not tables_in(out):
         raise ValueError(f"{out} holds something other than an index: choose another folder.")
     check_writable(out / INDEX, remedy="name another folder with --out")
-    with lock_folder(out), removed_if_unused(out):
-        facts, rows, n_old = _begin(out, tagger, music)
-        missing = found[_rows_of(found, rows) < 0]
-        done = {"total": len(found), "initial": len(found) - len(missing)}
-        predictions = tagger.predict_files([music / as_path(p) for p in missing.path], workers)
-        with tqdm(predictions, "indexing", unit="file", **done) as progress:
-            reasons = _read(progress, missing, out, facts)
-        if len(reasons) == len(found):
-            first, reason = next(iter(reasons.items()))
-            raise ValueError(
-                f"none of the {len(found):,} audio files under {music} can be read; the first, "
-                f"{first}: {reason}."
-            )
+    with lock_folder(out):
+        try:
+            facts, rows, n_old = _begin(out, tagger, music)
+            missing = found[_rows_of(found, rows) < 0]
+            done = {"total": len(found), "initial": len(found) - len(missing)}
+            predictions = tagger.predict_files([music / as_path(p) for p in missing.path], workers)
+            with tqdm(predictions, "indexing", unit="file", **done) as progress:
+                reasons = _read(progress, missing, out, facts)
+            if len(reasons) == len(found):
+                first, reason = next(iter(reasons.items()))
+                raise ValueError(
+                    f"none of the {len(found):,} audio files under {music} can be read; the first, "
+                    f"{first}: {reason}."
+                )
+        finally:
+            if [path.name for path in out.iterdir()] == [".lock"]:  # nothing has been read
+                shutil.rmtree(out, ignore_errors=True)
         reasons |= dict.fromkeys(links, LINK) | dict.fromkeys(skipped, NOT_AUDIO)
         counts = _commit(out, facts, rows[:n_old], found)
         made = replace(Index.open(out), counts=counts)
@@ -76,17 +79,6 @@ def build(
         with atomic(out / "report.csv") as temporary:
             pd.Series(reasons, name="reason").to_csv(temporary, index_label="path")
     return made
-
-
-@contextmanager
-def removed_if_unused(out: Path) -> Iterator[None]:
-    """Remove the folder `out` if the block fails before any file has been read."""
-    try:
-        yield
-    except BaseException:
-        if [path.name for path in out.iterdir()] == [".lock"]:
-            shutil.rmtree(out, ignore_errors=True)
-        raise
 
 
 def tables_in(out: Path) -> list[Path]:
