@@ -394,7 +394,6 @@ def test_mistakes_in_a_search_are_one_sentence(music, index, capsys):
         (["--tags", f"{tag}, -{tag}"], f"'{tag}' is given twice"),
         (["--tags", " , "], "no tag has a weight"),
         (["--tags", f"{tag}:nan"], "must be a finite number"),
-        (["--tags", tag, "--top", "0"], "must be >= 1"),
         (["--tags", "-"], "'-' names no tag: write one, like piano, piano:0.5 or -piano"),
         (["--tags", f"{tag}, :2"], "':2' names no tag"),
         (["--tags", tag, "--m3u", str(music)], "is a folder, pipe or device: name a file"),
