@@ -21,7 +21,7 @@ from rich.filesize import decimal
 from jetatag import __version__
 from jetatag.apps import commands
 from jetatag.apps.commands import File, FilePath, say
-from jetatag.files import check_writable, use_temporary_caches
+from jetatag.files import check_known, check_type, check_writable, use_temporary_caches
 from jetatag.grid import packaged_notebooks
 
 PRESETS = sorted(path.stem for path in (packaged_notebooks() / "params").glob("*.yaml"))
@@ -122,7 +122,6 @@ def train(*, config: FilePath, changes: Changes = (), until: str | None = None) 
     from jetatag.data.store import AudioStore
     from jetatag.evaluation import predict
     from jetatag.evaluation.results import score_table
-    from jetatag.files import check_known, check_type
     from jetatag.training import device, train
     from jetatag.training.data import can_score
     from jetatag.training.run import Run
@@ -153,7 +152,7 @@ def train(*, config: FilePath, changes: Changes = (), until: str | None = None) 
         print(run.folder)
 
 
-for verb in (commands.tag, commands.index, commands.search, commands.export, commands.push):
+for verb in commands.VERBS:
     app.command(verb)
 
 
@@ -215,43 +214,6 @@ def render(folder: FilePath, /, *, clips: int = 1600, seconds: float = 6, seed: 
 
     rendered.write(folder, clips, seconds, seed)
     print(f"{folder}: {clips:,} clips of {seconds:g} s in MagnaTagATune's layout, with their tags")
-
-
-@app.command
-def import_original(
-    folder: FilePath,
-    /,
-    *,
-    tags: FilePath,
-    store: File = None,
-    runs: FilePath = Path("runs/original"),
-    pair_loss: str = "margin_as_coded",
-) -> None:
-    """Import the authors' SavedModels as a run.
-
-    The run can tag, be evaluated and be exported like any other. Reading the SavedModels of the
-    original code needs TensorFlow: pip install 'jetatag[tensorflow]'.
-
-    Example: `jetatag import-original saved_models/mtat/HarmonicCNN_withJE --tags mtat`
-
-    Args:
-        folder: folder of encoder/, classifier/ and the other parts
-        tags: file of the model's tags in its order: one per line, tags.npy, or MagnaTagATune's
-            annotations_final.csv; or mtat, for MagnaTagATune's 50 tags by frequency
-        store: prepared data of the same tags
-        runs: folder for the run
-        pair_loss: pair loss of the training, if with joint embedding; see jetatag list
-    """
-    from jetatag.data.store import AudioStore
-    from jetatag.original import importing
-
-    names = importing.read_tags(tags)
-    prepared = AudioStore.open(store) if store else None
-    run = importing.import_original(folder, runs, names, prepared, pair_loss)
-    imported = run.record["imported"]
-    difference = max(imported["largest_difference"].values())
-    print(f"{run.folder}: {run.config.method}, {run.config.extractor}, {len(names)} tags")
-    print(f"agrees with {imported['from']} to within {difference:.0e} of the largest output")
 
 
 @app.command(name="list")

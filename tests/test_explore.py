@@ -185,22 +185,21 @@ def test_settings_are_saved_and_restored(clips, tmp_path):
     first.change(weights={"fast": -0.5}, selection=["b", "c"], clip="b")
     again = explore.Explorer(clips, {"layout": "tsne", "weights": {"piano": 1.0}}, keep)
     assert again.state == first.state and again.state["clip"] == "b"
-    assert again.selected().clip_id.tolist() == ["b", "c"]
 
 
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        ({"colours": "tag"}, "setting of the explorer"),
+        ({"colours": "tag"}, "unknown View setting 'colours'"),
         ({"layout": "map"}, "unknown layout 'map'"),
-        ({"colour": "red"}, "unknown colouring 'red'"),
+        ({"colour": "red"}, "unknown colour 'red'"),
         ({"tag": "jazz"}, "unknown tag 'jazz'"),
         ({"weights": {"jazz": 1.0}}, "unknown tag 'jazz'"),
-        ({"weights": {"piano": 5}}, "weight of 'piano' must be between −1 and 1, not 5"),
-        ({"weights": {"piano": "x"}}, "weight of 'piano' must be of type float"),
+        ({"weights": {"piano": 5}}, "piano must be at most 1, not 5"),
+        ({"weights": {"piano": "x"}}, "piano must be of type float"),
         ({"selection": [1]}, "selection must be of type str"),
         ({"clip": None}, "clip must be of type str"),
-        ({"weights": {"piano": 10**400}}, "weight of 'piano' must be a finite number"),
+        ({"weights": {"piano": 10**400}}, "piano must be a finite number"),
         ([], "state must be of type dict"),
         (None, "state must be of type dict"),
     ],
@@ -315,4 +314,4 @@ explore.Explorer(clips, {{"layout": "pca"}})"""
     outputs = client.execute().cells[0].outputs
     shown = [output for output in outputs if output.output_type != "stream"]
     assert ["image/png" in output.data for output in shown] == [True, False]
-    assert shown[1].data == {"text/plain": explore.explorer.PLACEHOLDER}
+    assert shown[1].data == {"text/plain": explore.panel.PLACEHOLDER}

@@ -21,7 +21,7 @@ import jetatag
 from jetatag import cli
 from jetatag.apps import commands, indexing, search
 from jetatag.apps.indexing import build
-from jetatag.apps.search import Index, best, nearest, parse_tags, write_hits, write_m3u
+from jetatag.apps.search import Index, nearest, parse_tags, write_m3u
 from jetatag.data.index import NOT_AUDIO
 from jetatag.files import NOT_UTF8
 from jetatag.metrics.queries import directions, query_scores, space_probs
@@ -112,8 +112,6 @@ def test_a_row_may_be_excluded_and_more_be_wanted_than_there_are(rng):
     vectors = unit(rng.standard_normal((5, 3)))
     assert sorted(nearest(vectors, vectors[2], 9, without=2)[0]) == [0, 1, 3, 4]
     assert len(nearest(vectors[:1], vectors[0], 9, without=0)[0]) == 0
-    assert best(np.array([1.0, 3.0, 2.0, 3.0]), 3).tolist() == [1, 3, 2]
-    assert len(best(np.empty(0), 3)) == 0
 
 
 # Building
@@ -396,7 +394,6 @@ def test_mistakes_in_a_search_are_one_sentence(music, index, capsys):
         (["--tags", f"{tag}, -{tag}"], f"'{tag}' is given twice"),
         (["--tags", " , "], "no tag has a weight"),
         (["--tags", f"{tag}:nan"], "must be a finite number"),
-        (["--tags", tag, "--top", "0"], "at least 1"),
         (["--tags", "-"], "'-' names no tag: write one, like piano, piano:0.5 or -piano"),
         (["--tags", f"{tag}, :2"], "':2' names no tag"),
         (["--tags", tag, "--m3u", str(music)], "is a folder, pipe or device: name a file"),
@@ -548,5 +545,3 @@ def test_titles_come_from_the_file(model, tmp_path):
     write_m3u(hits, tmp_path / "list.m3u")
     lines = (tmp_path / "list.m3u").read_text().split("\n")[1:-1:2]
     assert {line.removeprefix("#EXTINF:1,") for line in lines} == {"Ann – So what", "b"}
-    write_hits(hits.head(0), tmp_path / "none.json")
-    assert json.loads((tmp_path / "none.json").read_text()) == []

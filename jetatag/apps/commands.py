@@ -1,4 +1,4 @@
-"""The verbs of the command `jetatag` that use a trained run: tag, index, search, export, push.
+"""The verbs of the command `jetatag` that use, share or import a trained run.
 
 `jetatag.cli` makes the parser and the help from their signatures and docstrings. Large libraries
 are imported inside the verbs, so that help needs none of them.
@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.filesize import decimal
 
-from jetatag.files import check_writable, printable
+from jetatag.files import check_writable, printable, write_json
 
 
 def to_path(type_: Any, tokens: Sequence[Any]) -> Path:
@@ -22,12 +23,6 @@ def to_path(type_: Any, tokens: Sequence[Any]) -> Path:
     if not tokens[0].value:
         raise ValueError("a path must not be empty.")
     return Path(tokens[0].value)
-
-
-def check_at_least_one(type_: Any, value: Any) -> None:
-    """Raise `ValueError` for a number below 1."""
-    if isinstance(value, int) and value < 1:
-        raise ValueError("It must be at least 1.")
 
 
 def check_cores(type_: Any, value: str | None) -> None:
@@ -53,13 +48,9 @@ def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
     return changes
 
 
-MIRRORED = (
-    "the shared space of this run is mirrored by its pair loss (music lies away from its tags), so "
-    "--by space ranks the wrong way round: use --by classifier."
-)
 FilePath = Annotated[Path, Parameter(converter=to_path)]
 File = FilePath | None
-Count = Annotated[int, Parameter(validator=check_at_least_one)]
+Count = Annotated[int, Parameter(validator=Number(gte=1))]
 Trained = Annotated[str, Parameter(help="run folder, exported folder, or hf://owner/name")]
 Workers = Annotated[Count | None, Parameter(help="files to decode at once (default: one per core)")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, …")]
@@ -205,7 +196,7 @@ def search(
         m3u: write the list as a playlist
         json: write the list as JSON
     """
-    from jetatag.apps.search import Index, parse_tags, write_hits, write_m3u
+    from jetatag.apps.search import Index, parse_tags, write_m3u
 
     if (tags is None) == (like is None):
         raise ValueError("give either --tags or --like; see jetatag search --help.")
@@ -214,16 +205,20 @@ def search(
     opened = Index.open(index)
     check_writable(*filter(None, (m3u, json)), read=[*filter(None, [like]), *index.rglob("*")])
     if by in ("space", "combined") and opened.facts.mirrored and opened.facts.z_query:
-        say(MIRRORED)
+        say(
+            "the shared space of this run is mirrored by its pair loss (music lies away from its "
+            "tags), so --by space ranks the wrong way round: use --by classifier."
+        )
     if tags is not None:
         hits = opened.tags(parse_tags(tags, opened.facts.tags), top, by)
     else:
         hits = opened.like(like, top, run)
     for hit in hits.itertuples():
         print(hit_line(hit))
-    for path, write in ((m3u, write_m3u), (json, write_hits)):
-        if path:
-            write(hits, path)
+    if m3u:
+        write_m3u(hits, m3u)
+    if json:
+        write_json(json, hits.to_dict("records"))
 
 
 def export(run: str, out: FilePath, /, *, onnx: bool = True) -> None:
@@ -260,6 +255,45 @@ def push(folder: FilePath, name: str, /, *, private: bool = False) -> None:
     from jetatag.apps import export
 
     print(export.push(folder, name, private))
+
+
+def import_original(
+    folder: FilePath,
+    /,
+    *,
+    tags: FilePath,
+    store: File = None,
+    runs: FilePath = Path("runs/original"),
+    pair_loss: str = "margin_as_coded",
+) -> None:
+    """Import the authors' SavedModels as a run.
+
+    The run can tag, be evaluated and be exported like any other. Reading the SavedModels of the
+    original code needs TensorFlow: pip install 'jetatag[tensorflow]'.
+
+    Example: `jetatag import-original saved_models/mtat/HarmonicCNN_withJE --tags mtat`
+
+    Args:
+        folder: folder of encoder/, classifier/ and the other parts
+        tags: file of the model's tags in its order: one per line, tags.npy, or MagnaTagATune's
+            annotations_final.csv; or mtat, for MagnaTagATune's 50 tags by frequency
+        store: prepared data of the same tags
+        runs: folder for the run
+        pair_loss: pair loss of the training, if with joint embedding; see jetatag list
+    """
+    from jetatag.data.store import AudioStore
+    from jetatag.original import importing
+
+    names = importing.read_tags(tags)
+    prepared = AudioStore.open(store) if store else None
+    run = importing.import_original(folder, runs, names, prepared, pair_loss)
+    imported = run.record["imported"]
+    difference = max(imported["largest_difference"].values())
+    print(f"{run.folder}: {run.config.method}, {run.config.extractor}, {len(names)} tags")
+    print(f"agrees with {imported['from']} to within {difference:.0e} of the largest output")
+
+
+VERBS = (tag, index, search, export, push, import_original)
 
 
 def one_sentence(text: str) -> str:

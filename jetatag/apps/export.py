@@ -29,20 +29,17 @@ from jetatag.training.run import Run
 ONNX, OPSET = "model.onnx", 20
 TOLERANCE = 1e-4
 """Largest difference of a probability between ONNX and torch."""
-BUILT_IN = "rendered"
 KEPT_ARRAYS = ("tags", "queries", "z_single", *QUERY_ARRAYS)
 CARD = Path(__file__).with_name("model_card.md.jinja")
 
 
-def export(
-    run: Path | str, out: Path | str, onnx: bool = True, extractor: nn.Module | None = None
-) -> Path:
+def export(run: Path | str, out: Path | str, onnx: bool = True) -> Path:
     """Write the finished run `run` to the folder `out`, which must be new or empty.
 
     It holds `model.safetensors`, `config.json`, `record.json`, README.md (the model card),
-    `embeddings.npz` if there is joint embedding, and `model.onnx` if `onnx`. `extractor` is the
-    module of a run whose extractor is "own". Raises `ValueError` for an unfinished run and if the
-    outputs of ONNX differ from torch, `ImportError` if the ONNX libraries are missing.
+    `embeddings.npz` if there is joint embedding, and `model.onnx` if `onnx`. Raises `ValueError`
+    for an unfinished run and if the outputs of ONNX differ from torch, `ImportError` if the ONNX
+    libraries are missing.
     """
     out = Path(out)
     if onnx:
@@ -50,7 +47,7 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty: choose a new folder.")
     check_writable(out / "config.json")
-    tagger = load(run, "cpu", extractor, optimise=False)
+    tagger = load(run, "cpu", optimise=False)
     source, target = Run(tagger.folder, tagger.config), Run(out, tagger.config)
     if source.has(WEIGHTS):  # its card has scores that cannot be computed again from it
         raise ValueError(f"{source.folder} is already an exported model: copy it as it is.")
@@ -159,14 +156,9 @@ def card(tagger: Tagger, scores: pd.DataFrame | None, onnx: bool) -> str:
     name, counts = tagger.data["name"], tagger.data["clips_by_split"]
     environment = Environment(trim_blocks=True, keep_trailing_newline=True)
     return environment.from_string(CARD.read_text("utf-8")).render(
-        config=tagger.config,
-        vocabulary=tagger.vocabulary,
-        data=tagger.data,
+        tagger=tagger,
         known=DATASETS.get(name, {}),
-        built_in=name == BUILT_IN,
         clips=", ".join(f"{counts[split]:,} {split}" for split in SPLITS if counts.get(split)),
-        joint=tagger.config.pair_loss != "none",
-        scaled=tagger.peak_normalise,
         scores=None if scores is None else scores.to_dict("records"),
         made_by=Run(tagger.folder, tagger.config).record.get("made_by", {}),
         onnx=onnx,

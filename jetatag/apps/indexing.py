@@ -8,10 +8,8 @@ build can continue. At the end, the parts and the rows kept from the old index b
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
-from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,7 @@ from tqdm import tqdm
 from jetatag.apps import search
 from jetatag.apps.search import INDEX, PARTS, STAMP, Facts, Index
 from jetatag.apps.tagger import Prediction, Tagger
-from jetatag.apps.tagging import find_audio
+from jetatag.apps.tagging import audio_in
 from jetatag.data.audio import read_header
 from jetatag.data.index import NOT_AUDIO
 from jetatag.files import NOT_TEXT, NOT_UTF8, as_path, as_text, atomic, check_writable, lock_folder
@@ -51,61 +49,54 @@ def build(
         raise FileNotFoundError(f"{music} is not a folder: name the one that holds the music.")
     if NOT_TEXT in as_text(music):
         raise ValueError(f"{music}: {NOT_UTF8}.")
-    audio, links, skipped = (
-        [as_text(path.relative_to(music).as_posix()) for path in paths]
-        for paths in find_audio([music])
-    )
+    audio, links, skipped = audio_in(music)
     found = pd.DataFrame([(p, *search.stamp(music / as_path(p))) for p in audio], columns=STAMP)
-    others = [path.name for path in out.glob("[!.]*")]
-    if others and not any(fnmatch(name, pattern) for name in others for pattern in (INDEX, PARTS)):
+    if any(out.glob("[!.]*")) and not tables_in(out):
         raise ValueError(f"{out} holds something other than an index: choose another folder.")
     check_writable(out / INDEX, remedy="name another folder with --out")
-    with lock_folder(out), removed_if_unused(out):
-        facts, rows, n_old = _begin(out, tagger, music)
-        missing = found[_rows_of(found, rows) < 0]
-        done = {"total": len(found), "initial": len(found) - len(missing)}
-        with tqdm(desc="indexing", unit="file", **done) as bar:
-            reasons = _read(tagger, music, missing, out, facts, workers, bar.update)
-        if len(reasons) == len(found):
-            first, reason = next(iter(reasons.items()))
-            raise ValueError(
-                f"none of the {len(found):,} audio files under {music} can be read; the first, "
-                f"{first}: {reason}."
-            )
+    with lock_folder(out):
+        try:
+            facts, rows, n_old = _begin(out, tagger, music)
+            missing = found[_rows_of(found, rows) < 0]
+            done = {"total": len(found), "initial": len(found) - len(missing)}
+            predictions = tagger.predict_files([music / as_path(p) for p in missing.path], workers)
+            with tqdm(predictions, "indexing", unit="file", **done) as progress:
+                reasons = _read(progress, missing, out, facts)
+            if len(reasons) == len(found):
+                first, reason = next(iter(reasons.items()))
+                raise ValueError(
+                    f"none of the {len(found):,} audio files under {music} can be read; the first, "
+                    f"{first}: {reason}."
+                )
+        finally:
+            if [path.name for path in out.iterdir()] == [".lock"]:  # nothing has been read
+                shutil.rmtree(out, ignore_errors=True)
         reasons |= dict.fromkeys(links, LINK) | dict.fromkeys(skipped, NOT_AUDIO)
         counts = _commit(out, facts, rows[:n_old], found)
         made = replace(Index.open(out), counts=counts)
         damaged = made.table.filter(pc.field("damage") != "").select(["path", "damage"]).to_pandas()
+        reasons |= dict(damaged.to_numpy())
         with atomic(out / "report.csv") as temporary:
-            reasons |= dict(damaged.to_numpy())
-            report = pd.DataFrame(reasons.items(), columns=["path", "reason"])
-            report.to_csv(temporary, index=False)
+            pd.Series(reasons, name="reason").to_csv(temporary, index_label="path")
     return made
 
 
-@contextmanager
-def removed_if_unused(out: Path) -> Iterator[None]:
-    """Remove the folder `out` if the block fails before any file has been read."""
-    try:
-        yield
-    except BaseException:
-        if [path.name for path in out.iterdir()] == [".lock"]:
-            shutil.rmtree(out, ignore_errors=True)
-        raise
+def tables_in(out: Path) -> list[Path]:
+    """The index in the folder `out`, if there is one, and the parts of an unfinished build."""
+    return [*out.glob(INDEX), *sorted(out.glob(PARTS))]
 
 
 def _begin(out: Path, tagger: Tagger, music: Path) -> tuple[Facts, pa.Table, int]:
     """Facts of the index in `out`, its rows followed by those of parts, and the number of the
     index's own rows."""
-    paths = [*filter(Path.is_file, [out / INDEX]), *sorted(out.glob(PARTS))]
-    tables = [search.read_table(path, mapped=False) for path in paths]  # they will be replaced
+    tables = [search.read_table(path, mapped=False) for path in tables_in(out)]  # to be replaced
     for facts, _ in tables:
         search.check_same_run(out, facts, tagger)
     facts = tables[0][0] if tables else facts_of(tagger, music)
     if facts.music != str(music) and Path(facts.music).is_dir():  # otherwise the music was moved
         raise ValueError(f"{out} is the index of {facts.music}: choose another with --out.")
     rows = pa.concat_tables([facts.schema().empty_table(), *(table for _, table in tables)])
-    n_old = len(tables[0][1]) if paths[:1] == [out / INDEX] else 0
+    n_old = len(tables[0][1]) if (out / INDEX).is_file() else 0
     return facts.model_copy(update={"music": str(music)}), rows, n_old
 
 
@@ -131,18 +122,13 @@ def _rows_of(found: pd.DataFrame, rows: pa.Table) -> np.ndarray:
 
 
 def _read(
-    tagger: Tagger,
-    music: Path,
+    predictions: Iterable[tuple[Path, Prediction | str]],
     missing: pd.DataFrame,
     out: Path,
     facts: Facts,
-    workers: int | None,
-    on_file: Callable[[], object],
 ) -> dict[str, str]:
-    """Read the `missing` files into parts; returns why files cannot be read."""
+    """Save the predictions of the `missing` files as parts; returns why files cannot be read."""
     rows, reasons, saved = [], {}, time.monotonic()
-    paths = [music / as_path(path) for path in missing.path]
-    predictions = tagger.predict_files(paths, workers)
     try:
         for stamp, (path, prediction) in zip(missing.to_dict("records"), predictions, strict=True):
             if isinstance(prediction, str):
@@ -152,7 +138,6 @@ def _read(
             if time.monotonic() - saved > PART_S:
                 write_part(rows, out, facts)
                 rows, saved = [], time.monotonic()
-            on_file()
     finally:
         write_part(rows, out, facts)
     return reasons
@@ -163,10 +148,13 @@ def row_of(path: Path, prediction: Prediction, facts: Facts) -> dict[str, object
     metadata, on one line."""
     header = read_header(path)
     texts = (" ".join(text.split()) for text in (header.artist, header.title))
-    row = {"duration_s": prediction.duration_s, "title": " – ".join(filter(None, texts))}
-    row |= {"damage": prediction.damage}
-    probs = zip(search.prob_columns(facts.tags), prediction.clip_probs, strict=True)
-    return row | {"vector": search.vector_of(prediction, facts), **dict(probs)}
+    return {
+        "duration_s": prediction.duration_s,
+        "title": " – ".join(filter(None, texts)),
+        "damage": prediction.damage,
+        "vector": search.vector_of(prediction, facts),
+        **dict(zip(search.prob_columns(facts.tags), prediction.clip_probs, strict=True)),
+    }
 
 
 def write_part(rows: list[dict], out: Path, facts: Facts) -> None:
@@ -178,22 +166,24 @@ def write_part(rows: list[dict], out: Path, facts: Facts) -> None:
 
 def write_table(table: pa.Table, path: Path) -> None:
     """Write an Arrow file, atomically."""
-    with atomic(path) as temporary, pa.OSFile(os.fsencode(temporary), "wb") as file:
-        writer = pa.ipc.new_file(file, table.schema)
+    with (
+        atomic(path) as temporary,
+        temporary.open("wb") as file,
+        pa.ipc.new_file(file, table.schema) as writer,
+    ):
         writer.write_table(table)
-        writer.close()
 
 
 def _commit(out: Path, facts: Facts, old: pa.Table, found: pd.DataFrame) -> dict[str, int]:
     """Make the rows of the found files the new index and remove the parts; returns the counts."""
-    parts = [search.read_table(path, mapped=False)[1] for path in sorted(out.glob(PARTS))]
-    rows = pa.concat_tables([old, *parts])
+    parts = [path for path in tables_in(out) if path.name != INDEX]
+    rows = pa.concat_tables([old, *(search.read_table(path, mapped=False)[1] for path in parts)])
     order = _rows_of(found, rows)
     n_left_out, order = int((order < 0).sum()), order[order >= 0]
     n_kept = int((order < len(old)).sum())
     n_gone = int((~old["path"].to_pandas().isin(found.path)).sum())
     table = rows.take(order).combine_chunks()
     write_table(table.replace_schema_metadata(facts.schema().metadata), out / INDEX)
-    for path in out.glob(PARTS):
+    for path in parts:
         path.unlink()
     return {"read": len(order) - n_kept, "kept": n_kept, "gone": n_gone, "left out": n_left_out}

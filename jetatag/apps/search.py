@@ -8,9 +8,9 @@ are `Facts`. Arrow files are mapped into memory, so a million files open in mill
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,13 +20,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
-from jetatag.files import as_text, atomic, check_known, check_type, write_json
+from jetatag.files import as_text, atomic, check_known, check_type
 from jetatag.metrics.queries import directions, query_scores, space_probs
 
 if TYPE_CHECKING:  # it imports torch, which a search does not need
     from jetatag.apps.tagger import Prediction, Tagger
 
 By = Literal["combined", "space", "classifier"]
+Way = Callable[[np.ndarray], np.ndarray]  # numbers of tags → their probabilities (file, tag)
 INDEX, PARTS, METADATA = "index.arrow", "part-*.arrow", b"jetatag"
 BLOCK = 4_096  # files scored at a time, within the cache
 STAMP = ["path", "size", "mtime_ns"]  # a file with the same stamp has not changed
@@ -106,13 +107,10 @@ class Index:
 
     @cached_property
     def vectors(self) -> np.ndarray:
-        """Unit vectors, (file, dim) float32."""
-        return self._column("vector").flatten().to_numpy().reshape(-1, self.facts.dim)
-
-    def _column(self, name: str) -> pa.Array:
-        """A column, mapped into memory."""
-        column = self.table[name]
-        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        """Unit vectors, (file, dim) float32, mapped into memory."""
+        column = self.table["vector"]
+        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        return array.flatten().to_numpy().reshape(-1, self.facts.dim)
 
     def tags(
         self, weights: Mapping[str, float], top: int = 20, by: By | None = None
@@ -126,10 +124,8 @@ class Index:
         for weights that are not finite or all 0, and for a missing shared space.
         """
         facts = self.facts
-        check_known(weights, facts.tags, "tag")
-        weights = {
-            tag: check_type(w, float, f"the weight of {tag!r}") for tag, w in weights.items()
-        }
+        for tag, weight in weights.items():
+            check_type(weight, float, f"the weight of {tag!r}")
         if not any(weights.values()):
             raise ValueError("no tag has a weight: name at least one tag.")
         by = check_type(by or facts.by, By, "by")
@@ -138,25 +134,22 @@ class Index:
             raise ValueError(
                 f"{facts.model} has {what} shared space of tags and music: rank by the classifier."
             )
-        row = np.array([weights.get(tag, 0.0) for tag in facts.tags])
-        row /= np.abs(row).max()  # only their ratio counts
-        scores = np.concatenate([*self._scores(row, by)])
-        rows = best(scores, top)
-        return self.hits(rows, np.exp(scores[rows]))
+        blocks = (slice(start, start + BLOCK) for start in range(0, len(self), BLOCK))
+        scores = [log_scores(self._ways(block), facts.tags, weights, by) for block in blocks]
+        best = pd.Series(np.concatenate(scores)).nlargest(top)  # equal ones by row
+        return self.hits(best.index.to_numpy(), np.exp(best.to_numpy()))
 
-    def _scores(self, row: np.ndarray, by: By) -> Iterator[np.ndarray]:
-        """`log_scores` of all files, block by block."""
-        ways = {"classifier": self._classifier_probs, "space": self._space_probs}
-        for start in range(0, len(self), BLOCK):
-            block = slice(start, start + BLOCK)
-            yield log_scores({name: partial(way, block) for name, way in ways.items()}, row, by)
+    def _ways(self, block: slice) -> dict[By, Way]:
+        """How each way gives the probabilities of a block of files."""
+        names, scale = prob_columns(self.facts.tags), self.facts.z_scale
 
-    def _classifier_probs(self, block: slice, tags: np.ndarray) -> np.ndarray:
-        names = np.take(prob_columns(self.facts.tags), tags)
-        return np.stack([self._column(name).to_numpy()[block] for name in names], axis=1)
+        def by_classifier(tags: np.ndarray) -> np.ndarray:
+            return np.stack([self.table[names[tag]].to_numpy()[block] for tag in tags], axis=1)
 
-    def _space_probs(self, block: slice, tags: np.ndarray) -> np.ndarray:
-        return space_probs(self.vectors[block], self._directions[tags], self.facts.z_scale)
+        def by_space(tags: np.ndarray) -> np.ndarray:
+            return space_probs(self.vectors[block], self._directions[tags], scale)
+
+        return {"classifier": by_classifier, "space": by_space}
 
     @cached_property
     def _directions(self) -> np.ndarray:
@@ -215,16 +208,19 @@ class Index:
 
 
 def log_scores(
-    ways: Mapping[str, Callable[[np.ndarray], np.ndarray]], weights: np.ndarray, by: By
+    ways: Mapping[By, Way], tags: Sequence[str], weights: Mapping[str, float], by: By
 ) -> np.ndarray:
     """Logarithms (clip,) of the weighted geometric mean of the probabilities that a clip has the
-    wanted tags, `weights` (tag,) above 0, and not the unwanted ones, below 0.
+    wanted of the `tags`, with `weights` above 0, and not the unwanted ones, below 0.
 
-    `ways` are functions from the numbers of tags to their probabilities (clip, tag), by what gives
-    them; "combined" is the geometric mean of all ways.
+    `ways` give the probabilities; "combined" is the geometric mean of all. Raises `ValueError` for
+    unknown tags.
     """
-    used = np.flatnonzero(weights)
-    query = weights[None, used] / np.abs(weights).sum()
+    check_known(weights, tags, "tag")
+    row = np.array([weights.get(tag, 0.0) for tag in tags])
+    row /= np.abs(row).max()  # only their ratio counts
+    used = np.flatnonzero(row)
+    query = row[None, used] / np.abs(row).sum()
     chosen = [way for name, way in ways.items() if by in (name, "combined")]
     return np.mean([query_scores(way(used), query)[:, 0] for way in chosen], axis=0)
 
@@ -299,17 +295,8 @@ def nearest(
     # the rounding of the query, and 1 % for lengths that are not quite 1.
     error = 1.01 * (len(query) + 2) * np.finfo(np.float32).eps / 2
     near = np.flatnonzero(rough >= least - 2 * error)
-    exact = np.vecdot(vectors[near].astype(np.float64), query)
-    first = best(exact, top)
-    return near[first], exact[first]
-
-
-def best(scores: np.ndarray, top: int) -> np.ndarray:
-    """Positions of the `top` largest `scores`, the largest first, equal ones by position."""
-    top = min(top, len(scores))
-    least = np.partition(scores, -top)[-top] if top > 0 else np.inf
-    near = np.flatnonzero(scores >= least)
-    return near[np.argsort(-scores[near], kind="stable")[: max(top, 0)]]
+    best = pd.Series(np.vecdot(vectors[near].astype(np.float64), query), near).nlargest(top)
+    return best.index.to_numpy(), best.to_numpy()
 
 
 def parse_tags(text: str, known: Sequence[str]) -> dict[str, float]:
@@ -353,8 +340,3 @@ def write_m3u(hits: pd.DataFrame, path: Path | str) -> None:
         lines.append(hit.path if plain else Path(hit.path).as_uri())
     with atomic(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def write_hits(hits: pd.DataFrame, path: Path | str) -> None:
-    """Write `hits` as a JSON list of objects with the columns' names."""
-    write_json(path, hits.to_dict("records"))

@@ -35,6 +35,7 @@ from jetatag.training.run import Run
 WEIGHTS = "model.safetensors"  # of an exported model; a run has those of its last stage
 FILES = ("config.json", "record.json", WEIGHTS, "embeddings.npz")  # all that `load` reads
 QUERY_ARRAYS = ("z_query", "z_centre", "z_scale")  # of embeddings.npz
+OnProgress = Callable[[float], object]  # takes the seconds of audio of a step
 GPU_BATCH = 64  # windows; on a CPU one at a time is fastest
 
 
@@ -97,7 +98,7 @@ class Tagger:
         """Predict all windows of a file of any sample rate, number of channels and length from
         0.1 s. Raises `AudioError` (a `ValueError`) for audio that cannot be used, such as a silent
         file, and `OSError` if the machine fails; warns (`AudioWarning`) of damage."""
-        prediction = self._predict(self._windows(Path(path)))
+        prediction = self._predict(self._windows(Path(path)), lambda seconds: None)
         if prediction.damage:
             warnings.warn(f"{path} is {prediction.damage}.", AudioWarning, stacklevel=2)
         return prediction
@@ -106,7 +107,7 @@ class Tagger:
         self,
         paths: Iterable[Path | str],
         workers: int | None = None,
-        on_progress: Callable[[float], object] = lambda seconds: None,
+        on_progress: OnProgress = lambda seconds: None,
     ) -> Iterator[tuple[Path, Prediction | str]]:
         """Yield every path, in order, with its prediction or with the reason why there is none.
         `workers` files (None: one per core) are decoded while the model runs. `on_progress` is
@@ -148,11 +149,7 @@ class Tagger:
         config = self.config
         return windows(path, config.sample_rate, config.crop_samples, self.peak_normalise)
 
-    def _predict(
-        self,
-        blocks: Iterable[Stretch],
-        on_progress: Callable[[float], object] = lambda seconds: None,
-    ) -> Prediction:
+    def _predict(self, blocks: Iterable[Stretch], on_progress: OnProgress) -> Prediction:
         starts, outputs, end, damage, rate = [], [], 0, "", self.config.sample_rate
         on_cpu = self.device.type == "cpu"
         batch, apply = (1, self._threads.map) if on_cpu else (GPU_BATCH, map)

@@ -32,18 +32,23 @@ def find_audio(given: Sequence[Path | str]) -> tuple[list[Path], list[Path], lis
     """The files of `given`, whatever their suffix, and the audio anywhere under its folders,
     sorted; links to folders, which are not followed; and files skipped because of their suffix,
     without hidden ones. Raises `FileNotFoundError` for a folder without audio."""
-    audio, links, skipped = [], [], []
+    audio, links, skipped = lists = [], [], []
     for path in map(Path, given):
-        if not path.is_dir():
+        if path.is_dir():
+            for listed, names in zip(lists, audio_in(path), strict=True):
+                listed += [path / as_path(name) for name in names]
+        else:
             audio.append(path)
-            continue
-        found = audio_under(path)
-        if not found[0]:
-            told = f" ({skipped_sentence(found[2])[:-1]})" if found[2] else ""
-            remedy = "name another folder, or the files themselves"
-            raise FileNotFoundError(f"{path} holds no audio files{told}: {remedy}.")
-        for listed, names in zip((audio, links, skipped), found, strict=True):
-            listed += [path / as_path(name) for name in names]
+    return audio, links, skipped
+
+
+def audio_in(folder: Path) -> tuple[list[str], list[str], list[str]]:
+    """What `audio_under` finds in a folder; raises `FileNotFoundError` if it is no audio."""
+    audio, links, skipped = audio_under(folder)
+    if not audio:
+        told = f" ({skipped_sentence(skipped)[:-1]})" if skipped else ""
+        remedy = "name another folder, or the files themselves"
+        raise FileNotFoundError(f"{folder} holds no audio files{told}: {remedy}.")
     return audio, links, skipped
 
 

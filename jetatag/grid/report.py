@@ -236,10 +236,9 @@ def ranking_precision(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """Label ranking average precision (Schapire & Singer 2000, "BoosTexter") of each clip, (clip,)
     in (0, 1]: how well its own tags rank before the others; NaN for clips without tags. `labels`
     and `probs` are (clip, tag)."""
-    precision = np.full(len(labels), np.nan)
-    for clip in np.flatnonzero(np.any(labels, axis=1)):
-        precision[clip] = label_ranking_average_precision_score(labels[[clip]], probs[[clip]])
-    return precision
+    precision = label_ranking_average_precision_score
+    pairs = zip(labels, probs, strict=True)
+    return np.array([precision([own], [p]) if own.any() else np.nan for own, p in pairs])
 
 
 def player(store: AudioStore, row: int) -> str:

@@ -5,6 +5,6 @@ figure if there is no browser.
 """
 
 from jetatag.apps.explorer.clips import Clips
-from jetatag.apps.explorer.explorer import Explorer
+from jetatag.apps.explorer.panel import Explorer
 
 __all__ = ["Clips", "Explorer"]

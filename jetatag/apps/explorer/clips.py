@@ -153,11 +153,9 @@ class Clips:
     def scores(self, weights: Mapping[str, float], by: By) -> np.ndarray:
         """How well each clip matches wanted tags (weights up to 1) and unwanted ones (down to −1),
         (clip,) in [0, 1], as `search.Index.tags` ranks files."""
-        check_known(weights, self.tags, "tag")
-        row = np.array([weights.get(tag, 0.0) for tag in self.tags])
         probs = {"classifier": self.mean_probs, "space": self._space_probs}
         ways = {name: partial(np.take, own, axis=1) for name, own in probs.items()}
-        return np.exp(log_scores(ways, row, by))
+        return np.exp(log_scores(ways, self.tags, weights, by))
 
     def like(self, clip: int) -> dict[By, np.ndarray]:
         """Similarity of every clip to one of them, in two ways, (clip,) each: the cosine in the

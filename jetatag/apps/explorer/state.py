@@ -3,34 +3,33 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
-import pandas as pd
+from pydantic import Field
 
 from jetatag.apps.explorer.clips import Clips, mean_of_carriers
 from jetatag.apps.search import By
+from jetatag.config import Settings, one_of
 from jetatag.files import check_known, check_type, check_writable, write_json
 from jetatag.metrics.layouts import LAYOUTS
 
-DEFAULTS = {
-    "layout": "umap",
-    "colour": "tag",
-    "tag": "",
-    "weights": {},
-    "selection": [],
-    "clip": "",
-    "like": "",
-    "play_on_hover": False,
-}
-"""All settings, in JSON's types: clips by their ids, `weights` from −1 to 1 by tag."""
-COLOURS = {"split": "split", "true tag": "tag", "score of a tag": "score"}
-COLOURS |= {"fit to the query": "fit"}
-"""Label → value of `colour`, which chooses what colours the points of the maps."""
+
+class View(Settings):
+    """What a user sets: clips by their ids, and `colour`, which colours the points of the maps."""
+
+    layout: Annotated[str, one_of(LAYOUTS, "layout")] = "umap"
+    colour: Literal["split", "tag", "score", "fit"] = "tag"
+    tag: str = ""
+    weights: dict[str, Annotated[float, Field(ge=-1, le=1)]] = Field({})
+    selection: list[str] = Field([])
+    clip: str = ""
+    like: str = ""
+    play_on_hover: bool = False
 
 
 class State:
-    """The settings `state` (see `DEFAULTS`) for `clips`, saved to the JSON file `keep` at every
+    """The settings `state` (those of `View`) for `clips`, saved to the JSON file `keep` at every
     change and restored from it. Raises `ValueError` for invalid settings and an invalid file."""
 
     def __init__(
@@ -42,14 +41,14 @@ class State:
     ) -> None:
         self.clips, self.keep, self.seed = clips, Path(keep) if keep else None, seed
         given = check_type(state or {}, Mapping, "the explorer's state")
-        self.state = check_state({**DEFAULTS, "tag": clips.tags[0], **given}, clips.tags)
+        self.state = checked({"tag": clips.tags[0], **given}, clips.tags)
         if self.keep:
             check_writable(self.keep)
         if self.keep and self.keep.is_file():
             try:
                 saved = json.loads(self.keep.read_text("utf-8"))
                 saved = check_type(saved, dict, "the explorer's state")
-                self.state = check_state({**self.state, **saved}, clips.tags)
+                self.state = checked({**self.state, **saved}, clips.tags)
             except (ValueError, RecursionError) as error:
                 raise ValueError(
                     f"{keep} holds no state of these clips ({str(error).rstrip('.')}): delete it "
@@ -84,10 +83,6 @@ class State:
         orders = {by: np.argsort(-own, kind="stable") for by, own in self.scores().items()}
         return {by: order[~np.isin(order, like)][:top] for by, order in orders.items()}
 
-    def selected(self) -> pd.DataFrame:
-        """The selected clips, as rows of `Clips.table`."""
-        return self.clips.table.iloc[self.clips.numbers(self.state["selection"])]
-
     def colours(self) -> tuple[str, np.ndarray]:
         """What colours the points, and its values (clip + tag,): for every clip, then for every tag
         the mean over the clips that have it."""
@@ -103,16 +98,8 @@ class State:
         return name, np.append(values, mean_of_carriers(values[:, None], clips.labels))
 
 
-def check_state(state: Mapping[str, Any], tags: Sequence[str]) -> dict[str, Any]:
-    """Return `state` if it is valid for clips with these tags, or raise `ValueError`."""
-    check_known(state, DEFAULTS, "setting of the explorer")
-    for name, value in state.items():
-        check_type(value, type(DEFAULTS[name]), f"the explorer's {name}")
-    check_type(state["selection"], Sequence[str], "the explorer's selection")
-    check_known([state["layout"]], LAYOUTS, "layout")
-    check_known([state["colour"]], COLOURS.values(), "colouring")
-    check_known([state["tag"], *state["weights"]], tags, "tag")
-    for tag, weight in state["weights"].items():
-        if abs(check_type(weight, float, f"the weight of {tag!r}")) > 1:
-            raise ValueError(f"the weight of {tag!r} must be between −1 and 1, not {weight}.")
-    return dict(state)
+def checked(state: Mapping[str, Any], tags: Sequence[str]) -> dict[str, Any]:
+    """All settings, in JSON's types; raises `ValueError` if they are invalid for such tags."""
+    whole = View.from_dict(state).to_dict()
+    check_known([whole["tag"], *whole["weights"]], tags, "tag")
+    return whole
