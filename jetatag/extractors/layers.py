@@ -153,9 +153,10 @@ class ConvNorm(nn.Module):
     """A convolution and its batch normalisation; in inference the normalisation is folded into the
     kernel and the bias, which saves a pass over the activations."""
 
-    def __init__(self, conv: nn.Module, norm: nn.Module):
+    def __init__(self, conv: nn.Conv1d | nn.Conv2d):
         super().__init__()
-        self.conv, self.norm = conv, norm
+        norm = BatchNorm1d if isinstance(conv, nn.Conv1d) else BatchNorm2d
+        self.conv, self.norm = conv, norm(conv.out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training:
@@ -175,16 +176,6 @@ class ConvNorm(nn.Module):
         for name, values in self._folded_weights().items():
             getattr(self.conv, name).copy_(values)
         return self.conv
-
-
-def conv_norm_1d(n_in: int, n_out: int, size: int = 3) -> ConvNorm:
-    """A 1-D convolution of `size` samples that keeps the length, with batch normalisation."""
-    return ConvNorm(nn.Conv1d(n_in, n_out, size, padding=size // 2), BatchNorm1d(n_out))
-
-
-def conv_norm_2d(n_in: int, n_out: int) -> ConvNorm:
-    """A 3×3 convolution that keeps the size, with batch normalisation."""
-    return ConvNorm(nn.Conv2d(n_in, n_out, 3, padding=1), BatchNorm2d(n_out))
 
 
 def initialise(

@@ -17,6 +17,8 @@ from jetatag.training.audio import Audio, Request
 from jetatag.training.device import extract, folded, gather, inference_batch, own_share
 from jetatag.training.optimizers import build_optimizer
 
+Batch = tuple[Tensor, Tensor, Tensor, np.ndarray]  # inputs, labels, tag sets, rows of the store
+
 
 def seed_of(*place: object) -> int:
     """A seed for one use of random numbers, such as the dropout of a step."""
@@ -68,7 +70,7 @@ class StageData:
         adam_steps = self.n_steps * adam_epochs_before(self.stage, self.config)
         return build_optimizer(self.config, phase, parameters, previous, adam_steps)
 
-    def batches(self, epoch: int, first: int) -> Iterator[tuple[Tensor | np.ndarray, ...]]:
+    def batches(self, epoch: int, first: int) -> Iterator[Batch]:
         """The batches of `epoch` from step `first` on: this process's share of the crops (clip,
         sample), or all features (clip, n_features) if the extractor is frozen, labels and tag sets
         (clip, tag), and the clips' rows in the store."""
@@ -82,8 +84,8 @@ class StageData:
             parts = [batch[own_share(len(batch), self.fabric)] for batch in order]
             inputs = self.audio.batches(self.requests(crops, parts), config.crop_samples)
         for batch, x in zip(order, inputs, strict=True):
-            tags = (self.labels[batch], self.tag_sets[batch])
-            yield x, *(torch.from_numpy(own.astype(np.float32)) for own in tags), self.rows[batch]
+            both = (torch.from_numpy(tags[batch]).float() for tags in (self.labels, self.tag_sets))
+            yield x, *both, self.rows[batch]
 
     def requests(self, crops: Crops, parts: Iterable[Sequence[int]]) -> list[Request]:
         """Rows and starts of the crops at each of the `parts`, lists of positions."""
