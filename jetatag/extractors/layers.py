@@ -178,14 +178,12 @@ class ConvNorm(nn.Module):
         return self.conv
 
 
-def initialise(
-    extractor: nn.Module, generator: torch.Generator | None, he_size: tuple | None = None
-) -> None:
-    """Keras' initial weights, drawn from `generator` (None: torch's global one): Glorot uniform, He
-    uniform for convolutions of kernel size `he_size`, zero biases."""
+def initialise(extractor: nn.Module, generator: torch.Generator | None) -> None:
+    """The original's initial weights, drawn from `generator` (None: torch's global one): Glorot
+    uniform, He uniform for 1-D convolutions of 3 samples, zero biases."""
     for layer in extractor.modules():
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
-            he = he_size is not None and getattr(layer, "kernel_size", None) == he_size
+            he = isinstance(layer, nn.Conv1d) and layer.kernel_size == (3,)
             draw = nn.init.kaiming_uniform_ if he else nn.init.xavier_uniform_
             draw(layer.weight, generator=generator)
             nn.init.zeros_(layer.bias)

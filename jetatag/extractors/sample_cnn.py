@@ -89,7 +89,7 @@ class SampleCNN(nn.Module):
         self.blocks = nn.ModuleList(block(*pair, self.excited) for pair in pairwise(widths))
         self.dense = nn.Linear(sum(widths[-3:]), self.n_features)
         self.dense_norm = layers.BatchNorm1d(self.n_features)
-        layers.initialise(self, generator, he_size=(3,))
+        layers.initialise(self, generator)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         layers.check_waveform(waveform, self)
