@@ -58,10 +58,11 @@ def load(path: Path | str, sample_rate: int, on_damage: OnDamage | None = None) 
 
     Returns (n_samples,) float32 at `sample_rate` (Hz), nominally within [-1, 1]. Raises
     `AudioError` for a file that is missing, empty, not audio, encrypted, without a sound track,
-    truncated (where it states its length), joined from parts that cannot all be read, mostly
-    damaged, silent, shorter than 0.1 s, of an impossible sample rate, or with values that are not
-    numbers; `OSError` if the machine fails and not the file (`PASSING`). Damaged packets are
-    skipped; `on_damage` is told, or else an `AudioWarning` issued.
+    truncated (where it states its length; others are read to their last whole frame), joined from
+    parts that cannot all be read, mostly damaged, silent, shorter than 0.1 s, of an impossible
+    sample rate, or with values that are not numbers; `OSError` if the machine fails and not the
+    file (`PASSING`). Damaged packets are skipped; `on_damage` is told, or else an `AudioWarning`
+    issued.
     """
     blocks = list(stream(path, sample_rate, on_damage))
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)

@@ -76,8 +76,11 @@ class Crops:
 
     def take(self, positions: Sequence[int]) -> torch.Tensor:
         """The crops of the clips at `positions` of `rows`, (n, crop_samples) float32."""
-        rows, starts = self.rows[positions], self.starts[positions]
-        return torch.from_numpy(self.store.read(rows, starts, self.crop_samples))
+        return torch.from_numpy(self.store.read(*self.at(positions), self.crop_samples))
+
+    def at(self, positions: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the store and starts (samples) of the crops of the clips at `positions`."""
+        return self.rows[positions], self.starts[positions]
 
     @cached_property
     def starts(self) -> np.ndarray:

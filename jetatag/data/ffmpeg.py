@@ -217,6 +217,8 @@ def _check_end(tally: _Tally, on_damage: OnDamage, track: "AudioStream", is_stat
         on_damage(f"damaged: {lost} were skipped")
 
 
+# Lengths that files state
+
 HEAD = 1 << 16  # bytes read of a header, more than the longest Ogg page has
 TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
 ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")

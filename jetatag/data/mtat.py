@@ -69,9 +69,8 @@ def load(
         raise ValueError("split 'artist_disjoint' does not go by folders: leave out folders.")
     root = Path(root)
     source = root / "annotations_final.csv"
-    given = read_annotations(source, root / "mp3")
-    vocabulary, labels = choose_tags(given.drop(columns=["clip_id", "path"]), tags)
-    table = given[["clip_id", "path"]].copy()
+    table, given = read_annotations(source, root / "mp3")
+    vocabulary, labels = choose_tags(given, tags)
     table["split"] = table.path.str.partition("/")[0].map(split_of).fillna("")
     table = with_clip_info(table, root / "clip_info_final.csv")
     why = np.full(len(table), "", dtype=object)
@@ -98,20 +97,17 @@ def split_by_folder(folders: dict) -> dict[str, str]:
     return split_of
 
 
-def read_annotations(path: Path, audio_root: Path) -> pd.DataFrame:
-    """clip_id (str), path (relative to `audio_root`) and a uint8 column per tag."""
+def read_annotations(path: Path, audio_root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """clip_id and path (relative to `audio_root`), both str, and labels, a uint8 column per tag."""
     if not path.is_file():
         remedy = "give the folder that holds MagnaTagATune's tables and mp3/"
         raise FileNotFoundError(f"{path} does not exist: {remedy}.")
-    table = tables.read_text_table(path, "\t", required=("clip_id", "mp3_path"))
-    if "path" in table:
-        raise ValueError(f"{path} has a tag 'path', a name reserved for the file: rename it.")
-    tables.check_filled(path, table.clip_id)
-    given = table.drop(columns=["clip_id", "mp3_path"])
+    rows = tables.read_text_table(path, "\t", required=("clip_id", "mp3_path"))
+    tables.check_filled(path, rows.clip_id)
+    given = rows.drop(columns=["clip_id", "mp3_path"])
     labels = pd.DataFrame(tables.binary_labels(path, given), columns=given.columns)
-    labels.insert(0, "clip_id", table.clip_id)
-    labels.insert(1, "path", tables.normalise_paths(table.mp3_path, audio_root))
-    return labels
+    paths = tables.normalise_paths(rows.mp3_path, audio_root)
+    return pd.DataFrame({"clip_id": rows.clip_id, "path": paths}), labels
 
 
 def with_clip_info(table: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -138,11 +138,11 @@ def build(
     """Decode every clip of `index` to mono int16 at `sample_rate` (Hz) into the store `folder`.
 
     `peak_normalise` scales each clip to full scale; None: as the data set is published. `workers`
-    are threads; None: one per core. The report lists clips that cannot be used, those that the
-    index leaves out and audio files without a row. A finished store of the same content is opened;
-    an interrupted build continues; while another process builds the same store, this one waits.
-    Raises `ValueError` if `folder` holds anything else, and `OSError` if it cannot be written or
-    the machine fails (disk full, no memory, …).
+    are threads; None: one per core. Clips that cannot be used are left out; the report lists them,
+    those that the index leaves out and audio files without a row. A finished store of the same
+    content is opened; an interrupted build continues; while another process builds the same store,
+    this one waits. Raises `ValueError` if `folder` holds anything else, and `OSError` if it cannot
+    be written or the machine fails (disk full, no memory, …).
     """
     given = {"sample_rate": sample_rate, "peak_normalise": peak_normalise, "workers": workers}
     files.check_arguments(build, {"folder": folder, **given})
@@ -204,6 +204,7 @@ def _finished(folder: Path, identity: str) -> AudioStore | None:
         raise ValueError(f"{problem}: delete it or choose another folder.")
     if names:
         raise ValueError(f"{folder} holds something other than a store: choose another folder.")
+    return None
 
 
 def _build(index: Index, work: Path, settings: dict, identity: str, workers: int) -> None:
@@ -264,7 +265,7 @@ def _decode_all(
 def in_order(
     pool: ThreadPoolExecutor, function: Callable, items: Iterable, ahead: int
 ) -> Iterator[Any]:
-    """`pool.map` with at most `ahead` results waiting."""
+    """`pool.map` with at most `ahead` results waiting, for constant memory."""
     items = iter(items)
     waiting = deque(pool.submit(function, item) for item in islice(items, ahead))
     while waiting:

@@ -81,7 +81,7 @@ class ConvBlock(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, pool: tuple[int, int]):
         super().__init__()
-        self.conv = layers.conv_norm_2d(n_in, n_out)
+        self.conv = layers.ConvNorm(nn.Conv2d(n_in, n_out, 3, padding=1))
         self.pool = nn.MaxPool2d(pool)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -94,8 +94,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, n_channels: int, pool: tuple[int, int]):
         super().__init__()
-        self.conv_1 = layers.conv_norm_2d(n_channels, n_channels)
-        self.conv_2 = layers.conv_norm_2d(n_channels, n_channels)
+        self.conv_1 = layers.ConvNorm(nn.Conv2d(n_channels, n_channels, 3, padding=1))
+        self.conv_2 = layers.ConvNorm(nn.Conv2d(n_channels, n_channels, 3, padding=1))
         self.pool = nn.MaxPool2d(pool)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -153,9 +153,10 @@ class ConvNorm(nn.Module):
     """A convolution and its batch normalisation; in inference the normalisation is folded into the
     kernel and the bias, which saves a pass over the activations."""
 
-    def __init__(self, conv: nn.Module, norm: nn.Module):
+    def __init__(self, conv: nn.Conv1d | nn.Conv2d):
         super().__init__()
-        self.conv, self.norm = conv, norm
+        norm = BatchNorm1d if isinstance(conv, nn.Conv1d) else BatchNorm2d
+        self.conv, self.norm = conv, norm(conv.out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training:
@@ -177,24 +178,12 @@ class ConvNorm(nn.Module):
         return self.conv
 
 
-def conv_norm_1d(n_in: int, n_out: int, size: int = 3) -> ConvNorm:
-    """A 1-D convolution of `size` samples that keeps the length, with batch normalisation."""
-    return ConvNorm(nn.Conv1d(n_in, n_out, size, padding=size // 2), BatchNorm1d(n_out))
-
-
-def conv_norm_2d(n_in: int, n_out: int) -> ConvNorm:
-    """A 3×3 convolution that keeps the size, with batch normalisation."""
-    return ConvNorm(nn.Conv2d(n_in, n_out, 3, padding=1), BatchNorm2d(n_out))
-
-
-def initialise(
-    extractor: nn.Module, generator: torch.Generator | None, he_size: tuple | None = None
-) -> None:
-    """Keras' initial weights, drawn from `generator` (None: torch's global one): Glorot uniform, He
-    uniform for convolutions of kernel size `he_size`, zero biases."""
+def initialise(extractor: nn.Module, generator: torch.Generator | None) -> None:
+    """The original's initial weights, drawn from `generator` (None: torch's global one): Glorot
+    uniform, He uniform for 1-D convolutions of 3 samples, zero biases."""
     for layer in extractor.modules():
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
-            he = he_size is not None and getattr(layer, "kernel_size", None) == he_size
+            he = isinstance(layer, nn.Conv1d) and layer.kernel_size == (3,)
             draw = nn.init.kaiming_uniform_ if he else nn.init.xavier_uniform_
             draw(layer.weight, generator=generator)
             nn.init.zeros_(layer.bias)

@@ -38,7 +38,7 @@ class BasicBlock(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, excited: bool):
         super().__init__()
-        self.conv = layers.conv_norm_1d(n_in, n_out)
+        self.conv = layers.ConvNorm(nn.Conv1d(n_in, n_out, 3, padding=1))
         self.pool = nn.MaxPool1d(3)
         self.excite = Excitation(n_out) if excited else nn.Identity()
 
@@ -53,10 +53,12 @@ class ResBlock(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, excited: bool):
         super().__init__()
-        self.shortcut = layers.conv_norm_1d(n_in, n_out, size=1) if n_in != n_out else nn.Identity()
-        self.conv_1 = layers.conv_norm_1d(n_in, n_out)
+        self.shortcut = nn.Identity()
+        if n_in != n_out:
+            self.shortcut = layers.ConvNorm(nn.Conv1d(n_in, n_out, 1))
+        self.conv_1 = layers.ConvNorm(nn.Conv1d(n_in, n_out, 3, padding=1))
         self.dropout = nn.Dropout(DROPOUT)
-        self.conv_2 = layers.conv_norm_1d(n_out, n_out)
+        self.conv_2 = layers.ConvNorm(nn.Conv1d(n_out, n_out, 3, padding=1))
         self.pool = nn.MaxPool1d(3)
         self.excite = Excitation(n_out) if excited else nn.Identity()
 
@@ -81,14 +83,13 @@ class SampleCNN(nn.Module):
     ):
         super().__init__()
         self.n_features = 8 * width
-        first = first or nn.Conv1d(1, width, 3, stride=3)
-        self.first = layers.ConvNorm(first, layers.BatchNorm1d(width))
+        self.first = layers.ConvNorm(first or nn.Conv1d(1, width, 3, stride=3))
         widths = [width, *(width * times for times in BLOCK_WIDTHS)]
         block = ResBlock if self.residual else BasicBlock
         self.blocks = nn.ModuleList(block(*pair, self.excited) for pair in pairwise(widths))
         self.dense = nn.Linear(sum(widths[-3:]), self.n_features)
         self.dense_norm = layers.BatchNorm1d(self.n_features)
-        layers.initialise(self, generator, he_size=(3,))
+        layers.initialise(self, generator)
 
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         layers.check_waveform(waveform, self)

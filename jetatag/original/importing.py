@@ -119,8 +119,8 @@ def most_frequent(annotations: Path) -> list[str]:
     """The 50 most frequent tags of all rows, ordered as by the original code: an ascending argsort,
     reversed. Its order of equal counts depends on the machine; here the last column comes first,
     with a warning (`DataWarning`)."""
-    rows = read_annotations(annotations, annotations.parent)
-    counts = rows.drop(columns=["clip_id", "path"]).sum()
+    _, labels = read_annotations(annotations, annotations.parent)
+    counts = labels.sum()
     ranked = counts.iloc[np.argsort(counts.to_numpy(), kind="stable")[::-1]][: N_TOP_TAGS + 1]
     if len(tied := ranked.index[ranked.duplicated(keep=False)]):
         warn(f"equal counts in {annotations}, so that their order is uncertain: {', '.join(tied)}.")

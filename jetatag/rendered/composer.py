@@ -101,7 +101,7 @@ def compose(score: Score, programs: dict[str, int], duration_s: float, rng: Gene
     scale = BAND["scales"][score.scale]
     turn = [0, *rng.integers(1, len(scale), size=3)]  # four bars that repeat
     chords = tuple(int(turn[bar % 4]) for bar in range(n_bars))
-    song = Song(score.beats_per_minute, int(rng.integers(12)), scale, chords)
+    song = Song(int(rng.integers(12)), scale, chords)
     midi = pretty_midi.PrettyMIDI()
     for name, level_db in score.parts.items():
         part = PARTS[name]

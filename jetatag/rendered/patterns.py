@@ -22,9 +22,8 @@ class Note:
 
 @dataclass(frozen=True)
 class Song:
-    """What all parts share: tempo, key, scale, and one chord (as a scale degree) per bar."""
+    """What all parts share: key, scale, and one chord (as a scale degree) per bar."""
 
-    beats_per_minute: float
     root: int  # pitch class, 0 is C
     scale: tuple[int, ...]
     chords: tuple[int, ...]

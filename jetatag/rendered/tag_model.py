@@ -7,13 +7,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
-TABLE = Path(__file__).with_name("tags.csv")
-
 
 @cache
 def tag_table() -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """The shipped model: tag names, prevalence (tag,) and latent correlation (tag, tag)."""
-    table = pd.read_csv(TABLE, comment="#", index_col="tag")
+    table = pd.read_csv(Path(__file__).with_name("tags.csv"), comment="#", index_col="tag")
     tags = tuple(table.index)
     return tags, table["prevalence"].to_numpy(), table[list(tags)].to_numpy()
 

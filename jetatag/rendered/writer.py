@@ -50,7 +50,7 @@ class Clip:
 
     @property
     def info(self) -> dict[str, Any]:
-        """The clip's row of clip_info_final.csv."""
+        """The clip's row of clip_info_final.csv; its `mp3_path` is relative to the folder `mp3`."""
         artist, album = f"artist_{self.artist:03d}", f"album_{self.album}"
         title, end = f"piece_{self.clip_id:05d}", round(self.duration_s)
         return {
@@ -65,11 +65,6 @@ class Clip:
             "original_url": "",
             "mp3_path": f"{self.folder}/{artist}-{album}-{self.track:02d}-{title}-0-{end}.mp3",
         }
-
-    @property
-    def mp3_path(self) -> str:
-        """Path relative to the folder `mp3`."""
-        return self.info["mp3_path"]
 
 
 def write(
@@ -93,7 +88,7 @@ def write(
         raise ValueError(f"{size} are too few: ask for at least 1 clip of 1 second.")
     _claim(root, {"n_clips": n_clips, "duration_s": float(duration_s), "seed": seed})
     clips = plan(n_clips, duration_s, seed)
-    if missing := [clip for clip in clips if not (root / "mp3" / clip.mp3_path).exists()]:
+    if missing := [clip for clip in clips if not (root / "mp3" / clip.info["mp3_path"]).exists()]:
         write_one = partial(_write_clip, root=root, seed=seed)
         workers = min(workers or os.cpu_count() or 1, len(missing))
         spawn = multiprocessing.get_context("spawn")  # forked processes could inherit held locks
@@ -182,17 +177,16 @@ def render(clip: Clip, seed: int) -> tuple[np.ndarray, int]:
 def _write_clip(clip: Clip, root: Path, seed: int) -> None:
     audio, sample_rate = render(clip, seed)
     vbr = {"bitrate_mode": "VARIABLE", "compression_level": 0.8}  # about 32 kbit/s, as in the data
-    with atomic(root / "mp3" / clip.mp3_path) as path:
+    with atomic(root / "mp3" / clip.info["mp3_path"]) as path:
         soundfile.write(path, audio, sample_rate, "MPEG_LAYER_III", format="MP3", **vbr)
 
 
 def write_tables(root: Path, clips: list[Clip]) -> None:
     """Write the two tables, annotations last: if they exist, the data set is complete."""
-    labels = [[clip.clip_id, *(int(t in clip.tags) for t in TAGS), clip.mp3_path] for clip in clips]
-    tables = {
-        CLIP_INFO: pd.DataFrame([clip.info for clip in clips]),
-        ANNOTATIONS: pd.DataFrame(labels, columns=["clip_id", *TAGS, "mp3_path"]),
-    }
+    info = pd.DataFrame([clip.info for clip in clips])
+    labels = pd.DataFrame([[int(tag in clip.tags) for tag in TAGS] for clip in clips], columns=TAGS)
+    annotations = pd.concat([info.clip_id, labels, info.mp3_path], axis=1)
+    tables = {CLIP_INFO: info, ANNOTATIONS: annotations}
     for name, table in tables.items():
         with atomic(root / name) as path:
             table.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_ALL, lineterminator="\n")

@@ -24,47 +24,40 @@ class Audio:
     """
 
     def __init__(self, store: AudioStore, device: torch.device, resident: bool | None = None):
-        self.store, self.device = store, device
-        if resident is None:
-            resident = fits(2 * int(store.lengths.sum()), device)
-        self.reads_ahead = device.type != "cpu" and not resident
-        if resident:
+        self.store, self.device, self.reads_ahead = store, device, device.type != "cpu"
+        self.samples: Tensor | None = None
+        if fits(2 * int(store.lengths.sum()), device) if resident is None else resident:
             size, path = len(store.samples), str(store.folder / "audio.i16")
             self.samples = torch.from_file(path, size=size, dtype=torch.int16).to(device)
-            self.load, self.crops = self._positions, self._gather
-        else:
-            self.load, self.crops = self._read, self._transfer
 
     def batches(self, requests: Iterable[Request], n_samples: int) -> Iterator[Tensor]:
         """For each request, `n_samples` of each of its rows from its start on: (row, n_samples)
         float32 in [-1, 1], zero after the end of a clip."""
-        load = partial(self.load, n_samples=n_samples)
-        if not self.reads_ahead:
-            yield from (self.crops(load(request), n_samples) for request in requests)
-            return
-        with ThreadPoolExecutor(1) as reader:
-            for loaded in in_order(reader, load, requests, AHEAD):
-                yield self.crops(loaded, n_samples)
+        for stored in self._stored(requests, n_samples):
+            yield stored.to(self.device, non_blocking=True).float().mul_(1 / FULL_SCALE)
 
-    def _read(self, request: Request, n_samples: int) -> Tensor:
+    def _stored(self, requests: Iterable[Request], n_samples: int) -> Iterator[Tensor]:
+        read = partial(self._read if self.samples is None else self._gather, n_samples)
+        if self.samples is None and self.reads_ahead:
+            with ThreadPoolExecutor(1) as reader:
+                yield from in_order(reader, read, requests, AHEAD)
+        else:
+            yield from map(read, requests)
+
+    def _gather(self, n_samples: int, request: Request) -> Tensor:
+        rows, starts = request
+        left = self.store.lengths[rows] - starts
+        positions = torch.from_numpy(np.stack([self.store.offsets[rows] + starts, left]))
+        begin, left = positions.to(self.device, non_blocking=True).unsqueeze(2)
+        place = torch.arange(n_samples, device=self.device)
+        index = (begin + place).clamp(max=len(self.samples) - 1)
+        return torch.where(place < left, self.samples[index], 0)
+
+    def _read(self, n_samples: int, request: Request) -> Tensor:
         pinned = self.device.type == "cuda"  # torch reuses it once its transfer is over
         batch = torch.empty(len(request[0]), n_samples, dtype=torch.int16, pin_memory=pinned)
         self.store.read_into(batch.numpy(), *request)
         return batch
-
-    def _transfer(self, batch: Tensor, n_samples: int) -> Tensor:
-        return batch.to(self.device, non_blocking=True).float().mul_(1 / FULL_SCALE)
-
-    def _positions(self, request: Request, n_samples: int) -> Tensor:
-        rows, starts = request
-        left = self.store.lengths[rows] - starts
-        return torch.from_numpy(np.stack([self.store.offsets[rows] + starts, left]))
-
-    def _gather(self, positions: Tensor, n_samples: int) -> Tensor:
-        begin, left = positions.to(self.device, non_blocking=True).unsqueeze(2)
-        place = torch.arange(n_samples, device=self.device)
-        index = (begin + place).clamp(max=len(self.samples) - 1)
-        return torch.where(place < left, self.samples[index], 0).float().mul_(1 / FULL_SCALE)
 
 
 def fits(n_bytes: int, device: torch.device) -> bool:

@@ -1,7 +1,7 @@
 """Training data of a stage: crops of audio, or their features from the frozen extractor."""
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from jetatag.joint.methods import Stage, adam_epochs_before, crop_epochs
 from jetatag.training.audio import Audio, Request
 from jetatag.training.device import extract, folded, gather, inference_batch, own_share
 from jetatag.training.optimizers import build_optimizer
+
+Batch = tuple[Tensor, Tensor, Tensor, np.ndarray]  # inputs, labels, tag sets, rows of the store
 
 
 def seed_of(*place: object) -> int:
@@ -68,7 +70,7 @@ class StageData:
         adam_steps = self.n_steps * adam_epochs_before(self.stage, self.config)
         return build_optimizer(self.config, phase, parameters, previous, adam_steps)
 
-    def batches(self, epoch: int, first: int) -> Iterator[tuple[Tensor | np.ndarray, ...]]:
+    def batches(self, epoch: int, first: int) -> Iterator[Batch]:
         """The batches of `epoch` from step `first` on: this process's share of the crops (clip,
         sample), or all features (clip, n_features) if the extractor is frozen, labels and tag sets
         (clip, tag), and the clips' rows in the store."""
@@ -80,14 +82,10 @@ class StageData:
             inputs = self.features(crops, order)
         else:
             parts = [batch[own_share(len(batch), self.fabric)] for batch in order]
-            inputs = self.audio.batches(self.requests(crops, parts), config.crop_samples)
+            inputs = self.audio.batches(map(crops.at, parts), config.crop_samples)
         for batch, x in zip(order, inputs, strict=True):
-            tags = (self.labels[batch], self.tag_sets[batch])
-            yield x, *(torch.from_numpy(own.astype(np.float32)) for own in tags), self.rows[batch]
-
-    def requests(self, crops: Crops, parts: Iterable[Sequence[int]]) -> list[Request]:
-        """Rows and starts of the crops at each of the `parts`, lists of positions."""
-        return [(self.rows[part], crops.starts[part]) for part in parts]
+            both = (torch.from_numpy(tags[batch]).float() for tags in (self.labels, self.tag_sets))
+            yield x, *both, self.rows[batch]
 
     def features(self, crops: Crops, order: list[list[int]]) -> Iterator[Tensor]:
         """h (clip, n_features) of the crops of each batch in `order`, cached if other epochs use
@@ -95,7 +93,7 @@ class StageData:
         if self.crop_epochs.count(crops.epoch) == 1:
             at_once = max(1, self.n_together // self.config.batch_size)
             groups = [order[i : i + at_once] for i in range(0, len(order), at_once)]
-            requests = self.requests(crops, map(np.concatenate, groups))
+            requests = [crops.at(np.concatenate(group)) for group in groups]
             for group, h in zip(groups, self._extract(requests), strict=True):
                 yield from h.split([len(batch) for batch in group])
             return

@@ -35,7 +35,7 @@ class AutocastOnly(MixedPrecision):
 
 
 def launch(config: RunConfig) -> Fabric:
-    """Join the run's processes, as `torchrun` describes them in the environment, or be the only.
+    """Join the processes that `torchrun` describes in the environment; without it, there is one.
     Raises `ValueError` for a device that cannot be used or shared or lacks the precision."""
     device = pick_device(config.device)
     precision = pick_precision(config.precision, device)
@@ -148,8 +148,8 @@ def extract(extractor: nn.Module, audio: Tensor, fabric: Fabric) -> Tensor:
 
 
 def seed_everything(seed: int, device: torch.device) -> None:
-    """Seed torch on the CPU and on `device`; `torch.manual_seed` seeds every accelerator, which
-    takes longer than a training step on cached features."""
+    """Seed torch on the CPU and on `device` alone; `torch.manual_seed` seeds every accelerator,
+    which takes longer than a training step on cached features."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)

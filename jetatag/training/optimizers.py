@@ -118,4 +118,4 @@ def build_optimizer(
     if isinstance(previous, kind):
         previous.param_groups[0]["lr"] = lr
         return previous
-    return KerasAdam(parameters, lr, steps_done) if kind is KerasAdam else KerasSGD(parameters, lr)
+    return kind(parameters, lr, steps_done)

@@ -115,8 +115,11 @@ def train_stage(
                 progress.save(run, stage, model)
             log.epoch(progress.epoch, row)
             on_epoch(history, model)
-    facts = {"wall_time_s": round(progress.total_seconds, 1), "processes": fabric.world_size}
-    facts["crops_a_clip"] = len(set(data.crop_epochs))
+    facts = {
+        "wall_time_s": round(progress.total_seconds, 1),
+        "processes": fabric.world_size,
+        "crops_a_clip": len(set(data.crop_epochs)),
+    }
     if config.compile:
         facts["compile_s"] = round(device.compile_seconds() - compiled_before, 1)
     if stage.keep_best:
@@ -147,8 +150,9 @@ def train_step(
 class StageLosses(nn.Module):
     """The losses of a stage as one module, which Fabric places and several processes share.
 
-    Each process passes its crops to the extractor; the heads get the features of the whole batch in
-    every process, so that losses do not depend on the number of processes.
+    Each process passes its crops to the extractor; the heads, a hundredth of the work, get the
+    features of the whole batch in every process, so that losses do not depend on the number of
+    processes.
     """
 
     def __init__(self, model: JointModel, stage: Stage, config: RunConfig, fabric: Fabric) -> None:
