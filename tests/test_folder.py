@@ -441,7 +441,7 @@ def test_files_and_links_that_are_not_used_are_warned_about(tmp_path):
         index = folder.load(tmp_path)
     messages = " ".join(str(warning.message) for warning in warned)
     assert len(index) == 4 and "are links and not followed: dog;" in messages
-    assert "no readable audio header at the beginning: 1 .txt (b/notes.txt)." in messages
+    assert "no readable header of audio: 1 .txt (b/notes.txt)." in messages
 
 
 def test_rows_that_are_left_out_are_counted(tmp_path):

@@ -252,7 +252,7 @@ def test_tagging_a_folder_from_the_command_line(run, folder, tmp_path, capsys):
     assert [line.split(": ")[0] for line in lines] == [str(folder / name) for name in names]
     assert lines[0].count("·") == 1 and lines[1].endswith(": error: empty file (0 bytes)")
     assert "2 of 4 files could not be read" in printed.err and "trained on Magna" in printed.err
-    assert f"no readable audio header at the beginning: 1 .txt ({folder}/notes.txt)." in printed.err
+    assert f"no readable header of audio: 1 .txt ({folder}/notes.txt)." in printed.err
     assert "tagging" not in printed.err  # there is no terminal to show how far it is
 
     table = pd.read_parquet(out["parquet"])
@@ -501,7 +501,7 @@ def test_files_of_many_formats_are_tagged_together(run, mixed, tmp_path, capfd):
     (line,) = [line for line in printed.out.splitlines() if "f.flac: " in line]
     assert re.search(r"f\.flac: \w+ 0\.\d\d · .* \(damaged: .* were skipped\)$", line)
     assert "2 of 8 files could not be read" in printed.err and printed.err.count("\n") == 3
-    assert f"no readable audio header at the beginning: 1 .jpg ({mixed}/z.jpg)." in printed.err
+    assert f"no readable header of audio: 1 .jpg ({mixed}/z.jpg)." in printed.err
     table = pd.read_csv(tmp_path / "out", keep_default_na=False, na_values={"duration_s": [""]})
     assert [Path(path).stem for path in table.path] == list("abcdefgh")
     errors = table.error.tolist()
@@ -518,7 +518,7 @@ def test_files_of_many_formats_are_indexed_together(run, mixed, tmp_path, capfd)
     for counts in ("(6 read, 2 left out)", "(6 kept, 2 left out)"):
         assert cli.main(["index", str(run.folder), str(mixed), "--out", str(tmp_path / "i")]) == 0
         printed = capfd.readouterr()
-        assert counts in printed.out and "the beginning: 1 .jpg (z.jpg)." in printed.err
+        assert counts in printed.out and "of audio: 1 .jpg (z.jpg)." in printed.err
         report = pd.read_csv(tmp_path / "i" / "report.csv").set_index("path").reason
         assert report["g.mp4"] == "holds no sound track" and "it is text" in report["h.mp3"]
         assert report["f.flac"].startswith("damaged: ") and len(report) == 4
@@ -529,7 +529,7 @@ def test_files_of_many_formats_are_one_data_set(mixed, tmp_path):
         place = mixed / ("first" if path.stem in "abcd" else "other")
         place.mkdir(exist_ok=True)
         path.rename(place / path.name)
-    with pytest.warns(UserWarning, match=r"the beginning: 1 \.jpg \(other/z\.jpg\)"):
+    with pytest.warns(UserWarning, match=r"of audio: 1 \.jpg \(other/z\.jpg\)"):
         index = data_folder.load(mixed)
     store = build(index, tmp_path / "store", workers=2)
     assert sorted(Path(path).stem for path in store.table.path) == list("abcdef")
@@ -544,7 +544,7 @@ def test_audio_without_a_known_suffix_is_counted_alike_by_all_that_read_folders(
         (tmp_path / name).touch()
     audio, _, skipped = tagging.find_audio([tmp_path])  # of tag and index
     assert [path.name for path in audio] == ["1.wav", "2.mp3"]
-    told = "files skipped, which have no suffix of audio and no readable audio header at the beginning: "
+    told = "files skipped, which have no suffix and no readable header of audio: "
     named = "3 .xyz ({0}b/3.xyz, {0}b/4.XYZ, …), 1 without suffix ({0}a/no_suffix)"
     assert skipped_sentence(skipped) == f"{told}{named.format(f'{tmp_path}/')}."
     with pytest.warns(UserWarning, match=re.escape(f"{tmp_path}: {told}{named.format('')}.")):

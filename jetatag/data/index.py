@@ -20,7 +20,7 @@ SPLITS = ("train", "valid", "test")
 Task = Literal["multilabel", "multiclass"]
 COLUMNS = ["clip_id", "path", "split", "group", "title"]
 LEFT_OUT_COLUMNS = ["clip_id", "path", "reason"]
-NOT_AUDIO = "no suffix of audio and no readable audio header at the beginning"
+NOT_AUDIO = "no suffix and no readable header of audio"
 
 
 class DataWarning(UserWarning):
