@@ -265,6 +265,6 @@ def describe(problems: list[ErrorDetails], name: str, optional: str = "") -> str
     types = " or ".join(dict.fromkeys(TYPES.get(name, name) for name in types))
     hint = " (in YAML write 1.0e-3, not 1e-3)" if kind == "float_type" else ""
     is_for_text = any(problem["type"] == "string_type" for problem in problems)
-    if is_for_text and isinstance(value, bool | int | float | date):  # YAML's no, 80, 2001-02-03
+    if is_for_text and isinstance(value, bool | int | float | date | None):  # YAML's no, 80, null
         hint = f""" (to give text, quote it: '{name}="…"')"""
     return f"{name} must be of type {types}{optional}, not {value!r}{hint}."
