@@ -268,11 +268,11 @@ def show_warning(message: Warning | str, *_: object, **__: object) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0; 1 if some files or runs failed; 2 for a
     mistake, with one line on standard error; 130 for Ctrl-C; 141 if nobody reads the output."""
-    use_temporary_caches()
     if arguments is None:
         use_utf8()
         warnings.showwarning = show_warning
         arguments = sys.argv[1:]
+    use_temporary_caches()
     try:
         if not arguments:
             raise ValueError("name a verb; see jetatag --help.")

@@ -32,7 +32,9 @@ AUDIO_SUFFIXES = {
     *(".mka", ".mkv", ".webm", ".ogv", ".wmv", ".asf"),
 }
 """Suffixes of audio files, and of videos with a sound track."""
-CACHES = ("XDG_CACHE_HOME", "MPLCONFIGDIR", "IPYTHONDIR")  # the first of Snakemake and numba
+CACHES = {"XDG_CACHE_HOME": ".cache", "MPLCONFIGDIR": ".config", "IPYTHONDIR": ".ipython"}
+"""Variables that say where libraries keep files (the first: Snakemake, numba, the Hub), and where
+in the home folder they do so by default."""
 Count = Annotated[int, Field(ge=1)]
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 ADAPTER = lru_cache(partial(TypeAdapter, config=STRICT))
@@ -167,12 +169,16 @@ def lock_folder(folder: Path | str, wait: bool = False) -> Iterator[None]:
 
 @cache
 def use_temporary_caches() -> None:
-    """If the home folder cannot be written, lead the caches of libraries to a temporary folder."""
+    """Lead the caches of libraries to a temporary folder if their own cannot be written, and give a
+    user without a home folder one."""
     home = os.path.expanduser("~")  # noqa: PTH111, as Path's fails for a user without one
-    if not os.access(home, os.W_OK):
+    places = {name: Path(home, place) for name, place in CACHES.items()}
+    closed = [n for n, p in places.items() if not os.access(p if p.exists() else home, os.W_OK)]
+    closed += ["HOME"] if home == "~" else []
+    if closed:
         folder = tempfile.mkdtemp(prefix="jetatag-caches-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        for name in CACHES:
+        for name in closed:
             os.environ.setdefault(name, folder)
 
 
@@ -259,6 +265,6 @@ def describe(problems: list[ErrorDetails], name: str, optional: str = "") -> str
     types = " or ".join(dict.fromkeys(TYPES.get(name, name) for name in types))
     hint = " (in YAML write 1.0e-3, not 1e-3)" if kind == "float_type" else ""
     is_for_text = any(problem["type"] == "string_type" for problem in problems)
-    if is_for_text and isinstance(value, bool | int | float | date):  # YAML's no, 80, 2001-02-03
+    if is_for_text and isinstance(value, bool | int | float | date | None):  # YAML's no, 80, null
         hint = f""" (to give text, quote it: '{name}="…"')"""
     return f"{name} must be of type {types}{optional}, not {value!r}{hint}."

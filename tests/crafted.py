@@ -94,6 +94,14 @@ def without_size(wav: bytes) -> bytes:
     return wav[:4] + bytes(4) + wav[8:at] + bytes(4) + wav[at + 4 :]
 
 
+def with_larger_sizes(wav: bytes, more: int = 36) -> bytes:
+    """States more bytes than there are, of the file and of its samples."""
+    for at in (4, wav.index(b"data") + 4):
+        (size,) = struct.unpack_from("<I", wav, at)
+        wav = wav[:at] + struct.pack("<I", size + more) + wav[at + 4 :]
+    return wav
+
+
 def with_chunk(wav: bytes, n_bytes: int) -> bytes:
     """A WAV with further metadata in front of its samples."""
     at = wav.index(b"data")

@@ -28,6 +28,7 @@ from crafted import (
     with_chunk,
     with_field,
     with_flac_length,
+    with_larger_sizes,
     with_vbri,
     without_header,
     without_size,
@@ -38,7 +39,6 @@ from jetatag.data.ffmpeg import ASF_ENCRYPTION
 from jetatag.files import AUDIO_SUFFIXES
 
 RATE = 16_000
-WAV_BYTES, MORE_BYTES = (struct.pack("<I", 2 * 2 * 44_100 + more) for more in (0, 36))
 JUNK = np.random.default_rng(0).bytes(3000)
 
 
@@ -253,23 +253,21 @@ DECODED = {
     "WMA": (BY_SUFFIX[".wma"], 2),
     "video longer than its sound": (lambda: by_ffmpeg("matroska", "aac", video=True), 2),
     "VOC": (BY_SUFFIX[".voc"], 2),
-    "WAV that states a few bytes too many": (
-        lambda: by_soundfile("WAV").replace(b"data" + WAV_BYTES, b"data" + MORE_BYTES),
-        2,
-    ),
-    "WAV of no stated bytes": (lambda: without_size(by_soundfile("WAV")), 2),
-    "WAV of no stated bytes behind long metadata": (
+    "WAV sizes a few bytes too large": (lambda: with_larger_sizes(by_soundfile("WAV")), 2),
+    "WAV sizes a byte too large": (lambda: with_larger_sizes(by_soundfile("WAV"), 1), 2),
+    "WAV sizes 0": (lambda: without_size(by_soundfile("WAV")), 2),
+    "WAV sizes 0 behind long metadata": (
         lambda: without_size(with_chunk(by_soundfile("WAV"), 30_000)),
         2,
     ),
-    "float WAV of no stated bytes": (
+    "float WAV sizes 0": (
         lambda: without_size(by_soundfile("WAV", 22_050, 2, subtype="FLOAT")),
         2,
     ),
     "MP3 joined to WAV": (lambda: mp3() + by_soundfile("WAV", 22_050, 2), 4),
     "MP3 joined to M4A and Ogg of the same rate": (lambda: mp3() + m4a() + vorbis(), 6),
     "AAC joined to FLAC": (lambda: BY_SUFFIX[".aac"]() + flac(), 4),
-    "WAV of no stated bytes joined to another": (lambda: 2 * without_size(by_soundfile("WAV")), 4),
+    "WAV sizes 0, joined to another": (lambda: 2 * without_size(by_soundfile("WAV")), 4),
 }
 
 

@@ -169,7 +169,11 @@ BAD_FILES = {
         made(lambda: mp3(0.5) + crafted.by_soundfile("WAV", RATE, seconds=0.5)),
         "used: read whole",
     ),
-    "WAV of 0 bytes by its header": (
+    "WAV sizes a few bytes too large": (
+        made(lambda: crafted.with_larger_sizes(crafted.by_soundfile("WAV", RATE, seconds=1.0))),
+        "used: read whole",
+    ),
+    "WAV sizes 0": (
         made(lambda: crafted.without_size(crafted.by_soundfile("WAV", RATE, seconds=1.0))),
         "used: read whole",
     ),
@@ -344,7 +348,7 @@ BAD_TABLES = {
         lambda t: t.replace("song", "söng").encode("latin-1"),
         "refused: save it as UTF-8",
     ),
-    "labels such as `0.00` and `1e0`": (
+    "labels `0.00` and `1.0e+00`": (
         lambda t: t.replace('"0"\t', '"0.00"\t').replace('"1"\t', '"1.0e+00"\t'),
         "read",
     ),

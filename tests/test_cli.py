@@ -1,24 +1,17 @@
 """The command: help for every verb and option, mistakes in one sentence, shell completion."""
 
-import json
-import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 
-import numpy as np
-import pandas as pd
 import pytest
-import soundfile
 
 import jetatag
 from jetatag import cli
-from jetatag.apps.search import Index
 from jetatag.config import PRESETS
 from jetatag.data.audio import SHORTEST_S
-from jetatag.data.store import AudioStore
 
 VERBS = {name: cli.app[name] for name in cli.app if not name.startswith("-")}
 EXAMPLE = re.compile(r"^ *(?:Example: `|.*\(|torchrun .*)?(jetatag [^`#)>\n]*)", re.MULTILINE)
@@ -143,92 +136,6 @@ def test_errors_of_the_system_are_told_without_their_number(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert cli.main(["render", str(tmp_path / "file"), "--clips", "30"]) == 2
     assert capsys.readouterr().err == f"jetatag: {tmp_path}/file: File exists.\n"
-
-
-LATIN_1 = "en_US.ISO-8859-1"
-LOCALES = {
-    "C": {"LC_ALL": "C"},
-    "ascii": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    "latin-1": {"LC_ALL": LATIN_1, "PYTHONIOENCODING": "latin-1"},
-}
-VERBS_IN_A_LOCALE = """import json, sys
-from jetatag import cli
-from jetatag.data import folder, store
-
-music, out, verbs = sys.argv[1:]
-store.build(folder.load(music), out)  # a library that is in no position to change the mode
-cli.use_utf8()
-print(sys.flags.utf8_mode)
-print([cli.main(verb) for verb in json.loads(verbs)])
-"""
-
-
-@pytest.mark.parametrize("locale", LOCALES)
-def test_greek_and_japanese_file_names_are_read_in_any_locale(locale, run, tmp_path):
-    """A store, tags and an index made under one are the same under UTF-8."""
-    if locale == "latin-1":
-        (tmp_path / "locales").mkdir()
-        make = ["localedef", "-i", "en_US", "-f", "ISO-8859-1", tmp_path / "locales" / LATIN_1]
-        if not shutil.which("localedef") or subprocess.run(make, capture_output=True).returncode:
-            pytest.skip("this system cannot make a Latin-1 locale")
-    music = tmp_path / "music"
-    for seed, name in enumerate(["Ελλάς/ä.wav", "音楽/歌.wav"]):
-        (music / name).parent.mkdir(parents=True)
-        noise = np.random.default_rng(seed).uniform(-0.5, 0.5, 16_000)
-        soundfile.write(music / name, noise, 16_000)
-    verbs = [["tag", run.folder, music, "--csv", tmp_path / "tags.csv"]]
-    verbs += [["index", run.folder, music], ["search", f"{music}.index", "--tags", "low"]]
-    verbs += [["search", f"{music}.index", "--like", music / "音楽" / "歌.wav"]]
-    given = json.dumps([[*map(str, verb)] for verb in verbs], ensure_ascii=False)
-    command = [sys.executable, "-c", VERBS_IN_A_LOCALE, music, tmp_path / "store", given]
-    environment = os.environ | LOCALES[locale] | {"LOCPATH": str(tmp_path / "locales")}
-    done = subprocess.run(command, env=environment, capture_output=True)
-    text = done.stdout.decode("latin-1" if locale == "latin-1" else "utf-8")
-    assert text.startswith("1\n") and text.endswith("[0, 0, 0, 0]\n"), done.stderr.decode()
-    shown = "歌".encode("latin-1", "backslashreplace").decode() if locale == "latin-1" else "歌"
-    assert text.count(f"/{shown}.wav") == 2 and text.count("/ä.wav") == 3
-    found = {"Ελλάς/ä.wav", "音楽/歌.wav"}
-    assert set(AudioStore.open(tmp_path / "store").table.path) == found
-    assert set(pd.read_csv(tmp_path / "tags.csv").path) == {str(music / name) for name in found}
-    assert set(Index.open(f"{music}.index").table["path"].to_pylist()) == found
-
-
-CACHED = """import os, sys
-from jetatag import cli
-
-assert cli.main(["--version"]) == 0
-import numba
-
-# A function of a file whose folder nobody can write, as of site-packages.
-exec(compile("@numba.njit(cache=True)\\ndef double(x): return 2 * x", "/proc/version", "exec"))
-assert double(2) == 4
-print(os.environ["XDG_CACHE_HOME"], os.environ["MPLCONFIGDIR"])
-"""
-
-
-def test_a_home_that_cannot_be_written_leads_caches_to_a_temporary_folder(tmp_path):
-    """Of maps (numba), Snakemake and figures."""
-    caches = ("XDG_CACHE_HOME", "MPLCONFIGDIR", "IPYTHONDIR", "NUMBA_CACHE_DIR")
-    environment = {name: value for name, value in os.environ.items() if name not in caches}
-    environment |= {"HOME": "/proc/nowhere", "TMPDIR": str(tmp_path)}
-    command = [sys.executable, "-c", CACHED]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert not done.returncode and not done.stderr, done.stderr
-    assert done.stdout.splitlines()[-1].count(str(tmp_path)) == 2 and not [*tmp_path.iterdir()]
-
-
-def test_a_place_that_cannot_be_written_is_one_sentence_with_a_remedy(run, tmp_path, capsys):
-    sys_folder, music = "/sys/no folder", tmp_path / "music"
-    music.mkdir()
-    soundfile.write(music / "a.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 16_000), 16_000)
-    assert cli.main(["index", str(run.folder), str(music), "--out", sys_folder]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"jetatag: {sys_folder}/index.arrow cannot be written (")
-    assert told.endswith("): name another folder with --out.\n") and told.count("\n") == 1
-    assert cli.main(["render", sys_folder]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"jetatag: {sys_folder}") and told.count("\n") == 1
-    assert told.endswith(": change its permissions or name another.\n")
 
 
 def test_a_warning_is_one_line_without_its_place_in_the_code(tmp_path):

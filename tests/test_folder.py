@@ -6,10 +6,14 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from layouts import RATE, tone, write_tsv, write_wav
 
 from jetatag import data
-from jetatag.data import DataWarning, folder
+from jetatag.apps.search import parse_tags
+from jetatag.data import DataWarning, folder, mtat, store
+from jetatag.data.store import AudioStore
 from jetatag.data.tables import CONTRADICTION, DUPLICATE, OUTSIDE, TWO_GROUPS
+from jetatag.original.importing import read_tags
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
 
@@ -116,6 +120,43 @@ def test_text_that_looks_like_a_list_and_is_none_is_refused_and_brackets_are_kep
     assert index.vocabulary.tags == ("(live)", ":)", "[Deep House]", "a", "a [b]", "b", "🎵")
 
 
+def test_nan_none_null_and_na_are_tags_groups_ids_and_titles_as_they_are_written(tmp_path):
+    """Never missing values: in every form of a table, class folders, MagnaTagATune and a store."""
+    words = ["nan", "None", "null", "NA", "NaN", "N/A", "<NA>", "n/a"]
+    paths = [f"{word.strip('<>').replace('/', '_')}/{n}.wav" for n, word in enumerate(words)]
+    names = dict.fromkeys(("artist", "clip_id", "title"), words)
+    table = pd.DataFrame({"path": paths, "tags": words, "split": "train", **names})
+    one_hot = pd.DataFrame(np.eye(len(words), dtype=int), columns=words).assign(path=paths, **names)
+    for name, given, tags in (
+        ("a.csv", table, "tags"),
+        ("a.tsv", table.assign(tags=[f"['{word}']" for word in words]), "tags"),
+        ("a.parquet", table, "tags"),
+        ("lists.parquet", table.assign(tags=[[word, None] for word in words]), "tags"),
+        ("hot.csv", one_hot, words),
+        ("hot.parquet", one_hot.rename(columns={"artist": "group"}), "*"),
+    ):
+        group = "group" if name == "hot.parquet" else "artist"
+        index = folder.load(
+            tmp_path, write_frame(tmp_path, given, name), tags=tags, group_column=group
+        )
+        carried = [index.vocabulary.tags[column] for column in index.labels.argmax(axis=1)]
+        assert carried == words and index.labels.sum() == len(words), name
+        for column in ("group", "clip_id", "title"):
+            assert index.table[column].tolist() == words, (name, column)
+    for path in paths:
+        write_wav(tmp_path / path, tone(200, 0.5), RATE)
+    made = store.build(folder.load(tmp_path, "a.csv", group_column="artist"), tmp_path / "store")
+    for column in ("group", "clip_id", "title"):
+        assert AudioStore.open(made.folder).table[column].tolist() == words
+    assert {*AudioStore.open(made.folder).vocabulary.tags} == {*words}
+    assert {*folder.load(tmp_path).vocabulary.tags} == {path.split("/")[0] for path in paths}
+    rows = [[n, *row, f"0/{n}.mp3"] for n, row in enumerate(np.eye(4, dtype=int))]
+    write_tsv(tmp_path / "annotations_final.csv", ["clip_id", *words[:4], "mp3_path"], rows)
+    assert {*mtat.load(tmp_path).vocabulary.tags} == {*words[:4]}
+    assert {*read_tags(tmp_path / "annotations_final.csv")} == {*words[:4]}
+    assert parse_tags("nan, -None:2, NA", words) == {"nan": 1, "None": -2, "NA": 1}
+
+
 def test_columns_keep_their_order_and_unused_tags(tmp_path):
     write(tmp_path, "path,b,never,a,artist\nx.mp3,1.0,FALSE,0,me\ny.mp3,0,0, true ,me\n")
     index = folder.load(tmp_path, "tags.csv", tags="*", group_column="artist")
@@ -123,6 +164,15 @@ def test_columns_keep_their_order_and_unused_tags(tmp_path):
     np.testing.assert_array_equal(index.labels, [[1, 0, 0], [0, 0, 1]])
     messages = warned(tmp_path, "tags.csv", tags="*", group_column="artist")
     assert any("1 of 3 tags are never used: never" in warning for warning in messages)
+
+
+@pytest.mark.parametrize(
+    ("zero", "one"), [("0.00", "1.00"), ("0.0e+00", "1.0e+00"), ("-0", "+1"), ("false", "TRUE")]
+)
+def test_other_notations_of_0_and_1_are_labels(tmp_path, zero, one):
+    """Those of numbers, as `0.00` and `1.0e+00`, and of true and false."""
+    write(tmp_path, f"path,fast,slow\na.mp3,{one},{zero}\nb.mp3, {zero} ,{one}\n")
+    assert folder.load(tmp_path, "tags.csv", tags="*").labels.tolist() == [[1, 0], [0, 1]]
 
 
 @pytest.mark.parametrize("cell", ["", "2", "yes", "NaN", "0.5"])
@@ -391,7 +441,7 @@ def test_files_and_links_that_are_not_used_are_warned_about(tmp_path):
         index = folder.load(tmp_path)
     messages = " ".join(str(warning.message) for warning in warned)
     assert len(index) == 4 and "are links and not followed: dog;" in messages
-    assert "not audio by suffix or content: 1 .txt (b/notes.txt)." in messages
+    assert "no readable header of audio: 1 .txt (b/notes.txt)." in messages
 
 
 def test_rows_that_are_left_out_are_counted(tmp_path):

@@ -217,6 +217,7 @@ def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd, tiny_st
         (["--profile", str(tmp_path)], "holds no config.yaml"),
         (command_of(tmp_path, *rate)[3:], "at 16,000 Hz, but the settings say 8,000: name another"),
         (command_of(tmp_path, "tag=no")[3:], """not False (to give text, quote it: 'tag="…"')"""),
+        (command_of(tmp_path, "tag=null")[3:], """not None (to give text, quote it: 'tag="…"')"""),
         (command_of(tmp_path, "options={tags: 7}")[3:], """quote it: 'tags="…"'"""),
         (command_of(tmp_path / "my {music}")[3:], "my {music}/runs has a brace, angle bracket or"),
         (["--data", "a}b"], "a}b.store has a brace, angle bracket or leading hyphen, which Snake"),

@@ -252,7 +252,7 @@ def test_tagging_a_folder_from_the_command_line(run, folder, tmp_path, capsys):
     assert [line.split(": ")[0] for line in lines] == [str(folder / name) for name in names]
     assert lines[0].count("·") == 1 and lines[1].endswith(": error: empty file (0 bytes)")
     assert "2 of 4 files could not be read" in printed.err and "trained on Magna" in printed.err
-    assert f"not audio by suffix or content: 1 .txt ({folder}/notes.txt)." in printed.err
+    assert f"no readable header of audio: 1 .txt ({folder}/notes.txt)." in printed.err
     assert "tagging" not in printed.err  # there is no terminal to show how far it is
 
     table = pd.read_parquet(out["parquet"])
@@ -297,6 +297,37 @@ def test_tags_named_like_columns_are_kept_apart_in_every_output(tmp_path):
     assert (first["path"], first["error"], first["duration_s"]) == ("a", "", 2.0)
     assert list(first["tags"])[:2] == ["error", "click"] and len(first["tags"]) == 6
     assert second == {"path": "b", "duration_s": None, "error": "bad", "tags": {}}
+
+
+def test_tags_named_error_click_path_and_nan_through_the_verb(
+    tmp_path, tiny_config, tiny_store, folder, capsys
+):
+    """As of class folders `error/`, `click/`, `path/`; what is written is read again as it was."""
+    tags = ("error", "click", "path", "duration_s", "nan", "None", "null", "NA")
+    labels = np.tile(tiny_store.labels, 2)
+    named = dataclasses.replace(tiny_store, vocabulary=Vocabulary(tags), labels=labels)
+    run = finished_run(tmp_path, tiny_config.replace(method="joint"), named)
+    out = {name: tmp_path / f"out.{name}" for name in ("csv", "json", "parquet")}
+    written = [f"--{name}={path}" for name, path in out.items()]
+    files = [str(folder / "a.wav"), str(folder / "c.ogg")]
+    assert cli.main(["tag", str(run.folder), *files, "--top", "8", *written]) == 1
+    printed = capsys.readouterr()
+    good, bad = printed.out.splitlines()
+    shown = dict(part.rsplit(" ", 1) for part in parts(good))
+    assert {*shown} == {*tags} and ": error: unreadable" in bad and bad.startswith(files[1])
+    assert "1 of 2 files could not be read" in printed.err
+    first, second = json.loads(out["json"].read_text())
+    assert {tag: f"{prob:.2f}" for tag, prob in first["tags"].items()} == shown
+    assert (first["error"], second["tags"]) == ("", {}) and "unreadable" in second["error"]
+    columns = {
+        tag: f"prob: {tag}" if tag in ("error", "path", "duration_s") else tag for tag in tags
+    }
+    for table in (pd.read_csv(out["csv"]), pd.read_parquet(out["parquet"])):
+        assert list(table) == ["path", "duration_s", "error", *columns.values()]
+        assert table.path.tolist() == files and table.duration_s[0] == 10
+        probs = [table[column][0] for column in columns.values()]
+        np.testing.assert_allclose(probs, [first["tags"][tag] for tag in tags])
+        assert table.iloc[1, 3:].isna().all() and "unreadable" in table.error[1]
 
 
 def parts(line):
@@ -468,7 +499,7 @@ def test_files_of_many_formats_are_tagged_together(run, mixed, tmp_path, capfd):
     (line,) = [line for line in printed.out.splitlines() if "f.flac: " in line]
     assert re.search(r"f\.flac: \w+ 0\.\d\d · .* \(damaged: .* were skipped\)$", line)
     assert "2 of 8 files could not be read" in printed.err and printed.err.count("\n") == 3
-    assert f"not audio by suffix or content: 1 .jpg ({mixed}/z.jpg)." in printed.err
+    assert f"no readable header of audio: 1 .jpg ({mixed}/z.jpg)." in printed.err
     table = pd.read_csv(tmp_path / "out", keep_default_na=False, na_values={"duration_s": [""]})
     assert [Path(path).stem for path in table.path] == list("abcdefgh")
     errors = table.error.tolist()
@@ -485,7 +516,7 @@ def test_files_of_many_formats_are_indexed_together(run, mixed, tmp_path, capfd)
     for counts in ("(6 read, 2 left out)", "(6 kept, 2 left out)"):
         assert cli.main(["index", str(run.folder), str(mixed), "--out", str(tmp_path / "i")]) == 0
         printed = capfd.readouterr()
-        assert counts in printed.out and "or content: 1 .jpg (z.jpg)." in printed.err
+        assert counts in printed.out and "of audio: 1 .jpg (z.jpg)." in printed.err
         report = pd.read_csv(tmp_path / "i" / "report.csv").set_index("path").reason
         assert report["g.mp4"] == "holds no sound track" and "it is text" in report["h.mp3"]
         assert report["f.flac"].startswith("damaged: ") and len(report) == 4
@@ -496,7 +527,7 @@ def test_files_of_many_formats_are_one_data_set(mixed, tmp_path):
         place = mixed / ("first" if path.stem in "abcd" else "other")
         place.mkdir(exist_ok=True)
         path.rename(place / path.name)
-    with pytest.warns(UserWarning, match=r"or content: 1 \.jpg \(other/z\.jpg\)"):
+    with pytest.warns(UserWarning, match=r"of audio: 1 \.jpg \(other/z\.jpg\)"):
         index = data_folder.load(mixed)
     store = build(index, tmp_path / "store", workers=2)
     assert sorted(Path(path).stem for path in store.table.path) == list("abcdef")
@@ -511,7 +542,7 @@ def test_audio_without_a_known_suffix_is_counted_alike_by_all_that_read_folders(
         (tmp_path / name).touch()
     audio, _, skipped = tagging.find_audio([tmp_path])  # of tag and index
     assert [path.name for path in audio] == ["1.wav", "2.mp3"]
-    told = "files skipped, which are not audio by suffix or content: "
+    told = "files skipped, which have no suffix and no readable header of audio: "
     named = "3 .xyz ({0}b/3.xyz, {0}b/4.XYZ, …), 1 without suffix ({0}a/no_suffix)"
     assert skipped_sentence(skipped) == f"{told}{named.format(f'{tmp_path}/')}."
     with pytest.warns(UserWarning, match=re.escape(f"{tmp_path}: {told}{named.format('')}.")):

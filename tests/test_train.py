@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from sklearn.metrics import roc_auc_score
 from torch import nn
 
 from jetatag import cli, metrics
@@ -23,6 +24,7 @@ from jetatag.data.store import AudioStore
 from jetatag.evaluation import predict as prediction
 from jetatag.evaluation import results
 from jetatag.evaluation.predict import predict
+from jetatag.evaluation.spaces import spaces
 from jetatag.extractors import EXTRACTORS
 from jetatag.joint import methods
 from jetatag.joint.heads import build_model
@@ -523,6 +525,37 @@ def test_the_command_refuses_before_training_what_cannot_be_scored(
     assert cli.main(["train", "--config", str(path), "--set", "device=cpu"]) == 2
     error = capsys.readouterr().err
     assert sentence in error and error.count("\n") == 1 and not list(tmp_path.rglob("history.csv"))
+
+
+@pytest.mark.parametrize("method", ["je", "no_je"])
+def test_a_tag_only_in_test_trains_and_is_evaluated_as_far_as_it_goes(
+    tiny_store, tiny_config, tmp_path, monkeypatch, method
+):
+    """Its clips can be ranked like those of any other tag, also by a search of the space."""
+    labels, phases = tiny_store.labels.copy(), (Phase("adam", 1e-3, 1),)
+    test, (rare,) = tiny_store.rows("test"), tiny_store.vocabulary.columns(["never"])
+    labels[test[:3], rare] = 1
+    changed = replace(tiny_store, labels=labels, checksum="a tag only in test")
+    monkeypatch.setattr(AudioStore, "open", lambda folder: changed)
+    pair_loss = "subset_query" if method == "je" else "none"
+    config = tiny_config.replace(method=method, pair_loss=pair_loss, stage1=phases, stage2=phases)
+    settings = json.loads(json.dumps(config.to_dict()))
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({"store": "any", "runs": str(tmp_path), **settings}))
+    assert cli.main(["train", "--config", str(path)]) == 0
+    run = Run.open(tmp_path / config.name)
+    scores = run.read_arrays("scores.npz")
+    assert scores["labels"][:, rare].sum() == 3 and np.isfinite(scores["probs"]).all()
+    table = results.results([run], n_resamples=20)
+    rows = results.select(table, "tag", seed="0")
+    area = rows[(rows.tag == "never") & (rows.metric == "roc_auc")].value.item()
+    clip_probs = scores["probs"].mean(axis=1)[:, rare]
+    assert area == pytest.approx(roc_auc_score(labels[test, rare], clip_probs))
+    n_tags = metrics.score_table(scores["labels"], scores["probs"], n_resamples=20).n_tags
+    assert (n_tags == 4).all()  # without it, three
+    if method == "je":
+        found = spaces([run], n_resamples=20)
+        assert found[found.kind == "one tag"].value.notna().all()
 
 
 def test_the_loss_falls(tiny_store, tiny_config, tmp_path):

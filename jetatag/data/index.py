@@ -20,7 +20,7 @@ SPLITS = ("train", "valid", "test")
 Task = Literal["multilabel", "multiclass"]
 COLUMNS = ["clip_id", "path", "split", "group", "title"]
 LEFT_OUT_COLUMNS = ["clip_id", "path", "reason"]
-NOT_AUDIO = "not audio by suffix or content"
+NOT_AUDIO = "no suffix and no readable header of audio"
 
 
 class DataWarning(UserWarning):
@@ -97,7 +97,7 @@ def files_under(root: Path) -> tuple[list[str], list[str]]:
 
 
 def audio_under(root: Path) -> tuple[list[str], list[str], list[str]]:
-    """The files under `root` that are audio by their suffix, or by their content but not hidden;
+    """The files under `root` with a suffix of audio, or that are not hidden and pass `holds_audio`;
     links to folders, which are not followed; and all other files but hidden ones, to be told by
     `skipped_sentence`."""
     files, links = files_under(root)
@@ -108,7 +108,7 @@ def audio_under(root: Path) -> tuple[list[str], list[str], list[str]]:
 
 
 def holds_audio(path: Path) -> bool:
-    """Whether a file of any name is audio by its content."""
+    """Whether a file of any name begins with an audio header that can be read."""
     with suppress(OSError):
         if path.is_file():
             with path.open("rb", buffering=0) as file:
@@ -126,7 +126,7 @@ def skipped_sentence(paths: Sequence[Path | str]) -> str:
         f"{len(own):,} {kind} ({', '.join(own[:2])}{', …' * (len(own) > 2)})"
         for kind, own in ranked
     )
-    return f"files skipped, which are {NOT_AUDIO}: {listed}."
+    return f"files skipped, which have {NOT_AUDIO}: {listed}."
 
 
 def warn_about(index: Index, reasons: str = "") -> Index:
