@@ -90,7 +90,7 @@ BAD_FILES = {
         lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)),
         NOT_AUDIO,
     ),
-    "samples alone, named `.raw`": (written(format="RAW", subtype="PCM_16"), NOT_AUDIO),
+    "headerless samples named `.raw`": (written(format="RAW", subtype="PCM_16"), NOT_AUDIO),
     "a folder": (lambda path: path.mkdir(), "left out: a folder, pipe or device, not a file"),
     "truncated WAV": (written(cut=0.6), "left out: truncated"),
     "truncated FLAC": (written(cut=0.6, format="FLAC"), "left out: truncated"),
@@ -99,11 +99,11 @@ BAD_FILES = {
     "truncated AU": (written(cut=0.6, format="AU"), "left out: truncated"),
     "truncated W64": (written(cut=0.6, format="W64"), "left out: truncated"),
     "truncated RF64": (written(cut=0.6, format="RF64"), "left out: truncated"),
-    "WAV of 1 Hz by its header": (
+    "WAV whose header states 1 Hz": (
         patched(RATE_AT, b"\1\0\0\0"),
         "left out: states a sample rate of 1 Hz",
     ),
-    "WAV of 2 GHz by its header": (
+    "WAV whose header states 2 GHz": (
         patched(RATE_AT, b"\0\x94\x35\x77"),
         "left out: states a sample rate of 2,000,000,000 Hz",
     ),
@@ -116,12 +116,15 @@ BAD_FILES = {
         made(lambda: crafted.cut(crafted.by_ffmpeg("webm", "libopus", 48_000))),
         "left out: truncated",
     ),
-    "FLAC of 68 billion samples by its header": (
+    "FLAC whose header states 68 billion samples": (
         made(lambda: crafted.with_flac_length(flac(), 2**36 - 1)),
         "left out: truncated",
     ),
     "encrypted M4A": (made(lambda: m4a(**ENCRYPTION)), "left out: encrypted"),
-    "M4A under FairPlay": (made(lambda: m4a().replace(b"mp4a", b"drms")), "left out: encrypted"),
+    "M4A with FairPlay encryption": (
+        made(lambda: m4a().replace(b"mp4a", b"drms")),
+        "left out: encrypted",
+    ),
     "video without sound": (
         made(lambda: crafted.by_ffmpeg("mp4", None, video=True)),
         "left out: holds no sound track",
@@ -155,12 +158,12 @@ BAD_FILES = {
         "left out: points outside",
     ),
     "WAV named `.mp3`": (written(), "used: the content decides"),
-    "MP3 behind other bytes": (made(lambda: bytes(700) + mp3()), "used"),
-    "MP3 without its length": (
+    "MP3 preceded by other bytes": (made(lambda: bytes(700) + mp3()), "used"),
+    "MP3 without a stated length": (
         made(lambda: crafted.without_header(mp3(bitrate_mode="VARIABLE"))),
         "used: read whole",
     ),
-    "MP3 of 2 billion frames by its header": (
+    "MP3 whose header states 2 billion frames": (
         made(lambda: crafted.with_field(mp3(), 8, 2**31 - 1)),
         "used: read whole",
     ),
@@ -169,15 +172,15 @@ BAD_FILES = {
         made(lambda: mp3(0.5) + crafted.by_soundfile("WAV", RATE, seconds=0.5)),
         "used: read whole",
     ),
-    "WAV sizes a few bytes too large": (
+    "WAV whose header states a few bytes too many": (
         made(lambda: crafted.with_larger_sizes(crafted.by_soundfile("WAV", RATE, seconds=1.0))),
         "used: read whole",
     ),
-    "WAV sizes 0": (
+    "WAV whose header states 0 bytes": (
         made(lambda: crafted.without_size(crafted.by_soundfile("WAV", RATE, seconds=1.0))),
         "used: read whole",
     ),
-    "MP3 damaged in its middle": (
+    "MP3 damaged in the middle": (
         made(lambda: crafted.damaged(mp3(), 300)),
         "used: the rest, with a line in the report",
     ),
@@ -205,15 +208,15 @@ BAD_FILES = {
     "8 kHz": (written(SOUND[: RATE // 2], 8_000), "used: resampled"),
     "192 kHz": (written(np.tile(SOUND, 12), 192_000), "used: resampled"),
     "name in any script": (written(), "used"),
-    "name with quotes, commas and blanks": (written(), "used"),
+    "name with quotes, commas and spaces": (written(), "used"),
     "name of 255 bytes": (written(), "used"),
     "longer name": (lambda path: None, "left out: File name too long"),
-    "longer name of a folder": (lambda path: None, "left out: File name too long"),
+    "longer folder name": (lambda path: None, "left out: File name too long"),
     "linked folder": (
         lambda path: path.parent.symlink_to(outside(path).parent),
         "left out: points outside",
     ),
-    "folder linked in a circle": (
+    "folder linked to its parent": (
         lambda path: path.parent.symlink_to("."),
         "left out: audio file missing",
     ),
@@ -224,14 +227,14 @@ BAD_FILES = {
 }
 PATHS = {
     "name in any script": "0/ünï çødé – 音楽 – موسيقى.wav",
-    "name with quotes, commas and blanks": "0/a 'b' \"c\" ,;.wav",
+    "name with quotes, commas and spaces": "0/a 'b' \"c\" ,;.wav",
     "name of 255 bytes": "0/" + "n" * 251 + ".wav",
     "longer name": "0/" + "n" * 300 + ".wav",
-    "longer name of a folder": "0/" + "n" * 300 + "/a.wav",
+    "longer folder name": "0/" + "n" * 300 + "/a.wav",
     "linked folder": "1/elsewhere.wav",
-    "folder linked in a circle": "1/second.wav",
+    "folder linked to its parent": "1/second.wav",
     "folder linked to itself": "1/second.wav",
-    "samples alone, named `.raw`": "0/second.raw",
+    "headerless samples named `.raw`": "0/second.raw",
 }
 """Where those lie that are bad by their place; the others lie at 0/second.mp3."""
 
@@ -319,31 +322,34 @@ BAD_TABLES = {
         f"left out: {SAME_ID}",
     ),
     "byte-order mark": (lambda t: "\ufeff" + t, "read"),
-    "lines ended by CR LF": (lambda t: t.replace("\n", "\r\n"), "read"),
+    "CR LF line endings": (lambda t: t.replace("\n", "\r\n"), "read"),
     "empty lines": (lambda t: t.replace("\n", "\n\n"), "read"),
     "a tag that no clip has": (lambda t: t, "read"),
     "empty table": (lambda t: "", "refused: has no column 'clip_id'"),
     "header only": (lambda t: row(t, 0) + "\n", "refused: has no rows"),
-    "column missing": (
+    "missing column": (
         lambda t: t.replace("mp3_path", "path"),
         "refused: has no column 'mp3_path'",
     ),
-    "column twice": (lambda t: t.replace('"low"', '"high"'), "refused: two columns 'high'"),
-    "comma for tab": (lambda t: t.replace("\t", ","), "refused: columns separated by tabs"),
+    "duplicate column": (lambda t: t.replace('"low"', '"high"'), "refused: two columns 'high'"),
+    "commas instead of tabs": (
+        lambda t: t.replace("\t", ","),
+        "refused: columns separated by tabs",
+    ),
     "label that is not 0 or 1": (
         lambda t: t.replace('\t"1"\t', '\t"0.5"\t', 1),
         "refused: which is neither 0 nor 1",
     ),
-    "row with a field too few": (
+    "row with a missing field": (
         lambda t: added(t, row(t, 1).partition("\t")[2]),
         "refused: row 49 has 5 fields separated by tabs and not 6",
     ),
-    "quote never closed": (lambda t: t.rstrip()[:-1], "refused: opens a quote and never closes it"),
+    "unclosed quote": (lambda t: t.rstrip()[:-1], "refused: opens a quote and never closes it"),
     "clip without an id": (
         lambda t: t.replace('"2"\t', '" "\t', 1),
         "refused: row 1 has no clip_id",
     ),
-    "tag with the name of an index's column": (lambda t: t.replace('"low"', '"path"'), "read"),
+    "tag named like the column of paths": (lambda t: t.replace('"low"', '"path"'), "read"),
     "Latin-1 text": (
         lambda t: t.replace("song", "söng").encode("latin-1"),
         "refused: save it as UTF-8",
@@ -356,7 +362,7 @@ BAD_TABLES = {
         lambda t: re.sub('"([0-9a-f]/)', r'"mp3/\1', t),
         "refused: annotations_final.csv: none of 48 rows can be used",
     ),
-    "no table at all": (lambda t: None, "refused: does not exist"),
+    "no table": (lambda t: None, "refused: does not exist"),
 }
 
 

@@ -160,7 +160,14 @@ SENTENCES = [
         "below",
     ),
     ("study.md", "is far above `no_je`", "study", LINEAR, "no_je", "above"),
-    ("study.md", "As published, the tag space collapses", "study", ["je-cosine"], "no_je", "below"),
+    (
+        "study.md",
+        "As published, the shared space collapses",
+        "study",
+        ["je-cosine"],
+        "no_je",
+        "below",
+    ),
     (
         "demo.md",
         "stay below the logistic",

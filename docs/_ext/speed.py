@@ -13,8 +13,9 @@ def speed_steps() -> str:
     """Training and inference of every extractor at the paper's width."""
     table = read_digits("speed/steps").drop(columns=["training_peak_mib", "inference_peak_mib"])
     rows = [[f"`{name}`", *numbers] for name, *numbers in table.to_numpy().tolist()]
-    header = ["extractor", "training step, s", "clips/s", "share of peak", "inference, s"]
-    return as_markdown([*header, "clips/s", "share of peak"], rows)
+    header = ["extractor", "training step, s", "training, clips/s", "training, share of peak"]
+    header += ["inference, s", "inference, clips/s", "inference, share of peak"]
+    return as_markdown(header, rows)
 
 
 def speed_cost() -> str:
@@ -41,7 +42,7 @@ def speed_tagging() -> str:
             times = "" if row.model == "musicnn" else f" ({float(value) / float(peer):.1f} ×)"
             shown.append(value + times)
         rows.append([names[row.model], row.cores, *shown])
-    return as_markdown(["model", "cores", "clips of 29 s", "song of 4 min", "10 min"], rows)
+    return as_markdown(["model", "cores", "clips of 29 s", "song of 4 min", "song of 10 min"], rows)
 
 
 def speed_searching() -> str:
@@ -53,5 +54,5 @@ def speed_original() -> str:
     """One step of the authors' TensorFlow code and of this package, in seconds."""
     table = read_digits("speed/original")
     rows = [[f"`{row[0]}`", *row[1:]] for row in table.to_numpy().tolist()]
-    header = ["extractor", "training step, original", "jetatag", "inference, original", "jetatag"]
-    return as_markdown(header, rows)
+    header = ["extractor", "training step, original", "training step, jetatag"]
+    return as_markdown([*header, "inference, original", "inference, jetatag"], rows)

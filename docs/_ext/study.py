@@ -211,22 +211,22 @@ CLAIMS = (
     ("`joint` tags better than `no_je_linear`", "AP", (*JOINT, "no_je_linear"), "above"),
     ("`joint` tags no worse than `no_je_linear`", "AP", (*JOINT, "no_je_linear"), "no worse"),
     (
-        "`joint` learns from the tag sets: it beats `joint_shuffled`",
+        "`joint` learns from the tag sets: it tags better than `joint_shuffled`",
         "AP",
         (*JOINT, "joint_shuffled-subset_query"),
         "above",
     ),
     (
-        "`je` with `cosine`, as published, tags worse than `no_je`",
+        "`je` with `cosine`, as published, tags better than `no_je`",
         "AP",
         ("je", "cosine", "no_je"),
-        "below",
+        "above",
     ),
     (
-        "`je` with `margin_as_coded` tags worse than `no_je`",
+        "`je` with `margin_as_coded` tags better than `no_je`",
         "AP",
         ("je", "margin_as_coded", "no_je"),
-        "below",
+        "above",
     ),
     (
         "`je` with `subset_query` tags better than `no_je`",
@@ -241,7 +241,7 @@ CLAIMS = (
         "below",
     ),
     (
-        "a linear head in stage 2 (`je_linear`) is not enough to reach `no_je_linear`",
+        "a linear head in stage 2 (`je_linear`) still tags worse than `no_je_linear`",
         "AP",
         ("je_linear", "subset_query", "no_je_linear"),
         "below",
@@ -253,27 +253,27 @@ CLAIMS = (
         "above",
     ),
     (
-        "two stages without a tag space (`bce_two_stage`) tag better than `no_je`",
+        "two stages without a shared space (`bce_two_stage`) tag better than `no_je`",
         "AP",
         ("bce_two_stage", "none", "no_je"),
         "above",
     ),
     ("early stopping improves `no_je`", "AP", ("no_je_early_stop", "none", "no_je"), "above"),
     (
-        "with 10 % of the labels, `joint` tags better than `no_je_linear`",
+        "with 10 % of the labelled clips, `joint` tags better than `no_je_linear`",
         "10 %",
         (*JOINT, "no_je_linear"),
         "above",
     ),
     (
-        "correlated tags gain more by `joint` over `no_je_linear`",
+        "`joint` gains more over `no_je_linear` on correlated tags",
         "trend",
         (*JOINT, "no_je_linear"),
         "above",
     ),
     *(
         (
-            f"`joint` finds no worse than its classifier, {kind}",
+            f"combined searches with `joint` are no worse than by its classifier: {kind}",
             kind,
             (*JOINT, "combined − classifier"),
             "no worse",
