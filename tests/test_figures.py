@@ -413,7 +413,7 @@ def test_ablation_separates_pair_losses_from_controls():
     assert row_names(figure.axes[0]) == rows
     for extractor, ax in axes.items():
         assert ax.get_title() == extractor
-        assert ax.get_xlabel() == "average precision,\ndifference to no_je_linear"
+        assert ax.get_xlabel() == "average precision,\ndifference from no_je_linear"
         assert any(list(line.get_xdata()) == [0, 0] for line in ax.lines)
         drawn = {rows[::-1][round(y)]: x for x, y in marks(ax, "o") + marks(ax, "s")}
         shown = table[table["extractor"] == extractor]

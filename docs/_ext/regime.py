@@ -28,7 +28,7 @@ CLAIMS = {
         "… with `cosine_as_coded`": ("je", "cosine_as_coded", "no_je"),
         "… with `margin_as_coded`": ("je", "margin_as_coded", "no_je"),
         "a linear head (`no_je_linear`) is better than `no_je`": ("no_je_linear", "none", "no_je"),
-        "… so are two stages without a tag space (`bce_two_stage`)": (
+        "… so are two stages without a shared space (`bce_two_stage`)": (
             "bce_two_stage",
             "none",
             "no_je",
@@ -39,7 +39,7 @@ CLAIMS = {
     },
     "no worse": {"`joint` tags no worse than `no_je_linear`": (*JOINT, "no_je_linear")},
     "clearly above": {
-        "`no_je` over-fits: stopped early, it is better by 0.01": (
+        "`no_je` overfits: stopped early, it is better by 0.01": (
             "no_je_early_stop",
             "none",
             "no_je",

@@ -146,8 +146,8 @@ def results(
     runs: Sequence[Run], n_resamples: int = 1000, seed: int = 0, baselines: Path | str | None = None
 ) -> pd.DataFrame:
     """Return the table of an evaluation: every run, the mean of every cell over its seeds, the
-    differences to the reference methods, every tag, and optionally the baselines and the
-    differences to the logistic regression.
+    differences from the reference methods, every tag, and optionally the baselines and the
+    differences from the logistic regression.
 
     Columns: those of `Cell`, `seed`, `tag`, `minus`, `protocol`, `metric`, `value`, 95 % intervals
     by clip (`low`, `high`) and by group (`group_low`, `group_high`; missing if every clip is its

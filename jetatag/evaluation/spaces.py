@@ -38,8 +38,8 @@ def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.Dat
     of z_tag's energy in its mean, and `metrics.tag_semantics`. For its maps, with the layout as
     `kind`: `MapQuality.ratios`, unless there are fewer clips than `NEIGHBOURS`. For every kind of
     query: the mean average precision and the precision at 10 of every ranking (`rankings`) and at
-    random, and the differences to the classifier's. Agreement and searches have intervals, and rows
-    for the mean over a cell's seeds, whose intervals also resample the seeds.
+    random, and the differences from the classifier's. Agreement and searches have intervals, and
+    rows for the mean over a cell's seeds, whose intervals also resample the seeds.
     """
     saved = (run.read_arrays("embeddings.npz") for run in runs)
     queries = next((space["queries"] for space in saved if "queries" in space), None)

@@ -133,7 +133,7 @@ def ablation(
                 ax.plot([row["group_low"], row["group_high"]], [place, place], **BY_GROUP)
             ax.plot(row["difference"], place, marker, color=style.DARK, markersize=6, zorder=3)
         ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
-        ax.set(xlabel=f"{style.named(metric)},\ndifference to {reference}", title=extractor)
+        ax.set(xlabel=f"{style.named(metric)},\ndifference from {reference}", title=extractor)
     for text in axes[0, 0].get_yticklabels():
         text.set_fontweight("bold" if text.get_text() in HEADINGS else "normal")
     looks = {"95 % interval by clip": BY_CLIP}
@@ -177,7 +177,7 @@ def label_curves(table: pd.DataFrame) -> Figure:
 
 @style.own_style()
 def gains_by_steps(differences: pd.DataFrame, reference: str = "no_je") -> Figure:
-    """Draw differences to `reference` after so many training `steps`, one panel per method, with
+    """Draw differences from `reference` after so many training `steps`, one panel per method, with
     their intervals shaded. `differences` has one metric, and `difference` instead of `value`."""
     needed = ["steps", "metric", "difference", "low", "high"]
     differences = style.with_lines(differences, needed, "the differences")
@@ -195,7 +195,7 @@ def gains_by_steps(differences: pd.DataFrame, reference: str = "no_je") -> Figur
         ax.set_title(line, fontsize=10)
         ax.tick_params(labelbottom=True)
     figure.supxlabel("training steps (thousands)", fontsize=10)
-    figure.supylabel(f"{style.named(metric)}, difference to {reference}", fontsize=10)
+    figure.supylabel(f"{style.named(metric)}, difference from {reference}", fontsize=10)
     shaded = Patch(color="0.8", label="95 % interval")
     style.legend_above(figure, [style.key("mean", marker="o", linestyle="-"), shaded])
     return figure

@@ -169,7 +169,7 @@ def retrieval(table: pd.DataFrame) -> Figure:
 def semantics(
     table: pd.DataFrame, references: Mapping[str, Mapping[str, float]] | None = None
 ) -> Figure:
-    """Draw what the tag space knows about the tags: one row per pair loss, one panel per measure.
+    """Draw what the shared space knows about the tags: a row per pair loss, a panel per measure.
 
     table : as from `evaluation.spaces`, columns `pair_loss`, `seed`, `space`, `metric`, `value`, of
     which `tag_semantics`, `mean_energy` and the `effective_rank` of z_tag are drawn (see
@@ -178,7 +178,7 @@ def semantics(
     as vertical lines
     """
     needed, references = ["pair_loss", "seed", "space", "metric", "value"], references or {}
-    style.check_columns(table, needed, "the tag spaces")
+    style.check_columns(table, needed, "the shared spaces")
     for measures in references.values():
         check_known(measures, MEASURES, "measure")
     table = table[table["metric"].isin(MEASURES) & table["space"].isin(["shared", "z_tag"])]

@@ -223,7 +223,7 @@ METHODS = {
     ),
     "joint_shuffled": Method(
         (replace(ONE_STAGE, shuffled=True),),
-        "joint with other clips' tags for the tag space only",
+        "joint with other clips' tags for the shared space only",
         head="linear",
         is_reference=True,
     ),

@@ -3,7 +3,7 @@
     python notebooks/results/regime/tables.py STORE RUNS
 
 points.parquet: scores of `train.N_TEST` test clips along the way, means over random seeds, and
-their differences to no_je after as many steps (or its last ones, once it has ended), with 95 %
+their differences from no_je after as many steps (or its last ones, once it has ended), with 95 %
 intervals. probes.parquet: average precision of the linear probe during stage 1. results.parquet:
 all test clips at the end, as notebook 4 makes it. histories.parquet: losses and validation scores
 of every epoch. runs.csv: cost and commit of every run. Random seeds of which a run is not finished
@@ -69,7 +69,7 @@ def along_the_way(
 
 
 def point_tables(points: dict[tuple[str, str], Resampled]) -> Iterator[pd.DataFrame]:
-    """Means over seeds at every point of every method, and differences to no_je."""
+    """Means over seeds at every point of every method, and differences from no_je."""
     reference = points[EARLY_STOP, "none"]
     for (method, pair_loss), own in points.items():
         for steps, runs in own.items():
