@@ -100,6 +100,6 @@ class State:
 
 def checked(state: Mapping[str, Any], tags: Sequence[str]) -> dict[str, Any]:
     """All settings, in JSON's types; raises `ValueError` if they are invalid for such tags."""
-    whole = View.from_dict(state).to_dict()
+    whole = View(**state).to_dict()
     check_known([whole["tag"], *whole["weights"]], tags, "tag")
     return whole
