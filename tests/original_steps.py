@@ -1,10 +1,11 @@
 """Steps of an extractor at the paper's width, in the original's Keras or in this package.
 
-    python original_steps.py {original,jetatag} EXTRACTOR {train,infer}
+    python original_steps.py {original,jetatag} EXTRACTOR {train,infer,tag}
 
 computes a step for every line of its input, and prints the seconds that it took: `bench.py
 --original` runs two of these in turns, since TensorFlow and torch do not go together in one
-process. A training step ends with Adam; the loss is the mean square of the features.
+process. A training step ends with Adam; the loss is the mean square of the features. `infer` is
+inference as in evaluation, `tag` as in the tagger; to the original, they are the same.
 """
 
 import sys
@@ -45,6 +46,7 @@ def jetatag(name: str, mode: str) -> Callable[[], object]:
 
     from jetatag.config import RunConfig
     from jetatag.extractors import build_extractor
+    from jetatag.extractors.fast_inference import optimise_for_inference
     from jetatag.training import device
     from jetatag.training.optimizers import PUBLISHED
 
@@ -59,9 +61,11 @@ def jetatag(name: str, mode: str) -> Callable[[], object]:
         extractor(waveform).square().mean().backward()
         optimizer.step()
 
+    if mode == "train":
+        return train
     folded = device.folded(extractor, config, fabric)
-    infer = torch.inference_mode()(lambda: folded(waveform))
-    return train if mode == "train" else infer
+    model = optimise_for_inference(folded) if mode == "tag" else folded
+    return torch.inference_mode()(lambda: model(waveform))
 
 
 if __name__ == "__main__":

@@ -287,6 +287,7 @@ def test_batch_norm_that_cannot_be_synchronised_is_refused():
 def test_optimised_for_inference_an_extractor_is_the_same_function(name, n_extra, monkeypatch):
     """Also with few channels, and at a length that ends within a tile."""
     monkeypatch.setattr(fast_inference, "MIN_CHANNELS", WIDTH)
+    monkeypatch.setattr(fast_inference, "has_avx512", lambda: False)
     extractor, audio = small(name), 0.1 * noise(2, MIN_SAMPLES[name] + n_extra)
     with torch.no_grad():
         extractor.train()(audio)  # changes the moving statistics
@@ -303,6 +304,14 @@ def test_tiles_are_the_pooled_convolution(n_samples):
     with torch.no_grad():
         theirs, ours = F.max_pool1d(conv(x), 3), fast_inference.PooledConv(conv)(x)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("capability, faster", [("AVX2", True), ("AVX512", False)])
+def test_minimal_filtering_is_for_cpus_on_which_it_is_faster(capability, faster, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(fast_inference, "MIN_CHANNELS", WIDTH)
+    parts = fast_inference.optimise_for_inference(small("sample_cnn")).modules()
+    assert any(isinstance(part, fast_inference.PooledConv) for part in parts) == faster
 
 
 def test_harmonic_cnn_chooses_its_memory_format_by_the_machine(monkeypatch):
