@@ -68,18 +68,21 @@ def operations(config: RunConfig) -> dict[str, float]:
         store = noise_store(Path(folder), 4, one.crop_samples / one.sample_rate, one.sample_rate)
         made = [steps.steps(one, store, mode)[0] for mode in MODES]
         step, crop = (steps.count(step) / one.batch_size for step in made)
-    steps, passes, windows = 0, 0, config.n_windows * (MTAT["valid"] + MTAT["test"])
+    n_steps, n_passes, n_windows = 0, 0, config.n_windows * (MTAT["valid"] + MTAT["test"])
     for stage in METHODS[config.method].stages:
         n_epochs = len(phases_by_epoch(stage, config))
         crops = MTAT["train"] * len(set(crop_epochs(stage, config)))
-        steps, passes = (steps, passes + crops) if stage.frozen else (steps + crops, passes)
-        windows += MTAT["valid"] * (1 if stage.frozen else n_epochs)
+        if stage.frozen:
+            n_passes += crops
+        else:
+            n_steps += crops
+        n_windows += MTAT["valid"] * (1 if stage.frozen else n_epochs)
     return {
         "a step and crop": step / 1e15,
         "a pass and crop": crop / 1e15,
-        "steps": steps * step / 1e15,
-        "passes": passes * crop / 1e15,
-        "validation and windows": windows * crop / 1e15,
+        "steps": n_steps * step / 1e15,
+        "passes": n_passes * crop / 1e15,
+        "validation and windows": n_windows * crop / 1e15,
     }
 
 

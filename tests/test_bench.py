@@ -44,6 +44,15 @@ def test_rows_say_what_was_measured(bench):
     assert rows["train"]["gflop"] > 2.5 * rows["infer"]["gflop"]  # backward, heads
 
 
+def test_operations_of_a_run_are_those_of_its_crops(bench):
+    small = {"extractor": "sample_cnn", "width": 4, "method": "je", "pair_loss": "cosine"}
+    config = RunConfig(**small, crop_samples=59_049)
+    told, n_clips = bench.operations(config), bench.MTAT["train"]
+    assert told["steps"] == pytest.approx(told["a step and crop"] * 100 * n_clips)
+    assert told["passes"] == pytest.approx(told["a pass and crop"] * 200 * n_clips)
+    assert told["a step and crop"] > 2.5 * told["a pass and crop"] > 0
+
+
 def test_noise_feeds_like_any_store(bench, tmp_path):
     store = steps.noise_store(tmp_path, n_clips=10, duration_s=1)
     assert store.read([9], [8_000], 16_000).shape == (1, 16_000)
