@@ -13,8 +13,8 @@ def speed_steps() -> str:
     """Training and inference of every extractor at the paper's width."""
     table = read_digits("speed/steps").drop(columns=["training_peak_mib", "inference_peak_mib"])
     rows = [[f"`{name}`", *numbers] for name, *numbers in table.to_numpy().tolist()]
-    header = ["extractor", "training step, s", "training, clips/s", "training, share of peak"]
-    header += ["inference, s", "inference, clips/s", "inference, share of peak"]
+    header = ["extractor", "training step, s", "training, clips/s", "training, share of product"]
+    header += ["inference, s", "inference, clips/s", "inference, share of product"]
     return as_markdown(header, rows)
 
 
