@@ -289,7 +289,11 @@ def test_tags_are_read_from_annotations_final_csv_by_the_rule_of_the_original(tm
         assert {*original.read_tags(path)[:2]} == {tags[0], "tag 5"}
 
 
-def test_mtat_stands_for_its_tags_by_frequency_and_names_what_public_lists_order_otherwise():
+def test_mtat_stands_for_its_tags_by_frequency_and_names_what_public_lists_order_otherwise(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "mtat").mkdir()  # as in the repository of the original
+    monkeypatch.chdir(tmp_path)
     with pytest.warns(
         DataWarning, match="male voice and female vocal, and of metal and female voice"
     ):

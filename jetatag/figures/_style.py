@@ -69,15 +69,19 @@ def _signs_of(path: str) -> set[str]:
     return set(map(chr, get_font(path).get_charmap()))
 
 
+_warned: list[frozenset[str]] = []
+
+
 @lru_cache
 def _other_fonts(missing: frozenset[str]) -> list[str]:
-    """Fonts of this machine with the `missing` signs; warns once of those that none has."""
+    """Fonts of this machine with the `missing` signs; a process warns once if none has some."""
     families = []
     for font in fontManager.ttflist if missing else ():
         if "LastResort" not in font.name and (held := missing & _signs_of(font.fname)):
             families.append(font.name)
             missing -= held
-    if missing:
+    if missing and not _warned:
+        _warned.append(missing)
         told = f"no font on this machine has the signs {''.join(sorted(missing))}"
         warnings.warn(f"{told}, which are drawn as boxes: install one, such as Noto.", stacklevel=2)
     return families

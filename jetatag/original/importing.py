@@ -98,7 +98,7 @@ def read_tags(path: Path | str) -> list[str]:
     `tags.npy`, or of MagnaTagATune's `annotations_final.csv` (`most_frequent`); "mtat" stands for
     its 50 by frequency, as the authors list them."""
     path = Path(path)
-    if str(path) == "mtat" and not path.exists():
+    if str(path) == "mtat" and not path.is_file():  # a folder of data is often called so
         warn(f"public lists differ in the order of {MTAT_TIES}: to be sure, give {ANNOTATIONS}.")
         return list(MTAT)
     try:
