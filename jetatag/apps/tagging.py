@@ -43,7 +43,7 @@ def find_audio(given: Sequence[Path | str]) -> tuple[list[Path], list[Path], lis
 
 
 def audio_in(folder: Path) -> tuple[list[str], list[str], list[str]]:
-    """What `audio_under` finds in a folder; raises `FileNotFoundError` if it is no audio."""
+    """What `audio_under` finds in a folder; raises `FileNotFoundError` if it holds no audio."""
     audio, links, skipped = audio_under(folder)
     if not audio:
         told = f" ({skipped_sentence(skipped)[:-1]})" if skipped else ""

@@ -305,6 +305,7 @@ def _check_bytes(file: FileIO) -> bool:
 
 
 def check_size(stated: int, there: int, tolerance: int = 0) -> None:
+    """Raise `AudioError` if more than `tolerance` of the `stated` bytes are missing."""
     if there + tolerance < stated:
         raise AudioError(f"truncated: {there:,} of {stated:,} bytes are there")
 

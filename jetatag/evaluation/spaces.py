@@ -108,7 +108,7 @@ def _searches(
     space: Space, probs: np.ndarray, queries: np.ndarray, options: Mapping[str, Any]
 ) -> pd.DataFrame:
     """`metrics.resampled_searches` of every kind of query, by all of `rankings` and at random, and
-    the differences of the other rankings to the classifier."""
+    the differences of the other rankings from the classifier."""
     relevant = answers(space["labels"], queries)
     ranked, k = rankings(space, probs, queries), min(NEIGHBOURS, len(relevant))
     found = metrics.resampled_searches(relevant, ranked, kinds(queries), **options, k=k)

@@ -18,7 +18,7 @@ SampleRate = Annotated[float, Field(ge=1_000)]  # Hz
 
 
 def has_avx512() -> bool:
-    """Whether torch uses AVX-512 on this CPU, on which other ways are the fastest."""
+    """Whether torch uses AVX-512 on this CPU, which changes what is fastest."""
     return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 

@@ -172,8 +172,7 @@ def semantics(
     """Draw what the shared space knows about the tags: a row per pair loss, a panel per measure.
 
     table : as from `evaluation.spaces`, columns `pair_loss`, `seed`, `space`, `metric`, `value`, of
-    which `tag_semantics`, `mean_energy` and the `effective_rank` of z_tag are drawn (see
-    `metrics`);
+    which `tag_semantics`, `mean_energy` and the `effective_rank` of z_tag are drawn (see `metrics`)
     references : name → metric → value, such as {"released weights": {"mean_energy": 0.91}}, drawn
     as vertical lines
     """

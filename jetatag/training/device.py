@@ -106,8 +106,9 @@ def prepare(extractor: nn.Module, config: RunConfig, device: torch.device) -> nn
         extractor.to(memory_format=torch.channels_last)
     if config.compile:
         on_gpu = device.type == "cuda"
-        named = os.environ.get("CC" if on_gpu else "CXX")
-        programs = [named] if named else ["gcc", "clang"] if on_gpu else ["g++"]
+        variable, programs = ("CC", ["gcc", "clang"]) if on_gpu else ("CXX", ["g++"])
+        if named := os.environ.get(variable):
+            programs = [named]
         if not any(map(shutil.which, programs)):
             needs = f"compile true needs the compiler {' or '.join(programs)}"
             raise ValueError(f"{needs} on a {device.type} device: install it, or set it to false.")
@@ -168,6 +169,7 @@ def shares(n_rows: int, fabric: Fabric) -> list[slice]:
 
 
 def own_share(n_rows: int, fabric: Fabric) -> slice:
+    """Which of `n_rows` rows this process takes."""
     return shares(n_rows, fabric)[fabric.global_rank]
 
 

@@ -69,8 +69,8 @@ class State:
         return ", ".join(f"{tag} {weight:+.1f}" for tag, weight in weights if weight) or "nothing"
 
     def scores(self) -> dict[By, np.ndarray]:
-        """How well each clip matches the query, (clip,), by what ranks; "more like" a clip is not
-        ranked by both combined. Empty without a query."""
+        """How well each clip matches the query, (clip,) for each ranking of `By`. "More like" a
+        clip is not ranked by both combined. Empty without a query."""
         if like := self.clips.numbers([self.state["like"]]):
             return self.clips.like(like[0])
         weights = self.state["weights"]
@@ -78,7 +78,7 @@ class State:
         return {by: self.clips.scores(weights, by) for by in ways}
 
     def best(self, top: int) -> dict[By, np.ndarray]:
-        """Rows of the `top` clips for the query by what ranks, without the example clip."""
+        """Rows of the `top` clips for the query in each ranking, without the example clip."""
         like = self.clips.numbers([self.state["like"]])
         orders = {by: np.argsort(-own, kind="stable") for by, own in self.scores().items()}
         return {by: order[~np.isin(order, like)][:top] for by, order in orders.items()}
