@@ -70,8 +70,8 @@ class RunConfig(Settings):
     method: Annotated[str, one_of(METHODS, "method")] = "je"
     """What is trained, in which stages: a name in `joint.methods.METHODS`."""
     pair_loss: Annotated[str, one_of(PAIR_LOSSES, "pair_loss", "none")] = "cosine"
-    """What ties audio to tags: a name in `joint.losses.PAIR_LOSSES`; none for methods without joint
-    embedding."""
+    """Loss between audio and tag vectors: a name in `joint.losses.PAIR_LOSSES`; none for methods
+    without joint embedding."""
     pair_weight: float | None = Field(None, ge=0)
     """Weight of the pair loss; by default the one of its entry in `PAIR_LOSSES`."""
     reconstruction_weight: float = Field(1.0, ge=0)
@@ -110,8 +110,8 @@ class RunConfig(Settings):
     stage2: tuple[Phase, ...] = Field(PAPER_STAGE2, strict=False)
     """Phases of classifier training, and of end-to-end training without joint embedding."""
     stage2_crops: int = Field(0, ge=0)
-    """Number of crops per clip in stage 2, whose features are cached in memory and used again after
-    as many epochs; 0: new crops in every epoch, as in the paper."""
+    """Number of different crops of a clip in stage 2, which repeat after as many epochs; their
+    features are computed once. 0: new crops in every epoch, as in the paper."""
     n_windows: Count = 16
     """Windows per clip in evaluation."""
     windows: Literal["even", "as_coded"] = "even"

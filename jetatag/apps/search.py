@@ -34,11 +34,11 @@ STAMP = ["path", "size", "mtime_ns"]  # a file with the same stamp has not chang
 
 
 class Facts(BaseModel):
-    """Metadata of an index: the model in words, its folder and checksum, the indexed folder, the
-    tags, the size of the vectors (z_audio; h without joint embedding), and with joint embedding
-    the tags' vectors `z_query` (tag, dim), the centre `z_centre` (dim,), and `z_scale` (2,), scale
-    and offset from a cosine to a logit. `mirrored`: the pair loss puts music away from its own
-    tags. Searches rank by `by` unless told otherwise."""
+    """Metadata of an index: the model in words, its folder (`run`) and checksum (`identity`), the
+    indexed folder (`music`), the tags, and the size of the vectors, which are z_audio, or h without
+    joint embedding. With joint embedding also `z_query` (tag, dim), `z_centre` (dim,) and `z_scale`
+    (2,), as `predict` saves them. `mirrored`: clips lie away from their own tags. `by` is the
+    default ranking of a search."""
 
     model: str
     run: str
@@ -140,7 +140,7 @@ class Index:
         return self.hits(best.index.to_numpy(), np.exp(best.to_numpy()))
 
     def _ways(self, block: slice) -> dict[By, Way]:
-        """How each way gives the probabilities of a block of files."""
+        """Functions that give the probabilities of a block of files, by the name of the ranking."""
         names, scale = prob_columns(self.facts.tags), self.facts.z_scale
 
         def by_classifier(tags: np.ndarray) -> np.ndarray:
@@ -210,11 +210,11 @@ class Index:
 def log_scores(
     ways: Mapping[By, Way], tags: Sequence[str], weights: Mapping[str, float], by: By
 ) -> np.ndarray:
-    """Logarithms (clip,) of the weighted geometric mean of the probabilities that a clip has the
-    wanted of the `tags`, with `weights` above 0, and not the unwanted ones, below 0.
+    """Logarithm (clip,) of the weighted geometric mean of the probabilities of wanted tags (with
+    `weights` above 0) and of the absence of unwanted ones (below 0).
 
-    `ways` give the probabilities; "combined" is the geometric mean of all. Raises `ValueError` for
-    unknown tags.
+    `ways` give the probabilities of `tags`; "combined" is the geometric mean over all ways. Raises
+    `ValueError` for unknown tags.
     """
     check_known(weights, tags, "tag")
     row = np.array([weights.get(tag, 0.0) for tag in tags])

@@ -29,9 +29,9 @@ BAR_FORMAT = (
 
 
 def find_audio(given: Sequence[Path | str]) -> tuple[list[Path], list[Path], list[Path]]:
-    """The files of `given`, whatever their suffix, and the audio anywhere under its folders,
-    sorted; links to folders, which are not followed; and skipped files, without hidden ones, as by
-    `audio_under`. Raises `FileNotFoundError` for a folder without audio."""
+    """Three lists: audio (all files in `given`, and the audio files anywhere under its folders,
+    sorted), links to folders, and skipped files, the last two as by `audio_under`. Raises
+    `FileNotFoundError` for a folder without audio."""
     audio, links, skipped = lists = [], [], []
     for path in map(Path, given):
         if path.is_dir():

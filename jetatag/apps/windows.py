@@ -37,8 +37,8 @@ class Stretch:
 def windows(
     path: Path, sample_rate: int, n_samples: int, peak_normalise: bool
 ) -> Iterator[Stretch]:
-    """Consecutive windows of `n_samples` of a file at `sample_rate` (Hz). Raises as `audio.stream`
-    does, and what depends on the whole file before the first window."""
+    """Yield consecutive windows of `n_samples` of a file at `sample_rate` (Hz). All errors of
+    `audio.stream` are raised before the first window."""
     damage: dict[str, None] = {}  # each told once, although a long file is decoded twice
     blocks = stored_blocks(path, sample_rate, peak_normalise, damage.setdefault)
     for stretch in cut(blocks, n_samples, max(1, HELD_S * sample_rate // n_samples)):

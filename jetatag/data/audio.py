@@ -71,8 +71,8 @@ def load(path: Path | str, sample_rate: int, on_damage: OnDamage | None = None) 
 def stream(
     path: Path | str, sample_rate: int, on_damage: OnDamage | None = None
 ) -> Iterator[np.ndarray]:
-    """Yield what `load` returns in blocks, in constant memory. Raises as `load` does, what depends
-    on the whole file (truncated, silent, too short) at the end."""
+    """Yield what `load` returns in blocks, in constant memory. Raises as `load`; errors that depend
+    on the whole file (truncated, silent, too short) come after the last block."""
     with _open(Path(path)) as file:
         if _is_for_soundfile(file):
             blocks = _decode_by_soundfile(file, BLOCK)

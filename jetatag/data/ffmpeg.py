@@ -195,8 +195,8 @@ def _frames(
 
 
 def _check_end(tally: _Tally, on_damage: OnDamage, track: "AudioStream", is_stated: bool) -> None:
-    """Raise `AudioError` for what is truncated, if the duration is stated, or mostly damaged; tell
-    of other damage."""
+    """Raise `AudioError` for a file that is truncated (where its duration is stated) or mostly
+    damaged; tell `on_damage` of other damage."""
     container = track.container
     duration_s = (container.duration or 0) / 1e6
     if tally.good <= tally.damaged:
@@ -266,8 +266,8 @@ def _size(file: FileIO) -> int:
 
 
 def _joints(file: FileIO) -> list[int]:
-    """Offsets at which further files begin, or links of a chained Ogg: files of the same kind, and
-    behind MP3, AAC, AC-3 and VOC, of any kind."""
+    """Offsets at which further files or links of a chained Ogg begin. After MP3, AAC, AC-3 and VOC,
+    files of any kind are found; after others, those of the same kind."""
     start, head = read_head(file)
     if head[4:8] in MP4_BOXES:
         return []

@@ -97,9 +97,9 @@ def files_under(root: Path) -> tuple[list[str], list[str]]:
 
 
 def audio_under(root: Path) -> tuple[list[str], list[str], list[str]]:
-    """The files under `root` with a suffix of audio, or that are not hidden and pass `holds_audio`;
-    links to folders, which are not followed; and all other files but hidden ones, to be told by
-    `skipped_sentence`."""
+    """Three lists of paths under `root`: audio files, known by their suffix or, unless they are
+    hidden, by their content; links to folders, which are not followed; and other files that are not
+    hidden, for `skipped_sentence`."""
     files, links = files_under(root)
     others = [path for path in files if not is_audio(path) and "/." not in f"/{path}"]
     found = {path for path in others if holds_audio(root / as_path(path))}

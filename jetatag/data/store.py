@@ -81,8 +81,8 @@ class AudioStore:
         return len(self.table)
 
     def rows(self, split: str, share: float = 1.0, seed: int = 0) -> np.ndarray:
-        """Row numbers of one split, (n_clips,) int64, or of a random `share` of it, at least one;
-        by `seed` and the clip ids, so that a smaller share is a subset of a larger one."""
+        """Row numbers of one split, (n_clips,) int64. A `share` below 1 draws a random part of at
+        least one clip by `seed` and the clip ids; smaller shares are subsets of larger ones."""
         rows = np.flatnonzero((self.table.split == split).to_numpy())
         if share == 1:
             return rows
@@ -305,8 +305,8 @@ def absolute_peak(audio: np.ndarray) -> float:
 
 
 def to_int16(audio: np.ndarray, peak: float, peak_normalise: bool) -> np.ndarray:
-    """A waveform, or a block of one with that peak, as (n_samples,) int16; scales it in place, down
-    to full scale, or with `peak_normalise` also up."""
+    """A waveform with this `peak`, or a block of one, as (n_samples,) int16. It is scaled in place:
+    to full scale with `peak_normalise`, otherwise only if it exceeds full scale."""
     audio *= np.float32(FULL_SCALE / (peak if peak_normalise else max(peak, 1)))
     return np.rint(audio, out=audio).astype("<i2")
 
@@ -317,8 +317,8 @@ def to_float(samples: np.ndarray) -> np.ndarray:
 
 
 def _resume(work: Path, identity: str, paths: list[str], decode_one: Callable) -> list[dict]:
-    """Outcomes of an interrupted build of the same content, up to the first clip that was left out
-    but can be decoded now; deletes the rest."""
+    """Outcomes of an interrupted build of the same content. If a clip that was left out can be
+    decoded now, its outcome and all later ones are dropped."""
     outcomes = _progress(work, identity)
     for row, outcome in enumerate(outcomes):
         if outcome["reason"] and not decode_one(paths[row])[1]["reason"]:

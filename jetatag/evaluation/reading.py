@@ -22,7 +22,7 @@ pd.options.display.html.use_mathjax = False  # notebooks show the text of tables
 KEYS = ("dataset", "extractor", "width", "method", "pair_loss", "classification_loss", "labels")
 KEYS += ("minus", "space", "ranked_by", "tag", "covariate", "kind", "seed", "protocol", "metric")
 MINUS = " − "
-"""Stands between the names of two rankings if a row holds their difference."""
+"""In `ranked_by`, "a − b" is the difference between two rankings."""
 HEADLINES = {"macro_clip": ["average_precision", "roc_auc"], "micro_window": ["roc_auc", "pr_auc"]}
 """The metrics of each protocol that are shown unless others are named."""
 BOUNDS = {"clip": ["low", "high"], "group": ["group_low", "group_high"]}

@@ -136,7 +136,7 @@ def cells(runs: Iterable[Run]) -> dict[Cell, dict[int, Run]]:
 
 
 def decisive(run: Run) -> dict[str, Any]:
-    """Return what determines the weights of a run besides the seed: settings and data checksum."""
+    """Return all that determines a run's weights except the seed: settings and data checksum."""
     left_out = ("seed", *PLACE_SETTINGS)
     settings = {name: v for name, v in run.config.to_dict().items() if name not in left_out}
     return {**settings, "data": run.record["data"].get("checksum")}

@@ -19,10 +19,10 @@ VECTORS = ("h", "z_audio", "z_tag")
 """The kinds of vector of a clip, the last two only with joint embedding."""
 ENCODED, ANSWERING, CLASSIFIER = "encoded set", "answering clips", "classifier"
 COMBINED = "combined"
-"""Whose probabilities of tags rank clips for a query: those of the shared space, where a tag is
-encoded as a set of its own or is the mean tag vector of the training clips that carry it
-(`predict.shared_space`); those of the classifier; or both, multiplied, with the kind of tag vector
-that suits the pair loss."""
+"""What ranks clips for a query. In the shared space, a tag's vector is that of the set of this tag
+alone (`ENCODED`), or the mean over the training clips that carry it (`ANSWERING`). Probabilities of
+classifier and space can be multiplied (`COMBINED`), with the kind of tag vector that suits the pair
+loss (`predict.shared_space`)."""
 MAPS = ("umap", "tsne")
 """The layouts whose shared map of clips and tags is judged."""
 Space = Mapping[str, np.ndarray]

@@ -41,9 +41,11 @@ def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
 
 
 def outside_graphs(method: Callable) -> Callable:
-    """Run a method of a waveform outside compiled graphs, whose generator does not support complex
-    numbers, and in float32, because bfloat16 would keep two to three digits of spectra and has no
-    FFT; the graph behind it serves every batch size."""
+    """Decorate a method of a waveform so that it runs in float32 and is not compiled.
+
+    bfloat16 has no FFT and too few digits for spectra, and torch's compiler does not support
+    complex numbers. What follows is compiled once for all batch sizes.
+    """
 
     @torch.compiler.disable
     @wraps(method)

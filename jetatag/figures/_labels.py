@@ -21,12 +21,11 @@ MANY = 6  # names in a label; if more points touch, it tells how many
 def place_labels(
     ax: Axes, points: np.ndarray, names: Sequence[str], stressed: np.ndarray | None = None
 ) -> None:
-    """Write each name at the nearest free place around its point, stressed ones first, and join
-    them with a thin line; points that touch share one label, and a point with an empty name is only
-    kept free.
+    """Write each name at the nearest free place around its point, joined to it by a thin line.
 
-    Places lie inside the axes, at most `LONGEST_LEADER` away. The text covers no point and no
-    earlier text, or as little as possible. Call it last: it fixes the layout of the figure.
+    `stressed` points come first. Points that touch share one label; a point with an empty name has
+    none. Labels lie inside the axes, at most `LONGEST_LEADER` away, and cover as little as possible
+    of points and other labels. Call it last: it fixes the layout of the figure.
     """
     ax.figure.draw_without_rendering()
     scale = 72 / ax.figure.dpi  # pixels → typographic points, which stay right at any dpi
@@ -47,8 +46,8 @@ def place_labels(
 
 
 def touching(points: np.ndarray, distance: float) -> list[np.ndarray]:
-    """The indices of `points` (n, 2) in groups of which no two are farther apart than `distance`,
-    in each group the point next to its middle first."""
+    """Groups of `points` (n, 2) that all lie within `distance` of one another, as indices; the
+    point nearest to the middle of a group comes first."""
     if len(points) < 2:
         return [np.array([index]) for index in range(len(points))]
     numbers = fcluster(linkage(points, "complete"), distance, "distance")
@@ -58,8 +57,8 @@ def touching(points: np.ndarray, distance: float) -> list[np.ndarray]:
 
 
 def _by_room(places: np.ndarray, stressed: np.ndarray) -> list[np.ndarray]:
-    """The indices of points that share a label: stressed ones first and alone, then the groups with
-    most points around them, which have least room."""
+    """Groups of points that share a label, as indices, in the order of placement: each stressed
+    point alone, then the groups from the most to the least crowded."""
     crowd = (cdist(places, places) < CROWD).sum(axis=1)
     plain = np.flatnonzero(~stressed)
     groups = [plain[own] for own in touching(places[plain], TOUCHING)]
@@ -85,8 +84,8 @@ def _label(ax: Axes, point: np.ndarray, names: Sequence[str], stressed: bool) ->
 def _free_place(
     point: np.ndarray, half: np.ndarray, taken: np.ndarray, frame: np.ndarray, reach: float
 ) -> np.ndarray:
-    """The offset from `point` of a text's centre, by which it covers least of the boxes `taken`
-    (box, corner, axis) and of what is outside `frame`: the nearest one of several."""
+    """The offset of a text's centre from `point` at which the text covers least of the boxes
+    `taken` (box, corner, axis) and of what lies outside `frame`; of several, the shortest."""
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     directions = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     radii = np.arange(5, reach, 7)[:, None, None]

@@ -35,10 +35,10 @@ INPUTS = ("published", "schedules", "study", "regime")
 """Earlier results that notebooks 06 and 07 read; the study may be the grid itself."""
 COMPARED = ("je", "no_je", "no_je_linear")
 """Methods of which notebooks 04 and 05 need a run: the paper's two and the linear control."""
-ODD = re.compile(r"^-|[{}<>]")  # in paths, Snakemake's wildcards, path variables and options
+ODD = re.compile(r"^-|[{}<>]")  # Snakemake would read these signs of a path as its own syntax
 MIN_CLIPS = {"train": 8, "valid": 2, "test": 3}
-"""Fewest clips, not all of the same tags, with which the notebooks show a batch, choose thresholds,
-and compare neighbours; those of test must be tagged."""
+"""The fewest clips of a split that the notebooks can train on, choose thresholds on, or evaluate.
+They must not all have the same tags, and test clips without tags do not count."""
 
 
 def reproduce(
@@ -248,8 +248,9 @@ def check_data(values: Mapping[str, Any]) -> None:
 def run_grid(
     notebooks: Path, values: Mapping[str, Any], cores: str | None, profile: Path | None
 ) -> tuple[int, dict[str, list[str]]]:
-    """Execute the notebooks of the grid; if runs fail, execute those that need only the other runs
-    again. Returns the first exit status and, by data set, the runs whose results were used."""
+    """Execute the notebooks of the grid. If some runs fail, the notebooks that compare runs are
+    executed with the others. Returns the exit status of the first attempt, and the runs whose
+    results were used by data set."""
     params = Path(values["runs"]) / "params.yaml"
     with atomic(params) as temporary:
         temporary.write_text(yaml.safe_dump(dict(values), sort_keys=False))

@@ -79,10 +79,10 @@ def asymmetric(
 ) -> Tensor:
     """Asymmetric loss (Ridnik et al., ICCV 2021, eq. 7), for labels of which many 0 are missing 1.
 
-    With p the probability and p_s = max(p − shift, 0), a present tag costs
-    (1 − p)^gamma_positive · −log p and an absent one p_s^gamma_negative · −log(1 − p_s): absent
-    tags that are predicted anyway, and so may be missing, weigh less than in cross-entropy. The
-    defaults are the paper's (§4.1); the mean over clips and tags stands for its sum.
+    With p the probability and p_s = max(p − shift, 0), the loss of a present tag is
+    −(1 − p)^gamma_positive · log p, and of an absent one −p_s^gamma_negative · log(1 − p_s). An
+    absent tag with a low p has less weight than in cross-entropy, or none. The defaults are the
+    paper's (§4.1), except that the mean over clips and tags replaces its sum.
     """
     probs = logits.sigmoid()
     shifted = (probs - shift).clamp(min=1e-8)
@@ -101,10 +101,10 @@ def hill(
 ) -> Tensor:
     """Hill loss (Zhang et al., arXiv 2112.07368, §3.2), for labels of which many 0 are missing 1.
 
-    An absent tag of probability p costs (peak − p)·p², whose slope falls again where p is so high
-    that the label is probably missing. A present tag has the focal margin loss
-    (1 − p_m)^gamma · −log p_m with p_m the probability of the logit minus `margin`. The defaults
-    are the paper's; the mean over clips and tags stands for its sum.
+    The loss of an absent tag with probability p is (peak − p)·p². Its slope decreases where p is so
+    high that the label is probably missing. The loss of a present tag is −(1 − p_m)^gamma · log p_m
+    (focal margin loss), with p_m the probability of the logit minus `margin`. The defaults are the
+    paper's, except that the mean over clips and tags replaces its sum.
     """
     probs, lowered = logits.sigmoid(), logits - margin
     present = -((1 - lowered.sigmoid()) ** gamma) * F.logsigmoid(lowered)

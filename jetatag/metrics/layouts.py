@@ -52,12 +52,11 @@ def shared_layout(
     """Lay out the clips (clip, dim) and tags (tag, dim) of one space together: (clip + tag, 2).
 
     In a joint space, the two kinds lie in separate cones (the modality gap: Liang et al., "Mind the
-    gap", NeurIPS 2022), and `layout` draws them as islands. Here clips and tags are compared by
-    cosine with the clips nearest to them, never tags with tags; and for a tag's ten nearest clips,
-    the tag counts as a neighbour as near as their own ten on average. `umap` and `tsne` lay out
-    this graph; `pca`, from which both start, takes the principal components of the clips and puts a
-    tag at the mean of its ten nearest clips. Give the vectors that a search compares. Otherwise as
-    `layout`; needs `FEWEST_CLIPS`.
+    gap", NeurIPS 2022), and `layout` draws them as islands. Here the neighbours of clips and tags
+    are the clips nearest by cosine. A tag is also a neighbour of its ten nearest clips, at the mean
+    distance of each clip's own ten neighbours. `umap` and `tsne` lay out this graph, starting from
+    `pca`: the principal components of the clips, with each tag at the mean of its ten nearest
+    clips. Give the vectors that a search compares. Otherwise as `layout`; needs `FEWEST_CLIPS`.
     """
     clips, tags = unit_rows(check_points(clips)), unit_rows(check_points(tags))
     check_known([method], SHARED_LAYOUTS, "layout method")

@@ -125,9 +125,9 @@ def folded(extractor: nn.Module, config: RunConfig, fabric: Fabric) -> nn.Module
 
 
 def inference_batch(config: RunConfig, device: torch.device, least: int) -> int:
-    """How many windows pass the extractor at once in inference: on a CPU `least`, which decides the
-    rounding; on a GPU as many as take half of its free memory, at six activations of the first
-    layer's size each, with fewer than 2³¹ values in each."""
+    """The number of windows in an inference batch. On a CPU it is `least`, because rounding depends
+    on it. On a GPU the batch fills half of the free memory, if a window needs six times the first
+    layer's activations, and no activation exceeds 2³¹ values."""
     if device.type != "cuda":
         return least
     values = config.width * config.crop_samples
