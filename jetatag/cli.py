@@ -119,11 +119,11 @@ def train(*, config: FilePath, changes: Changes = (), until: str | None = None) 
         until: stop after this stage, such as stage1
     """
     from jetatag.config import preset, read_yaml
+    from jetatag.data.splits import can_score
     from jetatag.data.store import AudioStore
     from jetatag.evaluation import predict
     from jetatag.evaluation.results import score_table
     from jetatag.training import device, train
-    from jetatag.training.data import can_score
     from jetatag.training.run import Run
     from jetatag.training.runs import banner
 

@@ -109,12 +109,14 @@ def write_damaged_run(run: Path) -> None:
 
 
 def test_a_failure_leaves_the_other_runs_and_data_sets_complete(tmp_path, capfd):
-    """Three small data sets: a run of the second fails, and the third cannot be prepared."""
+    """Three small data sets: a run of the second fails, and of the third, no validation clip can be
+    read, so that nothing is trained; a second call says so at once."""
     music, unread = write_mtat(tmp_path / "music"), tmp_path / "unread"
     write_classes(tmp_path / "classes", 40)
-    for number in range(40):
-        (unread / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
-        (unread / "ab"[number % 2] / f"{number}.wav").write_text("no audio")
+    for split in ("train", "valid", "test"):
+        write_classes(unread / split, 16)
+    for path in unread.glob("valid/*/*.wav"):
+        path.write_text("no audio")
     datasets = {"mtat": music, "folder": tmp_path / "classes", "unread": unread}
     own = {name: {"data": str(data), "tag": ""} for name, data in datasets.items()}
     own = {name: given | {"store": f"{given['data']}.store"} for name, given in own.items()}
@@ -135,6 +137,9 @@ def test_a_failure_leaves_the_other_runs_and_data_sets_complete(tmp_path, capfd)
         f"jetatag: Snakemake's log is {runs / 'snakemake.log'}",
     ]
     assert "is not valid JSON" in executed.read_text() and "Paired differences" in printed.out
+    refusal = f"{unread}.store has 0 valid clips, where the notebooks need at least 2 with diff"
+    assert refusal in (runs / "unread" / "notebooks" / "01_prepare_data.ipynb").read_text()
+    assert {path.name for path in (runs / "unread").iterdir()} == {"notebooks"}
     assert f"03_train_stage2   folder    {failed}  failed\n" in printed.err
     table = pd.read_parquet(runs / "results.parquet").query("seed == '0' and minus == ''")
     methods = {name: set(rows.method) for name, rows in table.groupby("dataset")}
@@ -144,6 +149,8 @@ def test_a_failure_leaves_the_other_runs_and_data_sets_complete(tmp_path, capfd)
     facts = json.loads((tmp_path / "classes.store" / "store.json").read_text())
     assert facts["sample_rate"] == 8_000
     assert (runs / "folder" / "figures" / "shared_space.png").is_file()
+    assert reproduce(tmp_path, *changes) == 2
+    assert refusal in capfd.readouterr().err
 
 
 def test_a_failure_after_the_store_was_built_leaves_it_complete(tmp_path):

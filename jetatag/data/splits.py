@@ -1,9 +1,31 @@
-"""Random splits that keep groups together and the share of every tag similar."""
+"""Random splits that keep groups together and tags stratified, and what splits must hold."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+
+FEWEST = {"train": 8, "valid": 2, "test": 3}
+"""The fewest clips of a split that the notebooks can train on, choose thresholds on, or evaluate;
+test clips without tags do not count."""
+
+
+def check_splits(source: object, splits: pd.Series, labels: np.ndarray) -> None:
+    """Raise `ValueError` if a split of `source` has too few clips (`FEWEST`) or none that differ in
+    their tags. `splits` are (clip,), `labels` (clip, tag)."""
+    for split, needed in FEWEST.items():
+        own = labels[(splits == split).to_numpy()]
+        own, kind = (own[own.any(axis=1)], "tagged ") if split == "test" else (own, "")
+        if len(own) < needed or not can_score(own):
+            raise ValueError(
+                f"{source} has {len(own)} {kind}{split} clips, where the notebooks need at least "
+                f"{needed} with different tags: add clips or change the splits."
+            )
+
+
+def can_score(labels: np.ndarray) -> bool:
+    """Whether there are clips with different tags, (clip, tag)."""
+    return len(np.unique(labels, axis=0)) > 1
 
 
 def grouped_split(

@@ -21,7 +21,7 @@ import psutil
 import yaml
 
 from jetatag.config import RunConfig, preset, read_yaml
-from jetatag.files import atomic, check_known, check_type, lock_folder, read_json
+from jetatag.files import atomic, check_known, check_type, lock_folder
 from jetatag.grid import gpus, packaged_notebooks
 from jetatag.grid.progress import follow, print_results
 
@@ -36,9 +36,6 @@ INPUTS = ("published", "schedules", "study", "regime")
 COMPARED = ("je", "no_je", "no_je_linear")
 """Methods of which notebooks 04 and 05 need a run: the paper's two and the linear control."""
 ODD = re.compile(r"^-|[{}<>]")  # Snakemake would read these signs of a path as its own syntax
-MIN_CLIPS = {"train": 8, "valid": 2, "test": 3}
-"""The fewest clips of a split that the notebooks can train on, choose thresholds on, or evaluate.
-They must not all have the same tags, and test clips without tags do not count."""
 
 
 def reproduce(
@@ -211,19 +208,20 @@ def own_data(
 
 def check_data(values: Mapping[str, Any]) -> None:
     """Raise `ValueError` or `FileNotFoundError` for a data set that cannot be read or has too few
-    clips in a split, or whose store has another sample rate than the runs. Notebook 01 reports what
-    is only incomplete, and makes the built-in data set."""
+    clips in a split, in its store if there is one, and for a store at another sample rate than the
+    runs. Notebook 01 reports what is only incomplete, and makes the built-in data set."""
     from jetatag import rendered
     from jetatag.data import load
     from jetatag.data.index import files_under
-    from jetatag.training.data import can_score
+    from jetatag.data.splits import check_splits
+    from jetatag.data.store import AudioStore
 
-    facts = Path(values["store"]) / "store.json"
-    stored_rate = read_json(facts).get("sample_rate") if facts.is_file() else None
+    is_stored = (Path(values["store"]) / "store.json").is_file()
+    stored = AudioStore.open(values["store"]) if is_stored else None
     for run in trained(values).values():
-        if stored_rate not in (None, run.sample_rate):
+        if stored and stored.sample_rate != run.sample_rate:
             raise ValueError(
-                f"{values['store']} holds audio at {stored_rate:,} Hz, but the settings say "
+                f"{values['store']} holds audio at {stored.sample_rate:,} Hz, but the settings say "
                 f"{run.sample_rate:,}: name another store (--set store=…) or delete this one."
             )
     if values["dataset"] == "rendered":
@@ -234,15 +232,10 @@ def check_data(values: Mapping[str, Any]) -> None:
         index = load(values["dataset"], values["data"], **values["options"])
     if values["tag"]:
         index.vocabulary.columns([values["tag"]])
-    is_there = index.table.path.isin(files_under(index.audio_root)[0]) | facts.is_file()
-    for split, needed in MIN_CLIPS.items():
-        labels = index.labels[((index.table.split == split) & is_there).to_numpy()]
-        labels, kind = (labels[labels.any(axis=1)], "tagged ") if split == "test" else (labels, "")
-        if len(labels) < needed or not can_score(labels):
-            raise ValueError(
-                f"{values['data']} has {len(labels)} {kind}{split} clips, where the notebooks need "
-                f"at least {needed} with different tags: add clips or change the splits."
-            )
+    if stored:
+        return check_splits(values["store"], stored.table.split, stored.labels)
+    is_there = index.table.path.isin(files_under(index.audio_root)[0]).to_numpy()
+    check_splits(values["data"], index.table.split[is_there], index.labels[is_there])
 
 
 def run_grid(

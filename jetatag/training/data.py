@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from jetatag.config import Phase, RunConfig
 from jetatag.data.crops import Crops, batches, middle_starts
+from jetatag.data.splits import can_score
 from jetatag.joint.heads import JointModel
 from jetatag.joint.methods import Stage, adam_epochs_before, crop_epochs
 from jetatag.training.audio import Audio, Request
@@ -126,8 +127,3 @@ class StageData:
         truth = torch.from_numpy(labels).float().to(self.fabric.device)
         scores = self.stage.scores(self.model, self.valid_h, truth)
         return {name: value for name, value in scores.items() if np.isfinite(value)}
-
-
-def can_score(labels: np.ndarray) -> bool:
-    """Whether there are clips with different tags."""
-    return len(np.unique(labels, axis=0)) > 1
