@@ -223,19 +223,35 @@ def test_a_mistake_is_one_sentence_before_anything_runs(tmp_path, capfd, tiny_st
         (["--data", f"folder={few}"], "has 2 tagged test clips"),
         (["--profile", str(tmp_path)], "holds no config.yaml"),
         (command_of(tmp_path, *rate)[3:], "at 16,000 Hz, but the settings say 8,000: name another"),
-        (command_of(tmp_path, "tag=no")[3:], """not False (to give text, quote it: 'tag="…"')"""),
-        (command_of(tmp_path, "tag=null")[3:], """not None (to give text, quote it: 'tag="…"')"""),
-        (command_of(tmp_path, "options={tags: 7}")[3:], """quote it: 'tags="…"'"""),
-        (command_of(tmp_path / "my {music}")[3:], "my {music}/runs has a brace, angle bracket or"),
-        (["--data", "a}b"], "a}b.store has a brace, angle bracket or leading hyphen, which Snake"),
-        (command_of(tmp_path, "runs=<results>")[3:], "<results> has a brace, angle bracket or"),
-        (command_of(tmp_path, "runs=-x")[3:], "-x has a brace, angle bracket or leading hyphen"),
         *((command_of(tmp_path, change)[3:], "") for change in MISTAKES),
     ):
         assert cli.main(["reproduce", "--preset", "smoke", *arguments]) == 2, arguments
         error = capfd.readouterr().err
         assert sentence in error and error.count("\n") == 1, (arguments, error)
     assert not (tmp_path / "runs").exists() and not list(tmp_path.glob("*.store"))
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ("tag=no", """not False (to give text, quote it: 'tag="…"')"""),
+        ("tag=null", """not None (to give text, quote it: 'tag="…"')"""),
+        ("options={tags: 7}", """quote it: 'tags="…"'"""),
+    ],
+)
+def test_set_tag_no_hints_at_quoting(change, hint, tmp_path, capfd):
+    assert reproduce(tmp_path, change) == 2
+    error = capfd.readouterr().err
+    assert hint in error and error.count("\n") == 1 and not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("name", ["my {music}", "a}b", "<results>", "-x"])
+@pytest.mark.parametrize("parameter", ["runs", "store"])
+def test_a_folder_with_braces_and_other_signs_is_refused(parameter, name, tmp_path, capfd):
+    assert reproduce(tmp_path, f"{parameter}={name}") == 2
+    error = capfd.readouterr().err
+    assert f"{name} has a brace, angle bracket or leading hyphen, which Snakemake" in error
+    assert error.count("\n") == 1 and not [*tmp_path.iterdir()]
 
 
 def jobs_of(runs: Path) -> list[str]:

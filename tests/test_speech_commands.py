@@ -93,7 +93,7 @@ def rewrite(root, change):
         (root / file).write_bytes("".join(map(change, lines)).encode())
 
 
-def test_other_notations_of_the_lists_give_the_same_splits(tones):
+def test_lists_with_a_dot_slash_or_backslashes_give_the_same_splits(tones):
     plain = speech_commands.load(tones)
     for change in (
         lambda path: f"{path}\r\n\r\n",

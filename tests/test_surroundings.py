@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -171,7 +172,10 @@ def test_the_verbs_as_a_user_without_rights(user, tiny_store, tiny_config, tmp_p
         (["export", run, theirs / "x"], 2, f"x/config.json cannot be written {denied}."),
         (["render", theirs / "rendered"], 2, f"{theirs / 'rendered'}: {change}"),
         (["reproduce", "--workdir", theirs / "work"], 2, f"{theirs / 'work'}: {change}"),
+        (["reproduce", "--workdir", mine / "work", "--profile", mine / "profile"], 0, ""),
     ]
+    (mine / "profile").mkdir()
+    (mine / "profile" / "config.yaml").write_text("cores: 1\ndry-run: true\n")
     hidden = ("HOME", "USER", "LOGNAME", *CACHES)
     environment = {name: text for name, text in os.environ.items() if name not in hidden}
     environment |= {"TMPDIR": str(mine)} | ({"HOME": str(theirs)} if user == "the owner" else {})
@@ -187,7 +191,35 @@ def test_the_verbs_as_a_user_without_rights(user, tiny_store, tiny_config, tmp_p
     assert reasons == ["", "unreadable audio (Permission denied)" if unread else ""]
     assert {path.name for path in theirs.iterdir()} == {"music"}
     kept = {path.name for path in mine.glob("[!.]*")}
+    kept -= {"profile", "work"}
     assert kept == {"runs", "t.csv", "i", "page.html", "exported"}  # and no caches
+    assert "train_stage1" in (mine / "work" / "runs" / "demo" / "snakemake.log").read_text()
+
+
+def test_the_verbs_from_another_working_folder(
+    tiny_store, tiny_config, tmp_path, monkeypatch, capsys
+):
+    """Relative paths start where the user is."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    write_noise(tmp_path / "music" / "a.wav", 0)
+    store = os.path.relpath(tiny_store.folder)
+    write_settings(tmp_path / "a.yaml", tiny_config, store=store, runs="../runs")
+    run, found = "../runs/joint-subset_query-sample_cnn-seed0", "a.wav"
+    for command in (
+        ["train", "--config", "../a.yaml"],
+        ["tag", run, "../music", "--csv", "tags.csv"],
+        ["index", run, "../music", "--out", "found.index"],
+        ["search", "found.index", "--tags", "low", "--m3u", "found.m3u"],
+        ["search", "found.index", "--like", "../music/a.wav"],
+        ["export", run, "exported", "--no-onnx"],
+        ["tag", "exported", "../music/a.wav"],
+        ["runs", "../runs"],
+    ):
+        assert cli.main(command) == 0, capsys.readouterr().err
+    assert found in (tmp_path / "elsewhere" / "found.m3u").read_text()
+    written = {path.name for path in Path().iterdir()}
+    assert written == {"tags.csv", "found.index", "found.m3u", "exported"}
 
 
 def test_an_index_beside_a_read_only_folder_says_that_out_helps(run, tmp_path):

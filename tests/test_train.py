@@ -527,6 +527,24 @@ def test_the_command_refuses_before_training_what_cannot_be_scored(
     assert sentence in error and error.count("\n") == 1 and not list(tmp_path.rglob("history.csv"))
 
 
+def test_without_validation_clips_the_command_trains_and_scores(
+    tiny_store, tiny_config, tmp_path, monkeypatch, capsys
+):
+    """It has no thresholds then, and no validation scores."""
+    table = tiny_store.table.replace({"split": {"valid": "train"}})
+    monkeypatch.setattr(AudioStore, "open", lambda folder: replace(tiny_store, table=table))
+    phases = (Phase("adam", 1e-3, 1),)
+    config = tiny_config.replace(stage1=phases, stage2=phases)
+    settings = json.loads(json.dumps(config.to_dict()))
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({"store": "any", "runs": str(tmp_path), **settings}))
+    assert cli.main(["train", "--config", str(path)]) == 0
+    shown, run = capsys.readouterr().out, Run.open(tmp_path / config.name)
+    assert "macro_clip" in shown and "f1_instance" not in shown
+    assert run.has("scores.npz") and not run.has("scores.valid.npz")
+    assert not any(column.startswith("valid_") for column in run.history)
+
+
 @pytest.mark.parametrize("method", ["je", "no_je"])
 def test_a_tag_only_in_test_trains_and_is_evaluated_as_far_as_it_goes(
     tiny_store, tiny_config, tmp_path, monkeypatch, method

@@ -312,7 +312,8 @@ def run_snakemake(
     command += ["--cores", cores or "all"] if cores or not profile else []
     places = [] if profile else gpus.visible_gpus() * read_yaml(params).get("runs_per_gpu", 1)
     command += ["--resources", f"gpu={len(places)}"] if places else []
-    environment = {**os.environ, gpus.OFFERED: ",".join(places)}
+    own = {"LNAME": str(os.getuid()), **os.environ}  # Snakemake fails for a user without a name
+    environment = {**own, gpus.OFFERED: ",".join(places)}
     log = params.with_name("snakemake.log")
     default = signal.signal(signal.SIGTERM, terminate_children)
     with log.open("a" if only else "w") as output:
