@@ -124,8 +124,8 @@ def bench_original(n_turns: int = 9) -> None:
     """A step of the original's extractors in TensorFlow and of ours, in turns; medians in seconds,
     and of the ratios of each turn. Needs what `tests/tensorflow.lock` lists."""
     script, rows = Path(__file__).with_name("original_steps.py"), []
-    extractors, modes = ("harmonic_cnn", "sample_cnn", "sample_cnn_res"), (*MODES, "tag")
-    for name, mode in itertools.product(extractors, modes):
+    extractors = ("harmonic_cnn", "sample_cnn", "sample_cnn_res")
+    for name, mode in itertools.product(extractors, MODES):
         pipes = {"text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         commands = (
             [sys.executable, script, whose, name, mode] for whose in ("original", "jetatag")

@@ -46,7 +46,6 @@ def jetatag(name: str, mode: str) -> Callable[[], object]:
 
     from jetatag.config import RunConfig
     from jetatag.extractors import build_extractor
-    from jetatag.extractors.fast_inference import optimise_for_inference
     from jetatag.training import device
     from jetatag.training.optimizers import PUBLISHED
 
@@ -63,8 +62,7 @@ def jetatag(name: str, mode: str) -> Callable[[], object]:
 
     if mode == "train":
         return train
-    folded = device.folded(extractor, config, fabric)
-    model = optimise_for_inference(folded) if mode == "tag" else folded
+    model = device.folded(extractor, config, fabric)
     return torch.inference_mode()(lambda: model(waveform))
 
 

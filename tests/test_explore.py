@@ -284,7 +284,7 @@ def test_clips_of_a_run_have_titles_and_audio(runs, tiny_store):
 
 def test_clips_of_other_splits_are_scored_once(tmp_path, tiny_store, tiny_config):
     run = finished_run(tmp_path, tiny_config, tiny_store)
-    own = tagger.load(run.folder, device="cpu", optimise=False).model
+    own = tagger.load(run.folder, device="cpu", folded=False).model
     predict.predict(run, own, tiny_store, "test")
     clips = explore.Clips.read(run, None, tiny_store, ["train", "test"])
     n_test, n_train = (len(tiny_store.rows(split)) for split in ("test", "train"))

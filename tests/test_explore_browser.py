@@ -4,6 +4,7 @@ The tests share one notebook, but each can be run alone.
 """
 
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -119,10 +120,10 @@ def test_colours_follow_the_settings(page, explored):
 
 
 def test_hovering_shows_a_tooltip_and_plays_the_clip_if_wanted(page, explored):
-    clip, place = lonely_clips(page, explored)[1]
+    clip = lonely_clips(page, explored)[1]
     page.shown(OUTPUT + "input[type=checkbox]").click()
     page.until(lambda: kept(page)["play_on_hover"])
-    point_at(page, place).perform()
+    point_at(page, explored, clip)
     page.until(lambda: shown_title(page) == explored.titles[clip] and plays(page))
     tooltip = page.shown(TOOLTIP)
     texts = explored.table.iloc[clip, 1:]
@@ -133,17 +134,16 @@ def test_hovering_shows_a_tooltip_and_plays_the_clip_if_wanted(page, explored):
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_tooltips_are_completely_visible(page, explored, number):
     """Of the clips nearest to the four edges of a map."""
-    size, places = maps_of(page)[number].size, dict(lonely_clips(page, explored, number))
-    for clip in {end(places, key=lambda c: places[c][i]) for end in (min, max) for i in (0, 1)}:
-        point_at(page, places[clip], number).perform()
-        page.until(lambda: explored.titles[clip] in page.shown(TOOLTIP).text)  # noqa: B023
+    size, places = maps_of(page)[number].size, where(page, explored, number)[: len(explored)]
+    for clip in {end(places[:, axis]) for end in (np.argmin, np.argmax) for axis in (0, 1)}:
+        point_at(page, explored, clip, number)
         page.until(lambda: page.browser.execute_script(IS_SEEN, page.shown(TOOLTIP)))
     assert maps_of(page)[number].size == size  # no scroll bar appeared
 
 
 def test_a_click_plays_and_shows_the_clip(page, explored):
-    clip, place = lonely_clips(page, explored)[0]
-    point_at(page, place).click().perform()
+    clip = lonely_clips(page, explored)[0]
+    click(page, explored, clip)
     page.until(lambda: plays(page))
     clip_id = explored.clip_ids[clip]
     page.until(lambda: (kept(page)["clip"], kept(page)["selection"]) == (clip_id, [clip_id]))
@@ -153,15 +153,15 @@ def test_a_click_plays_and_shows_the_clip(page, explored):
     page.until(lambda: page.fetched(page.shown(OUTPUT + ".widget-image")) == picture)
     for number in range(3):  # again
         page.browser.execute_script("document.querySelector('audio').pause()")
-        point_at(page, where(page, explored, number)[clip], number).click().perform()
+        click(page, explored, clip, number)
         page.until(lambda: plays(page))
 
 
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_maps_are_linked(page, explored, number):
-    clip, place = lonely_clips(page, explored, number)[number]
+    clip = lonely_clips(page, explored, number)[number]
     before = [around(page, explored, other, clip) for other in range(3)]
-    point_at(page, place, number).click().perform()
+    click(page, explored, clip, number)
     page.until(lambda: kept(page)["selection"] == [explored.clip_ids[clip]])
     for other in range(3):
         page.until(lambda: (around(page, explored, other, clip) != before[other]).any())  # noqa: B023
@@ -186,11 +186,10 @@ def test_more_like_this_ranks_by_similarity_to_the_clip(page, explored):
 
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_lasso_lists_the_clips_and_compares_their_tags(page, explored, number):
-    clip, place = lonely_clips(page, explored)[0]
-    point_at(page, place).click().perform()
+    clip, n = lonely_clips(page, explored)[0], len(explored)
+    click(page, explored, clip)
     page.until(lambda: kept(page)["selection"] == [explored.clip_ids[clip]])
     lasso_all(page, number)
-    n = len(explored)
     page.until(lambda: f"{n} of {n} clips selected" in page.shown(OUTPUT).text)
     assert set(kept(page)["selection"]) == set(explored.clip_ids)
     compared = page.shown(OUTPUT + "table").text
@@ -292,11 +291,11 @@ def around(lab, clips: explore.Clips, number: int, clip: int) -> np.ndarray:
     return cut(lab, number, where(lab, clips, number)[[clip]], above=8, beside=8)
 
 
-def lonely_clips(lab, clips: explore.Clips, number: int = 0) -> list[tuple[int, np.ndarray]]:
-    """The clips and their places on one of the maps, the farthest from all other points first."""
+def lonely_clips(lab, clips: explore.Clips, number: int = 0) -> np.ndarray:
+    """The clips, on one of the maps, the farthest from all other points first."""
     points = where(lab, clips, number)
     apart = np.linalg.norm(points[:, None] - points, axis=2) + 1e6 * np.eye(len(points))
-    return [(clip, points[clip]) for clip in np.argsort(-apart.min(axis=1)[: len(clips)])]
+    return np.argsort(-apart.min(axis=1)[: len(clips)])
 
 
 def darkness(lab, clips: explore.Clips, number: int) -> np.ndarray:
@@ -311,11 +310,23 @@ def assert_coloured(lab, clips: explore.Clips, values: np.ndarray) -> None:
         lab.until(lambda: np.corrcoef(darkness(lab, clips, number), values)[0, 1] > 0.9)  # noqa: B023
 
 
-def point_at(lab, place: np.ndarray, number: int = 0):
-    """Move the mouse to a point of a map; from aside, because a map needs to see it move."""
-    canvas, (x, y) = maps_of(lab)[number], map(int, place)
-    mouse = lab.mouse().move_to_element_with_offset(canvas, x + 8, y + 8)
-    return mouse.move_to_element_with_offset(canvas, x, y).pause(0.5)
+def point_at(lab, clips: explore.Clips, clip: int, number: int = 0) -> None:
+    """Move the mouse to a clip of a map, and a little on it until the map has seen it there."""
+    x, y = map(int, where(lab, clips, number)[clip])
+    offsets = itertools.chain([8], itertools.cycle([0, 1]))
+
+    def is_seen() -> bool:
+        canvas = maps_of(lab)[number]
+        lab.mouse().move_to_element_with_offset(canvas, x + next(offsets), y).perform()
+        tooltips = [each.text for each in lab.every(TOOLTIP) if each.is_displayed()]
+        return any(clips.titles[clip] in text for text in tooltips)
+
+    lab.until(is_seen)
+
+
+def click(lab, clips: explore.Clips, clip: int, number: int = 0) -> None:
+    point_at(lab, clips, clip, number)
+    lab.mouse().click().perform()
 
 
 def shown_title(lab) -> str:
@@ -350,15 +361,15 @@ def expected(clips: explore.Clips, state: dict) -> list[list[str]]:
 
 
 def lasso_all(lab, number: int) -> None:
-    """Draw around all of one of the maps."""
+    """Draw around all of one of the maps, each line in steps."""
     lab.every(OUTPUT + "button[title='Activate lasso selection']")[number].click()
     canvas = maps_of(lab)[number]
     side = min(canvas.size.values()) // 2 - 4
     corners = [(-side, -side), (side, -side), (side, side), (-side, side), (-side, -side)]
     mouse = lab.mouse().move_to_element_with_offset(canvas, *corners[0])
-    mouse.click_and_hold().pause(0.3)  # otherwise it begins on the way
+    mouse.click_and_hold()
     for corner in corners[1:]:
-        mouse.move_to_element_with_offset(canvas, *corner).pause(0.3)
+        mouse.move_to_element_with_offset(canvas, *corner)
     mouse.release().perform()
 
 
@@ -369,7 +380,7 @@ def pan_and_zoom(lab, canvas, n_steps: int = 4) -> None:
         mouse.move_by_offset(*step)
     mouse.release()
     for _ in range(n_steps):
-        mouse.scroll_from_origin(ScrollOrigin.from_element(canvas), 0, -60).pause(0.1)
+        mouse.scroll_from_origin(ScrollOrigin.from_element(canvas), 0, -60)
     mouse.perform()
 
 

@@ -47,7 +47,7 @@ def export(run: Path | str, out: Path | str, onnx: bool = True) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty: choose a new folder.")
     check_writable(out / "config.json")
-    tagger = load(run, "cpu", optimise=False)
+    tagger = load(run, "cpu", folded=False)
     source, target = Run(tagger.folder, tagger.config), Run(out, tagger.config)
     if source.has(WEIGHTS):  # its card has scores that cannot be computed again from it
         raise ValueError(f"{source.folder} is already an exported model: copy it as it is.")

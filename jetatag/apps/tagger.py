@@ -25,7 +25,7 @@ from jetatag.data import DATASETS, Vocabulary
 from jetatag.data.audio import AudioWarning
 from jetatag.data.memory import keep_freed_memory
 from jetatag.data.store import to_float
-from jetatag.extractors.fast_inference import optimise_for_inference
+from jetatag.extractors import layers
 from jetatag.files import checksum
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS
@@ -138,7 +138,7 @@ class Tagger:
 
     def identity(self) -> str:
         """Checksum of what determines the predictions: tags, preprocessing, and the weights of the
-        heads, which differ between trainings and do not depend on `load`'s `optimise`."""
+        heads, which differ between trainings and are not folded."""
         settings = [self.vocabulary.tags, self.peak_normalise]
         settings += [self.config.sample_rate, self.config.crop_samples]
         heads = (self.model.projection, self.model.classifier)
@@ -183,15 +183,15 @@ def load(
     folder: Path | str,
     device: str = "auto",
     extractor: nn.Module | None = None,
-    optimise: bool = True,
+    folded: bool = True,
 ) -> Tagger:
     """Load a finished run or an exported model as a tagger; `hf://owner/name` is fetched from the
     Hugging Face Hub.
 
     It computes in float32 on `device` ("auto": a GPU if there is one). `extractor` is the module of
-    a run whose extractor is "own". With `optimise`, the extractor is restructured for a CPU
-    (`extractors.fast_inference`). Raises `FileNotFoundError` if there is no run, `ValueError` if it
-    is unfinished or damaged, `ImportError` for a Hub address without huggingface_hub.
+    a run whose extractor is "own". If `folded`, what depends on weights alone is computed once
+    (`extractors.layers.fold`). Raises `FileNotFoundError` if there is no run, `ValueError` if it is
+    unfinished or damaged, `ImportError` for a Hub address without huggingface_hub.
     """
     if str(folder).startswith(hub.ADDRESS):
         folder = hub.fetch(str(folder), FILES)
@@ -210,7 +210,7 @@ def load(
     model, target = model.eval().requires_grad_(False), pick_device(device)
     if target.type == "cpu":
         keep_freed_memory()
-        if optimise:
-            optimise_for_inference(model.extractor)
+    if folded:
+        layers.fold(model.extractor)
     loudness = data.get("peak_normalise", True)  # not known of SavedModels imported without a store
     return Tagger(run.folder, run.config, run.vocabulary, model.to(target), loudness, data)

@@ -5,6 +5,7 @@ Ravanelli & Bengio, "Speaker recognition from raw waveform with SincNet", SLT 20
 """
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -76,6 +77,10 @@ class SincConv(nn.Conv1d):
         """The composed bank, (width, n_taps + 2)."""
         delayed = torch.einsum("oft,fn->ton", self.weight, self.filters())
         return sum(F.pad(taps, (t, STRIDE - 1 - t)) for t, taps in enumerate(delayed))
+
+    def keep_kernel(self) -> None:
+        """Compute the bank once, at the current weights, for inference only."""
+        self.kernel = partial(torch.Tensor.detach, self.kernel())
 
     def as_convolution(self) -> nn.Conv1d:
         """The same function at the current weights without FFT, for export formats."""

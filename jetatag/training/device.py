@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from jetatag.config import RunConfig
 from jetatag.data.memory import keep_freed_memory
 from jetatag.extractors import BUILT_IN
-from jetatag.extractors.fast_inference import fold
-from jetatag.extractors.layers import synchronise
+from jetatag.extractors.layers import fold, synchronise
 
 
 class AutocastOnly(MixedPrecision):

@@ -244,7 +244,7 @@ def score_split(run: Run, store: AudioStore, split: str) -> dict[str, np.ndarray
         if np.array_equal(arrays["clip_ids"], store.table.clip_id.iloc[rows]):
             return arrays
     run.check_store(store)
-    loaded = tagger.load(run.folder, optimise=False)
+    loaded = tagger.load(run.folder, folded=False)
     config = run.config.replace(device=loaded.device.type)
     probs, h, z_audio = score_clips(loaded.model, store, rows, config, launch(config), split)
     arrays = {**describe(store, rows), "probs": probs, "h": h.numpy()}

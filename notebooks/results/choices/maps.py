@@ -50,7 +50,7 @@ FORMS: dict[str, Callable[[Space, str, int], np.ndarray]] = {
 def space_of(run: Run, store: AudioStore) -> Space:
     """The validation clips, and the tags with which searches compare them."""
     config, rows = run.config.replace(device="cpu"), store.rows("valid")
-    model = tagger.load(run.folder, device="cpu", optimise=False).model
+    model = tagger.load(run.folder, device="cpu", folded=False).model
     _, _, z_audio = score_clips(model, store, rows, config, launch(config), "valid")
     saved = run.read_arrays("embeddings.npz")
     return {"z_audio": z_audio.numpy(), "z_query": saved["z_query"], "z_centre": saved["z_centre"]}

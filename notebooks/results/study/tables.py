@@ -1,10 +1,11 @@
 """Makes the study's result files from its finished runs.
 
-    python notebooks/results/study/tables.py RUNS
+    python notebooks/results/study/tables.py RUNS [EXTRACTOR]
 
 RUNS is the folder of the data set's runs (`runs/study/rendered` after `jetatag reproduce --preset
 study`), with the baselines.npz of notebook 1. The tables are those that notebooks 4 and 5 write.
-Cells that lack one of the seeds 0 to 2 are left out.
+Runs are compared within an extractor alone: with EXTRACTOR, only its rows are computed, and the
+other ones stay. Cells that lack one of the seeds 0 to 2 are left out.
 """
 
 import shutil
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from jetatag.evaluation import results
 from jetatag.evaluation.spaces import spaces
@@ -63,24 +65,33 @@ def keep(run: Run, folder: Path) -> None:
         np.savez_compressed(folder / "embeddings.npz", **kept)
 
 
-def main(parent: Path) -> None:
+def update(path: Path, table: pd.DataFrame) -> None:
+    """Write the table, after the rows that `path` has of other extractors."""
+    if path.is_file():
+        held = pd.read_parquet(path)
+        table = pd.concat([held[~held.extractor.isin(table.extractor)], table], ignore_index=True)
+    table.to_parquet(path, index=False)
+
+
+def main(parent: Path, extractor: str = "") -> None:
     folder = Path(__file__).parent / "rendered"
     folder.mkdir(exist_ok=True)
-    runs = complete(finished(parent))
-    for run in filter(is_headline, runs):
+    every = complete(finished(parent))
+    for run in filter(is_headline, every):
         keep(run, folder)
     cost = listing(parent)
-    cost[cost.run.isin([str(run.folder) for run in runs])].assign(
+    cost[cost.run.isin([str(run.folder) for run in every])].assign(
         run=lambda table: table.run.map(lambda path: Path(path).name)
     ).to_csv(folder / "runs.csv", index=False)
-    results.all_histories(runs).to_parquet(folder / "histories.parquet", index=False)
+    runs = [run for run in every if extractor in ("", run.config.extractor)]
+    update(folder / "histories.parquet", results.all_histories(runs))
     gains, trends = results.gains(runs)
     tables = {"gains": gains, "trends": trends}
     tables["results"] = results.results(runs, baselines=parent / "baselines.npz")
     tables["spaces"] = spaces(runs)
     for name, table in tables.items():
-        table.to_parquet(folder / f"{name}.parquet", index=False)
+        update(folder / f"{name}.parquet", table)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
