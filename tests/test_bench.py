@@ -2,6 +2,8 @@
 
 import importlib.util
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,3 +68,12 @@ def test_the_tagger_is_timed_from_files(bench, tmp_path):
     soundfile.write(tmp_path / "a.wav", noise, 16_000)
     taken, worked, peak = bench.tagger_seconds(run, [tmp_path / "a.wav"] * 3)
     assert 0 < taken < 60 and 0 < worked < 60 and peak > 100
+
+
+@pytest.mark.parametrize("mode", steps.MODES)
+def test_a_step_beside_the_original_is_timed_at_each_line(mode):
+    script = Path(__file__).with_name("original_steps.py")
+    command = [sys.executable, script, "jetatag", "sample_cnn", mode]
+    done = subprocess.run(command, input="\n\n", capture_output=True, text=True, check=True)
+    seconds = [float(line) for line in done.stdout.splitlines()]
+    assert len(seconds) == 2 and min(seconds) > 0.01

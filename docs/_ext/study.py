@@ -208,6 +208,12 @@ LIMITS = {
 }
 """What `results.verdict` is asked about each difference."""
 CLAIMS = (
+    (
+        "`no_je_linear` tags better than a logistic regression without a network",
+        "AP",
+        ("no_je_linear", "none", "log_mel_logistic"),
+        "above",
+    ),
     ("`joint` tags better than `no_je_linear`", "AP", (*JOINT, "no_je_linear"), "above"),
     ("`joint` tags no worse than `no_je_linear`", "AP", (*JOINT, "no_je_linear"), "no worse"),
     (
