@@ -19,12 +19,15 @@ install: .venv/installed
 reproduce: install
 	$(BIN)/jetatag reproduce --preset demo
 
+NBVAL := $(BIN)/python -m pytest --nbval-lax --nbval-current-env
+
 test: .venv/tensorflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	rm -rf runs/notebooks # where the notebooks train by default
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env notebooks
+	$(NBVAL) notebooks/0[1-3]*.ipynb & first=$$!; $(NBVAL) notebooks/0[4-7]*.ipynb; second=$$?; \
+	wait $$first && exit $$second
 
 docs: install # without a network; warnings are errors (a part of `make test`, too)
 	$(BIN)/python docs/readme.py

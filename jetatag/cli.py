@@ -272,8 +272,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         use_utf8()
         warnings.showwarning = show_warning
         arguments = sys.argv[1:]
-    use_temporary_caches()
     try:
+        use_temporary_caches()
         if not arguments:
             raise ValueError("name a verb; see jetatag --help.")
         status = app(arguments, exit_on_error=False, print_error=False)

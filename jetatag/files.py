@@ -172,14 +172,15 @@ def use_temporary_caches() -> None:
     """Lead the caches of libraries to a temporary folder if their own cannot be written, and give a
     user without a home folder one."""
     home = os.path.expanduser("~")  # noqa: PTH111, as Path's fails for a user without one
-    places = {name: Path(home, place) for name, place in CACHES.items()}
-    closed = [n for n, p in places.items() if not os.access(p if p.exists() else home, os.W_OK)]
-    closed += ["HOME"] if home == "~" else []
+    places = {name: Path(os.environ.get(name) or f"{home}/{own}") for name, own in CACHES.items()}
+    closed = ["HOME"] if home == "~" else []
+    for name, place in places.items():
+        nearest = next((folder for folder in (place, *place.parents) if folder.exists()), place)
+        closed += [] if os.access(nearest, os.W_OK) else [name]
     if closed:
         folder = tempfile.mkdtemp(prefix="jetatag-caches-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        for name in closed:
-            os.environ.setdefault(name, folder)
+        os.environ |= dict.fromkeys(closed, folder)
 
 
 def is_audio(path: Path | str) -> bool:

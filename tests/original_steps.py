@@ -1,11 +1,10 @@
 """Steps of an extractor at the paper's width, in the original's Keras or in this package.
 
-    python original_steps.py {original,jetatag} EXTRACTOR {train,infer,tag}
+    python original_steps.py {original,jetatag} EXTRACTOR {train,infer}
 
 computes a step for every line of its input, and prints the seconds that it took: `bench.py
 --original` runs two of these in turns, since TensorFlow and torch do not go together in one
-process. A training step ends with Adam; the loss is the mean square of the features. `infer` is
-inference as in evaluation, `tag` as in the tagger; to the original, they are the same.
+process. A training step ends with Adam; the loss is the mean square of the features.
 """
 
 import sys

@@ -5,6 +5,7 @@ import re
 import warnings
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
+from matplotlib.font_manager import FontEntry, fontManager
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
@@ -639,8 +640,10 @@ def test_the_settings_of_a_users_matplotlibrc_change_no_figure():
 def test_japanese_tags_are_drawn_in_a_font_of_the_machine_and_told_once_without_one(
     tmp_path, monkeypatch
 ):
-    own = [font for font in fontManager.ttflist if font.name == "DejaVu Sans"]
-    monkeypatch.setattr(fontManager, "ttflist", own)
+    shipped = [font for font in fontManager.ttflist if matplotlib.get_data_path() in font.fname]
+    assert any(font.name.startswith("Last") for font in shipped)  # it draws boxes for all signs
+    gone = FontEntry(fname=str(tmp_path / "gone.ttf"), name="Gone")
+    monkeypatch.setattr(fontManager, "ttflist", [*shipped, gone])
     monkeypatch.setattr(_style, "_warned", [])
     _style._other_fonts.cache_clear()
     with warnings.catch_warnings(record=True) as caught:
@@ -658,6 +661,15 @@ def test_japanese_tags_are_drawn_in_a_font_of_the_machine_and_told_once_without_
         assert png(odd_taggram(("日本", "音"))) != boxes
         assert _style.fonts_for("a日\n") == ["DejaVu Sans", "Test Signs"]
     _style._other_fonts.cache_clear()
+
+
+def test_tags_that_begin_with_an_underscore_are_in_legends():
+    points, is_silence = np.random.default_rng(0).random((6, 2)), np.arange(6) < 3
+    drawn = figures.tag_map({"map": points}, is_silence, "_silence_")
+    assert drawn.legends[0].texts[0].get_text() == "\N{ZERO WIDTH SPACE}_silence_"
+    names = np.where(is_silence, "_a", "b")
+    drawn = figures.maps({"map": np.vstack([points, [[0, 0]]])}, ["tag"], names, "kind")
+    assert "_a" in {text.get_text().strip("\u200b") for text in drawn.legends[0].texts}
 
 
 def written_font(path, signs):

@@ -111,13 +111,23 @@ def test_text_that_looks_like_a_list_and_is_none_is_refused_and_brackets_are_kep
     unread = ("['rock', nan]", "['rock'", '["rock', "[rock, pop]", r"['\x']", "['rock', ['a']]")
     unread += ("{rock,pop}", "(rock, pop)", "array(['rock'], dtype=object)", "[['rock']]")
     unread += ("tensor([1,2])", "array([1, 2])", "rock, [pop, jazz]")
-    unread += ('[{"name": "rock"}]', "frozenset({'rock'})", "\"['rock']\"")
+    unread += ("[b'rock' b'pop']", "[u'rock']", "[1 0 1]", "[1. 0. 1.]", "[nan]", "[None]")
+    unread += ('"rock, pop', '[{"name": "rock"}]', "frozenset({'rock'})", "\"['rock']\"")
     for cell in unread:
         sentence = refusal(tmp_path, write_frame(tmp_path, frame(tags=["a", cell, "b", "c"])))
         assert "row 2 has the tags" in sentence and "write them separated by ','." in sentence
     kept = frame(tags=["[Deep House]", "(live), a [b], :)", "['a', 'b']", '["\\ud83c\\udfb5"]'])
     index = folder.load(tmp_path, write_frame(tmp_path, kept))
     assert index.vocabulary.tags == ("(live)", ":)", "[Deep House]", "a", "a [b]", "b", "🎵")
+
+
+def test_tags_in_quotes_with_any_separator_are_read_without_them(tmp_path):
+    for separator in ",;|":
+        cells = [f'"Air horn, truck horn"{separator}Car', f'"Car"{separator}"Bus"']
+        cells += [f"'Bus' {separator} 'Car'", f'12" mix{separator}"Weird Al" style']
+        table = write_frame(tmp_path, frame(tags=cells))
+        tags = folder.load(tmp_path, table, separator=separator).vocabulary.tags
+        assert {*tags} == {'"Weird Al" style', '12" mix', "Air horn, truck horn", "Bus", "Car"}
 
 
 def test_nan_none_null_and_na_are_tags_groups_ids_and_titles_as_they_are_written(tmp_path):
@@ -343,6 +353,30 @@ def test_names_that_differ_in_unicode_normal_form_meet(tmp_path, forms):
     assert [missing.table.path[0], missing.left_out.path[0]] == ["Café/é.wav"] * 2
 
 
+def test_each_part_of_a_path_may_have_its_own_unicode_normal_form(tmp_path):
+    root, (nfc, nfd) = tmp_path, (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    root = tmp_path / nfd
+    touch(root, f"{nfc}/{nfd}.wav", f"{nfd}{nfd}/{nfc}.wav")
+    table = [f"{nfc}/{nfc}.wav,a", f"{tmp_path}/{nfc}/{nfc}{nfc}/{nfc}.wav,b", f"/{nfc}.wav,a"]
+    write(root, "\n".join(["path,tags", *table]))
+    index = folder.load(root, "tags.csv")
+    assert index.table.path.tolist() == [f"{nfc}/{nfd}.wav", f"{nfd}{nfd}/{nfc}.wav"]
+    assert index.left_out.reason.tolist() == [OUTSIDE]
+
+
+@pytest.mark.parametrize("tag", ["split", "group", "clip_id", "title"])
+def test_tags_called_like_the_optional_columns_are_tags_alone(tmp_path, tag):
+    rows = [f"{n}.wav,{n % 2},{n % 3 // 2}" for n in range(20)]
+    touch(tmp_path, *(f"{n}.wav" for n in range(20)))
+    write(tmp_path, "\n".join([f"path,{tag},solo", *rows]))
+    index, plain = folder.load(tmp_path, "tags.csv", tags=[tag, "solo"]), tmp_path / "plain.csv"
+    assert (
+        index.vocabulary.tags == (tag, "solo") and (index.labels[:, 0] == np.arange(20) % 2).all()
+    )
+    plain.write_text("\n".join(["path,other,solo", *rows]))
+    assert index.table.equals(folder.load(tmp_path, plain, tags=["other", "solo"]).table)
+
+
 def test_ids_and_titles_are_kept_and_parquet_need_not_hold_text(tmp_path):
     table = frame(clip_id=[7, 8, 9, None], title=["One", None, "", "4"], group=[1, 1, 2, None])
     table.loc[1, "path"] = None
@@ -369,14 +403,12 @@ def test_folders_are_classes(tmp_path):
     touch(
         tmp_path, "dog/1.wav", "dog/deep/2.wav", "cat/1.mp3", "lost.wav", "notes.txt", "cat/._1.mp3"
     )
-    index = data.load("folder", tmp_path)
+    with pytest.warns(DataWarning, match=r"of audio\): 1 .mp3 \(cat/._1.mp3\), 1 .txt"):
+        index = data.load("folder", tmp_path)
     assert index.vocabulary == data.Vocabulary(("dog", "cat"), "multiclass")
     assert index.table.path.tolist() == ["cat/1.mp3", "dog/1.wav", "dog/deep/2.wav"]
     np.testing.assert_array_equal(index.labels, [[0, 1], [1, 0], [1, 0]])
-    assert dict(index.left_out[["path", "reason"]].values) == {
-        "lost.wav": folder.NO_CLASS,
-        "cat/._1.mp3": folder.HIDDEN,
-    }
+    assert index.left_out[["path", "reason"]].to_numpy().tolist() == [["lost.wav", folder.NO_CLASS]]
 
 
 def test_folders_named_like_splits_hold_the_classes(tmp_path):
@@ -441,7 +473,7 @@ def test_files_and_links_that_are_not_used_are_warned_about(tmp_path):
         index = folder.load(tmp_path)
     messages = " ".join(str(warning.message) for warning in warned)
     assert len(index) == 4 and "are links and not followed: dog;" in messages
-    assert "no readable header of audio: 1 .txt (b/notes.txt)." in messages
+    assert "no readable header of audio): 1 .txt (b/notes.txt)." in messages
 
 
 def test_rows_that_are_left_out_are_counted(tmp_path):

@@ -286,7 +286,7 @@ def test_no_file_is_left_out_silently(model, run, music, tmp_path, capsys):
     Path(os.fsdecode(os.fsencode(music) + b"/caf\xe9.wav")).write_bytes(b"x")
     assert cli.main(["index", str(run.folder), str(music), "--device", "cpu"]) == 0
     printed = capsys.readouterr()
-    skipped = "header of audio: 2 .txt (a/notes.TXT, notes.txt), 1 without suffix (README)."
+    skipped = "header of audio): 2 .txt (a/notes.TXT, notes.txt), 1 without suffix (README)."
     assert skipped in printed.err
     assert "report.csv" in printed.out
     reasons = dict(Index.open(music.with_name("music.index")).report.to_numpy())

@@ -537,19 +537,23 @@ def test_files_of_many_formats_are_one_data_set(mixed, tmp_path):
 
 
 def test_audio_without_a_known_suffix_is_counted_alike_by_all_that_read_folders(tmp_path):
-    for name in ("a/1.wav", "b/2.mp3", "a/no_suffix", "b/3.xyz", "b/4.XYZ", "b/5.xyz", ".hidden"):
+    names = "a/1.wav", "b/2.mp3", "a/no_suffix", "b/3.xyz", "b/4.XYZ", "b/5.xyz"
+    for name in (*names, ".hidden", ".trash/6.mp3"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     audio, _, skipped = tagging.find_audio([tmp_path])  # of tag and index
     assert [path.name for path in audio] == ["1.wav", "2.mp3"]
-    told = "files skipped, which have no suffix and no readable header of audio: "
-    named = "3 .xyz ({0}b/3.xyz, {0}b/4.XYZ, …), 1 without suffix ({0}a/no_suffix)"
+    told = "files skipped (hidden, or with no suffix and no readable header of audio): "
+    named = "3 .xyz ({0}b/3.xyz, {0}b/4.XYZ, …), 1 .mp3 ({0}.trash/6.mp3), "
+    named += "1 without suffix ({0}a/no_suffix)"
     assert skipped_sentence(skipped) == f"{told}{named.format(f'{tmp_path}/')}."
     with pytest.warns(UserWarning, match=re.escape(f"{tmp_path}: {told}{named.format('')}.")):
         assert len(data_folder.load(tmp_path)) == 2
     for path in audio:
         path.unlink()
-    with pytest.raises(FileNotFoundError, match=rf"no audio files \({told}.*\): name another"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"no audio files \({re.escape(told)}.*\): name another"
+    ):
         tagging.find_audio([tmp_path])
 
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
+from jetatag.data.tables import composed
 from jetatag.files import as_text, atomic, check_known, check_type
 from jetatag.metrics.queries import directions, query_scores, space_probs
 
@@ -306,8 +307,9 @@ def parse_tags(text: str, known: Sequence[str]) -> dict[str, float]:
     quotes; case does not matter. Raises `ValueError` for a weight that is not a number and for a
     tag that is given twice.
     """
-    spelt = {tag.casefold(): tag for tag in known} | {tag: tag for tag in known}
-    listed = "|".join(map(re.escape, sorted(known, key=len, reverse=True)))
+    text, forms = composed(text), {composed(tag): tag for tag in known}
+    spelt = {tag.casefold(): own for tag, own in forms.items()} | forms
+    listed = "|".join(map(re.escape, sorted(forms, key=len, reverse=True)))
     name = rf'(?:({listed})|([-−]?)\s*("[^"]*"|{listed}|[^,]*?))'
     weights = {}
     for term in re.finditer(rf"\s*{name}\s*(?::([^,:]*))?(?:,|\Z)", text, re.IGNORECASE):

@@ -94,4 +94,10 @@ def read_list(path: Path, folder: Path) -> pd.DataFrame:
     check_filled(path, rows.file)
     check_filled(path, rows.label)
     check_known(rows.label.unique(), CLASSES, f"class in {path}")
-    return rows.assign(file=normalise_paths(rows.file, folder))
+    files = normalise_paths(rows.file, folder)
+    if files.str.startswith("Y").all():  # as on disk
+        files = files.str[1:]
+    if not files.str.fullmatch(FILE_NAME).any():
+        problem = f"{path} names no clip, so that its clips could be in another split"
+        raise ValueError(f"{problem}: write names like VIDEO_30.000_40.000.wav.")
+    return rows.assign(file=files)

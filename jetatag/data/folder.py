@@ -4,6 +4,7 @@ The table is CSV (commas), TSV (tabs) or Parquet, with a column of paths and tag
 forms: one column of separated tags, one 0/1 column per tag, or one column of lists.
 """
 
+import csv
 import re
 import unicodedata
 from ast import literal_eval
@@ -27,12 +28,14 @@ SPLIT_NAMES |= dict.fromkeys(("test", "testing", "eval", "evaluation"), "test")
 ALL = "*"
 QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 BRACKETED = rf"[\[({{](?:\s|,|(?:np\.str_\()?{QUOTED}\)?)*[\])}}]"
-ITEMS = rf"(?!.\[){QUOTED}(?:\s*,\s*{QUOTED})*"
+ITEMS = rf"(?!.\[){QUOTED}(?:\s*[,;|]\s*{QUOTED})*"
 LIST = re.compile(rf"\s*(?:{BRACKETED}|set\(\)|{ITEMS})\s*", re.S)
 """Tags as Python, JSON, pandas and NumPy write lists of text into a cell, or each in quotes."""
 PLAIN = r"[^\[\](){}]*"
+VALUES = r"(?:nan|None|[\d.]+(?:\s+[\d.]+)+)\s*"
 LIKE_A_LIST = re.compile(
-    rf"\s*['\"]?(\w+\((?=[\[{{]))?[\[({{][\[({{\s]*((np\.str_\()?['\"]|{PLAIN},{PLAIN}[\])}}]\s*$)"
+    rf"\s*['\"]?(\w+\((?=[\[{{]))?[\[({{][\[({{\s]*"
+    rf"((np\.str_\(|[bu])?['\"]|({PLAIN},{PLAIN}|{VALUES})[\])}}]\s*$)"
 )
 BRACKETS = ("()", "[]", "{}")
 MAX_LABELS = 200_000_000  # bytes of the label matrix, of which there are several copies
@@ -42,7 +45,6 @@ NO_SPLIT = "its row names no split"
 TWO_SPLITS = "rows put this file into different splits"
 NO_CLASS = "it is in no class folder"
 RARE_CLASS = "its class is not among the n_tags most frequent"
-HIDDEN = "it is hidden (a name that begins with a dot)"
 
 
 def load(
@@ -120,15 +122,17 @@ def read_clips(
     required = [path_column, *named, *filter(None, (split_column, group_column))]
     optional = None if tags == ALL else ["split", "group", "clip_id", "title"]
     given = tables.read_user_table(source, required, optional, tags if _is_one_column(tags) else "")
+    # A tag may be called like one of the optional columns.
+    about = given.drop(columns={*named} - {path_column, split_column, group_column})
     split_column, group_column = split_column or "split", group_column or "group"
     clips = pd.DataFrame({"path": tables.normalise_paths(given[path_column], root)})
     for column, default in (("clip_id", clips.path), ("title", clips.path.map(_stem))):
-        filled = given.get(column, pd.Series("", given.index))
+        filled = about.get(column, pd.Series("", given.index))
         clips[column] = filled.where(filled.str.strip() != "", default)
-    clips["group"] = given[group_column].str.strip() if group_column in given else ""
+    clips["group"] = about[group_column].str.strip() if group_column in about else ""
     clips["reason"] = np.where(clips.path.str.strip() == "", NO_PATH, "")
-    if split_column in given:
-        clips["split"] = read_splits(source, given[split_column])
+    if split_column in about:
+        clips["split"] = read_splits(source, about[split_column])
         n_splits = clips.path.map(clips[clips.split != ""].groupby("path").split.nunique())
         reasons = [clips.reason != "", n_splits > 1, clips.split == ""]
         clips["reason"] = np.select(reasons, [clips.reason, TWO_SPLITS, NO_SPLIT], "")
@@ -173,7 +177,14 @@ def split_tags(source: Path, row: int, cell: str | list[str], separator: str) ->
             return [tag.encode("utf-16", "surrogatepass").decode("utf-16") for tag in tags]
     elif not LIKE_A_LIST.match(cell):
         tags = cell.split(separator)
-        if not is_balanced(cell) or all(map(is_balanced, tags)):
+        if any(tag.lstrip().startswith('"') for tag in tags):  # as the csv module writes lists
+            with suppress(csv.Error, ValueError, TypeError):
+                (tags,) = csv.reader(
+                    [cell], delimiter=separator, skipinitialspace=True, strict=True
+                )
+                return tags
+        is_quoted = cell.count('"') % 2 and cell.lstrip().startswith('"')
+        if not is_quoted and (not is_balanced(cell) or all(map(is_balanced, tags))):
             return tags  # no separator is inside brackets
     problem = f"{source}: row {row} has the tags {tables.shorten(cell)}, which look like a list"
     raise ValueError(f"{problem}: write them separated by {separator!r}.")
@@ -207,7 +218,6 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, Labels]:
     clips = pd.DataFrame({"path": files, "reason": ""}, dtype=object)
     folders = clips.path.str.split("/").str[:-1]
     clips.loc[clips.path.str.contains(NOT_TEXT), "reason"] = NOT_UTF8
-    clips.loc[("/" + clips.path).str.contains("/.", regex=False), "reason"] = HIDDEN
     tops = folders[(folders.str.len() > 0) & (clips.reason == "")].str[0].str.lower()
     by_split = len(tops) > 0 and tops.isin(SPLIT_NAMES).all()
     depth = 1 if by_split else 0

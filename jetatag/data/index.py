@@ -20,7 +20,7 @@ SPLITS = ("train", "valid", "test")
 Task = Literal["multilabel", "multiclass"]
 COLUMNS = ["clip_id", "path", "split", "group", "title"]
 LEFT_OUT_COLUMNS = ["clip_id", "path", "reason"]
-NOT_AUDIO = "no suffix and no readable header of audio"
+NOT_AUDIO = "hidden, or with no suffix and no readable header of audio"
 
 
 class DataWarning(UserWarning):
@@ -97,14 +97,18 @@ def files_under(root: Path) -> tuple[list[str], list[str]]:
 
 
 def audio_under(root: Path) -> tuple[list[str], list[str], list[str]]:
-    """Three lists of paths under `root`: audio files, known by their suffix or, unless they are
-    hidden, by their content; links to folders, which are not followed; and other files that are not
-    hidden, for `skipped_sentence`."""
+    """Three lists of paths under `root`: audio files, known by their suffix or content; links to
+    folders, which are not followed; and skipped files, for `skipped_sentence`. Hidden files are not
+    used: those with a suffix of audio are skipped, others are not listed."""
     files, links = files_under(root)
-    others = [path for path in files if not is_audio(path) and "/." not in f"/{path}"]
-    found = {path for path in others if holds_audio(root / as_path(path))}
-    audio = [path for path in files if is_audio(path) or path in found]
-    return audio, links, [path for path in others if path not in found]
+    audio, skipped = [], []
+    for path in files:
+        named, hidden = is_audio(path), "/." in f"/{path}"
+        if not hidden and (named or holds_audio(root / as_path(path))):
+            audio.append(path)
+        elif named or not hidden:
+            skipped.append(path)
+    return audio, links, skipped
 
 
 def holds_audio(path: Path) -> bool:
@@ -126,7 +130,7 @@ def skipped_sentence(paths: Sequence[Path | str]) -> str:
         f"{len(own):,} {kind} ({', '.join(own[:2])}{', …' * (len(own) > 2)})"
         for kind, own in ranked
     )
-    return f"files skipped, which have {NOT_AUDIO}: {listed}."
+    return f"files skipped ({NOT_AUDIO}): {listed}."
 
 
 def warn_about(index: Index, reasons: str = "") -> Index:

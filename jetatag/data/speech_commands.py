@@ -73,6 +73,11 @@ def read_lists(root: Path, clips: list[str]) -> pd.DataFrame:
                 f"{root / file} names no clip, so that held-out clips would be trained on: "
                 f"write lines like {WORDS[-2]}/0a7c2a8d_nohash_0.wav, not {shorten(lines[0])}."
             )
+        if strange := lines[~paths.map(is_clip)].tolist():
+            told = f"{root / file}: {len(strange):,} of {len(lines):,} lines name no clip"
+            warn(
+                f"{told} ({shorten(strange[0])}); if they mean held-out clips, these are in train."
+            )
         tables.append(pd.DataFrame({"path": paths, "split": split}))
     listed = pd.concat(tables, ignore_index=True)
     unlisted = sorted(set(clips) - set(listed.path))

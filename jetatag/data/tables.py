@@ -128,23 +128,33 @@ def normalise_paths(paths: pd.Series, root: Path) -> pd.Series:
     """Paths relative to `root` in POSIX form, "" for none; all readers use it.
 
     Backslashes become slashes, `.` and `..` are resolved, and absolute paths below `root` become
-    relative; `leaves_folder` detects those outside. Names get the Unicode form (NFC or NFD) that
-    they have on disk.
+    relative; `leaves_folder` detects those outside. Every part of a path gets the Unicode form (NFC
+    or NFD) that it has on disk.
     """
     homes = [home.as_posix().rstrip("/") + "/" for home in (root.absolute(), root.resolve())]
+    homes = [composed(home) for home in homes]
 
     def normalise(path: str) -> str:
         if "://" in path:
             return path
         path = posixpath.normpath(path.replace("\\", "/"))
-        inner = [path.removeprefix(home) for home in homes if path.startswith(home)]
+        whole = composed(path)
+        inner = [whole.removeprefix(home) for home in homes if whole.startswith(home)]
         path = "" if path == "." else [*inner, path][0]
-        if path.isascii():
+        if path.isascii() or leaves_folder(path):
             return path
-        forms = [path, *(unicodedata.normalize(form, path) for form in ("NFD", "NFC"))]
-        return next((form for form in forms[:-1] if os.path.lexists(root / form)), forms[-1])
+        place = root
+        for part in path.split("/"):
+            forms = part, unicodedata.normalize("NFD", part), composed(part)
+            place /= next((form for form in forms if os.path.lexists(place / form)), part)
+        return place.relative_to(root).as_posix() if os.path.lexists(place) else composed(path)
 
     return paths.map(normalise)
+
+
+def composed(text: str) -> str:
+    """The Unicode form NFC, by which names are compared."""
+    return unicodedata.normalize("NFC", text)
 
 
 def leaves_folder(path: str) -> bool:

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -77,9 +77,12 @@ def _other_fonts(missing: frozenset[str]) -> list[str]:
     """Fonts of this machine with the `missing` signs; a process warns once if none has some."""
     families = []
     for font in fontManager.ttflist if missing else ():
-        if "LastResort" not in font.name and (held := missing & _signs_of(font.fname)):
-            families.append(font.name)
-            missing -= held
+        held: set[str] = set()
+        if not font.name.startswith(("LastResort", "Last Resort")):  # which draw boxes
+            with suppress(OSError, RuntimeError):  # matplotlib's list may be older than the fonts
+                held = missing & _signs_of(font.fname)
+        families += [font.name] if held else []
+        missing -= held
     if missing and not _warned:
         _warned.append(missing)
         told = f"no font on this machine has the signs {''.join(sorted(missing))}"
@@ -187,6 +190,11 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
 def key(label: str, **look: Any) -> Line2D:
     """A legend entry for something drawn many times or in many panels."""
     return Line2D([], [], label=label, **{"color": DARK, "linestyle": "", **look})
+
+
+def in_legend(name: str) -> str:
+    """A user's name as the label of an artist; matplotlib leaves labels that begin with _ out."""
+    return f"\N{ZERO WIDTH SPACE}{name}" if name.startswith("_") else name
 
 
 def legend_above(figure: Figure, keys: Sequence[Artist]) -> None:

@@ -43,7 +43,8 @@ def tag_map(layouts: Layouts, positive: np.ndarray, tag: str, notes: Notes = Non
         style.check_shape(points, (len(positive), 2), f"layout {title!r}", "(clip, 2)")
         rest = {"s": 9, "color": style.PALE, "marker": "o", "linewidth": 0, "label": "other"}
         ax.scatter(*points[~positive].T, **rest)
-        ax.scatter(*points[positive].T, s=20, color=style.DARK, marker="^", linewidth=0, label=tag)
+        look = {"s": 20, "color": style.DARK, "marker": "^", "linewidth": 0}
+        ax.scatter(*points[positive].T, **look, label=style.in_legend(tag))
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles[::-1], names[::-1], loc="outside upper right", ncols=2, frameon=False)
     return figure
@@ -113,7 +114,7 @@ def _draw_clips(ax: Axes, xy: np.ndarray, values: np.ndarray) -> PathCollection 
         return ax.scatter(*xy[order].T, s=9, linewidth=0, **colours)
     for value, look in style.looks(np.unique(values)).items():
         points = {"s": 9, "color": look["color"], "marker": look["marker"], "linewidth": 0}
-        ax.scatter(*xy[values == value].T, **points, label=value)
+        ax.scatter(*xy[values == value].T, **points, label=style.in_legend(value))
     return None
 
 
