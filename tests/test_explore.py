@@ -15,6 +15,7 @@ from jetatag.apps import explorer as explore
 from jetatag.apps import tagger
 from jetatag.apps.explorer.maps import Maps, labels
 from jetatag.apps.explorer.panel import Panel
+from jetatag.apps.explorer.widgets import plain
 from jetatag.evaluation import predict
 from jetatag.files import write_json
 from jetatag.training.run import Run
@@ -146,7 +147,11 @@ def test_drawings_wait_for_the_browser_and_the_last_of_a_kind_wins(clips):
 
     def drawn() -> list:
         *_, colours = maps.first.widget.points.T
-        return [maps.legend.value.split("</b>")[0], maps.first.widget.x_title, colours.argmax()]
+        return [
+            maps.legend.value.split("</b>")[0].removeprefix("<b>"),
+            maps.first.widget.x_title,
+            colours.argmax(),
+        ]
 
     for name, darkest in (("one", 1), ("two", 2)):
         maps.set_colours(name, np.eye(9)[darkest])
@@ -156,8 +161,8 @@ def test_drawings_wait_for_the_browser_and_the_last_of_a_kind_wins(clips):
     for _ in range(3):
         maps.probe.drawn = maps.probe.sent
         shown.append(drawn())
-    last = ["<b>three", "tsne axis 1", 3]
-    assert shown == [["<b>one", "pca axis 1", 1], ["<b>three", "pca axis 1", 3], last, last]
+    last = [plain("three"), "tsne axis 1", 3]
+    assert shown == [[plain("one"), "pca axis 1", 1], [plain("three"), "pca axis 1", 3], last, last]
     assert not maps.probe.is_pending
 
 
@@ -227,16 +232,17 @@ def test_widgets_start_from_the_settings_and_do_not_change_them(clips):
     kept = dict(explorer.state)
     panel = Panel(explorer)
     assert explorer.state == kept and panel.maps.first.widget.selection.tolist() == [0, 0]
-    assert "<b>song 1</b>" in panel.about.value
+    assert f"<b>{plain('song 1')}</b>" in panel.about.value
 
 
 def test_tags_are_added_weighted_and_removed(clips):
     panel = Panel(explore.Explorer(clips, {"layout": "pca", "weights": {"piano": 1.0}}))
     panel.add_tag("vocal")
     piano, vocal = panel.slider_rows.children
-    vocal.children[0].value = -0.3
+    assert vocal.children[0].value == plain("vocal")
+    vocal.children[1].value = -0.3
     assert panel.state.state["weights"] == {"piano": 1.0, "vocal": -0.3}
-    piano.children[1].click()
+    piano.children[2].click()
     assert panel.state.state["weights"] == {"vocal": -0.3}
     assert panel.slider_rows.children == (vocal,) and "vocal -0.3" in panel.query.value
 
@@ -254,7 +260,7 @@ def test_every_click_plays_the_clip_and_the_player_shows_it(runs, tiny_store):
         setattr(touched, touch, clip if touch == "hovering" else [clip])
         turns.append(panel.audio.clip["count"])
         assert panel.audio.clip["flac"] == clips.flac(clip)
-        assert f"<b>{clips.titles[clip]}</b>" in panel.about.value
+        assert f"<b>{plain(clips.titles[clip])}</b>" in panel.about.value
         assert panel.state.state["clip"] == clips.clip_ids[clip]
         # The figure takes a moment to draw; until then it would show another clip.
         assert (panel.figure.layout.visibility == "hidden") == (touch == "hovering")

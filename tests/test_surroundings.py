@@ -1,6 +1,7 @@
 """The verbs in any locale, for users who may not write everywhere, and beside folders that nobody
 may change."""
 
+import errno
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from jetatag import cli
 from jetatag.apps.search import Index
 from jetatag.config import Phase
 from jetatag.data.store import AudioStore
-from jetatag.files import CACHES
+from jetatag.files import CACHES, use_temporary_caches
 from jetatag.grid.report import NOTEBOOKS
 
 RATE = 16_000
@@ -250,7 +251,12 @@ print(os.environ.get("MPLCONFIGDIR", "as ever"), os.environ.get("IPYTHONDIR", "a
 
 
 @pytest.mark.parametrize(
-    ("closed", "n_kept"), [("a home that does not exist", 0), ("the folder .cache alone", 2)]
+    ("closed", "n_kept"),
+    [
+        ("a home that does not exist", 0),
+        ("the folder .cache alone", 2),
+        ("the folder that XDG_CACHE_HOME names", 2),
+    ],
 )
 def test_caches_that_cannot_be_written_are_led_to_a_temporary_folder(closed, n_kept, tmp_path):
     """Of maps (numba), Snakemake, figures and the Hub; the folder is removed at the end."""
@@ -261,6 +267,9 @@ def test_caches_that_cannot_be_written_are_led_to_a_temporary_folder(closed, n_k
     environment = {name: text for name, text in os.environ.items() if name not in CACHES}
     environment = {n: t for n, t in environment.items() if n not in ("NUMBA_CACHE_DIR", "HF_HOME")}
     environment |= {"HOME": "/proc/nowhere" if n_kept == 0 else str(home)}
+    if "XDG" in closed:
+        (home / ".cache").rename(tmp_path / "named")
+        environment["XDG_CACHE_HOME"] = str(tmp_path / "named" / "within")
     command = [*without_rights("the owner"), sys.executable, "-c", CACHED]
     environment["TMPDIR"] = str(temporary)
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -268,7 +277,20 @@ def test_caches_that_cannot_be_written_are_led_to_a_temporary_folder(closed, n_k
     *_, caches, others = done.stdout.splitlines()
     assert caches.count(str(temporary)) == 3 and others.count("as ever") == n_kept
     assert others.count(str(temporary)) == 2 - n_kept and not [*temporary.iterdir()]
-    assert not [*(home / ".cache").iterdir()]
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def test_a_machine_without_a_temporary_folder_is_told_in_a_sentence(monkeypatch, capsys):
+    def fail(**options):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr("tempfile.mkdtemp", fail)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    use_temporary_caches.cache_clear()
+    assert cli.main(["--version"]) == 2
+    use_temporary_caches.cache_clear()
+    told = capsys.readouterr().err
+    assert told.startswith("jetatag: ") and "No usable temporary" in told and told.count("\n") == 1
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence_with_a_remedy(run, tmp_path, capsys):

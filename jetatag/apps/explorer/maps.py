@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from html import escape
 from typing import Any
 
 import jscatter
@@ -15,7 +14,7 @@ from sklearn.preprocessing import minmax_scale
 from jetatag import figures
 from jetatag.apps.explorer.clips import Clips, Z
 from jetatag.apps.explorer.state import State
-from jetatag.apps.explorer.widgets import RenderProbe
+from jetatag.apps.explorer.widgets import RenderProbe, plain
 
 HEIGHT, LEAST_WIDTH = 350, 300  # pixels; narrower maps wrap below one another
 CAMERA = 1.3  # distance at which no point is cut off, even in the narrowest map (1: at the edge)
@@ -208,7 +207,7 @@ def legend(name: str, colours: dict[str, Any]) -> str:
         key = f'{low:.2f} <span style="{ramp}"></span> {high:.2f}'
     else:
         key = " ".join(
-            f'<span style="background: {colour}; {SWATCH} width: 1em"></span> {escape(value)}'
+            f'<span style="background: {colour}; {SWATCH} width: 1em"></span> {plain(value)}'
             for value, colour in colours["map"].items()
         )
-    return f"<b>{escape(name)}</b> {key}"
+    return f"<b>{plain(name)}</b> {key}"

@@ -1,7 +1,6 @@
 """The explorer: live widgets in a browser (maps, search, player, selection), else a figure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
 from typing import Any
 
 import ipywidgets as widgets
@@ -14,7 +13,7 @@ from jetatag import figures
 from jetatag.apps.explorer.clips import Z
 from jetatag.apps.explorer.maps import Maps
 from jetatag.apps.explorer.state import State
-from jetatag.apps.explorer.widgets import AudioPlayer, RenderProbe
+from jetatag.apps.explorer.widgets import AudioPlayer, RenderProbe, plain
 
 PLACEHOLDER = "Run this cell in JupyterLab for live maps: click, lasso, search, listen."
 COLOURS = {"split": "split", "true tag": "tag", "score of a tag": "score"}
@@ -139,11 +138,11 @@ class Panel:
 
     def add_slider(self, tag: str, weight: float) -> None:
         look = {"layout": Layout(width="auto", flex="1"), "readout_format": "+.1f"}
-        slider = widgets.FloatSlider(weight, min=-1, max=1, step=0.1, description=tag, **look)
+        slider = widgets.FloatSlider(weight, min=-1, max=1, step=0.1, **look)
         slider.observe(self.search, "value")
         remove = widgets.Button(description="×", tooltip=f"remove {tag}")
         remove.layout.width = "2.4em"
-        line = widgets.HBox([slider, remove])
+        line = widgets.HBox([HTML(plain(tag), layout=Layout(width="7em")), slider, remove])
 
         def on_click(_: Any) -> None:
             del self.sliders[tag]
@@ -166,7 +165,7 @@ class Panel:
     def rank(self) -> None:
         """Rank the clips by the query."""
         back = " (move a slider to search by tags again)" if self.state.state["like"] else ""
-        self.query.value = f"query: <b>{escape(self.state.query())}</b>{back}"
+        self.query.value = f"query: <b>{plain(self.state.query())}</b>{back}"
         best, columns = self.state.best(TOP), self.search_row.children[1:]
         for (by, clips), column in zip(self.ranked.items(), columns, strict=True):
             clips.options = self.lines(best.get(by, ()))
@@ -234,7 +233,7 @@ class Panel:
         """Show a clip's title and tags, and load its audio."""
         self.state.change(clip=str(self.clips.clip_ids[clip]))
         self.figure.layout.visibility = "hidden"  # it shows another clip
-        title, true, predicted = map(escape, self.clips.table.iloc[clip, 1:])
+        title, true, predicted = map(plain, self.clips.table.iloc[clip, 1:])
         self.about.value = f"<b>{title}</b><br>true: {true}<br>predicted: {predicted}"
         self.like.disabled = False
         if self.clips.store:

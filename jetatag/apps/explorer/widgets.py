@@ -1,9 +1,15 @@
-"""Two small browser widgets that ipywidgets lacks."""
+"""Text and two small browser widgets that ipywidgets lacks."""
 
+from html import escape
 from pathlib import Path
 
 import anywidget
 from traitlets import Dict, Int
+
+
+def plain(text: str) -> str:
+    """HTML of a user's text as it is, also dollars, which MathJax would take for formulas."""
+    return f'<span class="tex2jax_ignore mathjax_ignore">{escape(text)}</span>'
 
 
 class RenderProbe(anywidget.AnyWidget):
