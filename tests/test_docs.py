@@ -34,7 +34,7 @@ from jetatag.evaluation.results import clip_scores
 from jetatag.extractors import EXTRACTORS
 from jetatag.joint.losses import CLASSIFICATION_LOSSES, PAIR_LOSSES
 from jetatag.joint.methods import METHODS
-from jetatag.metrics import paired_difference
+from jetatag.metrics import macro_clip, paired_difference
 from jetatag.training.runs import finished
 
 ROOT = Path(__file__).parents[1]
@@ -129,7 +129,7 @@ def scores(preset: str, metric: str = "average_precision") -> pd.DataFrame:
     table = table[(table.minus == "") & (table.tag == "") & table.seed.isin(["mean", ""])]
     table = table[(table.metric == metric) & (table.protocol == "macro_clip")]
     table = table[(table.label_share == 1) & (table.classification_loss == "bce")]
-    return table.set_index("method").value
+    return table[table.extractor.isin(["short_chunk_cnn", ""])].set_index("method").value
 
 
 SHUFFLED = "joint_shuffled-subset_query"
@@ -202,6 +202,7 @@ def test_what_is_said_of_logistic_regressions_holds():
 def test_searches_and_maps_of_the_study_are_as_good_as_the_text_says():
     table = pd.read_parquet(RESULTS / "study/rendered/spaces.parquet")
     same = (table.method == "joint") & (table.pair_loss == "subset_query")
+    same &= table.extractor == "short_chunk_cnn"
     table = table[same & (table.label_share == 1) & (table.classification_loss == "bce")]
     found = table[(table.ranked_by == "combined − classifier") & (table.seed == "mean")]
     found = found[found.metric == "mean_average_precision"]
@@ -213,6 +214,7 @@ def test_maps_of_spaces_that_know_the_tags_are_as_good_as_the_text_says(preset):
     table = pd.read_parquet(RESULTS / preset / "rendered/spaces.parquet")
     knows = ~table.pair_loss.isin(["cosine", "margin_as_coded"])
     knows &= table.method.isin(["je", "je_linear", "joint"])
+    knows &= table.extractor == "short_chunk_cnn"
     judged = table[knows & (table.seed != "mean")].groupby(["metric", "kind"]).value.min()
     for metric, bar in {"map_mixing": 0.85, "map_precision_at_10": 0.8}.items():
         assert len(judged[metric]) == 2 and (judged[metric] >= bar).all()
@@ -238,6 +240,18 @@ def test_the_runs_on_the_papers_schedule_show_what_the_text_says():
     assert paired.low["joint", "subset_query", "no_je_linear"] > -0.01  # "no worse"
     gain = pooled[(pooled.method == "joint") & (pooled.minus == "no_je_linear")]
     assert gain.low.item() > 0 and 0.005 < gain.value.item() < 0.015  # "about 0.01 better"
+    baselines = pd.read_parquet(RESULTS / "study/rendered/results.parquet")
+    baselines = baselines[(baselines.extractor == "") & (baselines.tag == "")]
+    baselines = baselines.set_index(["method", "protocol", "metric"]).value
+    regression = baselines["log_mel_logistic", *ap.values()]
+    assert (final[final.minus == ""].value < regression).all()  # "No network reaches"
+    frequency = baselines["tag_frequency", "micro_window", "pr_auc"]
+    own = pooled[(pooled.minus == "") & (pooled.method == "je")].value
+    assert (abs(own - frequency) < 0.005).all()  # "where tag frequency alone is"
+    gain = pooled[(pooled.method == "bce_two_stage") & (pooled.minus == "no_je")].value.item()
+    published = pd.read_csv(RESULTS.parent / "published.csv")
+    wide = published.pivot(index=["source", "extractor"], columns="method", values="pr_auc")
+    assert gain > (wide.je - wide.no_je).groupby("source").mean().max()  # "larger than the mean"
     last = histories[histories.method == "je"].groupby("pair_loss").valid_average_precision.last()
     whole = histories[histories.stage.isin(["end_to_end", "one_stage"])]
     by_epoch = whole.groupby(["method", "epoch"]).valid_average_precision.mean().unstack()
@@ -260,6 +274,27 @@ def test_the_table_of_the_main_comparison_follows_from_the_kept_clip_scores():
     expected = [getattr(told, name) for name in ("value", "low", "high", "group_low", "group_high")]
     found = again[["difference", "low", "high", "group_low", "group_high"]].tolist()
     assert found == pytest.approx(expected, abs=5e-4)  # the scores were rounded to float16
+    kept = {run: macro_clip(labels, own)["average_precision"] for run, own in scores.items()}
+    for name, own in scores_by_seed("study").items():
+        again = [ap for run, ap in kept.items() if run.startswith(f"{name}-short_chunk_cnn-seed")]
+        assert again == pytest.approx(own, abs=5e-4) or not again
+    assert len(kept) == 28
+
+
+def scores_by_seed(preset: str) -> dict[str, list[float]]:
+    """Average precision of each random seed by method and pair loss, on all labels."""
+    table = pd.read_parquet(RESULTS / preset / "rendered" / "results.parquet")
+    table = table[(table.minus == "") & (table.tag == "") & table.seed.str.isdigit()]
+    table = table[(table.metric == "average_precision") & (table.protocol == "macro_clip")]
+    table = table[(table.label_share == 1) & (table.classification_loss == "bce")]
+    table = table[table.extractor == "short_chunk_cnn"]
+    names = table.method + ("-" + table.pair_loss).where(table.pair_loss != "none", "")
+    return table.sort_values("seed").groupby(names).value.apply(list).to_dict()
+
+
+def test_the_study_takes_ten_megabytes_at_most():
+    files = [path for path in (RESULTS / "study").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 10_000_000
 
 
 def first_column(page: str, header: str) -> list[str]:

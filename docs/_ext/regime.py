@@ -1,7 +1,7 @@
 """Markdown tables of the study on the paper's schedule, with verdicts on what was expected."""
 
 import pandas as pd
-from study import JOINT, judged
+from study import JOINT, judged, seeds_table
 from tables import (
     NOTEBOOKS,
     as_interval,
@@ -78,13 +78,20 @@ def regime_verdicts() -> str:
 
 
 def regime_scores() -> str:
-    """Scores of every method at the end, on all test clips."""
+    """Scores of every method at the end, on all test clips, and of the study's baselines."""
     table, rows = means("regime", label_share=LABEL_SHARE), []
+    baselines = means("study")
+    table = pd.concat([table, baselines[baselines.extractor == ""]])
     table = table[table.minus == ""]
     for cell in method_rows(table).itertuples():
         own = of_method(table, cell)
         rows.append([method_name(cell), *(as_interval(_area(own, area)) for area in AREAS)])
     return as_markdown(["method", *AREAS], rows)
+
+
+def regime_seeds() -> str:
+    """Average precision of each random seed at the end."""
+    return seeds_table(read_table("regime/rendered/results"))
 
 
 def regime_probes() -> str:

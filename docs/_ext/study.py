@@ -16,8 +16,11 @@ from tables import (
     read_table,
 )
 
+from jetatag.data.mtat import SYNONYMS
 from jetatag.evaluation.reading import verdict
+from jetatag.evaluation.results import clip_scores
 from jetatag.metrics import macro_clip, paired_difference
+from jetatag.training.runs import finished
 
 EXTRACTORS = {"short_chunk_cnn": "short-chunk CNN", "harmonic_cnn": "Harmonic-CNN"}
 MAIN = "short_chunk_cnn"
@@ -62,18 +65,41 @@ def study_differences(extractor: str = MAIN) -> str:
     return as_markdown(["method", *(f"− `{minus.split('-')[0]}`" for minus in REFERENCES)], rows)
 
 
-def study_seeds() -> str:
-    """Average precision of each random seed, short-chunk CNN, all labels."""
+def study_seeds(extractor: str = MAIN) -> str:
+    """Average precision of each random seed with an extractor, all labels."""
     table = read_table("study/rendered/results")
+    return seeds_table(table[(table.label_share == 1) & (table.extractor == extractor)])
+
+
+def seeds_table(table: pd.DataFrame) -> str:
+    """Average precision by method and random seed."""
     chosen = (table.metric == "average_precision") & (table.protocol == "macro_clip")
-    chosen &= (table.tag == "") & (table.minus == "") & (table.label_share == 1)
-    table = table[chosen & (table.extractor == MAIN) & (table.seed != "mean")]
+    chosen &= (table.tag == "") & (table.minus == "") & table.seed.str.isdigit()
+    table = table[chosen]
     seeds = sorted(table.seed.unique())
     rows = []
     for cell in method_rows(table).itertuples():
         own = of_method(table, cell).set_index("seed").value.reindex(seeds)
         rows.append([method_name(cell), *("" if np.isnan(ap) else as_number(ap) for ap in own)])
     return as_markdown(["method", *(f"seed {seed}" for seed in seeds)], rows)
+
+
+def study_synonyms() -> str:
+    """Differences of `joint` from `no_je_linear` on tags with and without synonyms, from the kept
+    clip scores."""
+    scores, labels, tags = clip_scores(finished(RESULTS / "study/rendered"))
+    both = [
+        np.stack([own for run, own in scores.items() if run.startswith(f"{name}-{MAIN}")])
+        for name in ("-".join(JOINT), "no_je_linear")
+    ]
+    words = [{name, *same} & {*tags} for name, same in SYNONYMS.items()]
+    several = np.isin(tags, [tag for group in words if len(group) > 1 for tag in group])
+    rows = []
+    for name, chosen in {"tags with synonyms": several, "other tags": ~several}.items():
+        apart = paired_difference(labels[:, chosen], *(own[..., chosen] for own in both), 300)
+        row = one_row(apart.rename(columns={"difference": "value"}), metric="average_precision")
+        rows.append([name, int(chosen.sum()), as_interval(row, sign=True)])
+    return as_markdown(["", "tags", "AP, `joint` − `no_je_linear`"], rows)
 
 
 def study_search() -> str:
