@@ -54,10 +54,10 @@ def clips() -> explore.Clips:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, tiny_store, tiny_config) -> tuple[Run, Run]:
-    """A run with joint embedding and one without."""
-    folder = tmp_path_factory.mktemp("explored")
+    """A run with joint embedding in one stage, and one without."""
+    folder, joint = tmp_path_factory.mktemp("explored"), tiny_config.replace(method="joint")
     plain = tiny_config.replace(method="no_je", pair_loss="none")
-    return scored_run(folder, tiny_config, tiny_store, 0), scored_run(folder, plain, tiny_store, 1)
+    return scored_run(folder, joint, tiny_store, 0), scored_run(folder, plain, tiny_store, 1)
 
 
 def test_clips_are_ranked_in_the_shared_space_and_by_the_classifier(clips):
