@@ -252,7 +252,7 @@ def test_tagging_a_folder_from_the_command_line(run, folder, tmp_path, capsys):
     assert [line.split(": ")[0] for line in lines] == [str(folder / name) for name in names]
     assert lines[0].count("·") == 1 and lines[1].endswith(": error: empty file (0 bytes)")
     assert "2 of 4 files could not be read" in printed.err and "trained on Magna" in printed.err
-    assert f"no readable header of audio: 1 .txt ({folder}/notes.txt)." in printed.err
+    assert f"no readable header of audio): 1 .txt ({folder}/notes.txt)." in printed.err
     assert "tagging" not in printed.err  # there is no terminal to show how far it is
 
     table = pd.read_parquet(out["parquet"])
