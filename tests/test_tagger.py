@@ -499,7 +499,7 @@ def test_files_of_many_formats_are_tagged_together(run, mixed, tmp_path, capfd):
     (line,) = [line for line in printed.out.splitlines() if "f.flac: " in line]
     assert re.search(r"f\.flac: \w+ 0\.\d\d · .* \(damaged: .* were skipped\)$", line)
     assert "2 of 8 files could not be read" in printed.err and printed.err.count("\n") == 3
-    assert f"no readable header of audio: 1 .jpg ({mixed}/z.jpg)." in printed.err
+    assert f"no readable header of audio): 1 .jpg ({mixed}/z.jpg)." in printed.err
     table = pd.read_csv(tmp_path / "out", keep_default_na=False, na_values={"duration_s": [""]})
     assert [Path(path).stem for path in table.path] == list("abcdefgh")
     errors = table.error.tolist()
@@ -527,7 +527,7 @@ def test_files_of_many_formats_are_one_data_set(mixed, tmp_path):
         place = mixed / ("first" if path.stem in "abcd" else "other")
         place.mkdir(exist_ok=True)
         path.rename(place / path.name)
-    with pytest.warns(UserWarning, match=r"of audio: 1 \.jpg \(other/z\.jpg\)"):
+    with pytest.warns(UserWarning, match=r"of audio\): 1 \.jpg \(other/z\.jpg\)"):
         index = data_folder.load(mixed)
     store = build(index, tmp_path / "store", workers=2)
     assert sorted(Path(path).stem for path in store.table.path) == list("abcdef")
