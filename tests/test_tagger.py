@@ -516,7 +516,7 @@ def test_files_of_many_formats_are_indexed_together(run, mixed, tmp_path, capfd)
     for counts in ("(6 read, 2 left out)", "(6 kept, 2 left out)"):
         assert cli.main(["index", str(run.folder), str(mixed), "--out", str(tmp_path / "i")]) == 0
         printed = capfd.readouterr()
-        assert counts in printed.out and "of audio: 1 .jpg (z.jpg)." in printed.err
+        assert counts in printed.out and "of audio): 1 .jpg (z.jpg)." in printed.err
         report = pd.read_csv(tmp_path / "i" / "report.csv").set_index("path").reason
         assert report["g.mp4"] == "holds no sound track" and "it is text" in report["h.mp3"]
         assert report["f.flac"].startswith("damaged: ") and len(report) == 4
