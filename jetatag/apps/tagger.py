@@ -25,7 +25,8 @@ from jetatag.data import DATASETS, Vocabulary
 from jetatag.data.audio import AudioWarning
 from jetatag.data.memory import keep_freed_memory
 from jetatag.data.store import to_float
-from jetatag.extractors import layers
+from jetatag.extractors.fast_inference import optimise_for_inference
+from jetatag.extractors.layers import fold
 from jetatag.files import checksum
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS
@@ -190,8 +191,9 @@ def load(
 
     It computes in float32 on `device` ("auto": a GPU if there is one). `extractor` is the module of
     a run whose extractor is "own". If `folded`, what depends on weights alone is computed once
-    (`extractors.layers.fold`). Raises `FileNotFoundError` if there is no run, `ValueError` if it is
-    unfinished or damaged, `ImportError` for a Hub address without huggingface_hub.
+    (`extractors.layers.fold`, `extractors.fast_inference`). Raises `FileNotFoundError` if there is
+    no run, `ValueError` if it is unfinished or damaged, `ImportError` for a Hub address without
+    huggingface_hub.
     """
     if str(folder).startswith(hub.ADDRESS):
         folder = hub.fetch(str(folder), FILES)
@@ -210,7 +212,9 @@ def load(
     model, target = model.eval().requires_grad_(False), pick_device(device)
     if target.type == "cpu":
         keep_freed_memory()
+    else:
+        torch.backends.cudnn.allow_tf32 = False
     if folded:
-        layers.fold(model.extractor)
+        (optimise_for_inference if target.type == "cpu" else fold)(model.extractor)
     loudness = data.get("peak_normalise", True)  # not known of SavedModels imported without a store
     return Tagger(run.folder, run.config, run.vocabulary, model.to(target), loudness, data)
