@@ -524,6 +524,7 @@ def main() -> None:
     parser.add_argument("--original", action="store_true", help="measure beside TensorFlow only")
     parser.add_argument("--cost", action="store_true", help="count a paper run's operations only")
     given = parser.parse_args()
+    print(f"CPU: {steps.cpu_type()}")
     if given.cost:
         return bench_cost()
     if given.original:

@@ -89,11 +89,14 @@ rule train:
 """
 
 
-def test_snakemake_trains_on_as_many_gpus_as_there_are(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("visible", "runs_per_gpu"), [(["3", "5"], 1), (["3"], 2)])
+def test_snakemake_trains_on_as_many_gpus_as_there_are_or_several_runs_on_one(
+    tmp_path, monkeypatch, visible, runs_per_gpu
+):
     """Each of two jobs waits for the other to begin, so they end only if both run at once."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gpus, "visible_gpus", lambda: ["3", "5"])
+    monkeypatch.setattr(gpus, "visible_gpus", lambda: visible)
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
-    (tmp_path / "params.yaml").write_text("runs: here\n")
+    (tmp_path / "params.yaml").write_text(f"runs: here\nruns_per_gpu: {runs_per_gpu}\n")
     assert runner.run_snakemake(tmp_path, tmp_path / "params.yaml", cores="2") == 0
-    assert {(tmp_path / job).read_text().strip() for job in "ab"} == {"3", "5"}
+    assert {(tmp_path / job).read_text().strip() for job in "ab"} == {*visible}
