@@ -30,7 +30,7 @@ from jetatag.evaluation.predict import predict
 from jetatag.extractors import EXTRACTORS, build_extractor, min_samples
 from jetatag.files import read_json, write_json
 from jetatag.training.device import extract, launch, pick_device, pick_precision, prepare
-from jetatag.training.provenance import provenance
+from jetatag.training.provenance import commit, provenance
 from jetatag.training.run import CHECKPOINT, Run
 from jetatag.training.train import train
 
@@ -302,7 +302,8 @@ def run_part(name: str, size: Size, path: Path) -> None:
             rows[key] = action()
         except Exception as error:  # the others go on
             rows[key] = {"ok": False, "error": f"{type(error).__name__}: {error}"[:2000]}
-        rows[key]["took_s"] = round(time.monotonic() - action_begun, 2)
+        took_s = round(time.monotonic() - action_begun, 2)
+        rows[key] |= {"took_s": took_s, "commit": commit()}
         write_json(path, report)
         print(name, key, json.dumps(rows[key]), flush=True)
 
