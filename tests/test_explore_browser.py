@@ -121,6 +121,7 @@ def test_colours_follow_the_settings(page, explored):
 
 def test_hovering_shows_a_tooltip_and_plays_the_clip_if_wanted(page, explored):
     clip = lonely_clips(page, explored)[1]
+    silence(page)
     page.shown(OUTPUT + "input[type=checkbox]").click()
     page.until(lambda: kept(page)["play_on_hover"])
     point_at(page, explored, clip)
@@ -143,6 +144,7 @@ def test_tooltips_are_completely_visible(page, explored, number):
 
 def test_a_click_plays_and_shows_the_clip(page, explored):
     clip = lonely_clips(page, explored)[0]
+    silence(page)
     click(page, explored, clip)
     page.until(lambda: plays(page))
     clip_id = explored.clip_ids[clip]
@@ -152,7 +154,7 @@ def test_a_click_plays_and_shows_the_clip(page, explored):
     picture = print_figure(explored.figure(clip), dpi=100, bbox_inches=None)
     page.until(lambda: page.fetched(page.shown(OUTPUT + ".widget-image")) == picture)
     for number in range(3):  # again
-        page.browser.execute_script("document.querySelector('audio').pause()")
+        silence(page)
         click(page, explored, clip, number)
         page.until(lambda: plays(page))
 
@@ -176,6 +178,7 @@ def test_a_slider_changes_the_ranking(page, explored):
 
 
 def test_more_like_this_ranks_by_similarity_to_the_clip(page, explored):
+    silence(page)
     choice = Select(page.every(OUTPUT + "select[size]")[0])
     choice.select_by_index(3)  # the third best
     page.until(lambda: plays(page))
@@ -342,10 +345,18 @@ def shown_title(lab) -> str:
 
 
 def plays(lab) -> bool:
-    script = (
-        "const a = document.querySelector('audio'); return !!a && !a.paused && a.currentTime > 0"
+    """Whether the clip plays, or has already ended: on a busy machine, 2 s pass between looks."""
+    return lab.browser.execute_script(
+        "const a = document.querySelector('audio');"
+        "return !!a && a.currentTime > 0 && (a.ended || !a.paused)"
     )
-    return lab.browser.execute_script(script)
+
+
+def silence(lab) -> None:
+    """Stop what plays, so that only a new start counts."""
+    lab.browser.execute_script(
+        "const a = document.querySelector('audio'); if (a) { a.pause(); a.currentTime = 0; }"
+    )
 
 
 def slide(lab, weight: float) -> None:
