@@ -192,6 +192,16 @@ def test_sentences_about_results_hold(claim):
         assert (holds | {"no worse": row.low > -0.01})[side], row
 
 
+def test_the_answer_is_the_same_with_the_second_extractor():
+    assert "The answer is the same: `joint` is no worse" in (DOCS / "results/study.md").read_text()
+    joint, linear, published = (
+        difference("study", name, "no_je", "harmonic_cnn")
+        for name in ("joint-subset_query", "no_je_linear", "je-cosine")
+    )
+    assert joint.low > 0.1 and linear.low > 0.1 and published.high < 0
+    assert difference("study", "joint-subset_query", "no_je_linear", "harmonic_cnn").low > -0.01
+
+
 def test_what_is_said_of_logistic_regressions_holds():
     for preset in ("demo", "study"):
         own = scores(preset)
