@@ -156,29 +156,6 @@ def synchronise(extractor: nn.Module, n_processes: int) -> None:
             raise ValueError(f"{needs}, not {name}: use those, or set it to false.")
 
 
-class Conv1d(nn.Conv1d):
-    """`nn.Conv1d`, with the channels innermost for inference on a CPU, a format that torch has for
-    2-D convolutions only. It takes .5 to .9 of the time with AVX-512, and as long with AVX2."""
-
-    def _conv_forward(
-        self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
-    ) -> torch.Tensor:
-        if self.training or x.device.type != "cpu":
-            return super()._conv_forward(x, weight, bias)
-        x, weight = (
-            tensor.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-            for tensor in (x, weight)
-        )
-        return F.conv2d(x, weight, bias, (1, *self.stride), (0, *self.padding)).squeeze(2)
-
-
-class MaxPool1d(nn.MaxPool1d):
-    """`nn.MaxPool1d` that keeps the memory format."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.max_pool2d(x.unsqueeze(2), (1, self.kernel_size)).squeeze(2)
-
-
 class ConvNorm(nn.Module):
     """A convolution and its batch normalisation; in inference the normalisation is folded into the
     kernel and the bias, which saves a pass over the activations."""

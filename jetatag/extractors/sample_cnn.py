@@ -38,8 +38,8 @@ class BasicBlock(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, excited: bool):
         super().__init__()
-        self.conv = layers.ConvNorm(layers.Conv1d(n_in, n_out, 3, padding=1))
-        self.pool = layers.MaxPool1d(3)
+        self.conv = layers.ConvNorm(nn.Conv1d(n_in, n_out, 3, padding=1))
+        self.pool = nn.MaxPool1d(3)
         self.excite = Excitation(n_out) if excited else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -55,11 +55,11 @@ class ResBlock(nn.Module):
         super().__init__()
         self.shortcut = nn.Identity()
         if n_in != n_out:
-            self.shortcut = layers.ConvNorm(layers.Conv1d(n_in, n_out, 1))
-        self.conv_1 = layers.ConvNorm(layers.Conv1d(n_in, n_out, 3, padding=1))
+            self.shortcut = layers.ConvNorm(nn.Conv1d(n_in, n_out, 1))
+        self.conv_1 = layers.ConvNorm(nn.Conv1d(n_in, n_out, 3, padding=1))
         self.dropout = nn.Dropout(DROPOUT)
-        self.conv_2 = layers.ConvNorm(layers.Conv1d(n_out, n_out, 3, padding=1))
-        self.pool = layers.MaxPool1d(3)
+        self.conv_2 = layers.ConvNorm(nn.Conv1d(n_out, n_out, 3, padding=1))
+        self.pool = nn.MaxPool1d(3)
         self.excite = Excitation(n_out) if excited else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -83,7 +83,7 @@ class SampleCNN(nn.Module):
     ):
         super().__init__()
         self.n_features = 8 * width
-        self.first = layers.ConvNorm(first or layers.Conv1d(1, width, 3, stride=3))
+        self.first = layers.ConvNorm(first or nn.Conv1d(1, width, 3, stride=3))
         widths = [width, *(width * times for times in BLOCK_WIDTHS)]
         block = ResBlock if self.residual else BasicBlock
         self.blocks = nn.ModuleList(block(*pair, self.excited) for pair in pairwise(widths))
