@@ -9,6 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -196,6 +197,11 @@ def as_text(path: Path | str) -> str:
 def as_path(text: str) -> str:
     """A path from `as_text` as this system names it, also where names are not in UTF-8."""
     return os.fsdecode(text.encode("utf-8", "surrogateescape"))
+
+
+def composed(text: str) -> str:
+    """Text in the Unicode form NFC, in which names are compared."""
+    return unicodedata.normalize("NFC", text)
 
 
 def printable(text: str) -> str:

@@ -54,15 +54,15 @@ def study_differences(extractor: str = MAIN) -> str:
     table = means("study")
     chosen = (table.protocol == "macro_clip") & (table.metric == "average_precision")
     table = table[chosen & table.minus.isin(REFERENCES) & (table.extractor == extractor)]
-    rows = []
+    references, rows = [name for name in REFERENCES if name in set(table.minus)], []
     for cell in method_rows(table).itertuples():
         own = of_method(table, cell).set_index("minus")
         shown = [
             as_interval(own.loc[minus], sign=True) if minus in own.index else ""
-            for minus in REFERENCES
+            for minus in references
         ]
         rows.append([method_name(cell), *shown])
-    return as_markdown(["method", *(f"− `{minus.split('-')[0]}`" for minus in REFERENCES)], rows)
+    return as_markdown(["method", *(f"− `{minus.split('-')[0]}`" for minus in references)], rows)
 
 
 def study_seeds(extractor: str = MAIN) -> str:

@@ -20,8 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
-from jetatag.data.tables import composed
-from jetatag.files import as_text, atomic, check_known, check_type
+from jetatag.files import as_text, atomic, check_known, check_type, composed
 from jetatag.metrics.queries import directions, query_scores, space_probs
 
 if TYPE_CHECKING:  # it imports torch, which a search does not need

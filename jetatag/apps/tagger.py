@@ -213,7 +213,7 @@ def load(
     if target.type == "cpu":
         keep_freed_memory()
     else:
-        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False  # torch's default is TensorFloat-32
     if folded:
         (optimise_for_inference if target.type == "cpu" else fold)(model.extractor)
     loudness = data.get("peak_normalise", True)  # not known of SavedModels imported without a store

@@ -32,6 +32,7 @@ ITEMS = rf"(?!.\[){QUOTED}(?:\s*[,;|]\s*{QUOTED})*"
 LIST = re.compile(rf"\s*(?:{BRACKETED}|set\(\)|{ITEMS})\s*", re.S)
 """Tags as Python, JSON, pandas and NumPy write lists of text into a cell, or each in quotes."""
 PLAIN = r"[^\[\](){}]*"
+# Numbers, and missing values, as NumPy writes them between brackets.
 VALUES = r"(?:nan|None|[\d.]+(?:\s+[\d.]+)+)\s*"
 LIKE_A_LIST = re.compile(
     rf"\s*['\"]?(\w+\((?=[\[{{]))?[\[({{][\[({{\s]*"

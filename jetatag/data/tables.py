@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from jetatag.data.index import LEFT_OUT_COLUMNS
+from jetatag.files import composed
 
 END = "end"  # appended as a last line: a row of its own unless a quote is still open
 SEPARATORS = {",": "commas", "\t": "tabs"}
@@ -150,11 +151,6 @@ def normalise_paths(paths: pd.Series, root: Path) -> pd.Series:
         return place.relative_to(root).as_posix() if os.path.lexists(place) else composed(path)
 
     return paths.map(normalise)
-
-
-def composed(text: str) -> str:
-    """The Unicode form NFC, by which names are compared."""
-    return unicodedata.normalize("NFC", text)
 
 
 def leaves_folder(path: str) -> bool:
