@@ -1,4 +1,10 @@
-"""JupyterLab in a headless browser, driven through JupyterLab's own commands."""
+"""JupyterLab in a headless browser, driven through JupyterLab's own commands.
+
+How long anything takes says nothing: on a busy machine, a start can take minutes, another process
+can take a port that was free a moment ago, JupyterLab can report errors of its own slow start, and
+widgets can be too late for anywidget (`SLOW_START`). So a state is waited for everywhere, the port
+is the one that JupyterLab reports, and errors count from the moment when a notebook is ready.
+"""
 
 import base64
 import json
@@ -27,7 +33,8 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 TIMEOUT_S = 600  # ends what hangs; whatever is only slow, on a busy machine, is waited for
 SLOW_START = "Failed to initialize model"
-"""Of what anywidget says when a widget needs over 2 s to start, which it does all the same."""
+"""Of what anywidget 0.11 says if the code of a widget needs over 2 s to load (its `Runtime`). The
+widget is drawn all the same, but drops every later message of the kernel: run the cell again."""
 WINDOW = ("--headless=new", "--window-size=1500,1400", "--no-sandbox", "--mute-audio")
 SWIFTSHADER = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader")  # WebGL without a GPU
 AUDIBLE = "--autoplay-policy=no-user-gesture-required"  # a script's run is no gesture
@@ -64,6 +71,7 @@ class Lab:
     browser: webdriver.Chrome
     address: str
     folder: Path
+    is_deaf: bool = False  # whether a widget began with `SLOW_START`, by the last call of `errors`
 
     def write(self, name: str, source: str) -> None:
         """Write a notebook of one cell."""
@@ -127,6 +135,7 @@ class Lab:
         """Errors in the console since the last call, except that a widget started slowly."""
         entries = self.browser.get_log("browser")
         messages = [entry["message"] for entry in entries if entry["level"] == "SEVERE"]
+        self.is_deaf = any(SLOW_START in message for message in messages)
         return [message for message in messages if SLOW_START not in message]
 
 

@@ -78,8 +78,7 @@ def explored(lab, tiny_store, tiny_config):
     plain = scored_run(lab.folder, plain, tiny_store, 1)
     places = {"store": tiny_store.folder, "run": run.folder, "plain": plain.folder}
     lab.write("page", NOTEBOOK.format(**{name: str(place) for name, place in places.items()}))
-    opened_and_run(lab, "page")
-    assert not lab.errors()
+    lab.until(lambda: opened_and_heard(lab, "page") or lab.command("end"))
     return explore.Clips.read(run, plain, tiny_store)
 
 
@@ -238,6 +237,15 @@ def opened_and_run(lab, name: str) -> None:
     lab.open(name)
     lab.command("run")
     lab.until(lambda: len(maps_of(lab)) == 3)
+
+
+def opened_and_heard(lab, name: str) -> bool:
+    """Whether the widgets of a notebook that was opened and run hear their kernel: on a busy
+    machine, they may begin too slowly for that (`SLOW_START`). Open it anew in this case."""
+    opened_and_run(lab, name)
+    lab.until(lambda: lab.one("audio"))  # all widgets are drawn
+    assert not lab.errors()
+    return not lab.is_deaf
 
 
 def kept(lab) -> dict:
