@@ -16,30 +16,31 @@ SCRIPTS = Path(__file__).parents[1] / "notebooks" / "results" / "regime"
 
 @pytest.fixture
 def scripts(monkeypatch, tiny_config):
-    """The modules train and tables, with two short methods and a point after every epoch."""
+    """The modules train and tables, and a schedule of two short methods with a point after every
+    epoch."""
     monkeypatch.syspath_prepend(SCRIPTS)
     for name in ("train", "tables"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     train = importlib.import_module("train")
     phases = [Phase("adam", 1e-3, 2)]
-    monkeypatch.setattr(train, "SETTINGS", tiny_config.replace(stage1=phases, stage2=phases))
-    monkeypatch.setattr(train, "METHODS_TRAINED", (("no_je", "none"), ("je", "cosine")))
-    for name, value in {"SEEDS": (0,), "EVERY": 1, "N_TEST": 5}.items():
-        monkeypatch.setattr(train, name, value)
-    yield train, importlib.import_module("tables")
+    monkeypatch.setattr(train, "N_TEST", 5)
+    settings = tiny_config.replace(stage1=phases, stage2=phases)
+    schedule = train.Schedule(settings, (("no_je", "none"), ("je", "cosine")), (0,), every=1)
+    yield schedule, train, importlib.import_module("tables")
     for name in ("train", "tables"):
         del sys.modules[name]
 
 
 def test_runs_are_scored_along_the_way_and_compared(scripts, tiny_store, tmp_path):
-    train, tables = scripts
-    names = [train.train_one(one, str(tiny_store.folder), tmp_path) for one in train.configs()]
-    tables.main(tiny_store, tmp_path, tmp_path)
+    schedule, train, tables = scripts
+    store = str(tiny_store.folder)
+    names = [train.train_one(one, store, tmp_path, every=1) for one in schedule.configs()]
+    tables.main(schedule, tiny_store, tmp_path, tmp_path)
     points, probes, final = (
         pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("points", "probes", "results")
     )
     steps = points[points.minus == ""].groupby("method").steps.unique().map(list).to_dict()
-    n = -(-len(tiny_store.rows("train")) // train.SETTINGS.batch_size)
+    n = -(-len(tiny_store.rows("train")) // schedule.settings.batch_size)
     assert steps == {"no_je": [n, 2 * n], "no_je_early_stop": [n, 2 * n], "je": [3 * n, 4 * n]}
     itself = points[(points.minus == "no_je") & (points.method == "no_je")]
     assert (itself.value == 0).all()
@@ -51,3 +52,15 @@ def test_runs_are_scored_along_the_way_and_compared(scripts, tiny_store, tmp_pat
     rows = np.isin(tiny_store.rows("test"), train.test_rows(tiny_store))
     whole = run.read_arrays("scores.npz")["probs"][rows]
     np.testing.assert_allclose(last, whole, atol=1e-3)  # float16
+
+
+def test_the_long_schedule_has_more_epochs_with_adam_alone(scripts):
+    _, train, _ = scripts
+    epochs = {
+        name: {
+            kind: sum(p.epochs for p in schedule.settings.stage2 if p.optimizer == kind)
+            for kind in ("adam", "sgd")
+        }
+        for name, schedule in train.SCHEDULES.items()
+    }
+    assert epochs == {"paper": {"adam": 60, "sgd": 140}, "long": {"adam": 900, "sgd": 140}}

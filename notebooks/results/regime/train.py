@@ -1,11 +1,12 @@
 """Trains the runs of study B, the paper's schedule unshortened, and scores them along the way.
 
-    python notebooks/results/regime/train.py STORE RUNS [WORKERS]
+    python notebooks/results/regime/train.py STORE RUNS [WORKERS [SCHEDULE]]
 
-STORE is that of the preset `study`. An interrupted command continues. In each run's folder,
-`points/<stage>-<epoch>.npz` has the probabilities (clip, window, tag) of `N_TEST` test clips as
-float16, after every `EVERY` epochs of the stage that trains the classifier; earlier stages have the
-average precision of a linear probe on validation clips instead.
+STORE is that of the preset `study`; SCHEDULE is one of `SCHEDULES`, by default `paper`. An
+interrupted command continues. In each run's folder, `points/<stage>-<epoch>.npz` has the
+probabilities (clip, window, tag) of `N_TEST` test clips as float16, after every `every` epochs of
+the stage that trains the classifier; earlier stages have the average precision of a linear probe
+on validation clips instead.
 """
 
 import itertools
@@ -15,6 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -22,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from jetatag.config import RunConfig, preset
+from jetatag.config import Phase, RunConfig, preset
 from jetatag.data.crops import middle_starts
 from jetatag.data.store import AudioStore
 from jetatag.evaluation.baselines import logistic_regression
@@ -36,7 +38,34 @@ from jetatag.training.device import launch
 from jetatag.training.run import Run
 from jetatag.training.train import train
 
-SETTINGS = preset(
+
+class Schedule(NamedTuple):
+    """Settings, (method, pair loss) pairs and random seeds of the runs, and epochs from one point
+    to the next."""
+
+    settings: RunConfig
+    methods: tuple[tuple[str, str], ...]
+    seeds: tuple[int, ...]
+    every: int
+
+    def config(self, method: str, pair_loss: str, seed: int) -> RunConfig:
+        return self.settings.replace(method=method, pair_loss=pair_loss, seed=seed)
+
+    def configs(self) -> list[RunConfig]:
+        cells = itertools.product(self.seeds, self.methods)
+        return [self.config(*cell, seed) for seed, cell in cells]
+
+
+def more_adam(phases: tuple[Phase, ...], times: int) -> tuple[Phase, ...]:
+    return tuple(
+        phase.model_copy(update={"epochs": phase.epochs * times})
+        if phase.optimizer == "adam"
+        else phase
+        for phase in phases
+    )
+
+
+PAPER = preset(
     "paper",
     extractor="short_chunk_cnn",
     width=8,
@@ -45,29 +74,36 @@ SETTINGS = preset(
     n_windows=8,
     device="cpu",
 )
-METHODS_TRAINED = (
-    ("no_je", "none"),
-    ("no_je_linear", "none"),
-    ("je", "cosine"),
-    ("joint", "subset_query"),
-    ("je", "margin_as_coded"),
-    ("je", "cosine_as_coded"),
-    ("bce_two_stage", "none"),
-    ("je_shuffled", "cosine"),
-)
-SEEDS = (0, 1, 2)
-EVERY, N_TEST = 20, 500
+LONG = PAPER.replace(stage1=more_adam(PAPER.stage1, 15), stage2=more_adam(PAPER.stage2, 15))
+"""MagnaTagATune has 15 training clips for each of these: as many steps with Adam as there."""
+SCHEDULES = {
+    "paper": Schedule(
+        PAPER,
+        (
+            ("no_je", "none"),
+            ("no_je_linear", "none"),
+            ("je", "cosine"),
+            ("joint", "subset_query"),
+            ("je", "margin_as_coded"),
+            ("je", "cosine_as_coded"),
+            ("bce_two_stage", "none"),
+            ("je_shuffled", "cosine"),
+        ),
+        seeds=(0, 1, 2),
+        every=20,
+    ),
+    "long": Schedule(
+        LONG,
+        (("no_je", "none"), ("je", "cosine"), ("bce_two_stage", "none"), ("no_je_linear", "none")),
+        seeds=(0,),
+        every=80,
+    ),
+}
+N_TEST = 500
 EARLY_STOP = "no_je"
 """Of this method, the weights of the best validation epoch so far are scored as well: those of
 `no_je_early_stop`, which trains alike."""
 BEST = "best_so_far.safetensors"
-
-
-def configs() -> list[RunConfig]:
-    return [
-        SETTINGS.replace(method=method, pair_loss=pair_loss, seed=seed)
-        for seed, (method, pair_loss) in itertools.product(SEEDS, METHODS_TRAINED)
-    ]
 
 
 def test_rows(store: AudioStore) -> np.ndarray:
@@ -76,13 +112,15 @@ def test_rows(store: AudioStore) -> np.ndarray:
 
 
 @torch.no_grad()
-def score_point(run: Run, store: AudioStore, history: pd.DataFrame, model: JointModel) -> None:
+def score_point(
+    run: Run, store: AudioStore, every: int, history: pd.DataFrame, model: JointModel
+) -> None:
     """What is saved after an epoch; see the module's docstring."""
     last = history.iloc[-1]
     own = history[history.stage == last.stage]
     if run.config.method == EARLY_STOP and own.valid_average_precision.idxmax() == own.index[-1]:
         run.write_tensors(BEST, model.state_dict())
-    if last.epoch % EVERY:
+    if last.epoch % every:
         return
     model.eval()
     (run.folder / "points").mkdir(exist_ok=True)
@@ -123,12 +161,12 @@ def probe(run: Run, store: AudioStore, model: JointModel) -> float:
     return macro_clip(valid_labels, probs)["average_precision"]
 
 
-def train_one(config: RunConfig, store_folder: str, parent: str) -> str:
+def train_one(config: RunConfig, store_folder: str, parent: str, every: int) -> str:
     torch.set_num_threads(1)
     store = AudioStore.open(store_folder)
     run = Run.start(parent, config, store)
     if not run.has("scores.npz"):
-        model = train(run, store, on_epoch=partial(score_point, run, store))
+        model = train(run, store, on_epoch=partial(score_point, run, store, every))
         if config.method == EARLY_STOP:
             probs = windows(run, store, best_so_far(run), store.rows("test"))
             arrays = {**describe(store, store.rows("test")), "probs": probs}
@@ -137,12 +175,12 @@ def train_one(config: RunConfig, store_folder: str, parent: str) -> str:
     return config.name
 
 
-def main(store: str, parent: str, workers: str = "1") -> None:
+def main(store: str, parent: str, workers: str = "1", schedule: str = "paper") -> None:
     context = get_context("spawn")  # a process for each run: its peak memory is its own
+    planned = SCHEDULES[schedule]
+    one = partial(train_one, store_folder=store, parent=parent, every=planned.every)
     with ProcessPoolExecutor(int(workers), context, max_tasks_per_child=1) as pool:
-        for name in pool.map(
-            train_one, configs(), itertools.repeat(store), itertools.repeat(parent)
-        ):
+        for name in pool.map(one, planned.configs()):
             print("finished", name, flush=True)
 
 
