@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from jetatag.extractors import EXTRACTORS, build_extractor, fast_inference, layers, sample_cnn
+from jetatag.config import RunConfig
+from jetatag.extractors import EXTRACTORS, build_extractor, layers, sample_cnn
 from jetatag.extractors.harmonic import HarmonicSTFT, filter_centres
 from jetatag.extractors.layers import ConvNorm, synchronise
 from jetatag.extractors.sinc import SincConv, SincFilters, band_edges
+from jetatag.training import device
 
 WIDTH = 2
 MIN_SAMPLES = dict.fromkeys(EXTRACTORS, 59_049) | {
@@ -295,34 +297,27 @@ def test_folded_once_an_extractor_gives_the_same_bits(name):
 
 @every_extractor
 @pytest.mark.parametrize("n_extra", [0, 500])
-def test_optimised_for_inference_an_extractor_is_the_same_function(name, n_extra, monkeypatch):
-    """Also with few channels, and at a length that ends within a tile."""
-    monkeypatch.setattr(fast_inference, "MIN_CHANNELS", WIDTH)
-    monkeypatch.setattr(fast_inference, "has_avx512", lambda: False)
-    extractor, audio = small(name), 0.1 * noise(2, MIN_SAMPLES[name] + n_extra)
+@pytest.mark.parametrize("n_clips", [1, 3])
+def test_in_onednns_layout_an_extractor_is_the_same_function(name, n_extra, n_clips):
+    extractor, audio = small(name), 0.1 * noise(3, MIN_SAMPLES[name] + n_extra)
     with torch.no_grad():
         extractor.train()(audio)  # changes the moving statistics
-        plain = extractor.eval()(audio)
-        optimised = fast_inference.optimise_for_inference(copy.deepcopy(extractor))(audio)
-    assert plain.std() > 0
-    torch.testing.assert_close(optimised, plain, rtol=0, atol=2e-5 * plain.abs().max().item())
+        plain = extractor.eval()(audio)[:n_clips]
+        kept = layers.fold(copy.deepcopy(extractor), onednn=True)
+        found = kept(audio[:n_clips])
+    assert plain.std() > 0 and found.is_contiguous()
+    torch.testing.assert_close(found, plain, rtol=0, atol=2e-5 * plain.abs().max().item())
+    in_layout = any(isinstance(part, sample_cnn.OneDNNConv) for part in kept.modules())
+    assert in_layout == (name in ("sample_cnn", "sample_cnn_res"))
 
 
-@pytest.mark.parametrize("n_samples", [3, 4, 5, 767, 768, 769, 770, 2_000])
-def test_tiles_are_the_pooled_convolution(n_samples):
-    conv = torch.nn.Conv1d(6, 10, 3, padding=1)
-    x = torch.randn(2, 6, n_samples, generator=torch.Generator().manual_seed(n_samples))
-    with torch.no_grad():
-        theirs, ours = F.max_pool1d(conv(x), 3), fast_inference.PooledConv(conv)(x)
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("capability, faster", [("AVX2", True), ("AVX512", False)])
-def test_minimal_filtering_is_for_cpus_on_which_it_is_faster(capability, faster, monkeypatch):
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(fast_inference, "MIN_CHANNELS", WIDTH)
-    parts = fast_inference.optimise_for_inference(small("sample_cnn")).modules()
-    assert any(isinstance(part, fast_inference.PooledConv) for part in parts) == faster
+@pytest.mark.parametrize(
+    "changes, kept", [({}, True), ({"compile": True}, False), ({"precision": "bf16-mixed"}, False)]
+)
+def test_frozen_extractors_keep_onednns_layout_in_float32_without_compiling(changes, kept):
+    config = RunConfig(extractor="sample_cnn", width=WIDTH, device="cpu", **changes)
+    frozen = device.folded(small("sample_cnn"), config, device.launch(config))
+    assert any(isinstance(part, sample_cnn.OneDNNConv) for part in frozen.modules()) == kept
 
 
 def test_harmonic_cnn_chooses_its_memory_format_by_the_machine(monkeypatch):

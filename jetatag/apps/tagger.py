@@ -25,7 +25,6 @@ from jetatag.data import DATASETS, Vocabulary
 from jetatag.data.audio import AudioWarning
 from jetatag.data.memory import keep_freed_memory
 from jetatag.data.store import to_float
-from jetatag.extractors.fast_inference import optimise_for_inference
 from jetatag.extractors.layers import fold
 from jetatag.files import checksum
 from jetatag.joint.heads import JointModel, build_model
@@ -191,9 +190,8 @@ def load(
 
     It computes in float32 on `device` ("auto": a GPU if there is one). `extractor` is the module of
     a run whose extractor is "own". If `folded`, what depends on weights alone is computed once
-    (`extractors.layers.fold`, `extractors.fast_inference`). Raises `FileNotFoundError` if there is
-    no run, `ValueError` if it is unfinished or damaged, `ImportError` for a Hub address without
-    huggingface_hub.
+    (`extractors.layers.fold`). Raises `FileNotFoundError` if there is no run, `ValueError` if it is
+    unfinished or damaged, `ImportError` for a Hub address without huggingface_hub.
     """
     if str(folder).startswith(hub.ADDRESS):
         folder = hub.fetch(str(folder), FILES)
@@ -215,6 +213,6 @@ def load(
     else:
         torch.backends.cudnn.allow_tf32 = False  # torch's default is TensorFloat-32
     if folded:
-        (optimise_for_inference if target.type == "cpu" else fold)(model.extractor)
+        fold(model.extractor, onednn=target.type == "cpu")
     loudness = data.get("peak_normalise", True)  # not known of SavedModels imported without a store
     return Tagger(run.folder, run.config, run.vocabulary, model.to(target), loudness, data)

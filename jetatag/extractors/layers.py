@@ -86,11 +86,14 @@ class LogMel(nn.Module):
 
 def last_maxima(blocks: Iterable[nn.Module], x: torch.Tensor) -> torch.Tensor:
     """The features of Lee & Cho 2021: each channel's maximum after the last three of `blocks`."""
+    *earlier, third_last, second_last, last = blocks
+    for block in earlier:
+        x = block(x)
     maxima = []
-    for block in blocks:
+    for block in (third_last, second_last, last):
         x = block(x)
         maxima.append(x.amax(tuple(range(2, x.ndim))))
-    return torch.cat(maxima[-3:], dim=1)
+    return torch.cat(maxima, dim=1)
 
 
 class _KerasNorm:
@@ -185,15 +188,18 @@ class ConvNorm(nn.Module):
         return self.conv
 
 
-def fold(extractor: nn.Module) -> nn.Module:
+def fold(extractor: nn.Module, onednn: bool = False) -> nn.Module:
     """Compute folded weights and sinc filters once, in place, for inference only, and return the
-    extractor; its features stay the same to the last bit."""
+    extractor; its features stay the same to the last bit. With `onednn`, for inference on a CPU in
+    float32, a network that can also keeps oneDNN's memory layout: the same up to rounding."""
     for path, part in list(extractor.named_modules()):
         if isinstance(part, ConvNorm):
             extractor.set_submodule(path, part.folded())
     for part in extractor.modules():
         if hasattr(part, "keep_kernel"):
             part.keep_kernel()
+    if onednn and torch.backends.mkldnn.is_available() and hasattr(extractor, "keep_onednn_layout"):
+        extractor.keep_onednn_layout()
     return extractor.eval().requires_grad_(False)
 
 

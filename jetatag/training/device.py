@@ -116,11 +116,13 @@ def prepare(extractor: nn.Module, config: RunConfig, device: torch.device) -> nn
 
 
 def folded(extractor: nn.Module, config: RunConfig, fabric: Fabric) -> nn.Module:
-    """A built-in extractor for inference, as it is now: a copy with folded weights and the same
-    features. Others are returned as they are, in inference mode."""
+    """A built-in extractor for inference, as it is now: a copy with folded weights and, up to
+    rounding, the same features. Others are returned as they are, in inference mode."""
     if type(extractor) not in BUILT_IN:
         return extractor.eval()
-    return prepare(fold(copy.deepcopy(extractor)), config, fabric.device)
+    eager = config.precision != "bf16-mixed" and not config.compile
+    onednn = eager and fabric.device.type == "cpu"
+    return prepare(fold(copy.deepcopy(extractor), onednn), config, fabric.device)
 
 
 def inference_batch(config: RunConfig, device: torch.device, least: int) -> int:
