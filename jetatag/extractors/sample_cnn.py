@@ -112,9 +112,13 @@ class SampleCNN(nn.Module):
         self.dense_norm = layers.BatchNorm1d(self.n_features)
         layers.initialise(self, generator)
 
+    def front_end(self, waveform: torch.Tensor) -> torch.Tensor:
+        """The first layer's output, (batch, `width`, sample)."""
+        return self.first(waveform.unsqueeze(1)).relu_()
+
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         layers.check_waveform(waveform, self)
-        maxima = layers.last_maxima(self.blocks, self.first(waveform.unsqueeze(1)).relu_())
+        maxima = layers.last_maxima(self.blocks, self.front_end(waveform))
         return self.dense_norm(self.dense(maxima)).relu_()
 
     def keep_onednn_layout(self) -> None:

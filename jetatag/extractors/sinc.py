@@ -89,7 +89,6 @@ class SincConv(nn.Conv1d):
         conv.load_state_dict({"weight": kernel[:, None], "bias": self.bias})
         return conv.requires_grad_(False)
 
-    @outside_graphs
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         padded = F.pad(x.squeeze(1), (self.n_zeros, self.n_zeros))
         return strided_correlation(padded, self.kernel(), STRIDE) + self.bias[:, None]
@@ -137,3 +136,7 @@ class MusicSincNet(SampleCNNResSE):
         filters = SincFilters(n_filters, n_taps, filter_rate, form)
         padding = (n_taps - 1) * (2 if coded else 1) // 2
         super().__init__(width, generator, SincConv(filters, width, padding))
+
+    @outside_graphs
+    def front_end(self, waveform: torch.Tensor) -> torch.Tensor:
+        return super().front_end(waveform)
