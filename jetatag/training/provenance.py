@@ -29,7 +29,6 @@ def provenance() -> dict[str, Any]:
         **libraries,
         "commit": commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
 
 

@@ -151,6 +151,7 @@ class Run:
                 **facts,
                 "peak_memory_mib": round(peak_memory_mib()),
                 "device": str(device),
+                "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "none",
                 "precision": pick_precision(self.config.precision, device),
                 "compiled": self.config.compile,
                 "commit": commit(),
