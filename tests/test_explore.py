@@ -137,9 +137,23 @@ def test_every_layout_fills_the_same_range(clips):
 
 
 def test_tags_that_touch_share_a_label_of_short_lines():
-    shared, alone = "male vocal,\nman singing", "fast"
-    places = np.array([[0.0, 0.0], [1.0, 1.0], [0.01, 0.0]])
-    assert labels(places, ["male vocal", "fast", "man singing"]) == [shared, alone, shared]
+    tags, places = ["male vocal", "fast", "man singing"], np.array([[0.0, 0], [1, 1], [0.01, 0]])
+    for chosen, shared in enumerate(
+        ["male vocal,\nman singing"] * 2 + ["man singing,\nmale vocal"]
+    ):
+        assert labels(places, tags, chosen) == [shared, "fast", shared]
+
+
+def test_the_chosen_tag_has_the_label_that_others_make_room_for(clips):
+    explorer = explore.Explorer(clips, {"layout": "pca"})
+    panel = Panel(explorer)
+    for tag in clips.tags[::-1]:
+        panel.tag.value = tag
+        for frame in panel.maps.frames.values():
+            tags = frame[frame.kind == "tag"]
+            first = tags.tag.str.startswith(tag)
+            assert first.any() and (tags.importance[first] == 1).all()
+            assert (tags.importance[~first] == 0).all()
 
 
 def test_drawings_wait_for_the_browser_and_the_last_of_a_kind_wins(clips):

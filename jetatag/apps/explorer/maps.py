@@ -21,7 +21,7 @@ CAMERA = 1.3  # distance at which no point is cut off, even in the narrowest map
 MARGIN = "0 90px 0 64px"  # room for the tooltips of points at the outer edges
 MANY = 5_000  # points: more hide one another and are slow to draw unless they are small
 SWATCH = "display: inline-block; height: 0.9em; border: 1px solid #777;"
-TAG, COLOUR = "tag", "colour"
+TAG, COLOUR, IMPORTANCE = "tag", "colour", "importance"
 TOUCHING = 0.05  # of the range of 2: points of tags that are nearer share a label
 LINE = 16  # characters in a line of a label, so that it does not reach over the edge of its map
 
@@ -40,7 +40,7 @@ class Maps:
         on_select: Callable[[list[int]], None],
         on_hover: Callable[[int], None],
     ) -> None:
-        self.clips, self.seed, self.hovered = state.clips, state.seed, None
+        self.state, self.clips, self.seed, self.hovered = state, state.clips, state.seed, None
         self.on_select, self.on_hover = on_select, on_hover
         self.probe, self._waiting = RenderProbe(), {}
         self.probe.observe(self._draw_next, "drawn")
@@ -92,6 +92,12 @@ class Maps:
 
         self._draw("layout", draw)
 
+    def set_tag(self) -> None:
+        """Label the chosen tag even where the labels of other tags are in its way."""
+        for space in self.frames:
+            self._label(space, axes_of(self.state.state["layout"]))
+        self._draw("label", lambda: [one.label(by=TAG) for one in self.scatters.values()])
+
     def set_colours(self, name: str, values: np.ndarray) -> None:
         """Colour by `values` (clip + tag,), numbers (darker is more) or names."""
         colours = palette(values)
@@ -123,20 +129,30 @@ class Maps:
     def _axes(self, space: str, method: str) -> tuple[str, str]:
         """Add a layout and its labels to a map's columns, and return the names of its axes. Every
         layout spans −1 to 1, because jscatter's labels do not follow a change of range."""
-        frame, names = self.frames[space], (f"{method} axis 1", f"{method} axis 2")
-        xy = minmax_scale(self.clips.layout(space, method, self.seed), (-1, 1))
-        n_clips = len(self.clips)
-        frame[[*names]] = xy
-        frame[TAG] = [""] * n_clips + labels(xy[n_clips:], self.clips.tags)
+        names, layout = axes_of(method), self.clips.layout(space, method, self.seed)
+        self.frames[space][[*names]] = minmax_scale(layout, (-1, 1))
+        self._label(space, names)
         return names
 
+    def _label(self, space: str, axes: tuple[str, str]) -> None:
+        frame, n_clips, tags = self.frames[space], len(self.clips), self.clips.tags
+        chosen = tags.index(self.state.state["tag"])
+        names = labels(frame[[*axes]].to_numpy()[n_clips:], tags, chosen)
+        frame[TAG] = [""] * n_clips + names
+        frame[IMPORTANCE] = (frame[TAG] == names[chosen]).astype(float)
 
-def labels(tag_xy: np.ndarray, tags: Sequence[str]) -> list[str]:
-    """The label of each tag: those whose points touch share one."""
+
+def axes_of(method: str) -> tuple[str, str]:
+    return f"{method} axis 1", f"{method} axis 2"
+
+
+def labels(tag_xy: np.ndarray, tags: Sequence[str], chosen: int) -> list[str]:
+    """The label of each tag: those whose points touch share one, in which `chosen` comes first."""
     names = list(tags)
     for group in figures.touching(tag_xy, TOUCHING):
+        members = sorted(group, key=lambda tag: (tag != chosen, tag))
         for tag in group:
-            names[tag] = figures.wrapped([tags[each] for each in sorted(group)], LINE)
+            names[tag] = figures.wrapped([tags[each] for each in members], LINE)
     return names
 
 
@@ -166,7 +182,9 @@ def scatter(frame: pd.DataFrame, x: str, y: str) -> jscatter.Scatter:
     ring = {"pointSizeSelected": 0, "pointOutlineWidth": 1} if many else {}
     one.options(regl_scatterplot_options=ring)
     one.opacity(unselected=0.8)
-    one.label(by=TAG, exclude=[f"{TAG}:"], size=11, color="#000000", align="top")
+    # With another alignment, jscatter lets labels of two lines overlap others.
+    text = {"size": 11, "color": "#000000", "align": "center", "offset": (0, -10)}
+    one.label(by=TAG, exclude=[f"{TAG}:"], importance=IMPORTANCE, **text)
     one.tooltip(True, properties=["true tags", "predicted"], preview="title", histograms=False)
     one.widget.toolbar_buttons = ["pan_zoom", "lasso", "divider", "full_screen", "reset"]
     return one

@@ -123,8 +123,11 @@ class Panel:
         self.layout.disabled, self.layout.description = False, "layout"
 
     def set_colours(self, _: Any = None) -> None:
+        another = self.tag.value != self.state.state["tag"]
         self.state.change(colour=self.colour.value, tag=self.tag.value)
         self.tag.disabled = self.colour.value not in ("tag", "score")
+        if another:
+            self.maps.set_tag()
         self.maps.set_colours(*self.state.colours())
 
     # The query
