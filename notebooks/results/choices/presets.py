@@ -1,0 +1,70 @@
+"""How the extractor of the preset `demo`, and extractor and learning rate of `fast`, were chosen.
+
+    python notebooks/results/choices/presets.py demo STORE RUNS > extractors.csv
+    python notebooks/results/choices/presets.py fast STORE RUNS > fast.csv
+
+STORE is that of the preset `demo`, or of `study` for `fast`. Prints a CSV with a row per candidate:
+settings, the scores after the last epoch on the middle window of each validation clip, and the
+commit. An interrupted command continues.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from jetatag.config import Phase, RunConfig, preset
+from jetatag.data.store import AudioStore
+from jetatag.training.run import Run
+from jetatag.training.train import train
+
+CROPS = {
+    "short_chunk_cnn": 32_768,
+    "short_chunk_cnn_res": 32_768,
+    "harmonic_cnn": 73_728,
+    "sample_cnn": 59_049,
+}
+"""The demo's crop, or the extractor's shortest."""
+COLUMNS = ["extractor", "width", "crop_samples", "learning_rate", "epochs", "seed"]
+
+
+def demo() -> Iterator[RunConfig]:
+    alike = {"method": "no_je_linear", "pair_loss": "none", "device": "cpu"}
+    for extractor, crop_samples in CROPS.items():
+        yield preset("demo", extractor=extractor, crop_samples=crop_samples, **alike)
+
+
+def fast() -> Iterator[RunConfig]:
+    """Narrow, with short crops: at full width, a run takes a day on two cores."""
+    small = preset("fast", width=16, crop_samples=32_768, device="cpu")
+    for extractor in ("short_chunk_cnn", "short_chunk_cnn_res"):
+        for rate in (1e-3, 3e-3):
+            cycle = Phase("adamw", rate, small.stage2[0].epochs, "one_cycle")
+            yield small.replace(extractor=extractor, crop_samples=32_768, stage2=(cycle,))
+
+
+def row(config: RunConfig, store: AudioStore, parent: Path) -> dict:
+    (phase,) = config.stage2
+    run = Run.start(parent / f"{phase.learning_rate:g}", config, store)
+    train(run, store)
+    last = run.history.iloc[-1]
+    commits = {stage["commit"] for stage in run.record["stages"].values()}
+    found = {"learning_rate": phase.learning_rate, "epochs": int(last.epoch)}
+    found["valid_average_precision"] = round(last.valid_average_precision, 4)
+    found["valid_roc_auc"] = round(last.valid_roc_auc, 4)
+    return {**config.to_dict(), **found, "commit": " ".join(sorted(commits))}
+
+
+def main(name: str, store_folder: str, parent: str) -> None:
+    torch.set_num_threads(1)
+    store = AudioStore.open(store_folder)
+    candidates = {"demo": demo, "fast": fast}[name]()
+    table = pd.DataFrame([row(config, store, Path(parent)) for config in candidates])
+    scores = ["valid_average_precision", "valid_roc_auc", "commit"]
+    print(table[[*COLUMNS, *scores]].to_csv(index=False), end="")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
