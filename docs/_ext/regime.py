@@ -49,10 +49,18 @@ CLAIMS = {
 """On which side of 0 a difference was expected → what that means, and which difference it is."""
 
 
-def regime_design() -> str:
+def _table(schedule: str, name: str) -> pd.DataFrame:
+    return read_table(f"{_results(schedule)}/rendered/{name}")
+
+
+def _results(schedule: str) -> str:
+    return f"regime_{schedule}" if schedule else "regime"
+
+
+def regime_design(schedule: str = "") -> str:
     """Runs, random seeds, steps and hours."""
-    runs, points = read_table("regime/rendered/runs"), read_table("regime/rendered/points")
-    seeds = sorted(read_table("regime/rendered/histories").seed.unique())
+    runs, points = _table(schedule, "runs"), _table(schedule, "points")
+    seeds = sorted(_table(schedule, "histories").seed.unique())
     by_stages = points[points.minus == ""].groupby("method").steps.max()
     row = [len(runs), len(seeds), f"{by_stages.no_je:,}", f"{by_stages.je:,}"]
     row.append(f"{runs.wall_s.sum() / 3600:.1f}")
@@ -65,21 +73,23 @@ def _area(table: pd.DataFrame, area: str) -> pd.Series:
     return one_row(table, protocol=protocol, metric=metric)
 
 
-def regime_verdicts() -> str:
+def regime_verdicts(schedule: str = "") -> str:
     """Every expectation with the differences that decide it, at the end, on all test clips."""
-    table, rows = means("regime", label_share=LABEL_SHARE), []
+    table, rows = means(_results(schedule), label_share=LABEL_SHARE), []
     shown = ("AP", "PR-AUC, `micro_window`")
     for expected, claims in CLAIMS.items():
         for sentence, (method, pair_loss, minus) in claims.items():
             own = table[(table.method == method) & (table.pair_loss == pair_loss)]
-            found = [_area(own[own.minus == minus], area) for area in shown]
-            rows.append([sentence, *(judged(row, expected) for row in found)])
+            own = own[own.minus == minus]
+            if len(own):
+                found = [_area(own, area) for area in shown]
+                rows.append([sentence, *(judged(row, expected) for row in found)])
     return as_markdown(["expected", *shown], rows)
 
 
-def regime_scores() -> str:
+def regime_scores(schedule: str = "") -> str:
     """Scores of every method at the end, on all test clips, and of the study's baselines."""
-    table, rows = means("regime", label_share=LABEL_SHARE), []
+    table, rows = means(_results(schedule), label_share=LABEL_SHARE), []
     baselines = means("study")
     table = pd.concat([table, baselines[baselines.extractor == ""]])
     table = table[table.minus == ""]
@@ -94,14 +104,31 @@ def regime_seeds() -> str:
     return seeds_table(read_table("regime/rendered/results"))
 
 
-def regime_probes() -> str:
+def regime_probes(schedule: str = "") -> str:
     """Average precision of the linear probe on validation clips during stage 1."""
-    table = read_table("regime/rendered/probes").assign(classification_loss="bce")
-    rows = []
+    return _by_epoch(_table(schedule, "probes").rename(columns={"epochs": "epoch"}))
+
+
+def regime_points(schedule: str) -> str:
+    """Average precision on the fixed test clips, by epochs of the stage that trains the classifier;
+    every second point, the last one included."""
+    points, histories = _table(schedule, "points"), _table(schedule, "histories")
+    protocol, metric = AREAS["AP"]
+    points = points[(points.protocol == protocol) & (points.metric == metric)]
+    points = points[points.minus == ""]
+    number = points.groupby(["method", "pair_loss"]).steps.rank().astype(int)
+    points = points.assign(epoch=number * (histories.epoch.max() // number.max()))
+    points = points[(number.max() - number) % 2 == 0]
+    return _by_epoch(points.rename(columns={"value": "average_precision"}))
+
+
+def _by_epoch(table: pd.DataFrame) -> str:
+    """Mean average precision, a row per method and a column per epoch."""
+    table, rows = table.assign(classification_loss="bce"), []
     for cell in method_rows(table).itertuples():
-        values = of_method(table, cell).groupby("epochs").average_precision.mean()
+        values = of_method(table, cell).groupby("epoch").average_precision.mean()
         rows.append([method_name(cell), *map(as_number, values)])
-    epochs = [f"epoch {epoch}" for epoch in sorted(table.epochs.unique())]
+    epochs = [f"epoch {epoch}" for epoch in sorted(table.epoch.unique())]
     return as_markdown(["method", *epochs], rows)
 
 
