@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from torch._dynamo.utils import counters
 from torch.utils.flop_counter import FlopCounterMode
 
 from jetatag.config import RunConfig
@@ -54,13 +55,13 @@ def noise_store(
 
 
 def steps(
-    config: RunConfig, store: AudioStore, mode: str
+    config: RunConfig, store: AudioStore, mode: str, resident: bool | None = None
 ) -> tuple[Callable[[], object], torch.device]:
     """A function whose every call is the next step of stage 1, from the store to the optimizer, or
     the features of the next windows in inference; and where it computes."""
     model, fabric = build_model(config, store.vocabulary), launch(config)
     place(model, config, fabric)
-    audio, rows = Audio(store, fabric.device), store.rows("train")
+    audio, rows = Audio(store, fabric.device, resident), store.rows("train")
     if mode == "infer":
         part = np.resize(rows, config.batch_size)
         requests = itertools.repeat((part, np.zeros_like(part)))
@@ -107,6 +108,8 @@ def product(precision: str, device: torch.device) -> Callable[[], object]:
 
 def measure(config: RunConfig, mode: str) -> dict:
     """One row of the table: the step, and as long a stretch of large matrix products in turns."""
+    torch.compiler.reset()  # torch compiles one piece of code so many times, then no more
+    counters.clear()
     with tempfile.TemporaryDirectory() as folder:
         duration_s = 1.5 * config.crop_samples / config.sample_rate
         store = noise_store(Path(folder), 4 * config.batch_size, duration_s, config.sample_rate)
@@ -114,6 +117,9 @@ def measure(config: RunConfig, mode: str) -> dict:
         begun = time.perf_counter()
         seconds(step, device)  # compiles
         first_s = time.perf_counter() - begun
+        peak_memory = peak_memory_mib()  # without the product's matrices
+        if config.compile and not counters["stats"]["unique_graphs"]:
+            raise RuntimeError(f"{config.extractor} was not compiled")
         operations = count(step)
         precision = pick_precision(config.precision, device)
         multiply = product(precision, device)
@@ -133,7 +139,7 @@ def measure(config: RunConfig, mode: str) -> dict:
         "batch": config.batch_size,
         "seconds": step_s,
         "clips_per_s": config.batch_size / step_s,
-        "peak_memory_mib": peak_memory_mib(),
+        "peak_memory_mib": peak_memory,
         "gflop": operations / 1e9,
         "limit_gflop_per_s": limit / 1e9,
         "share_of_limit": operations / (step_s * limit),

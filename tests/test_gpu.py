@@ -46,7 +46,7 @@ def test_all_parts_pass_on_a_cpu(tmp_path):
     report = json.loads((tmp_path / "gpu.json").read_text())
     assert report["machine"]["card"].startswith("cpu ")
     assert {"driver", "torch", "commit"} <= report["machine"].keys()
-    assert len(report["correct"]) == 2 * len(EXTRACTORS) + len(EXTRACTORS) + 2 + 3
+    assert len(report["correct"]) == 2 * len(EXTRACTORS) + len(EXTRACTORS) + 1 + 2 + 3
     assert all(row["ok"] for row in report["correct"].values())
     assert [row["compiled"] for row in report["speed"].values()] == [False, False, True]
     (measured, _) = report["epoch"].values()
@@ -64,12 +64,12 @@ def test_it_goes_on_where_it_stopped_and_tells_failures(tmp_path, monkeypatch):
     outcomes = {"a": True, "b": False, "c": True}
     monkeypatch.setitem(gpu.PARTS, "correct", lambda size: [item(*i) for i in outcomes.items()])
     path.write_text(json.dumps({"machine": {}, "correct": {"a": {"ok": True}}}))
-    gpu.run_part("correct", size, path)
+    assert gpu.run_part("correct", size, path) == 0
     assert done == ["b", "c"]  # what failed is repeated
-    gpu.run_part("correct", size, path)
+    assert gpu.run_part("correct", size, path) == 0
     assert done == ["b", "c", "b"]
     monkeypatch.setattr(gpu, "BUDGET_S", -1)
-    gpu.run_part("correct", size, path)
+    assert gpu.run_part("correct", size, path) == 1  # is left
     assert done == ["b", "c", "b"]
     rows = json.loads(path.read_text())["correct"]
     assert [row["ok"] for row in rows.values()] == [True, False, True]
@@ -82,3 +82,14 @@ def test_a_wrong_number_is_a_failed_comparison(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "extract", lambda *parts: 1.001 * right(*parts))
     row = gpu.agrees(size, "sample_cnn", "32-true")
     assert not row["ok"] and row["features"] == pytest.approx(1e-3, rel=0.1)
+
+
+@pytest.mark.parametrize("lost", ["weights", "optimizer"])
+def test_a_resumption_that_loses_something_is_a_failed_comparison(tmp_path, monkeypatch, lost):
+    size = gpu.Size(torch.device("cpu"), tmp_path)
+    assert gpu.resumes(size, "32-true")["ok"]
+    loser = {"weights": torch.nn.Module, "optimizer": torch.optim.Optimizer}[lost]
+    monkeypatch.setattr(loser, "load_state_dict", lambda self, state, *_, **__: None)
+    other = gpu.Size(torch.device("cpu"), tmp_path / "again")
+    other.folder.mkdir()
+    assert not gpu.resumes(other, "32-true")["ok"]

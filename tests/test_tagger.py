@@ -237,6 +237,14 @@ def test_a_run_that_computed_on_a_gpu_tags_without_one(tmp_path, tiny_config, ti
     assert jetatag.load(run.folder, device="cpu").device.type == "cpu"
 
 
+def test_filters_computed_once_lie_on_the_device(tmp_path, tiny_config, tiny_store, monkeypatch):
+    config = tiny_config.replace(extractor="music_sincnet", crop_samples=59_049)
+    run = finished_run(tmp_path, config, tiny_store)
+    monkeypatch.setattr(tagger, "pick_device", torch.device)
+    loaded = tagger.load(run.folder, device="meta")
+    assert loaded.model.extractor.first.kernel().device.type == "meta"
+
+
 # The verb
 
 

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from itertools import islice
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -17,6 +18,7 @@ from torch._subclasses.fake_tensor import (
     DynamicOutputShapeException,
     FakeTensorMode,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from jetatag.config import Phase
 from jetatag.extractors import EXTRACTORS
@@ -32,6 +34,17 @@ from jetatag.training.train import StageLosses, train_step
 
 PHASES = [(name, "as_published") for name in ("adam", "adamw", "sgd")]
 PHASES += [(name, "as_coded") for name in ("adam", "sgd")]
+
+
+class RefusesToWait(TorchDispatchMode):
+    """Within it, a copy from the CPU that waits for the GPU is a failure."""
+
+    def __torch_dispatch__(self, operation, types, parts=(), named=None):
+        named = named or {}
+        if operation is torch.ops.aten._to_copy.default:
+            to = torch.device(named.get("device") or parts[0].device)
+            assert to == parts[0].device or named.get("non_blocking"), f"{parts[0].shape} waits"
+        return operation(*parts, **named)
 
 
 class Pretended:
@@ -78,8 +91,11 @@ class Pretended:
         data, progress = self.data(stage), Progress()
         stage_losses = StageLosses(self.model, stage, self.config, self.fabric)
         optimizer = data.optimizer(getattr(self.config, stage.schedule)[0])
-        for *batch, rows in islice(data.batches(0, 0), n_steps):
-            progress.add(train_step(stage_losses, *batch, optimizer, self.fabric), rows)
+        with RefusesToWait():
+            for *batch, rows in islice(data.batches(0, 0), n_steps):
+                # What several processes would move to their GPU before the losses see it.
+                assert [type(part) for part in batch[1:]] == [np.ndarray] * 2
+                progress.add(train_step(stage_losses, *batch, optimizer, self.fabric), rows)
         assert progress.step == n_steps and progress.loss_sums["loss"].device == self.device
 
 
@@ -99,6 +115,7 @@ def device(request):
 def pretended(tiny_store, tiny_config, device, monkeypatch):
     """A function of changed settings that gives a `Pretended`; all later tensors have no values."""
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**36, 2**36))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
     monkeypatch.setattr(training_data, "folded", lambda extractor, *_: extractor)
     monkeypatch.setattr(losses, "tagged_rows", rows_on_the_cpu)
     if device.type == "cuda":  # one kernel, as of Adam, but torch has no pretended form of it

@@ -174,6 +174,7 @@ class Tagger:
     def _forward(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Probabilities, h and z_audio of stored windows (window, n_samples) int16."""
         model = self.model
+        torch.backends.cudnn.allow_tf32 = False  # torch's default is TensorFloat-32
         h = model.extractor(torch.from_numpy(to_float(samples)).to(self.device))
         outputs = model.probabilities(model.classifier(h)), h, model.projection(h)
         return tuple(output.cpu().numpy() for output in outputs)
@@ -207,12 +208,11 @@ def load(
         )
     model = build_model(run.config, run.vocabulary, method.head, extractor)
     run.load_weights(weights, model)
-    model, target = model.eval().requires_grad_(False), pick_device(device)
+    target = pick_device(device)
+    model = model.eval().requires_grad_(False).to(target)
     if target.type == "cpu":
         keep_freed_memory()
-    else:
-        torch.backends.cudnn.allow_tf32 = False  # torch's default is TensorFloat-32
-    if folded:
+    if folded:  # on the device, where what is computed stays
         fold(model.extractor, onednn=target.type == "cpu")
     loudness = data.get("peak_normalise", True)  # not known of SavedModels imported without a store
-    return Tagger(run.folder, run.config, run.vocabulary, model.to(target), loudness, data)
+    return Tagger(run.folder, run.config, run.vocabulary, model, loudness, data)

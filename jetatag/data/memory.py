@@ -1,7 +1,11 @@
-"""Memory settings of the C library."""
+"""Memory: what the C library keeps, and copies to a device."""
 
 import ctypes
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # preparing data does not need torch
+    import torch
 
 
 def keep_freed_memory() -> None:
@@ -15,3 +19,11 @@ def keep_freed_memory() -> None:
         library = ctypes.CDLL("libc.so.6")
         for option in (mmap_threshold, trim_threshold):
             library.mallopt(option, 2**31 - 1)
+
+
+def send(values: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
+    """`values` on `device`, without waiting for the copy: it goes through pinned memory, because
+    CUDA may wait for copies from other memory."""
+    if device.type == "cuda" and values.device.type == "cpu":
+        values = values.pin_memory()
+    return values.to(device, non_blocking=True)

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from jetatag import metrics
 from jetatag.config import RunConfig
 from jetatag.data.crops import window_starts
+from jetatag.data.memory import send
 from jetatag.data.store import AudioStore
 from jetatag.joint.heads import JointModel
 from jetatag.joint.losses import PAIR_LOSSES
@@ -95,7 +96,7 @@ def score_clips(
         for group, read in zip(groups, audio.batches(requests, config.crop_samples), strict=True):
             h_group = device.extract(extractor, read, fabric).split(counts[group])
             for i, h in enumerate(h_group, start=group.start):
-                window = torch.from_numpy(windows[i][1]).to(fabric.device, non_blocking=True)
+                window = send(torch.from_numpy(windows[i][1]), fabric.device)
                 probs[i] = model.probabilities(model.classifier(h))[window]
                 middle[i] = h[windows[i][1][len(window) // 2]]
                 z_audio[i] = F.normalize(model.projection(h)[window].mean(0), dim=0)

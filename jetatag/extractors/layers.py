@@ -125,7 +125,7 @@ class _KerasNorm:
 
         axes, shape = [0, *range(2, x.ndim)], [1, -1] + [1] * (x.ndim - 2)
         own = x.float()
-        n = all_reduce(torch.tensor(own.numel() / own.shape[1], device=x.device))
+        n = all_reduce(torch.full((), own.numel() / own.shape[1], device=x.device))
         mean = all_reduce(own.sum(axes)) / n
         centred = own - mean.view(shape)
         variance = all_reduce(centred.square().sum(axes)) / n  # a sum of squares is less precise

@@ -124,7 +124,8 @@ class SampleCNN(nn.Module):
     def keep_onednn_layout(self) -> None:
         """Keep the activations of all but the last three blocks of a folded network in oneDNN's
         layout, for inference on a CPU only: otherwise every convolution copies its input to that
-        layout and its output back, which takes a fifth of the time."""
+        layout and its output back, which takes a fifth of the time. It can then be neither copied
+        nor pickled."""
         if self.excited:
             return  # oneDNN has no operation for the excitation
         earlier, last_three = self.blocks[:-3], self.blocks[-3:]

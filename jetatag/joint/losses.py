@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from jetatag.data.memory import send
 from jetatag.files import check_arguments, check_known
 
 MARGIN = 0.4
@@ -141,7 +142,7 @@ class PairBatch:
     def queries(self) -> Tensor:
         """`subset_queries` of the batch, on its device."""
         queries = subset_queries(self.drawn_from, self.generator)
-        return queries.to(self.labels.device, non_blocking=True)
+        return send(queries, self.labels.device)
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ def subset_completion(batch: PairBatch) -> Tensor:
     """
     queries = batch.queries()
     targets, z_query = answers(batch.labels, queries), batch.encoder(queries)
-    rows = tagged_rows(batch.drawn_from).to(targets.device, non_blocking=True)
+    rows = send(tagged_rows(batch.drawn_from), targets.device)
     tagged = targets[rows]  # of the clips with tags, whose subsets come last
     z_subset = z_query[len(z_query) - len(tagged) :]
     logits = batch.logits(torch.cat([batch.z_audio, z_subset]), z_query) + batch.offset

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from jetatag import metrics
+from jetatag.data.memory import send
 from jetatag.joint import losses
 from jetatag.joint.heads import JointModel
 
@@ -52,7 +53,7 @@ def joint_loss(
     them, for controls that shuffle them.
     """
     drawn_from = labels if tag_sets is None else tag_sets
-    labels = drawn_from.to(h.device, non_blocking=True)
+    labels = send(drawn_from, h.device)
     pair_loss, scale = losses.PAIR_LOSSES[config.pair_loss], model.query_scale
     z_audio, z_tag = model.projection(h), model.tag_encoder(labels)
     parts = (z_audio, z_tag, labels, model.tag_encoder, scale.log_scale, scale.offset)
@@ -68,7 +69,7 @@ def classification_loss(
 ) -> dict[str, Tensor]:
     """Stage 2 and end-to-end training: L_C of the part `head` on features h (clip, n_features)."""
     logits, parameters = getattr(model, head)(h), config.classification_parameters
-    labels = labels.to(h.device, non_blocking=True)
+    labels = send(labels, h.device)
     loss = config.classification_loss
     return {"loss": losses.classification(logits, labels, model.task, loss, **parameters)}
 

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jetatag.data.memory import send
 from jetatag.data.store import FULL_SCALE, AudioStore, in_order
+from jetatag.training.device import free_memory
 
 RESERVE = 16 * 2**30  # bytes of a GPU that the store leaves free, for weights and activations
 AHEAD = 2  # batches that are read while one is computed
@@ -34,7 +36,7 @@ class Audio:
         """For each request, `n_samples` of each of its rows from its start on: (row, n_samples)
         float32 in [-1, 1], zero after the end of a clip."""
         for stored in self._stored(requests, n_samples):
-            yield stored.to(self.device, non_blocking=True).float().mul_(1 / FULL_SCALE)
+            yield send(stored, self.device).float().mul_(1 / FULL_SCALE)
 
     def _stored(self, requests: Iterable[Request], n_samples: int) -> Iterator[Tensor]:
         read = partial(self._read if self.samples is None else self._gather, n_samples)
@@ -48,7 +50,7 @@ class Audio:
         rows, starts = request
         left = self.store.lengths[rows] - starts
         positions = torch.from_numpy(np.stack([self.store.offsets[rows] + starts, left]))
-        begin, left = positions.to(self.device, non_blocking=True).unsqueeze(2)
+        begin, left = send(positions, self.device).unsqueeze(2)
         place = torch.arange(n_samples, device=self.device)
         index = (begin + place).clamp(max=len(self.samples) - 1)
         return torch.where(place < left, self.samples[index], 0)
@@ -62,5 +64,4 @@ class Audio:
 
 def fits(n_bytes: int, device: torch.device) -> bool:
     """Whether a GPU has room for so many bytes beside its `RESERVE`."""
-    on_gpu = device.type == "cuda"
-    return on_gpu and n_bytes + RESERVE <= torch.cuda.mem_get_info(device)[0]
+    return device.type == "cuda" and n_bytes + RESERVE <= free_memory(device)

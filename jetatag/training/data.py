@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from jetatag.config import Phase, RunConfig
 from jetatag.data.crops import Crops, batches, middle_starts
+from jetatag.data.memory import send
 from jetatag.data.splits import can_score
 from jetatag.joint.heads import JointModel
 from jetatag.joint.methods import Stage, adam_epochs_before, crop_epochs
@@ -85,7 +86,7 @@ class StageData:
             parts = [batch[own_share(len(batch), self.fabric)] for batch in order]
             inputs = self.audio.batches(map(crops.at, parts), config.crop_samples)
         for batch, x in zip(order, inputs, strict=True):
-            both = (torch.from_numpy(tags[batch]).float() for tags in (self.labels, self.tag_sets))
+            both = (tags[batch].astype(np.float32) for tags in (self.labels, self.tag_sets))
             yield x, *both, self.rows[batch]
 
     def features(self, crops: Crops, order: list[list[int]]) -> Iterator[Tensor]:
@@ -101,7 +102,7 @@ class StageData:
         if crops.epoch not in self.cache:
             self.cache[crops.epoch] = self._extract_all(self.rows, crops.starts)
         h = self.cache[crops.epoch]
-        yield from (h[torch.tensor(batch).to(h.device, non_blocking=True)] for batch in order)
+        yield from (h[send(torch.tensor(batch), h.device)] for batch in order)
 
     def _extract(self, requests: list[Request]) -> Iterator[Tensor]:
         n_samples = self.config.crop_samples

@@ -132,8 +132,13 @@ def inference_batch(config: RunConfig, device: torch.device, least: int) -> int:
     if device.type != "cuda":
         return least
     values = config.width * config.crop_samples
-    free, _ = torch.cuda.mem_get_info(device)
-    return max(least, min(free // 2 // (6 * 4 * values), 2**31 // values))
+    return max(least, min(free_memory(device) // 2 // (6 * 4 * values), 2**31 // values))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process can still use of a GPU, those that torch keeps for reuse included."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def compile_seconds() -> float:

@@ -132,8 +132,8 @@ def train_stage(
 def train_step(
     stage_losses: nn.Module,
     inputs: Tensor,
-    labels: Tensor,
-    tag_sets: Tensor,
+    labels: np.ndarray,
+    tag_sets: np.ndarray,
     optimizer: Optimizer,
     fabric: Fabric,
     epoch: int = 0,
@@ -171,13 +171,15 @@ class StageLosses(nn.Module):
         return fabric.setup_module(cls(model, stage, config, fabric))
 
     def forward(
-        self, inputs: Tensor, labels: Tensor, tag_sets: Tensor, epoch: int, step: int
+        self, inputs: Tensor, labels: np.ndarray, tag_sets: np.ndarray, epoch: int, step: int
     ) -> dict[str, Tensor]:
-        """Losses of the batch; the parts that learn are in training mode."""
+        """Losses of the batch; the parts that learn are in training mode. Labels and tag sets come
+        as arrays, because several processes would move tensors to the GPU, and queries are drawn
+        on the CPU."""
         for part in self.stage.learns:
             getattr(self.model, part).train()
         place = (self.config.seed, self.stage.name, epoch, step)
-        h = inputs.to(self.fabric.device, non_blocking=True)
+        h = inputs  # of a frozen extractor, features already
         if not self.stage.frozen:
             device.seed_everything(seed_of(*place, self.fabric.global_rank), h.device)
             h = device.extract(self.model.extractor, h, self.fabric)
@@ -185,6 +187,7 @@ class StageLosses(nn.Module):
         device.seed_everything(seed_of(*place, "heads"), h.device)
         generator = torch.Generator().manual_seed(seed_of(*place, "queries"))
         with torch.autocast(h.device.type, enabled=False):
+            labels, tag_sets = map(torch.from_numpy, (labels, tag_sets))
             return self.stage.loss(self.model, h, labels, self.config, generator, tag_sets)
 
 
