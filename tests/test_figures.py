@@ -148,7 +148,7 @@ def tag_spaces():
     table = grid(pair_loss=LOSSES, metric=["tag_semantics", "mean_energy", "effective_rank"])
     of_z_tag = table["metric"] == "effective_rank"
     table["space"] = np.where(of_z_tag, "z_tag", "shared")
-    return pd.concat([table, table[of_z_tag].assign(space="h", value=40.0)])
+    return pd.concat([table, table[of_z_tag].assign(space="h", value=40.0)]).assign(method="je")
 
 
 RELEASED = {"released weights": {"tag_semantics": 0.03, "mean_energy": 0.91}}
@@ -522,7 +522,9 @@ def test_retrieval_draws_a_given_mean_with_its_interval_and_no_differences():
 def test_semantics_show_three_measures_and_the_references():
     table = tag_spaces()
     figure = figures.semantics(table, RELEASED)
-    assert row_names(figure.axes[0]) == LOSSES
+    assert row_names(figure.axes[0]) == [f"je · {loss}" for loss in LOSSES]
+    both = pd.concat([table, table.assign(method="joint_shuffled")])  # a row of their own
+    assert len(row_names(figures.semantics(both).axes[0])) == 2 * len(LOSSES)
     drawn = table[(table["space"] != "h")].groupby(["metric", "pair_loss"])["value"].mean()
     for ax, metric in zip(
         figure.axes, ("tag_semantics", "mean_energy", "effective_rank"), strict=True

@@ -103,14 +103,31 @@ def study_synonyms() -> str:
 
 
 def study_search() -> str:
-    """Mean average precision of searches with `joint`, by what ranks, short-chunk CNN."""
-    table = means("study", "spaces")
-    same = dict(zip(LOSSES, (*JOINT, "bce"), strict=True)) | {"extractor": MAIN}
-    rows = []
-    for ranking in ("encoded set", "answering clips", "classifier", "combined", "random"):
-        where = {**same, "ranked_by": ranking, "metric": "mean_average_precision"}
-        rows.append([ranking, *(as_interval(one_row(table, **where, kind=k)) for k in SEARCHES)])
+    """Mean average precision of searches with `joint`, by what ranks, and with the classifier of
+    `no_je_linear`, short-chunk CNN."""
+    joint = dict(zip(LOSSES, (*JOINT, "bce"), strict=True))
+    rankings = ("encoded set", "answering clips", "classifier", "combined", "random")
+    rows = [[ranking, *_searches(joint, ranking)] for ranking in rankings]
+    control = dict(zip(LOSSES, ("no_je_linear", "none", "bce"), strict=True))
+    rows.append(["classifier of `no_je_linear`", *_searches(control, "classifier")])
     return as_markdown(["ranked by", *SEARCHES], rows)
+
+
+def _searches(method: dict[str, str], ranking: str) -> list[str]:
+    """Mean average precision of a method's searches, by kind of query."""
+    table = means("study", "spaces")
+    where = {**method, "extractor": MAIN, "ranked_by": ranking, "metric": "mean_average_precision"}
+    return [as_interval(one_row(table, **where, kind=kind)) for kind in SEARCHES]
+
+
+def study_losses_search() -> str:
+    """Mean average precision of searches by the classifier, by classification loss."""
+    rows = []
+    for method, pair_loss in (("no_je_linear", "none"), JOINT):
+        for loss in ("bce", "asymmetric", "hill"):
+            cell = dict(zip(LOSSES, (method, pair_loss, loss), strict=True))
+            rows.append([f"`{method}`, `{loss}`", *_searches(cell, "classifier")])
+    return as_markdown(["method, loss", *SEARCHES], rows)
 
 
 def study_combined() -> str:

@@ -14,7 +14,8 @@ from jetatag.figures import _style as style
 from jetatag.files import check_known
 from jetatag.joint.methods import METHODS
 
-STEP = {"no_je": ("without JE", "white"), "je": ("with JE", style.DARK)}
+WITH = ("with JE", style.DARK)
+STEP = {"no_je": ("without JE", "white"), "je": WITH, "joint": WITH}
 HEADINGS = ("pair losses", "controls")
 BY_CLIP = {"color": "0.55", "linestyle": "-", "linewidth": 3}
 BY_GROUP = {"color": "0.1", "linestyle": "-", "linewidth": 0.9, "marker": "|", "markersize": 7}
@@ -60,7 +61,7 @@ def measured_gains(table: pd.DataFrame) -> Figure:
     """Draw Table 1 of Lee & Cho 2021 from your own runs: one row per extractor, one panel per
     metric.
 
-    `table` has one row per `seed` of the methods no_je (open marker) and je (filled), and
+    `table` has one row per `seed` of the methods no_je (open marker) and je or joint (filled), and
     optionally a `protocol`, which the panels then name. Markers are means over seeds, small ticks
     are single seeds, and whiskers are the means of their intervals.
     """
@@ -86,7 +87,7 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
     keys = [
         style.key(f"{source}, {name}".removeprefix(", "), marker=marker, markerfacecolor=fill)
         for source, marker in markers.items()
-        for name, fill in STEP.values()
+        for name, fill in dict.fromkeys(STEP.values())
     ]
     keys += style.mean_keys(table, ["source", "extractor", "method", "scale"])
     style.legend_above(figure, keys)
@@ -96,11 +97,13 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
 def _draw_step(ax: Axes, place: float, step: pd.DataFrame, marker: str) -> None:
     """The step from without to with joint embedding; with whiskers, at two heights."""
     offset = 0.17 if "low" in step else 0
-    heights = {"no_je": place + offset, "je": place - offset}
-    means = step.groupby("method")["value"].mean().reindex(list(heights))
+    sides = step.groupby(step["method"] != "no_je")
+    heights = {False: place + offset, True: place - offset}
+    means = sides["value"].mean().reindex(list(heights))
     ax.plot(means, list(heights.values()), color="0.6", linewidth=1.2)
-    for method, rows in step.groupby("method"):
-        style.draw_mean(ax, heights[method], rows, marker=marker, markerfacecolor=STEP[method][1])
+    for is_with, rows in sides:
+        fill = STEP[rows["method"].iloc[0]][1]
+        style.draw_mean(ax, heights[is_with], rows, marker=marker, markerfacecolor=fill)
 
 
 @style.own_style()

@@ -170,31 +170,32 @@ def retrieval(table: pd.DataFrame) -> Figure:
 def semantics(
     table: pd.DataFrame, references: Mapping[str, Mapping[str, float]] | None = None
 ) -> Figure:
-    """Draw what the shared space knows about the tags: a row per pair loss, a panel per measure.
+    """Draw what the shared space knows about the tags: a row per method and losses, a panel per
+    measure.
 
-    table : as from `evaluation.spaces`, columns `pair_loss`, `seed`, `space`, `metric`, `value`, of
-    which `tag_semantics`, `mean_energy` and the `effective_rank` of z_tag are drawn (see `metrics`)
+    table : as from `evaluation.spaces`, columns `method`, `pair_loss`, `seed`, `space`, `metric`,
+    `value` and, if any, `classification_loss`, of which `tag_semantics`, `mean_energy` and the
+    `effective_rank` of z_tag are drawn (see `metrics`)
     references : name → metric → value, such as {"released weights": {"mean_energy": 0.91}}, drawn
     as vertical lines
     """
-    needed, references = ["pair_loss", "seed", "space", "metric", "value"], references or {}
-    style.check_columns(table, needed, "the shared spaces")
+    needed, references = ["seed", "space", "metric", "value"], references or {}
+    table = style.with_lines(table, needed, "the shared spaces")
     for measures in references.values():
         check_known(measures, MEASURES, "measure")
     table = table[table["metric"].isin(MEASURES) & table["space"].isin(["shared", "z_tag"])]
-    table = table[needed]
-    losses = table["pair_loss"].unique().tolist()[::-1]
-    size = (10, 1.7 + 0.36 * len(losses))
-    figure, axes = style.row_panels((1, len(MEASURES)), size, losses, "pair loss")
+    lines = table["line"].unique().tolist()[::-1]
+    size = (10, 1.7 + 0.36 * len(lines))
+    figure, axes = style.row_panels((1, len(MEASURES)), size, lines, "method")
     styles = dict(zip(references, cycle(("--", ":", "-.")), strict=False))
     for ax, (measure, scale) in zip(axes[0], MEASURES.items(), strict=True):
-        for loss, seeds in table[table["metric"] == measure].groupby("pair_loss"):
-            style.draw_mean(ax, losses.index(loss), seeds, marker="o")
+        for line, seeds in table[table["metric"] == measure].groupby("line"):
+            style.draw_mean(ax, lines.index(line), seeds, marker="o")
         for name, values in references.items():
             if measure in values:
                 ax.axvline(values[measure], color="0.3", linestyle=styles[name], linewidth=1.3)
         ax.set(xlabel=scale)
     keys = [style.key(name, color="0.3", linestyle=dashes) for name, dashes in styles.items()]
-    seeds = style.mean_keys(table, ["pair_loss", "metric"])
+    seeds = style.mean_keys(table, ["line", "metric"])
     style.legend_above(figure, [style.key("mean over seeds", marker="o"), *seeds, *keys])
     return figure

@@ -31,10 +31,10 @@ GRID_PARAMETERS = ["trained", "datasets", "only", "runs_per_gpu"]
 use of each data set; and how many runs share a GPU of this machine (1)."""
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "classification_loss", "label_share")
 """Settings that may list several values in an entry of `trained`; the first two also for all."""
-INPUTS = ("published", "schedules", "study", "regime")
+INPUTS = ("published", "schedules", "study", "regime", "regime_long")
 """Earlier results that notebooks 06 and 07 read; the study may be the grid itself."""
-COMPARED = ("je", "no_je", "no_je_linear")
-"""Methods of which notebooks 04 and 05 need a run: the paper's two and the linear control."""
+COMPARED = (("no_je",), ("je", "joint"))
+"""Notebooks 04 and 05 need a run of one method of each group."""
 ODD = re.compile(r"^-|[{}<>]")  # Snakemake would read these signs of a path as its own syntax
 
 
@@ -101,10 +101,10 @@ def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> No
         check_values(own, types)
         check_options(own["dataset"], own.get("options", {}))
         methods = {run.method for run in trained(own).values()}
-        if missing := [method for method in COMPARED if method not in methods]:
+        if missing := [" or ".join(group) for group in COMPARED if not methods & set(group)]:
             raise ValueError(
-                f"trained lacks {' and '.join(missing)}: notebooks 04 and 05 compare "
-                f"{', '.join(COMPARED)}. For single runs use `jetatag train` and `jetatag report`."
+                f"trained lacks {' and '.join(missing)}: notebooks 04 and 05 compare runs with and "
+                "without joint embedding. For single runs use `jetatag train` and `jetatag report`."
             )
     cells(values)
     paths = [Path.cwd(), values["runs"], *(own["store"] for own in by_dataset(values).values())]

@@ -27,8 +27,8 @@ ALL_ALIKE = 0.98  # … as it has above this mean cosine between clips and other
 EXPLANATIONS = {
     "mirrored": "is mirrored: clips lie away from their own tags, so maps and searches in it have "
     "the wrong sign",
-    "collapsed": "has collapsed: it hardly separates clips; train longer, or choose a pair loss "
-    "that prevents it, such as subset_query",
+    "collapsed": "has collapsed: it hardly separates clips; train longer (with subset_query, fewer "
+    "epochs are enough)",
 }
 
 

@@ -68,11 +68,16 @@ def finished(parent: Path | str, below: str = "*") -> list[Run]:
 
 def pick(runs: list[Run], **settings: Any) -> Run:
     """The last of `runs` whose config has these `settings`, each a value or a list of accepted
-    values; raises `ValueError` if none has."""
+    values, if possible one with the default classification loss; raises `ValueError` if none has
+    them."""
     accepted = {name: v if isinstance(v, list) else [v] for name, v in settings.items()}
-    for run in reversed(runs):
-        if all(getattr(run.config, name) in values for name, values in accepted.items()):
-            return run
+    fitting = [
+        run
+        for run in reversed(runs)
+        if all(getattr(run.config, name) in values for name, values in accepted.items())
+    ]
+    if fitting:
+        return max(fitting, key=lambda run: run.config.classification_name == "bce")
     wanted = ", ".join(f"{name} = {value}" for name, value in settings.items())
     raise ValueError(f"no run with {wanted} among {len(runs)}: train one with `jetatag train`.")
 

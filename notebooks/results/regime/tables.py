@@ -3,12 +3,12 @@
     python notebooks/results/regime/tables.py STORE RUNS [SCHEDULE]
 
 points.parquet: scores of `train.N_TEST` test clips along the way, means over random seeds, and
-their differences from no_je after as many steps (or its last ones, once it has ended), with 95 %
-intervals. probes.parquet: average precision of the linear probe during stage 1. results.parquet:
-all test clips at the end, as notebook 4 makes it. histories.parquet: losses and validation scores
-of every epoch. runs.csv: cost and commit of every run. Random seeds of which a run is not finished
-are left out. SCHEDULE is one of `train.SCHEDULES`; the files of `paper` are written to the folder
-rendered beside this file, those of another to rendered of `regime_<SCHEDULE>`.
+their differences from no_je's last scores until then, with 95 % intervals. probes.parquet: average
+precision of the linear probe during stage 1. results.parquet: all test clips at the end, as
+notebook 4 makes it. histories.parquet: losses and validation scores of every epoch. runs.csv: cost
+and commit of every run. Random seeds of which a run is not finished are left out. SCHEDULE is one
+of `train.SCHEDULES`; the files of `paper` are written to the folder rendered beside this file,
+those of another to rendered of `regime_<SCHEDULE>`.
 """
 
 import shutil
@@ -82,7 +82,7 @@ def point_tables(points: dict[tuple[str, str], Resampled]) -> Iterator[pd.DataFr
     reference = points[EARLY_STOP, "none"]
     for (method, pair_loss), own in points.items():
         for steps, runs in own.items():
-            theirs = reference[min(steps, max(reference))]
+            theirs = reference[max(own for own in reference if own <= steps)]
             tables = {"": runs, EARLY_STOP: metrics.differences(runs, theirs)}
             for minus, compared in tables.items():
                 where = {"method": method, "pair_loss": pair_loss, "minus": minus, "steps": steps}
