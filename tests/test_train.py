@@ -976,6 +976,7 @@ def test_joint_shuffled_keeps_the_labels_of_the_classifier(tiny_store, tiny_conf
     inputs, labels, tag_sets, rows = next(data.batches(0, 0))
     np.testing.assert_array_equal(labels, tiny_store.labels[rows])
     assert (labels != tag_sets).any()
+    labels, tag_sets = map(torch.from_numpy, (labels, tag_sets))
     model.eval()
     h = model.extractor(inputs)
     generators = (torch.Generator().manual_seed(3) for _ in range(3))
