@@ -210,7 +210,7 @@ def test_every_figure_has_labelled_axes_and_leaves_pyplot_empty(figure, tmp_path
 def test_no_text_is_cut_off(figure):
     figure.draw_without_rendering()
     frame = figure.bbox.padded(1)
-    for part in (*figure.axes, *figure.legends):
+    for part in (*figure.axes, *figure.legends, *figure.texts):
         box = part.get_tightbbox()  # of what is drawn: titles, labels, ticks in view
         assert frame.x0 <= box.x0 and box.x1 <= frame.x1
         assert frame.y0 <= box.y0 and box.y1 <= frame.y1

@@ -198,7 +198,7 @@ def gains_by_steps(differences: pd.DataFrame, reference: str = "no_je") -> Figur
         ax.set_title(line, fontsize=10)
         ax.tick_params(labelbottom=True)
     figure.supxlabel("training steps (thousands)", fontsize=10)
-    figure.supylabel(f"{style.named(metric)}, difference from {reference}", fontsize=10)
+    figure.supylabel(f"{style.named(metric)},\ndifference from {reference}", fontsize=10)
     shaded = Patch(color="0.8", label="95 % interval")
     style.legend_above(figure, [style.key("mean", marker="o", linestyle="-"), shaded])
     return figure
