@@ -207,7 +207,7 @@ def search(
     if by in ("space", "combined") and opened.facts.mirrored and opened.facts.z_query:
         say(
             "the shared space of this run is mirrored by its pair loss (music lies away from its "
-            "tags), so --by space ranks the wrong way round: use --by classifier."
+            f"tags), so --by {by} ranks the wrong way round: use --by classifier."
         )
     if tags is not None:
         hits = opened.tags(parse_tags(tags, opened.facts.tags), top, by)
