@@ -270,6 +270,33 @@ def test_the_runs_on_the_papers_schedule_show_what_the_text_says():
     assert (probed > last + 0.05).all()  # "well above what the paper's classifier learns"
 
 
+def test_the_longer_runs_show_what_the_text_says():
+    final, histories = (
+        pd.read_parquet(RESULTS / "regime_long/rendered" / f"{name}.parquet")
+        for name in ("results", "histories")
+    )
+    assert set(final.seed) <= {"0", "mean", ""}  # "one random seed"
+    final = final[(final.seed == "mean") & (final.tag == "")]
+    gains = final[final.minus == "no_je"].set_index(["method", "protocol", "metric"])
+    areas = [("macro_clip", "average_precision"), ("micro_window", "pr_auc")]
+    for area in areas:
+        assert 0 < gains.low["je", *area] < gains.value["je", *area] < 0.03  # "above `no_je`"
+        assert gains.high["no_je_early_stop", *area] < 0.01  # "no better than at its end"
+    published = pd.read_csv(RESULTS.parent / "published.csv")
+    wide = published.pivot(index=["source", "extractor"], columns="method", values="pr_auc")
+    ratio = gains.value["je", *areas[1]] / (wide.je - wide.no_je).groupby("source").mean()
+    assert ratio.between(0.25, 0.4).all()  # "about a third of the mean published gains"
+    baselines = pd.read_parquet(RESULTS / "study/rendered/results.parquet")
+    regression = baselines[(baselines.method == "log_mel_logistic") & (baselines.tag == "")]
+    regression = regression.set_index(["protocol", "metric"]).value
+    own = final[final.minus == ""].set_index(["protocol", "metric"])
+    for area in areas:
+        assert (own.loc[area].value > regression[area]).all()  # "above the logistic regression"
+    space = histories[(histories.method == "je") & (histories.stage == "stage1")].iloc[-1]
+    assert space.valid_gap > 0.5  # "clearly nearer to their own tags"
+    assert space.valid_unmatched_cosine > 0.95  # "in almost the same direction"
+
+
 def test_the_table_of_the_main_comparison_follows_from_the_kept_clip_scores():
     names, metric = ["joint-subset_query", "no_je_linear"], "average_precision"
     runs = finished(RESULTS / "study/rendered")
