@@ -28,7 +28,7 @@ CLAIMS = {
         "… with `cosine_as_coded`": ("je", "cosine_as_coded", "no_je"),
         "… with `margin_as_coded`": ("je", "margin_as_coded", "no_je"),
         "a linear head (`no_je_linear`) is better than `no_je`": ("no_je_linear", "none", "no_je"),
-        "… so are two stages without a shared space (`bce_two_stage`)": (
+        "two stages without a shared space (`bce_two_stage`) are better than `no_je`": (
             "bce_two_stage",
             "none",
             "no_je",

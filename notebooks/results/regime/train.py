@@ -94,7 +94,7 @@ SCHEDULES = {
     ),
     "long": Schedule(
         LONG,
-        (("no_je", "none"), ("je", "cosine")),
+        (("no_je", "none"), ("je", "cosine"), ("bce_two_stage", "none")),
         seeds=(0,),
         every=80,
     ),
