@@ -285,9 +285,7 @@ def test_the_longer_runs_show_what_the_text_says():
         assert gains.low["bce_two_stage", *area] > 0
     paired = final[(final.method == "je") & (final.minus == "bce_two_stage")]
     paired = paired.set_index(["protocol", "metric"])
-    assert (
-        paired.high[areas[0]] < 0 and abs(paired.value[areas[1]]) < 0.005
-    )  # "as good as", "better"
+    assert paired.high[areas[0]] < 0 and abs(paired.value[areas[1]]) < 0.005  # "as good as"
     published = pd.read_csv(RESULTS.parent / "published.csv")
     wide = published.pivot(index=["source", "extractor"], columns="method", values="pr_auc")
     ratio = gains.value["je", *areas[1]] / (wide.je - wide.no_je).groupby("source").mean()

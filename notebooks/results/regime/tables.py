@@ -82,7 +82,7 @@ def point_tables(points: dict[tuple[str, str], Resampled]) -> Iterator[pd.DataFr
     reference = points[EARLY_STOP, "none"]
     for (method, pair_loss), own in points.items():
         for steps, runs in own.items():
-            theirs = reference[max(own for own in reference if own <= steps)]
+            theirs = reference[max(until for until in reference if until <= steps)]
             tables = {"": runs, EARLY_STOP: metrics.differences(runs, theirs)}
             for minus, compared in tables.items():
                 where = {"method": method, "pair_loss": pair_loss, "minus": minus, "steps": steps}
