@@ -1,17 +1,18 @@
 """Trains the runs of study B, the paper's schedule unshortened, and scores them along the way.
 
-    python notebooks/results/regime/train.py STORE RUNS [WORKERS [SCHEDULE]]
+    python notebooks/results/regime/train.py STORE RUNS [WORKERS [SCHEDULE [SEED...]]]
 
-STORE is that of the preset `study`; SCHEDULE is one of `SCHEDULES`, by default `paper`. An
-interrupted command continues. In each run's folder, `points/<stage>-<epoch>.npz` has the
-probabilities (clip, window, tag) of `N_TEST` test clips as float16, after every `every` epochs of
-the stage that trains the classifier; earlier stages have the average precision of a linear probe
-on validation clips instead.
+STORE is that of the preset `study`; SCHEDULE is one of `SCHEDULES`, by default `paper`; SEEDs are
+those to train of its random seeds, by default all. An interrupted command continues. In each run's
+folder, `points/<stage>-<epoch>.npz` has the probabilities (clip, window, tag) of `N_TEST` test
+clips as float16, after every `every` epochs of the stage that trains the classifier; earlier stages
+have the average precision of a linear probe on validation clips instead.
 """
 
 import itertools
 import os
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -51,8 +52,8 @@ class Schedule(NamedTuple):
     def config(self, method: str, pair_loss: str, seed: int) -> RunConfig:
         return self.settings.replace(method=method, pair_loss=pair_loss, seed=seed)
 
-    def configs(self) -> list[RunConfig]:
-        cells = itertools.product(self.seeds, self.methods)
+    def configs(self, seeds: Sequence[int] = ()) -> list[RunConfig]:
+        cells = itertools.product(seeds or self.seeds, self.methods)
         return [self.config(*cell, seed) for seed, cell in cells]
 
 
@@ -95,7 +96,7 @@ SCHEDULES = {
     "long": Schedule(
         LONG,
         (("no_je", "none"), ("je", "cosine"), ("bce_two_stage", "none")),
-        seeds=(0,),
+        seeds=(0, 1, 2),
         every=80,
     ),
 }
@@ -175,12 +176,12 @@ def train_one(config: RunConfig, store_folder: str, parent: str, every: int) -> 
     return config.name
 
 
-def main(store: str, parent: str, workers: str = "1", schedule: str = "paper") -> None:
+def main(store: str, parent: str, workers: str = "1", schedule: str = "paper", *seeds: str) -> None:
     context = get_context("spawn")  # a process for each run: its peak memory is its own
     planned = SCHEDULES[schedule]
     one = partial(train_one, store_folder=store, parent=parent, every=planned.every)
     with ProcessPoolExecutor(int(workers), context, max_tasks_per_child=1) as pool:
-        for name in pool.map(one, planned.configs()):
+        for name in pool.map(one, planned.configs([int(seed) for seed in seeds])):
             print("finished", name, flush=True)
 
 
