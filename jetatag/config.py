@@ -6,11 +6,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from jetatag.extractors import EXTRACTORS, check_crop, min_samples, paper_crop
 from jetatag.files import STRICT, check_known, describe, read_json
-from jetatag.joint.losses import PAIR_LOSSES, check_classification_loss
+from jetatag.joint.losses import CLASSIFICATION_LOSSES, PAIR_LOSSES, without_defaults
 from jetatag.joint.methods import METHODS
 
 Count = Annotated[int, Field(ge=1)]
@@ -76,12 +85,15 @@ class RunConfig(Settings):
     """Weight of the pair loss; by default the one of its entry in `PAIR_LOSSES`."""
     reconstruction_weight: float = Field(1.0, ge=0)
     """Weight of the autoencoder's loss."""
-    classification_loss: str = "bce"
+    classification_loss: Annotated[str, one_of(CLASSIFICATION_LOSSES, "classification_loss")] = (
+        "bce"
+    )
     """Loss of the classifier: a name in `joint.losses.CLASSIFICATION_LOSSES`. asymmetric and hill
     are for labels of which many 0 are missing 1. A multiclass task accepts bce alone, and has
     categorical cross-entropy."""
     classification_parameters: dict[str, float] = Field({})
-    """Parameters of classification_loss that differ from its defaults, such as gamma_negative."""
+    """Parameters of classification_loss, such as gamma_negative; those that are the defaults are
+    left out, because they make no other run."""
     extractor: Annotated[str, one_of(EXTRACTORS, "extractor", "own")] = "harmonic_cnn"
     """Network from waveform to features: a name in `extractors.EXTRACTORS`, or own for a module
     that is given to `train`."""
@@ -136,6 +148,12 @@ class RunConfig(Settings):
     tensorboard: bool = False
     """Also write the history as TensorBoard event files, in the run's folder `tensorboard`."""
 
+    @field_validator("classification_parameters")
+    @classmethod
+    def _without_defaults(cls, given: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        loss = info.data.get("classification_loss")  # missing if it is itself invalid
+        return without_defaults(loss, given) if loss else given
+
     @model_validator(mode="after")
     def _check_contradictions(self) -> Self:
         if not (self.stage1 and self.stage2):
@@ -146,7 +164,6 @@ class RunConfig(Settings):
             problem = "optimizer_form 'as_coded' has adam and sgd at constant rates only"
             raise ValueError(f"{problem}: choose 'as_published' or other phases.")
         check_crop(self.extractor, self.crop_samples, min_samples(self.extractor))
-        check_classification_loss(self.classification_loss, self.classification_parameters)
         if METHODS[self.method].is_joint != (self.pair_loss != "none"):
             *others, last = (name for name, method in METHODS.items() if method.is_joint)
             problem = f"method {self.method!r} does not go with pair_loss {self.pair_loss!r}"

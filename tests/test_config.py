@@ -140,12 +140,13 @@ def test_the_settings_of_a_run_are_read_from_its_json(tmp_path):
     assert RunConfig(**config.read_yaml(tmp_path / "config.json")).to_dict() == settings
 
 
-def test_other_parameters_of_a_loss_give_another_name():
+def test_other_parameters_of_a_loss_give_another_name_and_its_defaults_none():
     values = (2, 1.5, 1.5000001)
     configs = [
         RunConfig(classification_loss="hill", classification_parameters={"peak": value})
         for value in values
     ]
     names = [config.classification_name for config in configs]
-    assert names == ["hill-peak2", "hill-peak1.5", "hill-peak1.5000001"]
+    assert names == ["hill-peak2", "hill", "hill-peak1.5000001"]
+    assert configs[1] == RunConfig(classification_loss="hill")
     assert len({config.name for config in configs}) == 3

@@ -22,6 +22,8 @@ AREAS = {
     "ROC-AUC, `micro_window`": ("micro_window", "roc_auc"),
 }
 LABEL_SHARE = 0.45
+SEEDS = {"": ["mean"], "long": ["0", "1", "2"]}
+"""Schedule → the rows of the results that count: means over random seeds, or each seed alone."""
 CLAIMS = {
     "above": {
         "`je` with `cosine`, as published, tags better than `no_je`": ("je", "cosine", "no_je"),
@@ -57,6 +59,11 @@ def _results(schedule: str) -> str:
     return f"regime_{schedule}" if schedule else "regime"
 
 
+def _final(schedule: str) -> pd.DataFrame:
+    """The rows of all tags together at the end: means over random seeds, or of each seed alone."""
+    return means(_results(schedule), label_share=LABEL_SHARE, seeds=SEEDS[schedule])
+
+
 def regime_design(schedule: str = "") -> str:
     """Runs, random seeds, steps and hours."""
     runs, points = _table(schedule, "runs"), _table(schedule, "points")
@@ -74,29 +81,37 @@ def _area(table: pd.DataFrame, area: str) -> pd.Series:
 
 
 def regime_verdicts(schedule: str = "") -> str:
-    """Every expectation with the differences that decide it, at the end, on all test clips."""
-    table, rows = means(_results(schedule), label_share=LABEL_SHARE), []
-    shown = ("AP", "PR-AUC, `micro_window`")
+    """Every expectation with the differences that decide it, at the end, on all test clips: of the
+    means over random seeds, or of each seed alone."""
+    table, rows, shown = _final(schedule), [], ("AP", "PR-AUC, `micro_window`")
     for expected, claims in CLAIMS.items():
         for sentence, (method, pair_loss, minus) in claims.items():
             own = table[(table.method == method) & (table.pair_loss == pair_loss)]
-            own = own[own.minus == minus]
-            if len(own):
-                found = [_area(own, area) for area in shown]
-                rows.append([sentence, *(judged(row, expected) for row in found)])
-    return as_markdown(["expected", *shown], rows)
+            for seed, one in own[own.minus == minus].groupby("seed"):
+                found = [_area(one, area) for area in shown]
+                rows.append([sentence, seed, *(judged(row, expected) for row in found)])
+    return _with_seeds(["expected", "seed", *shown], rows)
+
+
+def _with_seeds(header: list[str], rows: list[list]) -> str:
+    """The table without its column `seed` if there is but one."""
+    place = header.index("seed")
+    if len({row[place] for row in rows if row[place]}) == 1:
+        header, *rows = ([*row[:place], *row[place + 1 :]] for row in (header, *rows))
+    return as_markdown(header, rows)
 
 
 def regime_scores(schedule: str = "") -> str:
     """Scores of every method at the end, on all test clips, and of the study's baselines."""
-    table, rows = means(_results(schedule), label_share=LABEL_SHARE), []
-    baselines = means("study")
-    table = pd.concat([table, baselines[baselines.extractor == ""]])
+    baselines, rows = means("study"), []
+    baselines = baselines[baselines.extractor == ""]
+    table = pd.concat([_final(schedule), baselines])
     table = table[table.minus == ""]
     for cell in method_rows(table).itertuples():
-        own = of_method(table, cell)
-        rows.append([method_name(cell), *(as_interval(_area(own, area)) for area in AREAS)])
-    return as_markdown(["method", *AREAS], rows)
+        for seed, own in of_method(table, cell).groupby("seed"):
+            areas = (as_interval(_area(own, area)) for area in AREAS)
+            rows.append([method_name(cell), seed, *areas])
+    return _with_seeds(["method", "seed", *AREAS], rows)
 
 
 def regime_seeds() -> str:
@@ -116,14 +131,14 @@ def regime_points(schedule: str) -> str:
     protocol, metric = AREAS["AP"]
     points = points[(points.protocol == protocol) & (points.metric == metric)]
     points = points[points.minus == ""]
-    number = points.groupby(["method", "pair_loss"]).steps.rank().astype(int)
+    number = points.groupby(["method", "pair_loss", "seed"]).steps.rank().astype(int)
     points = points.assign(epoch=number * (histories.epoch.max() // number.max()))
     points = points[(number.max() - number) % 2 == 0]
     return _by_epoch(points.rename(columns={"value": "average_precision"}))
 
 
 def _by_epoch(table: pd.DataFrame) -> str:
-    """Mean average precision, a row per method and a column per epoch."""
+    """Average precision, means over random seeds, a row per method and a column per epoch."""
     table, rows = table.assign(classification_loss="bce"), []
     for cell in method_rows(table).itertuples():
         values = of_method(table, cell).groupby("epoch").average_precision.mean()

@@ -40,10 +40,16 @@ def read_digits(name: str) -> pd.DataFrame:
     return pd.read_csv(RESULTS / f"{name}.csv", dtype=str, keep_default_na=False)
 
 
-def means(preset: str, table: str = "results", label_share: float = 1) -> pd.DataFrame:
-    """The means over seeds, by default on all labels, without a shared space first."""
+def means(
+    preset: str,
+    table: str = "results",
+    label_share: float = 1,
+    seeds: Sequence[str] = ("mean", ""),
+) -> pd.DataFrame:
+    """The means over seeds (or the rows of some `seeds`), by default on all labels, without a
+    shared space first."""
     rows = read_table(f"{preset}/rendered/{table}")
-    rows = rows[rows.seed.isin(["mean", ""]) & (rows.label_share == label_share)]
+    rows = rows[rows.seed.isin(seeds) & (rows.label_share == label_share)]
     rows = rows[rows.tag == ""] if "tag" in rows else rows
     methods = sorted(METHODS, key=lambda name: METHODS[name].is_joint)
     order = [

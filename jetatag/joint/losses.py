@@ -43,15 +43,16 @@ def label_loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return function
 
 
-def check_classification_loss(name: str, parameters: Mapping[str, float]) -> None:
-    """Raise `ValueError` for an unknown loss or parameter and for a value out of range."""
-    check_known([name], CLASSIFICATION_LOSSES, "classification_loss")
+def without_defaults(name: str, parameters: Mapping[str, float]) -> dict[str, float]:
+    """The parameters of a classification loss that differ from its defaults. Raises `ValueError`
+    for an unknown parameter and for a value out of range."""
     function = CLASSIFICATION_LOSSES[name]
-    known = list(signature(function).parameters)[2:]
+    known = dict([*signature(function).parameters.items()][2:])
     if parameters and not known:
         raise ValueError(f"{name} has no parameters: leave classification_parameters empty.")
     check_known(parameters, known, f"parameter of {name}")
     check_arguments(function, parameters)
+    return {key: value for key, value in parameters.items() if value != known[key].default}
 
 
 def classification(

@@ -6,15 +6,16 @@ points.parquet: scores of `train.N_TEST` test clips along the way, means over ra
 their differences from no_je's last scores until then, with 95 % intervals. probes.parquet: average
 precision of the linear probe during stage 1. results.parquet: all test clips at the end, as
 notebook 4 makes it. histories.parquet: losses and validation scores of every epoch. runs.csv: cost
-and commit of every run. Random seeds of which a run is not finished are left out. SCHEDULE is one
-of `train.SCHEDULES`; the files of `paper` are written to the folder rendered beside this file,
-those of another to rendered of `regime_<SCHEDULE>`.
+and commit of every run. Methods that are not finished are left out. SCHEDULE is one of
+`train.SCHEDULES`; the files of `paper` are written to the folder rendered beside this file, those
+of another to rendered of `regime_<SCHEDULE>`. If a schedule's random seeds are `apart`, each has
+its own rows in all files, and those of seeds that RUNS lacks stay.
 """
 
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +35,15 @@ Resampled = dict[int, list[pd.DataFrame]]
 """Training steps so far → the resampled table of each random seed."""
 
 
-def finished_seeds(schedule: Schedule, parent: Path) -> list[int]:
-    """The random seeds of which every run is finished."""
+def finished(schedule: Schedule, parent: Path, seeds: Sequence[int]) -> Schedule:
+    """The part of a schedule with these random seeds and the methods that are finished with all."""
 
-    def is_finished(seed: int) -> bool:
-        names = [schedule.config(*cell, seed).name for cell in schedule.methods]
+    def is_finished(cell: tuple[str, str]) -> bool:
+        names = [schedule.config(*cell, seed).name for seed in seeds]
         return all((parent / name / "scores.npz").is_file() for name in names)
 
-    return list(filter(is_finished, schedule.seeds))
+    methods = tuple(filter(is_finished, schedule.methods))
+    return schedule._replace(methods=methods, seeds=tuple(seeds))
 
 
 def points_in(run_folder: Path, stage: str) -> list[Path]:
@@ -56,7 +58,6 @@ def along_the_way(
     schedule: Schedule,
     store: AudioStore,
     parent: Path,
-    seeds: list[int],
     method: str,
     pair_loss: str,
 ) -> Resampled:
@@ -66,7 +67,7 @@ def along_the_way(
     before = sum(len(phases_by_epoch(stage, settings)) for stage in stages[:-1])
     rows, found = test_rows(store), {}
     n_steps = -(-len(store.rows("train", settings.label_share)) // settings.batch_size)
-    for seed in seeds:
+    for seed in schedule.seeds:
         folder = parent / schedule.config(trained, pair_loss, seed).name
         for path in points_in(folder, stages[-1].name):
             probs = np.load(path)[key].astype(np.float32)
@@ -89,22 +90,22 @@ def point_tables(points: dict[tuple[str, str], Resampled]) -> Iterator[pd.DataFr
                 yield metrics.mean_table(compared).assign(**where)
 
 
-def probes(schedule: Schedule, parent: Path, seeds: list[int]) -> pd.DataFrame:
+def probes(schedule: Schedule, parent: Path) -> pd.DataFrame:
     rows = [
         {"method": method, "pair_loss": pair_loss, "seed": seed, "epochs": epochs_so_far(path)}
         | {"average_precision": float(np.load(path)["probe_ap"])}
         for method, pair_loss in schedule.methods
-        for seed in seeds
+        for seed in schedule.seeds
         for path in points_in(parent / schedule.config(method, pair_loss, seed).name, "stage1")
     ]
     return pd.DataFrame(rows)
 
 
-def final_runs(schedule: Schedule, parent: Path, seeds: list[int], temporary: Path) -> list[Run]:
+def final_runs(schedule: Schedule, parent: Path, temporary: Path) -> list[Run]:
     """The runs with all their scores, those of `STOPPED` as runs of their own."""
     runs = []
     for method, pair_loss in schedule.methods:
-        for seed in seeds:
+        for seed in schedule.seeds:
             run = Run.open(parent / schedule.config(method, pair_loss, seed).name)
             runs.append(run)
             if method == EARLY_STOP:
@@ -116,24 +117,48 @@ def final_runs(schedule: Schedule, parent: Path, seeds: list[int], temporary: Pa
     return runs
 
 
-def main(schedule: Schedule, store: AudioStore, parent: Path, out: Path) -> None:
-    seeds = finished_seeds(schedule, parent)
+def all_tables(schedule: Schedule, store: AudioStore, parent: Path) -> dict[str, pd.DataFrame]:
+    """The tables of a schedule whose runs are finished, by the names of their files."""
     cells = [*schedule.methods, (STOPPED, "none")]
-    points = {cell: along_the_way(schedule, store, parent, seeds, *cell) for cell in cells}
-    tables = {"points": pd.concat(point_tables(points), ignore_index=True)}
-    tables["probes"] = probes(schedule, parent, seeds)
+    points = {cell: along_the_way(schedule, store, parent, *cell) for cell in cells}
     with tempfile.TemporaryDirectory() as temporary:
-        runs = final_runs(schedule, parent, seeds, Path(temporary))
-        tables["results"] = results.results(runs)
+        runs = final_runs(schedule, parent, Path(temporary))
+        final = results.results(runs)
     trained = [run for run in runs if run.config.method != STOPPED]
-    tables["histories"] = results.all_histories(trained)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        table.to_parquet(out / f"{name}.parquet", index=False)
     cost = listing(parent)
     cost = cost[cost.run.isin([str(run.folder) for run in trained])]
-    cost = cost.assign(run=[Path(path).name for path in cost.run])
-    cost.to_csv(out / "runs.csv", index=False)
+    return {
+        "points": pd.concat(point_tables(points), ignore_index=True),
+        "probes": probes(schedule, parent),
+        "results": final,
+        "histories": results.all_histories(trained),
+        "runs": cost.assign(run=[Path(path).name for path in cost.run]),
+    }
+
+
+def of_one_seed(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """A table of a single random seed with the seed in every row, instead of the mean over it."""
+    if "minus" in table and "seed" in table:
+        table = table[(table.seed != "mean") | (table.minus != "")]
+    return table.assign(seed=str(seed))
+
+
+def main(schedule: Schedule, store: AudioStore, parent: Path, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for seeds in [[seed] for seed in schedule.seeds] if schedule.apart else [schedule.seeds]:
+        done = finished(schedule, parent, seeds)
+        if (EARLY_STOP, "none") not in done.methods:
+            continue
+        for name, table in all_tables(done, store, parent).items():
+            path = out / (f"{name}.csv" if name == "runs" else f"{name}.parquet")
+            if schedule.apart:
+                table = of_one_seed(table, *seeds)
+                if path.is_file():
+                    read = pd.read_csv if name == "runs" else pd.read_parquet
+                    before = read(path).astype({"seed": str})
+                    table = pd.concat([before[before.seed != str(*seeds)], table])
+            write = table.to_csv if name == "runs" else table.to_parquet
+            write(path, index=False)
 
 
 if __name__ == "__main__":

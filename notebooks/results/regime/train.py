@@ -41,13 +41,15 @@ from jetatag.training.train import train
 
 
 class Schedule(NamedTuple):
-    """Settings, (method, pair loss) pairs and random seeds of the runs, and epochs from one point
-    to the next."""
+    """Settings, (method, pair loss) pairs and random seeds of the runs, epochs from one point to
+    the next, and whether the random seeds are `apart`: each takes so long that it is trained and
+    tabulated alone."""
 
     settings: RunConfig
     methods: tuple[tuple[str, str], ...]
     seeds: tuple[int, ...]
     every: int
+    apart: bool = False
 
     def config(self, method: str, pair_loss: str, seed: int) -> RunConfig:
         return self.settings.replace(method=method, pair_loss=pair_loss, seed=seed)
@@ -98,6 +100,7 @@ SCHEDULES = {
         (("no_je", "none"), ("je", "cosine"), ("bce_two_stage", "none")),
         seeds=(0, 1, 2),
         every=80,
+        apart=True,
     ),
 }
 N_TEST = 500
