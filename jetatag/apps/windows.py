@@ -18,15 +18,13 @@ from jetatag.data.audio import stream
 from jetatag.data.ffmpeg import OnDamage
 from jetatag.data.store import absolute_peak, to_int16
 
-HELD_S = 600
-"""Files up to this many seconds are held in memory and decoded once."""
+HELD_S = 600  # longest file that is held in memory and decoded once
 
 
 @dataclass(frozen=True)
 class Stretch:
     """Consecutive windows: `samples` (window, n_samples) int16 as in a store, the sample at which
-    each window `starts`, the `end` of what has been read of the file, in samples, and in words the
-    `damage` that was skipped, if any."""
+    each `starts`, the `end` of what has been read, and in words the `damage` that was skipped."""
 
     samples: np.ndarray
     starts: list[int]
@@ -58,9 +56,8 @@ def stored_blocks(
 
 
 def cut(blocks: Iterable[np.ndarray], n_samples: int, at_once: int) -> Iterator[Stretch]:
-    """Consecutive windows of a signal that comes in blocks, `at_once` at a time. The last window
-    ends with the signal and overlaps the one before; a signal shorter than a window is padded with
-    zeros."""
+    """Windows of a signal that comes in blocks, `at_once` at a time. The last window ends with the
+    signal and overlaps the one before; a signal shorter than a window is padded with zeros."""
     before, end = np.empty(0, np.int16), 0
     for chunk in rechunk(blocks, at_once * n_samples):
         held, end = np.concatenate([before, chunk]), end + len(chunk)
@@ -89,8 +86,8 @@ def ahead(
 ) -> Iterator[tuple[Any, Iterator[Any]]]:
     """Each item, in order, with an iterator over what `function` yields for it. `workers` threads
     (None: one per core) compute one element ahead, also for the next items."""
-    workers, waiting = os.cpu_count() or 1 if workers is None else workers, deque()
-    pool = ThreadPoolExecutor(workers)
+    workers = workers or os.cpu_count() or 1
+    waiting, pool = deque(), ThreadPoolExecutor(workers)
 
     def one_ahead(elements: Iterator[Any], coming: Future) -> Iterator[Any]:
         while (element := coming.result()) is not None:
