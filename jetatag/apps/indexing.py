@@ -63,11 +63,9 @@ def build(
             with tqdm(predictions, "indexing", unit="file", **done) as progress:
                 reasons = _read(progress, missing, out, facts)
             if len(reasons) == len(found):
+                problem = f"none of the {len(found):,} audio files under {music} can be read"
                 first, reason = next(iter(reasons.items()))
-                raise ValueError(
-                    f"none of the {len(found):,} audio files under {music} can be read; the first, "
-                    f"{first}: {reason}."
-                )
+                raise ValueError(f"{problem}; the first, {first}: {reason}.")
         finally:
             if [path.name for path in out.iterdir()] == [".lock"]:  # nothing has been read
                 shutil.rmtree(out, ignore_errors=True)

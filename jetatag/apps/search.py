@@ -85,11 +85,12 @@ class Index:
         folder = Path(folder)
         if (folder / INDEX).is_file():
             return cls(folder, *read_table(folder / INDEX))
+        problem = f"{folder} is not an index: make one with `jetatag index`."
         if any(folder.glob(PARTS)):
-            raise FileNotFoundError(
+            problem = (
                 f"the index {folder} is unfinished: run its `jetatag index` again to continue."
             )
-        raise FileNotFoundError(f"{folder} is not an index: make one with `jetatag index`.")
+        raise FileNotFoundError(problem)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -125,10 +126,9 @@ class Index:
         by = check_type(by or facts.by, By, "by")
         used, query = as_query(weights, facts.tags)
         if by != "classifier" and not facts.z_query:
-            what = "no" if not facts.mirrored else "a mirrored and never scored"
-            raise ValueError(
-                f"{facts.model} has {what} shared space of tags and music: rank by the classifier."
-            )
+            what = "a mirrored and never scored" if facts.mirrored else "no"
+            problem = f"{facts.model} has {what} shared space of tags and music"
+            raise ValueError(f"{problem}: rank by the classifier.")
         names = prob_columns([facts.tags[tag] for tag in used])
         scores = []
         for start in range(0, len(self), BLOCK):
@@ -163,10 +163,8 @@ class Index:
         from jetatag.apps.tagger import Tagger, load
 
         if tagger is None and not Path(self.facts.run).is_dir():
-            raise FileNotFoundError(
-                f"the run that made {self.folder} is no longer at {self.facts.run}: name it with "
-                "--run."
-            )
+            problem = f"the run that made {self.folder} is no longer at {self.facts.run}"
+            raise FileNotFoundError(f"{problem}: name it with --run.")
         tagger = tagger if isinstance(tagger, Tagger) else load(tagger or self.facts.run)
         check_same_run(self.folder, self.facts, tagger)
         try:
@@ -227,15 +225,13 @@ def read_table(path: Path, mapped: bool = True) -> tuple[Facts, pa.Table]:
         facts = Facts.model_validate_json(table.schema.metadata[METADATA], strict=True)
         table.select(["path", "title"]).validate(full=True)
         shapes = [np.shape(z) for z in (facts.z_query, facts.z_centre, facts.z_scale)]
-        expected = [(len(facts.tags), facts.dim), (facts.dim,), (2,)]
-        expected = expected if facts.z_query else [()] * 3
+        joint = [(len(facts.tags), facts.dim), (facts.dim,), (2,)]
+        expected = joint if facts.z_query else [()] * 3
         if table.schema != facts.schema() or shapes != expected:
             raise ValueError
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException):
-        raise ValueError(
-            f"the index {path.parent} is damaged ({path.name} is not a whole index): delete it and "
-            "run `jetatag index` again."
-        ) from None
+        problem = f"the index {path.parent} is damaged ({path.name} is not a whole index)"
+        raise ValueError(f"{problem}: delete it and run `jetatag index` again.") from None
     return facts, table
 
 
@@ -251,10 +247,8 @@ def stamp(path: Path) -> tuple[int, int]:
 def check_same_run(out: Path, facts: Facts, tagger: "Tagger") -> None:
     """Raise `ValueError` if an index was made by another model."""
     if facts.identity != tagger.identity():
-        raise ValueError(
-            f"{out} was made by another run ({facts.model}, {facts.run}): use that one, or make "
-            "another index with --out."
-        )
+        problem = f"{out} was made by another run ({facts.model}, {facts.run})"
+        raise ValueError(f"{problem}: use that one, or make another index with --out.")
 
 
 def vector_of(prediction: "Prediction", facts: Facts) -> np.ndarray:
@@ -315,9 +309,8 @@ def parse_tags(text: str, known: Sequence[str]) -> dict[str, float]:
         try:
             weights[tag] = -float(weight) if minus else float(weight)
         except ValueError:
-            raise ValueError(
-                f"{part!r}: {weight!r} is not a number: write a weight like {tag}:0.5."
-            ) from None
+            problem = f"{part!r}: {weight!r} is not a number"
+            raise ValueError(f"{problem}: write a weight like {tag}:0.5.") from None
     return weights
 
 

@@ -20,7 +20,7 @@ import psutil
 import yaml
 
 from jetatag.config import RunConfig, preset, read_yaml
-from jetatag.files import atomic, check_known, check_type, lock_folder
+from jetatag.files import Count, atomic, check_known, check_type, lock_folder
 from jetatag.grid import gpus, packaged_notebooks
 from jetatag.grid.progress import follow, print_results
 
@@ -118,19 +118,19 @@ def check_values(values: Mapping[str, Any], types: Mapping[str, type]) -> None:
     for name in values.keys() - {*GRID_PARAMETERS, *GRID_AXES}:
         check_type(values[name], types[name], name)
     for name in ("n_resamples", "runs_per_gpu"):
-        if check_type(values.get(name, 1), int, name) < 1:
-            raise ValueError(f"{name} must be at least 1, not {values[name]}.")
+        check_type(values.get(name, 1), Count, name)
 
 
 def by_dataset(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The parameters of every data set by name: the shared ones, its entry in `datasets`, and its
     own folders under `runs` and `out`."""
-    datasets = values.get("datasets") or {values["dataset"]: {}}
-    return {
-        name: {**values, "dataset": name, **check_type(own, dict, f"datasets: {name}")}
-        | {folder: f"{values[folder]}/{name}" for folder in ("runs", "out")}
-        for name, own in check_type(datasets, dict, "datasets").items()
-    }
+    datasets = check_type(values.get("datasets") or {values["dataset"]: {}}, dict, "datasets")
+    parameters = {}
+    for name, own in datasets.items():
+        folders = {folder: f"{values[folder]}/{name}" for folder in ("runs", "out")}
+        own = check_type(own, dict, f"datasets: {name}")
+        parameters[name] = {**values, "dataset": name, **own, **folders}
+    return parameters
 
 
 def cells(values: Mapping[str, Any]) -> dict[str, dict[str, RunConfig]]:
@@ -322,7 +322,7 @@ def run_snakemake(
 
 def terminate_children(*_: Any) -> NoReturn:
     """Send SIGTERM to all descendants of this process, Snakemake first, so that it starts no
-    further job and waits for those of a cluster. Raises `KeyboardInterrupt`."""
+    further job and waits for those of a cluster."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
             process.terminate()

@@ -74,10 +74,8 @@ class Clips:
         if plain:
             other = predictions_of(plain, store, splits)
             if "z_audio" in other or not np.array_equal(other["clip_ids"], own["clip_ids"]):
-                raise ValueError(
-                    f"{plain.folder} does not fit {run.folder}: give a run without joint embedding "
-                    "that scored the same clips."
-                )
+                remedy = "give a run without joint embedding that scored the same clips"
+                raise ValueError(f"{plain.folder} does not fit {run.folder}: {remedy}.")
             spaces = {"h without JE": other["h"], **spaces}
         config, ids, labels = run.config, own["clip_ids"], own["labels"]
         saved = run.read_arrays("embeddings.npz")

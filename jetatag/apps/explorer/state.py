@@ -33,11 +33,7 @@ class State:
     change and restored from it. Raises `ValueError` for invalid settings and an invalid file."""
 
     def __init__(
-        self,
-        clips: Clips,
-        state: dict[str, Any] | None = None,
-        keep: Path | str | None = None,
-        seed: int = 0,
+        self, clips: Clips, state: dict | None = None, keep: Path | str | None = None, seed: int = 0
     ) -> None:
         self.clips, self.keep, self.seed = clips, Path(keep) if keep else None, seed
         self.state = checked({"tag": clips.tags[0]}, state or {}, clips.tags)
@@ -48,10 +44,8 @@ class State:
                 saved = json.loads(self.keep.read_text("utf-8"))
                 self.state = checked(self.state, saved, clips.tags)
             except (ValueError, RecursionError) as error:
-                raise ValueError(
-                    f"{keep} holds no state of these clips ({str(error).rstrip('.')}): delete it "
-                    "or name another file."
-                ) from None
+                problem = f"{keep} holds no state of these clips ({str(error).rstrip('.')})"
+                raise ValueError(f"{problem}: delete it or name another file.") from None
 
     def change(self, **settings: Any) -> None:
         """Change settings, and save them."""
