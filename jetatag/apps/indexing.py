@@ -80,7 +80,7 @@ def build(
 
 
 def tables_in(out: Path) -> list[Path]:
-    """The index in the folder `out`, if there is one, and the parts of an unfinished build."""
+    """The index in the folder `out` and the parts of an unfinished build, as far as they exist."""
     return [*out.glob(INDEX), *sorted(out.glob(PARTS))]
 
 

@@ -101,8 +101,7 @@ class Index:
 
     @property
     def report(self) -> pd.DataFrame:
-        """`path` (relative to the music folder) and `reason` of files that are left out or
-        damaged."""
+        """`path` (in the music folder) and `reason` of files that are left out or damaged."""
         return pd.read_csv(self.folder / "report.csv", dtype=str, keep_default_na=False)
 
     @cached_property
@@ -111,9 +110,7 @@ class Index:
         (chunk,) = self.table["vector"].chunks
         return chunk.flatten().to_numpy().reshape(-1, self.facts.dim)
 
-    def tags(
-        self, weights: Mapping[str, float], top: int = 20, by: By | None = None
-    ) -> pd.DataFrame:
+    def tags(self, weights: dict[str, float], top: int = 20, by: By | None = None) -> pd.DataFrame:
         """The `top` files for tags that are wanted (weight above 0) or unwanted (below 0).
 
         Files are ranked by probabilities of the tags: the classifier's, those of the shared space

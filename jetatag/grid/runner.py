@@ -256,7 +256,7 @@ def finished(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> dict[s
     scores, or all have but the tables are missing."""
     complete = {}
     for name, runs in used.items():
-        folder = Path(by_dataset(values)[name]["runs"])
+        folder = Path(values["runs"], name)
         scored = [run for run in runs if (folder / run / "scores.npz").is_file()]
         tables = [folder / f"{table}.parquet" for table in ("results", "spaces")]
         if scored and (scored != runs or all(table.is_file() for table in tables)):
@@ -269,7 +269,7 @@ def failures(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> Iterat
     of this call that failed last, or the folder if none did (a job was killed)."""
     begun = Path(values["runs"], "params.yaml").stat().st_mtime
     for name, runs in cells(values).items():
-        folder = Path(by_dataset(values)[name]["runs"]) / "notebooks"
+        folder = Path(values["runs"], name, "notebooks")
         for run in [run for run in runs if run not in used[name]] if name in used else [None]:
             paths = folder.glob(f"*.{run}.ipynb" if run else "*.ipynb")
             times = {path: path.stat().st_mtime for path in paths}

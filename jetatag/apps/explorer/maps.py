@@ -25,12 +25,9 @@ LINE = 16  # characters in a line of a label, so that it does not reach over the
 
 
 class Maps:
-    """One map per space; selecting or hovering in one shows in all.
-
-    A point's number is its clip's row; the tags follow the clips. Initial layout and selection are
-    those of `state`. `on_select` gets the numbers that were clicked or lassoed, `on_hover` the
-    number under the mouse.
-    """
+    """One map per space; selecting or hovering in one shows in all. A point's number is its clip's
+    row; the tags follow the clips. `on_select` gets the numbers that were clicked or lassoed,
+    `on_hover` the number under the mouse."""
 
     def __init__(
         self, state: State, on_select: Callable[[list[int]], Any], on_hover: Callable[[int], Any]
@@ -74,7 +71,6 @@ class Maps:
             one.widget.hovering = number
 
     def set_layout(self, method: str) -> None:
-        """Move the points to the layout `method`."""
         self._lay_out(method)
 
         def draw() -> None:
@@ -179,9 +175,8 @@ def scatter(frame: pd.DataFrame, x: str, y: str) -> jscatter.Scatter:
 
 def arranged(scatters: Mapping[str, jscatter.Scatter]) -> Any:
     """The maps side by side, with linked selection and hover."""
-    pairs = [
-        (one, "z, the shared space" if space == Z else space) for space, one in scatters.items()
-    ]
+    titles = (f"{space}, the shared space" if space == Z else space for space in scatters)
+    pairs = list(zip(scatters.values(), titles, strict=True))
     box = jscatter.compose(pairs, sync_selection=True, sync_hover=True, row_height=HEIGHT)
     box.layout.grid_template_columns = f"repeat(auto-fit, minmax({LEAST_WIDTH}px, 1fr))"
     box.layout.grid_template_rows = "auto"  # no scroll bars

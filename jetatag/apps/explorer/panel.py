@@ -36,8 +36,7 @@ class Explorer(State):
 
     `state` holds the initial settings (see `state.View`) and then what the user sets. With
     `keep`, a JSON file, they are saved at every change and restored when the cell is run again.
-    Without a browser (papermill, nbconvert) the cell shows the maps as a figure. Raises
-    `ValueError` as `State`.
+    Without a browser (papermill, nbconvert) the cell shows the maps as a figure.
     """
 
     def figure(self) -> Figure:
@@ -64,8 +63,7 @@ class Explorer(State):
 
 
 class Panel:
-    """All widgets, in `box`. A user's action changes the state, and the state determines what is
-    shown."""
+    """All widgets, in `box`: the state, which users change, determines what is shown."""
 
     def __init__(self, state: State) -> None:
         self.state, self.clips, settings = state, state.clips, state.state

@@ -1,7 +1,6 @@
 """The explorer's settings, and the rankings and colours that they determine, without widgets."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -36,16 +35,21 @@ class State:
         self, clips: Clips, state: dict | None = None, keep: Path | str | None = None, seed: int = 0
     ) -> None:
         self.clips, self.keep, self.seed = clips, Path(keep) if keep else None, seed
-        self.state = checked({"tag": clips.tags[0]}, state or {}, clips.tags)
+        self.state = {"tag": clips.tags[0]}
+        self._set(state or {})
         if self.keep:
             check_writable(self.keep)
         if self.keep and self.keep.is_file():
             try:
-                saved = json.loads(self.keep.read_text("utf-8"))
-                self.state = checked(self.state, saved, clips.tags)
+                self._set(json.loads(self.keep.read_text("utf-8")))
             except (ValueError, RecursionError) as error:
                 problem = f"{keep} holds no state of these clips ({str(error).rstrip('.')})"
                 raise ValueError(f"{problem}: delete it or name another file.") from None
+
+    def _set(self, settings: Any) -> None:
+        state = self.state | check_type(settings, dict, "the explorer's state")
+        self.state = View(**state).to_dict()  # in JSON's types
+        check_known([self.state["tag"], *self.state["weights"]], self.clips.tags, "tag")
 
     def change(self, **settings: Any) -> None:
         """Change settings, and save them."""
@@ -89,10 +93,3 @@ class State:
         else:
             name, values = self.query(), self.scores().get("space", np.zeros(len(clips)))
         return name, np.append(values, mean_of_carriers(values[:, None], clips.labels))
-
-
-def checked(state: dict[str, Any], changes: Any, tags: Sequence[str]) -> dict[str, Any]:
-    """All settings, in JSON's types; raises `ValueError` if they are invalid for such tags."""
-    whole = View(**state | check_type(changes, dict, "the explorer's state")).to_dict()
-    check_known([whole["tag"], *whole["weights"]], tags, "tag")
-    return whole
