@@ -64,9 +64,9 @@ def prob_columns(tags: Sequence[str]) -> list[str]:
     return [f"prob: {tag}" for tag in tags]
 
 
-def top_tags(tags: Sequence[str], probs: np.ndarray, n: int = 5) -> list[tuple[str, float]]:
-    """The `n` most probable tags with their probabilities `probs` (tag,), the highest first."""
-    return [(tags[i], float(probs[i])) for i in np.argsort(-probs, kind="stable")[:n]]
+def top_tags(tags: Sequence[str], probs: np.ndarray) -> list[tuple[str, float]]:
+    """The five most probable tags with their probabilities `probs` (tag,), the highest first."""
+    return [(tags[i], float(probs[i])) for i in np.argsort(-probs, kind="stable")[:5]]
 
 
 @dataclass(frozen=True)

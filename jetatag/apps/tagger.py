@@ -137,13 +137,9 @@ class Tagger:
     def identity(self) -> str:
         """Checksum of what determines the predictions: tags, preprocessing, and the weights of the
         heads, which differ between trainings and are not folded."""
-        config, heads = self.config, (self.model.projection, self.model.classifier)
-        settings = (
-            self.vocabulary.tags,
-            self.peak_normalise,
-            config.sample_rate,
-            config.crop_samples,
-        )
+        settings = [self.vocabulary.tags, self.peak_normalise]
+        settings += [self.config.sample_rate, self.config.crop_samples]
+        heads = (self.model.projection, self.model.classifier)
         weights = [w.cpu().numpy().tobytes() for h in heads for w in h.state_dict().values()]
         return checksum(json.dumps(settings).encode(), *weights)
 

@@ -58,27 +58,17 @@ def stored_blocks(
 def cut(blocks: Iterable[np.ndarray], n_samples: int, at_once: int) -> Iterator[Stretch]:
     """Windows of a signal that comes in blocks, `at_once` at a time. The last window ends with the
     signal and overlaps the one before; a signal shorter than a window is padded with zeros."""
-    before, end = np.empty(0, np.int16), 0
-    for chunk in rechunk(blocks, at_once * n_samples):
-        held, end = np.concatenate([before, chunk]), end + len(chunk)
-        ends = np.minimum(np.arange(len(before), len(held), n_samples) + n_samples, len(held))
-        starts = np.maximum(ends - n_samples, 0)
-        held = np.pad(held, (0, max(0, n_samples - len(held))))
-        samples = np.stack([held[start : start + n_samples] for start in starts])
-        yield Stretch(samples, (starts + max(0, end - len(held))).tolist(), end)
-        before = chunk[-n_samples:]
-
-
-def rechunk(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """The same signal in chunks of `size` samples, of which the last may be shorter."""
-    waiting = np.empty(0, np.int16)
+    held, first, size = np.empty(0, np.int16), 0, at_once * n_samples
     for block in blocks:
-        waiting = np.concatenate([waiting, block])
-        n_whole = len(waiting) // size * size
-        yield from waiting[:n_whole].reshape(-1, size)
-        waiting = waiting[n_whole:]
-    if len(waiting):
-        yield waiting
+        held = np.concatenate([held, block])
+        while len(held) >= size + n_samples:  # the last window may need what is left
+            starts = list(range(first, first + size, n_samples))
+            yield Stretch(held[:size].reshape(-1, n_samples), starts, first + size)
+            held, first = held[size:], first + size
+    starts = np.minimum(np.arange(0, len(held), n_samples), max(0, len(held) - n_samples))
+    padded = np.pad(held, (0, max(0, n_samples - len(held))))
+    samples = np.stack([padded[start : start + n_samples] for start in starts])
+    yield Stretch(samples, (first + starts).tolist(), first + len(held))
 
 
 def ahead(

@@ -32,7 +32,7 @@ class Clips:
     spaces and landmarks : name → vectors of the clips (clip, dim) and of the tags (tag, dim);
     z_centre : (dim,), subtracted before a search; z_scale : (2,), scale and offset from a cosine to
     a logit; starts_s : (clip, window), start of each window; window_s : its length, both in
-    seconds; store and rows : the audio and each clip's row there, None and empty without a store
+    seconds; store and rows : the audio and each clip's row there, or None
     """
 
     tags: tuple[str, ...]
@@ -48,7 +48,7 @@ class Clips:
     starts_s: np.ndarray
     window_s: float
     store: AudioStore | None = None
-    rows: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    rows: np.ndarray | None = None
     _layouts: dict[tuple, np.ndarray] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -81,7 +81,7 @@ class Clips:
         saved = run.read_arrays("embeddings.npz")
         landmarks = {name: mean_of_carriers(points, labels) for name, points in spaces.items()}
         landmarks[Z] = saved["z_query"]
-        rows, lengths = np.zeros(0, int), np.full(len(ids), config.crop_samples)
+        rows, lengths = None, np.full(len(ids), config.crop_samples)
         table = pd.DataFrame({"title": np.char.add("clip ", ids), "path": "", "split": "unknown"})
         if store:
             rows = rows_of(store, ids, run)
