@@ -78,7 +78,8 @@ def write(
     exporter.exclude_input = exporter.exclude_output_prompt = True
     body, _ = exporter.from_notebook_node(nbformat.v4.new_notebook(cells=cells))
     data = ", ".join(dict.fromkeys(run.record["data"]["name"] for run in runs))
-    page = Template(Path(__file__).with_name("page.html.jinja").read_text("utf-8"), autoescape=True)
+    text = Path(__file__).with_name("page.html.jinja").read_text("utf-8")
+    page = Template(text, autoescape=True, keep_trailing_newline=True)
     with atomic(out) as temporary:
         temporary.write_text(page.render(data=data, titles=titles, body=body), "utf-8")
     return runs, without
@@ -90,12 +91,14 @@ def executed(runs: Sequence[Run], values: dict[str, Any]) -> Iterator[nbformat.N
     made = [folder / "notebooks" / name for name in NOTEBOOKS]
     newest = max((run.folder / "scores.npz").stat().st_mtime for run in runs)
     are_all = {run.folder for run in runs} == {run.folder for run in finished(folder)}
-    if are_all and all(path.is_file() and path.stat().st_mtime >= newest for path in made):
-        notebooks = [nbformat.read(path, 4) for path in made]
-        outputs = [o for n in notebooks for cell in n.cells for o in cell.get("outputs", [])]
-        if not any(output.output_type == "error" for output in outputs):
-            yield from notebooks
-            return
+    if are_all and all(
+        path.is_file()
+        and path.stat().st_mtime >= newest
+        and '"output_type": "error"' not in path.read_text("utf-8")
+        for path in made
+    ):
+        yield from (nbformat.read(path, 4) for path in made)
+        return
     with TemporaryDirectory() as temporary:
         for run in runs:
             weights = shutil.ignore_patterns("*.safetensors", "tensorboard")
