@@ -6,6 +6,7 @@ in `jetatag.apps.commands`. Large libraries are imported inside the verbs.
 
 import errno
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -28,8 +29,6 @@ PRESETS = sorted(path.stem for path in (packaged_notebooks() / "params").glob("*
 Texts = Annotated[tuple[str, ...], Parameter(consume_multiple=True, show_default=False)]
 Changes = Annotated[Texts, Parameter("--set")]
 Cores = Annotated[str | None, Parameter(validator=commands.check_cores)]
-FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
-CHANGE_RIGHTS = ": change its permissions or name another"
 HELP = """Music auto-tagging with joint embeddings: train taggers, tag files, search music by tags.
 
 ```
@@ -93,8 +92,8 @@ def reproduce(
     """
     from jetatag.grid import runner
 
-    settings = commands.parse_changes(changes), data, dataset, workdir, cores, profile
-    status, failures = runner.reproduce(preset, *settings)
+    given = commands.parse_changes(changes)
+    status, failures = runner.reproduce(preset, given, data, dataset, workdir, cores, profile)
     for sentence in failures:
         say(sentence)
     return status
@@ -260,17 +259,12 @@ def use_utf8() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Print a warning as one line, without its place in the code."""
-    say(" ".join(str(message).split()))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0; 1 if some files or runs failed; 2 for a
     mistake, with one line on standard error; 130 for Ctrl-C; 141 if nobody reads the output."""
     if arguments is None:
         use_utf8()
-        warnings.showwarning = show_warning
+        warnings.showwarning = lambda message, *_, **__: say(" ".join(str(message).split()))
         arguments = sys.argv[1:]
     try:
         use_temporary_caches()
@@ -280,15 +274,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status or 0
     except CycloptsError as error:
+        text = " ".join(str(error).split()).replace("...", "…").rstrip(".?")
+        text = re.sub(r"[.?] ([A-Z])", lambda start: f"; {start[1].lower()}", text)
         command = " ".join(["jetatag", *(error.command_chain or [])])
-        say(f"{commands.one_sentence(str(error))}; see {command} --help.")
+        say(f"{text[:1].lower()}{text[1:]}; see {command} --help.")
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         named = isinstance(error, OSError) and error.filename and error.strerror
-        remedy = CHANGE_RIGHTS if named and error.errno in FORBIDDEN else ""
+        forbidden = named and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        remedy = ": change its permissions or name another" if forbidden else ""
         say(f"{error.filename}: {error.strerror}{remedy}." if named else error)
         return 2
     except KeyboardInterrupt:

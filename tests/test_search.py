@@ -95,23 +95,24 @@ def test_the_nearest_are_those_of_brute_force(rng, spread):
     vectors = unit(1 + spread * rng.standard_normal((3_001, 24)))
     query = 3 * vectors[7] + spread * rng.standard_normal(24).astype(np.float32)
     for top in (1, 20, 4_000):
-        rows, cosines = nearest(vectors, query, top)
+        cosines = nearest(vectors, query, top)
         order, expected = brute_force(vectors, query, top)
-        assert rows.tolist() == order
+        assert cosines.index.tolist() == order
         np.testing.assert_allclose(cosines, expected, rtol=0, atol=1e-14)
 
 
 def test_equal_vectors_come_in_the_order_of_their_rows(rng):
     vectors = np.tile(unit(rng.standard_normal((3, 7))), (501, 1))  # rows of every alignment
-    rows, cosines = nearest(vectors, vectors[1], 1_000)
-    assert rows[:501].tolist() == list(range(1, 1503, 3)) and len(set(cosines[:501])) == 1
+    cosines = nearest(vectors, vectors[1], 1_000)
+    rows = cosines.index.to_numpy()
+    assert rows[:501].tolist() == list(range(1, 1503, 3)) and cosines.iloc[:501].nunique() == 1
     assert (np.diff(rows[501:]) > 0).all()
 
 
 def test_a_row_may_be_excluded_and_more_be_wanted_than_there_are(rng):
     vectors = unit(rng.standard_normal((5, 3)))
-    assert sorted(nearest(vectors, vectors[2], 9, without=2)[0]) == [0, 1, 3, 4]
-    assert len(nearest(vectors[:1], vectors[0], 9, without=0)[0]) == 0
+    assert sorted(nearest(vectors, vectors[2], 9, without=2).index) == [0, 1, 3, 4]
+    assert len(nearest(vectors[:1], vectors[0], 9, without=0)) == 0
 
 
 # Building

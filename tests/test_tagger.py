@@ -21,7 +21,7 @@ import jetatag
 from jetatag import cli, figures
 from jetatag.apps import tagger, tagging, windows
 from jetatag.apps.tagger import Prediction
-from jetatag.apps.windows import cut, rechunk
+from jetatag.apps.windows import cut
 from jetatag.data import Vocabulary
 from jetatag.data import folder as data_folder
 from jetatag.data.audio import read_header
@@ -74,13 +74,6 @@ def test_windows_hold_every_sample_once_and_the_last_ends_with_the_file():
             assert starts == whole + ([max(0, n_samples - 10)] if n_samples % 10 else [])
             padded = np.pad(signal, (0, max(0, 10 - n_samples)))
             np.testing.assert_array_equal(read, [padded[start : start + 10] for start in starts])
-
-
-def test_chunks_are_the_signal():
-    signal = np.arange(100, dtype=np.int16)
-    chunks = list(rechunk(np.split(signal, [3, 4, 50]), 16))
-    assert [len(chunk) for chunk in chunks] == [16] * 6 + [4]
-    np.testing.assert_array_equal(np.concatenate(chunks), signal)
 
 
 # Predictions

@@ -4,7 +4,6 @@
 are imported inside the verbs, so that help needs none of them.
 """
 
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,15 +17,13 @@ from rich.filesize import decimal
 from jetatag.files import check_writable, printable, write_json
 
 
-def to_path(type_: Any, tokens: Sequence[Any]) -> Path:
-    """Convert an argument to a path; empty text, which `Path` reads as ".", is an error."""
-    if not tokens[0].value:
+def to_path(_: Any, tokens: Sequence[Any]) -> Path:
+    if not tokens[0].value:  # which `Path` reads as "."
         raise ValueError("a path must not be empty.")
     return Path(tokens[0].value)
 
 
-def check_cores(type_: Any, value: str | None) -> None:
-    """Raise `ValueError` unless it is all or a number of at least 1."""
+def check_cores(_: Any, value: str | None) -> None:
     if value not in (None, "all") and not (value.isdecimal() and int(value) > 0):
         raise ValueError("It must be all or at least 1.")
 
@@ -39,10 +36,10 @@ def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
         if not equals:
             raise ValueError(f"{text!r} is not a name=value pair: write for example seed=1.")
         try:
-            changes[name] = yaml.safe_load(value)
+            changes[name] = read = yaml.safe_load(value)
         except yaml.YAMLError:
             raise ValueError(f"{text!r}: the value is not valid YAML; quote it.") from None
-        read, is_quoted = changes[name], value.lstrip()[:1] in ("'", '"')
+        is_quoted = value.lstrip().startswith(("'", '"'))
         if isinstance(read, str) and not is_quoted and read != value.strip():  # behind a # or &
             raise ValueError(f"""{text!r}: YAML reads only {read!r}; quote it: '{name}="…"'.""")
     return changes
@@ -150,9 +147,8 @@ def index(
     from jetatag.data.index import NOT_AUDIO, skipped_sentence
 
     made = indexing.build(tagger.load(run, device), folder, out, workers)
-    skipped = made.report.path[made.report.reason == NOT_AUDIO]
-    if len(skipped):
-        say(skipped_sentence(list(skipped)))
+    if skipped := made.report.path[made.report.reason == NOT_AUDIO].to_list():
+        say(skipped_sentence(skipped))
     print(f"{short_path(made.folder)}: {made}")
     if len(made.report):
         print(f"files left out or damaged: {short_path(made.folder / 'report.csv')}")
@@ -209,10 +205,10 @@ def search(
             "the shared space of this run is mirrored by its pair loss (music lies away from its "
             f"tags), so --by {by} ranks the wrong way round: use --by classifier."
         )
-    if tags is not None:
-        hits = opened.tags(parse_tags(tags, opened.facts.tags), top, by)
-    else:
+    if like:
         hits = opened.like(like, top, run)
+    else:
+        hits = opened.tags(parse_tags(tags, opened.facts.tags), top, by)
     for hit in hits.itertuples():
         print(hit_line(hit))
     if m3u:
@@ -284,8 +280,7 @@ def import_original(
     from jetatag.data.store import AudioStore
     from jetatag.original import importing
 
-    names = importing.read_tags(tags)
-    prepared = AudioStore.open(store) if store else None
+    names, prepared = importing.read_tags(tags), AudioStore.open(store) if store else None
     run = importing.import_original(folder, runs, names, prepared, pair_loss)
     imported = run.record["imported"]
     difference = max(imported["largest_difference"].values())
@@ -296,20 +291,12 @@ def import_original(
 VERBS = (tag, index, search, export, push, import_original)
 
 
-def one_sentence(text: str) -> str:
-    """The message of a cyclopts error as one sentence on one line, without a final period."""
-    text = " ".join(text.split()).replace("...", "…").rstrip(".?")
-    text = re.sub(r"[.?] ([A-Z])", lambda start: f"; {start[1].lower()}", text)
-    return f"{text[:1].lower()}{text[1:]}"
-
-
 def say(sentence: object) -> None:
     """Print a message as one line on standard error."""
     print(f"jetatag: {printable(str(sentence))}", file=sys.stderr)
 
 
 def tag_list(tags: Iterable[tuple[str, float]]) -> str:
-    """Tags with their probabilities, on one line."""
     return " · ".join(f"{tag} {prob:.2f}" for tag, prob in tags)
 
 

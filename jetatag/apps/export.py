@@ -26,11 +26,9 @@ from jetatag.files import atomic, check_writable, write_arrays, write_json
 from jetatag.joint.heads import JointModel
 from jetatag.training.run import Run
 
-ONNX, OPSET = "model.onnx", 20
-TOLERANCE = 1e-4
-"""Largest difference of a probability between ONNX and torch."""
+OPSET = 20
+TOLERANCE = 1e-4  # largest difference of a probability between ONNX and torch
 KEPT_ARRAYS = ("tags", "queries", "z_single", *QUERY_ARRAYS)
-CARD = Path(__file__).with_name("model_card.md.jinja")
 
 
 def export(run: Path | str, out: Path | str, onnx: bool = True) -> Path:
@@ -57,7 +55,7 @@ def export(run: Path | str, out: Path | str, onnx: bool = True) -> Path:
         arrays = {name: arrays[name] for name in KEPT_ARRAYS if name in arrays}
         write_arrays(out / "embeddings.npz", arrays)
     if onnx:
-        write_onnx(tagger, out / ONNX)
+        write_onnx(tagger, out / "model.onnx")
     write_json(out / "record.json", source.record)
     scores = results.score_table(source) if source.has("scores.npz") else None
     with atomic(out / "README.md") as temporary:
@@ -116,12 +114,9 @@ def write_onnx(tagger: Tagger, path: Path) -> None:
         dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
         verbose=False,
     ).model_proto
-    metadata = {
-        "tags": json.dumps(tagger.vocabulary.tags),
-        "task": tagger.vocabulary.task,
-        "sample_rate": str(tagger.config.sample_rate),
-        "peak_normalise": json.dumps(tagger.peak_normalise),
-    }
+    metadata = {"tags": json.dumps(tagger.vocabulary.tags), "task": tagger.vocabulary.task}
+    metadata["sample_rate"] = str(tagger.config.sample_rate)
+    metadata["peak_normalise"] = json.dumps(tagger.peak_normalise)
     onnx.helper.set_model_props(exported, metadata)
     with atomic(path) as temporary:
         onnx.save(exported, temporary)
@@ -131,10 +126,9 @@ def write_onnx(tagger: Tagger, path: Path) -> None:
             features = tagger.model.extractor(batch)
             expected = tagger.model.probabilities(tagger.model.classifier(features)).numpy()
             if not (difference := np.abs(expected - probs).max()) <= TOLERANCE:
-                raise ValueError(
-                    f"the ONNX model differs from torch by {difference:.1g}: export without it "
-                    "(--no-onnx), and please report it."
-                )
+                problem = f"the ONNX model differs from torch by {difference:.1g}"
+                remedy = "export without it (--no-onnx), and please report it"
+                raise ValueError(f"{problem}: {remedy}.")
 
 
 def import_onnx() -> tuple[Any, Any]:
@@ -143,9 +137,8 @@ def import_onnx() -> tuple[Any, Any]:
         # torch's exporter needs the last, and would fail late and with a long traceback.
         onnx, onnxruntime, _ = map(import_module, ("onnx", "onnxruntime", "onnxscript"))
     except ImportError:
-        raise ImportError(
-            "ONNX needs its libraries: pip install 'jetatag[onnx]', or export with --no-onnx."
-        ) from None
+        remedy = "pip install 'jetatag[onnx]', or export with --no-onnx"
+        raise ImportError(f"ONNX needs its libraries: {remedy}.") from None
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing
     return onnx, onnxruntime
 
@@ -154,8 +147,9 @@ def card(tagger: Tagger, scores: pd.DataFrame | None, onnx: bool) -> str:
     """The model card: what the model is, how to use it, its data, licence and `scores`, the table
     of `results.score_table`."""
     name, counts = tagger.data["name"], tagger.data["clips_by_split"]
-    environment = Environment(trim_blocks=True, keep_trailing_newline=True)
-    return environment.from_string(CARD.read_text("utf-8")).render(
+    text = Path(__file__).with_name("model_card.md.jinja").read_text("utf-8")
+    template = Environment(trim_blocks=True, keep_trailing_newline=True).from_string(text)
+    return template.render(
         tagger=tagger,
         known=DATASETS.get(name, {}),
         clips=", ".join(f"{counts[split]:,} {split}" for split in SPLITS if counts.get(split)),

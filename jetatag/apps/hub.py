@@ -16,9 +16,8 @@ def library(failure: str) -> Iterator[ModuleType]:
     try:
         import huggingface_hub
     except ImportError:
-        raise ImportError(
-            "the Hugging Face Hub needs its library: pip install 'jetatag[hub]'."
-        ) from None
+        remedy = "pip install 'jetatag[hub]'"
+        raise ImportError(f"the Hugging Face Hub needs its library: {remedy}.") from None
     try:
         yield huggingface_hub
     except Exception as error:  # its own errors and those of the HTTP library have no common class

@@ -56,23 +56,21 @@ def build(
     check_writable(out / INDEX, remedy="name another folder with --out")
     with lock_folder(out):
         try:
-            facts, rows, n_old = _begin(out, tagger, music)
+            facts, rows = _begin(out, tagger, music)
             missing = found[_rows_of(found, rows) < 0]
             done = {"total": len(found), "initial": len(found) - len(missing)}
             predictions = tagger.predict_files([music / as_path(p) for p in missing.path], workers)
             with tqdm(predictions, "indexing", unit="file", **done) as progress:
                 reasons = _read(progress, missing, out, facts)
             if len(reasons) == len(found):
+                problem = f"none of the {len(found):,} audio files under {music} can be read"
                 first, reason = next(iter(reasons.items()))
-                raise ValueError(
-                    f"none of the {len(found):,} audio files under {music} can be read; the first, "
-                    f"{first}: {reason}."
-                )
+                raise ValueError(f"{problem}; the first, {first}: {reason}.")
         finally:
             if [path.name for path in out.iterdir()] == [".lock"]:  # nothing has been read
                 shutil.rmtree(out, ignore_errors=True)
         reasons |= dict.fromkeys(links, LINK) | dict.fromkeys(skipped, NOT_AUDIO)
-        counts = _commit(out, facts, rows[:n_old], found)
+        counts = _commit(out, facts, found)
         made = replace(Index.open(out), counts=counts)
         damaged = made.table.filter(pc.field("damage") != "").select(["path", "damage"]).to_pandas()
         reasons |= dict(damaged.to_numpy())
@@ -82,36 +80,35 @@ def build(
 
 
 def tables_in(out: Path) -> list[Path]:
-    """The index in the folder `out`, if there is one, and the parts of an unfinished build."""
+    """The index in the folder `out` and the parts of an unfinished build, as far as they exist."""
     return [*out.glob(INDEX), *sorted(out.glob(PARTS))]
 
 
-def _begin(out: Path, tagger: Tagger, music: Path) -> tuple[Facts, pa.Table, int]:
-    """Facts of the index in `out`, its rows followed by those of parts, and the number of the
-    index's own rows."""
-    tables = [search.read_table(path, mapped=False) for path in tables_in(out)]  # to be replaced
-    for facts, _ in tables:
+def _begin(out: Path, tagger: Tagger, music: Path) -> tuple[Facts, pa.Table]:
+    """Facts of the index in `out`, and the rows of it and of its parts."""
+    held = [search.read_table(path, mapped=False) for path in tables_in(out)]  # to be replaced
+    for facts, _ in held:
         search.check_same_run(out, facts, tagger)
-    facts = tables[0][0] if tables else facts_of(tagger, music)
+    facts = held[0][0] if held else facts_of(tagger, music)
     if facts.music != str(music) and Path(facts.music).is_dir():  # otherwise the music was moved
         raise ValueError(f"{out} is the index of {facts.music}: choose another with --out.")
-    rows = pa.concat_tables([facts.schema().empty_table(), *(table for _, table in tables)])
-    n_old = len(tables[0][1]) if (out / INDEX).is_file() else 0
-    return facts.model_copy(update={"music": str(music)}), rows, n_old
+    rows = pa.concat_tables([facts.schema().empty_table(), *(table for _, table in held)])
+    return facts.model_copy(update={"music": str(music)}), rows
 
 
 def facts_of(tagger: Tagger, music: Path) -> Facts:
     """Facts of a new index."""
+    pair_loss = PAIR_LOSSES.get(tagger.config.pair_loss)
     facts = {"model": str(tagger), "run": os.path.realpath(tagger.folder), "music": str(music)}
     facts |= {"identity": tagger.identity(), "tags": list(tagger.vocabulary.tags)}
-    pair_loss = PAIR_LOSSES.get(tagger.config.pair_loss)
-    facts["mirrored"] = pair_loss is not None and pair_loss.mirrored
-    is_scored = (tagger.folder / "embeddings.npz").is_file()
-    if tagger.config.pair_loss == "none" or (tagger.data.get("imported") and not is_scored):
-        return Facts(**facts, dim=tagger.model.extractor.n_features)
-    joint = {name: vectors.tolist() for name, vectors in tagger.query_vectors().items()}
-    by = "combined" if pair_loss.searchable_by_tags else "classifier"
-    return Facts(**facts, **joint, dim=len(joint["z_centre"]), by=by)
+    facts |= {"dim": tagger.model.extractor.n_features}
+    if pair_loss:
+        facts |= {"mirrored": pair_loss.mirrored}
+        if (tagger.folder / "embeddings.npz").is_file() or not tagger.data.get("imported"):
+            facts |= {name: vectors.tolist() for name, vectors in tagger.query_vectors().items()}
+            facts["dim"] = len(facts["z_centre"])
+            facts["by"] = "combined" if pair_loss.searchable_by_tags else "classifier"
+    return Facts(**facts)
 
 
 def _rows_of(found: pd.DataFrame, rows: pa.Table) -> np.ndarray:
@@ -134,31 +131,25 @@ def _read(
             if isinstance(prediction, str):
                 reasons[stamp["path"]] = prediction
             else:
-                rows.append(stamp | row_of(path, prediction, facts))
+                rows.append(stamp | _row(path, prediction, facts))
             if time.monotonic() - saved > PART_S:
-                write_part(rows, out, facts)
+                _write_part(rows, out, facts)
                 rows, saved = [], time.monotonic()
     finally:
-        write_part(rows, out, facts)
+        _write_part(rows, out, facts)
     return reasons
 
 
-def row_of(path: Path, prediction: Prediction, facts: Facts) -> dict[str, object]:
-    """A file's row of the index, without its stamp; its title is artist and title from the file's
-    metadata, on one line."""
+def _row(path: Path, prediction: Prediction, facts: Facts) -> dict[str, object]:
+    """A file's row without its stamp; its title is artist and title from the metadata."""
     header = read_header(path)
-    texts = (" ".join(text.split()) for text in (header.artist, header.title))
-    return {
-        "duration_s": prediction.duration_s,
-        "title": " – ".join(filter(None, texts)),
-        "damage": prediction.damage,
-        "vector": search.vector_of(prediction, facts),
-        **dict(zip(search.prob_columns(facts.tags), prediction.clip_probs, strict=True)),
-    }
+    texts = (" ".join(text.split()) for text in (header.artist, header.title))  # on one line
+    row = {"duration_s": prediction.duration_s, "title": " – ".join(filter(None, texts))}
+    row |= {"damage": prediction.damage, "vector": search.vector_of(prediction, facts)}
+    return row | dict(zip(search.prob_columns(facts.tags), prediction.clip_probs, strict=True))
 
 
-def write_part(rows: list[dict], out: Path, facts: Facts) -> None:
-    """Save rows, if there are any, as the next part."""
+def _write_part(rows: list[dict], out: Path, facts: Facts) -> None:
     if rows:
         name = PARTS.replace("*", f"{len(list(out.glob(PARTS))):06}")
         write_table(pa.Table.from_pylist(rows, facts.schema()), out / name)
@@ -174,16 +165,17 @@ def write_table(table: pa.Table, path: Path) -> None:
         writer.write_table(table)
 
 
-def _commit(out: Path, facts: Facts, old: pa.Table, found: pd.DataFrame) -> dict[str, int]:
+def _commit(out: Path, facts: Facts, found: pd.DataFrame) -> dict[str, int]:
     """Make the rows of the found files the new index and remove the parts; returns the counts."""
-    parts = [path for path in tables_in(out) if path.name != INDEX]
-    rows = pa.concat_tables([old, *(search.read_table(path, mapped=False)[1] for path in parts)])
+    tables = {path: search.read_table(path, mapped=False)[1] for path in tables_in(out)}
+    rows = pa.concat_tables(tables.values())
+    old = tables.pop(out / INDEX, rows[:0])
     order = _rows_of(found, rows)
     n_left_out, order = int((order < 0).sum()), order[order >= 0]
     n_kept = int((order < len(old)).sum())
     n_gone = int((~old["path"].to_pandas().isin(found.path)).sum())
     table = rows.take(order).combine_chunks()
     write_table(table.replace_schema_metadata(facts.schema().metadata), out / INDEX)
-    for path in parts:
+    for path in tables:
         path.unlink()
     return {"read": len(order) - n_kept, "kept": n_kept, "gone": n_gone, "left out": n_left_out}

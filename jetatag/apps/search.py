@@ -8,7 +8,7 @@ are `Facts`. Arrow files are mapped into memory, so a million files open in mill
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,18 +27,17 @@ if TYPE_CHECKING:  # it imports torch, which a search does not need
     from jetatag.apps.tagger import Prediction, Tagger
 
 By = Literal["combined", "space", "classifier"]
-Way = Callable[[np.ndarray], np.ndarray]  # numbers of tags → their probabilities (file, tag)
 INDEX, PARTS, METADATA = "index.arrow", "part-*.arrow", b"jetatag"
 BLOCK = 4_096  # files scored at a time, within the cache
 STAMP = ["path", "size", "mtime_ns"]  # a file with the same stamp has not changed
 
 
 class Facts(BaseModel):
-    """Metadata of an index: the model in words, its folder (`run`) and checksum (`identity`), the
-    indexed folder (`music`), the tags, and the size of the vectors, which are z_audio, or h without
-    joint embedding. With joint embedding also `z_query` (tag, dim), `z_centre` (dim,) and `z_scale`
-    (2,), as `predict` saves them. `mirrored`: clips lie away from their own tags. `by` is the
-    default ranking of a search."""
+    """Metadata of an index: the model in words, its folder `run` and checksum `identity`, the
+    indexed folder `music`, the tags, and the size `dim` of the vectors (z_audio, or h without joint
+    embedding). With joint embedding also `z_query` (tag, dim), `z_centre` (dim,) and `z_scale` (2,)
+    as `predict` saves them. If `mirrored`, clips lie away from their own tags. `by` is the default
+    ranking."""
 
     model: str
     run: str
@@ -56,7 +55,7 @@ class Facts(BaseModel):
         """The schema of an index with these facts."""
         columns = {"path": pa.string(), "size": pa.int64(), "mtime_ns": pa.int64()}
         columns |= {"duration_s": pa.float64(), "title": pa.string(), "damage": pa.string()}
-        columns |= {"vector": pa.list_(pa.float32(), self.dim)}
+        columns["vector"] = pa.list_(pa.float32(), self.dim)
         columns |= dict.fromkeys(prob_columns(self.tags), pa.float32())
         return pa.schema(columns, {METADATA: self.model_dump_json()})
 
@@ -65,14 +64,14 @@ def prob_columns(tags: Sequence[str]) -> list[str]:
     return [f"prob: {tag}" for tag in tags]
 
 
-def top_tags(tags: Sequence[str], probs: np.ndarray, n: int = 5) -> list[tuple[str, float]]:
-    """The `n` most probable tags with their probabilities `probs` (tag,), the highest first."""
-    return [(tags[i], float(probs[i])) for i in np.argsort(-probs, kind="stable")[:n]]
+def top_tags(tags: Sequence[str], probs: np.ndarray) -> list[tuple[str, float]]:
+    """The five most probable tags with their probabilities `probs` (tag,), the highest first."""
+    return [(tags[i], float(probs[i])) for i in np.argsort(-probs, kind="stable")[:5]]
 
 
 @dataclass(frozen=True)
 class Index:
-    """A finished index; `counts` tells what the build did that returned it."""
+    """A finished index; `counts` tells what the build that returned it did."""
 
     folder: Path
     facts: Facts
@@ -86,11 +85,12 @@ class Index:
         folder = Path(folder)
         if (folder / INDEX).is_file():
             return cls(folder, *read_table(folder / INDEX))
+        problem = f"{folder} is not an index: make one with `jetatag index`."
         if any(folder.glob(PARTS)):
-            raise FileNotFoundError(
+            problem = (
                 f"the index {folder} is unfinished: run its `jetatag index` again to continue."
             )
-        raise FileNotFoundError(f"{folder} is not an index: make one with `jetatag index`.")
+        raise FileNotFoundError(problem)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -101,20 +101,16 @@ class Index:
 
     @property
     def report(self) -> pd.DataFrame:
-        """The files that were left out, and those that are used although damaged: `path` (relative
-        to the music folder) and `reason`."""
+        """`path` (in the music folder) and `reason` of files that are left out or damaged."""
         return pd.read_csv(self.folder / "report.csv", dtype=str, keep_default_na=False)
 
     @cached_property
     def vectors(self) -> np.ndarray:
         """Unit vectors, (file, dim) float32, mapped into memory."""
-        column = self.table["vector"]
-        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-        return array.flatten().to_numpy().reshape(-1, self.facts.dim)
+        (chunk,) = self.table["vector"].chunks
+        return chunk.flatten().to_numpy().reshape(-1, self.facts.dim)
 
-    def tags(
-        self, weights: Mapping[str, float], top: int = 20, by: By | None = None
-    ) -> pd.DataFrame:
+    def tags(self, weights: dict[str, float], top: int = 20, by: By | None = None) -> pd.DataFrame:
         """The `top` files for tags that are wanted (weight above 0) or unwanted (below 0).
 
         Files are ranked by probabilities of the tags: the classifier's, those of the shared space
@@ -124,36 +120,28 @@ class Index:
         for weights that are not finite or all 0, and for a missing shared space.
         """
         facts = self.facts
-        for tag, weight in weights.items():
-            check_type(weight, float, f"the weight of {tag!r}")
-        if not any(weights.values()):
-            raise ValueError("no tag has a weight: name at least one tag.")
         by = check_type(by or facts.by, By, "by")
+        used, query = as_query(weights, facts.tags)
         if by != "classifier" and not facts.z_query:
-            what = "no" if not facts.mirrored else "a mirrored and never scored"
-            raise ValueError(
-                f"{facts.model} has {what} shared space of tags and music: rank by the classifier."
-            )
-        blocks = (slice(start, start + BLOCK) for start in range(0, len(self), BLOCK))
-        scores = [log_scores(self._ways(block), facts.tags, weights, by) for block in blocks]
+            what = "a mirrored and never scored" if facts.mirrored else "no"
+            problem = f"{facts.model} has {what} shared space of tags and music"
+            raise ValueError(f"{problem}: rank by the classifier.")
+        names = prob_columns([facts.tags[tag] for tag in used])
+        scores = []
+        for start in range(0, len(self), BLOCK):
+            block, ways = slice(start, start + BLOCK), []
+            if by != "space":
+                columns = [self.table[name].to_numpy()[block] for name in names]
+                ways.append(np.stack(columns, axis=1))
+            if by != "classifier":
+                tags = self._directions[used]
+                ways.append(space_probs(self.vectors[block], tags, facts.z_scale))
+            scores.append(log_scores(ways, query))
         best = pd.Series(np.concatenate(scores)).nlargest(top)  # equal ones by row
-        return self.hits(best.index.to_numpy(), np.exp(best.to_numpy()))
-
-    def _ways(self, block: slice) -> dict[By, Way]:
-        """Functions that give the probabilities of a block of files, by the name of the ranking."""
-        names, scale = prob_columns(self.facts.tags), self.facts.z_scale
-
-        def by_classifier(tags: np.ndarray) -> np.ndarray:
-            return np.stack([self.table[names[tag]].to_numpy()[block] for tag in tags], axis=1)
-
-        def by_space(tags: np.ndarray) -> np.ndarray:
-            return space_probs(self.vectors[block], self._directions[tags], scale)
-
-        return {"classifier": by_classifier, "space": by_space}
+        return self.hits(np.exp(best))
 
     @cached_property
     def _directions(self) -> np.ndarray:
-        """Unit vectors of the tags in the shared space, (tag, dim)."""
         return directions(np.array(self.facts.z_query), np.array(self.facts.z_centre))
 
     def like(
@@ -168,21 +156,19 @@ class Index:
         """
         row = self._row(Path(path))
         if row is not None:
-            return self.hits(*nearest(self.vectors, self.vectors[row], top, row))
+            return self.hits(nearest(self.vectors, self.vectors[row], top, row))
         from jetatag.apps.tagger import Tagger, load
 
         if tagger is None and not Path(self.facts.run).is_dir():
-            raise FileNotFoundError(
-                f"the run that made {self.folder} is no longer at {self.facts.run}: name it with "
-                "--run."
-            )
+            problem = f"the run that made {self.folder} is no longer at {self.facts.run}"
+            raise FileNotFoundError(f"{problem}: name it with --run.")
         tagger = tagger if isinstance(tagger, Tagger) else load(tagger or self.facts.run)
         check_same_run(self.folder, self.facts, tagger)
         try:
             prediction = tagger.predict(path)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-        return self.hits(*nearest(self.vectors, vector_of(prediction, self.facts), top))
+        return self.hits(nearest(self.vectors, vector_of(prediction, self.facts), top))
 
     def _row(self, path: Path) -> int | None:
         """The row of a file; None if it is not in the index or has changed since."""
@@ -194,35 +180,36 @@ class Index:
         held = tuple(self.table[column][row].as_py() for column in STAMP[1:]) if row >= 0 else None
         return row if held == stamp(path) else None
 
-    def hits(self, rows: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
-        """`rows` as a table: `rank` from 1, `score`, `path`, `title` (empty if the file has none),
-        `duration_s`, and `tags`, the five most probable with their probabilities."""
-        found, names = self.table.take(rows).drop_columns("vector").to_pandas(), self.facts.tags
+    def hits(self, scores: pd.Series) -> pd.DataFrame:
+        """Files as a table, from `scores` by row: `rank` from 1, `score`, `path`, `title` (empty if
+        the file has none), `duration_s`, and `tags`, the five most probable with probabilities."""
+        found = self.table.drop_columns("vector").take(scores.index.to_numpy()).to_pandas()
+        names = self.facts.tags
         probs = found[prob_columns(names)].to_numpy()
-        table = found[["path", "title", "duration_s"]]
-        table.insert(0, "rank", np.arange(1, len(rows) + 1))
-        table.insert(1, "score", scores)
         tags = [{tag: round(prob, 4) for tag, prob in top_tags(names, row)} for row in probs]
-        music = Path(self.facts.music)
-        return table.assign(path=[str(music / path) for path in found.path], tags=tags)
+        path = [str(Path(self.facts.music, path)) for path in found.path]
+        table = found.assign(rank=found.index + 1, score=scores.to_numpy(), path=path, tags=tags)
+        return table[["rank", "score", "path", "title", "duration_s", "tags"]]
 
 
-def log_scores(
-    ways: Mapping[By, Way], tags: Sequence[str], weights: Mapping[str, float], by: By
-) -> np.ndarray:
-    """Logarithm (clip,) of the weighted geometric mean of the probabilities of wanted tags (with
-    `weights` above 0) and of the absence of unwanted ones (below 0).
-
-    `ways` give the probabilities of `tags`; "combined" is the geometric mean over all ways. Raises
-    `ValueError` for unknown tags.
-    """
+def as_query(weights: Mapping[str, float], tags: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The positions in `tags` of those that have a weight, and their exponents (1, tag) in a
+    weighted geometric mean. Raises `ValueError` as `Index.tags`."""
+    for tag, weight in weights.items():
+        check_type(weight, float, f"the weight of {tag!r}")
+    if not any(weights.values()):
+        raise ValueError("no tag has a weight: name at least one tag.")
     check_known(weights, tags, "tag")
     row = np.array([weights.get(tag, 0.0) for tag in tags])
     row /= np.abs(row).max()  # only their ratio counts
     used = np.flatnonzero(row)
-    query = row[None, used] / np.abs(row).sum()
-    chosen = [way for name, way in ways.items() if by in (name, "combined")]
-    return np.mean([query_scores(way(used), query)[:, 0] for way in chosen], axis=0)
+    return used, row[None, used] / np.abs(row).sum()
+
+
+def log_scores(ways: Sequence[np.ndarray], query: np.ndarray) -> np.ndarray:
+    """Logarithm (clip,) of the geometric mean over several `ways`, probabilities (clip, tag), to
+    rank clips for a query of `as_query`."""
+    return np.mean([query_scores(probs, query)[:, 0] for probs in ways], axis=0)
 
 
 def read_table(path: Path, mapped: bool = True) -> tuple[Facts, pa.Table]:
@@ -235,15 +222,13 @@ def read_table(path: Path, mapped: bool = True) -> tuple[Facts, pa.Table]:
         facts = Facts.model_validate_json(table.schema.metadata[METADATA], strict=True)
         table.select(["path", "title"]).validate(full=True)
         shapes = [np.shape(z) for z in (facts.z_query, facts.z_centre, facts.z_scale)]
-        expected = [(len(facts.tags), facts.dim), (facts.dim,), (2,)]
-        expected = expected if facts.z_query else [()] * 3
+        joint = [(len(facts.tags), facts.dim), (facts.dim,), (2,)]
+        expected = joint if facts.z_query else [()] * 3
         if table.schema != facts.schema() or shapes != expected:
             raise ValueError
     except (OSError, ValueError, TypeError, KeyError, pa.ArrowException):
-        raise ValueError(
-            f"the index {path.parent} is damaged ({path.name} is not a whole index): delete it and "
-            "run `jetatag index` again."
-        ) from None
+        problem = f"the index {path.parent} is damaged ({path.name} is not a whole index)"
+        raise ValueError(f"{problem}: delete it and run `jetatag index` again.") from None
     return facts, table
 
 
@@ -259,10 +244,8 @@ def stamp(path: Path) -> tuple[int, int]:
 def check_same_run(out: Path, facts: Facts, tagger: "Tagger") -> None:
     """Raise `ValueError` if an index was made by another model."""
     if facts.identity != tagger.identity():
-        raise ValueError(
-            f"{out} was made by another run ({facts.model}, {facts.run}): use that one, or make "
-            "another index with --out."
-        )
+        problem = f"{out} was made by another run ({facts.model}, {facts.run})"
+        raise ValueError(f"{problem}: use that one, or make another index with --out.")
 
 
 def vector_of(prediction: "Prediction", facts: Facts) -> np.ndarray:
@@ -276,9 +259,9 @@ def vector_of(prediction: "Prediction", facts: Facts) -> np.ndarray:
 
 def nearest(
     vectors: np.ndarray, query: np.ndarray, top: int, without: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the `top` unit vectors (row, dim) float32 with the largest cosine to `query` (dim,),
-    and the cosines, float64, without the row `without`. Exact; equal cosines in order of rows.
+) -> pd.Series:
+    """Cosines, float64, of the `top` unit vectors (row, dim) float32 nearest to `query` (dim,), by
+    row, without the row `without`. Exact; equal cosines in order of rows.
 
     One float32 product finds the candidates at memory speed. All rows within its error bound are
     ranked again in float64, each by itself, so that equal vectors tie.
@@ -288,15 +271,12 @@ def nearest(
     if without is not None:
         rough[without] = -np.inf
     top = min(top, len(rough) - (without is not None))
-    if top < 1:
-        return np.empty(0, np.int64), np.empty(0)
     least = np.partition(rough, -top)[-top]
     # |fl(x·y) − x·y| ≤ γ(dim) |x| |y|, with γ(n) = n u / (1 − n u) (Higham 2002, 3.1); dim + 2 for
     # the rounding of the query, and 1 % for lengths that are not quite 1.
     error = 1.01 * (len(query) + 2) * np.finfo(np.float32).eps / 2
     near = np.flatnonzero(rough >= least - 2 * error)
-    best = pd.Series(np.vecdot(vectors[near].astype(np.float64), query), near).nlargest(top)
-    return best.index.to_numpy(), best.to_numpy()
+    return pd.Series(np.vecdot(vectors[near].astype(np.float64), query), near).nlargest(top)
 
 
 def parse_tags(text: str, known: Sequence[str]) -> dict[str, float]:
@@ -313,20 +293,21 @@ def parse_tags(text: str, known: Sequence[str]) -> dict[str, float]:
     weights = {}
     for term in re.finditer(rf"\s*{name}\s*(?::([^,:]*))?(?:,|\Z)", text, re.IGNORECASE):
         part = term[0].removesuffix(",").strip()
+        if not part:
+            continue
         tag, minus, signed = (term[number] or "" for number in (1, 2, 3))
         weight = "1" if term[4] is None else term[4]
         tag = tag or (signed if signed.casefold() in spelt else signed.strip('"'))
         tag = spelt.get(tag) or spelt.get(tag.casefold(), tag)
-        if part and not tag:
+        if not tag:
             raise ValueError(f"{part!r} names no tag: write one, like piano, piano:0.5 or -piano.")
         if tag in weights:
             raise ValueError(f"{tag!r} is given twice: give each tag once, with one weight.")
         try:
-            weights |= {tag: float(weight) * (-1) ** bool(minus)} if part else {}
+            weights[tag] = -float(weight) if minus else float(weight)
         except ValueError:
-            raise ValueError(
-                f"{part!r}: {weight!r} is not a number: write a weight like {tag}:0.5."
-            ) from None
+            problem = f"{part!r}: {weight!r} is not a number"
+            raise ValueError(f"{problem}: write a weight like {tag}:0.5.") from None
     return weights
 
 

@@ -125,15 +125,13 @@ class Tagger:
         Raises `ValueError` for a run without joint embedding or without scores.
         """
         if self.config.pair_loss == "none":
-            remedy = "choose a run with joint embedding"
-            raise ValueError(f"{self.folder} has no shared space: {remedy}.")
+            problem = f"{self.folder} has no shared space"
+            raise ValueError(f"{problem}: choose a run with joint embedding.")
         run = Run(self.folder, self.config)
         arrays = run.read_arrays("embeddings.npz") if run.has("embeddings.npz") else {}
         if not set(QUERY_ARRAYS) <= set(arrays):
-            raise ValueError(
-                f"{self.folder} has no vectors for searches, which scoring writes: run "
-                "notebook 03 or `jetatag train`."
-            )
+            problem = f"{self.folder} has no vectors for searches, which scoring writes"
+            raise ValueError(f"{problem}: run notebook 03 or `jetatag train`.")
         return {name: arrays[name] for name in QUERY_ARRAYS}
 
     def identity(self) -> str:
@@ -151,8 +149,7 @@ class Tagger:
 
     def _predict(self, blocks: Iterable[Stretch], on_progress: OnProgress) -> Prediction:
         starts, outputs, end, damage, rate = [], [], 0, "", self.config.sample_rate
-        on_cpu = self.device.type == "cpu"
-        batch, apply = (1, self._threads.map) if on_cpu else (GPU_BATCH, map)
+        batch, apply = (1, self._threads.map) if self.device.type == "cpu" else (GPU_BATCH, map)
         for block in blocks:
             firsts = range(0, len(block.starts), batch)
             outputs += apply(self._forward, (block.samples[i : i + batch] for i in firsts))
@@ -199,13 +196,10 @@ def load(
     run = Run.open(folder)
     method = METHODS[run.config.method]
     data = {**run.record["data"], "imported": "imported" in run.record}
-    last = method.stages[-1].name
-    weights = Path(WEIGHTS).stem if run.has(WEIGHTS) else last
+    weights = Path(WEIGHTS).stem if run.has(WEIGHTS) else method.stages[-1].name
     if not run.has(f"{weights}.safetensors"):
-        raise ValueError(
-            f"{run.folder} is not fully trained ({last}.safetensors is missing): finish its "
-            "training."
-        )
+        problem = f"{run.folder} is not fully trained ({weights}.safetensors is missing)"
+        raise ValueError(f"{problem}: finish its training.")
     model = build_model(run.config, run.vocabulary, method.head, extractor)
     run.load_weights(weights, model)
     target = pick_device(device)

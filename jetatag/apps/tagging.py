@@ -1,8 +1,4 @@
-"""Tags many files with one model: finds them, shows progress and writes the results.
-
-A bad file affects only its own row; an interruption or a failing machine only the files not read
-yet.
-"""
+"""Tags many files with one model: finds them, shows progress and writes the results."""
 
 import os
 from collections.abc import Sequence
@@ -32,14 +28,12 @@ def find_audio(given: Sequence[Path | str]) -> tuple[list[Path], list[Path], lis
     """Three lists: audio (all files in `given`, and the audio files anywhere under its folders,
     sorted), links to folders, and skipped files, the last two as by `audio_under`. Raises
     `FileNotFoundError` for a folder without audio."""
-    audio, links, skipped = lists = [], [], []
+    lists = [], [], []
     for path in map(Path, given):
-        if path.is_dir():
-            for listed, names in zip(lists, audio_in(path), strict=True):
-                listed += [path / as_path(name) for name in names]
-        else:
-            audio.append(path)
-    return audio, links, skipped
+        found = audio_in(path) if path.is_dir() else ([""], [], [])
+        for listed, names in zip(lists, found, strict=True):
+            listed += [path / as_path(name) for name in names]
+    return lists
 
 
 def audio_in(folder: Path) -> tuple[list[str], list[str], list[str]]:
@@ -53,8 +47,8 @@ def audio_in(folder: Path) -> tuple[list[str], list[str], list[str]]:
 
 
 class AudioProgress(tqdm):
-    """Progress in seconds of audio, on a terminal only. The total is taken from the files' headers
-    and corrected when each file has been read."""
+    """Progress in seconds of audio, on a terminal only. The total is that of the files' headers,
+    corrected when each file has been read."""
 
     def __init__(self, files: Sequence[Path]) -> None:
         super().__init__(desc="tagging", total=0, unit=" s", bar_format=BAR_FORMAT, disable=None)
@@ -73,9 +67,9 @@ class AudioProgress(tqdm):
 
 @dataclass
 class TagWriter(AbstractContextManager):
-    """Collects the predictions of `files` and writes the tables for which there is a path when its
-    block ends, also after Ctrl-C or an error. Paths that cannot be written raise `ValueError` at
-    once. `taggram` is an image with the `top` tags, or for several files a folder of images."""
+    """Collects the predictions of `files` and writes the tables that have a path when its block
+    ends, also after Ctrl-C or an error. Paths that cannot be written raise `ValueError` at once.
+    `taggram` is an image with the `top` tags, or for several files a folder of images."""
 
     files: Sequence[Path]
     vocabulary: Vocabulary
@@ -96,15 +90,17 @@ class TagWriter(AbstractContextManager):
         check_writable(*self.tables, *list(self.images.values())[:1], read=self.files)
 
     def __exit__(self, *error: object) -> None:
+        if not self.rows:
+            return
         table = self.table()
         for path, write in ((self.csv, table.to_csv), (self.parquet, table.to_parquet)):
-            if path and self.rows:
+            if path:
                 with atomic(path) as temporary:
                     write(temporary, index=False)
-        if self.json and self.rows:
+        if self.json:
             write_json(self.json, self.rows)
-        if self.embeddings and self.rows:
-            write_arrays(self.embeddings, window_arrays(self.predictions, self.vocabulary))
+        if self.embeddings:
+            write_arrays(self.embeddings, self.window_arrays())
 
     def __str__(self) -> str:
         paths = ", ".join(map(str, [*self.tables, *filter(None, [self.taggram])]))
@@ -134,32 +130,26 @@ class TagWriter(AbstractContextManager):
     def table(self) -> pd.DataFrame:
         """One row per file: path, duration_s, error and each tag's probability, in the column of
         its name; "prob: " precedes a name that another column has."""
-        about, marked = ["path", "duration_s", "error"], "prob: "
-        columns = {
-            tag: marked + tag if tag in about or tag.startswith(marked) else tag
-            for tag in self.vocabulary.tags
+        about, tags = ["path", "duration_s", "error"], self.vocabulary.tags
+        marked = [tag in about or tag.startswith("prob: ") for tag in tags]
+        columns = ["prob: " * mark + tag for mark, tag in zip(marked, tags, strict=True)]
+        probs = [[row["tags"].get(tag) for tag in tags] for row in self.rows]
+        table = pd.DataFrame(self.rows, columns=about).astype({"duration_s": float})
+        return table.join(pd.DataFrame(probs, columns=columns, dtype=float))
+
+    def window_arrays(self) -> dict[str, np.ndarray]:
+        """Predictions as arrays: `paths` (file,), `tags` (tag,), and for all windows of all files
+        `file_index` (window,), `starts_s`, `probs`, `h` and, with joint embedding, `z_audio`."""
+        every = list(self.predictions.values())
+        arrays = {
+            "paths": np.array(list(map(as_text, self.predictions))),
+            "tags": np.array(self.vocabulary.tags),
+            "file_index": np.repeat(np.arange(len(every)), [len(one.probs) for one in every]),
         }
-        rows = [row | {columns[tag]: row["tags"].get(tag) for tag in columns} for row in self.rows]
-        table = pd.DataFrame(rows, columns=[*about, *columns.values()])
-        return table.astype(dict.fromkeys(["duration_s", *columns.values()], float))
-
-
-def window_arrays(
-    predictions: dict[Path, Prediction], vocabulary: Vocabulary
-) -> dict[str, np.ndarray]:
-    """Predictions as arrays: `paths` (file,), `tags` (tag,), and for all windows of all files
-    `file_index` (window,), `starts_s`, `probs`, `h` and, with joint embedding, `z_audio`."""
-    every = list(predictions.values())
-    n_windows = [len(one.probs) for one in every]
-    arrays = {
-        "paths": np.array([as_text(path) for path in predictions]),
-        "tags": np.array(vocabulary.tags),
-        "file_index": np.repeat(np.arange(len(every)), n_windows),
-    }
-    for name in ("starts_s", "probs", "h", "z_audio"):
-        if every and getattr(every[0], name) is not None:
-            arrays[name] = np.concatenate([getattr(one, name) for one in every])
-    return arrays
+        for name in ("starts_s", "probs", "h", "z_audio"):
+            if every and getattr(every[0], name) is not None:
+                arrays[name] = np.concatenate([getattr(one, name) for one in every])
+        return arrays
 
 
 def image_paths(files: Sequence[Path], out: Path) -> dict[Path, Path]:

@@ -18,15 +18,13 @@ from jetatag.data.audio import stream
 from jetatag.data.ffmpeg import OnDamage
 from jetatag.data.store import absolute_peak, to_int16
 
-HELD_S = 600
-"""Files up to this many seconds are held in memory and decoded once."""
+HELD_S = 600  # longest file that is held in memory and decoded once
 
 
 @dataclass(frozen=True)
 class Stretch:
     """Consecutive windows: `samples` (window, n_samples) int16 as in a store, the sample at which
-    each window `starts`, the `end` of what has been read of the file, in samples, and in words the
-    `damage` that was skipped, if any."""
+    each `starts`, the `end` of what has been read, and in words the `damage` that was skipped."""
 
     samples: np.ndarray
     starts: list[int]
@@ -58,30 +56,19 @@ def stored_blocks(
 
 
 def cut(blocks: Iterable[np.ndarray], n_samples: int, at_once: int) -> Iterator[Stretch]:
-    """Consecutive windows of a signal that comes in blocks, `at_once` at a time. The last window
-    ends with the signal and overlaps the one before; a signal shorter than a window is padded with
-    zeros."""
-    before, end = np.empty(0, np.int16), 0
-    for chunk in rechunk(blocks, at_once * n_samples):
-        held, end = np.concatenate([before, chunk]), end + len(chunk)
-        ends = np.minimum(np.arange(len(before), len(held), n_samples) + n_samples, len(held))
-        starts = np.maximum(ends - n_samples, 0)
-        held = np.pad(held, (0, max(0, n_samples - len(held))))
-        samples = np.stack([held[start : start + n_samples] for start in starts])
-        yield Stretch(samples, (starts + max(0, end - len(held))).tolist(), end)
-        before = chunk[-n_samples:]
-
-
-def rechunk(blocks: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
-    """The same signal in chunks of `size` samples, of which the last may be shorter."""
-    waiting = np.empty(0, np.int16)
+    """Windows of a signal that comes in blocks, `at_once` at a time. The last window ends with the
+    signal and overlaps the one before; a signal shorter than a window is padded with zeros."""
+    held, first, size = np.empty(0, np.int16), 0, at_once * n_samples
     for block in blocks:
-        waiting = np.concatenate([waiting, block])
-        n_whole = len(waiting) // size * size
-        yield from waiting[:n_whole].reshape(-1, size)
-        waiting = waiting[n_whole:]
-    if len(waiting):
-        yield waiting
+        held = np.concatenate([held, block])
+        while len(held) >= size + n_samples:  # the last window may need what is left
+            starts = list(range(first, first + size, n_samples))
+            yield Stretch(held[:size].reshape(-1, n_samples), starts, first + size)
+            held, first = held[size:], first + size
+    starts = np.minimum(np.arange(0, len(held), n_samples), max(0, len(held) - n_samples))
+    padded = np.pad(held, (0, max(0, n_samples - len(held))))
+    samples = np.stack([padded[start : start + n_samples] for start in starts])
+    yield Stretch(samples, (first + starts).tolist(), first + len(held))
 
 
 def ahead(
@@ -89,8 +76,8 @@ def ahead(
 ) -> Iterator[tuple[Any, Iterator[Any]]]:
     """Each item, in order, with an iterator over what `function` yields for it. `workers` threads
     (None: one per core) compute one element ahead, also for the next items."""
-    workers, waiting = os.cpu_count() or 1 if workers is None else workers, deque()
-    pool = ThreadPoolExecutor(workers)
+    workers = workers or os.cpu_count() or 1
+    waiting, pool = deque(), ThreadPoolExecutor(workers)
 
     def one_ahead(elements: Iterator[Any], coming: Future) -> Iterator[Any]:
         while (element := coming.result()) is not None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from filelock import lock_descriptor
 
 OFFERED = "JETATAG_GPUS"
-"""Environment variable: the GPUs that jobs share, named as in CUDA_VISIBLE_DEVICES, each once for
-every job that it has room for."""
+"""Variable with the GPUs that jobs share, named as in CUDA_VISIBLE_DEVICES, each once for every job
+that it has room for."""
 
 
 def visible_gpus() -> list[str]:
@@ -29,8 +29,7 @@ def visible_gpus() -> list[str]:
 
 
 def wait_for_one(gpus: Sequence[str]) -> str:
-    """Lock one of `gpus` for this process and the program it becomes; waits until one is free. A
-    GPU that is named n times has room for n jobs."""
+    """Lock one of `gpus` for this process and the program it becomes, once one is free."""
     folder = Path(tempfile.gettempdir()) / f"jetatag-gpus-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     names = [f"{gpu.replace('/', '-')}.{gpus[:n].count(gpu)}" for n, gpu in enumerate(gpus)]
@@ -46,12 +45,13 @@ def wait_for_one(gpus: Sequence[str]) -> str:
 def run(device: str, *command: str) -> None:
     """Become `command`, which computes on `device` as in `RunConfig`: on a GPU of its own, the only
     one it sees, or on the GPU with the number in `device`, once it is free."""
-    gpus = os.environ[OFFERED].split(",") if os.environ.get(OFFERED) else []
+    gpus = list(filter(None, os.environ.get(OFFERED, "").split(",")))
     kind, _, number = device.partition(":")
-    chosen = [*dict.fromkeys(gpus)][int(number) :][:1] if number.isdigit() else gpus
-    candidates = [gpu for gpu in gpus if gpu in chosen]
-    if candidates and kind in ("auto", "cuda"):
-        gpu = wait_for_one(candidates)
+    if number.isdigit():
+        chosen = [*dict.fromkeys(gpus)][int(number) :][:1]
+        gpus = [gpu for gpu in gpus if gpu in chosen]
+    if gpus and kind in ("auto", "cuda"):
+        gpu = wait_for_one(gpus)
         if not number:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     os.execvp(command[0], command)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TimeElapsedColumn
 
 from jetatag.evaluation.reading import differences, summary
 from jetatag.joint.methods import METHODS
@@ -25,14 +25,14 @@ def follow(snakemake: subprocess.Popen, log: Path) -> int:
     papermill updates them after each cell, also on other machines of a cluster.
     """
     begun, console = log.stat().st_mtime, Console(stderr=True, highlight=False)
-    bars: dict[Path, TaskID] = {}
-    finished: dict[Path, float] = {}
+    bars, finished = {}, {}
     columns = BarColumn(12), TimeElapsedColumn(), "{task.description}"
     hidden = not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as live:
         while True:
             status = snakemake.poll()
-            for path, time_s in times_of_notebooks(log.parent).items():
+            paths = [*log.parent.glob("notebooks/*.ipynb"), *log.parent.glob("*/notebooks/*.ipynb")]
+            for time_s, path in sorted((path.stat().st_mtime, path) for path in paths):
                 if time_s < begun or time_s == finished.get(path):
                     continue
                 try:
@@ -59,13 +59,6 @@ def follow(snakemake: subprocess.Popen, log: Path) -> int:
             time.sleep(POLL_S)
 
 
-def times_of_notebooks(runs: Path) -> dict[Path, float]:
-    """The notebooks of the grid in `runs`, oldest first, and when they were written (s)."""
-    paths = (path for pattern in ("", "*/") for path in runs.glob(f"{pattern}notebooks/*.ipynb"))
-    times = {path: path.stat().st_mtime for path in paths}
-    return dict(sorted(times.items(), key=lambda item: item[1]))
-
-
 def label(path: Path, runs: Path) -> str:
     """Notebook, data set and run, in columns."""
     notebook, _, run = path.stem.partition(".")
@@ -77,8 +70,8 @@ def last_bar(log: Path) -> tuple[str, int]:
     """Description and percentage of the last progress bar in the output of the running cell."""
     text = log.read_text("utf-8", "replace") if log.is_file() else ""  # its end may be torn
     output = text.rpartition("Executing Cell")[2]
-    bars = re.findall(r"([^\r\n]*?):? +(\d+)%\|", output)
-    return (bars[-1][0], int(bars[-1][1])) if bars else ("", 0)
+    bars = re.findall(r"([^\r\n]*?):? +(\d+)%\|", output) or [("", 0)]
+    return bars[-1][0], int(bars[-1][1])
 
 
 def print_results(runs: Path) -> None:

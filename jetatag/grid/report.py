@@ -1,5 +1,5 @@
-"""One HTML page about finished runs, without scripts or other hosts: notebooks 04 and 05, executed
-now if they have not been executed on the runs, and clips to listen to."""
+"""One HTML page about finished runs, without scripts or other hosts: notebooks 04 and 05, and clips
+to listen to."""
 
 import io
 import shutil
@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import soundfile
 import yaml
+from jinja2 import Template
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from papermill.iorw import load_notebook_node
@@ -31,21 +32,8 @@ from jetatag.training.run import Run
 from jetatag.training.runs import finished, listed
 
 NOTEBOOKS = ("04_evaluate.ipynb", "05_embeddings.ipynb")
-EXAMPLES, EXCERPT_S, TOP_TAGS = 5, 10, 6
-"""Number of best and of worst clips, seconds of audio of each, and predicted tags shown."""
+EXAMPLES, EXCERPT_S, TOP_TAGS = 5, 10, 6  # best and worst clips, seconds and tags of each
 MP3_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)  # Hz
-PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>jetatag: {title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>
-body {{ max-width: 70rem; margin: auto; padding: 1rem; font: 1rem/1.5 system-ui, sans-serif; }}
-h1 {{ border-top: 2px solid #ccc; padding-top: 1rem; line-height: 1.2; }}
-p {{ max-width: 48rem; }} pre, .note {{ color: #666; }} .output_subarea {{ overflow-x: auto; }}
-img {{ max-width: max(100%, 36rem); height: auto; }} table {{ margin: 1rem 0; border: 0; }}
-table {{ border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }}
-th, td {{ border: 0; border-bottom: 1px solid #ddd; padding: 0.3rem 0.6rem; text-align: right; }}
-table.text thead th, .text td {{ text-align: left; vertical-align: top; min-width: 4rem; }}
-</style></head><body>{links}{body}</body></html>
-"""
 
 
 def write(
@@ -61,7 +49,7 @@ def write(
     Raises `FileNotFoundError` or `ValueError` if there is no run, for runs that are damaged or
     cannot be compared, and for a store of other clips.
     """
-    places = [Path(place) for place in places]
+    places = list(map(Path, places))
     without = [place for place in places if place.exists() and not any(place.glob("**/scores.npz"))]
     named = [place for place in places if place not in without] or places
     found = [run for place in named for run in finished(place, "**")]
@@ -74,43 +62,41 @@ def write(
     audio = AudioStore.open(Path(store).absolute()) if store else None
     rows = [store_rows(group[0], audio) for group in groups]
     if audio and all(own is None for own in rows):
-        raise ValueError(
-            f"{store} does not hold the test clips of these runs with their labels: give the store "
-            "that they were tested on."
-        )
-    links, cells = "", []
-    for group, own in zip(tqdm(groups, "report"), rows, strict=True):
-        name, anchor = escape(title(group)), f"section-{len(cells)}"
-        links += f'<p><a href="#{anchor}">{name}</a>, <a href="#{anchor}-audio">listening</a></p>'
-        cells.append(html_cell(f'<h1 id="{anchor}">{name}</h1>{about(group)}'))
+        problem = f"{store} does not hold the test clips of these runs with their labels"
+        raise ValueError(f"{problem}: give the store that they were tested on.")
+    titles, cells = [title(group) for group in groups], []
+    sections = zip(tqdm(groups, "report"), titles, rows, strict=True)
+    for number, (group, name, own) in enumerate(sections, 1):
+        cells.append(html_cell(f'<h1 id="section-{number}">{escape(name)}</h1>{about(group)}'))
         known = {"n_resamples": n_resamples, "store": "" if own is None else str(audio.folder)}
         cells += [cell for notebook in executed(group, known) for cell in shown_cells(notebook)]
-        examples = listening(group, audio, own)
-        cells.append(html_cell(f'<h1 id="{anchor}-audio">Best and worst clips</h1>{examples}'))
+        head = f'<h1 id="section-{number}-audio">Best and worst clips</h1>'
+        cells.append(html_cell(head + listening(group, audio, own)))
     for number, cell in enumerate(cells):
         cell.id = f"cell-{number}"  # unique, although a notebook may occur several times
     exporter = HTMLExporter(template_name="basic", embed_images=True, exclude_anchor_links=True)
     exporter.exclude_input = exporter.exclude_output_prompt = True
     body, _ = exporter.from_notebook_node(nbformat.v4.new_notebook(cells=cells))
-    name = ", ".join(dict.fromkeys(run.record["data"]["name"] for run in runs))
+    data = ", ".join(dict.fromkeys(run.record["data"]["name"] for run in runs))
+    text = Path(__file__).with_name("page.html.jinja").read_text("utf-8")
+    page = Template(text, autoescape=True, keep_trailing_newline=True)
     with atomic(out) as temporary:
-        temporary.write_text(PAGE.format(title=escape(name), links=links, body=body), "utf-8")
+        temporary.write_text(page.render(data=data, titles=titles, body=body), "utf-8")
     return runs, without
 
 
 def executed(runs: Sequence[Run], values: dict[str, Any]) -> Iterator[nbformat.NotebookNode]:
-    """The notebooks as they were executed on exactly these runs; otherwise they are executed now,
-    with `values` for their parameters."""
+    """The notebooks as executed on exactly these runs, or now, with `values` as parameters."""
     folder = runs[0].folder.parent
     made = [folder / "notebooks" / name for name in NOTEBOOKS]
     newest = max((run.folder / "scores.npz").stat().st_mtime for run in runs)
-    is_current = {run.folder for run in runs} == {run.folder for run in finished(folder)} and all(
+    are_all = {run.folder for run in runs} == {run.folder for run in finished(folder)}
+    if are_all and all(
         path.is_file()
         and path.stat().st_mtime >= newest
         and '"output_type": "error"' not in path.read_text("utf-8")
         for path in made
-    )
-    if is_current:
+    ):
         yield from (nbformat.read(path, 4) for path in made)
         return
     with TemporaryDirectory() as temporary:
@@ -130,10 +116,8 @@ def executed(runs: Sequence[Run], values: dict[str, Any]) -> Iterator[nbformat.N
 
 def shown_cells(notebook: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNode]:
     """The text and outputs of a notebook, without progress bars and the explorer's invitation to
-    JupyterLab. A note replaces what cannot be shown for these runs.
-
-    Raises `ValueError` for errors other than those that the library raises for such runs.
-    """
+    JupyterLab. A note replaces what the library refuses for these runs; other errors raise
+    `ValueError`."""
     left_out = False
     for cell in notebook.cells:
         outputs = []
@@ -151,7 +135,6 @@ def shown_cells(notebook: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNo
 
 
 def html_cell(html: str) -> nbformat.NotebookNode:
-    """A cell that shows `html`."""
     output = nbformat.v4.new_output("display_data", {"text/html": html})
     return nbformat.v4.new_code_cell(outputs=[output])
 
@@ -179,7 +162,7 @@ def about(runs: Sequence[Run]) -> str:
 
 
 def firsts(runs: Sequence[Run]) -> dict[str, Run]:
-    """The first run of every method and pair loss; `ValueError` for runs that clash."""
+    """The first run of every method and pair loss."""
     by_method: dict[str, Run] = {}
     for cell, seeds in results.cells(runs).items():
         by_method.setdefault(cell.method_name, next(iter(seeds.values())))
@@ -198,8 +181,8 @@ def store_rows(run: Run, store: AudioStore | None) -> np.ndarray | None:
 
 
 def listening(runs: Sequence[Run], store: AudioStore | None, rows: np.ndarray | None) -> str:
-    """The clips that the first run of each method ranks best and worst, as HTML tables; with the
-    store's `rows` with titles and audio, each clip once. Right predictions are marked by •."""
+    """The clips that the first run of each method ranks best and worst, as HTML tables; with
+    titles and audio, each clip once, if `rows` of the store are given. • marks true tags."""
     html, played = "", set()
     for name, run in firsts(runs).items():
         scores = run.read_arrays("scores.npz")
@@ -209,20 +192,20 @@ def listening(runs: Sequence[Run], store: AudioStore | None, rows: np.ndarray | 
         order = [int(clip) for clip in np.lexsort((-own, -ranking)) if labels[clip].any()]
         n = min(EXAMPLES, len(order) // 2)
         for kind, clips in (("best", order[:n]), ("worst", order[::-1][:n])):
-            predicted = [np.argsort(-probs[clip], kind="stable")[:TOP_TAGS] for clip in clips]
+            predicted = []
+            for clip in clips:
+                best = np.argsort(-probs[clip], kind="stable")[:TOP_TAGS]
+                named = (f"{'• ' * labels[clip, t]}{tags[t]} {probs[clip, t]:.2f}" for t in best)
+                predicted.append(", ".join(named))
             columns = {
-                "clip": [str(scores["clip_ids"][clip]) for clip in clips],
+                "clip": scores["clip_ids"][clips].astype(str),
                 "ranking precision": [f"{ranking[clip]:.3f}" for clip in clips],
                 "tags": [", ".join(tags[labels[clip] == 1]) for clip in clips],
-                "predicted": [
-                    ", ".join(f"{'• ' * labels[c, t]}{tags[t]} {probs[c, t]:.2f}" for t in best)
-                    for c, best in zip(clips, predicted, strict=True)
-                ],
+                "predicted": predicted,
             }
-            if rows is not None:
-                columns["title"] = list(store.table.title.iloc[rows[clips]])
             table = pd.DataFrame(columns).map(escape)
             if rows is not None:
+                table["title"] = list(map(escape, store.table.title.iloc[rows[clips]]))
                 table["audio"] = [
                     "above" if clip in played else player(store, rows[clip]) for clip in clips
                 ]
@@ -234,8 +217,7 @@ def listening(runs: Sequence[Run], store: AudioStore | None, rows: np.ndarray | 
 
 def ranking_precision(labels: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """Label ranking average precision (Schapire & Singer 2000, "BoosTexter") of each clip, (clip,)
-    in (0, 1]: how well its own tags rank before the others; NaN for clips without tags. `labels`
-    and `probs` are (clip, tag)."""
+    in (0, 1]; NaN for clips without tags. `labels` and `probs` are (clip, tag)."""
     precision = label_ranking_average_precision_score
     pairs = zip(labels, probs, strict=True)
     return np.array([precision([own], [p]) if own.any() else np.nan for own, p in pairs])

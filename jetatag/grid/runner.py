@@ -1,5 +1,4 @@
-"""The runs of a grid, the parameters of the notebooks for each run, and the Snakemake process that
-executes the notebooks."""
+"""The runs of a grid, the parameters of its notebooks, and the Snakemake that executes them."""
 
 import contextlib
 import io
@@ -21,14 +20,14 @@ import psutil
 import yaml
 
 from jetatag.config import RunConfig, preset, read_yaml
-from jetatag.files import atomic, check_known, check_type, lock_folder
+from jetatag.files import Count, atomic, check_known, check_type, lock_folder
 from jetatag.grid import gpus, packaged_notebooks
 from jetatag.grid.progress import follow, print_results
 
 TYPES = {kind.__name__: kind for kind in (str, int, float, bool, dict, list)}
 GRID_PARAMETERS = ["trained", "datasets", "only", "runs_per_gpu"]
-"""Parameters of the Snakefile: the runs to train, the parameters of each data set, and the runs to
-use of each data set; and how many runs share a GPU of this machine (1)."""
+"""Parameters of the Snakefile: the runs to train, the parameters and the runs to use of each data
+set, and how many runs share a GPU of this machine (1)."""
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "classification_loss", "label_share")
 """Settings that may list several values in an entry of `trained`; the first two also for all."""
 INPUTS = ("published", "schedules", "study", "regime", "regime_long")
@@ -61,18 +60,18 @@ def reproduce(
                 "no folder notebooks/ here: run `jetatag reproduce` at the top of a checkout of "
                 "jetatag, or name a folder for a copy of the notebooks with --workdir."
             )
-        values = read_yaml(packaged_notebooks() / "params" / f"{name}.yaml")
-        values |= read_yaml(notebooks / "params" / f"{name}.yaml")
+        params = f"params/{name}.yaml"
+        values = read_yaml(packaged_notebooks() / params) | read_yaml(notebooks / params)
         values |= own_data(name, data, dataset, root) | dict(changes)
         check_parameters(values, sorted(notebooks.glob("0*.ipynb")))
         for own in by_dataset(values).values():
             check_data(own)
         with lock_folder(values["runs"]):
             status, used = run_grid(notebooks, values, cores, profile and root / profile)
-        if (Path(values["runs"]) / "results.parquet").is_file():
+        if Path(values["runs"], "results.parquet").is_file():
             print_results(Path(values["runs"]))
-        log = f"Snakemake's log is {values['runs']}/snakemake.log"
-        return status, [*failures(values, used), *([log] if status else [])]
+        log = [f"Snakemake's log is {values['runs']}/snakemake.log"] if status else []
+        return status, [*failures(values, used), *log]
 
 
 def parameter_types(notebook: Path | str) -> dict[str, type]:
@@ -86,18 +85,18 @@ def parameter_types(notebook: Path | str) -> dict[str, type]:
 
 
 def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> None:
-    """Raise `ValueError` or `FileNotFoundError` before any notebook runs: for an unknown name (of
-    which papermill only warns), a wrong type, an impossible run or data set, or missing inputs."""
+    """Raise `ValueError` or `FileNotFoundError` for an unknown name (of which papermill only
+    warns), a wrong type, an impossible run or data set, or missing inputs."""
     from jetatag.data import check_options
 
     types = {name: kind for path in notebooks for name, kind in parameter_types(path).items()}
     check_values(values, types)
     for name in INPUTS:
         if values[name] != values["runs"] and not Path(values[name]).exists():
-            raise FileNotFoundError(
-                f"{name} {values[name]} does not exist: name another (--set {name}=…)."
-            )
-    for own in by_dataset(values).values():
+            remedy = f"name another (--set {name}=…)"
+            raise FileNotFoundError(f"{name} {values[name]} does not exist: {remedy}.")
+    datasets = by_dataset(values).values()
+    for own in datasets:
         check_values(own, types)
         check_options(own["dataset"], own.get("options", {}))
         methods = {run.method for run in trained(own).values()}
@@ -107,7 +106,7 @@ def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> No
                 "without joint embedding. For single runs use `jetatag train` and `jetatag report`."
             )
     cells(values)
-    paths = [Path.cwd(), values["runs"], *(own["store"] for own in by_dataset(values).values())]
+    paths = [Path.cwd(), values["runs"], *(own["store"] for own in datasets)]
     if odd := [path for path in map(str, paths) if ODD.search(path)]:
         problem = f"{odd[0]} has a brace, angle bracket or leading hyphen, which Snakemake misreads"
         raise ValueError(f"{problem}: name another folder (--set runs=… store=…), or rename it.")
@@ -119,23 +118,23 @@ def check_values(values: Mapping[str, Any], types: Mapping[str, type]) -> None:
     for name in values.keys() - {*GRID_PARAMETERS, *GRID_AXES}:
         check_type(values[name], types[name], name)
     for name in ("n_resamples", "runs_per_gpu"):
-        if check_type(values.get(name, 1), int, name) < 1:
-            raise ValueError(f"{name} must be at least 1, not {values[name]}.")
+        check_type(values.get(name, 1), Count, name)
 
 
 def by_dataset(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The parameters of every data set of the grid, by name: the shared ones, its entry in
-    `datasets`, and its own folders under `runs` and `out`."""
-    datasets = values.get("datasets") or {values["dataset"]: {}}
-    return {
-        name: {**values, "dataset": name, **check_type(own, dict, f"datasets: {name}")}
-        | {folder: f"{values[folder]}/{name}" for folder in ("runs", "out")}
-        for name, own in check_type(datasets, dict, "datasets").items()
-    }
+    """The parameters of every data set by name: the shared ones, its entry in `datasets`, and its
+    own folders under `runs` and `out`."""
+    datasets = check_type(values.get("datasets") or {values["dataset"]: {}}, dict, "datasets")
+    parameters = {}
+    for name, own in datasets.items():
+        folders = {folder: f"{values[folder]}/{name}" for folder in ("runs", "out")}
+        own = check_type(own, dict, f"datasets: {name}")
+        parameters[name] = {**values, "dataset": name, **own, **folders}
+    return parameters
 
 
 def cells(values: Mapping[str, Any]) -> dict[str, dict[str, RunConfig]]:
-    """The grid: data set → run name → settings, limited to what `only` lists, if it is given."""
+    """The grid: data set → run name → settings, of what `only` lists, if it is given."""
     grid = {name: trained(own) for name, own in by_dataset(values).items()}
     only = check_type(values.get("only", grid), dict, "only")
     check_known(only, grid, "data set")
@@ -145,11 +144,9 @@ def cells(values: Mapping[str, Any]) -> dict[str, dict[str, RunConfig]]:
 
 
 def trained(values: Mapping[str, Any]) -> dict[str, RunConfig]:
-    """The runs to train on a data set, by name: every entry of `trained`, once for each combination
-    of the values that the entry or the shared parameters list.
-
-    An entry overrides the shared `settings`. Raises `ValueError` for two runs of one name.
-    """
+    """The runs to train on a data set, by name: every entry of `trained`, which overrides the
+    shared `settings`, once for each combination of the values that either lists. Raises
+    `ValueError` for two runs of one name."""
     runs: dict[str, RunConfig] = {}
     shared = {name: values[name] for name in ("extractor", "seed", "device", "precision")}
     shared |= check_type(values["settings"], dict, "settings")
@@ -165,8 +162,7 @@ def trained(values: Mapping[str, Any]) -> dict[str, RunConfig]:
 
 
 def run_parameters(run: RunConfig, preset_name: str) -> dict[str, Any]:
-    """Parameters of notebooks 02 and 03 for a run; other settings go into `settings` if they differ
-    from the preset."""
+    """Parameters of notebooks 02 and 03 for a run; `settings` are those other than the preset's."""
     plain, default = (json.loads(json.dumps(c.to_dict())) for c in (run, preset(preset_name)))
     direct = ("method", "pair_loss", "extractor", "seed", "device", "precision")
     given = {name: plain.pop(name) for name in direct}
@@ -174,7 +170,7 @@ def run_parameters(run: RunConfig, preset_name: str) -> dict[str, Any]:
 
 
 def parameter_yaml(values: Mapping[str, Any], notebook: Path) -> str:
-    """The `values` that the notebook takes, as one line of YAML for papermill."""
+    """The `values` that the notebook takes, as one line of YAML."""
     known = {name: values[name] for name in parameter_types(notebook) if name in values}
     return yaml.safe_dump(known, default_flow_style=True, width=10**6).strip()
 
@@ -183,8 +179,8 @@ def own_data(
     name: str, data: Sequence[str], dataset: str | None, root: Path = Path()
 ) -> dict[str, Any]:
     """Parameters that replace those of preset `name` for the user's data sets, each given as FOLDER
-    (of `dataset`) or DATASET=FOLDER, relative to `root`. Results get a folder of their own, and the
-    preset's tag, which is MagnaTagATune's, is replaced by the first of the vocabulary."""
+    (of `dataset`) or DATASET=FOLDER, relative to `root`. The preset's tag, which is
+    MagnaTagATune's, is replaced by the first of the vocabulary ("")."""
     if not data:
         if dataset is not None:
             raise ValueError(f"--dataset {dataset} needs its folder: give it with --data.")
@@ -198,17 +194,17 @@ def own_data(
     if len(datasets) < len(pairs):
         raise ValueError("--data names a data set twice: give each once, as DATASET=FOLDER.")
     runs = f"runs/{name}-{'+'.join(datasets)}"
-    shared = {"runs": runs, "out": runs, "options": {}, "datasets": {}}
+    shared = {"runs": runs, "out": runs, "options": {}, "datasets": datasets}
     shared |= {"study": runs} if name == "study" else {}
     if len(datasets) == 1:  # shared parameters, so that --set can change them
         ((key, own),) = datasets.items()
-        return shared | own | {"dataset": key}
-    return shared | {"datasets": datasets}
+        shared |= {**own, "dataset": key, "datasets": {}}
+    return shared
 
 
 def check_data(values: Mapping[str, Any]) -> None:
     """Raise `ValueError` or `FileNotFoundError` for a data set that cannot be read or has too few
-    clips in a split, in its store if there is one, and for a store at another sample rate than the
+    clips in a split (of its store if there is one), and for a store at another sample rate than the
     runs. Notebook 01 reports what is only incomplete, and makes the built-in data set."""
     from jetatag import rendered
     from jetatag.data import load
@@ -216,7 +212,7 @@ def check_data(values: Mapping[str, Any]) -> None:
     from jetatag.data.splits import check_splits
     from jetatag.data.store import AudioStore
 
-    is_stored = (Path(values["store"]) / "store.json").is_file()
+    is_stored = Path(values["store"], "store.json").is_file()
     stored = AudioStore.open(values["store"]) if is_stored else None
     for run in trained(values).values():
         if stored and stored.sample_rate != run.sample_rate:
@@ -241,9 +237,9 @@ def check_data(values: Mapping[str, Any]) -> None:
 def run_grid(
     notebooks: Path, values: Mapping[str, Any], cores: str | None, profile: Path | None
 ) -> tuple[int, dict[str, list[str]]]:
-    """Execute the notebooks of the grid. If some runs fail, the notebooks that compare runs are
-    executed with the others. Returns the exit status of the first attempt, and the runs whose
-    results were used by data set."""
+    """Execute the notebooks of the grid; if some runs fail, those that compare runs with the
+    others. Returns the exit status of the first attempt, and the runs that were used by data set.
+    """
     params = Path(values["runs"]) / "params.yaml"
     with atomic(params) as temporary:
         temporary.write_text(yaml.safe_dump(dict(values), sort_keys=False))
@@ -251,18 +247,16 @@ def run_grid(
     first = status = run_snakemake(notebooks, params, cores, profile)
     while status == 1 and (fewer := finished(values, used)) != used:
         used = fewer
-        if not used:
-            break
-        status = run_snakemake(notebooks, params, cores, profile, only=used)
+        status = run_snakemake(notebooks, params, cores, profile, only=used) if used else None
     return first, used
 
 
 def finished(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """The runs of `used` that have scores, by data set. A data set is left out if no run has
-    scores, or if all have but its tables are missing."""
+    """The runs of `used` that have scores, by data set, without data sets of which no run has
+    scores, or all have but the tables are missing."""
     complete = {}
     for name, runs in used.items():
-        folder = Path(by_dataset(values)[name]["runs"])
+        folder = Path(values["runs"], name)
         scored = [run for run in runs if (folder / run / "scores.npz").is_file()]
         tables = [folder / f"{table}.parquet" for table in ("results", "spaces")]
         if scored and (scored != runs or all(table.is_file() for table in tables)):
@@ -272,22 +266,20 @@ def finished(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> dict[s
 
 def failures(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> Iterator[str]:
     """A sentence for each run or data set of the grid that is not in `used`. It names the notebook
-    of this call that failed last, or the folder if none did, for example because a job was
-    killed."""
-    begun = (Path(values["runs"]) / "params.yaml").stat().st_mtime
+    of this call that failed last, or the folder if none did (a job was killed)."""
+    begun = Path(values["runs"], "params.yaml").stat().st_mtime
     for name, runs in cells(values).items():
-        folder = Path(by_dataset(values)[name]["runs"]) / "notebooks"
+        folder = Path(values["runs"], name, "notebooks")
         for run in [run for run in runs if run not in used[name]] if name in used else [None]:
             paths = folder.glob(f"*.{run}.ipynb" if run else "*.ipynb")
             times = {path: path.stat().st_mtime for path in paths}
             executed = (path for path, time in times.items() if time >= begun)
             failed = [path for path in executed if '"exception": true' in path.read_text("utf-8")]
             place = folder if folder.is_dir() else Path(values["runs"], "snakemake.log")
-            see = f"see {max(failed, key=times.get, default=place)}"
-            if run:
-                yield f"{run} on {name} did not finish; {see}"
-            else:
-                yield f"{name} did not finish; the common tables hold what it has, if any; {see}"
+            what = f"{run} on {name} did not finish"
+            if not run:
+                what = f"{name} did not finish; the common tables hold what it has, if any"
+            yield f"{what}; see {max(failed, key=times.get, default=place)}"
 
 
 def run_snakemake(
@@ -300,9 +292,8 @@ def run_snakemake(
     """Execute the Snakefile with the parameters in `params`, for the runs in `only`; returns its
     exit status. A `profile` says where jobs run; without one, they share this machine's GPUs.
 
-    Snakemake's own output goes to `snakemake.log` beside `params`. An interrupt (Ctrl-C, SIGTERM)
-    stops Snakemake and its jobs, and `KeyboardInterrupt` is raised after they have ended. If this
-    process is killed, Snakemake continues and keeps the lock of the folder.
+    An interrupt (Ctrl-C, SIGTERM) stops Snakemake and its jobs, and `KeyboardInterrupt` is raised
+    after they have ended. If this process is killed, Snakemake continues and keeps the lock.
     """
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(notebooks / "Snakefile")]
     command += ["--configfile", str(params), "--rerun-incomplete", "--keep-going"]
@@ -312,14 +303,14 @@ def run_snakemake(
     command += ["--cores", cores or "all"] if cores or not profile else []
     places = [] if profile else gpus.visible_gpus() * read_yaml(params).get("runs_per_gpu", 1)
     command += ["--resources", f"gpu={len(places)}"] if places else []
-    own = {"LNAME": str(os.getuid()), **os.environ}  # Snakemake fails for a user without a name
-    environment = {**own, gpus.OFFERED: ",".join(places)}
+    environment = {"LNAME": str(os.getuid()), **os.environ}  # Snakemake fails without a name
+    environment[gpus.OFFERED] = ",".join(places)
     log = params.with_name("snakemake.log")
     default = signal.signal(signal.SIGTERM, terminate_children)
     with log.open("a" if only else "w") as output:
         log.touch()  # the notebooks of this call are newer
-        streams = {"stdout": output, "stderr": subprocess.STDOUT}
-        snakemake = subprocess.Popen(command, env=environment, close_fds=False, **streams)
+        options = {"env": environment, "stdout": output, "stderr": subprocess.STDOUT}
+        snakemake = subprocess.Popen(command, close_fds=False, **options)
         try:
             return follow(snakemake, log)
         except KeyboardInterrupt:  # from Ctrl-C, which a terminal sends to all of them, or SIGTERM
@@ -331,7 +322,7 @@ def run_snakemake(
 
 def terminate_children(*_: Any) -> NoReturn:
     """Send SIGTERM to all descendants of this process, Snakemake first, so that it starts no
-    further job and waits for those of a cluster. Raises `KeyboardInterrupt`."""
+    further job and waits for those of a cluster."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
             process.terminate()

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from scipy.special import logit
 from sklearn.preprocessing import normalize
 
 from jetatag import figures
-from jetatag.apps.search import By, log_scores, top_tags
+from jetatag.apps.search import By, as_query, log_scores, top_tags
 from jetatag.data.crops import window_starts
 from jetatag.data.store import AudioStore
 from jetatag.files import check_known
@@ -21,8 +21,7 @@ from jetatag.metrics import queries
 from jetatag.metrics.layouts import map_note, shared_layout
 from jetatag.training.run import Run
 
-ARRAYS = ("clip_ids", "labels", "probs", "h", "z_audio")
-Z, H, H_WITHOUT = "z", "h with JE", "h without JE"
+Z = "z"  # the name of the shared space
 
 
 @dataclass(frozen=True)
@@ -30,11 +29,10 @@ class Clips:
     """Scored clips; the rows of all arrays are in the same order.
 
     titles, clip_ids, splits : (clip,) str; labels : (clip, tag) 0/1; probs : (clip, window, tag);
-    spaces and landmarks : name → vectors of the clips (clip, dim) and of the tags (tag, dim), the
-    shared space under `Z`; z_centre : (dim,), subtracted before a search; z_scale : (2,), scale and
-    offset from a cosine to a logit; starts_s : (clip, window), start of each window in seconds;
-    window_s : its length in seconds; store and rows : the audio and each clip's row there, None and
-    empty without a store
+    spaces and landmarks : name → vectors of the clips (clip, dim) and of the tags (tag, dim);
+    z_centre : (dim,), subtracted before a search; z_scale : (2,), scale and offset from a cosine to
+    a logit; starts_s : (clip, window), start of each window; window_s : its length, both in
+    seconds; store and rows : the audio and each clip's row there, or None
     """
 
     tags: tuple[str, ...]
@@ -50,7 +48,7 @@ class Clips:
     starts_s: np.ndarray
     window_s: float
     store: AudioStore | None = None
-    rows: np.ndarray = field(default_factory=lambda: np.zeros(0, int))
+    rows: np.ndarray | None = None
     _layouts: dict[tuple, np.ndarray] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -70,23 +68,20 @@ class Clips:
         """
         own = predictions_of(run, store, splits)
         if "z_audio" not in own:
-            raise ValueError(
-                f"{run.folder} has no shared space: explore a run with joint embedding."
-            )
-        spaces = {H: own["h"], Z: own["z_audio"]}
+            problem = f"{run.folder} has no shared space"
+            raise ValueError(f"{problem}: explore a run with joint embedding.")
+        spaces = {"h with JE": own["h"], Z: own["z_audio"]}
         if plain:
             other = predictions_of(plain, store, splits)
             if "z_audio" in other or not np.array_equal(other["clip_ids"], own["clip_ids"]):
-                raise ValueError(
-                    f"{plain.folder} does not fit {run.folder}: give a run without joint embedding "
-                    "that scored the same clips."
-                )
-            spaces = {H_WITHOUT: other["h"], **spaces}
+                remedy = "give a run without joint embedding that scored the same clips"
+                raise ValueError(f"{plain.folder} does not fit {run.folder}: {remedy}.")
+            spaces = {"h without JE": other["h"], **spaces}
         config, ids, labels = run.config, own["clip_ids"], own["labels"]
-        landmarks = {name: mean_of_carriers(points, labels) for name, points in spaces.items()}
         saved = run.read_arrays("embeddings.npz")
+        landmarks = {name: mean_of_carriers(points, labels) for name, points in spaces.items()}
         landmarks[Z] = saved["z_query"]
-        rows, lengths = np.zeros(0, int), np.full(len(ids), config.crop_samples)
+        rows, lengths = None, np.full(len(ids), config.crop_samples)
         table = pd.DataFrame({"title": np.char.add("clip ", ids), "path": "", "split": "unknown"})
         if store:
             rows = rows_of(store, ids, run)
@@ -142,25 +137,26 @@ class Clips:
         """One row per clip: `clip_id`, `title`, `true tags`, and the five most probable tags with
         their probabilities as `predicted`."""
         tags = np.array(self.tags)
-        columns = {"clip_id": self.clip_ids, "title": self.titles}
-        columns["true tags"] = [", ".join(tags[row == 1]) or "none" for row in self.labels]
-        columns["predicted"] = [
-            ", ".join(f"{tag} {prob:.2f}" for tag, prob in top_tags(self.tags, row))
-            for row in self.mean_probs
-        ]
-        return pd.DataFrame(columns)
+        true = [", ".join(tags[row == 1]) or "none" for row in self.labels]
+        best = (top_tags(self.tags, row) for row in self.mean_probs)
+        predicted = [", ".join(f"{tag} {prob:.2f}" for tag, prob in row) for row in best]
+        columns = {"title": self.titles, "true tags": true, "predicted": predicted}
+        return pd.DataFrame({"clip_id": self.clip_ids, **columns})
 
     def scores(self, weights: Mapping[str, float], by: By) -> np.ndarray:
         """How well each clip matches wanted tags (weights up to 1) and unwanted ones (down to −1),
         (clip,) in [0, 1], as `search.Index.tags` ranks files."""
+        used, query = as_query(weights, self.tags)
         probs = {"classifier": self.mean_probs, "space": self._space_probs}
-        ways = {name: partial(np.take, own, axis=1) for name, own in probs.items()}
-        return np.exp(log_scores(ways, self.tags, weights, by))
+        ways = [own[:, used] for name, own in probs.items() if by in (name, "combined")]
+        return np.exp(log_scores(ways, query))
 
     def like(self, clip: int) -> dict[By, np.ndarray]:
         """Similarity of every clip to one of them, in two ways, (clip,) each: the cosine in the
         shared space, and the correlation of the classifier's log odds."""
-        ways = {"space": self._directions, "classifier": self._profiles}
+        log_odds = logit(np.clip(self.mean_probs, 1e-6, 1 - 1e-6))
+        profiles = normalize(log_odds - log_odds.mean(axis=1, keepdims=True))
+        ways = {"space": self._directions, "classifier": profiles}
         return {by: vectors @ vectors[clip] for by, vectors in ways.items()}
 
     def compare(self, selected: Iterable[int]) -> pd.DataFrame:
@@ -169,9 +165,8 @@ class Clips:
         `difference` of the shares."""
         inside = np.isin(np.arange(len(self)), list(selected))
         labels = pd.DataFrame(self.labels, columns=pd.Index(self.tags, name="tag"))
-        table = pd.DataFrame({"clips": labels[inside].sum()})
-        table["selected"] = labels[inside].mean().fillna(0.0)
-        table["rest"] = labels[~inside].mean().fillna(0.0)
+        shares = {"selected": labels[inside].mean(), "rest": labels[~inside].mean()}
+        table = pd.DataFrame({"clips": labels[inside].sum(), **shares}).fillna(0.0)
         table["difference"] = table.selected - table.rest
         return table.sort_values("difference", ascending=False, kind="stable")
 
@@ -189,8 +184,7 @@ class Clips:
         return file.getvalue()
 
     def figure(self, clip: int) -> Figure:
-        """A clip's taggram, with true tags marked by •, below its spectrogram if there is a
-        store."""
+        """A clip's taggram, true tags marked by •; with a store, below its spectrogram."""
         audio, sample_rate = self.audio(clip) if self.store else (None, 0)
         carried = zip(self.tags, self.labels[clip], strict=True)
         names = [f"• {tag}" if true else tag for tag, true in carried]
@@ -209,16 +203,11 @@ class Clips:
         tags = queries.directions(self.landmarks[Z], self.z_centre)
         return queries.space_probs(self._directions, tags, self.z_scale)
 
-    @cached_property
-    def _profiles(self) -> np.ndarray:
-        log_odds = logit(np.clip(self.mean_probs, 1e-6, 1 - 1e-6))
-        return normalize(log_odds - log_odds.mean(axis=1, keepdims=True))
-
 
 def predictions_of(
     run: Run, store: AudioStore | None, splits: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """A run's `ARRAYS` for the clips that it has scored, then for those of other `splits`."""
+    """Arrays for the clips that a run has scored, then for those of other `splits`."""
     own = run.read_arrays("embeddings.npz") | run.read_arrays("scores.npz")
     parts = [own]
     if splits:
@@ -227,13 +216,12 @@ def predictions_of(
         check_known(splits, store.table.split.unique(), "split")
         scored = set(store.table.split.iloc[rows_of(store, own["clip_ids"], run)])
         parts += [score_split(run, store, split) for split in splits if split not in scored]
-    names = [name for name in ARRAYS if name in own]
+    names = own.keys() & {"clip_ids", "labels", "probs", "h", "z_audio"}
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 def score_split(run: Run, store: AudioStore, split: str) -> dict[str, np.ndarray]:
-    """`ARRAYS` for the clips of one split, computed once and kept in the run's folder until its
-    test clips are scored again."""
+    """The same for one split, kept in the run's folder until its test clips are scored again."""
     from jetatag.apps import tagger  # these imports take seconds
     from jetatag.evaluation.predict import describe, score_clips
     from jetatag.training.device import launch
@@ -255,7 +243,7 @@ def score_split(run: Run, store: AudioStore, split: str) -> dict[str, np.ndarray
 
 
 def rows_of(store: AudioStore, clip_ids: np.ndarray, run: Run) -> np.ndarray:
-    """Rows of a run's clips in its store; `ValueError` if the store lacks some."""
+    """Rows of a run's clips in its store."""
     rows = pd.Index(store.table.clip_id).get_indexer(clip_ids)
     if (rows < 0).any():
         raise ValueError(f"{store.folder} lacks clips of {run.folder}: open its own store.")
@@ -263,7 +251,6 @@ def rows_of(store: AudioStore, clip_ids: np.ndarray, run: Run) -> np.ndarray:
 
 
 def mean_of_carriers(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Mean of the clips with each tag, (tag, dim), as the tag's position in a space without tag
-    vectors. For a tag that no clip has, it is the mean of all clips."""
+    """Mean of the clips with each tag, (tag, dim), or of all clips for a tag that none has."""
     weights = np.where(labels.any(axis=0), labels, 1).astype(np.float32)
     return weights.T @ points / weights.sum(axis=0)[:, None]

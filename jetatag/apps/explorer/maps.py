@@ -1,7 +1,6 @@
 """Linked maps of a run's spaces, drawn by jupyter-scatter, with the same clips and tags in each."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import jscatter
@@ -21,48 +20,39 @@ CAMERA = 1.3  # distance at which no point is cut off, even in the narrowest map
 MARGIN = "0 90px 0 64px"  # room for the tooltips of points at the outer edges
 MANY = 5_000  # points: more hide one another and are slow to draw unless they are small
 SWATCH = "display: inline-block; height: 0.9em; border: 1px solid #777;"
-TAG, COLOUR, IMPORTANCE = "tag", "colour", "importance"
 TOUCHING = 0.05  # of the range of 2: points of tags that are nearer share a label
 LINE = 16  # characters in a line of a label, so that it does not reach over the edge of its map
 
 
 class Maps:
-    """One map per space; selecting or hovering in one shows in all.
-
-    A point's number is its clip's row; the tags follow the clips. Initial layout and selection are
-    those of `state`. `on_select` gets the numbers that were clicked or lassoed, `on_hover` the
-    number under the mouse.
-    """
+    """One map per space; selecting or hovering in one shows in all. A point's number is its clip's
+    row; the tags follow the clips. `on_select` gets the numbers that were clicked or lassoed,
+    `on_hover` the number under the mouse."""
 
     def __init__(
-        self,
-        state: State,
-        on_select: Callable[[list[int]], None],
-        on_hover: Callable[[int], None],
+        self, state: State, on_select: Callable[[list[int]], Any], on_hover: Callable[[int], Any]
     ) -> None:
-        self.state, self.clips, self.seed, self.hovered = state, state.clips, state.seed, None
+        self.state, self.clips, self.hovered = state, state.clips, None
         self.on_select, self.on_hover = on_select, on_hover
         self.probe, self._waiting = RenderProbe(), {}
         self.probe.observe(self._draw_next, "drawn")
         self.frames = {space: point_table(self.clips) for space in self.clips.spaces}
-        self.scatters = {
-            space: scatter(frame, *self._axes(space, state.state["layout"]))
-            for space, frame in self.frames.items()
-        }
-        self.legend, self.note, self.box = HTML(), HTML(), arranged(self.scatters)
-        self.note.value = self._note(state.state["layout"])
+        self.legend, self.note = HTML(), HTML()
+        self._lay_out(state.state["layout"])
+        self.scatters = {name: scatter(frame, *self.axes) for name, frame in self.frames.items()}
+        self.box = arranged(self.scatters)
         for one in self.scatters.values():
-            one.widget.observe(partial(self._double, one.widget), "selection")
+            one.widget.observe(self._double, "selection")
         # The others follow the map that was touched, so that one of them reports everything.
         self.first = next(iter(self.scatters.values()))
         self.first.widget.selection = self.clips.numbers(state.state["selection"])
         self.first.widget.observe(self._selected, "selection")
         self.first.widget.observe(self._hovered, "hovering")
 
-    def _double(self, widget: Any, change: Mapping[str, Any]) -> None:
+    def _double(self, change: Mapping[str, Any]) -> None:
         """Select a single point twice, so that clicking it again also counts as a change."""
         if len(selected := numbers(change["new"])) == 1:
-            widget.selection = selected * 2
+            change["owner"].selection = selected * 2
 
     def _selected(self, change: Mapping[str, Any]) -> None:
         selected = numbers(change["new"])
@@ -81,34 +71,31 @@ class Maps:
             one.widget.hovering = number
 
     def set_layout(self, method: str) -> None:
-        """Move the points to the layout `method`."""
-        axes = {space: self._axes(space, method) for space in self.scatters}
+        self._lay_out(method)
 
         def draw() -> None:
-            self.note.value = self._note(method)
-            for space, one in self.scatters.items():
-                one.xy(*axes[space])
-                one.label(by=TAG)
+            for one in self.scatters.values():
+                one.xy(*self.axes)
+                one.label(by="tag")
 
         self._draw("layout", draw)
 
     def set_tag(self) -> None:
         """Label the chosen tag even where the labels of other tags are in its way."""
-        for space in self.frames:
-            self._label(space, axes_of(self.state.state["layout"]))
-        self._draw("label", lambda: [one.label(by=TAG) for one in self.scatters.values()])
+        self._label()
+        self._draw("label", lambda: [one.label(by="tag") for one in self.scatters.values()])
 
     def set_colours(self, name: str, values: np.ndarray) -> None:
         """Colour by `values` (clip + tag,), numbers (darker is more) or names."""
-        colours = palette(values)
+        colours, key = palette(values)
 
         def draw() -> None:
-            self.legend.value = legend(name, colours)
+            self.legend.value = f"<b>{plain(name)}</b> {key}"
             for space, one in self.scatters.items():
-                self.frames[space][COLOUR] = values
+                self.frames[space]["colour"] = values
                 with one.widget.hold_sync():
                     one.color(by=None)  # new values of the same column would not be sent
-                    one.color(by=COLOUR, **colours)
+                    one.color(by="colour", **colours)
 
         self._draw("colour", draw)
 
@@ -123,27 +110,23 @@ class Maps:
             self._waiting.pop(next(iter(self._waiting)))()
             self.probe.sent += 1
 
-    def _note(self, method: str) -> str:
-        return f"shared space: {self.clips.map_note(method, self.seed)}"
+    def _lay_out(self, method: str) -> None:
+        """Add a layout and its labels to the maps' columns. Every layout spans −1 to 1, because
+        jscatter's labels do not follow a change of range."""
+        self.axes = [f"{method} axis 1", f"{method} axis 2"]
+        for space, frame in self.frames.items():
+            layout = self.clips.layout(space, method, self.state.seed)
+            frame[self.axes] = minmax_scale(layout, (-1, 1))
+        self._label()
+        self.note.value = f"shared space: {self.clips.map_note(method, self.state.seed)}"
 
-    def _axes(self, space: str, method: str) -> tuple[str, str]:
-        """Add a layout and its labels to a map's columns, and return the names of its axes. Every
-        layout spans −1 to 1, because jscatter's labels do not follow a change of range."""
-        names, layout = axes_of(method), self.clips.layout(space, method, self.seed)
-        self.frames[space][[*names]] = minmax_scale(layout, (-1, 1))
-        self._label(space, names)
-        return names
-
-    def _label(self, space: str, axes: tuple[str, str]) -> None:
-        frame, n_clips, tags = self.frames[space], len(self.clips), self.clips.tags
+    def _label(self) -> None:
+        n_clips, tags = len(self.clips), self.clips.tags
         chosen = tags.index(self.state.state["tag"])
-        names = labels(frame[[*axes]].to_numpy()[n_clips:], tags, chosen)
-        frame[TAG] = [""] * n_clips + names
-        frame[IMPORTANCE] = (frame[TAG] == names[chosen]).astype(float)
-
-
-def axes_of(method: str) -> tuple[str, str]:
-    return f"{method} axis 1", f"{method} axis 2"
+        for frame in self.frames.values():
+            names = labels(frame[self.axes].to_numpy()[n_clips:], tags, chosen)
+            frame["tag"] = [""] * n_clips + names
+            frame["importance"] = (frame.tag == names[chosen]).astype(float)
 
 
 def labels(tag_xy: np.ndarray, tags: Sequence[str], chosen: int) -> list[str]:
@@ -157,7 +140,7 @@ def labels(tag_xy: np.ndarray, tags: Sequence[str], chosen: int) -> list[str]:
 
 
 def numbers(selection: np.ndarray | None) -> list[int]:
-    return [] if selection is None else [int(number) for number in selection]
+    return [] if selection is None else list(map(int, selection))
 
 
 def point_table(clips: Clips) -> pd.DataFrame:
@@ -168,8 +151,8 @@ def point_table(clips: Clips) -> pd.DataFrame:
         "true tags": [f"{count} of {len(clips)} clips" for count in counts],
         "predicted": [f"{p:.2f} on average" for p in clips.mean_probs.mean(axis=0)],
     }
-    of_clips = clips.table.drop(columns="clip_id").assign(**{TAG: "", "kind": "clip"})
-    of_tags = pd.DataFrame(tags).assign(**{TAG: clips.tags, "kind": "tag"})
+    of_clips = clips.table.drop(columns="clip_id").assign(tag="", kind="clip")
+    of_tags = pd.DataFrame(tags).assign(tag=clips.tags, kind="tag")
     return pd.concat([of_clips, of_tags], ignore_index=True)
 
 
@@ -184,7 +167,7 @@ def scatter(frame: pd.DataFrame, x: str, y: str) -> jscatter.Scatter:
     one.opacity(unselected=0.8)
     # With another alignment, jscatter lets labels of two lines overlap others.
     text = {"size": 11, "color": "#000000", "align": "center", "offset": (0, -10)}
-    one.label(by=TAG, exclude=[f"{TAG}:"], importance=IMPORTANCE, **text)
+    one.label(by="tag", exclude=["tag:"], importance="importance", **text)
     one.tooltip(True, properties=["true tags", "predicted"], preview="title", histograms=False)
     one.widget.toolbar_buttons = ["pan_zoom", "lasso", "divider", "full_screen", "reset"]
     return one
@@ -192,9 +175,8 @@ def scatter(frame: pd.DataFrame, x: str, y: str) -> jscatter.Scatter:
 
 def arranged(scatters: Mapping[str, jscatter.Scatter]) -> Any:
     """The maps side by side, with linked selection and hover."""
-    pairs = [
-        (one, "z, the shared space" if space == Z else space) for space, one in scatters.items()
-    ]
+    titles = (f"{space}, the shared space" if space == Z else space for space in scatters)
+    pairs = list(zip(scatters.values(), titles, strict=True))
     box = jscatter.compose(pairs, sync_selection=True, sync_hover=True, row_height=HEIGHT)
     box.layout.grid_template_columns = f"repeat(auto-fit, minmax({LEAST_WIDTH}px, 1fr))"
     box.layout.grid_template_rows = "auto"  # no scroll bars
@@ -206,26 +188,20 @@ def arranged(scatters: Mapping[str, jscatter.Scatter]) -> Any:
     return box
 
 
-def palette(values: np.ndarray) -> dict[str, Any]:
-    """jscatter's arguments to colour numbers from pale to dark, or names by distinct greys."""
+def palette(values: np.ndarray) -> tuple[dict[str, Any], str]:
+    """jscatter's arguments to colour numbers from pale to dark, or names by distinct greys, and
+    their key as HTML."""
+    shades = figures.PALE_TO_DARK
     if values.dtype.kind in "fiu":
         low, high = float(values.min()), float(values.max())
-        return {"map": figures.PALE_TO_DARK, "norm": (low, high if high > low else low + 1)}
-    names = sorted(set(values.tolist()))
-    steps = figures.PALE_TO_DARK(np.linspace(0.2, 1, len(names)))
-    return {"map": dict(zip(names, map(to_hex, steps), strict=True))}
-
-
-def legend(name: str, colours: dict[str, Any]) -> str:
-    """The legend of a `palette` as one line of HTML."""
-    if "norm" in colours:
-        steps = ", ".join(to_hex(step) for step in colours["map"](np.linspace(0, 1, 9)))
-        low, high = colours["norm"]
+        high = high if high > low else low + 1
+        steps = ", ".join(map(to_hex, shades(np.linspace(0, 1, 9))))
         ramp = f"background: linear-gradient(to right, {steps}); {SWATCH} width: 8em"
         key = f'{low:.2f} <span style="{ramp}"></span> {high:.2f}'
-    else:
-        key = " ".join(
-            f'<span style="background: {colour}; {SWATCH} width: 1em"></span> {plain(value)}'
-            for value, colour in colours["map"].items()
-        )
-    return f"<b>{plain(name)}</b> {key}"
+        return {"map": shades, "norm": (low, high)}, key
+    names = sorted(set(values.tolist()))
+    colours = dict(zip(names, map(to_hex, shades(np.linspace(0.2, 1, len(names)))), strict=True))
+    return {"map": colours}, " ".join(
+        f'<span style="background: {colour}; {SWATCH} width: 1em"></span> {plain(name)}'
+        for name, colour in colours.items()
+    )

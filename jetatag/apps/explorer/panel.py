@@ -5,7 +5,7 @@ from typing import Any
 
 import ipywidgets as widgets
 from IPython.core.pylabtools import print_figure
-from IPython.display import DisplayHandle, display
+from IPython.display import display
 from ipywidgets import HTML, Layout
 from matplotlib.figure import Figure
 
@@ -36,35 +36,34 @@ class Explorer(State):
 
     `state` holds the initial settings (see `state.View`) and then what the user sets. With
     `keep`, a JSON file, they are saved at every change and restored when the cell is run again.
-    Without a browser (papermill, nbconvert) the cell shows the maps as a figure. Raises
-    `ValueError` as `State`.
+    Without a browser (papermill, nbconvert) the cell shows the maps as a figure.
     """
 
     def figure(self) -> Figure:
         """The maps as a figure, coloured as the settings say."""
+        method, (name, values) = self.state["layout"], self.colours()
         layouts = {
-            name: self.clips.layout(name, self.state["layout"], self.seed)
-            for name in self.clips.spaces
+            space: self.clips.layout(space, method, self.seed) for space in self.clips.spaces
         }
-        name, values = self.colours()
-        note = self.clips.map_note(self.state["layout"], self.seed)
+        note = self.clips.map_note(method, self.seed)
         return figures.maps(layouts, self.clips.tags, values, name, {Z: note})
 
     def _ipython_display_(self) -> None:
         """Show the figure, and replace it with the widgets once a browser has answered."""
         display(self.figure())
-        place = display({"text/plain": PLACEHOLDER}, raw=True, display_id=True)
-        self._probe = RenderProbe(sent=1)
-        self._probe.observe(lambda _: self._show_widgets(place), "drawn")
+        text = {"text/plain": PLACEHOLDER}
+        place = display(text, raw=True, display_id=True)
 
-    def _show_widgets(self, place: DisplayHandle) -> None:
-        self.panel = Panel(self)
-        place.update({**self.panel.box._repr_mimebundle_(), "text/plain": PLACEHOLDER}, raw=True)
+        def show_widgets(_: Any) -> None:
+            self.panel = Panel(self)
+            place.update(self.panel.box._repr_mimebundle_() | text, raw=True)
+
+        self._probe = RenderProbe(sent=1)
+        self._probe.observe(show_widgets, "drawn")
 
 
 class Panel:
-    """All widgets, in `box`. A user's action changes the state, and the state determines what is
-    shown."""
+    """All widgets, in `box`: the state, which users change, determines what is shown."""
 
     def __init__(self, state: State) -> None:
         self.state, self.clips, settings = state, state.clips, state.state
@@ -76,7 +75,7 @@ class Panel:
         self.hover_plays = widgets.Checkbox(plays, description="play on hover", indent=False)
         self.hover_plays.observe(lambda c: state.change(play_on_hover=c["new"]), "value")
 
-        options = [("add a tag …", ""), *zip(self.clips.tags, self.clips.tags, strict=True)]
+        options = {"add a tag …": ""} | {tag: tag for tag in self.clips.tags}
         self.add = dropdown("", options, "", self.add_tag)
         self.sliders, self.slider_rows, self.query = {}, widgets.VBox(), HTML()
         for tag, weight in settings["weights"].items():
@@ -112,8 +111,7 @@ class Panel:
         )
         bar = widgets.HBox(bar, layout=Layout(flex_flow="wrap"))
         every = [HTML(STYLE), bar, self.maps.box, self.maps.note, self.search_row, shown]
-        box = widgets.VBox(every)
-        box.layout.overflow = "visible"
+        box = widgets.VBox(every, layout=Layout(overflow="visible"))
         return box.add_class("jetatag-explorer")
 
     def set_layout(self, method: str) -> None:
@@ -130,8 +128,6 @@ class Panel:
             self.maps.set_tag()
         self.maps.set_colours(*self.state.colours())
 
-    # The query
-
     def add_tag(self, tag: str) -> None:
         """Add a tag to the query, with weight 1."""
         if tag and tag not in self.sliders:
@@ -143,8 +139,8 @@ class Panel:
         look = {"layout": Layout(width="auto", flex="1"), "readout_format": "+.1f"}
         slider = widgets.FloatSlider(weight, min=-1, max=1, step=0.1, **look)
         slider.observe(self.search, "value")
-        remove = widgets.Button(description="×", tooltip=f"remove {tag}")
-        remove.layout.width = "2.4em"
+        look = {"layout": Layout(width="2.4em"), "tooltip": f"remove {tag}"}
+        remove = widgets.Button(description="×", **look)
         line = widgets.HBox([HTML(plain(tag), layout=Layout(width="7em")), slider, remove])
 
         def on_click(_: Any) -> None:
@@ -166,7 +162,6 @@ class Panel:
         self.rank()
 
     def rank(self) -> None:
-        """Rank the clips by the query."""
         back = " (move a slider to search by tags again)" if self.state.state["like"] else ""
         self.query.value = f"query: <b>{plain(self.state.query())}</b>{back}"
         best, columns = self.state.best(TOP), self.search_row.children[1:]
@@ -175,8 +170,6 @@ class Panel:
             column.layout.display = "none" if best and by not in best else None
         if self.colour.value == "fit":
             self.maps.set_colours(*self.state.colours())
-
-    # Clips
 
     def clip_list(self) -> widgets.Select:
         """A list of clips; picking one shows it."""
@@ -187,10 +180,10 @@ class Panel:
     def lines(self, clips: Iterable[int]) -> list[tuple[str, int | None]]:
         """Clips as the options of a list."""
         titles, tags = self.clips.titles, self.clips.table["true tags"]
-        lines = [
-            (f"{i}. {titles[clip]} · {tags[clip]}", int(clip)) for i, clip in enumerate(clips, 1)
-        ]
-        return [("pick a clip to hear it:", None), *lines] if lines else []
+        lines = [("pick a clip to hear it:", None)]
+        for number, clip in enumerate(clips, 1):
+            lines.append((f"{number}. {titles[clip]} · {tags[clip]}", int(clip)))
+        return lines if len(lines) > 1 else []
 
     def select(self, points: Sequence[int]) -> None:
         """Show and play a single clip, search for a single tag, compare several clips."""
@@ -208,11 +201,10 @@ class Panel:
         self.n_selected.value = f"<b>{n} clips selected</b>" if selected else LASSO
         self.picked.options = self.lines(selected)
         self.picked.layout.display = None if selected else "none"
-        table = self.clips.compare(selected)
+        table = self.clips.compare(selected).rename_axis(index=None, columns="tag")
         table = table[table.difference.abs().rank(ascending=False, method="first") <= 8]
-        formats = dict.fromkeys(("selected", "rest"), "{:.0%}".format)
-        formats |= {"difference": "{:+.0%}".format}
-        table = table.rename_axis(index=None, columns="tag")
+        share = "{:.0%}".format
+        formats = {"selected": share, "rest": share, "difference": "{:+.0%}".format}
         self.compared.value = table.to_html(formatters=formats, border=0) if selected else ""
 
     def hover(self, point: int) -> None:

@@ -1,7 +1,6 @@
 """The explorer's settings, and the rankings and colours that they determine, without widgets."""
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -33,27 +32,24 @@ class State:
     change and restored from it. Raises `ValueError` for invalid settings and an invalid file."""
 
     def __init__(
-        self,
-        clips: Clips,
-        state: Mapping[str, Any] | None = None,
-        keep: Path | str | None = None,
-        seed: int = 0,
+        self, clips: Clips, state: dict | None = None, keep: Path | str | None = None, seed: int = 0
     ) -> None:
         self.clips, self.keep, self.seed = clips, Path(keep) if keep else None, seed
-        given = check_type(state or {}, Mapping, "the explorer's state")
-        self.state = checked({"tag": clips.tags[0], **given}, clips.tags)
+        self.state = {"tag": clips.tags[0]}
+        self._set(state or {})
         if self.keep:
             check_writable(self.keep)
         if self.keep and self.keep.is_file():
             try:
-                saved = json.loads(self.keep.read_text("utf-8"))
-                saved = check_type(saved, dict, "the explorer's state")
-                self.state = checked({**self.state, **saved}, clips.tags)
+                self._set(json.loads(self.keep.read_text("utf-8")))
             except (ValueError, RecursionError) as error:
-                raise ValueError(
-                    f"{keep} holds no state of these clips ({str(error).rstrip('.')}): delete it "
-                    "or name another file."
-                ) from None
+                problem = f"{keep} holds no state of these clips ({str(error).rstrip('.')})"
+                raise ValueError(f"{problem}: delete it or name another file.") from None
+
+    def _set(self, settings: Any) -> None:
+        state = self.state | check_type(settings, dict, "the explorer's state")
+        self.state = View(**state).to_dict()  # in JSON's types
+        check_known([self.state["tag"], *self.state["weights"]], self.clips.tags, "tag")
 
     def change(self, **settings: Any) -> None:
         """Change settings, and save them."""
@@ -69,8 +65,8 @@ class State:
         return ", ".join(f"{tag} {weight:+.1f}" for tag, weight in weights if weight) or "nothing"
 
     def scores(self) -> dict[By, np.ndarray]:
-        """How well each clip matches the query, (clip,) for each ranking of `By`. "More like" a
-        clip is not ranked by both combined. Empty without a query."""
+        """How well each clip matches the query, (clip,) for each ranking of `By`; without
+        "combined" for "more like" a clip. Empty without a query."""
         if like := self.clips.numbers([self.state["like"]]):
             return self.clips.like(like[0])
         weights = self.state["weights"]
@@ -87,19 +83,13 @@ class State:
         """What colours the points, and its values (clip + tag,): for every clip, then for every tag
         the mean over the clips that have it."""
         clips, kind, tag = self.clips, self.state["colour"], self.state["tag"]
+        column, name = clips.tags.index(tag), f"{kind}: {tag}"
         if kind == "split":
             return "split", np.append(clips.splits, ["tag"] * len(clips.tags))
-        column, scores = clips.tags.index(tag), self.scores()
-        name, values = {
-            "tag": (f"tag: {tag}", clips.labels[:, column].astype(float)),
-            "score": (f"score: {tag}", clips.mean_probs[:, column]),
-            "fit": (self.query(), scores.get("space", np.zeros(len(clips)))),
-        }[kind]
+        if kind == "tag":
+            values = clips.labels[:, column].astype(float)
+        elif kind == "score":
+            values = clips.mean_probs[:, column]
+        else:
+            name, values = self.query(), self.scores().get("space", np.zeros(len(clips)))
         return name, np.append(values, mean_of_carriers(values[:, None], clips.labels))
-
-
-def checked(state: Mapping[str, Any], tags: Sequence[str]) -> dict[str, Any]:
-    """All settings, in JSON's types; raises `ValueError` if they are invalid for such tags."""
-    whole = View(**state).to_dict()
-    check_known([whole["tag"], *whole["weights"]], tags, "tag")
-    return whole
