@@ -304,7 +304,7 @@ def test_resampled_searches_equal_the_metrics_of_every_resample(rng):
     relevant[:, [1, 5]] = 0  # queries that no clip answers
     kinds = np.array(["one", "one", "two", "one", "two", "none"])
     groups, rankings = np.arange(40) // 4, {"own": scores, "mirror": -scores}
-    found = metrics.resampled_searches(relevant, rankings, kinds, 5, groups=groups, k=6)
+    found = metrics.resampled_searches(relevant, rankings, kinds, 6, n_resamples=5, groups=groups)
     rows = found.index.get_level_values("drawn").value_counts().to_dict()
     assert rows == {"estimate": 1, "clip": 5, "group": 5}
     assert set(found.columns.get_level_values("kind")) == {"one", "two"}
@@ -342,7 +342,9 @@ def test_resampled_means_leave_out_what_is_missing():
 def test_intervals_of_a_mean_cover_the_truth(rng, truth):
     covered = 0
     for seed in range(200):
-        table = metrics.resampled_means({("a",): rng.random(80) < truth}, 200, seed)
+        table = metrics.resampled_means(
+            {("a",): rng.random(80) < truth}, n_resamples=200, seed=seed
+        )
         table.columns.names = ["metric"]
         row = metrics.mean_table([table]).iloc[0]
         covered += row.low <= truth <= row.high

@@ -10,7 +10,6 @@ from scipy.special import expit
 from jetatag.metrics._arithmetic import unit_rows
 
 KINDS = ("one tag", "two tags", "tag and not tag")
-COMMON = 0.01  # smallest share of training clips with both tags of a query, so that it is learned
 
 
 def choose_queries(labels: np.ndarray) -> np.ndarray:
@@ -22,7 +21,7 @@ def choose_queries(labels: np.ndarray) -> np.ndarray:
     """
     labels = np.asarray(labels, dtype=np.int64)
     together, n_tags = labels.T @ labels, labels.shape[1]
-    enough = max(1.0, COMMON * len(labels))
+    enough = max(1.0, 0.01 * len(labels))
     pairs = np.argwhere(np.triu(together >= enough, k=1))
     ordered = [(a, b) for pair in pairs for a, b in (pair, pair[::-1])]
     ordered = [(a, b) for a, b in ordered if together[a, a] - together[a, b] >= enough]
@@ -52,18 +51,15 @@ def query_scores(probs: np.ndarray, queries: np.ndarray) -> np.ndarray:
     The logarithm of Π p of the wanted tags · Π (1 − p) of the unwanted ones, as if tags were
     independent. `probs` (clip, tag); other values than ±1 in a query are exponents.
     """
-    probs, queries = np.asarray(probs), np.asarray(queries, np.float64)
+    probs, queries = np.asarray(probs, np.float64), np.asarray(queries, np.float64)
     wanted, excluded = (queries > 0).any(axis=0), (queries < 0).any(axis=0)  # other tags cost time
-    yes, no = (
-        np.clip(probs[:, tags].astype(np.float64), 1e-12, 1 - 1e-12) for tags in (wanted, excluded)
-    )
+    yes, no = (np.clip(probs[:, tags], 1e-12, 1 - 1e-12) for tags in (wanted, excluded))
     scores = np.log(yes) @ np.maximum(queries[:, wanted], 0).T
     return scores - np.log1p(-no) @ np.minimum(queries[:, excluded], 0).T
 
 
 def directions(z: np.ndarray, z_centre: np.ndarray) -> np.ndarray:
-    """Return the unit vectors (row, dim) float64 from the centre (dim,) to the rows of z; 0 for a
-    row at the centre."""
+    """Return the unit vectors (row, dim) float64 from the centre (dim,) to the rows of z, or 0."""
     return unit_rows(np.asarray(z, np.float64) - z_centre)
 
 
@@ -71,8 +67,8 @@ def space_probs(audio: np.ndarray, tags: np.ndarray, scale: np.ndarray) -> np.nd
     """Return the probabilities of tags in the shared space, (clip, tag) float64.
 
     `audio` (clip, dim) and `tags` (tag, dim) are `directions`. The logits are scale · cosine +
-    offset, as in the pair loss `subset_query`, with `scale` (2,) = (scale, offset). Every cosine is
-    computed by itself, so equal vectors get equal probabilities.
+    offset, as in the pair loss `subset_query`, with `scale` (2,) = (scale, offset). Equal vectors
+    get equal probabilities, because every cosine is computed by itself.
     """
     cosines = np.vecdot(audio.astype(np.float64)[:, None], tags)
     return expit(scale[0] * cosines + scale[1])

@@ -1,11 +1,11 @@
 """Tables that compare runs: every metric with its intervals, and differences between methods.
 
-Resampling is expensive and comparing is cheap, so resample each run once, then call `mean_table`
-and `difference_table` as often as needed. A *resampled* table has one column per metric, and rows
-(drawn, resample): one `estimate`, in which every clip counts once, then `n_resamples` drawn by
-`clip` and, with groups of several clips, as many drawn by `group`. `n_resamples`, `seed` and
-`groups` are those of `clip_weights`; runs tested on the same clips with the same values are scored
-on the same resamples. Invalid input raises the metrics' `ValueError`.
+Resampling is expensive and comparing is cheap, so resample each run once, then compare as often as
+needed. A *resampled* table has one column per metric, and rows (drawn, resample): one `estimate`,
+in which every clip counts once, then `n_resamples` drawn by `clip` and, with groups of several
+clips, as many drawn by `group`. `n_resamples` (1000), `seed` (0) and `groups` (none), or
+`resamples`, are those of `clip_weights`; with the same values, runs tested on the same clips are
+scored on the same resamples. Invalid input raises the metrics' `ValueError`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ import pandas as pd
 
 from jetatag.files import check_known
 from jetatag.metrics._arithmetic import AREAS, known_mean, rank_correlation, ratio
-from jetatag.metrics._checks import TASKS, check_labels, check_scores
+from jetatag.metrics._checks import check_labels, check_scores
 from jetatag.metrics.resampling import all_weights, interval
 from jetatag.metrics.scores import (
     accuracy,
@@ -50,24 +50,25 @@ def resampled(
     also `accuracy` in both, and of a "multilabel" one `f1_as_coded` in `micro_window` and, with
     `thresholds` (tag,), `f1_instance` in `macro_clip`.
     """
-    check_known([task], TASKS, "task")
+    check_known([task], ["multilabel", "multiclass"], "task")
     labels, scores = check_scores(labels, scores, windows=True)
     weights, rows = all_weights(len(labels), n_resamples, seed, groups)
-    values = {}
+    tables = {}
     if scores.ndim == 3:
-        own = values["micro_window"] = micro_window(labels, scores, weights)
+        own = micro_window(labels, scores, weights)
         if task == "multiclass":
             own["accuracy"] = accuracy(labels, scores, weights)
         else:
             own["f1_as_coded"] = f1_as_coded(own)
+        tables["micro_window"] = pd.DataFrame(own, rows)
         scores = scores.mean(axis=1)
-    own = values["macro_clip"] = macro_clip(labels, scores, weights)
+    own = macro_clip(labels, scores, weights)
     if task == "multiclass":
         own["accuracy"] = accuracy(labels, scores, weights)
     elif thresholds is not None:
         own["f1_instance"] = f1_instance(labels, scores, thresholds, weights)
-    columns = {(protocol, name): v for protocol, own in values.items() for name, v in own.items()}
-    return pd.DataFrame(columns, rows).rename_axis(columns=["protocol", "metric"])
+    tables["macro_clip"] = pd.DataFrame(own, rows)
+    return pd.concat(tables, axis=1, names=["protocol", "metric"])
 
 
 def resampled_per_tag(
@@ -77,25 +78,16 @@ def resampled_per_tag(
     `tags`, per tag that occurs; NaN if a resample has no positives of the tag."""
     labels = check_labels(labels, tags)
     weights, rows = all_weights(len(labels), n_resamples, seed)
-    areas, carried = tag_areas(labels, scores, weights)["average_precision"], labels.any(axis=0)
-    columns = pd.MultiIndex.from_arrays([np.asarray(tags)[carried]], names=["tag"])
-    return pd.DataFrame(areas[:, carried], rows, columns)
+    areas = tag_areas(labels, scores, weights)["average_precision"]
+    columns = pd.MultiIndex.from_arrays([tags], names=["tag"])
+    return pd.DataFrame(areas, rows, columns).loc[:, labels.any(axis=0)]
 
 
-def resampled_means(
-    by_clip: Mapping[Any, np.ndarray],
-    n_resamples: int = 1000,
-    seed: int = 0,
-    groups: Sequence | None = None,
-) -> pd.DataFrame:
+def resampled_means(by_clip: Mapping[Any, np.ndarray], **resamples: Any) -> pd.DataFrame:
     """Return the resampled table of means over clips: a column for each name → (clip,) numbers,
-    NaN for clips that have none.
-
-    For `neighbour_agreement` the clips are resampled, not their neighbours: a clip drawn twice
-    would be its own nearest neighbour.
-    """
+    NaN for clips that have none."""
     values = np.stack(list(by_clip.values()), axis=1).astype(np.float64)
-    weights, rows = all_weights(len(values), n_resamples, seed, groups)
+    weights, rows = all_weights(len(values), **resamples)
     has = ~np.isnan(values)
     means = ratio(weights @ np.where(has, values, 0), weights @ has.astype(float), empty=np.nan)
     return pd.DataFrame(dict(zip(by_clip, means.T, strict=True)), rows)
@@ -105,24 +97,21 @@ def resampled_searches(
     relevant: np.ndarray,
     rankings: Mapping[str, np.ndarray],
     kinds: Sequence[str],
-    n_resamples: int = 1000,
-    seed: int = 0,
-    groups: Sequence | None = None,
     k: int = 10,
+    **resamples: Any,
 ) -> pd.DataFrame:
     """Return the resampled table, with columns (kind, ranked_by, metric), of how well each ranking
     finds the clips that match a query.
 
     `relevant` (clip, query) 0/1 says whether the clip matches the query; `rankings` are name →
-    (clip, query), any finite numbers that rank; `kinds` are (query,) names. Queries without a
-    matching clip are left out. The metrics are means over the queries of a kind that some clip of
-    the resample matches: `mean_average_precision`, and the mean precision in the first `k` places
-    (`precision_at_k`). The ranking `random` is the expectation for a random order: the share of
-    clips that match.
+    (clip, query), any finite numbers that rank; `kinds` are (query,) names. Queries that no clip
+    matches are left out. The metrics are means over the queries of a kind that some clip of the
+    resample matches: `mean_average_precision`, and the mean `precision_at_k`. The ranking `random`
+    is the expectation for a random order: the share of clips that match.
     """
     answered = check_labels(relevant).any(axis=0)
     relevant, kinds = np.asarray(relevant)[:, answered], np.asarray(kinds)[answered]
-    weights, rows = all_weights(len(relevant), n_resamples, seed, groups)
+    weights, rows = all_weights(len(relevant), **resamples)
     shares = ratio(weights @ relevant.astype(float), weights.sum(axis=1, keepdims=True))
     shares[shares == 0] = np.nan  # nothing to find
     found = {}
@@ -163,7 +152,7 @@ def mean_runs(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
 
     `runs` are resampled tables of runs that differ in their seed, with the same metrics and
     resamples (else `ValueError`). The runs are also resampled, from `seed`, so that intervals
-    include their spread; intervals of a single run include only the sampling of clips.
+    include their spread.
     """
     _check_alike(runs)
     first, n_runs = runs[0], len(runs)
@@ -181,12 +170,11 @@ def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
     """
     mean, rows = mean_runs(runs, seed), []
     for name, values in mean.items():
-        estimate = values.loc["estimate"].item()
-        by_clip, by_group = (
-            interval(values.loc[drawn], estimate) if drawn in values.index else (np.nan, np.nan)
-            for drawn in ("clip", "group")
-        )
-        rows.append((*name, estimate, *by_clip, *by_group))
+        row = [*name, estimate := values.loc["estimate"].item()]
+        for drawn in ("clip", "group"):
+            is_known = drawn in values.index
+            row += interval(values.loc[drawn], estimate) if is_known else (np.nan, np.nan)
+        rows.append(row)
     return pd.DataFrame(rows, columns=[*mean.columns.names, "value", *BOUNDS])
 
 
@@ -202,8 +190,7 @@ def difference_table(
     runs_a: Sequence[pd.DataFrame], runs_b: Sequence[pd.DataFrame], seed: int = 0
 ) -> pd.DataFrame:
     """Return `mean_table` of the `differences` a − b, with `difference` instead of `value`."""
-    table = mean_table(differences(runs_a, runs_b), seed)
-    return table.rename(columns={"value": "difference"})
+    return mean_table(differences(runs_a, runs_b), seed).rename(columns={"value": "difference"})
 
 
 def paired_difference(
@@ -212,24 +199,21 @@ def paired_difference(
     scores_b: np.ndarray,
     n_resamples: int = 1000,
     seed: int = 0,
-    groups: Sequence | None = None,
-    task: str = "multilabel",
+    **options: Any,
 ) -> pd.DataFrame:
     """Return a − b in every metric, with intervals from the same resamples of both runs.
 
-    Two runs tested on the same clips make similar errors; pairing removes this shared noise, so
-    the interval is narrower than those of the two runs suggest. Every resample averages both runs
-    over the same tags. With several seeds, the difference is the mean over them, and the seeds are
-    resampled like clips, so that the interval also includes their spread. Three seeds show it only
-    in part: if they differ much more than clips do, a 95 % interval covers the true difference in
-    about 80 % of cases.
+    Two runs tested on the same clips make similar errors; pairing removes this shared noise. With
+    several seeds, the difference is the mean over them, and the seeds are resampled like clips, so
+    that the interval also includes their spread. Three seeds show it only in part: if they differ
+    much more than clips do, a 95 % interval covers the true difference in about 80 % of cases.
 
     `scores_a` and `scores_b` are (run, clip, window, tag) probabilities of runs paired by seed, for
     both protocols; or (run, clip, tag), or of a single run (clip, tag), for `macro_clip` alone. The
-    other parameters are those of `resampled` and `mean_table`; returns a `difference_table`.
+    other parameters are those of `resampled`; returns a `difference_table`.
     """
     a, b = (
-        [resampled(labels, run, n_resamples, seed, groups, task) for run in runs]
+        [resampled(labels, run, n_resamples, seed, **options) for run in runs]
         for runs in (s if np.ndim(s) > 2 else [s] for s in (scores_a, scores_b))
     )
     return difference_table(a, b, seed)
@@ -240,18 +224,16 @@ def gain_trend(
 ) -> pd.DataFrame:
     """Return how the gain of a tag depends on each covariate: Spearman's correlation over tags.
 
-    Clips, seeds and tags are resampled together. Noise in the gains already lowers the estimate;
-    resampling only clips and seeds would give intervals that are too narrow and hold only for these
-    tags. A tag without positives in a resample keeps its gain there.
+    Clips, seeds and tags are resampled together, so that intervals do not hold only for these tags.
+    A tag without positives in a resample keeps its gain there.
 
     `gains` is `mean_runs` of the `differences` of two methods' `resampled_per_tag`; `covariates`
     are name → (tag,) finite numbers, such as the frequency of each tag; `seed` is that of the
     resamples of tags. Returns one row per covariate: `covariate`, `correlation`, `low` and `high`
     (95 %), `n_tags`. The correlation is NaN for fewer than three tags and for constant values.
     """
-    gain, resampled = gains.to_numpy()[0], gains.loc["clip"].to_numpy()
-    n_tags = len(gain)
-    resampled = np.where(np.isnan(resampled), gain, resampled)
+    gain = gains.iloc[0]
+    resampled, n_tags = gains.loc["clip"].fillna(gain).to_numpy(), len(gain)
     chosen = np.random.default_rng(seed + 2).integers(n_tags, size=resampled.shape)
     resampled = np.take_along_axis(resampled, chosen, axis=1)
     rows = []
@@ -262,7 +244,7 @@ def gain_trend(
             raise ValueError(f"covariate {name!r} {covariate.shape} {needs}.")
         correlation, bounds = np.nan, (np.nan, np.nan)
         if n_tags >= 3 and np.ptp(covariate) > 0:
-            correlation = float(rank_correlation(gain, covariate))
+            correlation = float(rank_correlation(gain.to_numpy(), covariate))
             bounds = interval(rank_correlation(resampled, covariate[chosen]), estimate=correlation)
         rows.append((name, correlation, *np.clip(bounds, -1, 1), n_tags))
     return pd.DataFrame(rows, columns=["covariate", "correlation", "low", "high", "n_tags"])
@@ -271,7 +253,7 @@ def gain_trend(
 def _check_alike(runs: Sequence[pd.DataFrame]) -> None:
     if not runs:
         raise ValueError("there is no run to compare: give at least one.")
-    first, *others = runs
-    if any(not (r.columns.equals(first.columns) and r.index.equals(first.index)) for r in others):
-        problem = "the runs have other metrics or resamples"
-        raise ValueError(f"{problem}: resample all alike, with windows or without.")
+    for run in runs:
+        if not (run.columns.equals(runs[0].columns) and run.index.equals(runs[0].index)):
+            problem = "the runs have other metrics or resamples"
+            raise ValueError(f"{problem}: resample all alike, with windows or without.")
