@@ -37,26 +37,26 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
     other tags.
     """
     run.check_store(store)
-    config, rows, valid = run.config, store.rows(split), store.rows("valid")
+    config, rows = run.config, store.rows(split)
+    valid = store.rows("valid") if split != "valid" else rows[:0]
     if not len(rows):
         problem = f"the store has no {split} clips to score"
         raise ValueError(f"{problem}: check the split when preparing it.")
     fabric = device.launch(config)
     device.place(model, config, fabric, run.folder.parent)
     model.eval()
-    n_valid = len(valid) if split != "valid" else 0
-    both = np.concatenate([valid[:n_valid], rows])
-    probs, h, z_audio = score_clips(model, store, both, config, fabric, split)
-    if n_valid:
-        run.write_arrays("scores.valid.npz", {**describe(store, valid), "probs": probs[:n_valid]})
+    scored = score_clips(model, store, np.concatenate([valid, rows]), config, fabric, split)
+    if len(valid):
+        saved = {**describe(store, valid), "probs": scored[0][: len(valid)]}
+        run.write_arrays("scores.valid.npz", saved)
     elif run.writes:
         (run.folder / "scores.valid.npz").unlink(missing_ok=True)
-    probs, h, z_audio = (part[n_valid:] for part in (probs, h, z_audio))
-    embeddings = {"h": h.numpy()}
+    probs, h, z_audio = (part[len(valid) :] for part in scored)
+    embeddings = {**describe(store, rows), "h": h.numpy()}
     if config.pair_loss != "none":
         embeddings["z_audio"] = z_audio.numpy()
         embeddings |= shared_space(model, store, store.labels[rows], config)
-    run.write_arrays("embeddings.npz", {**describe(store, rows), **embeddings})
+    run.write_arrays("embeddings.npz", embeddings)
     run.write_arrays("scores.npz", {**describe(store, rows), "probs": probs})
 
 
@@ -69,19 +69,20 @@ def score_clips(
     name: str,
 ) -> tuple[np.ndarray, Tensor, Tensor]:
     """Return probabilities (clip, window, tag), h of the middle windows (clip, n_features), and
-    z_audio (clip, dim), the unit vector in the direction of the mean over the windows.
+    z_audio (clip, dim), as `predict` saves them; `name` labels the progress bar.
 
     On a CPU, each clip is its own batch, so scores do not depend on a batch size, on other clips or
     on the number of processes. On a GPU, many clips pass together, which changes scores by rounding
-    alone. Identical windows, those of a clip no longer than the crop, are computed once. `name`
-    labels the progress bar.
+    alone. Identical windows, those of a clip no longer than the crop, are computed once.
     """
     own = rows[device.own_share(len(rows), fabric)]
     n_tags, n_features = len(store.vocabulary.tags), model.extractor.n_features
     probs = torch.empty(len(own), config.n_windows, n_tags, device=fabric.device)
     middle = torch.empty(len(own), n_features, device=fabric.device)
     z_audio = torch.empty(len(own), config.embedding_dim, device=fabric.device)
-    windows = [distinct_windows(n, config) for n in store.lengths[own]]
+    places = config.crop_samples, config.n_windows, config.windows
+    every = (window_starts(length, *places) for length in store.lengths[own])
+    windows = [np.unique(starts, return_inverse=True) for starts in every]
     together = device.inference_batch(config, fabric.device, config.n_windows) // config.n_windows
     groups = [slice(i, i + together) for i in range(0, len(own), together)]
     counts = [len(starts) for starts, _ in windows]
@@ -106,12 +107,6 @@ def score_clips(
     return probs.numpy(), middle, z_audio
 
 
-def distinct_windows(length: int, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Starts in samples of a clip's windows without repetitions, and which of them each is."""
-    every = window_starts(length, config.crop_samples, config.n_windows, config.windows)
-    return np.unique(every, return_inverse=True)
-
-
 def describe(store: AudioStore, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Return what is saved with the scores of `rows`: labels, clip_ids, groups, tags and task."""
     return {
@@ -133,13 +128,21 @@ def shared_space(
     sets has hardly seen single tags, so the mean over the training clips with a tag is better.
     """
     train_labels = store.labels[store.rows("train")]
-    z_single = _encode(model, np.eye(labels.shape[1]))
-    encoded = z_single, torch.zeros_like(z_single[0])
-    answering = answering_clips(model, store, config)
-    by_tags = PAIR_LOSSES[config.pair_loss].searchable_by_tags
-    query, other = (encoded, answering) if by_tags else (answering, encoded)
-    vectors = {"z_tag": _encode(model, labels), "z_single": z_single}
-    vectors["z_query"], vectors["z_centre"] = query
+    learned_labels = store.labels[store.rows("train", config.label_share, config.seed)]
+    where, n_tags = next(model.parameters()).device, labels.shape[1]
+    single, carried, own = (
+        torch.from_numpy(np.asarray(tag_sets, np.float32)).to(where)
+        for tag_sets in (np.eye(n_tags), learned_labels, labels)
+    )
+    z_single, z_train = model.tag_encoder(single), model.tag_encoder(carried)
+    count, centre = carried.sum(0).unsqueeze(1), z_train.mean(0)
+    # A tag that no training clip carries gets the centre, which ranks no clip above another.
+    means = torch.where(count > 0, carried.T @ z_train / count.clamp(min=1), centre)
+    pairs = [(means, centre), (z_single, torch.zeros_like(centre))]
+    if PAIR_LOSSES[config.pair_loss].searchable_by_tags:
+        pairs.reverse()
+    vectors = {"z_tag": model.tag_encoder(own), "z_single": z_single}
+    (vectors["z_query"], vectors["z_centre"]), other = pairs
     vectors["z_other"], vectors["z_other_centre"] = other
     scale = model.query_scale
     vectors["z_scale"] = torch.stack([scale.log_scale.exp(), scale.offset])
@@ -148,22 +151,3 @@ def shared_space(
         "queries": choose_queries(train_labels),
         "tag_correlation": metrics.tag_correlation(train_labels).astype(np.float32),
     }
-
-
-def answering_clips(
-    model: JointModel, store: AudioStore, config: RunConfig
-) -> tuple[Tensor, Tensor]:
-    """The mean z_tag of the training clips with each tag; the centre is the mean of all training
-    clips. A tag that no training clip carries gets the centre, which ranks no clip above
-    another."""
-    labels = store.labels[store.rows("train", config.label_share, config.seed)]
-    z_tag = _encode(model, labels)
-    carried = torch.from_numpy(labels.astype(np.float32)).to(z_tag.device)
-    count, centre = carried.sum(0).unsqueeze(1), z_tag.mean(0)
-    return torch.where(count > 0, carried.T @ z_tag / count.clamp(min=1), centre), centre
-
-
-def _encode(model: JointModel, tag_sets: np.ndarray) -> Tensor:
-    """z_tag (set, dim) of 0/1 tag sets (set, tag)."""
-    where = next(model.parameters()).device
-    return model.tag_encoder(torch.from_numpy(np.asarray(tag_sets, np.float32)).to(where))

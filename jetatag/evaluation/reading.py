@@ -7,6 +7,7 @@ column=[values] in the order wanted; columns and values that are not in the tabl
 `ValueError`.
 """
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,7 @@ pd.options.display.html.use_mathjax = False  # notebooks show the text of tables
 
 KEYS = ("dataset", "extractor", "width", "method", "pair_loss", "classification_loss", "labels")
 KEYS += ("minus", "space", "ranked_by", "tag", "covariate", "kind", "seed", "protocol", "metric")
-MINUS = " − "
-"""In `ranked_by`, "a − b" is the difference between two rankings."""
+MINUS = " − "  # in `ranked_by`, "a − b" is the difference between two rankings
 HEADLINES = {"macro_clip": ["average_precision", "roc_auc"], "micro_window": ["roc_auc", "pr_auc"]}
 """The metrics of each protocol that are shown unless others are named."""
 BOUNDS = {"clip": ["low", "high"], "group": ["group_low", "group_high"]}
@@ -34,19 +34,12 @@ def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFram
     `rows` is "mean", over seeds, with the baselines; "seed", single runs; "score", both of them;
     "difference", to a reference or between two rankings, in a column `difference`; or "tag".
     """
-    minus, tag, seed, ranked_by = (
-        table.get(name, pd.Series("", table.index))
-        for name in ("minus", "tag", "seed", "ranked_by")
-    )
+    columns = ("minus", "tag", "seed", "ranked_by")
+    minus, tag, seed, ranked_by = (table.get(c, pd.Series("", table.index)) for c in columns)
     is_difference = (minus != "") | ranked_by.str.contains(MINUS)
     is_score, is_seed = ~is_difference & (tag == ""), seed.str.isdigit()
-    masks = {
-        "mean": is_score & ~is_seed,
-        "seed": is_score & is_seed,
-        "score": is_score,
-        "difference": is_difference & ~is_seed,
-        "tag": tag != "",
-    }
+    masks = {"mean": is_score & ~is_seed, "seed": is_score & is_seed, "score": is_score}
+    masks |= {"difference": is_difference & ~is_seed, "tag": tag != ""}
     check_known([rows], masks, "kind of rows")
     chosen = table[masks[rows]]
     if rows == "mean" and "space" in table:  # metrics of spaces without intervals have no means
@@ -63,16 +56,12 @@ def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFram
 def summary(
     table: pd.DataFrame, columns: str = "metric", digits: int = 3, by: str = "clip", **where: Any
 ) -> pd.DataFrame:
-    """Return the means over seeds as text, "0.372 [0.323, 0.423]", one row per cell.
+    """Return the means over seeds as text, "0.372 [0.323, 0.423]", one row per cell, without
+    settings that are the same in all rows.
 
-    Settings that are the same in all rows are left out.
-
-    Parameters
-    ----------
-    columns : the column of `table` whose values become columns, such as "kind" of query
-    digits : after the decimal point
-    by : 95 % intervals from resampling each "clip" or each "group"
-    where : `protocol` is "macro_clip" and `metric` that of `HEADLINES` unless others are named
+    `columns` names the column of `table` whose values become columns, such as "kind" of query; the
+    95 % intervals are `by` resampling each "clip" or each "group". In `where`, `protocol` is
+    "macro_clip" and `metric` that of `HEADLINES` unless others are named.
     """
     return _as_text(select(table, "mean", **_with_headlines(table, where)), columns, digits, by)
 
@@ -95,8 +84,7 @@ def by_tag(table: pd.DataFrame, metric: str = "average_precision", **where: Any)
     for `gains`, the differences."""
     rows = select(table, "tag", **({"metric": metric} if "metric" in table else {}), **where)
     keys = _varying(rows, "tag", "metric", "seed", "protocol")
-    value = "value" if "value" in rows else "difference"
-    wide = rows.groupby(["tag", *keys], sort=False)[value].mean().unstack(keys)
+    wide = rows.groupby(["tag", *keys], sort=False)[_value(rows)].mean().unstack(keys)
     return wide.loc[wide.mean(axis=1).sort_values(ascending=False, kind="stable").index]
 
 
@@ -111,14 +99,14 @@ def verdict(
 
     "confirmed" if the whole interval lies between `at_least` and `at_most`, "refuted" if all of it
     lies outside, "open" otherwise; a value without an interval is its own interval. `rows`, of
-    `select`, and `where` must leave exactly one row.
+    `select`, and `where` must leave exactly one row (else `ValueError`).
     """
     rows = _narrow(rows, where)
     if len(rows) != 1:
         differing = ", ".join(_varying(rows)[1:]) or "other columns"
         raise ValueError(f"{len(rows)} rows for one verdict: choose one by {differing}.")
-    (text,), (low, high) = _texts(rows, digits, "clip"), rows[BOUNDS["clip"]].to_numpy(float)[0]
-    low, high = np.nan_to_num([low, high], nan=rows[_value(rows)].item())
+    (text,), value = _texts(rows, digits, "clip"), rows[_value(rows)].item()
+    low, high = rows[BOUNDS["clip"]].fillna(value).to_numpy(float)[0]
     if low >= at_least and high <= at_most:
         return f"confirmed: {text}"
     return f"{'refuted' if high < at_least or low > at_most else 'open'}: {text}"
@@ -135,10 +123,9 @@ def gather_tables(parent: Path | str, name: str) -> pd.DataFrame:
 
 def write_table(table: pd.DataFrame, folder: Path | str, name: str) -> None:
     """Write `table` as `name`.csv for people and `name`.parquet for programs, each atomically."""
-    with atomic(Path(folder) / f"{name}.csv") as temporary:
-        table.to_csv(temporary, index=False)
-    with atomic(Path(folder) / f"{name}.parquet") as temporary:
-        table.to_parquet(temporary, index=False)
+    for suffix, write in {"csv": table.to_csv, "parquet": table.to_parquet}.items():
+        with atomic(Path(folder) / f"{name}.{suffix}") as temporary:
+            write(temporary, index=False)
 
 
 def extractor_label(name: str) -> str:
@@ -151,10 +138,10 @@ def extractor_label(name: str) -> str:
 def _narrow(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
     check_known(where, table.columns, "column")
     for name, wanted in where.items():
-        wanted = list(wanted) if isinstance(wanted, list | tuple) else [wanted]
-        held = table[name].unique().tolist()
-        check_known([str(one) for one in wanted if one not in held], map(str, held), name)
-        table = pd.concat([table[table[name] == one] for one in wanted])
+        parts = {str(one): table[table[name] == one] for one in np.atleast_1d(wanted)}
+        absent = [one for one, part in parts.items() if part.empty]
+        check_known(absent, table[name].drop_duplicates().astype(str), name)
+        table = pd.concat(parts.values())
     return table
 
 
@@ -162,10 +149,9 @@ def _with_headlines(table: pd.DataFrame, where: dict[str, Any]) -> dict[str, Any
     if "protocol" not in table:
         return where
     where = {"protocol": "macro_clip", **where}
-    shown = [
-        metric for name in np.atleast_1d(where["protocol"]) for metric in HEADLINES.get(name, ())
-    ]
-    return {"protocol": where["protocol"], "metric": list(dict.fromkeys(shown)), **where}
+    of_each = [HEADLINES.get(name, []) for name in np.atleast_1d(where["protocol"])]
+    shown = list(dict.fromkeys(itertools.chain(*of_each)))
+    return {"protocol": where["protocol"], "metric": shown, **where}
 
 
 def _varying(rows: pd.DataFrame, *besides: str) -> list[str]:

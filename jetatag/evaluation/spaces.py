@@ -15,18 +15,15 @@ from jetatag.metrics.layouts import NEIGHBOURS, map_quality, shared_layout
 from jetatag.metrics.queries import answers, directions, kinds, query_scores, space_probs
 from jetatag.training.run import Run
 
-VECTORS = ("h", "z_audio", "z_tag")
-"""The kinds of vector of a clip, the last two only with joint embedding."""
+VECTORS = ("h", "z_audio", "z_tag")  # of a clip, the last two only with joint embedding
 ENCODED, ANSWERING, CLASSIFIER = "encoded set", "answering clips", "classifier"
 COMBINED = "combined"
 """What ranks clips for a query. In the shared space, a tag's vector is that of the set of this tag
 alone (`ENCODED`), or the mean over the training clips that carry it (`ANSWERING`). Probabilities of
 classifier and space can be multiplied (`COMBINED`), with the kind of tag vector that suits the pair
 loss (`predict.shared_space`)."""
-MAPS = ("umap", "tsne")
-"""The layouts whose shared map of clips and tags is judged."""
-Space = Mapping[str, np.ndarray]
-"""The arrays of embeddings.npz, as `predict` saves them."""
+MAPS = ("umap", "tsne")  # the layouts whose shared map of clips and tags is judged
+Space = Mapping[str, np.ndarray]  # the arrays of embeddings.npz, as `predict` saves them
 
 
 def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.DataFrame:
@@ -66,8 +63,7 @@ def _without_intervals(space: Space, seed: int) -> pd.DataFrame:
     if "z_tag" in space:
         values = metrics.gap(space["z_audio"], space["z_tag"], space["labels"])
         values["mean_energy"] = metrics.mean_energy(space["z_tag"])
-        tags = space["z_single"], space["tag_correlation"]
-        values["tag_semantics"] = metrics.tag_semantics(*tags)
+        values["tag_semantics"] = metrics.tag_semantics(space["z_single"], space["tag_correlation"])
         rows += [("shared", "", metric, value) for metric, value in values.items()]
         if len(space["labels"]) >= NEIGHBOURS:
             for method in MAPS:
@@ -111,7 +107,7 @@ def _searches(
     the differences of the other rankings from the classifier."""
     relevant = answers(space["labels"], queries)
     ranked, k = rankings(space, probs, queries), min(NEIGHBOURS, len(relevant))
-    found = metrics.resampled_searches(relevant, ranked, kinds(queries), **options, k=k)
+    found = metrics.resampled_searches(relevant, ranked, kinds(queries), k, **options)
     for kind, by, metric in found:
         if by in (ENCODED, ANSWERING, COMBINED):
             difference = found[kind, by, metric] - found[kind, CLASSIFIER, metric]

@@ -4,6 +4,7 @@ Tables are long, as `evaluation.results` makes and selects them: the columns `me
 (missing or empty if a method has none), `metric`, `value`, `low` and `high`, and those named below.
 """
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,8 +15,7 @@ from jetatag.figures import _style as style
 from jetatag.files import check_known
 from jetatag.joint.methods import METHODS
 
-WITH = ("with JE", style.DARK)
-STEP = {"no_je": ("without JE", "white"), "je": WITH, "joint": WITH}
+STEP = {"no_je": ("without JE", "white")} | dict.fromkeys(("je", "joint"), ("with JE", style.DARK))
 HEADINGS = ("pair losses", "controls")
 BY_CLIP = {"color": "0.55", "linestyle": "-", "linewidth": 3}
 BY_GROUP = {"color": "0.1", "linestyle": "-", "linewidth": 0.9, "marker": "|", "markersize": 7}
@@ -29,15 +29,14 @@ def scores_with_intervals(table: pd.DataFrame) -> Figure:
     protocols must not be compared.
     """
     table = style.with_lines(table, ["protocol", "metric", "value", "low", "high"], "the results")
-    lines = list(dict.fromkeys(table["line"]))[::-1]  # the first method on top
-    protocols = dict(list(table.groupby("protocol", sort=False)))
-    columns = max(rows["metric"].nunique() for rows in protocols.values())
+    lines = table["line"].unique().tolist()[::-1]  # the first method on top
+    protocols = table.groupby("protocol", sort=False)
+    columns = protocols["metric"].nunique().max()
     size = (1.6 + 2.8 * columns, len(protocols) * (1.2 + 0.34 * len(lines)))
     figure, axes = style.row_panels((len(protocols), columns), size, lines, "method")
-    for row, (protocol, rows) in zip(axes, protocols.items(), strict=True):
+    for row, (protocol, rows) in zip(axes, protocols, strict=True):
         for ax, (metric, own) in style.used(row, list(rows.groupby("metric", sort=False))):
-            for number, line in enumerate(own["line"]):
-                place = lines.index(line)
+            for number, place in enumerate(map(lines.index, own["line"])):
                 marker = style.MARKERS[place % len(style.MARKERS)]
                 style.draw_mean(ax, place, own.iloc[[number]], marker=marker)
             ax.set(xlabel=style.named(metric))
@@ -58,8 +57,7 @@ def published_gains(table: pd.DataFrame) -> Figure:
 
 @style.own_style()
 def measured_gains(table: pd.DataFrame) -> Figure:
-    """Draw Table 1 of Lee & Cho 2021 from your own runs: one row per extractor, one panel per
-    metric.
+    """Draw Table 1 of Lee & Cho 2021 from your own runs, a row per extractor, a panel per metric.
 
     `table` has one row per `seed` of the methods no_je (open marker) and je or joint (filled), and
     optionally a `protocol`, which the panels then name. Markers are means over seeds, small ticks
@@ -75,11 +73,11 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
     table = table.assign(scale=style.scale_names(table))
     markers = dict(zip(table["source"].unique(), style.MARKERS, strict=False))
     extractors = table["extractor"].unique().tolist()[::-1]  # the first on top
-    scales = dict(list(table.groupby("scale", sort=False)))
+    scales = table.groupby("scale", sort=False)
     size = (2.3 + 3.1 * len(scales), 1.4 + 0.5 * len(extractors))
     lines = [extractor_label(extractor).replace(" (", "\n(") for extractor in extractors]
     figure, axes = style.row_panels((1, len(scales)), size, lines, "extractor")
-    for ax, (scale, rows) in zip(axes[0], scales.items(), strict=True):
+    for ax, (scale, rows) in zip(axes[0], scales, strict=True):
         for (source, extractor), step in rows.groupby(["source", "extractor"], sort=False):
             offset = 0.32 * ((len(markers) - 1) / 2 - list(markers).index(source))
             _draw_step(ax, extractors.index(extractor) + offset, step, markers[source])
@@ -97,13 +95,12 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
 def _draw_step(ax: Axes, place: float, step: pd.DataFrame, marker: str) -> None:
     """The step from without to with joint embedding; with whiskers, at two heights."""
     offset = 0.17 if "low" in step else 0
-    sides = step.groupby(step["method"] != "no_je")
-    heights = {False: place + offset, True: place - offset}
-    means = sides["value"].mean().reindex(list(heights))
-    ax.plot(means, list(heights.values()), color="0.6", linewidth=1.2)
-    for is_with, rows in sides:
-        fill = STEP[rows["method"].iloc[0]][1]
-        style.draw_mean(ax, heights[is_with], rows, marker=marker, markerfacecolor=fill)
+    is_with, heights = step["method"] != "no_je", (place + offset, place - offset)
+    means = step.groupby(is_with)["value"].mean().reindex([False, True])
+    ax.plot(means, heights, color="0.6", linewidth=1.2)
+    for height, rows in zip(heights, (step[~is_with], step[is_with]), strict=True):
+        for _, fill in rows["method"].map(STEP).unique():
+            style.draw_mean(ax, height, rows, marker=marker, markerfacecolor=fill)
 
 
 @style.own_style()
@@ -121,27 +118,27 @@ def ablation(
     check_known([metric], rows["metric"].unique(), "metric")
     rows = rows[rows["metric"] == metric]
     joint = [METHODS[m].is_joint and not METHODS[m].is_reference for m in rows["method"]]
-    rows = rows.assign(joint=joint)
-    groups = zip(HEADINGS, (rows["line"][rows.joint], rows["line"][~rows.joint]), strict=True)
-    lines = [line for heading, group in groups if len(group) for line in (heading, *group)]
-    lines = list(dict.fromkeys(lines))[::-1]  # the first on top
-    extractors = dict(list(rows.groupby("extractor", sort=False)))
+    rows = rows.assign(heading=np.where(joint, *HEADINGS), marker=np.where(joint, "o", "s"))
+    parts = [(heading, rows["line"][rows["heading"] == heading].unique()) for heading in HEADINGS]
+    lines = [line for heading, own in parts if len(own) for line in (heading, *own)][::-1]
+    extractors = rows.groupby("extractor", sort=False)
     size = (2.4 + 2.9 * len(extractors), 1.5 + 0.32 * len(lines))
     figure, axes = style.row_panels((1, len(extractors)), size, lines, "method", sharex=True)
-    for ax, (extractor, own) in zip(axes[0], extractors.items(), strict=True):
+    for ax, (extractor, own) in zip(axes[0], extractors, strict=True):
         for row in own.to_dict("records"):
-            place, marker = lines.index(row["line"]), "o" if row["joint"] else "s"
+            place = lines.index(row["line"])
             ax.plot([row["low"], row["high"]], [place, place], **BY_CLIP)
             if "group_low" in row:
                 ax.plot([row["group_low"], row["group_high"]], [place, place], **BY_GROUP)
-            ax.plot(row["difference"], place, marker, color=style.DARK, markersize=6, zorder=3)
+            look = {"color": style.DARK, "markersize": 6, "zorder": 3}
+            ax.plot(row["difference"], place, row["marker"], **look)
         ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
         ax.set(xlabel=f"{style.named(metric)},\ndifference from {reference}", title=extractor)
     for text in axes[0, 0].get_yticklabels():
         text.set_fontweight("bold" if text.get_text() in HEADINGS else "normal")
-    looks = {"95 % interval by clip": BY_CLIP}
-    looks |= {"95 % interval by group": BY_GROUP} if "group_low" in rows else {}
-    style.legend_above(figure, [style.key(name, **look) for name, look in looks.items()])
+    keys = [style.key("95 % interval by clip", **BY_CLIP)]
+    keys += [style.key("95 % interval by group", **BY_GROUP)] if "group_low" in rows else []
+    style.legend_above(figure, keys)
     return figure
 
 
@@ -149,23 +146,22 @@ def ablation(
 def label_curves(table: pd.DataFrame) -> Figure:
     """Draw scores by `label_share` in (0, 1], one line per method, one panel per metric.
 
-    Rows of one method and share, such as its seeds, are averaged, and so are their intervals. Lines
-    are shifted a little, so that their whiskers do not overlap.
+    Rows of one method and share, such as its seeds, are averaged, and so are their intervals.
     """
     needed = ["label_share", "metric", "value", "low", "high"]
     table = style.with_lines(table, needed, "the label curves")
     if not table["label_share"].between(0, 1, inclusive="right").all():
         raise ValueError("label_share must be in (0, 1]: give the share of labelled clips used.")
     table = table.assign(scale=style.scale_names(table))
-    scales = dict(list(table.groupby("scale", sort=False)))
+    scales = table.groupby("scale", sort=False)
     figure, axes = style.panels(1, len(scales), (0.6 + 3.9 * len(scales), 4))
     styles = style.looks(table["line"])
-    for ax, (scale, rows) in zip(axes[0], scales.items(), strict=True):
+    for ax, (scale, rows) in zip(axes[0], scales, strict=True):
         for number, (line, look) in enumerate(styles.items()):
-            own = rows[rows["line"] == line]
-            mean = own.groupby("label_share")[["value", "low", "high"]].mean()
+            by_share = rows[rows["line"] == line].groupby("label_share")
+            mean = by_share[["value", "low", "high"]].mean()
             whiskers = (mean["value"] - mean["low"], mean["high"] - mean["value"])
-            places = mean.index * 1.05 ** (number - (len(styles) - 1) / 2)
+            places = mean.index * 1.05 ** (number - (len(styles) - 1) / 2)  # beside one another
             ax.errorbar(places, mean["value"], whiskers, **look, capsize=3, elinewidth=1)
         shares = sorted(rows["label_share"].unique())
         ax.set(xscale="log", xlabel="labelled clips used", ylabel=scale)
@@ -185,12 +181,12 @@ def gains_by_steps(differences: pd.DataFrame, reference: str = "no_je") -> Figur
     needed = ["steps", "metric", "difference", "low", "high"]
     differences = style.with_lines(differences, needed, "the differences")
     (metric,) = set(differences["metric"])
-    groups = differences.groupby("line", sort=False)
-    lines = {line: own.sort_values("steps") for line, own in groups}
+    lines = list(differences.groupby("line", sort=False))
     rows, columns = -(-len(lines) // 4), min(4, len(lines))
     size = (0.8 + 2.4 * columns, 0.8 + 2.0 * rows)
     figure, axes = style.panels(rows, columns, size, sharex=True, sharey=True)
-    for ax, (line, own) in style.used(axes.flat, list(lines.items())):
+    for ax, (line, own) in style.used(axes.flat, lines):
+        own = own.sort_values("steps")
         thousands = own["steps"] / 1000
         ax.fill_between(thousands, own["low"], own["high"], color="0.8", linewidth=0)
         ax.plot(thousands, own["difference"], "o-", color=style.DARK, markersize=3)

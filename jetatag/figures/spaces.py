@@ -14,8 +14,7 @@ from jetatag.figures import _style as style
 from jetatag.figures._labels import place_labels
 from jetatag.files import check_known
 
-Layouts = Mapping[str, np.ndarray]
-Notes = Mapping[str, str] | None
+Layouts, Notes = Mapping[str, np.ndarray], Mapping[str, str] | None
 RANKINGS = {
     "encoded set": {"label": "space, encoded tags", "marker": "o"},
     "answering clips": {"label": "space, means of clips with the tags", "marker": "^"},
@@ -39,12 +38,12 @@ def tag_map(layouts: Layouts, positive: np.ndarray, tag: str, notes: Notes = Non
     """
     positive = np.asarray(positive).astype(bool)
     figure, axes = _map_panels(list(layouts), (3.3 * len(layouts), 3.7), notes)
+    rest = {"s": 9, "color": style.PALE, "marker": "o", "label": "other"}
+    look = {"s": 20, "color": style.DARK, "marker": "^", "label": style.in_legend(tag)}
     for ax, (title, points) in zip(axes, layouts.items(), strict=True):
         style.check_shape(points, (len(positive), 2), f"layout {title!r}", "(clip, 2)")
-        rest = {"s": 9, "color": style.PALE, "marker": "o", "linewidth": 0, "label": "other"}
-        ax.scatter(*points[~positive].T, **rest)
-        look = {"s": 20, "color": style.DARK, "marker": "^", "linewidth": 0}
-        ax.scatter(*points[positive].T, **look, label=style.in_legend(tag))
+        ax.scatter(*points[~positive].T, **rest, linewidth=0)
+        ax.scatter(*points[positive].T, **look, linewidth=0)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles[::-1], names[::-1], loc="outside upper right", ncols=2, frameon=False)
     return figure
@@ -108,13 +107,14 @@ def maps(
 
 def _draw_clips(ax: Axes, xy: np.ndarray, values: np.ndarray) -> PathCollection | None:
     """Clips coloured by numbers, with a colour bar, or by names, with a legend."""
+    points = {"s": 9, "linewidth": 0}
     if values.dtype.kind in "biuf":
         order = np.argsort(values, kind="stable")  # the highest values on top
         colours = {"c": values[order], "cmap": style.PALE_TO_DARK, "label": "clips"}
-        return ax.scatter(*xy[order].T, s=9, linewidth=0, **colours)
+        return ax.scatter(*xy[order].T, **points, **colours)
     for value, look in style.looks(np.unique(values)).items():
-        points = {"s": 9, "color": look["color"], "marker": look["marker"], "linewidth": 0}
-        ax.scatter(*xy[values == value].T, **points, label=style.in_legend(value))
+        look = {"color": look["color"], "marker": look["marker"], "label": style.in_legend(value)}
+        ax.scatter(*xy[values == value].T, **points, **look)
     return None
 
 
@@ -135,8 +135,7 @@ def _map_panels(titles: Sequence[str], size: tuple[float, float], notes: Notes) 
 
 @style.own_style()
 def retrieval(table: pd.DataFrame) -> Figure:
-    """Draw how well clips are found by tags: one row per pair loss, one panel per query kind and
-    metric.
+    """Draw how well clips are found by tags: a row per pair loss, a panel per query and metric.
 
     `table` has rows of searches as in `evaluation.spaces`: columns `method`, `pair_loss`, `kind`
     (of query), `ranked_by`, `metric`, `value`. Markers are means over seeds, small ticks are single
@@ -159,10 +158,9 @@ def retrieval(table: pd.DataFrame) -> Figure:
         ax.set_yticks(np.arange(len(lines) - 1) + 0.5, minor=True)  # lines between the rows
         ax.tick_params(axis="y", which="minor", length=0)
         ax.grid(axis="y", which="minor", color="0.9")
-    used = [name for name in RANKINGS if name in set(table["ranked_by"])]
-    keys = [style.key(**RANKINGS[name]) for name in used]
-    keys += style.mean_keys(table, ["line", "kind", "ranked_by", "metric"])
-    style.legend_above(figure, keys)
+    used = [look for name, look in RANKINGS.items() if name in set(table["ranked_by"])]
+    seeds = style.mean_keys(table, ["line", "kind", "ranked_by", "metric"])
+    style.legend_above(figure, [*(style.key(**look) for look in used), *seeds])
     return figure
 
 
@@ -170,23 +168,20 @@ def retrieval(table: pd.DataFrame) -> Figure:
 def semantics(
     table: pd.DataFrame, references: Mapping[str, Mapping[str, float]] | None = None
 ) -> Figure:
-    """Draw what the shared space knows about the tags: a row per method and losses, a panel per
-    measure.
+    """Draw what the shared space knows about the tags: a row per method, a panel per measure.
 
     table : as from `evaluation.spaces`, columns `method`, `pair_loss`, `seed`, `space`, `metric`,
     `value` and, if any, `classification_loss`, of which `tag_semantics`, `mean_energy` and the
     `effective_rank` of z_tag are drawn (see `metrics`)
-    references : name → metric → value, such as {"released weights": {"mean_energy": 0.91}}, drawn
-    as vertical lines
+    references : name → metric → value, drawn as vertical lines
     """
-    needed, references = ["seed", "space", "metric", "value"], references or {}
-    table = style.with_lines(table, needed, "the shared spaces")
+    references = references or {}
+    table = style.with_lines(table, ["seed", "space", "metric", "value"], "the shared spaces")
     for measures in references.values():
         check_known(measures, MEASURES, "measure")
     table = table[table["metric"].isin(MEASURES) & table["space"].isin(["shared", "z_tag"])]
     lines = table["line"].unique().tolist()[::-1]
-    size = (10, 1.7 + 0.36 * len(lines))
-    figure, axes = style.row_panels((1, len(MEASURES)), size, lines, "method")
+    figure, axes = style.row_panels((1, 3), (10, 1.7 + 0.36 * len(lines)), lines, "method")
     styles = dict(zip(references, cycle(("--", ":", "-.")), strict=False))
     for ax, (measure, scale) in zip(axes[0], MEASURES.items(), strict=True):
         for line, seeds in table[table["metric"] == measure].groupby("line"):

@@ -31,10 +31,10 @@ def per_tag(tables: Mapping[str, pd.DataFrame], metric: str = "average_precision
     shown = scores.dropna(subset=[scores.columns[0]]).sort_values(scores.columns[0])
     n_out = len(scores) - len(shown)
     counts = first.set_index("tag").loc[shown.index, "n_positive"]
-    names = [f"{tag} ({n})" for tag, n in counts.items()]
-    size = (6.5, 1.3 + 0.17 * len(shown))
-    figure, axes = style.row_panels((1, 1), size, names, "tag (clips that carry it)", fontsize=8)
-    ax, rows = axes[0, 0], np.arange(len(shown))
+    size, names = (6.5, 1.3 + 0.17 * len(shown)), [f"{tag} ({n})" for tag, n in counts.items()]
+    figure, ((ax,),) = style.row_panels((1, 1), size, names, "tag (clips that carry it)")
+    ax.tick_params("y", labelsize=8)
+    rows = np.arange(len(shown))
     ax.hlines(rows, shown.min(axis=1), shown.max(axis=1), color="0.75", linewidth=1.2)
     for name, look in style.looks(shown).items():
         ax.plot(shown[name], rows, **{**look, "linestyle": ""}, markersize=5, label=name)
@@ -54,14 +54,15 @@ def gain_per_tag(
     named, half of them the largest gains and half the largest losses. The rank correlations of
     `trends` are printed below the panels. Tags without a difference are left out.
     """
+    trends = pd.DataFrame(columns=["covariate"]) if trends is None else trends
     notes = {
         row.covariate: f"rank correlation {row.correlation:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
-        for row in ([] if trends is None else trends.itertuples())
+        for row in trends.itertuples()
     }
     check_known(notes, COVARIATES, "panel")
     needed = ["tag", "difference", "low", "high", *COVARIATES]
     style.check_columns(table, needed, "the gains per tag")
-    if table["tag"].duplicated().any() or (trends is not None and len(trends) > len(notes)):
+    if table["tag"].duplicated().any() or len(trends) > len(notes):
         raise ValueError("rows of several comparisons: give those of one method minus another.")
     table = table.dropna(subset="difference")
     style.check_columns(table, needed, "the known gains per tag")
@@ -75,7 +76,7 @@ def gain_per_tag(
         for rows, look in ((table[~outer], UNNAMED), (table[outer], NAMED)):
             ax.plot(rows[column], rows["difference"], **look)
         ax.axhline(0, color="0.4", linestyle="--", linewidth=1)
-        ax.set(xlabel="\n".join(filter(None, (scale, notes.get(column)))))
+        ax.set(xlabel=f"{scale}\n{notes.get(column, '')}".strip())
     over = f" over {table['minus'].iloc[0]}" if "minus" in table else ""
     axes[0, 0].set(ylabel=f"gain{over} in average precision\n(95 % interval)", xscale="log")
     axes[0, 0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -104,12 +105,12 @@ def calibration(
         style.check_columns(curve, ["mean_prob", "share_positive", "count"], f"bins of {name}")
         errors = per_tag.get(name, pd.DataFrame())
         style.check_columns(errors, ["tag", "calibration_error"], f"errors per tag of {name}")
-    figure, axes = style.panels(2, 2, (9.5, 5), height_ratios=(3, 1))
-    axes[0, 1].set_subplotspec(axes[0, 1].get_gridspec()[:, 1])
-    axes[1, 1].remove()
-    _draw_reliability(*axes[:, 0], curves)
-    style.legend_above(figure, axes[0, 0].get_legend_handles_labels()[0])
-    ax, names = axes[0, 1], []
+    figure, ((above, ax), (below, unused)) = style.panels(2, 2, (9.5, 5), height_ratios=(3, 1))
+    ax.set_subplotspec(ax.get_gridspec()[:, 1])
+    unused.remove()
+    _draw_reliability(above, below, curves)
+    style.legend_above(figure, above.get_legend_handles_labels()[0])
+    names = []
     for run, look in style.looks(curves).items():
         ranked = per_tag[run].sort_values("calibration_error", kind="stable")
         rank = np.arange(1, len(ranked) + 1)
@@ -149,26 +150,23 @@ def taggram(
     audio: np.ndarray | None = None,
     sample_rate: int = 0,
 ) -> Figure:
-    """Draw the probabilities of a recording's most probable tags over time, below its mel
+    """Draw the probabilities of a recording's `n_tags` most probable tags over time, below its mel
     spectrogram if its audio is given.
 
     probs : (window, tag); edges_s : (window + 1,) seconds, between which each window is drawn;
-    n_tags : how many tags are shown, the most probable of the whole recording on top; audio :
-    (sample,) in [-1, 1] at sample_rate (Hz)
+    audio : (sample,) in [-1, 1] at sample_rate (Hz)
     """
     probs, edges_s = np.asarray(probs), np.asarray(edges_s)
     style.check_shape(probs, (len(edges_s) - 1, len(tags)), "probs", "(window, tag)")
     means = np.average(probs, axis=0, weights=np.diff(edges_s))
     top = np.argsort(-means, kind="stable")[:n_tags][::-1]
     heights = [1.8] * (audio is not None) + [max(1.9, 1.2 + 0.22 * len(top))]
-    figure, axes = style.panels(
-        len(heights), 1, (8, sum(heights)), height_ratios=heights, sharex=True
-    )
+    options = {"height_ratios": heights, "sharex": True}
+    figure, axes = style.panels(len(heights), 1, (8, sum(heights)), **options)
     if audio is not None:
         level = draw_mel(axes[0, 0], audio, sample_rate)
         figure.colorbar(level, ax=axes[0, 0], label="level (dB)", format="%d")
-    ax = axes[-1, 0]
-    rows = np.arange(len(top) + 1) - 0.5
+    ax, rows = axes[-1, 0], np.arange(len(top) + 1) - 0.5
     mesh = ax.pcolormesh(edges_s, rows, probs[:, top].T, cmap="cividis", vmin=0, vmax=1)
     ax.set_yticks(range(len(top)), [f"{tags[i]} ({means[i]:.2f})" for i in top], fontsize=8)
     divisors = {"steps": [1, 3, 6, 10], "integer": True, "min_n_ticks": 1}  # of a minute

@@ -22,7 +22,7 @@ def loss_curves(history: pd.DataFrame) -> Figure:
     stages = []
     for _, stage in history.groupby("stage", sort=False):
         known = stage.drop(columns=needed).select_dtypes("number").dropna(axis=1, how="all")
-        stages.append((stage, list(dict.fromkeys(known.columns.str.removeprefix("valid_")))))
+        stages.append((stage, known.columns.str.removeprefix("valid_").unique()))
     columns = min(3, max(len(quantities) for _, quantities in stages))
     rows = [
         (stage, quantities[start : start + columns])
@@ -37,14 +37,11 @@ def loss_curves(history: pd.DataFrame) -> Figure:
 
 
 def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
-    looks = {
-        quantity: (style.DARK, "-", "o", "training"),
-        f"valid_{quantity}": (style.MIDDLE, "--", "s", "validation"),
-    }
-    for column, (colour, line, marker, name) in looks.items():
+    looks = ("training", style.DARK, "o-"), ("validation", style.MIDDLE, "s--")
+    for column, (name, colour, form) in zip((quantity, f"valid_{quantity}"), looks, strict=True):
         if column in stage and stage[column].notna().any():
-            few = marker if len(stage) <= 12 else None  # a short curve shows its points
-            ax.plot(stage["epoch"], stage[column], line, color=colour, marker=few, ms=4, label=name)
+            form = form if len(stage) <= 12 else form[1:]  # a short curve shows its points
+            ax.plot(stage["epoch"], stage[column], form, color=colour, ms=4, label=name)
     changes = np.diff(stage["learning_rate"].to_numpy()) != 0
     for change in () if changes.all() else np.flatnonzero(changes):  # a cycle changes every epoch
         ax.axvline(stage["epoch"].iloc[change] + 0.5, color="0.4", linestyle=":", linewidth=1)
@@ -59,8 +56,8 @@ def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precisi
     """Draw one quantity of many runs by epoch, one line per method, one panel per stage.
 
     `history` holds the rows of all runs: columns `method`, `pair_loss`, `seed`, `stage`, `epoch`
-    (from 1) and `metric`; a line is the mean over seeds, with about six markers, shaded from the
-    lowest to the highest. Stages in which the metric is missing are left out.
+    (from 1) and `metric`; a line is the mean over seeds, shaded from the lowest to the highest.
+    Stages in which the metric is missing are left out.
     """
     needed = ["seed", "stage", "epoch", metric]
     history = style.with_lines(history, needed, "the epochs of the runs")
