@@ -290,10 +290,10 @@ def test_clips_that_share_an_artist_need_the_interval_by_group(rng):
         labels, scores = labels[artists], scores[artists]
         scores = np.sqrt(0.9) * (scores - 1.5 * labels) + 1.5 * labels
         scores = scores + np.sqrt(0.1) * rng.normal(size=scores.shape)
-        run = metrics.resampled(labels, scores, 200, seed, artists)["macro_clip", "roc_auc"]
-        low, high = metrics.interval(run.loc["clip"])
+        run = metrics.resampled(labels, scores, n_resamples=200, seed=seed, groups=artists)
+        low, high = metrics.interval(run["macro_clip", "roc_auc"].loc["clip"])
         by_clip += low <= ROC_OF[1.5] <= high
-        low, high = metrics.interval(run.loc["group"])
+        low, high = metrics.interval(run["macro_clip", "roc_auc"].loc["group"])
         by_group += low <= ROC_OF[1.5] <= high
     fewest, most = plausible_counts(N_SETS)
     assert by_clip < 0.7 * N_SETS and fewest <= by_group <= most

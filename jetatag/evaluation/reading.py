@@ -3,8 +3,7 @@
 A long table, of `results`, `spaces` or `gains`, has one row per value. Its `seed` is a number,
 "mean" over the seeds of a cell, or empty for baselines; `tag` is empty for the mean over tags;
 `minus` is the method subtracted, empty for scores. `where` chooses rows by column=value, or by
-column=[values] in the order wanted; columns and values that are not in the table raise
-`ValueError`.
+column=[values] in the order wanted; those that are not in the table raise `ValueError`.
 """
 
 import itertools
@@ -24,16 +23,13 @@ KEYS = ("dataset", "extractor", "width", "method", "pair_loss", "classification_
 KEYS += ("minus", "space", "ranked_by", "tag", "covariate", "kind", "seed", "protocol", "metric")
 MINUS = " − "  # in `ranked_by`, "a − b" is the difference between two rankings
 HEADLINES = {"macro_clip": ["average_precision", "roc_auc"], "micro_window": ["roc_auc", "pr_auc"]}
-"""The metrics of each protocol that are shown unless others are named."""
 BOUNDS = {"clip": ["low", "high"], "group": ["group_low", "group_high"]}
 
 
 def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFrame:
-    """Return the rows of a long table that a figure or a calculation needs, as numbers.
-
-    `rows` is "mean", over seeds, with the baselines; "seed", single runs; "score", both of them;
-    "difference", to a reference or between two rankings, in a column `difference`; or "tag".
-    """
+    """Return rows of a long table as numbers: `rows` is "mean", over seeds, with the baselines;
+    "seed", single runs; "score", both of them; "difference", to a reference or between two
+    rankings, in a column `difference`; or "tag"."""
     columns = ("minus", "tag", "seed", "ranked_by")
     minus, tag, seed, ranked_by = (table.get(c, pd.Series("", table.index)) for c in columns)
     is_difference = (minus != "") | ranked_by.str.contains(MINUS)
@@ -54,29 +50,46 @@ def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFram
 
 
 def summary(
-    table: pd.DataFrame, columns: str = "metric", digits: int = 3, by: str = "clip", **where: Any
+    table: pd.DataFrame,
+    columns: str = "metric",
+    digits: int = 3,
+    by: str = "clip",
+    rows: str = "mean",
+    **where: Any,
 ) -> pd.DataFrame:
     """Return the means over seeds as text, "0.372 [0.323, 0.423]", one row per cell, without
-    settings that are the same in all rows.
+    settings that are the same in all `rows` (of `select`).
 
     `columns` names the column of `table` whose values become columns, such as "kind" of query; the
-    95 % intervals are `by` resampling each "clip" or each "group". In `where`, `protocol` is
-    "macro_clip" and `metric` that of `HEADLINES` unless others are named.
+    95 % intervals are `by` resampling each "clip" or each "group". Unless `where` names others,
+    `protocol` is "macro_clip" and `metric` the two main ones of the protocol.
     """
-    return _as_text(select(table, "mean", **_with_headlines(table, where)), columns, digits, by)
+    if "protocol" in table:
+        protocol = where.setdefault("protocol", "macro_clip")
+        shown = [HEADLINES.get(name, []) for name in np.atleast_1d(protocol)]
+        where = {"protocol": protocol, "metric": [*dict.fromkeys(itertools.chain(*shown))], **where}
+    chosen = select(table, rows, **where)
+    columns = "covariate" if columns == "metric" and "covariate" in chosen else columns
+    columns = "labels" if columns == "label_share" else columns
+    labels = [f"{100 * share:g} %" for share in chosen["label_share"]]
+    chosen = chosen.assign(text=_texts(chosen, digits, by), labels=labels)
+    check_known([columns], chosen.columns, "column")
+    keys = _varying(chosen, columns)
+    chosen = chosen.replace({"extractor": {"": "–"}})
+    first = [name for name in ("dataset", "extractor") if name in keys]
+    chosen = chosen.sort_values(first, kind="stable") if first else chosen
+    wide = chosen.set_index([*keys, columns])["text"].unstack(columns, sort=False).fillna("")
+    return wide.rename_axis(index={"classification_loss": "class_loss"})  # a line has 100 columns
 
 
-def differences(
-    table: pd.DataFrame, columns: str = "metric", digits: int = 3, by: str = "clip", **where: Any
-) -> pd.DataFrame:
+def differences(table: pd.DataFrame, columns: str = "metric", **options: Any) -> pd.DataFrame:
     """Return differences, paired over clips and seeds, as text: "+0.099 [+0.054, +0.143]".
 
-    Name the reference, `minus="no_je_linear"`, or show all references as columns, `columns="minus",
-    metric="average_precision"`. For spaces, these are rankings of a search minus the classifier's;
-    for trends, rank correlations of gains. Otherwise as `summary`.
+    Name the reference, `minus="no_je_linear"`, or show all as columns, `columns="minus"`. For
+    spaces, these are rankings of a search minus the classifier's; for trends, rank correlations of
+    gains. Otherwise as `summary`.
     """
-    chosen = select(table, "difference", **_with_headlines(table, where))
-    return _as_text(chosen, columns, digits, by)
+    return summary(table, columns, rows="difference", **options)
 
 
 def by_tag(table: pd.DataFrame, metric: str = "average_precision", **where: Any) -> pd.DataFrame:
@@ -98,8 +111,8 @@ def verdict(
     """Return whether an expectation held, such as "confirmed: -0.081 [-0.091, -0.070]".
 
     "confirmed" if the whole interval lies between `at_least` and `at_most`, "refuted" if all of it
-    lies outside, "open" otherwise; a value without an interval is its own interval. `rows`, of
-    `select`, and `where` must leave exactly one row (else `ValueError`).
+    lies outside, else "open"; a value without an interval is its own interval. `rows`, of `select`,
+    and `where` must leave one row (else `ValueError`).
     """
     rows = _narrow(rows, where)
     if len(rows) != 1:
@@ -113,7 +126,7 @@ def verdict(
 
 
 def gather_tables(parent: Path | str, name: str) -> pd.DataFrame:
-    """Return the tables `name`.parquet of every data set under `parent` as one; raises
+    """Return the tables `name`.parquet of all data sets under `parent`, one below the other; raises
     `FileNotFoundError` if there is none."""
     paths = sorted(Path(parent).glob(f"*/{name}.parquet"))
     if not paths:
@@ -129,9 +142,8 @@ def write_table(table: pd.DataFrame, folder: Path | str, name: str) -> None:
 
 
 def extractor_label(name: str) -> str:
-    """Return `name`, marked if the paper (Lee & Cho 2021) did not use this extractor: only classes
-    of those that it used state the paper's crop."""
-    is_in_paper = hasattr(EXTRACTORS.get(name), "paper_crop")
+    """Return `name`, marked if the paper (Lee & Cho 2021) did not use this extractor."""
+    is_in_paper = hasattr(EXTRACTORS.get(name), "paper_crop")  # which only those it used state
     return name if is_in_paper else f"{name} (not in the paper)"
 
 
@@ -143,15 +155,6 @@ def _narrow(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
         check_known(absent, table[name].drop_duplicates().astype(str), name)
         table = pd.concat(parts.values())
     return table
-
-
-def _with_headlines(table: pd.DataFrame, where: dict[str, Any]) -> dict[str, Any]:
-    if "protocol" not in table:
-        return where
-    where = {"protocol": "macro_clip", **where}
-    of_each = [HEADLINES.get(name, []) for name in np.atleast_1d(where["protocol"])]
-    shown = list(dict.fromkeys(itertools.chain(*of_each)))
-    return {"protocol": where["protocol"], "metric": shown, **where}
 
 
 def _varying(rows: pd.DataFrame, *besides: str) -> list[str]:
@@ -172,18 +175,3 @@ def _texts(rows: pd.DataFrame, digits: int, by: str) -> list[str]:
         f"{value:{form}}" if np.isnan(low) else f"{value:{form}} [{low:{form}}, {high:{form}}]"
         for value, low, high in rows[[_value(rows), *BOUNDS[by]]].to_numpy(float)
     ]
-
-
-def _as_text(rows: pd.DataFrame, columns: str, digits: int, by: str) -> pd.DataFrame:
-    if columns == "metric" and "covariate" in rows:
-        columns = "covariate"
-    labels = [f"{100 * share:g} %" for share in rows["label_share"]]
-    rows = rows.assign(text=_texts(rows, digits, by), labels=labels)
-    columns = "labels" if columns == "label_share" else columns
-    check_known([columns], rows.columns, "column")
-    keys = _varying(rows, columns)
-    rows = rows.replace({"extractor": {"": "–"}})
-    first = [name for name in ("dataset", "extractor") if name in keys]
-    rows = rows.sort_values(first, kind="stable") if first else rows
-    wide = rows.set_index([*keys, columns])["text"].unstack(columns, sort=False).fillna("")
-    return wide.rename_axis(index={"classification_loss": "class_loss"})  # a line has 100 columns

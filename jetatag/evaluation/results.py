@@ -49,6 +49,9 @@ class Cell(NamedTuple):
         return method_name(self.method, self.pair_loss, self.classification_loss)
 
 
+ByCell = dict[Cell, dict[int, pd.DataFrame]]  # of each seed, the resampled table
+
+
 def score_table(run: Run, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Return `metrics.score_table` of the run's saved scores, with their task and groups."""
     return metrics.score_table(**_saved(run), n_resamples=n_resamples, seed=seed)
@@ -68,8 +71,7 @@ def _saved(run: Run) -> dict[str, Any]:
 
 def thresholds(run: Run) -> np.ndarray | None:
     """Return each tag's threshold (tag,) by `metrics.choose_thresholds` on the saved validation
-    scores; None without such scores and for a multiclass task, in which the highest score
-    decides."""
+    scores; None without such scores and for a multiclass task."""
     scores = run.read_arrays("scores.valid.npz") if run.has("scores.valid.npz") else {}
     if not scores or task_of(scores) == "multiclass":
         return None
@@ -83,7 +85,7 @@ def task_of(scores: Mapping[str, np.ndarray]) -> str:
 
 def by_test(runs: Iterable[Run]) -> list[list[Run]]:
     """Return the runs in lists with the same test clips, labels and tags, in the order given.
-    Raises `ValueError` for scores that do not hold these."""
+    Raises `ValueError` for scores that lack these."""
     found: dict[tuple, list[Run]] = {}
     for run in runs:
         scores = run.read_arrays("scores.npz")
@@ -111,7 +113,6 @@ def clip_scores(runs: Sequence[Run]) -> tuple[dict[str, np.ndarray], np.ndarray,
 
 
 def cell_of(run: Run) -> Cell:
-    """Return the cell of the run."""
     settings = (getattr(run.config, name) for name in Cell._fields[1:-1])
     return Cell(run.record["data"]["name"], *settings, run.config.classification_name)
 
@@ -146,10 +147,10 @@ def results(
 
     Columns: those of `Cell`, `seed`, `tag`, `minus`, `protocol`, `metric`, `value`, 95 % intervals
     by clip (`low`, `high`) and by group (`group_low`, `group_high`; missing if every clip is its
-    own group), `n_clips`, and `n_tags`, the number of tags that occur. Means and differences also
-    resample the seeds; differences are paired over clips and seeds. Single tags have intervals in
-    `gains`. `baselines` is notebook 01's baselines.npz for the same test clips (else `ValueError`);
-    its scores have no windows, so in `micro_window` a clip is one window.
+    own group, as all four for tags), `n_clips`, and `n_tags` that occur. Means and differences also
+    resample the seeds; differences are paired over clips and seeds. `baselines` is notebook 01's
+    baselines.npz for the same test clips (else `ValueError`); in `micro_window` its clips are one
+    window.
     """
     probs, labels, tags = clip_scores(runs)
     options = {"n_resamples": n_resamples, "seed": seed}
@@ -173,16 +174,16 @@ def results(
     return table.assign(n_clips=len(labels), n_tags=int(labels.any(axis=0).sum()))
 
 
-def _by_cell(runs: Sequence[Run], resample: Callable[[Run], Any]) -> dict[Cell, dict[int, Any]]:
+def _by_cell(runs: Sequence[Run], resample: Callable[[Run], pd.DataFrame]) -> ByCell:
     return {
         cell: {number: resample(run) for number, run in seeds.items()}
         for cell, seeds in tqdm(cells(runs).items(), "resample", unit="cell")
     }
 
 
-def compared(by_cell: Mapping[Cell, Mapping[int, Any]]) -> Iterator[tuple[Cell, str, list, list]]:
-    """Yield every cell with each reference method on the same data, extractor and labels: the cell,
-    the reference's `method_name`, and the values of both for the seeds that both have."""
+def compared(by_cell: ByCell) -> Iterator[tuple[Cell, str, list, list]]:
+    """Every cell with each reference method on the same data, extractor and labels: the cell, the
+    reference's `method_name`, and the values of both for the seeds that both have."""
     losses = {"method": "", "pair_loss": "", "classification_loss": ""}
     for (cell, own), (other, theirs) in itertools.product(by_cell.items(), repeat=2):
         seeds = sorted(own.keys() & theirs.keys())
@@ -206,12 +207,7 @@ def within_bounds(table: pd.DataFrame, is_score: pd.Series) -> pd.DataFrame:
     return table
 
 
-def _baseline_rows(
-    run: Run,
-    path: Path | str,
-    resampled: Mapping[Cell, Mapping[int, pd.DataFrame]],
-    options: Mapping[str, int],
-) -> list[pd.DataFrame]:
+def _baseline_rows(run: Run, path: Path | str, resampled: ByCell, options: dict) -> list:
     """Rows of the baselines, tested on the same clips as `run`, and the differences of all cells
     with all labels to `BASELINES[0]`."""
     scores, tested = read_arrays(path), run.read_arrays("scores.npz")
@@ -246,9 +242,9 @@ def gains(
     Two long tables with the columns of `Cell` and `minus`: for every tag the `difference` in
     average precision to the reference with its interval, its `frequency` and its strongest
     `correlation` with another tag, both on the test clips; and for these two the rank correlation
-    with the gains (`metrics.gain_trend`). The paper (Lee & Cho 2021) claims that correlated tags
-    gain. Each interval is for one tag: of 50 tags that gain nothing, two or three will seem to gain
-    or lose. Raises `ValueError` if no two methods can be compared.
+    with the gains (`metrics.gain_trend`). Each interval is for one tag: of 50 tags that gain
+    nothing, two or three will seem to gain or lose. Raises `ValueError` if no two methods can be
+    compared.
     """
     probs, labels, tags = clip_scores(runs)
     strongest = (metrics.tag_correlation(labels) - np.eye(len(tags))).max(axis=0)

@@ -1,9 +1,7 @@
 # ruff: noqa: F401 – imported names are the public ones
 """How well scores and spaces match the tags: pure functions of arrays.
 
-Protocols
----------
-Two protocols are in use, and their scores must not be compared with each other.
+Two protocols are in use, and their scores must not be compared with each other:
 
 * `micro_window`, of Lee & Cho 2021 and ATOSE (Applied Sciences 13(15) 9002): every window is
   scored alone, all (window, tag) cells are pooled, and the areas are taken at 200 fixed
@@ -12,17 +10,10 @@ Two protocols are in use, and their scores must not be compared with each other.
   most of the field: window probabilities are averaged per clip, exact areas are taken per tag,
   then averaged over tags. Without audio, the ROC area is 0.5.
 
-Decisions are scored as well: a multiclass task by `accuracy` in both protocols, a multilabel task
-by `f1_as_coded` in `micro_window` and by the DCASE challenge's `f1_instance` in `macro_clip`, with
-thresholds from other clips (`choose_thresholds`).
-
-Conventions
------------
 `labels` are 0/1 arrays (row, tag); `scores` rank rows: higher means more likely. Arithmetic is
 float64. The same `seed` gives the same result. Invalid input raises a `ValueError`.
 """
 
-from jetatag.metrics.resampling import clip_weights, interval
 from jetatag.metrics.scores import (
     accuracy,
     calibration,
@@ -46,9 +37,11 @@ from jetatag.metrics.spaces import (
 )
 from jetatag.metrics.tables import (
     BOUNDS,
+    clip_weights,
     difference_table,
     differences,
     gain_trend,
+    interval,
     mean_runs,
     mean_table,
     paired_difference,

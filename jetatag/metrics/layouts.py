@@ -27,11 +27,9 @@ def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarra
     """Lay out `points` (n, dimension) in the plane, (n, 2) float64 without unit.
 
     `umap` compares by cosine (McInnes et al. 2018), `tsne` follows figure 2 of Lee & Cho 2021
-    (PCA to 50 dimensions, then t-SNE), `pca` takes the first two principal components. With `umap`
-    and `tsne`, only neighbourhoods are meaningful, not axes or distances. The same seed gives the
-    same layout on one CPU type, with any number of cores. Raises `ValueError` for an unknown
-    method, or fewer than `FEWEST_POINTS` finite points. For two kinds of points in one map see
-    `shared_layout`.
+    (PCA to 50 dimensions, then t-SNE), `pca` takes the first two principal components. The same
+    seed gives the same layout on one CPU type, with any number of cores. Raises `ValueError` for an
+    unknown method, or fewer than `FEWEST_POINTS` finite points.
     """
     points = check_points(points)
     check_known([method], LAYOUTS, "layout method")
@@ -52,7 +50,7 @@ def shared_layout(
     are the clips nearest by cosine. A tag is also a neighbour of its ten nearest clips, at the mean
     distance of each clip's own ten neighbours. `umap` and `tsne` lay out this graph, starting from
     `pca`: the principal components of the clips, with each tag at the mean of its ten nearest
-    clips. Give the vectors that a search compares. Otherwise as `layout`; needs three clips.
+    clips. Otherwise as `layout`; needs three clips.
     """
     clips, tags = unit_rows(check_points(clips)), unit_rows(check_points(tags))
     check_known([method], SHARED_LAYOUTS, "layout method")
@@ -72,26 +70,21 @@ class MapQuality(NamedTuple):
 
     def ratios(self) -> dict[str, float]:
         """Mixing and precision relative to what they are compared with, by name of the metric."""
-        precision = ratio(self.precision, self.full_precision, empty=np.nan)
-        return {
-            "map_mixing": self.mixing / self.random_mixing,
-            f"map_precision_at_{NEIGHBOURS}": float(precision),
-        }
+        precision = float(ratio(self.precision, self.full_precision, empty=np.nan))
+        mixing = self.mixing / self.random_mixing
+        return {"map_mixing": mixing, f"map_precision_at_{NEIGHBOURS}": precision}
 
     def __str__(self) -> str:
-        return (
-            f"{self.mixing:.2f} of a tag's ten nearest points are clips ({self.random_mixing:.2f} "
-            f"at random), and {self.precision:.2f} of its ten nearest clips have the tag "
-            f"({self.full_precision:.2f} in the full space)."
-        )
+        near = f"{self.mixing:.2f} of a tag's ten nearest points are clips"
+        have = f"{self.precision:.2f} of its ten nearest clips have the tag"
+        random, full = f"{self.random_mixing:.2f} at random", f"{self.full_precision:.2f}"
+        return f"{near} ({random}), and {have} ({full} in the full space)."
 
 
 def map_quality(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> MapQuality:
-    """Return the quality of a shared map `xy`, (clip + tag, 2) as from `shared_layout`.
-
-    `labels` (clip, tag) 0/1; `fit` (clip, tag) is what a search in the full space ranks clips by,
-    such as their cosine with each tag. Raises `ValueError` for fewer clips than `NEIGHBOURS`.
-    """
+    """Return the quality of a shared map `xy`, (clip + tag, 2). `labels` (clip, tag) 0/1; `fit`
+    (clip, tag) is what a search in the full space ranks clips by, such as their cosine with each
+    tag. Raises `ValueError` for fewer clips than `NEIGHBOURS`."""
     n_clips, n_tags = labels.shape
     if n_clips < NEIGHBOURS:
         lacks = f"a map of {n_clips} clips cannot show a tag's {NEIGHBOURS} nearest"
@@ -114,10 +107,8 @@ def map_note(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> str:
         quality = str(map_quality(xy, labels, fit))
     except ValueError as error:
         quality = str(error)
-    return (
-        f"{quality} Clips and tags lie apart in the space (modality gap: Liang et al., NeurIPS "
-        "2022), so a tag is placed by the clips nearest to it, not by other tags."
-    )
+    gap = "Clips and tags lie apart in the space (modality gap: Liang et al., NeurIPS 2022)"
+    return f"{quality} {gap}, so a tag is placed by the clips nearest to it, not by other tags."
 
 
 def _fit_umap(points: np.ndarray, seed: int, **options: Any) -> np.ndarray:
@@ -152,8 +143,8 @@ LAYOUTS = {"umap": _umap, "tsne": _tsne, "pca": _pca}
 
 
 def _neighbours(clips: np.ndarray, tags: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers and cosine distances of the `k` neighbours of every clip and tag, after the point
-    itself, as libraries expect it: (clip + tag, 1 + k) each; fewer where there are no more."""
+    """Numbers and cosine distances of every clip and tag itself, as libraries expect it, and of its
+    `k` neighbours, or all: (clip + tag, 1 + k) each."""
     search = NearestNeighbors(n_neighbors=min(k, len(clips) - 1), metric="cosine").fit(clips)
     (of_clips, clip_ids), (of_tags, tag_ids) = search.kneighbors(), search.kneighbors(tags)
     first, tag = tag_ids[:, :NEIGHBOURS], np.arange(len(tags))

@@ -38,19 +38,17 @@ def kinds(queries: np.ndarray) -> np.ndarray:
 
 
 def answers(labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Return which clips match which query, (clip, query) 0/1: those with every wanted tag and no
-    unwanted one. `labels` (clip, tag) 0/1."""
+    """Return which clips of `labels` (clip, tag) 0/1 have every wanted tag of which query and no
+    unwanted one, (clip, query) 0/1."""
     labels, queries = np.asarray(labels, np.int64), np.asarray(queries, np.int64)
     has_all = labels @ (queries > 0).T == (queries > 0).sum(axis=1)
     return (has_all & (labels @ (queries < 0).T == 0)).astype(np.uint8)
 
 
 def query_scores(probs: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Return how probabilities of tags rank clips for queries, (clip, query) float64.
-
-    The logarithm of Π p of the wanted tags · Π (1 − p) of the unwanted ones, as if tags were
-    independent. `probs` (clip, tag); other values than ±1 in a query are exponents.
-    """
+    """Return how `probs` (clip, tag) rank clips for queries, (clip, query) float64: the logarithm
+    of Π p of the wanted tags · Π (1 − p) of the unwanted ones, as if tags were independent. Other
+    values than ±1 in a query are exponents."""
     probs, queries = np.asarray(probs, np.float64), np.asarray(queries, np.float64)
     wanted, excluded = (queries > 0).any(axis=0), (queries < 0).any(axis=0)  # other tags cost time
     yes, no = (np.clip(probs[:, tags], 1e-12, 1 - 1e-12) for tags in (wanted, excluded))

@@ -22,38 +22,34 @@ Areas = dict[str, float] | dict[str, np.ndarray]  # by name, likewise
 
 
 def micro_window(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) -> Areas:
-    """Return the areas under the ROC and PR curves of all (window, tag) cells, at 200 thresholds.
+    """Return `{"roc_auc": …, "pr_auc": …}`, the areas under the curves of all (window, tag) cells.
 
-    The protocol of Lee & Cho 2021. The areas are those of `tf.keras.metrics.AUC` with its defaults:
-    thresholds 0, 1/199, …, 1, trapezoids for ROC and the interpolation of Davis & Goadrich 2006 for
-    PR. With low probabilities, they are far below the exact areas: scores below 1/199 count alike.
+    The protocol of Lee & Cho 2021: `tf.keras.metrics.AUC` with its defaults, thresholds 0, 1/199,
+    …, 1, trapezoids for ROC and the interpolation of Davis & Goadrich 2006 for PR. With low
+    probabilities, they are far below the exact areas: scores below 1/199 count alike.
 
     `scores` are (clip, window, tag) probabilities in [0, 1], or (row, tag) with one row per window.
-    Returns `{"roc_auc": …, "pr_auc": …}`, both in [0, 1]. Without weights, labels of only one class
-    raise `ValueError`.
+    Without weights, labels of only one class raise `ValueError`.
     """
     labels, scores = check_scores(labels, scores, windows=True, probs=True)
     scores = scores.reshape(len(labels), -1, labels.shape[1])
     cells = np.broadcast_to(labels[:, None], scores.shape), scores
-    counts = check_weights(weights, len(labels)) @ arithmetic.bucket_counts(*cells)
-    areas = arithmetic.threshold_areas(counts)
+    areas = arithmetic.threshold_areas(*cells, check_weights(weights, len(labels)))
     if weights is None and np.isnan(areas["roc_auc"][0]):
         raise ValueError("labels hold one class only: the areas need positive and negative cells.")
     return {name: _for_weights(values, weights) for name, values in areas.items()}
 
 
 def macro_clip(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) -> Areas:
-    """Return the means over tags of scikit-learn's ROC area and of both its PR areas.
+    """Return `{"roc_auc": …, "average_precision": …, "pr_auc_trapezoid": …}`, means over tags.
 
-    The field's protocol (Won et al. 2020): scores are the mean over a clip's windows. Average
-    precision sums the precision at each gain of recall; `pr_auc_trapezoid` joins the points of the
-    curve by lines, like `auc` of `precision_recall_curve`, and is too high. Tags without positives
-    are left out of all means, tags without negatives of the mean ROC area.
+    The field's protocol (Won et al. 2020), with scikit-learn's areas: `pr_auc_trapezoid` is `auc`
+    of its `precision_recall_curve` and too high. Tags without positives are left out of all means,
+    tags without negatives of the mean ROC area. `scores` (clip, tag) are any finite numbers that
+    rank, such as means over a clip's windows.
 
-    `scores` (clip, tag) are any finite numbers that rank. Returns `{"roc_auc": …,
-    "average_precision": …, "pr_auc_trapezoid": …}`. Without weights, also `n_tags_scored`, the
-    number of tags in the means of the PR areas; a warning says how many tags are left out, and
-    `ValueError` is raised if no tag can be scored.
+    Without weights, also `n_tags_scored`, the number of tags in the means of the PR areas; a
+    warning says how many tags are left out, and `ValueError` is raised if no tag can be scored.
     """
     areas = tag_areas(labels, scores, weights)
     means = {name: arithmetic.known_mean(values) for name, values in areas.items()}
@@ -94,12 +90,9 @@ def per_tag(labels: np.ndarray, scores: np.ndarray, tags: Sequence) -> pd.DataFr
 
 
 def accuracy(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) -> Values:
-    """Return the share of windows, or rows, whose highest score is that of their class.
-
-    `labels` (clip, class) hold a single 1 per row, `scores` are (clip, window, class) or (row,
-    class). Of equal scores, the first column counts as the highest. Lee & Cho 2021 report it for
-    the windows of Speech Commands.
-    """
+    """Return the share of windows, or rows, whose highest score (of equals, the first) is that of
+    their class, which Lee & Cho 2021 report for the windows of Speech Commands. `labels`
+    (clip, class) hold a single 1 per row, `scores` are (clip, window, class) or (row, class)."""
     labels, scores = check_scores(labels, scores, windows=True)
     if not (labels.sum(axis=1) == 1).all():
         raise ValueError("labels hold rows without exactly one class: accuracy is for multiclass.")
@@ -110,12 +103,9 @@ def accuracy(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) ->
 
 
 def f1_as_coded(areas: Mapping[str, float]) -> float:
-    """Return the harmonic mean of `micro_window`'s two areas, which is not an F-score.
-
-    The code of ATOSE (Applied Sciences 13(15) 9002) calls it F1 and reports it for DCASE 2017; the
-    measure of that challenge is `f1_instance`. `areas` holds `roc_auc` and `pr_auc`: numbers, or
-    arrays of one shape.
-    """
+    """Return the harmonic mean of `micro_window`'s `areas`, which is not an F-score. The code of
+    ATOSE (Applied Sciences 13(15) 9002) calls it F1 and reports it for DCASE 2017; the measure of
+    that challenge is `f1_instance`."""
     roc_auc, pr_auc = areas["roc_auc"], areas["pr_auc"]
     return 2 * roc_auc * pr_auc / (roc_auc + pr_auc)
 
@@ -125,13 +115,10 @@ def f1_instance(
 ) -> Values:
     """Return the F-score of all (clip, tag) decisions pooled: scikit-learn's `average="micro"`.
 
-    A tag is predicted where the score is at or above the tag's threshold. The evaluator of DCASE
-    2017 task 4 A (Mesaros et al. 2017) names this "micro average or instance based" and ranks by
-    it; it is not the mean over clips of each clip's own F-score (`average="samples"`). It is 0 if
-    there are no tags and none is predicted.
-
-    `scores` are means over a clip's windows; `thresholds` (tag,) come from `choose_thresholds` on
-    other clips, those of the validation split.
+    The evaluator of DCASE 2017 task 4 A (Mesaros et al. 2017) names this "micro average or instance
+    based" and ranks by it. `scores` are means over a clip's windows. A tag is predicted at or above
+    its threshold; `thresholds` (tag,) come from `choose_thresholds` on other clips, those of the
+    validation split. It is 0 if there are no tags and none is predicted.
     """
     labels, scores = check_scores(labels, scores)
     once, thresholds = check_weights(weights, len(labels)), np.asarray(thresholds)
@@ -146,11 +133,8 @@ def f1_instance(
 
 
 def choose_thresholds(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return for each tag the score with the highest F-score as threshold, (tag,) float64.
-
-    Of equally good thresholds, the highest is chosen; a tag without positives gets 0.5. Use the
-    validation split, never the rows to be scored.
-    """
+    """Return for each tag the threshold with the highest F-score, of equals the highest, (tag,)
+    float64; 0.5 for a tag without positives. Use the validation split, never rows to be scored."""
     labels, scores = check_scores(labels, scores)
     order = np.argsort(-scores.astype(np.float64), axis=0)
     ranked = np.take_along_axis(scores, order, axis=0)
@@ -169,9 +153,8 @@ def precision_at_k(
     float64; NaN if no clip is relevant.
 
     `relevant` (clip, query) 0/1 says whether the clip matches the query, `scores` rank the clips. A
-    clip with weight 2 fills two places. Clips tied at the last place fill the remaining places with
-    their average relevance, the mean over all their orders; places that a resample cannot fill
-    count as misses.
+    clip with weight 2 fills two places. Clips tied at the last place fill it with their average
+    relevance; places that a resample cannot fill count as misses.
     """
     relevant, scores = check_scores(relevant, scores)
     if k < 1:
@@ -190,8 +173,7 @@ def calibration(
     Columns: `tag`, `mean_prob`, `share_positive`, `brier` (mean squared error; Brier 1950) and the
     expected `calibration_error` (Naeini et al. 2015; Guo et al. 2017): the mean, over bins and
     weighted by their rows, of |share of positives − mean probability|. Bins hold equally many rows,
-    with equal probabilities in the same bin: the lowest of bins with equal width would hold nearly
-    all rows of a rare tag. With few rows per bin, a perfect model has an error above 0.
+    equal probabilities in one bin; with few rows per bin, a perfect model has an error above 0.
 
     `labels` are (row, tag) 0/1, `probs` (row, tag) in [0, 1], `tags` the names of the columns;
     anything else, and fewer than one bin, raises `ValueError`.
@@ -209,11 +191,9 @@ def calibration(
 
 
 def reliability(labels: np.ndarray, probs: np.ndarray, n_bins: int = 10) -> pd.DataFrame:
-    """Return the reliability curve of all (row, tag) cells pooled, for drawing.
-
-    One row per bin of equal width (Guo et al. 2017) that is not empty, from low to high:
-    `mean_prob`, `share_positive`, `count`.
-    """
+    """Return the reliability curve of all (row, tag) cells pooled, one row per bin of equal width
+    (Guo et al. 2017) that is not empty, from low to high: `mean_prob`, `share_positive`, `count`.
+    `labels` and `probs` are those of `calibration`."""
     labels, probs = check_scores(labels, probs, probs=True)
     return _reliability(labels.ravel(), probs.ravel().astype(np.float64), _inner_shares(n_bins))
 

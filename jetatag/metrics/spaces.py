@@ -14,15 +14,12 @@ from jetatag.metrics._checks import check_labels, check_points
 def neighbour_agreement(
     points: np.ndarray, labels: np.ndarray, k: int = 10
 ) -> dict[str, np.ndarray]:
-    """Return, for each clip, how many tags it shares with its nearest neighbours.
+    """Return `{"agreement": (clip,), "chance": (clip,)}`: the mean Jaccard similarity (shared tags
+    over tags of either) between a clip and the `k` clips nearest to it by cosine, and that between
+    it and all others.
 
-    `agreement` is the mean Jaccard similarity (shared tags over tags of either) between a clip and
-    the `k` clips nearest to it by cosine; `chance` is the mean over all other clips. Print it with
-    every map in the plane, which may show clusters that are not there.
-
-    Returns `{"agreement": (clip,), "chance": (clip,)}` in [0, 1], NaN for clips without tags, which
-    do not count as neighbours either. `points` are (clip, dimension); at least k + 1 clips must
-    carry tags.
+    NaN for clips without tags, which do not count as neighbours either. `points` are
+    (clip, dimension); at least k + 1 clips must carry tags.
     """
     points = check_points(points)
     labels = _labels_of(points, labels)
@@ -50,10 +47,9 @@ def gap(
     """Return how far a clip's own tag vector stands out from those of other clips.
 
     Returns `{"gap": …, "matched": …, "unmatched": …}`: `matched` is the mean cosine of `z_audio[i]`
-    with `z_tag[i]`, `unmatched` the mean over pairs i ≠ j, and `gap` their difference in standard
-    deviations of the unmatched cosines. It is 0 in a collapsed space (no deviation) and negative in
-    a mirrored one. With `labels`, pairs with the same tag set do not count as unmatched, because
-    their tag vectors are equal; some clips must differ.
+    with `z_tag[i]`, `unmatched` the mean over pairs i ≠ j (with `labels`, of different tag sets),
+    and `gap` their difference in standard deviations of the unmatched cosines: 0 in a collapsed
+    space (no deviation), negative in a mirrored one.
     """
     z_audio, z_tag = check_points(z_audio), check_points(z_tag)
     if z_audio.shape != z_tag.shape:
@@ -77,11 +73,9 @@ def gap(
 
 
 def tag_correlation(labels: np.ndarray) -> np.ndarray:
-    """Return the Pearson correlation of each pair of tags over clips, (tag, tag) float64.
-
-    As in figure 3 of Lee & Cho 2021. A tag that all clips or none have (NaN by `numpy.corrcoef`)
-    gets 0 with the others and 1 with itself.
-    """
+    """Return the Pearson correlation of each pair of tags over clips, (tag, tag) float64, as in
+    figure 3 of Lee & Cho 2021. A tag that all clips or none have gets 0 with the others and 1 with
+    itself; `numpy.corrcoef` gives NaN."""
     centred = check_labels(labels).astype(np.float64)
     centred -= centred.mean(axis=0)
     norm = np.linalg.norm(centred, axis=0)
@@ -93,11 +87,9 @@ def tag_correlation(labels: np.ndarray) -> np.ndarray:
 def tag_semantics(z_single: np.ndarray, correlation: np.ndarray) -> float:
     """Return how well distances between tags in the space reflect which tags occur together.
 
-    The Spearman correlation, over all pairs of tags, between the cosine of their vectors, after
-    subtracting the mean over tags, and the correlation of their labels. It is 1 if the space orders
-    pairs as the labels do, and 0 if all vectors are the same. `z_single` (tag, dimension) are the
-    embeddings of single tags, of which at least three are needed (else NaN); `correlation`
-    (tag, tag) comes from `tag_correlation`.
+    The Spearman correlation, over all pairs of tags, between the cosine of their vectors
+    `z_single` (tag, dimension), after subtracting the mean over tags, and their `correlation`
+    (tag, tag) by `tag_correlation`. It is 0 if all vectors are the same, NaN for less than three.
     """
     unit, correlation = unit_rows(_centred(check_points(z_single))), check_points(correlation)
     n_tags = len(unit)
