@@ -14,6 +14,7 @@ from jetatag.extractors.layers import LogMel
 from jetatag.metrics import choose_thresholds
 
 NAMES = ("log_mel_logistic", "tag_frequency")
+build_log_mel = cache(LogMel)
 
 
 def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]:
@@ -25,8 +26,7 @@ def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]
     """
     train, valid, rows = (store.rows(name) for name in ("train", "valid", split))
     if not (len(train) and len(rows)):
-        problem = f"train or {split} has no clips to compare"
-        raise ValueError(f"{problem}: check the split when preparing it.")
+        raise ValueError(f"train or {split} has no clips: check the split when preparing it.")
     clips = tqdm([*train, *valid, *rows], desc="log-mel statistics", unit="clip")
     audio = (store.read([row], [0], store.lengths[row])[0] for row in clips)
     statistics = np.stack([log_mel_statistics(own, store.sample_rate) for own in audio])
@@ -46,8 +46,7 @@ def tag_frequency(train_labels: np.ndarray, n_rows: int) -> np.ndarray:
     `train_labels` (clip, tag) 0/1. Raises `ValueError` without a training clip."""
     train_labels = np.asarray(train_labels)
     if train_labels.ndim != 2 or len(train_labels) == 0:
-        problem = f"train_labels has shape {train_labels.shape}"
-        raise ValueError(f"{problem}: give one row per training clip, one column per tag.")
+        raise ValueError(f"train_labels {train_labels.shape}: give one row per training clip.")
     return np.tile(train_labels.mean(axis=0, dtype=np.float32), (n_rows, 1))
 
 
@@ -60,10 +59,10 @@ def log_mel_statistics(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     audio = np.asarray(audio, dtype=np.float32)
     window = round(0.032 * sample_rate)
     if audio.ndim != 1 or len(audio) < window:
-        remedy = f"give one channel of at least {window} samples"
-        raise ValueError(f"audio has shape {audio.shape}: {remedy}.")
+        raise ValueError(f"audio {audio.shape}: give one channel of at least {window} samples.")
+    log_mel = build_log_mel(sample_rate, window, window // 2, 96, float(sample_rate // 2))
     with torch.inference_mode():
-        frames = _log_mel(sample_rate, window)(torch.from_numpy(audio))
+        frames = log_mel(torch.from_numpy(audio))
     return torch.cat([frames.mean(dim=1), frames.std(dim=1, correction=0)]).numpy()
 
 
@@ -82,8 +81,3 @@ def logistic_regression(train_x: np.ndarray, train_y: np.ndarray, test_x: np.nda
         model = LogisticRegression(max_iter=1000)
         scores[:, tag] = model.fit(train_x, train_y[:, tag]).predict_proba(test_x)[:, 1]
     return scores
-
-
-@cache
-def _log_mel(sample_rate: int, window: int) -> torch.nn.Module:
-    return LogMel(sample_rate, window, window // 2, 96, float(sample_rate // 2))

@@ -24,24 +24,18 @@ from jetatag.training.run import Run
 def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test") -> None:
     """Write `scores.npz`, `embeddings.npz` and `scores.valid.npz` into the run folder.
 
-    scores.npz: probs (clip, window, tag) float32 of `split`, with labels, clip_ids, groups, tags
-    and task. scores.valid.npz: the same for the validation clips, on which thresholds are chosen;
-    not written if there are none or `split` is "valid".
-    embeddings.npz: h (clip, n_features) of the middle window of each clip; with joint embedding
-    also z_audio (clip, dim), the direction of the mean over its windows, z_tag (clip, dim) of its
-    tags, z_single (tag, dim) of every single tag, and for searches: queries (query, tag) as in
-    `jetatag.metrics.queries`, z_query (tag, dim) and z_centre (dim,), which is subtracted first;
-    z_other and z_other_centre, the same for the other kind of tag vector (`shared_space`); z_scale
-    (2,), scale and offset from a cosine to a logit; and tag_correlation (tag, tag) of the training
-    labels. Raises `ValueError` for a split without clips and a store with another sample rate or
-    other tags.
+    scores.npz: probs (clip, window, tag) float32 of `split`, with the arrays of `describe`.
+    scores.valid.npz: the same for the validation clips, on which thresholds are chosen; not written
+    if there are none or `split` is "valid". embeddings.npz: the arrays of `describe`, h
+    (clip, n_features) of the middle window of each clip, and with joint embedding z_audio
+    (clip, dim), the direction of the mean over its windows, and those of `shared_space`. Raises
+    `ValueError` for a split without clips and a store with another sample rate or other tags.
     """
     run.check_store(store)
     config, rows = run.config, store.rows(split)
     valid = store.rows("valid") if split != "valid" else rows[:0]
     if not len(rows):
-        problem = f"the store has no {split} clips to score"
-        raise ValueError(f"{problem}: check the split when preparing it.")
+        raise ValueError(f"the store has no {split} clips: check the split when preparing it.")
     fabric = device.launch(config)
     device.place(model, config, fabric, run.folder.parent)
     model.eval()
@@ -77,9 +71,9 @@ def score_clips(
     """
     own = rows[device.own_share(len(rows), fabric)]
     n_tags, n_features = len(store.vocabulary.tags), model.extractor.n_features
-    probs = torch.empty(len(own), config.n_windows, n_tags, device=fabric.device)
-    middle = torch.empty(len(own), n_features, device=fabric.device)
-    z_audio = torch.empty(len(own), config.embedding_dim, device=fabric.device)
+    shapes = (config.n_windows, n_tags), (n_features,), (config.embedding_dim,)
+    parts = [torch.empty(len(own), *shape, device=fabric.device) for shape in shapes]
+    probs, middle, z_audio = parts
     places = config.crop_samples, config.n_windows, config.windows
     every = (window_starts(length, *places) for length in store.lengths[own])
     windows = [np.unique(starts, return_inverse=True) for starts in every]
@@ -102,8 +96,7 @@ def score_clips(
                 middle[i] = h[windows[i][1][len(window) // 2]]
                 z_audio[i] = F.normalize(model.projection(h)[window].mean(0), dim=0)
             bar.update(len(h_group))
-    own_parts = (probs, middle, z_audio)
-    probs, middle, z_audio = (device.gather(part, len(rows), fabric).cpu() for part in own_parts)
+    probs, middle, z_audio = (device.gather(part, len(rows), fabric).cpu() for part in parts)
     return probs.numpy(), middle, z_audio
 
 
@@ -121,11 +114,13 @@ def describe(store: AudioStore, rows: np.ndarray) -> dict[str, np.ndarray]:
 def shared_space(
     model: JointModel, store: AudioStore, labels: np.ndarray, config: RunConfig
 ) -> dict[str, np.ndarray]:
-    """Return the arrays of the shared space that `predict` saves, except z_audio, float32 (queries
-    int8).
+    """Return the arrays of the shared space, float32: z_tag (clip, dim) of the clips' tags,
+    z_single (tag, dim) of every single tag, tag_correlation (tag, tag) of the training labels, and
+    for searches `queries` (query, tag) int8, z_query (tag, dim), z_centre (dim,), which is
+    subtracted first, and z_scale (2,), scale and offset from a cosine to a logit.
 
-    For searches, a tag encoder trained on single tags can encode them. One trained on whole tag
-    sets has hardly seen single tags, so the mean over the training clips with a tag is better.
+    A tag encoder trained on single tags can encode z_query; for one trained on whole tag sets, the
+    mean over the training clips with a tag is better. z_other, z_other_centre are the other kind.
     """
     train_labels = store.labels[store.rows("train")]
     learned_labels = store.labels[store.rows("train", config.label_share, config.seed)]

@@ -102,11 +102,7 @@ def by_tag(table: pd.DataFrame, metric: str = "average_precision", **where: Any)
 
 
 def verdict(
-    rows: pd.DataFrame,
-    at_least: float = -np.inf,
-    at_most: float = np.inf,
-    digits: int = 3,
-    **where: Any,
+    rows: pd.DataFrame, at_least: float = -np.inf, at_most: float = np.inf, **where: Any
 ) -> str:
     """Return whether an expectation held, such as "confirmed: -0.081 [-0.091, -0.070]".
 
@@ -118,7 +114,7 @@ def verdict(
     if len(rows) != 1:
         differing = ", ".join(_varying(rows)[1:]) or "other columns"
         raise ValueError(f"{len(rows)} rows for one verdict: choose one by {differing}.")
-    (text,), value = _texts(rows, digits, "clip"), rows[_value(rows)].item()
+    (text,), value = _texts(rows, 3, "clip"), rows[_value(rows)].item()
     low, high = rows[BOUNDS["clip"]].fillna(value).to_numpy(float)[0]
     if low >= at_least and high <= at_most:
         return f"confirmed: {text}"

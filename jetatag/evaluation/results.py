@@ -60,13 +60,8 @@ def score_table(run: Run, n_resamples: int = 1000, seed: int = 0) -> pd.DataFram
 def _saved(run: Run) -> dict[str, Any]:
     """The run's window scores and the other arguments of `metrics.resampled`."""
     scores = run.read_arrays("scores.npz")
-    return {
-        "labels": scores["labels"],
-        "scores": scores["probs"],
-        "groups": scores.get("groups"),
-        "task": task_of(scores),
-        "thresholds": thresholds(run),
-    }
+    saved = {"labels": scores["labels"], "scores": scores["probs"], "groups": scores.get("groups")}
+    return {**saved, "task": task_of(scores), "thresholds": thresholds(run)}
 
 
 def thresholds(run: Run) -> np.ndarray | None:
@@ -192,9 +187,7 @@ def compared(by_cell: ByCell) -> Iterator[tuple[Cell, str, list, list]]:
             yield cell, other.method_name, [own[n] for n in seeds], [theirs[n] for n in seeds]
 
 
-def with_cell(
-    table: pd.DataFrame, cell: Cell, seed: int | str = "mean", minus: str = ""
-) -> pd.DataFrame:
+def with_cell(table: pd.DataFrame, cell: Cell, seed: Any = "mean", minus: str = "") -> pd.DataFrame:
     """The table with the columns that identify its rows in front."""
     front = {**cell._asdict(), "seed": str(seed), "tag": "", "minus": minus}
     front = {name: value for name, value in front.items() if name not in table}

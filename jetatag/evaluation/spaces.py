@@ -30,12 +30,11 @@ def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.Dat
 
     A long table with the columns of `Cell`, `seed`, `space`, `metric`, `value`, 95 % intervals as
     in `results`, and for searches `kind` (of query) and `ranked_by`. For h, z_audio and z_tag: the
-    agreement of nearest neighbours and the effective rank. For the shared space: its gap,
-    `metrics.mean_energy` of z_tag and `metrics.tag_semantics`. For its maps, with the layout as
-    `kind`: `MapQuality.ratios`, unless there are fewer clips than `NEIGHBOURS`. For every kind of
-    query: the mean average precision and the precision at 10 of every ranking (`rankings`) and at
-    random, and the differences from the classifier's. Agreement and searches have intervals, and
-    rows for the mean over a cell's seeds.
+    agreement of nearest neighbours and the effective rank. For the shared space: `metrics.gap`,
+    `mean_energy` and `tag_semantics`. For its maps, with the layout as `kind`: `MapQuality.ratios`,
+    unless there are fewer clips than `NEIGHBOURS`. For every kind of query: the mean average
+    precision and the precision at 10 of `rankings` and at random, and the differences from the
+    classifier's. Agreement and searches have intervals, and rows for the mean over a cell's seeds.
     """
     saved = (run.read_arrays("embeddings.npz") for run in runs)
     queries = next((space["queries"] for space in saved if "queries" in space), None)

@@ -50,8 +50,7 @@ _warned: list[frozenset[str]] = []
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """matplotlib's defaults but for the resolution, whatever the user's settings are, and dollars
-    as text; every figure is made and drawn in it."""
+    """matplotlib's defaults but for the user's resolution, and dollars as text."""
     kept = {"figure.dpi": rcParams["figure.dpi"], "text.parse_math": False}
     with plt.style.context(["default", kept]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # `fonts_for` says it once
@@ -111,8 +110,7 @@ class PaletteCanvas(FigureCanvasAgg):
 
 
 def panels(rows: int, columns: int, size: Size, **kwargs) -> Panels:
-    """A figure of `size` inches and its axes (rows, columns). pyplot makes it, because then
-    notebooks show it, but does not keep it."""
+    """A figure of `size` inches, made by pyplot so that notebooks show it, and its axes."""
     kwargs |= {"figsize": size, "layout": "constrained", "FigureClass": OwnFigure}
     figure, axes = plt.subplots(rows, columns, squeeze=False, **kwargs)
     plt.close(figure)
@@ -130,8 +128,7 @@ def row_panels(shape: Size, size: Size, names: Sequence[str], ylabel: str, **kwa
     for ax in axes.flat:
         ax.grid(axis="x", color="0.9")
         ax.set_axisbelow(True)
-    for ax in axes[:, 0]:
-        ax.set_ylabel(ylabel)
+    plt.setp(axes[:, 0], ylabel=ylabel)
     return figure, axes
 
 
@@ -194,10 +191,9 @@ def line_name(method: str, *losses: object) -> str:
     return " · ".join([method, *named])
 
 
-def with_lines(table: pd.DataFrame, columns: Sequence[str], what: str) -> pd.DataFrame:
-    """The table with the name of each row's `line`, by its method and losses. Raises `ValueError`
-    if these or `columns` are missing."""
-    check_columns(table, ["method", "pair_loss", *columns], what)
+def with_lines(table: pd.DataFrame, columns: str, what: str) -> pd.DataFrame:
+    """The table, which needs `columns`, with each row's `line`, named by method and losses."""
+    check_columns(table, f"method pair_loss {columns}", what)
     methods = table.reindex(columns=["method", "pair_loss", "classification_loss"])
     return table.assign(line=[line_name(*row) for row in methods.itertuples(index=False)])
 
@@ -217,11 +213,9 @@ def check_shape(array: np.ndarray, shape: tuple[int, ...], what: str, axes: str)
         raise ValueError(f"{what} must be {axes} = {shape}, not {np.shape(array)}.")
 
 
-def check_columns(
-    table: pd.DataFrame, columns: Sequence[str], what: str, remedy: str | None = None
-) -> None:
-    """Raise `ValueError` for a table without rows or without some of `columns`."""
-    missing = [column for column in columns if column not in table]
+def check_columns(table: pd.DataFrame, columns: str, what: str, remedy: str = "") -> None:
+    """Raise `ValueError` for a table without rows or some of `columns`, "one two"."""
+    missing = [column for column in columns.split() if column not in table]
     if missing or table.empty:
-        remedy = remedy or f"give rows with the columns {', '.join(columns)}"
+        remedy = remedy or f"give rows with the columns {', '.join(columns.split())}"
         raise ValueError(f"{what} lack {', '.join(missing) or 'rows'}: {remedy}.")

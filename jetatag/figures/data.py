@@ -18,9 +18,7 @@ from jetatag.files import check_known
 @style.own_style()
 def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -> Figure:
     """Draw how many clips have each tag, one bar per tag, stacked by split, most common on top.
-
-    labels : (clip, tag) 0/1; tags : names of the columns; splits : (clip,) names such as train
-    """
+    labels : (clip, tag) 0/1; tags : names of the columns; splits : (clip,) names such as train"""
     labels, splits = np.asarray(labels), np.asarray(splits)
     style.check_shape(labels, (len(splits), len(tags)), "labels", "(clip, tag)")
     order = np.argsort(labels.sum(axis=0), kind="stable")
@@ -44,11 +42,8 @@ def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -
 def tag_correlation(
     labels: np.ndarray, tags: Sequence[str], tag: str | Sequence[str], n: int = 10
 ) -> Figure:
-    """Draw the Pearson correlations of `tag` and the `n` tags nearest to it as a heat map.
-
-    Figure 3 of Lee & Cho 2021. labels : (clip, tag) 0/1; tags : names of the columns; tag : one of
-    them, or several to draw side by side.
-    """
+    """Draw the Pearson correlations of `tag`, one or several side by side, and the `n` tags nearest
+    to it as a heat map (Lee & Cho 2021, figure 3). labels : (clip, tag) 0/1; tags : their names"""
     shown = [tag] if isinstance(tag, str) else list(tag)
     check_known(shown, tags, "tag")
     correlation = metrics.tag_correlation(labels)
@@ -76,9 +71,7 @@ def tag_correlation(
 @style.own_style()
 def mel_spectrogram(audio: np.ndarray, sample_rate: int, title: str = "") -> Figure:
     """Draw a waveform (sample,) in [-1, 1] above its mel spectrogram in dB below the maximum.
-
-    sample_rate : Hz; 128 mel bands, frames of 2048 samples every 512, 80 dB shown
-    """
+    sample_rate : Hz; 128 mel bands, frames of 2048 samples every 512, 80 dB shown"""
     figure, ((wave,), (picture,)) = style.panels(2, 1, (8, 4), height_ratios=(1, 3), sharex=True)
     mesh = draw_mel(picture, audio, sample_rate)
     wave.plot(np.arange(len(audio)) / sample_rate, audio, color=style.DARK, linewidth=0.4)

@@ -17,18 +17,16 @@ from jetatag.joint.methods import METHODS
 
 STEP = {"no_je": ("without JE", "white")} | dict.fromkeys(("je", "joint"), ("with JE", style.DARK))
 HEADINGS = ("pair losses", "controls")
+DOT = {"color": style.DARK, "markersize": 6, "zorder": 3}
 BY_CLIP = {"color": "0.55", "linestyle": "-", "linewidth": 3}
 BY_GROUP = {"color": "0.1", "linestyle": "-", "linewidth": 0.9, "marker": "|", "markersize": 7}
 
 
 @style.own_style()
 def scores_with_intervals(table: pd.DataFrame) -> Figure:
-    """Draw scores of methods as dots with whiskers, one row per `protocol`, one panel per metric.
-
-    Rows of one method, such as its seeds, share a line. Scales differ between panels, because
-    protocols must not be compared.
-    """
-    table = style.with_lines(table, ["protocol", "metric", "value", "low", "high"], "the results")
+    """Draw scores of methods as dots with whiskers, one row of panels per `protocol`, one panel per
+    metric. Rows of one method, such as its seeds, share a line."""
+    table = style.with_lines(table, "protocol metric value low high", "the results")
     lines = table["line"].unique().tolist()[::-1]  # the first method on top
     protocols = table.groupby("protocol", sort=False)
     columns = protocols["metric"].nunique().max()
@@ -47,10 +45,7 @@ def scores_with_intervals(table: pd.DataFrame) -> Figure:
 @style.own_style()
 def published_gains(table: pd.DataFrame) -> Figure:
     """Draw published scores as steps from without (open marker) to with joint embedding (filled).
-
-    `table` has the columns `source` (each with its own marker), `extractor`, `method` (no_je or
-    je), and `roc_auc` and `pr_auc`, each in its own panel.
-    """
+    `table` has the columns `source`, `extractor`, `method` (no_je or je), `roc_auc`, `pr_auc`."""
     long = table.melt(["source", "extractor", "method"], ["roc_auc", "pr_auc"], "metric")
     return _draw_gains(long.assign(protocol="micro_window (published)"))
 
@@ -60,11 +55,10 @@ def measured_gains(table: pd.DataFrame) -> Figure:
     """Draw Table 1 of Lee & Cho 2021 from your own runs, a row per extractor, a panel per metric.
 
     `table` has one row per `seed` of the methods no_je (open marker) and je or joint (filled), and
-    optionally a `protocol`, which the panels then name. Markers are means over seeds, small ticks
-    are single seeds, and whiskers are the means of their intervals.
+    optionally a `protocol`. Markers are means over seeds, small ticks are single seeds, and
+    whiskers are the means of their intervals.
     """
-    needed = ["extractor", "method", "seed", "metric", "value", "low", "high"]
-    style.check_columns(table, needed, "the gains")
+    style.check_columns(table, "extractor method seed metric value low high", "the gains")
     return _draw_gains(table.assign(source=""))
 
 
@@ -113,8 +107,7 @@ def ablation(
     `group_low` and `group_high` for a second, thinner whisker. `metric` chooses the rows. Joint
     embedding is under "pair losses", every other method under "controls".
     """
-    needed = ["extractor", "metric", "difference", "low", "high"]
-    rows = style.with_lines(differences, needed, "the differences")
+    rows = style.with_lines(differences, "extractor metric difference low high", "the differences")
     check_known([metric], rows["metric"].unique(), "metric")
     rows = rows[rows["metric"] == metric]
     joint = [METHODS[m].is_joint and not METHODS[m].is_reference for m in rows["method"]]
@@ -130,8 +123,7 @@ def ablation(
             ax.plot([row["low"], row["high"]], [place, place], **BY_CLIP)
             if "group_low" in row:
                 ax.plot([row["group_low"], row["group_high"]], [place, place], **BY_GROUP)
-            look = {"color": style.DARK, "markersize": 6, "zorder": 3}
-            ax.plot(row["difference"], place, row["marker"], **look)
+            ax.plot(row["difference"], place, row["marker"], **DOT)
         ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
         ax.set(xlabel=f"{style.named(metric)},\ndifference from {reference}", title=extractor)
     for text in axes[0, 0].get_yticklabels():
@@ -144,12 +136,9 @@ def ablation(
 
 @style.own_style()
 def label_curves(table: pd.DataFrame) -> Figure:
-    """Draw scores by `label_share` in (0, 1], one line per method, one panel per metric.
-
-    Rows of one method and share, such as its seeds, are averaged, and so are their intervals.
-    """
-    needed = ["label_share", "metric", "value", "low", "high"]
-    table = style.with_lines(table, needed, "the label curves")
+    """Draw scores by `label_share` in (0, 1], one line per method, one panel per metric. Rows of
+    one method and share, such as its seeds, are averaged, and so are their intervals."""
+    table = style.with_lines(table, "label_share metric value low high", "the label curves")
     if not table["label_share"].between(0, 1, inclusive="right").all():
         raise ValueError("label_share must be in (0, 1]: give the share of labelled clips used.")
     table = table.assign(scale=style.scale_names(table))
@@ -178,10 +167,9 @@ def label_curves(table: pd.DataFrame) -> Figure:
 def gains_by_steps(differences: pd.DataFrame, reference: str = "no_je") -> Figure:
     """Draw differences from `reference` after so many training `steps`, one panel per method, with
     their intervals shaded. `differences` has one metric, and `difference` instead of `value`."""
-    needed = ["steps", "metric", "difference", "low", "high"]
-    differences = style.with_lines(differences, needed, "the differences")
-    (metric,) = set(differences["metric"])
-    lines = list(differences.groupby("line", sort=False))
+    table = style.with_lines(differences, "steps metric difference low high", "the differences")
+    (metric,) = set(table["metric"])
+    lines = list(table.groupby("line", sort=False))
     rows, columns = -(-len(lines) // 4), min(4, len(lines))
     size = (0.8 + 2.4 * columns, 0.8 + 2.0 * rows)
     figure, axes = style.panels(rows, columns, size, sharex=True, sharey=True)

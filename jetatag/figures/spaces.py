@@ -34,7 +34,7 @@ def tag_map(layouts: Layouts, positive: np.ndarray, tag: str, notes: Notes = Non
     """Draw one tag against the rest in several layouts side by side (Lee & Cho 2021, figure 2).
 
     layouts : title → (clip, 2); positive : (clip,) whether a clip carries `tag`; notes : title →
-    text below the map, for a number that tells whether to trust it
+    text below the map
     """
     positive = np.asarray(positive).astype(bool)
     figure, axes = _map_panels(list(layouts), (3.3 * len(layouts), 3.7), notes)
@@ -57,11 +57,8 @@ def shared_space(
     highlight: Sequence[str] = (),
     note: str = "",
 ) -> Figure:
-    """Draw clips as grey points and tags as labelled landmarks in one map.
-
-    audio_xy : (clip, 2) and tag_xy : (tag, 2), laid out together; tags : names of the landmarks;
-    highlight : tags to stress; note : text below the map
-    """
+    """Draw clips, `audio_xy` (clip, 2), as grey points and tags, `tag_xy` (tag, 2), as labelled
+    landmarks in one map, with tags to `highlight` and a `note` below."""
     check_known(highlight, tags, "tag")
     style.check_shape(tag_xy, (len(tags), 2), "tag_xy", "(tag, 2)")
     style.check_shape(audio_xy, (len(audio_xy), 2), "audio_xy", "(clip, 2)")
@@ -138,11 +135,11 @@ def retrieval(table: pd.DataFrame) -> Figure:
     """Draw how well clips are found by tags: a row per pair loss, a panel per query and metric.
 
     `table` has rows of searches as in `evaluation.spaces`: columns `method`, `pair_loss`, `kind`
-    (of query), `ranked_by`, `metric`, `value`. Markers are means over seeds, small ticks are single
-    seeds; with a column `seed`, rows with seed "mean" are the markers, and their `low` and `high`
-    the whiskers. Differences between rankings, "a − b", are left out.
+    (of query), `ranked_by`, `metric`, `value`. Markers are means over seeds or rows with `seed`
+    "mean", whose `low` and `high` are whiskers, small ticks single seeds. Differences between
+    rankings are left out.
     """
-    table = style.with_lines(table, ["kind", "ranked_by", "metric", "value"], "the searches")
+    table = style.with_lines(table, "kind ranked_by metric value", "the searches")
     table = table[~table["ranked_by"].str.contains(" − ")]
     check_known(table["ranked_by"], RANKINGS, "ranking")
     lines = table["line"].unique().tolist()[::-1]
@@ -171,12 +168,11 @@ def semantics(
     """Draw what the shared space knows about the tags: a row per method, a panel per measure.
 
     table : as from `evaluation.spaces`, columns `method`, `pair_loss`, `seed`, `space`, `metric`,
-    `value` and, if any, `classification_loss`, of which `tag_semantics`, `mean_energy` and the
-    `effective_rank` of z_tag are drawn (see `metrics`)
-    references : name → metric → value, drawn as vertical lines
+    `value` and, if any, `classification_loss`; references : name → metric → value, drawn as
+    vertical lines
     """
     references = references or {}
-    table = style.with_lines(table, ["seed", "space", "metric", "value"], "the shared spaces")
+    table = style.with_lines(table, "seed space metric value", "the shared spaces")
     for measures in references.values():
         check_known(measures, MEASURES, "measure")
     table = table[table["metric"].isin(MEASURES) & table["space"].isin(["shared", "z_tag"])]

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -21,10 +20,7 @@ COVARIATES = {"frequency": "clips that carry the tag", "correlation": "correlati
 @style.own_style()
 def per_tag(tables: Mapping[str, pd.DataFrame], metric: str = "average_precision") -> Figure:
     """Draw the score of every tag in one or more runs, sorted by the first run, best on top.
-
-    tables : name of the run → its table from `metrics.per_tag`, all of the same tags; tags without
-    a score in the first run are left out and counted below the figure
-    """
+    tables : name of the run → its table from `metrics.per_tag`, all of the same tags"""
     first = next(iter(tables.values()))
     check_known([metric], first.columns.difference(["tag", "n_positive"]), "metric")
     scores = pd.DataFrame({name: table.set_index("tag")[metric] for name, table in tables.items()})
@@ -51,8 +47,7 @@ def gain_per_tag(
     """Draw the gain of each tag by its frequency and by its correlation with other tags.
 
     table, trends : of one method minus another, from `results.gains`; n_named : how many tags are
-    named, half of them the largest gains and half the largest losses. The rank correlations of
-    `trends` are printed below the panels. Tags without a difference are left out.
+    named, half of them the largest gains and half the largest losses.
     """
     trends = pd.DataFrame(columns=["covariate"]) if trends is None else trends
     notes = {
@@ -60,12 +55,10 @@ def gain_per_tag(
         for row in trends.itertuples()
     }
     check_known(notes, COVARIATES, "panel")
-    needed = ["tag", "difference", "low", "high", *COVARIATES]
-    style.check_columns(table, needed, "the gains per tag")
+    table = table.dropna(subset=table.columns.intersection(["difference"]))
+    style.check_columns(table, f"tag difference low high {' '.join(COVARIATES)}", "gains per tag")
     if table["tag"].duplicated().any() or len(trends) > len(notes):
         raise ValueError("rows of several comparisons: give those of one method minus another.")
-    table = table.dropna(subset="difference")
-    style.check_columns(table, needed, "the known gains per tag")
     if not table["frequency"].between(0, 1, inclusive="right").all():
         raise ValueError("frequency must be in (0, 1]: give the share of clips that carry a tag.")
     rank = table["difference"].rank(method="first")
@@ -95,50 +88,43 @@ def calibration(
     """Draw whether probabilities can be trusted, over all tags and tag by tag.
 
     curves : name of the run → its table from `metrics.reliability`; per_tag : the same names →
-    their tables from `metrics.calibration`; n_named : how many of the first run's worst tags are
-    named
+    their tables from `metrics.calibration`; n_named : how many of the first run's worst are named
     """
     if not curves:
         raise ValueError("there is no curve to draw: give at least one run.")
     check_known(per_tag, curves, "run")
     for name, curve in curves.items():
-        style.check_columns(curve, ["mean_prob", "share_positive", "count"], f"bins of {name}")
+        style.check_columns(curve, "mean_prob share_positive count", f"bins of {name}")
         errors = per_tag.get(name, pd.DataFrame())
-        style.check_columns(errors, ["tag", "calibration_error"], f"errors per tag of {name}")
+        style.check_columns(errors, "tag calibration_error", f"errors per tag of {name}")
     figure, ((above, ax), (below, unused)) = style.panels(2, 2, (9.5, 5), height_ratios=(3, 1))
     ax.set_subplotspec(ax.get_gridspec()[:, 1])
     unused.remove()
-    _draw_reliability(above, below, curves)
-    style.legend_above(figure, above.get_legend_handles_labels()[0])
+    above.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="perfectly calibrated")
     names = []
-    for run, look in style.looks(curves).items():
-        ranked = per_tag[run].sort_values("calibration_error", kind="stable")
+    for number, (name, look) in enumerate(style.looks(curves).items()):
+        dots, full = {**look, "linestyle": ""}, curves[name][curves[name]["count"] > 0]
+        above.plot(full["mean_prob"], full["share_positive"], **look, markersize=5, label=name)
+        place = full["mean_prob"] + 0.02 * (number - (len(curves) - 1) / 2)  # side by side
+        below.bar(place, full["count"], 0.008, color=look["color"])
+        below.plot(place, full["count"], **dots, markersize=3.5)
+        ranked = per_tag[name].sort_values("calibration_error", kind="stable")
         rank = np.arange(1, len(ranked) + 1)
-        ax.plot(rank, ranked["calibration_error"], **{**look, "linestyle": "", "markersize": 4})
+        ax.plot(rank, ranked["calibration_error"], **dots, markersize=4)
         n_plain = len(ranked) - (0 if names else n_named)  # of the first run, the worst are named
         names += ranked["tag"].where(rank > n_plain, "").tolist()
+    above.set(ylabel="share of positives", ylim=(-0.03, 1.03))
+    above.sharex(below)
+    above.tick_params(labelbottom=False)
+    below.set(xlabel="mean probability", ylabel="clips × tags", xlim=(-0.03, 1.03), yscale="log")
+    below.yaxis.set_major_formatter(EngFormatter(sep=""))
+    below.yaxis.set_minor_formatter(NullFormatter())
+    style.legend_above(figure, above.get_legend_handles_labels()[0])
     ax.set(xlabel="tags, from the best calibrated", ylabel="expected calibration error")
     ax.set_ylim(bottom=0)
     ax.margins(x=0.08)
     place_labels(ax, np.concatenate([line.get_xydata() for line in ax.lines]), names)
     return figure
-
-
-def _draw_reliability(ax: Axes, below: Axes, curves: Mapping[str, pd.DataFrame]) -> None:
-    """Share of positives above, counts below, the runs' bars side by side under their markers."""
-    ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="perfectly calibrated")
-    for number, (name, look) in enumerate(style.looks(curves).items()):
-        full = curves[name][curves[name]["count"] > 0]
-        ax.plot(full["mean_prob"], full["share_positive"], **look, markersize=5, label=name)
-        place = full["mean_prob"] + 0.02 * (number - (len(curves) - 1) / 2)
-        below.bar(place, full["count"], 0.008, color=look["color"])
-        below.plot(place, full["count"], **{**look, "linestyle": "", "markersize": 3.5})
-    ax.set(ylabel="share of positives", ylim=(-0.03, 1.03))
-    ax.sharex(below)
-    ax.tick_params(labelbottom=False)
-    below.set(xlabel="mean probability", ylabel="clips × tags", xlim=(-0.03, 1.03), yscale="log")
-    below.yaxis.set_major_formatter(EngFormatter(sep=""))
-    below.yaxis.set_minor_formatter(NullFormatter())
 
 
 @style.own_style()

@@ -15,13 +15,13 @@ def loss_curves(history: pd.DataFrame) -> Figure:
 
     `history` has one row per epoch: columns `stage`, `epoch` (from 1), `learning_rate` and any
     number of numeric ones; `valid_x` is drawn dashed in the panel of `x`. Dotted vertical lines
-    mark a change of learning rate, where a new phase of the schedule begins.
+    mark where a new phase of the schedule begins.
     """
-    needed = ["stage", "epoch", "learning_rate"]
-    style.check_columns(history, needed, "the epochs", "train a run first")
+    style.check_columns(history, "stage epoch learning_rate", "the epochs", "train a run first")
     stages = []
     for _, stage in history.groupby("stage", sort=False):
-        known = stage.drop(columns=needed).select_dtypes("number").dropna(axis=1, how="all")
+        known = stage.drop(columns=["epoch", "learning_rate"]).select_dtypes("number")
+        known = known.dropna(axis="columns", how="all")
         stages.append((stage, known.columns.str.removeprefix("valid_").unique()))
     columns = min(3, max(len(quantities) for _, quantities in stages))
     rows = [
@@ -53,13 +53,12 @@ def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
 
 @style.own_style()
 def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precision") -> Figure:
-    """Draw one quantity of many runs by epoch, one line per method, one panel per stage.
+    """Draw one quantity of many runs by epoch, a line per method, a panel per stage that has it.
 
     `history` holds the rows of all runs: columns `method`, `pair_loss`, `seed`, `stage`, `epoch`
     (from 1) and `metric`; a line is the mean over seeds, shaded from the lowest to the highest.
-    Stages in which the metric is missing are left out.
     """
-    needed = ["seed", "stage", "epoch", metric]
+    needed = f"seed stage epoch {metric}"
     history = style.with_lines(history, needed, "the epochs of the runs")
     styles = style.looks(history["line"])  # of all lines, so that every metric draws them alike
     drawn = style.with_lines(history.dropna(subset=metric), needed, f"the epochs with {metric}")

@@ -41,8 +41,7 @@ def check_weights(weights: np.ndarray | None, n_rows: int) -> np.ndarray:
         return np.ones((1, n_rows))
     weights = np.asarray(weights)
     if weights.ndim != 2 or weights.shape[1] != n_rows or not (weights >= 0).all():
-        needs = f"(resample, row) for {n_rows} rows, none negative"
-        raise ValueError(f"weights {weights.shape} must be {needs}.")
+        raise ValueError(f"weights must be (resample, row) for {n_rows} rows, none negative.")
     return weights
 
 

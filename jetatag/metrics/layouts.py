@@ -61,7 +61,7 @@ def shared_layout(
 
 
 class MapQuality(NamedTuple):
-    """How well tags lie among their clips on a shared map, as means over tags; in [0, 1]."""
+    """How well tags lie among their clips on a shared map, as means over tags in [0, 1]."""
 
     mixing: float  # share of clips among the ten points nearest to a tag on the map
     random_mixing: float  # the same, expected if the points were mixed at random
@@ -73,12 +73,6 @@ class MapQuality(NamedTuple):
         precision = float(ratio(self.precision, self.full_precision, empty=np.nan))
         mixing = self.mixing / self.random_mixing
         return {"map_mixing": mixing, f"map_precision_at_{NEIGHBOURS}": precision}
-
-    def __str__(self) -> str:
-        near = f"{self.mixing:.2f} of a tag's ten nearest points are clips"
-        have = f"{self.precision:.2f} of its ten nearest clips have the tag"
-        random, full = f"{self.random_mixing:.2f} at random", f"{self.full_precision:.2f}"
-        return f"{near} ({random}), and {have} ({full} in the full space)."
 
 
 def map_quality(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> MapQuality:
@@ -104,7 +98,10 @@ def map_note(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> str:
     """Return what to print beside a shared map: its `map_quality`, or why it has none, and how the
     tags are placed."""
     try:
-        quality = str(map_quality(xy, labels, fit))
+        mixing, random, precision, full = map_quality(xy, labels, fit)
+        near = f"{mixing:.2f} of a tag's ten nearest points are clips ({random:.2f} at random)"
+        have = f"{precision:.2f} of its ten nearest clips have the tag ({full:.2f}"
+        quality = f"{near}, and {have} in the full space)."
     except ValueError as error:
         quality = str(error)
     gap = "Clips and tags lie apart in the space (modality gap: Liang et al., NeurIPS 2022)"

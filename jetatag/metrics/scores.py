@@ -16,6 +16,7 @@ import pandas as pd
 from jetatag.metrics import _arithmetic as arithmetic
 from jetatag.metrics._checks import check_labels, check_scores, check_weights
 
+TENTHS = np.arange(1, 10) / 10  # at which the bins of calibration meet
 Weights = np.ndarray | None
 Values = float | np.ndarray  # (resample,) with weights
 Areas = dict[str, float] | dict[str, np.ndarray]  # by name, likewise
@@ -123,9 +124,8 @@ def f1_instance(
     labels, scores = check_scores(labels, scores)
     once, thresholds = check_weights(weights, len(labels)), np.asarray(thresholds)
     if thresholds.shape != labels.shape[1:] or not np.isfinite(thresholds).all():
-        needs = f"must be one finite number for each of the {labels.shape[1]} tags"
-        remedy = "choose them with metrics.choose_thresholds"
-        raise ValueError(f"thresholds {thresholds.shape} {needs}: {remedy}.")
+        needs = f"one finite number for each of the {labels.shape[1]} tags"
+        raise ValueError(f"thresholds must be {needs}: choose them with metrics.choose_thresholds.")
     predicted = scores >= thresholds
     hits = (labels & predicted).sum(axis=1)
     marks = labels.sum(axis=1) + predicted.sum(axis=1)
@@ -165,22 +165,20 @@ def precision_at_k(
     return _for_weights(np.where(once.T @ relevant > 0, hits / k, np.nan), weights)
 
 
-def calibration(
-    labels: np.ndarray, probs: np.ndarray, tags: Sequence, n_bins: int = 10
-) -> pd.DataFrame:
+def calibration(labels: np.ndarray, probs: np.ndarray, tags: Sequence) -> pd.DataFrame:
     """Return the calibration of each tag's probabilities, one row per tag.
 
     Columns: `tag`, `mean_prob`, `share_positive`, `brier` (mean squared error; Brier 1950) and the
     expected `calibration_error` (Naeini et al. 2015; Guo et al. 2017): the mean, over bins and
-    weighted by their rows, of |share of positives − mean probability|. Bins hold equally many rows,
-    equal probabilities in one bin; with few rows per bin, a perfect model has an error above 0.
+    weighted by their rows, of |share of positives − mean probability|. Ten bins hold equally many
+    rows, equal probabilities in one bin; with few rows, a perfect model has an error above 0.
 
     `labels` are (row, tag) 0/1, `probs` (row, tag) in [0, 1], `tags` the names of the columns;
-    anything else, and fewer than one bin, raises `ValueError`.
+    anything else raises `ValueError`.
     """
     labels, probs = check_scores(check_labels(labels, tags), probs, probs=True)
     probs, rows = probs.astype(np.float64), []
-    edges = np.quantile(probs, _inner_shares(n_bins), axis=0)
+    edges = np.quantile(probs, TENTHS, axis=0)
     for tag, carries, prob, inner in zip(tags, labels.T, probs.T, edges.T, strict=True):
         bins = _reliability(carries, prob, inner)
         error = (bins["share_positive"] - bins["mean_prob"]).abs()
@@ -190,19 +188,12 @@ def calibration(
     return pd.DataFrame(rows)
 
 
-def reliability(labels: np.ndarray, probs: np.ndarray, n_bins: int = 10) -> pd.DataFrame:
-    """Return the reliability curve of all (row, tag) cells pooled, one row per bin of equal width
-    (Guo et al. 2017) that is not empty, from low to high: `mean_prob`, `share_positive`, `count`.
-    `labels` and `probs` are those of `calibration`."""
+def reliability(labels: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
+    """Return the reliability curve of all (row, tag) cells pooled: `mean_prob`, `share_positive`
+    and `count` of those of ten bins of equal width (Guo et al. 2017) that are not empty, from low
+    to high. `labels` and `probs` are those of `calibration`."""
     labels, probs = check_scores(labels, probs, probs=True)
-    return _reliability(labels.ravel(), probs.ravel().astype(np.float64), _inner_shares(n_bins))
-
-
-def _inner_shares(n_bins: int) -> np.ndarray:
-    """The shares 1/n, …, (n − 1)/n at which `n_bins` bins meet."""
-    if n_bins < 1:
-        raise ValueError(f"n_bins is {n_bins}: a curve needs at least one bin.")
-    return np.arange(1, n_bins) / n_bins
+    return _reliability(labels.ravel(), probs.ravel().astype(np.float64), TENTHS)
 
 
 def _reliability(carries: np.ndarray, probs: np.ndarray, inner: np.ndarray) -> pd.DataFrame:

@@ -14,31 +14,26 @@ from jetatag.metrics._checks import check_labels, check_points
 def neighbour_agreement(
     points: np.ndarray, labels: np.ndarray, k: int = 10
 ) -> dict[str, np.ndarray]:
-    """Return `{"agreement": (clip,), "chance": (clip,)}`: the mean Jaccard similarity (shared tags
-    over tags of either) between a clip and the `k` clips nearest to it by cosine, and that between
-    it and all others.
-
-    NaN for clips without tags, which do not count as neighbours either. `points` are
-    (clip, dimension); at least k + 1 clips must carry tags.
-    """
+    """Return `{"agreement": (clip,), "chance": (clip,)}`: the mean Jaccard similarity of a clip's
+    tags with those of the `k` clips nearest to it by cosine, and with those of all others. NaN for
+    clips without tags, which do not count as neighbours either; k + 1 clips must carry tags."""
     points = check_points(points)
     labels = _labels_of(points, labels)
     tagged = labels.any(axis=1)
     unit, tags = unit_rows(points[tagged]), labels[tagged].astype(np.float64)
     if not 1 <= k < len(unit):
         raise ValueError(f"k={k} neighbours need k + 1 tagged clips, but there are {len(unit)}.")
-    size, near, all_others = tags.sum(axis=1), [], []
+    size, places = tags.sum(axis=1), np.flatnonzero(tagged)
+    agreement, chance = np.full((2, len(labels)), np.nan)
     for rows in chunks(np.arange(len(unit))):
         shared = tags[rows] @ tags.T
         jaccard = shared / (size[rows, None] + size - shared)
         cosine = unit[rows] @ unit.T
         cosine[np.arange(len(rows)), rows] = -np.inf  # a clip is not its own neighbour
         nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
-        near.append(np.take_along_axis(jaccard, nearest, axis=1).mean(axis=1))
-        all_others.append((jaccard.sum(axis=1) - 1) / (len(unit) - 1))
-    by_clip = np.full((2, len(labels)), np.nan)
-    by_clip[:, tagged] = np.concatenate(near), np.concatenate(all_others)
-    return dict(zip(("agreement", "chance"), by_clip, strict=True))
+        agreement[places[rows]] = np.take_along_axis(jaccard, nearest, axis=1).mean(axis=1)
+        chance[places[rows]] = (jaccard.sum(axis=1) - 1) / (len(unit) - 1)
+    return {"agreement": agreement, "chance": chance}
 
 
 def gap(

@@ -286,8 +286,7 @@ def gain_trend(
     for name, covariate in covariates.items():
         covariate = np.asarray(covariate, dtype=np.float64)
         if covariate.shape != gain.shape or not np.isfinite(covariate).all():
-            needs = f"one finite number for each of the {n_tags} tags"
-            raise ValueError(f"covariate {name!r} {covariate.shape} must be {needs}.")
+            raise ValueError(f"covariate {name!r} must be finite for each of the {n_tags} tags.")
         correlation, bounds = np.nan, (np.nan, np.nan)
         if n_tags >= 3 and np.ptp(covariate) > 0:
             correlation = float(rank_correlation(gain.to_numpy(), covariate))
@@ -301,5 +300,4 @@ def _check_alike(runs: Sequence[pd.DataFrame]) -> None:
         raise ValueError("there is no run to compare: give at least one.")
     for run in runs:
         if not (run.columns.equals(runs[0].columns) and run.index.equals(runs[0].index)):
-            problem = "the runs have other metrics or resamples"
-            raise ValueError(f"{problem}: resample all alike, with windows or without.")
+            raise ValueError("the runs have other metrics or resamples: resample all alike.")
