@@ -18,12 +18,10 @@ build_log_mel = cache(LogMel)
 
 
 def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]:
-    """Score the clips of `split` by every baseline, fitted on the training clips.
-
-    Returns the scores by name (`NAMES`), each (clip, tag) float32 in the store's order, and the
-    arrays of `describe`; in a multilabel task with validation clips, also the thresholds chosen on
-    them, NAME.thresholds (tag,). Raises `ValueError` without training clips or clips of `split`.
-    """
+    """Score the clips of `split` by every baseline, fitted on the training clips. Returns the
+    scores by name (`NAMES`), each (clip, tag) float32 in the store's order, and the arrays of
+    `describe`; in a multilabel task with validation clips, also the thresholds chosen on them,
+    NAME.thresholds (tag,). Raises `ValueError` without training clips or clips of `split`."""
     train, valid, rows = (store.rows(name) for name in ("train", "valid", split))
     if not (len(train) and len(rows)):
         raise ValueError(f"train or {split} has no clips: check the split when preparing it.")
@@ -52,10 +50,8 @@ def tag_frequency(train_labels: np.ndarray, n_rows: int) -> np.ndarray:
 
 def log_mel_statistics(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """Return mean and standard deviation over time of 96 log-mel bands: (192,) float32, in dB.
-
     `audio` (n_samples,), `sample_rate` in Hz; windows of 32 ms every 16 ms. Raises `ValueError` for
-    audio of the wrong shape or shorter than one window.
-    """
+    audio of the wrong shape or shorter than one window."""
     audio = np.asarray(audio, dtype=np.float32)
     window = round(0.032 * sample_rate)
     if audio.ndim != 1 or len(audio) < window:
@@ -68,11 +64,9 @@ def log_mel_statistics(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
 def logistic_regression(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> np.ndarray:
     """Fit one logistic regression per tag on standardised features: (test row, tag) float32.
-
     `train_x` (clip, feature), `train_y` (clip, tag) 0/1, `test_x` (row, feature); with
     scikit-learn's default penalty, C = 1. A tag that no training clip or every training clip has
-    gets that share as its score. Raises `ValueError` if the numbers of rows differ.
-    """
+    gets that share as its score. Raises `ValueError` if the numbers of rows differ."""
     train_y = np.asarray(train_y)
     scale = StandardScaler().fit(train_x)
     train_x, test_x = scale.transform(train_x), scale.transform(test_x)

@@ -23,14 +23,12 @@ from jetatag.training.run import Run
 @torch.no_grad()
 def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test") -> None:
     """Write `scores.npz`, `embeddings.npz` and `scores.valid.npz` into the run folder.
-
     scores.npz: probs (clip, window, tag) float32 of `split`, with the arrays of `describe`.
     scores.valid.npz: the same for the validation clips, on which thresholds are chosen; not written
     if there are none or `split` is "valid". embeddings.npz: the arrays of `describe`, h
     (clip, n_features) of the middle window of each clip, and with joint embedding z_audio
     (clip, dim), the direction of the mean over its windows, and those of `shared_space`. Raises
-    `ValueError` for a split without clips and a store with another sample rate or other tags.
-    """
+    `ValueError` for a split without clips and a store with another sample rate or other tags."""
     run.check_store(store)
     config, rows = run.config, store.rows(split)
     valid = store.rows("valid") if split != "valid" else rows[:0]
@@ -64,11 +62,9 @@ def score_clips(
 ) -> tuple[np.ndarray, Tensor, Tensor]:
     """Return probabilities (clip, window, tag), h of the middle windows (clip, n_features), and
     z_audio (clip, dim), as `predict` saves them; `name` labels the progress bar.
-
     On a CPU, each clip is its own batch, so scores do not depend on a batch size, on other clips or
     on the number of processes. On a GPU, many clips pass together, which changes scores by rounding
-    alone. Identical windows, those of a clip no longer than the crop, are computed once.
-    """
+    alone. Identical windows, those of a clip no longer than the crop, are computed once."""
     own = rows[device.own_share(len(rows), fabric)]
     n_tags, n_features = len(store.vocabulary.tags), model.extractor.n_features
     shapes = (config.n_windows, n_tags), (n_features,), (config.embedding_dim,)

@@ -59,11 +59,9 @@ def summary(
 ) -> pd.DataFrame:
     """Return the means over seeds as text, "0.372 [0.323, 0.423]", one row per cell, without
     settings that are the same in all `rows` (of `select`).
-
     `columns` names the column of `table` whose values become columns, such as "kind" of query; the
     95 % intervals are `by` resampling each "clip" or each "group". Unless `where` names others,
-    `protocol` is "macro_clip" and `metric` the two main ones of the protocol.
-    """
+    `protocol` is "macro_clip" and `metric` the two main ones of the protocol."""
     if "protocol" in table:
         protocol = where.setdefault("protocol", "macro_clip")
         shown = [HEADLINES.get(name, []) for name in np.atleast_1d(protocol)]
@@ -83,12 +81,10 @@ def summary(
 
 
 def differences(table: pd.DataFrame, columns: str = "metric", **options: Any) -> pd.DataFrame:
-    """Return differences, paired over clips and seeds, as text: "+0.099 [+0.054, +0.143]".
-
-    Name the reference, `minus="no_je_linear"`, or show all as columns, `columns="minus"`. For
-    spaces, these are rankings of a search minus the classifier's; for trends, rank correlations of
-    gains. Otherwise as `summary`.
-    """
+    """Return differences, paired over clips and seeds, as text: "+0.099 [+0.054, +0.143]". Name the
+    reference, `minus="no_je_linear"`, or show all as columns, `columns="minus"`. For spaces, these
+    are rankings of a search minus the classifier's; for trends, rank correlations of gains.
+    Otherwise as `summary`."""
     return summary(table, columns, rows="difference", **options)
 
 
@@ -104,12 +100,10 @@ def by_tag(table: pd.DataFrame, metric: str = "average_precision", **where: Any)
 def verdict(
     rows: pd.DataFrame, at_least: float = -np.inf, at_most: float = np.inf, **where: Any
 ) -> str:
-    """Return whether an expectation held, such as "confirmed: -0.081 [-0.091, -0.070]".
-
-    "confirmed" if the whole interval lies between `at_least` and `at_most`, "refuted" if all of it
-    lies outside, else "open"; a value without an interval is its own interval. `rows`, of `select`,
-    and `where` must leave one row (else `ValueError`).
-    """
+    """Return whether an expectation held, such as "confirmed: -0.081 [-0.091, -0.070]". "confirmed"
+    if the whole interval lies between `at_least` and `at_most`, "refuted" if all of it lies
+    outside, else "open"; a value without an interval is its own interval. `rows`, of `select`, and
+    `where` must leave one row (else `ValueError`)."""
     rows = _narrow(rows, where)
     if len(rows) != 1:
         differing = ", ".join(_varying(rows)[1:]) or "other columns"

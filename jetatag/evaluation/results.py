@@ -144,8 +144,7 @@ def results(
     by clip (`low`, `high`) and by group (`group_low`, `group_high`; missing if every clip is its
     own group, as all four for tags), `n_clips`, and `n_tags` that occur. Means and differences also
     resample the seeds; differences are paired over clips and seeds. `baselines` is notebook 01's
-    baselines.npz for the same test clips (else `ValueError`); in `micro_window` its clips are one
-    window.
+    baselines.npz for the same test clips (else `ValueError`), each of them one window.
     """
     probs, labels, tags = clip_scores(runs)
     options = {"n_resamples": n_resamples, "seed": seed}
@@ -231,14 +230,12 @@ def gains(
     runs: Sequence[Run], n_resamples: int = 1000, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return which tags gain by each method, and whether frequent or correlated tags gain.
-
     Two long tables with the columns of `Cell` and `minus`: for every tag the `difference` in
     average precision to the reference with its interval, its `frequency` and its strongest
     `correlation` with another tag, both on the test clips; and for these two the rank correlation
     with the gains (`metrics.gain_trend`). Each interval is for one tag: of 50 tags that gain
     nothing, two or three will seem to gain or lose. Raises `ValueError` if no two methods can be
-    compared.
-    """
+    compared."""
     probs, labels, tags = clip_scores(runs)
     strongest = (metrics.tag_correlation(labels) - np.eye(len(tags))).max(axis=0)
     known = {"frequency": labels.mean(axis=0), "correlation": strongest}

@@ -2,9 +2,8 @@
 """Matplotlib figures of arrays and tables.
 
 Every function returns a `Figure` that pyplot does not keep, so that a notebook shows it once.
-Colours are steps of cividis, which keep their order in grey print and for colour-blind readers;
-markers, line styles or hatching repeat what colours show. Wrong shapes and names raise
-`ValueError`.
+Colours are steps of cividis, which keep their order in grey print; markers, line styles or hatching
+repeat what they show. Wrong shapes and names raise `ValueError`.
 """
 
 from jetatag.figures._labels import touching, wrapped

@@ -22,11 +22,9 @@ def place_labels(
     ax: Axes, points: np.ndarray, names: Sequence[str], stressed: np.ndarray | None = None
 ) -> None:
     """Write each name at the nearest free place around its point, joined to it by a thin line.
-
     `stressed` points come first. Points that touch share one label; a point with an empty name has
     none. Labels lie inside the axes, at most a fifth of the figure's shorter side away, and cover
-    as little as possible of points and other labels. Call it last: it fixes the figure's layout.
-    """
+    as little as possible of points and other labels. Call it last: it fixes the figure's layout."""
     ax.figure.draw_without_rendering()
     scale = 72 / ax.figure.dpi  # pixels → typographic points, which stay right at any dpi
     frame, reach = ax.bbox.get_points() * scale, 0.2 * 72 * ax.figure.get_size_inches().min()

@@ -6,7 +6,6 @@ Tables are long, as `evaluation.results` makes and selects them: the columns `me
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -53,11 +52,9 @@ def published_gains(table: pd.DataFrame) -> Figure:
 @style.own_style()
 def measured_gains(table: pd.DataFrame) -> Figure:
     """Draw Table 1 of Lee & Cho 2021 from your own runs, a row per extractor, a panel per metric.
-
     `table` has one row per `seed` of the methods no_je (open marker) and je or joint (filled), and
     optionally a `protocol`. Markers are means over seeds, small ticks are single seeds, and
-    whiskers are the means of their intervals.
-    """
+    whiskers are the means of their intervals."""
     style.check_columns(table, "extractor method seed metric value low high", "the gains")
     return _draw_gains(table.assign(source=""))
 
@@ -71,10 +68,18 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
     size = (2.3 + 3.1 * len(scales), 1.4 + 0.5 * len(extractors))
     lines = [extractor_label(extractor).replace(" (", "\n(") for extractor in extractors]
     figure, axes = style.row_panels((1, len(scales)), size, lines, "extractor")
-    for ax, (scale, rows) in zip(axes[0], scales, strict=True):
-        for (source, extractor), step in rows.groupby(["source", "extractor"], sort=False):
+    for ax, (scale, own) in zip(axes[0], scales, strict=True):
+        for (source, extractor), step in own.groupby(["source", "extractor"], sort=False):
             offset = 0.32 * ((len(markers) - 1) / 2 - list(markers).index(source))
-            _draw_step(ax, extractors.index(extractor) + offset, step, markers[source])
+            middle, shift = extractors.index(extractor) + offset, 0.17 if "low" in step else 0
+            heights = middle + shift, middle - shift  # without and with joint embedding
+            is_with = step["method"] != "no_je"
+            means = step.groupby(is_with)["value"].mean().reindex([False, True])
+            ax.plot(means, heights, color="0.6", linewidth=1.2)
+            for height, rows in zip(heights, (step[~is_with], step[is_with]), strict=True):
+                for _, fill in rows["method"].map(STEP).unique():
+                    look = {"marker": markers[source], "markerfacecolor": fill}
+                    style.draw_mean(ax, height, rows, **look)
         ax.set(xlabel=scale)
     keys = [
         style.key(f"{source}, {name}".removeprefix(", "), marker=marker, markerfacecolor=fill)
@@ -86,30 +91,13 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw_step(ax: Axes, place: float, step: pd.DataFrame, marker: str) -> None:
-    """The step from without to with joint embedding; with whiskers, at two heights."""
-    offset = 0.17 if "low" in step else 0
-    is_with, heights = step["method"] != "no_je", (place + offset, place - offset)
-    means = step.groupby(is_with)["value"].mean().reindex([False, True])
-    ax.plot(means, heights, color="0.6", linewidth=1.2)
-    for height, rows in zip(heights, (step[~is_with], step[is_with]), strict=True):
-        for _, fill in rows["method"].map(STEP).unique():
-            style.draw_mean(ax, height, rows, marker=marker, markerfacecolor=fill)
-
-
 @style.own_style()
-def ablation(
-    differences: pd.DataFrame, metric: str = "average_precision", reference: str = "no_je"
-) -> Figure:
-    """Draw the gains of pair losses and controls over a reference, one panel per `extractor`.
-
-    `differences` has the column `difference`, to `reference`, instead of `value`, and optionally
-    `group_low` and `group_high` for a second, thinner whisker. `metric` chooses the rows. Joint
-    embedding is under "pair losses", every other method under "controls".
-    """
+def ablation(differences: pd.DataFrame, reference: str = "no_je") -> Figure:
+    """Draw the gains in average precision of pair losses (joint embedding) and controls, one panel
+    per `extractor`. `differences` has the column `difference`, to `reference`, instead of `value`,
+    and optionally `group_low` and `group_high` for a second, thinner whisker."""
     rows = style.with_lines(differences, "extractor metric difference low high", "the differences")
-    check_known([metric], rows["metric"].unique(), "metric")
-    rows = rows[rows["metric"] == metric]
+    rows = rows[rows["metric"] == "average_precision"]
     joint = [METHODS[m].is_joint and not METHODS[m].is_reference for m in rows["method"]]
     rows = rows.assign(heading=np.where(joint, *HEADINGS), marker=np.where(joint, "o", "s"))
     parts = [(heading, rows["line"][rows["heading"] == heading].unique()) for heading in HEADINGS]
@@ -125,7 +113,7 @@ def ablation(
                 ax.plot([row["group_low"], row["group_high"]], [place, place], **BY_GROUP)
             ax.plot(row["difference"], place, row["marker"], **DOT)
         ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
-        ax.set(xlabel=f"{style.named(metric)},\ndifference from {reference}", title=extractor)
+        ax.set(xlabel=f"average precision,\ndifference from {reference}", title=extractor)
     for text in axes[0, 0].get_yticklabels():
         text.set_fontweight("bold" if text.get_text() in HEADINGS else "normal")
     keys = [style.key("95 % interval by clip", **BY_CLIP)]

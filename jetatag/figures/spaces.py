@@ -32,10 +32,8 @@ MEASURES = {
 @style.own_style()
 def tag_map(layouts: Layouts, positive: np.ndarray, tag: str, notes: Notes = None) -> Figure:
     """Draw one tag against the rest in several layouts side by side (Lee & Cho 2021, figure 2).
-
     layouts : title → (clip, 2); positive : (clip,) whether a clip carries `tag`; notes : title →
-    text below the map
-    """
+    text below the map"""
     positive = np.asarray(positive).astype(bool)
     figure, axes = _map_panels(list(layouts), (3.3 * len(layouts), 3.7), notes)
     rest = {"s": 9, "color": style.PALE, "marker": "o", "label": "other"}
@@ -80,11 +78,9 @@ def maps(
     layouts: Layouts, tags: Sequence[str], values: np.ndarray, name: str, notes: Notes = None
 ) -> Figure:
     """Draw several spaces side by side, clips as points coloured alike, tags as labelled landmarks.
-
     layouts : title → (clip + tag, 2), tags after clips; values : (clip,) or longer, numbers (darker
     is more) or names (each with its own marker) that colour the clips; name : what they are;
-    notes : title → text below the map
-    """
+    notes : title → text below the map"""
     n_clips = len(next(iter(layouts.values()))) - len(tags)
     values = np.asarray(values)[:n_clips]
     figure, axes = _map_panels(list(layouts), (4.6 * len(layouts), 5.6 if notes else 4.9), notes)
@@ -133,12 +129,10 @@ def _map_panels(titles: Sequence[str], size: tuple[float, float], notes: Notes) 
 @style.own_style()
 def retrieval(table: pd.DataFrame) -> Figure:
     """Draw how well clips are found by tags: a row per pair loss, a panel per query and metric.
-
     `table` has rows of searches as in `evaluation.spaces`: columns `method`, `pair_loss`, `kind`
     (of query), `ranked_by`, `metric`, `value`. Markers are means over seeds or rows with `seed`
     "mean", whose `low` and `high` are whiskers, small ticks single seeds. Differences between
-    rankings are left out.
-    """
+    rankings are left out."""
     table = style.with_lines(table, "kind ranked_by metric value", "the searches")
     table = table[~table["ranked_by"].str.contains(" − ")]
     check_known(table["ranked_by"], RANKINGS, "ranking")
@@ -166,11 +160,9 @@ def semantics(
     table: pd.DataFrame, references: Mapping[str, Mapping[str, float]] | None = None
 ) -> Figure:
     """Draw what the shared space knows about the tags: a row per method, a panel per measure.
-
     table : as from `evaluation.spaces`, columns `method`, `pair_loss`, `seed`, `space`, `metric`,
     `value` and, if any, `classification_loss`; references : name → metric → value, drawn as
-    vertical lines
-    """
+    vertical lines"""
     references = references or {}
     table = style.with_lines(table, "seed space metric value", "the shared spaces")
     for measures in references.values():

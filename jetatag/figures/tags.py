@@ -18,15 +18,13 @@ COVARIATES = {"frequency": "clips that carry the tag", "correlation": "correlati
 
 
 @style.own_style()
-def per_tag(tables: Mapping[str, pd.DataFrame], metric: str = "average_precision") -> Figure:
-    """Draw the score of every tag in one or more runs, sorted by the first run, best on top.
+def per_tag(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw the average precision of every tag in one or more runs, sorted by the first run.
     tables : name of the run → its table from `metrics.per_tag`, all of the same tags"""
-    first = next(iter(tables.values()))
-    check_known([metric], first.columns.difference(["tag", "n_positive"]), "metric")
-    scores = pd.DataFrame({name: table.set_index("tag")[metric] for name, table in tables.items()})
-    shown = scores.dropna(subset=[scores.columns[0]]).sort_values(scores.columns[0])
-    n_out = len(scores) - len(shown)
-    counts = first.set_index("tag").loc[shown.index, "n_positive"]
+    by_tag = pd.concat({name: table.set_index("tag") for name, table in tables.items()}, axis=1)
+    scores, first = by_tag.xs("average_precision", axis=1, level=1), next(iter(tables))
+    shown = scores.dropna(subset=first).sort_values(first)
+    n_out, counts = len(scores) - len(shown), by_tag[first].loc[shown.index, "n_positive"]
     size, names = (6.5, 1.3 + 0.17 * len(shown)), [f"{tag} ({n})" for tag, n in counts.items()]
     figure, ((ax,),) = style.row_panels((1, 1), size, names, "tag (clips that carry it)")
     ax.tick_params("y", labelsize=8)
@@ -35,7 +33,7 @@ def per_tag(tables: Mapping[str, pd.DataFrame], metric: str = "average_precision
     for name, look in style.looks(shown).items():
         ax.plot(shown[name], rows, **{**look, "linestyle": ""}, markersize=5, label=name)
     left_out = f"\n({n_out} tags without positive clips are not shown)" if n_out else ""
-    ax.set(xlabel=style.named(metric) + left_out)
+    ax.set(xlabel=f"average precision{left_out}")
     style.legend_above(figure, ax.get_legend_handles_labels()[0])
     return figure
 
@@ -45,10 +43,8 @@ def gain_per_tag(
     table: pd.DataFrame, trends: pd.DataFrame | None = None, n_named: int = 6
 ) -> Figure:
     """Draw the gain of each tag by its frequency and by its correlation with other tags.
-
     table, trends : of one method minus another, from `results.gains`; n_named : how many tags are
-    named, half of them the largest gains and half the largest losses.
-    """
+    named, half of them the largest gains and half the largest losses."""
     trends = pd.DataFrame(columns=["covariate"]) if trends is None else trends
     notes = {
         row.covariate: f"rank correlation {row.correlation:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
@@ -138,10 +134,8 @@ def taggram(
 ) -> Figure:
     """Draw the probabilities of a recording's `n_tags` most probable tags over time, below its mel
     spectrogram if its audio is given.
-
     probs : (window, tag); edges_s : (window + 1,) seconds, between which each window is drawn;
-    audio : (sample,) in [-1, 1] at sample_rate (Hz)
-    """
+    audio : (sample,) in [-1, 1] at sample_rate (Hz)"""
     probs, edges_s = np.asarray(probs), np.asarray(edges_s)
     style.check_shape(probs, (len(edges_s) - 1, len(tags)), "probs", "(window, tag)")
     means = np.average(probs, axis=0, weights=np.diff(edges_s))

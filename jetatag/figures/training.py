@@ -12,11 +12,9 @@ from jetatag.figures import _style as style
 @style.own_style()
 def loss_curves(history: pd.DataFrame) -> Figure:
     """Draw every quantity of a training history by epoch, one panel per stage and quantity.
-
     `history` has one row per epoch: columns `stage`, `epoch` (from 1), `learning_rate` and any
     number of numeric ones; `valid_x` is drawn dashed in the panel of `x`. Dotted vertical lines
-    mark where a new phase of the schedule begins.
-    """
+    mark where a new phase of the schedule begins."""
     style.check_columns(history, "stage epoch learning_rate", "the epochs", "train a run first")
     stages = []
     for _, stage in history.groupby("stage", sort=False):
@@ -54,10 +52,8 @@ def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
 @style.own_style()
 def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precision") -> Figure:
     """Draw one quantity of many runs by epoch, a line per method, a panel per stage that has it.
-
     `history` holds the rows of all runs: columns `method`, `pair_loss`, `seed`, `stage`, `epoch`
-    (from 1) and `metric`; a line is the mean over seeds, shaded from the lowest to the highest.
-    """
+    (from 1) and `metric`; a line is the mean over seeds, shaded from the lowest to the highest."""
     needed = f"seed stage epoch {metric}"
     history = style.with_lines(history, needed, "the epochs of the runs")
     styles = style.looks(history["line"])  # of all lines, so that every metric draws them alike

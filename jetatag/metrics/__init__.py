@@ -10,8 +10,7 @@ Two protocols are in use, and their scores must not be compared with each other:
   most of the field: window probabilities are averaged per clip, exact areas are taken per tag,
   then averaged over tags. Without audio, the ROC area is 0.5.
 
-`labels` are 0/1 arrays (row, tag); `scores` rank rows: higher means more likely. Arithmetic is
-float64. The same `seed` gives the same result. Invalid input raises a `ValueError`.
+`labels` are 0/1 arrays (row, tag); `scores` rank rows. Invalid input raises `ValueError`.
 """
 
 from jetatag.metrics.scores import (

@@ -14,12 +14,10 @@ CHUNK = 128  # resamples, or rows of a similarity matrix, in memory at once
 
 def curve_steps(carries: np.ndarray, scores: np.ndarray) -> csr_array:
     """Sort the clips of one tag once; scikit-learn would sort for every resample, 540 times slower.
-
     Each score of positives is a step, since only there the areas grow. The result, a
     (3 · step + 1, clip) 0/1 matrix, times the clips' weights gives, from the highest step down, the
     positives of each step, then the negatives with the same score, then the negatives since the
-    step before; the last row gives the negatives below all steps.
-    """
+    step before; the last row gives the negatives below all steps."""
     order = np.argsort(scores)[::-1]
     ranked, hit = scores[order], carries[order]
     level = np.cumsum(np.diff(ranked, prepend=ranked[0]) != 0)
@@ -67,11 +65,9 @@ def threshold_areas(
     labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Areas, (resample,) each, of all cells of (row, window, tag) labels and scores, as in
-    `tf.keras.metrics.AUC`; `weights` (resample, row).
-
-    Keras counts a score above i/199 (not equal to it), compared in float32, as predicted at
-    threshold i; every cell passes threshold 0 and none threshold 1.
-    """
+    `tf.keras.metrics.AUC`; `weights` (resample, row). Keras counts a score above i/199 (not equal
+    to it), compared in float32, as predicted at threshold i; every cell passes threshold 0 and none
+    threshold 1."""
     bucket = np.ceil(scores.astype(np.float32) * np.float32(N_THRESHOLDS - 1)).astype(np.int64) - 1
     shape = (len(labels), N_THRESHOLDS)
     cell = np.maximum(bucket, 0) + N_THRESHOLDS * np.arange(len(labels))[:, None, None]

@@ -25,12 +25,10 @@ NEIGHBOURS = 10
 
 def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarray:
     """Lay out `points` (n, dimension) in the plane, (n, 2) float64 without unit.
-
     `umap` compares by cosine (McInnes et al. 2018), `tsne` follows figure 2 of Lee & Cho 2021
     (PCA to 50 dimensions, then t-SNE), `pca` takes the first two principal components. The same
     seed gives the same layout on one CPU type, with any number of cores. Raises `ValueError` for an
-    unknown method, or fewer than `FEWEST_POINTS` finite points.
-    """
+    unknown method, or fewer than `FEWEST_POINTS` finite points."""
     points = check_points(points)
     check_known([method], LAYOUTS, "layout method")
     if len(points) < FEWEST_POINTS:
@@ -44,14 +42,12 @@ def shared_layout(
     clips: np.ndarray, tags: np.ndarray, method: str = "umap", seed: int = 0
 ) -> np.ndarray:
     """Lay out the clips (clip, dim) and tags (tag, dim) of one space together: (clip + tag, 2).
-
     In a joint space, the two kinds lie in separate cones (the modality gap: Liang et al., "Mind the
     gap", NeurIPS 2022), and `layout` draws them as islands. Here the neighbours of clips and tags
     are the clips nearest by cosine. A tag is also a neighbour of its ten nearest clips, at the mean
     distance of each clip's own ten neighbours. `umap` and `tsne` lay out this graph, starting from
     `pca`: the principal components of the clips, with each tag at the mean of its ten nearest
-    clips. Otherwise as `layout`; needs three clips.
-    """
+    clips. Otherwise as `layout`; needs three clips."""
     clips, tags = unit_rows(check_points(clips)), unit_rows(check_points(tags))
     check_known([method], SHARED_LAYOUTS, "layout method")
     if len(clips) < 3:

@@ -13,12 +13,10 @@ KINDS = ("one tag", "two tags", "tag and not tag")
 
 
 def choose_queries(labels: np.ndarray) -> np.ndarray:
-    """Return the queries to evaluate on clips like these, (query, tag) int8.
-
-    Every tag; every two tags that at least 1 % of the clips have together; and of these pairs, each
-    tag without the other if as many clips remain. `labels` (clip, tag) 0/1 are those of the
-    training split, so the queries do not depend on the clips that are searched.
-    """
+    """Return the queries to evaluate on clips like these, (query, tag) int8. Every tag; every two
+    tags that at least 1 % of the clips have together; and of these pairs, each tag without the
+    other if as many clips remain. `labels` (clip, tag) 0/1 are those of the training split, so the
+    queries do not depend on the clips that are searched."""
     labels = np.asarray(labels, dtype=np.int64)
     together, n_tags = labels.T @ labels, labels.shape[1]
     enough = max(1.0, 0.01 * len(labels))
@@ -62,11 +60,9 @@ def directions(z: np.ndarray, z_centre: np.ndarray) -> np.ndarray:
 
 
 def space_probs(audio: np.ndarray, tags: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Return the probabilities of tags in the shared space, (clip, tag) float64.
-
-    `audio` (clip, dim) and `tags` (tag, dim) are `directions`. The logits are scale · cosine +
-    offset, as in the pair loss `subset_query`, with `scale` (2,) = (scale, offset). Equal vectors
-    get equal probabilities, because every cosine is computed by itself.
-    """
+    """Return the probabilities of tags in the shared space, (clip, tag) float64. `audio` (clip,
+    dim) and `tags` (tag, dim) are `directions`. The logits are scale · cosine + offset, as in the
+    pair loss `subset_query`, with `scale` (2,) = (scale, offset). Equal vectors get equal
+    probabilities, because every cosine is computed by itself."""
     cosines = np.vecdot(audio.astype(np.float64)[:, None], tags)
     return expit(scale[0] * cosines + scale[1])

@@ -115,12 +115,10 @@ def f1_instance(
     labels: np.ndarray, scores: np.ndarray, thresholds: np.ndarray, weights: Weights = None
 ) -> Values:
     """Return the F-score of all (clip, tag) decisions pooled: scikit-learn's `average="micro"`.
-
     The evaluator of DCASE 2017 task 4 A (Mesaros et al. 2017) names this "micro average or instance
     based" and ranks by it. `scores` are means over a clip's windows. A tag is predicted at or above
     its threshold; `thresholds` (tag,) come from `choose_thresholds` on other clips, those of the
-    validation split. It is 0 if there are no tags and none is predicted.
-    """
+    validation split. It is 0 if there are no tags and none is predicted."""
     labels, scores = check_scores(labels, scores)
     once, thresholds = check_weights(weights, len(labels)), np.asarray(thresholds)
     if thresholds.shape != labels.shape[1:] or not np.isfinite(thresholds).all():
@@ -151,11 +149,9 @@ def precision_at_k(
 ) -> np.ndarray:
     """Return the precision of each query in its first `k` ≥ 1 places, (query,) or (resample, query)
     float64; NaN if no clip is relevant.
-
     `relevant` (clip, query) 0/1 says whether the clip matches the query, `scores` rank the clips. A
     clip with weight 2 fills two places. Clips tied at the last place fill it with their average
-    relevance; places that a resample cannot fill count as misses.
-    """
+    relevance; places that a resample cannot fill count as misses."""
     relevant, scores = check_scores(relevant, scores)
     if k < 1:
         raise ValueError(f"precision needs k of at least 1, not {k}.")
@@ -172,9 +168,7 @@ def calibration(labels: np.ndarray, probs: np.ndarray, tags: Sequence) -> pd.Dat
     expected `calibration_error` (Naeini et al. 2015; Guo et al. 2017): the mean, over bins and
     weighted by their rows, of |share of positives − mean probability|. Ten bins hold equally many
     rows, equal probabilities in one bin; with few rows, a perfect model has an error above 0.
-
-    `labels` are (row, tag) 0/1, `probs` (row, tag) in [0, 1], `tags` the names of the columns;
-    anything else raises `ValueError`.
+    `labels` are (row, tag) 0/1, `probs` (row, tag) in [0, 1] (else `ValueError`), `tags` the names.
     """
     labels, probs = check_scores(check_labels(labels, tags), probs, probs=True)
     probs, rows = probs.astype(np.float64), []

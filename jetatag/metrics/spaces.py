@@ -40,12 +40,10 @@ def gap(
     z_audio: np.ndarray, z_tag: np.ndarray, labels: np.ndarray | None = None
 ) -> dict[str, float]:
     """Return how far a clip's own tag vector stands out from those of other clips.
-
     Returns `{"gap": …, "matched": …, "unmatched": …}`: `matched` is the mean cosine of `z_audio[i]`
     with `z_tag[i]`, `unmatched` the mean over pairs i ≠ j (with `labels`, of different tag sets),
     and `gap` their difference in standard deviations of the unmatched cosines: 0 in a collapsed
-    space (no deviation), negative in a mirrored one.
-    """
+    space (no deviation), negative in a mirrored one."""
     z_audio, z_tag = check_points(z_audio), check_points(z_tag)
     if z_audio.shape != z_tag.shape:
         raise ValueError(f"z_audio {z_audio.shape} and z_tag {z_tag.shape} must have one shape.")
@@ -80,12 +78,10 @@ def tag_correlation(labels: np.ndarray) -> np.ndarray:
 
 
 def tag_semantics(z_single: np.ndarray, correlation: np.ndarray) -> float:
-    """Return how well distances between tags in the space reflect which tags occur together.
-
-    The Spearman correlation, over all pairs of tags, between the cosine of their vectors
-    `z_single` (tag, dimension), after subtracting the mean over tags, and their `correlation`
-    (tag, tag) by `tag_correlation`. It is 0 if all vectors are the same, NaN for less than three.
-    """
+    """Return how well distances between tags in the space reflect which tags occur together. The
+    Spearman correlation, over all pairs of tags, between the cosine of their vectors `z_single`
+    (tag, dimension), after subtracting the mean over tags, and their `correlation` (tag, tag) by
+    `tag_correlation`. It is 0 if all vectors are the same, NaN for less than three."""
     unit, correlation = unit_rows(_centred(check_points(z_single))), check_points(correlation)
     n_tags = len(unit)
     if correlation.shape != (n_tags, n_tags):
@@ -104,11 +100,9 @@ def mean_energy(z: np.ndarray) -> float:
 
 
 def effective_rank(z: np.ndarray) -> float:
-    """Return how many directions the centred vectors fill (Roy & Vetterli, EUSIPCO 2007).
-
-    The exponential of the entropy of their singular values, normalised to sum to 1: the rank if all
-    non-zero values are equal, less if few dominate, and 0 if all vectors are the same.
-    """
+    """Return how many directions the centred vectors fill (Roy & Vetterli, EUSIPCO 2007). The
+    exponential of the entropy of their singular values, normalised to sum to 1: the rank if all
+    non-zero values are equal, less if few dominate, and 0 if all vectors are the same."""
     singular = np.linalg.svd(_centred(check_points(z)), compute_uv=False)
     if not singular.any():
         return 0.0

@@ -34,12 +34,10 @@ def clip_weights(
     n_clips: int, n_resamples: int, seed: int, groups: Sequence | None = None
 ) -> np.ndarray:
     """Return how often each clip is drawn in each bootstrap resample, (resample, clip) int64.
-
     Without `groups`, clips are drawn (Efron 1979), with them whole groups, as many as there are:
     the clustered bootstrap (Field & Welsh 2007), because clips of one artist are not independent.
     `groups` (clip,) are any labels; a clip with group "" is its own group. Raises `ValueError` for
-    numbers below 1, and for groups that are missing or not one per clip.
-    """
+    numbers below 1, and for groups that are missing or not one per clip."""
     if n_clips < 1 or n_resamples < 1:
         raise ValueError("n_clips and n_resamples must be at least 1 to draw a resample.")
     codes = _group_codes(groups, n_clips)
@@ -74,13 +72,11 @@ def _all_weights(
 
 
 def interval(values: np.ndarray, estimate: float | None = None) -> tuple[float, float]:
-    """Return the interval (low, high) that holds 95 % of the resampled `values`, (resample,).
-
-    With an `estimate`, the values are first shifted so that their mean is the estimate: a clip
-    drawn twice ranks next to itself, which raises the average precision of rare tags in every
-    resample. NaN, of resamples in which nothing could be scored, is ignored; `ValueError` if all
-    are NaN. `scipy.stats.bootstrap` scores the clips again for every metric, and draws no groups.
-    """
+    """Return the interval (low, high) that holds 95 % of the resampled `values`, (resample,). With
+    an `estimate`, they are first shifted so that it is their mean: a clip drawn twice ranks next to
+    itself, which raises the average precision of rare tags. NaN, of resamples in which nothing
+    could be scored, is ignored; `ValueError` if all are NaN."""
+    # `scipy.stats.bootstrap` would score the clips again for every metric, and draws no groups.
     values = np.asarray(values, dtype=np.float64)
     values = values[~np.isnan(values)]
     if not len(values):
@@ -96,8 +92,7 @@ def resampled(
     thresholds: np.ndarray | None = None,
     **resamples: Any,
 ) -> pd.DataFrame:
-    """Return the resampled table of a run, from which all its intervals come, with columns
-    (protocol, metric).
+    """Return the resampled table of a run, with columns (protocol, metric).
 
     `labels` are (clip, tag) 0/1; `scores` are (clip, window, tag) probabilities in [0, 1], for both
     protocols, or (clip, tag), any finite numbers that rank, for `macro_clip` alone. The metrics are
@@ -156,12 +151,10 @@ def resampled_searches(
 ) -> pd.DataFrame:
     """Return the resampled table, with columns (kind, ranked_by, metric), of how well each ranking
     finds the clips that match a query.
-
     `relevant` (clip, query) 0/1 says whether the clip matches the query; `rankings` are name →
     (clip, query), any finite numbers that rank; `kinds` are (query,) names. The metrics are means
     of average precision and `precision_at_k` over the queries of a kind that some clip of the
-    resample matches. The ranking `random` is the expectation for a random order.
-    """
+    resample matches. The ranking `random` is the expectation for a random order."""
     answered = check_labels(relevant).any(axis=0)
     relevant, kinds = np.asarray(relevant)[:, answered], np.asarray(kinds)[answered]
     weights, rows = _all_weights(len(relevant), **resamples)
@@ -186,10 +179,8 @@ def score_table(
     labels: np.ndarray, scores: np.ndarray, n_resamples: int = 1000, seed: int = 0, **options: Any
 ) -> pd.DataFrame:
     """Return the metrics of one run in both protocols with 95 % intervals, one row per metric.
-
     Parameters are those of `resampled`. Columns: those of `mean_table`, `n_clips`, and `n_tags`,
-    the tags in the mean over tags or, where there is none, all.
-    """
+    the tags in the mean over tags or, where there is none, all."""
     options |= {"n_resamples": n_resamples, "seed": seed}
     table = mean_table([resampled(labels, scores, **options)], seed)
     table[BOUNDS] = table[BOUNDS].clip(0, 1)
@@ -271,13 +262,11 @@ def gain_trend(
     gains: pd.DataFrame, covariates: Mapping[str, np.ndarray], seed: int = 0
 ) -> pd.DataFrame:
     """Return how the gain of a tag depends on each covariate: Spearman's correlation over tags.
-
     `gains` is `mean_runs` of the `differences` of two methods' `resampled_per_tag`; `covariates`
     are name → (tag,) finite numbers, such as the frequency of each tag. Clips, seeds and, from
     `seed`, tags are resampled together; a tag without positives in a resample keeps its gain there.
     Returns one row per covariate: `covariate`, `correlation`, `low` and `high` (95 %), `n_tags`.
-    The correlation is NaN for fewer than three tags and for constant values.
-    """
+    The correlation is NaN for fewer than three tags and for constant values."""
     gain = gains.iloc[0]
     resampled, n_tags = gains.loc["clip"].fillna(gain).to_numpy(), len(gain)
     chosen = np.random.default_rng(seed + 2).integers(n_tags, size=resampled.shape)
