@@ -18,7 +18,6 @@ from jetatag.extractors import EXTRACTORS
 from jetatag.files import atomic, check_known
 
 pd.options.display.html.use_mathjax = False  # notebooks show the text of tables as it is
-
 KEYS = ("dataset", "extractor", "width", "method", "pair_loss", "classification_loss", "labels")
 KEYS += ("minus", "space", "ranked_by", "tag", "covariate", "kind", "seed", "protocol", "metric")
 MINUS = " − "  # in `ranked_by`, "a − b" is the difference between two rankings

@@ -16,8 +16,8 @@ from jetatag.metrics.queries import answers, directions, kinds, query_scores, sp
 from jetatag.training.run import Run
 
 VECTORS = ("h", "z_audio", "z_tag")  # of a clip, the last two only with joint embedding
-ENCODED, ANSWERING, CLASSIFIER = "encoded set", "answering clips", "classifier"
-COMBINED = "combined"
+ENCODED, ANSWERING = "encoded set", "answering clips"
+CLASSIFIER, COMBINED = "classifier", "combined"
 """What ranks clips for a query: in the shared space, the vector of the set of this tag alone
 (`ENCODED`) or the mean over the training clips that carry it (`ANSWERING`), or the product of the
 probabilities of classifier and space, by the vector that suits the pair loss (`COMBINED`)."""

@@ -29,7 +29,6 @@ WHISKER = {"color": "0.35", "linewidth": 1.4}
 SEED = {"color": "0.35", "marker": "|", "markersize": 12, "markeredgewidth": 1}
 MARKERS = "osD^vPX*<>h"
 Panels, Size = tuple[Figure, np.ndarray], tuple[float, float]
-
 NAMES = {
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",

@@ -14,7 +14,7 @@ from jetatag.figures import _style as style
 from jetatag.files import check_known
 from jetatag.joint.methods import METHODS
 
-STEP = {"no_je": ("without JE", "white")} | dict.fromkeys(("je", "joint"), ("with JE", style.DARK))
+SIDES = {"without JE": "white", "with JE": style.DARK}
 HEADINGS = ("pair losses", "controls")
 DOT = {"color": style.DARK, "markersize": 6, "zorder": 3}
 BY_CLIP = {"color": "0.55", "linestyle": "-", "linewidth": 3}
@@ -60,7 +60,7 @@ def measured_gains(table: pd.DataFrame) -> Figure:
 
 
 def _draw_gains(table: pd.DataFrame) -> Figure:
-    check_known(table["method"], STEP, "method in a table of gains")
+    check_known(table["method"], ["no_je", "je", "joint"], "method in a table of gains")
     table = table.assign(scale=style.scale_names(table))
     markers = dict(zip(table["source"].unique(), style.MARKERS, strict=False))
     extractors = table["extractor"].unique().tolist()[::-1]  # the first on top
@@ -72,19 +72,19 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
         for (source, extractor), step in own.groupby(["source", "extractor"], sort=False):
             offset = 0.32 * ((len(markers) - 1) / 2 - list(markers).index(source))
             middle, shift = extractors.index(extractor) + offset, 0.17 if "low" in step else 0
-            heights = middle + shift, middle - shift  # without and with joint embedding
-            is_with = step["method"] != "no_je"
-            means = step.groupby(is_with)["value"].mean().reindex([False, True])
+            is_with, heights = step["method"] != "no_je", (middle + shift, middle - shift)
+            sides = step[~is_with], step[is_with]
+            means = [rows["value"].mean() for rows in sides]
             ax.plot(means, heights, color="0.6", linewidth=1.2)
-            for height, rows in zip(heights, (step[~is_with], step[is_with]), strict=True):
-                for _, fill in rows["method"].map(STEP).unique():
+            for height, rows, fill in zip(heights, sides, SIDES.values(), strict=True):
+                if len(rows):
                     look = {"marker": markers[source], "markerfacecolor": fill}
                     style.draw_mean(ax, height, rows, **look)
         ax.set(xlabel=scale)
     keys = [
         style.key(f"{source}, {name}".removeprefix(", "), marker=marker, markerfacecolor=fill)
         for source, marker in markers.items()
-        for name, fill in dict.fromkeys(STEP.values())
+        for name, fill in SIDES.items()
     ]
     keys += style.mean_keys(table, ["source", "extractor", "method", "scale"])
     style.legend_above(figure, keys)

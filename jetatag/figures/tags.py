@@ -39,12 +39,9 @@ def per_tag(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 @style.own_style()
-def gain_per_tag(
-    table: pd.DataFrame, trends: pd.DataFrame | None = None, n_named: int = 6
-) -> Figure:
-    """Draw the gain of each tag by its frequency and by its correlation with other tags.
-    table, trends : of one method minus another, from `results.gains`; n_named : how many tags are
-    named, half of them the largest gains and half the largest losses."""
+def gain_per_tag(table: pd.DataFrame, trends: pd.DataFrame | None = None) -> Figure:
+    """Draw the gain of each tag by its frequency and by its correlation with other tags, and name
+    the largest. table, trends : of one method minus another, from `results.gains`"""
     trends = pd.DataFrame(columns=["covariate"]) if trends is None else trends
     notes = {
         row.covariate: f"rank correlation {row.correlation:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
@@ -58,7 +55,7 @@ def gain_per_tag(
     if not table["frequency"].between(0, 1, inclusive="right").all():
         raise ValueError("frequency must be in (0, 1]: give the share of clips that carry a tag.")
     rank = table["difference"].rank(method="first")
-    outer = np.minimum(rank - 1, len(table) - rank) < n_named // 2
+    outer = np.minimum(rank - 1, len(table) - rank) < 3  # gains and as many losses
     figure, axes = style.panels(1, 2, (9.5, 4.4), sharey=True)
     for ax, (column, scale) in zip(axes[0], COVARIATES.items(), strict=True):
         ax.vlines(table[column], table["low"], table["high"], color="0.8", linewidth=1)
@@ -78,14 +75,10 @@ def gain_per_tag(
 
 
 @style.own_style()
-def calibration(
-    curves: Mapping[str, pd.DataFrame], per_tag: Mapping[str, pd.DataFrame], n_named: int = 3
-) -> Figure:
+def calibration(curves: Mapping[str, pd.DataFrame], per_tag: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw whether probabilities can be trusted, over all tags and tag by tag.
-
     curves : name of the run → its table from `metrics.reliability`; per_tag : the same names →
-    their tables from `metrics.calibration`; n_named : how many of the first run's worst are named
-    """
+    their tables from `metrics.calibration`, of which the first run's three worst tags are named"""
     if not curves:
         raise ValueError("there is no curve to draw: give at least one run.")
     check_known(per_tag, curves, "run")
@@ -107,7 +100,7 @@ def calibration(
         ranked = per_tag[name].sort_values("calibration_error", kind="stable")
         rank = np.arange(1, len(ranked) + 1)
         ax.plot(rank, ranked["calibration_error"], **dots, markersize=4)
-        n_plain = len(ranked) - (0 if names else n_named)  # of the first run, the worst are named
+        n_plain = len(ranked) - (0 if names else 3)  # of the first run, the worst are named
         names += ranked["tag"].where(rank > n_plain, "").tolist()
     above.set(ylabel="share of positives", ylim=(-0.03, 1.03))
     above.sharex(below)

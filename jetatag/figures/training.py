@@ -18,9 +18,9 @@ def loss_curves(history: pd.DataFrame) -> Figure:
     style.check_columns(history, "stage epoch learning_rate", "the epochs", "train a run first")
     stages = []
     for _, stage in history.groupby("stage", sort=False):
-        known = stage.drop(columns=["epoch", "learning_rate"]).select_dtypes("number")
-        known = known.dropna(axis="columns", how="all")
-        stages.append((stage, known.columns.str.removeprefix("valid_").unique()))
+        known = stage.dropna(axis="columns", how="all").select_dtypes("number").columns
+        known = known.difference(["epoch", "learning_rate"], sort=False)
+        stages.append((stage, known.str.removeprefix("valid_").unique()))
     columns = min(3, max(len(quantities) for _, quantities in stages))
     rows = [
         (stage, quantities[start : start + columns])

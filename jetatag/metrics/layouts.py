@@ -123,8 +123,7 @@ def _umap(points: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
-    perplexity = min(30.0, (len(points) - 1) / 3)
-    tsne = TSNE(perplexity=perplexity, init="random", random_state=seed)
+    tsne = TSNE(perplexity=min(30.0, (len(points) - 1) / 3), init="random", random_state=seed)
     return tsne.fit_transform(_pca(points, seed, min(50, *points.shape)))
 
 

@@ -22,10 +22,9 @@ def choose_queries(labels: np.ndarray) -> np.ndarray:
     enough = max(1.0, 0.01 * len(labels))
     pairs = np.argwhere(np.triu(together >= enough, k=1))
     ordered = [(a, b) for pair in pairs for a, b in (pair, pair[::-1])]
-    ordered = [(a, b) for a, b in ordered if together[a, a] - together[a, b] >= enough]
     one = np.eye(n_tags, dtype=np.int8)
     two = one[pairs[:, 0]] + one[pairs[:, 1]]
-    without = [one[a] - one[b] for a, b in ordered]
+    without = [one[a] - one[b] for a, b in ordered if together[a, a] - together[a, b] >= enough]
     return np.concatenate([one, two, np.reshape(without, (-1, n_tags))]).astype(np.int8)
 
 

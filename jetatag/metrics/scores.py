@@ -28,7 +28,6 @@ def micro_window(labels: np.ndarray, scores: np.ndarray, weights: Weights = None
     The protocol of Lee & Cho 2021: `tf.keras.metrics.AUC` with its defaults, thresholds 0, 1/199,
     …, 1, trapezoids for ROC and the interpolation of Davis & Goadrich 2006 for PR. With low
     probabilities, they are far below the exact areas: scores below 1/199 count alike.
-
     `scores` are (clip, window, tag) probabilities in [0, 1], or (row, tag) with one row per window.
     Without weights, labels of only one class raise `ValueError`.
     """
@@ -47,10 +46,9 @@ def macro_clip(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) 
     The field's protocol (Won et al. 2020), with scikit-learn's areas: `pr_auc_trapezoid` is `auc`
     of its `precision_recall_curve` and too high. Tags without positives are left out of all means,
     tags without negatives of the mean ROC area. `scores` (clip, tag) are any finite numbers that
-    rank, such as means over a clip's windows.
-
-    Without weights, also `n_tags_scored`, the number of tags in the means of the PR areas; a
-    warning says how many tags are left out, and `ValueError` is raised if no tag can be scored.
+    rank, such as means over a clip's windows. Without weights, also `n_tags_scored`, the number of
+    tags in the means of the PR areas; a warning says how many are left out, and `ValueError` is
+    raised if no tag can be scored.
     """
     areas = tag_areas(labels, scores, weights)
     means = {name: arithmetic.known_mean(values) for name, values in areas.items()}

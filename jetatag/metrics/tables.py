@@ -4,8 +4,7 @@ Resample each run once, then compare as often as needed. A *resampled* table has
 metric, and rows (drawn, resample): one `estimate`, in which every clip counts once, then
 `n_resamples` drawn by `clip` and, with groups of several clips, as many drawn by `group`.
 `n_resamples` (1000), `seed` (0) and `groups` (none), or `resamples`, are those of `clip_weights`;
-with the same values, runs tested on the same clips are scored on the same resamples. Invalid input
-raises the metrics' `ValueError`.
+with the same values, runs tested on the same clips are scored on the same resamples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -241,10 +240,9 @@ def paired_difference(
 ) -> pd.DataFrame:
     """Return a − b in every metric, with intervals from the same resamples of both runs.
 
-    Pairing removes the noise that runs tested on the same clips share. With several seeds, the
-    difference is the mean over them, and the seeds are resampled, too. Three seeds show their
-    spread only in part: if they differ much more than clips do, a 95 % interval covers the true
-    difference in about 80 % of cases.
+    Pairing removes the noise that runs tested on the same clips share. The seeds are resampled,
+    too, but three show their spread only in part: if they differ much more than clips do, a 95 %
+    interval covers the true difference in about 80 % of cases.
 
     `scores_a` and `scores_b` are (run, clip, window, tag) probabilities of runs paired by seed, for
     both protocols; or (run, clip, tag), or of a single run (clip, tag), for `macro_clip` alone. The
