@@ -23,8 +23,8 @@ def test_statistics_follow_pitch_and_loudness(sample_rate):
     time_s = np.arange(sample_rate) / sample_rate
     low, high = (0.1 * np.sin(2 * np.pi * hz * time_s).astype(np.float32) for hz in (200, 4000))
     features = baselines.log_mel_statistics(low, sample_rate)
-    assert features.shape == (2 * baselines.N_MELS,) and features.dtype == np.float32
-    bands = slice(0, baselines.N_MELS)
+    assert features.shape == (192,) and features.dtype == np.float32
+    bands = slice(0, 96)
     peak = np.argmax(features[bands])
     assert peak < np.argmax(baselines.log_mel_statistics(high, sample_rate)[bands])
     louder = baselines.log_mel_statistics(10 * low, sample_rate)

@@ -431,18 +431,18 @@ def test_ablation_separates_pair_losses_from_controls():
 def test_gain_per_tag_names_the_extremes_at_their_points_and_leaves_out_missing_gains():
     table = tag_gains()
     table.loc[4, ["difference", "low", "high"]] = np.nan
-    figure = figures.gain_per_tag(table.assign(minus="no_je"), tag_trends("correlation"), n_named=4)
+    figure = figures.gain_per_tag(table.assign(minus="no_je"), tag_trends("correlation"))
     ranked = table.dropna().sort_values("difference")
-    extreme = pd.concat([ranked[:2], ranked[-2:]]).set_index("tag")
+    extreme = pd.concat([ranked[:3], ranked[-3:]]).set_index("tag")
     for ax, column in zip(figure.axes, ("frequency", "correlation"), strict=True):
         assert {text.get_text(): text.xy for text in ax.texts} == {
             tag: (row[column], row["difference"]) for tag, row in extreme.iterrows()
         }
         assert sorted(marks(ax, "D")) == sorted(text.xy for text in ax.texts)
-        assert len(marks(ax, "o")) == len(ranked) - 4
+        assert len(marks(ax, "o")) == len(ranked) - 6
         figure.draw_without_rendering()
         boxes = [Text.get_window_extent(text) for text in ax.texts]
-        assert sum(box.count_overlaps(boxes) for box in boxes) == 4  # each meets itself alone
+        assert sum(box.count_overlaps(boxes) for box in boxes) == 6  # each meets itself alone
     assert figure.axes[0].get_xscale() == "log"
     expected = "correlation with other tags\nrank correlation +0.30 [-0.10, +0.60]"
     assert figure.axes[1].get_xlabel() == expected
@@ -451,7 +451,7 @@ def test_gain_per_tag_names_the_extremes_at_their_points_and_leaves_out_missing_
 
 def test_calibration_shows_full_bins_their_counts_and_the_worst_tags():
     curves, per_tag = calibrations()
-    figure = figures.calibration(curves, per_tag, n_named=2)
+    figure = figures.calibration(curves, per_tag)
     above, errors, below = figure.axes
     diagonal, *lines = above.lines
     assert (diagonal.get_xdata() == diagonal.get_ydata()).all()
@@ -464,9 +464,8 @@ def test_calibration_shows_full_bins_their_counts_and_the_worst_tags():
     assert heights == [*range(900, 0, -100)] * 2
     for line, table in zip(errors.lines, per_tag.values(), strict=True):
         assert line.get_ydata() == pytest.approx(sorted(table["calibration_error"]))
-    worst = per_tag["je"].nlargest(2, "calibration_error").set_index("tag")["calibration_error"]
+    worst = per_tag["je"].nlargest(3, "calibration_error").set_index("tag")["calibration_error"]
     assert {text.get_text(): text.xy[1] for text in errors.texts} == worst.to_dict()
-    assert not figures.calibration(curves, per_tag, n_named=0).axes[1].texts
 
 
 def test_label_curves_are_means_over_seeds_at_the_labelled_shares():
@@ -566,11 +565,9 @@ def test_curves_by_method_are_means_with_the_range_of_seeds():
         (lambda: figures.shared_space(POINTS, POINTS, TAGS), r"\(tag, 2\) = \(5, 2\)"),
         (lambda: figures.shared_space(POINTS, POINTS[:5], TAGS, ["jazz"]), "unknown tag 'jazz'"),
         (lambda: figures.scores_with_intervals(results().drop(columns="low")), "results lack low"),
-        (lambda: figures.per_tag(per_tag_tables(), "f1"), "unknown metric 'f1'"),
         (lambda: figures.measured_gains(gains().drop(columns="low")), "gains lack low: give rows"),
         (lambda: figures.measured_gains(gains().assign(method="ej")), "unknown method in a table"),
         (lambda: figures.ablation(differences()[:0]), "differences lack rows: give rows with"),
-        (lambda: figures.ablation(differences(), "pr_auc"), "unknown metric 'pr_auc'"),
         (lambda: figures.gain_per_tag(tag_gains().assign(frequency=40)), r"must be in \(0, 1\]"),
         (lambda: figures.gain_per_tag(tag_gains(), tag_trends("tag")), "unknown panel 'tag'"),
         (lambda: figures.gain_per_tag(tag_gains().assign(difference=np.nan)), "per tag lack rows"),

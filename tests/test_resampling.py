@@ -290,10 +290,10 @@ def test_clips_that_share_an_artist_need_the_interval_by_group(rng):
         labels, scores = labels[artists], scores[artists]
         scores = np.sqrt(0.9) * (scores - 1.5 * labels) + 1.5 * labels
         scores = scores + np.sqrt(0.1) * rng.normal(size=scores.shape)
-        run = metrics.resampled(labels, scores, 200, seed, artists)["macro_clip", "roc_auc"]
-        low, high = metrics.interval(run.loc["clip"])
+        run = metrics.resampled(labels, scores, n_resamples=200, seed=seed, groups=artists)
+        low, high = metrics.interval(run["macro_clip", "roc_auc"].loc["clip"])
         by_clip += low <= ROC_OF[1.5] <= high
-        low, high = metrics.interval(run.loc["group"])
+        low, high = metrics.interval(run["macro_clip", "roc_auc"].loc["group"])
         by_group += low <= ROC_OF[1.5] <= high
     fewest, most = plausible_counts(N_SETS)
     assert by_clip < 0.7 * N_SETS and fewest <= by_group <= most
@@ -304,7 +304,7 @@ def test_resampled_searches_equal_the_metrics_of_every_resample(rng):
     relevant[:, [1, 5]] = 0  # queries that no clip answers
     kinds = np.array(["one", "one", "two", "one", "two", "none"])
     groups, rankings = np.arange(40) // 4, {"own": scores, "mirror": -scores}
-    found = metrics.resampled_searches(relevant, rankings, kinds, 5, groups=groups, k=6)
+    found = metrics.resampled_searches(relevant, rankings, kinds, 6, n_resamples=5, groups=groups)
     rows = found.index.get_level_values("drawn").value_counts().to_dict()
     assert rows == {"estimate": 1, "clip": 5, "group": 5}
     assert set(found.columns.get_level_values("kind")) == {"one", "two"}
@@ -342,7 +342,9 @@ def test_resampled_means_leave_out_what_is_missing():
 def test_intervals_of_a_mean_cover_the_truth(rng, truth):
     covered = 0
     for seed in range(200):
-        table = metrics.resampled_means({("a",): rng.random(80) < truth}, 200, seed)
+        table = metrics.resampled_means(
+            {("a",): rng.random(80) < truth}, n_resamples=200, seed=seed
+        )
         table.columns.names = ["metric"]
         row = metrics.mean_table([table]).iloc[0]
         covered += row.low <= truth <= row.high

@@ -14,74 +14,59 @@ from jetatag.extractors.layers import LogMel
 from jetatag.metrics import choose_thresholds
 
 NAMES = ("log_mel_logistic", "tag_frequency")
-N_MELS = 96
+build_log_mel = cache(LogMel)
 
 
 def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]:
-    """Score the clips of `split` by every baseline, fitted on the training clips.
-
-    Returns the scores by name (`NAMES`), each (clip, tag) float32 in the store's order, and the
-    arrays of `describe`. In a multilabel task with validation clips, there are also the thresholds
-    chosen on them, NAME.thresholds (tag,). Every tag is scored by itself, also in a multiclass task
-    (one against the rest).
-    """
+    """Score the clips of `split` by every baseline, fitted on the training clips. Returns the
+    scores by name (`NAMES`), each (clip, tag) float32 in the store's order, and the arrays of
+    `describe`; in a multilabel task with validation clips, also the thresholds chosen on them,
+    NAME.thresholds (tag,). Raises `ValueError` without training clips or clips of `split`."""
     train, valid, rows = (store.rows(name) for name in ("train", "valid", split))
     if not (len(train) and len(rows)):
-        problem = f"train or {split} has no clips to compare"
-        raise ValueError(f"{problem}: check the split when preparing it.")
-    train_labels, scored = store.labels[train], np.concatenate([valid, rows])
-    statistics = {
-        row: log_mel_statistics(store.read([row], [0], store.lengths[row])[0], store.sample_rate)
-        for row in tqdm([*train, *scored], desc="log-mel statistics", unit="clip")
-    }
-    train_x, x = (np.stack([statistics[row] for row in part]) for part in (train, scored))
-    scores = {
-        "log_mel_logistic": logistic_regression(train_x, train_labels, x),
-        "tag_frequency": tag_frequency(train_labels, len(x)),
-    }
-    saved = describe(store, rows) | {name: own[len(valid) :] for name, own in scores.items()}
-    if len(valid) and store.vocabulary.task == "multilabel":
-        for name, own in scores.items():
-            chosen = choose_thresholds(store.labels[valid], own[: len(valid)])
+        raise ValueError(f"train or {split} has no clips: check the split when preparing it.")
+    clips = tqdm([*train, *valid, *rows], desc="log-mel statistics", unit="clip")
+    audio = (store.read([row], [0], store.lengths[row])[0] for row in clips)
+    statistics = np.stack([log_mel_statistics(own, store.sample_rate) for own in audio])
+    train_x, x, train_y = statistics[: len(train)], statistics[len(train) :], store.labels[train]
+    of_each = logistic_regression(train_x, train_y, x), tag_frequency(train_y, len(x))
+    saved = describe(store, rows)
+    for name, scores in zip(NAMES, of_each, strict=True):
+        saved[name] = scores[len(valid) :]
+        if len(valid) and store.vocabulary.task == "multilabel":
+            chosen = choose_thresholds(store.labels[valid], scores[: len(valid)])
             saved[f"{name}.thresholds"] = chosen
     return saved
 
 
 def tag_frequency(train_labels: np.ndarray, n_rows: int) -> np.ndarray:
     """Score every row by the share of training clips that carry each tag: (n_rows, n_tags) float32.
-
-    `train_labels` (clip, tag) 0/1. Raises `ValueError` without a training clip.
-    """
+    `train_labels` (clip, tag) 0/1. Raises `ValueError` without a training clip."""
     train_labels = np.asarray(train_labels)
     if train_labels.ndim != 2 or len(train_labels) == 0:
-        problem = f"train_labels has shape {train_labels.shape}"
-        raise ValueError(f"{problem}: give one row per training clip, one column per tag.")
+        raise ValueError(f"train_labels {train_labels.shape}: give one row per training clip.")
     return np.tile(train_labels.mean(axis=0, dtype=np.float32), (n_rows, 1))
 
 
 def log_mel_statistics(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """Return mean and standard deviation over time of 96 log-mel bands: (192,) float32, in dB.
-
     `audio` (n_samples,), `sample_rate` in Hz; windows of 32 ms every 16 ms. Raises `ValueError` for
-    audio of the wrong shape or shorter than one window.
-    """
+    audio of the wrong shape or shorter than one window."""
     audio = np.asarray(audio, dtype=np.float32)
     window = round(0.032 * sample_rate)
     if audio.ndim != 1 or len(audio) < window:
-        remedy = f"give one channel of at least {window} samples"
-        raise ValueError(f"audio has shape {audio.shape}: {remedy}.")
+        raise ValueError(f"audio {audio.shape}: give one channel of at least {window} samples.")
+    log_mel = build_log_mel(sample_rate, window, window // 2, 96, float(sample_rate // 2))
     with torch.inference_mode():
-        frames = _log_mel(sample_rate, window)(torch.from_numpy(audio))
+        frames = log_mel(torch.from_numpy(audio))
     return torch.cat([frames.mean(dim=1), frames.std(dim=1, correction=0)]).numpy()
 
 
 def logistic_regression(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray) -> np.ndarray:
     """Fit one logistic regression per tag on standardised features: (test row, tag) float32.
-
     `train_x` (clip, feature), `train_y` (clip, tag) 0/1, `test_x` (row, feature); with
-    scikit-learn's default penalty, C = 1. Raises `ValueError` if the numbers of rows differ. A tag
-    that no training clip or every training clip has gets that share as its score.
-    """
+    scikit-learn's default penalty, C = 1. A tag that no training clip or every training clip has
+    gets that share as its score. Raises `ValueError` if the numbers of rows differ."""
     train_y = np.asarray(train_y)
     scale = StandardScaler().fit(train_x)
     train_x, test_x = scale.transform(train_x), scale.transform(test_x)
@@ -90,8 +75,3 @@ def logistic_regression(train_x: np.ndarray, train_y: np.ndarray, test_x: np.nda
         model = LogisticRegression(max_iter=1000)
         scores[:, tag] = model.fit(train_x, train_y[:, tag]).predict_proba(test_x)[:, 1]
     return scores
-
-
-@cache
-def _log_mel(sample_rate: int, window: int) -> torch.nn.Module:
-    return LogMel(sample_rate, window, window // 2, N_MELS, float(sample_rate // 2))

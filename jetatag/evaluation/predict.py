@@ -23,40 +23,32 @@ from jetatag.training.run import Run
 @torch.no_grad()
 def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test") -> None:
     """Write `scores.npz`, `embeddings.npz` and `scores.valid.npz` into the run folder.
-
-    scores.npz: probs (clip, window, tag) float32 of `split`, with labels, clip_ids, groups, tags
-    and task. scores.valid.npz: the same for the validation clips, on which thresholds are chosen;
-    not written if there are none or `split` is "valid".
-    embeddings.npz: h (clip, n_features) of the middle window of each clip; with joint embedding
-    also z_audio (clip, dim), the direction of the mean over its windows, z_tag (clip, dim) of its
-    tags, z_single (tag, dim) of every single tag, and for searches: queries (query, tag) as in
-    `jetatag.metrics.queries`, z_query (tag, dim) and z_centre (dim,), which is subtracted first;
-    z_other and z_other_centre, the same for the other kind of tag vector (`shared_space`); z_scale
-    (2,), scale and offset from a cosine to a logit; and tag_correlation (tag, tag) of the training
-    labels. Raises `ValueError` for a split without clips and a store with another sample rate or
-    other tags.
-    """
+    scores.npz: probs (clip, window, tag) float32 of `split`, with the arrays of `describe`.
+    scores.valid.npz: the same for the validation clips, on which thresholds are chosen; not written
+    if there are none or `split` is "valid". embeddings.npz: the arrays of `describe`, h
+    (clip, n_features) of the middle window of each clip, and with joint embedding z_audio
+    (clip, dim), the direction of the mean over its windows, and those of `shared_space`. Raises
+    `ValueError` for a split without clips and a store with another sample rate or other tags."""
     run.check_store(store)
-    config, rows, valid = run.config, store.rows(split), store.rows("valid")
+    config, rows = run.config, store.rows(split)
+    valid = store.rows("valid") if split != "valid" else rows[:0]
     if not len(rows):
-        problem = f"the store has no {split} clips to score"
-        raise ValueError(f"{problem}: check the split when preparing it.")
+        raise ValueError(f"the store has no {split} clips: check the split when preparing it.")
     fabric = device.launch(config)
     device.place(model, config, fabric, run.folder.parent)
     model.eval()
-    n_valid = len(valid) if split != "valid" else 0
-    both = np.concatenate([valid[:n_valid], rows])
-    probs, h, z_audio = score_clips(model, store, both, config, fabric, split)
-    if n_valid:
-        run.write_arrays("scores.valid.npz", {**describe(store, valid), "probs": probs[:n_valid]})
+    scored = score_clips(model, store, np.concatenate([valid, rows]), config, fabric, split)
+    if len(valid):
+        saved = {**describe(store, valid), "probs": scored[0][: len(valid)]}
+        run.write_arrays("scores.valid.npz", saved)
     elif run.writes:
         (run.folder / "scores.valid.npz").unlink(missing_ok=True)
-    probs, h, z_audio = (part[n_valid:] for part in (probs, h, z_audio))
-    embeddings = {"h": h.numpy()}
+    probs, h, z_audio = (part[len(valid) :] for part in scored)
+    embeddings = {**describe(store, rows), "h": h.numpy()}
     if config.pair_loss != "none":
         embeddings["z_audio"] = z_audio.numpy()
         embeddings |= shared_space(model, store, store.labels[rows], config)
-    run.write_arrays("embeddings.npz", {**describe(store, rows), **embeddings})
+    run.write_arrays("embeddings.npz", embeddings)
     run.write_arrays("scores.npz", {**describe(store, rows), "probs": probs})
 
 
@@ -69,19 +61,18 @@ def score_clips(
     name: str,
 ) -> tuple[np.ndarray, Tensor, Tensor]:
     """Return probabilities (clip, window, tag), h of the middle windows (clip, n_features), and
-    z_audio (clip, dim), the unit vector in the direction of the mean over the windows.
-
+    z_audio (clip, dim), as `predict` saves them; `name` labels the progress bar.
     On a CPU, each clip is its own batch, so scores do not depend on a batch size, on other clips or
     on the number of processes. On a GPU, many clips pass together, which changes scores by rounding
-    alone. Identical windows, those of a clip no longer than the crop, are computed once. `name`
-    labels the progress bar.
-    """
+    alone. Identical windows, those of a clip no longer than the crop, are computed once."""
     own = rows[device.own_share(len(rows), fabric)]
     n_tags, n_features = len(store.vocabulary.tags), model.extractor.n_features
-    probs = torch.empty(len(own), config.n_windows, n_tags, device=fabric.device)
-    middle = torch.empty(len(own), n_features, device=fabric.device)
-    z_audio = torch.empty(len(own), config.embedding_dim, device=fabric.device)
-    windows = [distinct_windows(n, config) for n in store.lengths[own]]
+    shapes = (config.n_windows, n_tags), (n_features,), (config.embedding_dim,)
+    parts = [torch.empty(len(own), *shape, device=fabric.device) for shape in shapes]
+    probs, middle, z_audio = parts
+    places = config.crop_samples, config.n_windows, config.windows
+    every = (window_starts(length, *places) for length in store.lengths[own])
+    windows = [np.unique(starts, return_inverse=True) for starts in every]
     together = device.inference_batch(config, fabric.device, config.n_windows) // config.n_windows
     groups = [slice(i, i + together) for i in range(0, len(own), together)]
     counts = [len(starts) for starts, _ in windows]
@@ -101,15 +92,8 @@ def score_clips(
                 middle[i] = h[windows[i][1][len(window) // 2]]
                 z_audio[i] = F.normalize(model.projection(h)[window].mean(0), dim=0)
             bar.update(len(h_group))
-    own_parts = (probs, middle, z_audio)
-    probs, middle, z_audio = (device.gather(part, len(rows), fabric).cpu() for part in own_parts)
+    probs, middle, z_audio = (device.gather(part, len(rows), fabric).cpu() for part in parts)
     return probs.numpy(), middle, z_audio
-
-
-def distinct_windows(length: int, config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Starts in samples of a clip's windows without repetitions, and which of them each is."""
-    every = window_starts(length, config.crop_samples, config.n_windows, config.windows)
-    return np.unique(every, return_inverse=True)
 
 
 def describe(store: AudioStore, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -126,20 +110,30 @@ def describe(store: AudioStore, rows: np.ndarray) -> dict[str, np.ndarray]:
 def shared_space(
     model: JointModel, store: AudioStore, labels: np.ndarray, config: RunConfig
 ) -> dict[str, np.ndarray]:
-    """Return the arrays of the shared space that `predict` saves, except z_audio, float32 (queries
-    int8).
+    """Return the arrays of the shared space, float32: z_tag (clip, dim) of the clips' tags,
+    z_single (tag, dim) of every single tag, tag_correlation (tag, tag) of the training labels, and
+    for searches `queries` (query, tag) int8, z_query (tag, dim), z_centre (dim,), which is
+    subtracted first, and z_scale (2,), scale and offset from a cosine to a logit.
 
-    For searches, a tag encoder trained on single tags can encode them. One trained on whole tag
-    sets has hardly seen single tags, so the mean over the training clips with a tag is better.
+    A tag encoder trained on single tags can encode z_query; for others, the mean over the training
+    clips with a tag is better. z_other and z_other_centre are the other kind.
     """
     train_labels = store.labels[store.rows("train")]
-    z_single = _encode(model, np.eye(labels.shape[1]))
-    encoded = z_single, torch.zeros_like(z_single[0])
-    answering = answering_clips(model, store, config)
-    by_tags = PAIR_LOSSES[config.pair_loss].searchable_by_tags
-    query, other = (encoded, answering) if by_tags else (answering, encoded)
-    vectors = {"z_tag": _encode(model, labels), "z_single": z_single}
-    vectors["z_query"], vectors["z_centre"] = query
+    learned_labels = store.labels[store.rows("train", config.label_share, config.seed)]
+    where, n_tags = next(model.parameters()).device, labels.shape[1]
+    single, carried, own = (
+        torch.from_numpy(np.asarray(tag_sets, np.float32)).to(where)
+        for tag_sets in (np.eye(n_tags), learned_labels, labels)
+    )
+    z_single, z_train = model.tag_encoder(single), model.tag_encoder(carried)
+    count, centre = carried.sum(0).unsqueeze(1), z_train.mean(0)
+    # A tag that no training clip carries gets the centre, which ranks no clip above another.
+    means = torch.where(count > 0, carried.T @ z_train / count.clamp(min=1), centre)
+    pairs = [(means, centre), (z_single, torch.zeros_like(centre))]
+    if PAIR_LOSSES[config.pair_loss].searchable_by_tags:
+        pairs.reverse()
+    vectors = {"z_tag": model.tag_encoder(own), "z_single": z_single}
+    (vectors["z_query"], vectors["z_centre"]), other = pairs
     vectors["z_other"], vectors["z_other_centre"] = other
     scale = model.query_scale
     vectors["z_scale"] = torch.stack([scale.log_scale.exp(), scale.offset])
@@ -148,22 +142,3 @@ def shared_space(
         "queries": choose_queries(train_labels),
         "tag_correlation": metrics.tag_correlation(train_labels).astype(np.float32),
     }
-
-
-def answering_clips(
-    model: JointModel, store: AudioStore, config: RunConfig
-) -> tuple[Tensor, Tensor]:
-    """The mean z_tag of the training clips with each tag; the centre is the mean of all training
-    clips. A tag that no training clip carries gets the centre, which ranks no clip above
-    another."""
-    labels = store.labels[store.rows("train", config.label_share, config.seed)]
-    z_tag = _encode(model, labels)
-    carried = torch.from_numpy(labels.astype(np.float32)).to(z_tag.device)
-    count, centre = carried.sum(0).unsqueeze(1), z_tag.mean(0)
-    return torch.where(count > 0, carried.T @ z_tag / count.clamp(min=1), centre), centre
-
-
-def _encode(model: JointModel, tag_sets: np.ndarray) -> Tensor:
-    """z_tag (set, dim) of 0/1 tag sets (set, tag)."""
-    where = next(model.parameters()).device
-    return model.tag_encoder(torch.from_numpy(np.asarray(tag_sets, np.float32)).to(where))

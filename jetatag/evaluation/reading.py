@@ -3,10 +3,10 @@
 A long table, of `results`, `spaces` or `gains`, has one row per value. Its `seed` is a number,
 "mean" over the seeds of a cell, or empty for baselines; `tag` is empty for the mean over tags;
 `minus` is the method subtracted, empty for scores. `where` chooses rows by column=value, or by
-column=[values] in the order wanted; columns and values that are not in the table raise
-`ValueError`.
+column=[values] in the order wanted; those that are not in the table raise `ValueError`.
 """
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,35 +18,23 @@ from jetatag.extractors import EXTRACTORS
 from jetatag.files import atomic, check_known
 
 pd.options.display.html.use_mathjax = False  # notebooks show the text of tables as it is
-
 KEYS = ("dataset", "extractor", "width", "method", "pair_loss", "classification_loss", "labels")
 KEYS += ("minus", "space", "ranked_by", "tag", "covariate", "kind", "seed", "protocol", "metric")
-MINUS = " − "
-"""In `ranked_by`, "a − b" is the difference between two rankings."""
+MINUS = " − "  # in `ranked_by`, "a − b" is the difference between two rankings
 HEADLINES = {"macro_clip": ["average_precision", "roc_auc"], "micro_window": ["roc_auc", "pr_auc"]}
-"""The metrics of each protocol that are shown unless others are named."""
 BOUNDS = {"clip": ["low", "high"], "group": ["group_low", "group_high"]}
 
 
 def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFrame:
-    """Return the rows of a long table that a figure or a calculation needs, as numbers.
-
-    `rows` is "mean", over seeds, with the baselines; "seed", single runs; "score", both of them;
-    "difference", to a reference or between two rankings, in a column `difference`; or "tag".
-    """
-    minus, tag, seed, ranked_by = (
-        table.get(name, pd.Series("", table.index))
-        for name in ("minus", "tag", "seed", "ranked_by")
-    )
+    """Return rows of a long table as numbers: `rows` is "mean", over seeds, with the baselines;
+    "seed", single runs; "score", both of them; "difference", to a reference or between two
+    rankings, in a column `difference`; or "tag"."""
+    columns = ("minus", "tag", "seed", "ranked_by")
+    minus, tag, seed, ranked_by = (table.get(c, pd.Series("", table.index)) for c in columns)
     is_difference = (minus != "") | ranked_by.str.contains(MINUS)
     is_score, is_seed = ~is_difference & (tag == ""), seed.str.isdigit()
-    masks = {
-        "mean": is_score & ~is_seed,
-        "seed": is_score & is_seed,
-        "score": is_score,
-        "difference": is_difference & ~is_seed,
-        "tag": tag != "",
-    }
+    masks = {"mean": is_score & ~is_seed, "seed": is_score & is_seed, "score": is_score}
+    masks |= {"difference": is_difference & ~is_seed, "tag": tag != ""}
     check_known([rows], masks, "kind of rows")
     chosen = table[masks[rows]]
     if rows == "mean" and "space" in table:  # metrics of spaces without intervals have no means
@@ -61,33 +49,42 @@ def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFram
 
 
 def summary(
-    table: pd.DataFrame, columns: str = "metric", digits: int = 3, by: str = "clip", **where: Any
+    table: pd.DataFrame,
+    columns: str = "metric",
+    digits: int = 3,
+    by: str = "clip",
+    rows: str = "mean",
+    **where: Any,
 ) -> pd.DataFrame:
-    """Return the means over seeds as text, "0.372 [0.323, 0.423]", one row per cell.
+    """Return the means over seeds as text, "0.372 [0.323, 0.423]", one row per cell, without
+    settings that are the same in all `rows` (of `select`).
+    `columns` names the column of `table` whose values become columns, such as "kind" of query; the
+    95 % intervals are `by` resampling each "clip" or each "group". Unless `where` names others,
+    `protocol` is "macro_clip" and `metric` the two main ones of the protocol."""
+    if "protocol" in table:
+        protocol = where.setdefault("protocol", "macro_clip")
+        shown = [HEADLINES.get(name, []) for name in np.atleast_1d(protocol)]
+        where = {"protocol": protocol, "metric": [*dict.fromkeys(itertools.chain(*shown))], **where}
+    chosen = select(table, rows, **where)
+    columns = "covariate" if columns == "metric" and "covariate" in chosen else columns
+    columns = "labels" if columns == "label_share" else columns
+    labels = [f"{100 * share:g} %" for share in chosen["label_share"]]
+    chosen = chosen.assign(text=_texts(chosen, digits, by), labels=labels)
+    check_known([columns], chosen.columns, "column")
+    keys = _varying(chosen, columns)
+    chosen = chosen.replace({"extractor": {"": "–"}})
+    first = [name for name in ("dataset", "extractor") if name in keys]
+    chosen = chosen.sort_values(first, kind="stable") if first else chosen
+    wide = chosen.set_index([*keys, columns])["text"].unstack(columns, sort=False).fillna("")
+    return wide.rename_axis(index={"classification_loss": "class_loss"})  # a line has 100 columns
 
-    Settings that are the same in all rows are left out.
 
-    Parameters
-    ----------
-    columns : the column of `table` whose values become columns, such as "kind" of query
-    digits : after the decimal point
-    by : 95 % intervals from resampling each "clip" or each "group"
-    where : `protocol` is "macro_clip" and `metric` that of `HEADLINES` unless others are named
-    """
-    return _as_text(select(table, "mean", **_with_headlines(table, where)), columns, digits, by)
-
-
-def differences(
-    table: pd.DataFrame, columns: str = "metric", digits: int = 3, by: str = "clip", **where: Any
-) -> pd.DataFrame:
-    """Return differences, paired over clips and seeds, as text: "+0.099 [+0.054, +0.143]".
-
-    Name the reference, `minus="no_je_linear"`, or show all references as columns, `columns="minus",
-    metric="average_precision"`. For spaces, these are rankings of a search minus the classifier's;
-    for trends, rank correlations of gains. Otherwise as `summary`.
-    """
-    chosen = select(table, "difference", **_with_headlines(table, where))
-    return _as_text(chosen, columns, digits, by)
+def differences(table: pd.DataFrame, columns: str = "metric", **options: Any) -> pd.DataFrame:
+    """Return differences, paired over clips and seeds, as text: "+0.099 [+0.054, +0.143]". Name the
+    reference, `minus="no_je_linear"`, or show all as columns, `columns="minus"`. For spaces, these
+    are rankings of a search minus the classifier's; for trends, rank correlations of gains.
+    Otherwise as `summary`."""
+    return summary(table, columns, rows="difference", **options)
 
 
 def by_tag(table: pd.DataFrame, metric: str = "average_precision", **where: Any) -> pd.DataFrame:
@@ -95,37 +92,30 @@ def by_tag(table: pd.DataFrame, metric: str = "average_precision", **where: Any)
     for `gains`, the differences."""
     rows = select(table, "tag", **({"metric": metric} if "metric" in table else {}), **where)
     keys = _varying(rows, "tag", "metric", "seed", "protocol")
-    value = "value" if "value" in rows else "difference"
-    wide = rows.groupby(["tag", *keys], sort=False)[value].mean().unstack(keys)
+    wide = rows.groupby(["tag", *keys], sort=False)[_value(rows)].mean().unstack(keys)
     return wide.loc[wide.mean(axis=1).sort_values(ascending=False, kind="stable").index]
 
 
 def verdict(
-    rows: pd.DataFrame,
-    at_least: float = -np.inf,
-    at_most: float = np.inf,
-    digits: int = 3,
-    **where: Any,
+    rows: pd.DataFrame, at_least: float = -np.inf, at_most: float = np.inf, **where: Any
 ) -> str:
-    """Return whether an expectation held, such as "confirmed: -0.081 [-0.091, -0.070]".
-
-    "confirmed" if the whole interval lies between `at_least` and `at_most`, "refuted" if all of it
-    lies outside, "open" otherwise; a value without an interval is its own interval. `rows`, of
-    `select`, and `where` must leave exactly one row.
-    """
+    """Return whether an expectation held, such as "confirmed: -0.081 [-0.091, -0.070]". "confirmed"
+    if the whole interval lies between `at_least` and `at_most`, "refuted" if all of it lies
+    outside, else "open"; a value without an interval is its own interval. `rows`, of `select`, and
+    `where` must leave one row (else `ValueError`)."""
     rows = _narrow(rows, where)
     if len(rows) != 1:
         differing = ", ".join(_varying(rows)[1:]) or "other columns"
         raise ValueError(f"{len(rows)} rows for one verdict: choose one by {differing}.")
-    (text,), (low, high) = _texts(rows, digits, "clip"), rows[BOUNDS["clip"]].to_numpy(float)[0]
-    low, high = np.nan_to_num([low, high], nan=rows[_value(rows)].item())
+    (text,), value = _texts(rows, 3, "clip"), rows[_value(rows)].item()
+    low, high = rows[BOUNDS["clip"]].fillna(value).to_numpy(float)[0]
     if low >= at_least and high <= at_most:
         return f"confirmed: {text}"
     return f"{'refuted' if high < at_least or low > at_most else 'open'}: {text}"
 
 
 def gather_tables(parent: Path | str, name: str) -> pd.DataFrame:
-    """Return the tables `name`.parquet of every data set under `parent` as one; raises
+    """Return the tables `name`.parquet of all data sets under `parent`, one below the other; raises
     `FileNotFoundError` if there is none."""
     paths = sorted(Path(parent).glob(f"*/{name}.parquet"))
     if not paths:
@@ -135,37 +125,25 @@ def gather_tables(parent: Path | str, name: str) -> pd.DataFrame:
 
 def write_table(table: pd.DataFrame, folder: Path | str, name: str) -> None:
     """Write `table` as `name`.csv for people and `name`.parquet for programs, each atomically."""
-    with atomic(Path(folder) / f"{name}.csv") as temporary:
-        table.to_csv(temporary, index=False)
-    with atomic(Path(folder) / f"{name}.parquet") as temporary:
-        table.to_parquet(temporary, index=False)
+    for suffix, write in {"csv": table.to_csv, "parquet": table.to_parquet}.items():
+        with atomic(Path(folder) / f"{name}.{suffix}") as temporary:
+            write(temporary, index=False)
 
 
 def extractor_label(name: str) -> str:
-    """Return `name`, marked if the paper (Lee & Cho 2021) did not use this extractor: only classes
-    of those that it used state the paper's crop."""
-    is_in_paper = hasattr(EXTRACTORS.get(name), "paper_crop")
+    """Return `name`, marked if the paper (Lee & Cho 2021) did not use this extractor."""
+    is_in_paper = hasattr(EXTRACTORS.get(name), "paper_crop")  # which only those it used state
     return name if is_in_paper else f"{name} (not in the paper)"
 
 
 def _narrow(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
     check_known(where, table.columns, "column")
     for name, wanted in where.items():
-        wanted = list(wanted) if isinstance(wanted, list | tuple) else [wanted]
-        held = table[name].unique().tolist()
-        check_known([str(one) for one in wanted if one not in held], map(str, held), name)
-        table = pd.concat([table[table[name] == one] for one in wanted])
+        parts = {str(one): table[table[name] == one] for one in np.atleast_1d(wanted)}
+        absent = [one for one, part in parts.items() if part.empty]
+        check_known(absent, table[name].drop_duplicates().astype(str), name)
+        table = pd.concat(parts.values())
     return table
-
-
-def _with_headlines(table: pd.DataFrame, where: dict[str, Any]) -> dict[str, Any]:
-    if "protocol" not in table:
-        return where
-    where = {"protocol": "macro_clip", **where}
-    shown = [
-        metric for name in np.atleast_1d(where["protocol"]) for metric in HEADLINES.get(name, ())
-    ]
-    return {"protocol": where["protocol"], "metric": list(dict.fromkeys(shown)), **where}
 
 
 def _varying(rows: pd.DataFrame, *besides: str) -> list[str]:
@@ -186,18 +164,3 @@ def _texts(rows: pd.DataFrame, digits: int, by: str) -> list[str]:
         f"{value:{form}}" if np.isnan(low) else f"{value:{form}} [{low:{form}}, {high:{form}}]"
         for value, low, high in rows[[_value(rows), *BOUNDS[by]]].to_numpy(float)
     ]
-
-
-def _as_text(rows: pd.DataFrame, columns: str, digits: int, by: str) -> pd.DataFrame:
-    if columns == "metric" and "covariate" in rows:
-        columns = "covariate"
-    labels = [f"{100 * share:g} %" for share in rows["label_share"]]
-    rows = rows.assign(text=_texts(rows, digits, by), labels=labels)
-    columns = "labels" if columns == "label_share" else columns
-    check_known([columns], rows.columns, "column")
-    keys = _varying(rows, columns)
-    rows = rows.replace({"extractor": {"": "–"}})
-    first = [name for name in ("dataset", "extractor") if name in keys]
-    rows = rows.sort_values(first, kind="stable") if first else rows
-    wide = rows.set_index([*keys, columns])["text"].unstack(columns, sort=False).fillna("")
-    return wide.rename_axis(index={"classification_loss": "class_loss"})  # a line has 100 columns

@@ -1,8 +1,8 @@
-"""Tables of results from the saved scores of many runs, and how to read them.
+"""Tables of results from the saved scores of many runs.
 
 A *cell* is what is compared: extractor, method, losses and share of labels on one data set; its
-runs differ in their seed. Tables are long, as `jetatag.evaluation.reading` describes. Read them
-with `summary`, `differences`, `by_tag` and `verdict`, or `select` if a figure needs the numbers.
+runs differ in their seed. Tables are long, as `jetatag.evaluation.reading` describes; it reads them
+by `summary`, `differences`, `by_tag` and `verdict`, or by `select` if a figure needs the numbers.
 """
 
 import itertools
@@ -28,7 +28,7 @@ from jetatag.evaluation.reading import (  # noqa: F401 – the tables made here 
 )
 from jetatag.files import read_arrays
 from jetatag.joint.methods import METHODS
-from jetatag.metrics import BOUNDS
+from jetatag.metrics import BOUNDS, resampled_per_tag
 from jetatag.training.run import PLACE_SETTINGS, Run
 
 
@@ -49,6 +49,9 @@ class Cell(NamedTuple):
         return method_name(self.method, self.pair_loss, self.classification_loss)
 
 
+ByCell = dict[Cell, dict[int, pd.DataFrame]]  # of each seed, the resampled table
+
+
 def score_table(run: Run, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Return `metrics.score_table` of the run's saved scores, with their task and groups."""
     return metrics.score_table(**_saved(run), n_resamples=n_resamples, seed=seed)
@@ -57,23 +60,15 @@ def score_table(run: Run, n_resamples: int = 1000, seed: int = 0) -> pd.DataFram
 def _saved(run: Run) -> dict[str, Any]:
     """The run's window scores and the other arguments of `metrics.resampled`."""
     scores = run.read_arrays("scores.npz")
-    return {
-        "labels": scores["labels"],
-        "scores": scores["probs"],
-        "groups": scores.get("groups"),
-        "task": task_of(scores),
-        "thresholds": thresholds(run),
-    }
+    saved = {"labels": scores["labels"], "scores": scores["probs"], "groups": scores.get("groups")}
+    return {**saved, "task": task_of(scores), "thresholds": thresholds(run)}
 
 
 def thresholds(run: Run) -> np.ndarray | None:
     """Return each tag's threshold (tag,) by `metrics.choose_thresholds` on the saved validation
-    scores; None without such scores and for a multiclass task, in which the highest score
-    decides."""
-    if not run.has("scores.valid.npz"):
-        return None
-    scores = run.read_arrays("scores.valid.npz")
-    if task_of(scores) == "multiclass":
+    scores; None without such scores and for a multiclass task."""
+    scores = run.read_arrays("scores.valid.npz") if run.has("scores.valid.npz") else {}
+    if not scores or task_of(scores) == "multiclass":
         return None
     return metrics.choose_thresholds(scores["labels"], scores["probs"].mean(1))
 
@@ -85,7 +80,7 @@ def task_of(scores: Mapping[str, np.ndarray]) -> str:
 
 def by_test(runs: Iterable[Run]) -> list[list[Run]]:
     """Return the runs in lists with the same test clips, labels and tags, in the order given.
-    Raises `ValueError` for scores that do not hold these."""
+    Raises `ValueError` for scores that lack these."""
     found: dict[tuple, list[Run]] = {}
     for run in runs:
         scores = run.read_arrays("scores.npz")
@@ -107,13 +102,12 @@ def clip_scores(runs: Sequence[Run]) -> tuple[dict[str, np.ndarray], np.ndarray,
     arrays = {run.config.name: run.read_arrays("scores.npz") for run in runs}
     if len(arrays) < len(runs):
         raise ValueError("some of the runs share a name: compare the runs of one folder.")
-    first = next(iter(arrays.values()))
     probs = {name: own["probs"].mean(1) for name, own in arrays.items()}
+    first = arrays[runs[0].config.name]
     return probs, first["labels"], first["tags"]
 
 
 def cell_of(run: Run) -> Cell:
-    """Return the cell of the run."""
     settings = (getattr(run.config, name) for name in Cell._fields[1:-1])
     return Cell(run.record["data"]["name"], *settings, run.config.classification_name)
 
@@ -125,21 +119,18 @@ def cells(runs: Iterable[Run]) -> dict[Cell, dict[int, Run]]:
     for run in runs:
         seeds = found.setdefault(cell_of(run), {})
         other = next(iter(seeds.values()), run)
-        own, theirs = decisive(run), decisive(other)
-        differing = [name for name, value in own.items() if value != theirs[name]]
+        own, theirs = (
+            each.config.to_dict() | {"data": each.record["data"].get("checksum")}
+            for each in (run, other)
+        )
+        may_differ = ("seed", *PLACE_SETTINGS)
+        differing = [name for name in own if own[name] != theirs[name] and name not in may_differ]
         if differing or run.config.seed in seeds:
             problem = f"{other.folder} and {run.folder} count as seeds of one method but differ in"
             names = ", ".join(differing) or "nothing"
             raise ValueError(f"{problem} {names}: keep and compare them in separate folders.")
         seeds[run.config.seed] = run
     return {cell: dict(sorted(seeds.items())) for cell, seeds in found.items()}
-
-
-def decisive(run: Run) -> dict[str, Any]:
-    """Return all that determines a run's weights except the seed: settings and data checksum."""
-    left_out = ("seed", *PLACE_SETTINGS)
-    settings = {name: v for name, v in run.config.to_dict().items() if name not in left_out}
-    return {**settings, "data": run.record["data"].get("checksum")}
 
 
 def results(
@@ -151,15 +142,13 @@ def results(
 
     Columns: those of `Cell`, `seed`, `tag`, `minus`, `protocol`, `metric`, `value`, 95 % intervals
     by clip (`low`, `high`) and by group (`group_low`, `group_high`; missing if every clip is its
-    own group), `n_clips`, and `n_tags`, the number of tags that occur. Means and differences also
-    resample the seeds; differences are paired over clips and seeds. Single tags have intervals in
-    `gains`. `baselines` is notebook 01's baselines.npz for the same test clips (else `ValueError`);
-    its scores have no windows, so in `micro_window` a clip is one window.
+    own group, as all four for tags), `n_clips`, and `n_tags` that occur. Means and differences also
+    resample the seeds; differences are paired over clips and seeds. `baselines` is notebook 01's
+    baselines.npz for the same test clips (else `ValueError`), each of them one window.
     """
     probs, labels, tags = clip_scores(runs)
-    resampled = _by_cell(
-        runs, lambda run: metrics.resampled(**_saved(run), n_resamples=n_resamples, seed=seed)
-    )
+    options = {"n_resamples": n_resamples, "seed": seed}
+    resampled = _by_cell(runs, lambda run: metrics.resampled(**_saved(run), **options))
     rows = []
     for cell, seeds in resampled.items():
         rows += [with_cell(metrics.mean_table([own], seed), cell, n) for n, own in seeds.items()]
@@ -173,25 +162,22 @@ def results(
         areas = areas.melt("tag", var_name="metric").assign(protocol="macro_clip")
         rows.append(with_cell(areas, cell_of(run), run.config.seed))
     if baselines is not None:
-        rows += _baseline_rows(runs[0], baselines, resampled, n_resamples, seed)
+        rows += _baseline_rows(runs[0], baselines, resampled, options)
     table = pd.concat(rows, ignore_index=True)
     table = within_bounds(table, table["minus"] == "")
     return table.assign(n_clips=len(labels), n_tags=int(labels.any(axis=0).sum()))
 
 
-def _by_cell(runs: Sequence[Run], resample: Callable[[Run], Any]) -> dict[Cell, dict[int, Any]]:
+def _by_cell(runs: Sequence[Run], resample: Callable[[Run], pd.DataFrame]) -> ByCell:
     return {
         cell: {number: resample(run) for number, run in seeds.items()}
         for cell, seeds in tqdm(cells(runs).items(), "resample", unit="cell")
     }
 
 
-def compared(
-    by_cell: Mapping[Cell, Mapping[int, Any]],
-) -> Iterator[tuple[Cell, str, list[Any], list[Any]]]:
-    """Yield every cell with each reference method on the same data, extractor and labels: the cell,
-    the reference as in the names of runs (no_je, joint_shuffled-cosine), and the values of both for
-    the seeds that both have."""
+def compared(by_cell: ByCell) -> Iterator[tuple[Cell, str, list, list]]:
+    """Every cell with each reference method on the same data, extractor and labels: the cell, the
+    reference's `method_name`, and the values of both for the seeds that both have."""
     losses = {"method": "", "pair_loss": "", "classification_loss": ""}
     for (cell, own), (other, theirs) in itertools.product(by_cell.items(), repeat=2):
         seeds = sorted(own.keys() & theirs.keys())
@@ -200,9 +186,7 @@ def compared(
             yield cell, other.method_name, [own[n] for n in seeds], [theirs[n] for n in seeds]
 
 
-def with_cell(
-    table: pd.DataFrame, cell: Cell, seed: int | str = "mean", minus: str = ""
-) -> pd.DataFrame:
+def with_cell(table: pd.DataFrame, cell: Cell, seed: Any = "mean", minus: str = "") -> pd.DataFrame:
     """The table with the columns that identify its rows in front."""
     front = {**cell._asdict(), "seed": str(seed), "tag": "", "minus": minus}
     front = {name: value for name, value in front.items() if name not in table}
@@ -215,21 +199,14 @@ def within_bounds(table: pd.DataFrame, is_score: pd.Series) -> pd.DataFrame:
     return table
 
 
-def _baseline_rows(
-    run: Run,
-    path: Path | str,
-    resampled: Mapping[Cell, Mapping[int, pd.DataFrame]],
-    n_resamples: int,
-    seed: int,
-) -> list[pd.DataFrame]:
+def _baseline_rows(run: Run, path: Path | str, resampled: ByCell, options: dict) -> list:
     """Rows of the baselines, tested on the same clips as `run`, and the differences of all cells
     with all labels to `BASELINES[0]`."""
     scores, tested = read_arrays(path), run.read_arrays("scores.npz")
     if not np.array_equal(scores["labels"], tested["labels"]):
         raise ValueError(f"{path} is of other test clips than the runs: run notebook 01 again.")
-    options = {"groups": tested.get("groups"), "task": task_of(tested)}
-    options |= {"n_resamples": n_resamples, "seed": seed}
-    rows = []
+    rows, seed = [], options["seed"]
+    options = {**options, "groups": tested.get("groups"), "task": task_of(tested)}
     for name in BASELINES:
         own = {"thresholds": scores.get(f"{name}.thresholds"), **options}
         table = metrics.resampled(scores["labels"], scores[name][:, None], **own)
@@ -237,8 +214,8 @@ def _baseline_rows(
         rows.append(with_cell(metrics.mean_table([table], seed), cell, seed=""))
         for other, seeds in resampled.items():
             if name == BASELINES[0] and other.label_share == 1:
-                both = [own[own.columns.intersection(table.columns)] for own in seeds.values()]
-                apart = metrics.differences(both, [table[both[0].columns]] * len(seeds))
+                apart = [own - table.reindex(columns=own.columns) for own in seeds.values()]
+                apart = [each.dropna(axis="columns", how="all") for each in apart]
                 rows.append(with_cell(metrics.mean_table(apart, seed), other, minus=name))
     return rows
 
@@ -253,31 +230,23 @@ def gains(
     runs: Sequence[Run], n_resamples: int = 1000, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return which tags gain by each method, and whether frequent or correlated tags gain.
-
-    All methods are included, to separate the effect of joint embedding from that of a second stage
-    or linear head. Two long tables with the columns of `Cell` and `minus`: for every tag the
-    `difference` in average precision to the reference with its interval, its `frequency` and its
-    strongest `correlation` with another tag, both on the test clips; and for these two the rank
-    correlation with the gains (`metrics.gain_trend`). The paper (Lee & Cho 2021) claims that
-    correlated tags gain. Each interval is for one tag: of 50 tags that gain nothing, two or three
-    will seem to gain or lose.
-    """
+    Two long tables with the columns of `Cell` and `minus`: for every tag the `difference` in
+    average precision to the reference with its interval, its `frequency` and its strongest
+    `correlation` with another tag, both on the test clips; and for these two the rank correlation
+    with the gains (`metrics.gain_trend`). Each interval is for one tag: of 50 tags that gain
+    nothing, two or three will seem to gain or lose. Raises `ValueError` if no two methods can be
+    compared."""
     probs, labels, tags = clip_scores(runs)
     strongest = (metrics.tag_correlation(labels) - np.eye(len(tags))).max(axis=0)
     known = {"frequency": labels.mean(axis=0), "correlation": strongest}
-    carried = labels.any(axis=0)
-    covariates = {name: values[carried] for name, values in known.items()}
+    covariates = {name: values[labels.any(axis=0)] for name, values in known.items()}
     resampled = _by_cell(
-        runs,
-        lambda run: metrics.resampled_per_tag(
-            labels, probs[run.config.name], tags, n_resamples, seed
-        ),
+        runs, lambda run: resampled_per_tag(labels, probs[run.config.name], tags, n_resamples, seed)
     )
     every_tag = pd.DataFrame({"tag": tags, "n_positive": labels.sum(0, np.int64), **known})
     tables, trends = [], []
     for cell, minus, own, theirs in compared(resampled):
-        table = metrics.difference_table(own, theirs, seed).drop(columns=BOUNDS[2:])
-        table = every_tag.merge(table, "left", on="tag")
+        table = every_tag.merge(metrics.difference_table(own, theirs, seed), "left", on="tag")
         table = table[["tag", "n_positive", "difference", "low", "high", *known]]
         tables.append(with_cell(table, cell, minus=minus))
         gain = metrics.mean_runs(metrics.differences(own, theirs), seed)

@@ -15,18 +15,14 @@ from jetatag.metrics.layouts import NEIGHBOURS, map_quality, shared_layout
 from jetatag.metrics.queries import answers, directions, kinds, query_scores, space_probs
 from jetatag.training.run import Run
 
-VECTORS = ("h", "z_audio", "z_tag")
-"""The kinds of vector of a clip, the last two only with joint embedding."""
-ENCODED, ANSWERING, CLASSIFIER = "encoded set", "answering clips", "classifier"
-COMBINED = "combined"
-"""What ranks clips for a query. In the shared space, a tag's vector is that of the set of this tag
-alone (`ENCODED`), or the mean over the training clips that carry it (`ANSWERING`). Probabilities of
-classifier and space can be multiplied (`COMBINED`), with the kind of tag vector that suits the pair
-loss (`predict.shared_space`)."""
-MAPS = ("umap", "tsne")
-"""The layouts whose shared map of clips and tags is judged."""
-Space = Mapping[str, np.ndarray]
-"""The arrays of embeddings.npz, as `predict` saves them."""
+VECTORS = ("h", "z_audio", "z_tag")  # of a clip, the last two only with joint embedding
+ENCODED, ANSWERING = "encoded set", "answering clips"
+CLASSIFIER, COMBINED = "classifier", "combined"
+"""What ranks clips for a query: in the shared space, the vector of the set of this tag alone
+(`ENCODED`) or the mean over the training clips that carry it (`ANSWERING`), or the product of the
+probabilities of classifier and space, by the vector that suits the pair loss (`COMBINED`)."""
+MAPS = ("umap", "tsne")  # the layouts whose shared map of clips and tags is judged
+Space = Mapping[str, np.ndarray]  # the arrays of embeddings.npz, as `predict` saves them
 
 
 def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.DataFrame:
@@ -34,12 +30,11 @@ def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.Dat
 
     A long table with the columns of `Cell`, `seed`, `space`, `metric`, `value`, 95 % intervals as
     in `results`, and for searches `kind` (of query) and `ranked_by`. For h, z_audio and z_tag: the
-    agreement of nearest neighbours and the effective rank. For the shared space: its gap, the share
-    of z_tag's energy in its mean, and `metrics.tag_semantics`. For its maps, with the layout as
-    `kind`: `MapQuality.ratios`, unless there are fewer clips than `NEIGHBOURS`. For every kind of
-    query: the mean average precision and the precision at 10 of every ranking (`rankings`) and at
-    random, and the differences from the classifier's. Agreement and searches have intervals, and
-    rows for the mean over a cell's seeds, whose intervals also resample the seeds.
+    agreement of nearest neighbours and the effective rank. For the shared space: `metrics.gap`,
+    `mean_energy` and `tag_semantics`. For its maps, with the layout as `kind`: `MapQuality.ratios`,
+    unless there are fewer clips than `NEIGHBOURS`. For every kind of query: the mean average
+    precision and the precision at 10 of `rankings` and at random, and the differences from the
+    classifier's. Agreement and searches have intervals, and rows for the mean over a cell's seeds.
     """
     saved = (run.read_arrays("embeddings.npz") for run in runs)
     queries = next((space["queries"] for space in saved if "queries" in space), None)
@@ -66,8 +61,7 @@ def _without_intervals(space: Space, seed: int) -> pd.DataFrame:
     if "z_tag" in space:
         values = metrics.gap(space["z_audio"], space["z_tag"], space["labels"])
         values["mean_energy"] = metrics.mean_energy(space["z_tag"])
-        tags = space["z_single"], space["tag_correlation"]
-        values["tag_semantics"] = metrics.tag_semantics(*tags)
+        values["tag_semantics"] = metrics.tag_semantics(space["z_single"], space["tag_correlation"])
         rows += [("shared", "", metric, value) for metric, value in values.items()]
         if len(space["labels"]) >= NEIGHBOURS:
             for method in MAPS:
@@ -88,8 +82,8 @@ def shared_map(space: Space, method: str = "umap", seed: int = 0) -> tuple[np.nd
 def _resampled_space(
     run: Run, space: Space, queries: np.ndarray | None, options: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """Agreement of neighbours and searches of a run as a resampled table with columns (space, kind,
-    ranked_by, metric)."""
+    """Agreement of neighbours, searches by all of `rankings` and at random, and differences from
+    the classifier, as a resampled table with columns (space, kind, ranked_by, metric)."""
     labels, by_clip = space["labels"], {}
     k = min(NEIGHBOURS, int(labels.any(axis=1).sum()) - 1)
     for name in VECTORS:
@@ -99,32 +93,21 @@ def _resampled_space(
             by_clip[name, "", "", "chance_agreement"] = near["chance"]
     table = metrics.resampled_means(by_clip, **options)
     if queries is not None:
-        probs = run.read_arrays("scores.npz")["probs"].mean(1)
-        table = table.join(pd.concat({"shared": _searches(space, probs, queries, options)}, axis=1))
+        ranked = rankings(space, run.read_arrays("scores.npz")["probs"].mean(1), queries)
+        relevant, k = answers(labels, queries), min(NEIGHBOURS, len(labels))
+        found = metrics.resampled_searches(relevant, ranked, kinds(queries), k, **options)
+        for kind, by, metric in found:
+            if by in (ENCODED, ANSWERING, COMBINED):
+                difference = found[kind, by, metric] - found[kind, CLASSIFIER, metric]
+                found[kind, f"{by}{MINUS}{CLASSIFIER}", metric] = difference
+        table = table.join(pd.concat({"shared": found}, axis=1))
     return table.rename_axis(columns=["space", "kind", "ranked_by", "metric"])
-
-
-def _searches(
-    space: Space, probs: np.ndarray, queries: np.ndarray, options: Mapping[str, Any]
-) -> pd.DataFrame:
-    """`metrics.resampled_searches` of every kind of query, by all of `rankings` and at random, and
-    the differences of the other rankings from the classifier."""
-    relevant = answers(space["labels"], queries)
-    ranked, k = rankings(space, probs, queries), min(NEIGHBOURS, len(relevant))
-    found = metrics.resampled_searches(relevant, ranked, kinds(queries), **options, k=k)
-    for kind, by, metric in found:
-        if by in (ENCODED, ANSWERING, COMBINED):
-            difference = found[kind, by, metric] - found[kind, CLASSIFIER, metric]
-            found[kind, f"{by}{MINUS}{CLASSIFIER}", metric] = difference
-    return found
 
 
 def rankings(space: Space, probs: np.ndarray, queries: np.ndarray) -> dict[str, np.ndarray]:
     """Return `query_scores` (clip, query) by the name of what ranks: the classifier's probabilities
-    (clip, tag), and those of the space, if there is one, by both kinds of tag vector and combined.
-
-    Without a centre, z_query are encoded tags.
-    """
+    (clip, tag), and those of the space, if there is one, by both kinds of tag vector and combined;
+    without a centre, vectors are encoded tags."""
     scores = {CLASSIFIER: query_scores(probs, queries)}
     for z_query, centre in (("z_query", "z_centre"), ("z_other", "z_other_centre")):
         if z_query in space:

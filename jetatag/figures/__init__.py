@@ -1,14 +1,13 @@
 # ruff: noqa: F401 – imported names are the public ones
 """Matplotlib figures of arrays and tables.
 
-Every function returns a `Figure` that pyplot does not keep, so that a notebook shows it once and
-memory is freed; the caller saves it. Colours are steps of cividis, which keep their order in grey
-print and for colour-blind readers; markers, line styles or hatching repeat what colours show. Wrong
-shapes and names raise `ValueError`.
+Every function returns a `Figure` that pyplot does not keep, so that a notebook shows it once.
+Colours are steps of cividis, which keep their order in grey print; markers, line styles or hatching
+repeat what they show. Wrong shapes and names raise `ValueError`.
 """
 
 from jetatag.figures._labels import touching, wrapped
-from jetatag.figures._style import PALE_TO_DARK, line_name, named
+from jetatag.figures._style import PALE_TO_DARK
 from jetatag.figures.data import mel_spectrogram, tag_correlation, tag_counts
 from jetatag.figures.results import (
     ablation,

@@ -6,15 +6,15 @@ from textwrap import fill
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
-from matplotlib.text import Annotation, Text
+from matplotlib.text import Text
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import cdist
 
 from jetatag.figures._style import fonts_for
 
-LONGEST_LEADER = 0.2  # of the line from a label to its point, relative to the shorter side
-TOUCHING = 7.0  # points (1/72 inch): markers nearer to one another share one label
-CROWD = 60.0  # points: markers nearer to one another compete for room
+LEADER = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+LOOK = {"ha": "center", "va": "center", "fontsize": 8, "linespacing": 1.0, "arrowprops": LEADER}
+LOOK["path_effects"] = [withStroke(linewidth=2, foreground="white")]
 MANY = 6  # names in a label; if more points touch, it tells how many
 
 
@@ -22,63 +22,41 @@ def place_labels(
     ax: Axes, points: np.ndarray, names: Sequence[str], stressed: np.ndarray | None = None
 ) -> None:
     """Write each name at the nearest free place around its point, joined to it by a thin line.
-
     `stressed` points come first. Points that touch share one label; a point with an empty name has
-    none. Labels lie inside the axes, at most `LONGEST_LEADER` away, and cover as little as possible
-    of points and other labels. Call it last: it fixes the layout of the figure.
-    """
+    none. Labels lie inside the axes, at most a fifth of the figure's shorter side away, and cover
+    as little as possible of points and other labels. Call it last: it fixes the figure's layout."""
     ax.figure.draw_without_rendering()
     scale = 72 / ax.figure.dpi  # pixels → typographic points, which stay right at any dpi
-    frame, reach = ax.bbox.get_points() * scale, 72 * ax.figure.get_size_inches().min()
+    frame, reach = ax.bbox.get_points() * scale, 0.2 * 72 * ax.figure.get_size_inches().min()
     places = ax.transData.transform(points) * scale
     taken = [np.array([place - 4, place + 4]) for place in places]  # (corner, axis) of boxes
     stressed = np.zeros(len(points), bool) if stressed is None else stressed
-    named = np.flatnonzero([name != "" for name in names])
-    for group in _by_room(places[named], stressed[named]):
-        group = named[group]
-        first = group[0]
-        text = _label(ax, points[first], [names[index] for index in sorted(group)], stressed[first])
+    is_named = np.array([name != "" for name in names])
+    plain, named = np.flatnonzero(is_named & ~stressed), places[is_named]
+    groups = [plain[own] for own in touching(places[plain], distance=7)]
+    groups.sort(key=lambda group: -(cdist(places[group[:1]], named) < 60).sum())  # crowds first
+    for group in (*np.flatnonzero(is_named & stressed)[:, None], *groups):
+        first, label = group[0], wrapped([names[index] for index in sorted(group)])
+        own = {"textcoords": "offset points", "fontfamily": fonts_for(label)}
+        text = ax.annotate(label, points[first], (0, 0), **LOOK, **own)
+        if stressed[first]:
+            text.set(fontsize=10, fontweight="bold")
         extent = Text.get_window_extent(text)  # of the text alone, without its line
         half = np.array([extent.width, extent.height]) * scale / 2
-        offset = _free_place(places[first], half, np.array(taken), frame, LONGEST_LEADER * reach)
+        offset = _free_place(places[first], half, np.array(taken), frame, reach)
         text.set_position(offset)
         taken.append(places[first] + offset + np.array([-half, half]))
 
 
 def touching(points: np.ndarray, distance: float) -> list[np.ndarray]:
-    """Groups of `points` (n, 2) that all lie within `distance` of one another, as indices; the
-    point nearest to the middle of a group comes first."""
+    """Indices of `points` (n, 2) that all lie within `distance` of one another, group by group, the
+    point nearest to the middle of a group first."""
     if len(points) < 2:
         return [np.array([index]) for index in range(len(points))]
     numbers = fcluster(linkage(points, "complete"), distance, "distance")
     groups = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
     middles = [np.linalg.norm(points[own] - points[own].mean(axis=0), axis=1) for own in groups]
     return [own[np.argsort(far, kind="stable")] for own, far in zip(groups, middles, strict=True)]
-
-
-def _by_room(places: np.ndarray, stressed: np.ndarray) -> list[np.ndarray]:
-    """Groups of points that share a label, as indices, in the order of placement: each stressed
-    point alone, then the groups from the most to the least crowded."""
-    crowd = (cdist(places, places) < CROWD).sum(axis=1)
-    plain = np.flatnonzero(~stressed)
-    groups = [plain[own] for own in touching(places[plain], TOUCHING)]
-    groups.sort(key=lambda group: -crowd[group[0]])
-    return [*np.flatnonzero(stressed)[:, None], *groups]
-
-
-def _label(ax: Axes, point: np.ndarray, names: Sequence[str], stressed: bool) -> Annotation:
-    """A label at `point`, to be moved."""
-    leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
-    return ax.annotate(
-        wrapped(names),
-        point,
-        (0, 0),
-        textcoords="offset points",
-        **{"ha": "center", "va": "center", "arrowprops": leader, "linespacing": 1.0},
-        **{"fontsize": 10 if stressed else 8, "fontweight": "bold" if stressed else "normal"},
-        fontfamily=fonts_for("".join(names)),
-        path_effects=[withStroke(linewidth=2, foreground="white")],
-    )
 
 
 def _free_place(

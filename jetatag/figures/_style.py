@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,10 @@ from PIL import Image
 DARK, MIDDLE, LIGHT = (colormaps["cividis"](step) for step in (0.0, 0.55, 0.95))
 PALE = "0.72"
 PALE_TO_DARK = LinearSegmentedColormap.from_list("pale_to_dark", [PALE, MIDDLE, DARK])
-"""A colour map for points on white: more is darker, also in grey print."""
 WHISKER = {"color": "0.35", "linewidth": 1.4}
 SEED = {"color": "0.35", "marker": "|", "markersize": 12, "markeredgewidth": 1}
 MARKERS = "osD^vPX*<>h"
-LINES = ("-", "--", "-.", ":")
-Panels = tuple[Figure, np.ndarray]
-
+Panels, Size = tuple[Figure, np.ndarray], tuple[float, float]
 NAMES = {
     "roc_auc": "ROC-AUC",
     "pr_auc": "PR-AUC",
@@ -45,14 +43,13 @@ NAMES = {
     "end_to_end": "end to end",
     "one_stage": "one stage",
 }
-
 OWN_FONT = "DejaVu Sans"  # which matplotlib brings
+_warned: list[frozenset[str]] = []
 
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """matplotlib's defaults but for the resolution, whatever the user's settings are, and text as
-    it is, without formulas between dollars; every figure is made and drawn in it."""
+    """matplotlib's defaults but for the user's resolution, and dollars as text."""
     kept = {"figure.dpi": rcParams["figure.dpi"], "text.parse_math": False}
     with plt.style.context(["default", kept]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # `fonts_for` says it once
@@ -69,20 +66,17 @@ def _signs_of(path: str) -> set[str]:
     return set(map(chr, get_font(path).get_charmap()))
 
 
-_warned: list[frozenset[str]] = []
-
-
 @lru_cache
 def _other_fonts(missing: frozenset[str]) -> list[str]:
     """Fonts of this machine with the `missing` signs; a process warns once if none has some."""
     families = []
     for font in fontManager.ttflist if missing else ():
-        held: set[str] = set()
-        if not font.name.startswith(("LastResort", "Last Resort")):  # which draw boxes
-            with suppress(OSError, RuntimeError):  # matplotlib's list may be older than the fonts
-                held = missing & _signs_of(font.fname)
-        families += [font.name] if held else []
-        missing -= held
+        if font.name.startswith(("LastResort", "Last Resort")):  # which draw boxes
+            continue
+        with suppress(OSError, RuntimeError):  # matplotlib's list may be older than the fonts
+            held = missing & _signs_of(font.fname)
+            families += [font.name] if held else []
+            missing -= held
     if missing and not _warned:
         _warned.append(missing)
         told = f"no font on this machine has the signs {''.join(sorted(missing))}"
@@ -105,20 +99,17 @@ class OwnFigure(Figure):
 
 
 class PaletteCanvas(FigureCanvasAgg):
-    """A canvas that writes PNG files with a palette of 256 colours, at a third of the size; one
-    colour map and greys need no more."""
+    """A canvas that writes PNG files with a palette of 256 colours, at a third of the size."""
 
     def print_png(self, filename_or_obj: Any, **_: Any) -> None:
         FigureCanvasAgg.draw(self)
         picture = Image.fromarray(np.asarray(self.buffer_rgba())).convert("RGB")
         picture = picture.quantize(256, dither=Image.Dither.NONE)
-        dpi = (self.figure.dpi, self.figure.dpi)
-        picture.save(filename_or_obj, "png", dpi=dpi, optimize=True)
+        picture.save(filename_or_obj, "png", dpi=2 * (self.figure.dpi,), optimize=True)
 
 
-def panels(rows: int, columns: int, size: tuple[float, float], **kwargs) -> Panels:
-    """Return a figure of `size` inches, which pyplot does not keep, and its axes (rows, columns).
-    pyplot makes it, because then notebooks show it."""
+def panels(rows: int, columns: int, size: Size, **kwargs) -> Panels:
+    """A figure of `size` inches, made by pyplot so that notebooks show it, and its axes."""
     kwargs |= {"figsize": size, "layout": "constrained", "FigureClass": OwnFigure}
     figure, axes = plt.subplots(rows, columns, squeeze=False, **kwargs)
     plt.close(figure)
@@ -128,23 +119,15 @@ def panels(rows: int, columns: int, size: tuple[float, float], **kwargs) -> Pane
     return figure, axes
 
 
-def row_panels(
-    shape: tuple[int, int],
-    size: tuple[float, float],
-    names: Sequence[str],
-    ylabel: str,
-    fontsize: float = 10,
-    **kwargs,
-) -> Panels:
-    """Return `panels` of `shape` whose rows, at the heights 0, 1, …, are labelled `names`."""
+def row_panels(shape: Size, size: Size, names: Sequence[str], ylabel: str, **kwargs) -> Panels:
+    """`panels` of `shape` whose rows, at the heights 0, 1, …, are labelled `names`."""
     figure, axes = panels(*shape, size, sharey=True, **kwargs)
-    axes[0, 0].set_yticks(range(len(names)), names, fontsize=fontsize)
+    axes[0, 0].set_yticks(range(len(names)), names)
     axes[0, 0].set_ylim(-0.7, len(names) - 0.3)
     for ax in axes.flat:
         ax.grid(axis="x", color="0.9")
         ax.set_axisbelow(True)
-    for ax in axes[:, 0]:
-        ax.set_ylabel(ylabel)
+    plt.setp(axes[:, 0], ylabel=ylabel)
     return figure, axes
 
 
@@ -157,9 +140,8 @@ def used(axes: Sequence[Axes], items: Sequence[Any]) -> Iterable[tuple[Axes, Any
 
 def draw_mean(ax: Axes, place: float, rows: pd.DataFrame, **look) -> None:
     """Draw the mean of `rows` as a marker at height `place`, its interval (`low`, `high`) as a
-    whisker, and several seeds as small ticks. Rows with seed "mean" are the mean; without them, it
-    and its interval are averaged over the rows."""
-    is_mean = rows["seed"] == "mean" if "seed" in rows else np.zeros(len(rows), bool)
+    whisker, and several seeds as small ticks. Without rows of seed "mean", average over all."""
+    is_mean = rows.get("seed", pd.Series("", rows.index)) == "mean"
     mean, seeds = (rows[is_mean], rows[~is_mean]) if is_mean.any() else (rows, rows)
     if "low" in rows:
         ax.hlines(place, mean["low"].mean(), mean["high"].mean(), **WHISKER)
@@ -169,21 +151,18 @@ def draw_mean(ax: Axes, place: float, rows: pd.DataFrame, **look) -> None:
 
 
 def mean_keys(rows: pd.DataFrame, repeated: Sequence[str]) -> list[Line2D]:
-    """Legend entries for what `draw_mean` draws besides a marker; rows that share `repeated` are
-    seeds."""
+    """Legend entries for seeds (rows alike in `repeated`) and intervals, as `draw_mean` draws."""
     keys = [key("one seed", **SEED)] if rows.duplicated(list(repeated)).any() else []
     return [*keys, key("95 % interval", **WHISKER, linestyle="-")] if "low" in rows else keys
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Name → colour, marker and line style; no two of the first 44 share marker and line style."""
+    colours = [colormaps["cividis"](step) for step in (0.0, 0.4, 0.7)]
+    cycles = cycle(colours), cycle(MARKERS), cycle(("-", "--", "-.", ":"))
     return {
-        name: {
-            "color": colormaps["cividis"]((0.0, 0.4, 0.7)[number % 3]),
-            "marker": MARKERS[number % len(MARKERS)],
-            "linestyle": LINES[number % len(LINES)],
-        }
-        for number, name in enumerate(dict.fromkeys(names))
+        name: {"color": colour, "marker": marker, "linestyle": line}
+        for name, colour, marker, line in zip(dict.fromkeys(names), *cycles, strict=False)
     }
 
 
@@ -211,24 +190,21 @@ def line_name(method: str, *losses: object) -> str:
     return " · ".join([method, *named])
 
 
-def with_lines(table: pd.DataFrame, columns: Sequence[str], what: str) -> pd.DataFrame:
-    """The table with the name of each row's `line`, by its `method`, `pair_loss` and, if any,
-    `classification_loss`. Raises `ValueError` if these or `columns` are missing."""
-    check_columns(table, ["method", "pair_loss", *columns], what)
-    losses = [table["pair_loss"], table.get("classification_loss", pd.Series("bce", table.index))]
-    lines = [line_name(*row) for row in zip(table["method"], *losses, strict=True)]
-    return table.assign(line=lines)
+def with_lines(table: pd.DataFrame, columns: str, what: str) -> pd.DataFrame:
+    """The table, which needs `columns`, with each row's `line`, named by method and losses."""
+    check_columns(table, f"method pair_loss {columns}", what)
+    methods = table.reindex(columns=["method", "pair_loss", "classification_loss"])
+    return table.assign(line=[line_name(*row) for row in methods.itertuples(index=False)])
 
 
 def named(name: str) -> str:
     return NAMES.get(name, name.replace("_", " "))
 
 
-def scale_names(table: pd.DataFrame) -> list[str]:
+def scale_names(table: pd.DataFrame) -> pd.Series:
     """The metric of each row, and its protocol where the table names one."""
-    columns = [column for column in ("metric", "protocol") if column in table]
-    scales = table[columns].assign(metric=table["metric"].map(named))
-    return [", ".join(scale) for scale in scales.itertuples(index=False)]
+    metrics = table["metric"].map(named)
+    return metrics + ", " + table["protocol"] if "protocol" in table else metrics
 
 
 def check_shape(array: np.ndarray, shape: tuple[int, ...], what: str, axes: str) -> None:
@@ -236,11 +212,9 @@ def check_shape(array: np.ndarray, shape: tuple[int, ...], what: str, axes: str)
         raise ValueError(f"{what} must be {axes} = {shape}, not {np.shape(array)}.")
 
 
-def check_columns(
-    table: pd.DataFrame, columns: Sequence[str], what: str, remedy: str | None = None
-) -> None:
-    """Raise `ValueError` for a table without rows or without some of `columns`."""
-    missing = [column for column in columns if column not in table]
+def check_columns(table: pd.DataFrame, columns: str, what: str, remedy: str = "") -> None:
+    """Raise `ValueError` for a table without rows or some of `columns`, "one two"."""
+    missing = [column for column in columns.split() if column not in table]
     if missing or table.empty:
-        remedy = remedy or f"give rows with the columns {', '.join(columns)}"
+        remedy = remedy or f"give rows with the columns {', '.join(columns.split())}"
         raise ValueError(f"{what} lack {', '.join(missing) or 'rows'}: {remedy}.")

@@ -4,8 +4,8 @@ Tables are long, as `evaluation.results` makes and selects them: the columns `me
 (missing or empty if a method has none), `metric`, `value`, `low` and `high`, and those named below.
 """
 
+import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
@@ -14,30 +14,26 @@ from jetatag.figures import _style as style
 from jetatag.files import check_known
 from jetatag.joint.methods import METHODS
 
-WITH = ("with JE", style.DARK)
-STEP = {"no_je": ("without JE", "white"), "je": WITH, "joint": WITH}
+SIDES = {"without JE": "white", "with JE": style.DARK}
 HEADINGS = ("pair losses", "controls")
+DOT = {"color": style.DARK, "markersize": 6, "zorder": 3}
 BY_CLIP = {"color": "0.55", "linestyle": "-", "linewidth": 3}
 BY_GROUP = {"color": "0.1", "linestyle": "-", "linewidth": 0.9, "marker": "|", "markersize": 7}
 
 
 @style.own_style()
 def scores_with_intervals(table: pd.DataFrame) -> Figure:
-    """Draw scores of methods as dots with whiskers, one row per `protocol`, one panel per metric.
-
-    Rows of one method, such as its seeds, share a line. Scales differ between panels, because
-    protocols must not be compared.
-    """
-    table = style.with_lines(table, ["protocol", "metric", "value", "low", "high"], "the results")
-    lines = list(dict.fromkeys(table["line"]))[::-1]  # the first method on top
-    protocols = dict(list(table.groupby("protocol", sort=False)))
-    columns = max(rows["metric"].nunique() for rows in protocols.values())
+    """Draw scores of methods as dots with whiskers, one row of panels per `protocol`, one panel per
+    metric. Rows of one method, such as its seeds, share a line."""
+    table = style.with_lines(table, "protocol metric value low high", "the results")
+    lines = table["line"].unique().tolist()[::-1]  # the first method on top
+    protocols = table.groupby("protocol", sort=False)
+    columns = protocols["metric"].nunique().max()
     size = (1.6 + 2.8 * columns, len(protocols) * (1.2 + 0.34 * len(lines)))
     figure, axes = style.row_panels((len(protocols), columns), size, lines, "method")
-    for row, (protocol, rows) in zip(axes, protocols.items(), strict=True):
+    for row, (protocol, rows) in zip(axes, protocols, strict=True):
         for ax, (metric, own) in style.used(row, list(rows.groupby("metric", sort=False))):
-            for number, line in enumerate(own["line"]):
-                place = lines.index(line)
+            for number, place in enumerate(map(lines.index, own["line"])):
                 marker = style.MARKERS[place % len(style.MARKERS)]
                 style.draw_mean(ax, place, own.iloc[[number]], marker=marker)
             ax.set(xlabel=style.named(metric))
@@ -48,124 +44,101 @@ def scores_with_intervals(table: pd.DataFrame) -> Figure:
 @style.own_style()
 def published_gains(table: pd.DataFrame) -> Figure:
     """Draw published scores as steps from without (open marker) to with joint embedding (filled).
-
-    `table` has the columns `source` (each with its own marker), `extractor`, `method` (no_je or
-    je), and `roc_auc` and `pr_auc`, each in its own panel.
-    """
+    `table` has the columns `source`, `extractor`, `method` (no_je or je), `roc_auc`, `pr_auc`."""
     long = table.melt(["source", "extractor", "method"], ["roc_auc", "pr_auc"], "metric")
     return _draw_gains(long.assign(protocol="micro_window (published)"))
 
 
 @style.own_style()
 def measured_gains(table: pd.DataFrame) -> Figure:
-    """Draw Table 1 of Lee & Cho 2021 from your own runs: one row per extractor, one panel per
-    metric.
-
+    """Draw Table 1 of Lee & Cho 2021 from your own runs, a row per extractor, a panel per metric.
     `table` has one row per `seed` of the methods no_je (open marker) and je or joint (filled), and
-    optionally a `protocol`, which the panels then name. Markers are means over seeds, small ticks
-    are single seeds, and whiskers are the means of their intervals.
-    """
-    needed = ["extractor", "method", "seed", "metric", "value", "low", "high"]
-    style.check_columns(table, needed, "the gains")
+    optionally a `protocol`. Markers are means over seeds, small ticks are single seeds, and
+    whiskers are the means of their intervals."""
+    style.check_columns(table, "extractor method seed metric value low high", "the gains")
     return _draw_gains(table.assign(source=""))
 
 
 def _draw_gains(table: pd.DataFrame) -> Figure:
-    check_known(table["method"], STEP, "method in a table of gains")
+    check_known(table["method"], ["no_je", "je", "joint"], "method in a table of gains")
     table = table.assign(scale=style.scale_names(table))
     markers = dict(zip(table["source"].unique(), style.MARKERS, strict=False))
     extractors = table["extractor"].unique().tolist()[::-1]  # the first on top
-    scales = dict(list(table.groupby("scale", sort=False)))
+    scales = table.groupby("scale", sort=False)
     size = (2.3 + 3.1 * len(scales), 1.4 + 0.5 * len(extractors))
     lines = [extractor_label(extractor).replace(" (", "\n(") for extractor in extractors]
     figure, axes = style.row_panels((1, len(scales)), size, lines, "extractor")
-    for ax, (scale, rows) in zip(axes[0], scales.items(), strict=True):
-        for (source, extractor), step in rows.groupby(["source", "extractor"], sort=False):
+    for ax, (scale, own) in zip(axes[0], scales, strict=True):
+        for (source, extractor), step in own.groupby(["source", "extractor"], sort=False):
             offset = 0.32 * ((len(markers) - 1) / 2 - list(markers).index(source))
-            _draw_step(ax, extractors.index(extractor) + offset, step, markers[source])
+            middle, shift = extractors.index(extractor) + offset, 0.17 if "low" in step else 0
+            is_with, heights = step["method"] != "no_je", (middle + shift, middle - shift)
+            sides = step[~is_with], step[is_with]
+            means = [rows["value"].mean() for rows in sides]
+            ax.plot(means, heights, color="0.6", linewidth=1.2)
+            for height, rows, fill in zip(heights, sides, SIDES.values(), strict=True):
+                if len(rows):
+                    look = {"marker": markers[source], "markerfacecolor": fill}
+                    style.draw_mean(ax, height, rows, **look)
         ax.set(xlabel=scale)
     keys = [
         style.key(f"{source}, {name}".removeprefix(", "), marker=marker, markerfacecolor=fill)
         for source, marker in markers.items()
-        for name, fill in dict.fromkeys(STEP.values())
+        for name, fill in SIDES.items()
     ]
     keys += style.mean_keys(table, ["source", "extractor", "method", "scale"])
     style.legend_above(figure, keys)
     return figure
 
 
-def _draw_step(ax: Axes, place: float, step: pd.DataFrame, marker: str) -> None:
-    """The step from without to with joint embedding; with whiskers, at two heights."""
-    offset = 0.17 if "low" in step else 0
-    sides = step.groupby(step["method"] != "no_je")
-    heights = {False: place + offset, True: place - offset}
-    means = sides["value"].mean().reindex(list(heights))
-    ax.plot(means, list(heights.values()), color="0.6", linewidth=1.2)
-    for is_with, rows in sides:
-        fill = STEP[rows["method"].iloc[0]][1]
-        style.draw_mean(ax, heights[is_with], rows, marker=marker, markerfacecolor=fill)
-
-
 @style.own_style()
-def ablation(
-    differences: pd.DataFrame, metric: str = "average_precision", reference: str = "no_je"
-) -> Figure:
-    """Draw the gains of pair losses and controls over a reference, one panel per `extractor`.
-
-    `differences` has the column `difference`, to `reference`, instead of `value`, and optionally
-    `group_low` and `group_high` for a second, thinner whisker. `metric` chooses the rows. Joint
-    embedding is under "pair losses", every other method under "controls".
-    """
-    needed = ["extractor", "metric", "difference", "low", "high"]
-    rows = style.with_lines(differences, needed, "the differences")
-    check_known([metric], rows["metric"].unique(), "metric")
-    rows = rows[rows["metric"] == metric]
+def ablation(differences: pd.DataFrame, reference: str = "no_je") -> Figure:
+    """Draw the gains in average precision of pair losses (joint embedding) and controls, one panel
+    per `extractor`. `differences` has the column `difference`, to `reference`, instead of `value`,
+    and optionally `group_low` and `group_high` for a second, thinner whisker."""
+    rows = style.with_lines(differences, "extractor metric difference low high", "the differences")
+    rows = rows[rows["metric"] == "average_precision"]
     joint = [METHODS[m].is_joint and not METHODS[m].is_reference for m in rows["method"]]
-    rows = rows.assign(joint=joint)
-    groups = zip(HEADINGS, (rows["line"][rows.joint], rows["line"][~rows.joint]), strict=True)
-    lines = [line for heading, group in groups if len(group) for line in (heading, *group)]
-    lines = list(dict.fromkeys(lines))[::-1]  # the first on top
-    extractors = dict(list(rows.groupby("extractor", sort=False)))
+    rows = rows.assign(heading=np.where(joint, *HEADINGS), marker=np.where(joint, "o", "s"))
+    parts = [(heading, rows["line"][rows["heading"] == heading].unique()) for heading in HEADINGS]
+    lines = [line for heading, own in parts if len(own) for line in (heading, *own)][::-1]
+    extractors = rows.groupby("extractor", sort=False)
     size = (2.4 + 2.9 * len(extractors), 1.5 + 0.32 * len(lines))
     figure, axes = style.row_panels((1, len(extractors)), size, lines, "method", sharex=True)
-    for ax, (extractor, own) in zip(axes[0], extractors.items(), strict=True):
+    for ax, (extractor, own) in zip(axes[0], extractors, strict=True):
         for row in own.to_dict("records"):
-            place, marker = lines.index(row["line"]), "o" if row["joint"] else "s"
+            place = lines.index(row["line"])
             ax.plot([row["low"], row["high"]], [place, place], **BY_CLIP)
             if "group_low" in row:
                 ax.plot([row["group_low"], row["group_high"]], [place, place], **BY_GROUP)
-            ax.plot(row["difference"], place, marker, color=style.DARK, markersize=6, zorder=3)
+            ax.plot(row["difference"], place, row["marker"], **DOT)
         ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
-        ax.set(xlabel=f"{style.named(metric)},\ndifference from {reference}", title=extractor)
+        ax.set(xlabel=f"average precision,\ndifference from {reference}", title=extractor)
     for text in axes[0, 0].get_yticklabels():
         text.set_fontweight("bold" if text.get_text() in HEADINGS else "normal")
-    looks = {"95 % interval by clip": BY_CLIP}
-    looks |= {"95 % interval by group": BY_GROUP} if "group_low" in rows else {}
-    style.legend_above(figure, [style.key(name, **look) for name, look in looks.items()])
+    keys = [style.key("95 % interval by clip", **BY_CLIP)]
+    keys += [style.key("95 % interval by group", **BY_GROUP)] if "group_low" in rows else []
+    style.legend_above(figure, keys)
     return figure
 
 
 @style.own_style()
 def label_curves(table: pd.DataFrame) -> Figure:
-    """Draw scores by `label_share` in (0, 1], one line per method, one panel per metric.
-
-    Rows of one method and share, such as its seeds, are averaged, and so are their intervals. Lines
-    are shifted a little, so that their whiskers do not overlap.
-    """
-    needed = ["label_share", "metric", "value", "low", "high"]
-    table = style.with_lines(table, needed, "the label curves")
+    """Draw scores by `label_share` in (0, 1], one line per method, one panel per metric. Rows of
+    one method and share, such as its seeds, are averaged, and so are their intervals."""
+    table = style.with_lines(table, "label_share metric value low high", "the label curves")
     if not table["label_share"].between(0, 1, inclusive="right").all():
         raise ValueError("label_share must be in (0, 1]: give the share of labelled clips used.")
     table = table.assign(scale=style.scale_names(table))
-    scales = dict(list(table.groupby("scale", sort=False)))
+    scales = table.groupby("scale", sort=False)
     figure, axes = style.panels(1, len(scales), (0.6 + 3.9 * len(scales), 4))
     styles = style.looks(table["line"])
-    for ax, (scale, rows) in zip(axes[0], scales.items(), strict=True):
+    for ax, (scale, rows) in zip(axes[0], scales, strict=True):
         for number, (line, look) in enumerate(styles.items()):
-            own = rows[rows["line"] == line]
-            mean = own.groupby("label_share")[["value", "low", "high"]].mean()
+            by_share = rows[rows["line"] == line].groupby("label_share")
+            mean = by_share[["value", "low", "high"]].mean()
             whiskers = (mean["value"] - mean["low"], mean["high"] - mean["value"])
-            places = mean.index * 1.05 ** (number - (len(styles) - 1) / 2)
+            places = mean.index * 1.05 ** (number - (len(styles) - 1) / 2)  # beside one another
             ax.errorbar(places, mean["value"], whiskers, **look, capsize=3, elinewidth=1)
         shares = sorted(rows["label_share"].unique())
         ax.set(xscale="log", xlabel="labelled clips used", ylabel=scale)
@@ -182,15 +155,14 @@ def label_curves(table: pd.DataFrame) -> Figure:
 def gains_by_steps(differences: pd.DataFrame, reference: str = "no_je") -> Figure:
     """Draw differences from `reference` after so many training `steps`, one panel per method, with
     their intervals shaded. `differences` has one metric, and `difference` instead of `value`."""
-    needed = ["steps", "metric", "difference", "low", "high"]
-    differences = style.with_lines(differences, needed, "the differences")
-    (metric,) = set(differences["metric"])
-    groups = differences.groupby("line", sort=False)
-    lines = {line: own.sort_values("steps") for line, own in groups}
+    table = style.with_lines(differences, "steps metric difference low high", "the differences")
+    (metric,) = set(table["metric"])
+    lines = list(table.groupby("line", sort=False))
     rows, columns = -(-len(lines) // 4), min(4, len(lines))
     size = (0.8 + 2.4 * columns, 0.8 + 2.0 * rows)
     figure, axes = style.panels(rows, columns, size, sharex=True, sharey=True)
-    for ax, (line, own) in style.used(axes.flat, list(lines.items())):
+    for ax, (line, own) in style.used(axes.flat, lines):
+        own = own.sort_values("steps")
         thousands = own["steps"] / 1000
         ax.fill_between(thousands, own["low"], own["high"], color="0.8", linewidth=0)
         ax.plot(thousands, own["difference"], "o-", color=style.DARK, markersize=3)

@@ -14,8 +14,7 @@ from jetatag.figures import _style as style
 from jetatag.figures._labels import place_labels
 from jetatag.files import check_known
 
-Layouts = Mapping[str, np.ndarray]
-Notes = Mapping[str, str] | None
+Layouts, Notes = Mapping[str, np.ndarray], Mapping[str, str] | None
 RANKINGS = {
     "encoded set": {"label": "space, encoded tags", "marker": "o"},
     "answering clips": {"label": "space, means of clips with the tags", "marker": "^"},
@@ -33,18 +32,16 @@ MEASURES = {
 @style.own_style()
 def tag_map(layouts: Layouts, positive: np.ndarray, tag: str, notes: Notes = None) -> Figure:
     """Draw one tag against the rest in several layouts side by side (Lee & Cho 2021, figure 2).
-
     layouts : title → (clip, 2); positive : (clip,) whether a clip carries `tag`; notes : title →
-    text below the map, for a number that tells whether to trust it
-    """
+    text below the map"""
     positive = np.asarray(positive).astype(bool)
     figure, axes = _map_panels(list(layouts), (3.3 * len(layouts), 3.7), notes)
+    rest = {"s": 9, "color": style.PALE, "marker": "o", "label": "other"}
+    look = {"s": 20, "color": style.DARK, "marker": "^", "label": style.in_legend(tag)}
     for ax, (title, points) in zip(axes, layouts.items(), strict=True):
         style.check_shape(points, (len(positive), 2), f"layout {title!r}", "(clip, 2)")
-        rest = {"s": 9, "color": style.PALE, "marker": "o", "linewidth": 0, "label": "other"}
-        ax.scatter(*points[~positive].T, **rest)
-        look = {"s": 20, "color": style.DARK, "marker": "^", "linewidth": 0}
-        ax.scatter(*points[positive].T, **look, label=style.in_legend(tag))
+        ax.scatter(*points[~positive].T, **rest, linewidth=0)
+        ax.scatter(*points[positive].T, **look, linewidth=0)
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles[::-1], names[::-1], loc="outside upper right", ncols=2, frameon=False)
     return figure
@@ -58,11 +55,8 @@ def shared_space(
     highlight: Sequence[str] = (),
     note: str = "",
 ) -> Figure:
-    """Draw clips as grey points and tags as labelled landmarks in one map.
-
-    audio_xy : (clip, 2) and tag_xy : (tag, 2), laid out together; tags : names of the landmarks;
-    highlight : tags to stress; note : text below the map
-    """
+    """Draw clips, `audio_xy` (clip, 2), as grey points and tags, `tag_xy` (tag, 2), as labelled
+    landmarks in one map, with tags to `highlight` and a `note` below."""
     check_known(highlight, tags, "tag")
     style.check_shape(tag_xy, (len(tags), 2), "tag_xy", "(tag, 2)")
     style.check_shape(audio_xy, (len(audio_xy), 2), "audio_xy", "(clip, 2)")
@@ -84,11 +78,9 @@ def maps(
     layouts: Layouts, tags: Sequence[str], values: np.ndarray, name: str, notes: Notes = None
 ) -> Figure:
     """Draw several spaces side by side, clips as points coloured alike, tags as labelled landmarks.
-
     layouts : title → (clip + tag, 2), tags after clips; values : (clip,) or longer, numbers (darker
     is more) or names (each with its own marker) that colour the clips; name : what they are;
-    notes : title → text below the map
-    """
+    notes : title → text below the map"""
     n_clips = len(next(iter(layouts.values()))) - len(tags)
     values = np.asarray(values)[:n_clips]
     figure, axes = _map_panels(list(layouts), (4.6 * len(layouts), 5.6 if notes else 4.9), notes)
@@ -108,13 +100,14 @@ def maps(
 
 def _draw_clips(ax: Axes, xy: np.ndarray, values: np.ndarray) -> PathCollection | None:
     """Clips coloured by numbers, with a colour bar, or by names, with a legend."""
+    points = {"s": 9, "linewidth": 0}
     if values.dtype.kind in "biuf":
         order = np.argsort(values, kind="stable")  # the highest values on top
         colours = {"c": values[order], "cmap": style.PALE_TO_DARK, "label": "clips"}
-        return ax.scatter(*xy[order].T, s=9, linewidth=0, **colours)
+        return ax.scatter(*xy[order].T, **points, **colours)
     for value, look in style.looks(np.unique(values)).items():
-        points = {"s": 9, "color": look["color"], "marker": look["marker"], "linewidth": 0}
-        ax.scatter(*xy[values == value].T, **points, label=style.in_legend(value))
+        look = {"color": look["color"], "marker": look["marker"], "label": style.in_legend(value)}
+        ax.scatter(*xy[values == value].T, **points, **look)
     return None
 
 
@@ -135,15 +128,12 @@ def _map_panels(titles: Sequence[str], size: tuple[float, float], notes: Notes) 
 
 @style.own_style()
 def retrieval(table: pd.DataFrame) -> Figure:
-    """Draw how well clips are found by tags: one row per pair loss, one panel per query kind and
-    metric.
-
+    """Draw how well clips are found by tags: a row per pair loss, a panel per query and metric.
     `table` has rows of searches as in `evaluation.spaces`: columns `method`, `pair_loss`, `kind`
-    (of query), `ranked_by`, `metric`, `value`. Markers are means over seeds, small ticks are single
-    seeds; with a column `seed`, rows with seed "mean" are the markers, and their `low` and `high`
-    the whiskers. Differences between rankings, "a − b", are left out.
-    """
-    table = style.with_lines(table, ["kind", "ranked_by", "metric", "value"], "the searches")
+    (of query), `ranked_by`, `metric`, `value`. Markers are means over seeds or rows with `seed`
+    "mean", whose `low` and `high` are whiskers, small ticks single seeds. Differences between
+    rankings are left out."""
+    table = style.with_lines(table, "kind ranked_by metric value", "the searches")
     table = table[~table["ranked_by"].str.contains(" − ")]
     check_known(table["ranked_by"], RANKINGS, "ranking")
     lines = table["line"].unique().tolist()[::-1]
@@ -159,10 +149,9 @@ def retrieval(table: pd.DataFrame) -> Figure:
         ax.set_yticks(np.arange(len(lines) - 1) + 0.5, minor=True)  # lines between the rows
         ax.tick_params(axis="y", which="minor", length=0)
         ax.grid(axis="y", which="minor", color="0.9")
-    used = [name for name in RANKINGS if name in set(table["ranked_by"])]
-    keys = [style.key(**RANKINGS[name]) for name in used]
-    keys += style.mean_keys(table, ["line", "kind", "ranked_by", "metric"])
-    style.legend_above(figure, keys)
+    used = [look for name, look in RANKINGS.items() if name in set(table["ranked_by"])]
+    seeds = style.mean_keys(table, ["line", "kind", "ranked_by", "metric"])
+    style.legend_above(figure, [*(style.key(**look) for look in used), *seeds])
     return figure
 
 
@@ -170,23 +159,17 @@ def retrieval(table: pd.DataFrame) -> Figure:
 def semantics(
     table: pd.DataFrame, references: Mapping[str, Mapping[str, float]] | None = None
 ) -> Figure:
-    """Draw what the shared space knows about the tags: a row per method and losses, a panel per
-    measure.
-
+    """Draw what the shared space knows about the tags: a row per method, a panel per measure.
     table : as from `evaluation.spaces`, columns `method`, `pair_loss`, `seed`, `space`, `metric`,
-    `value` and, if any, `classification_loss`, of which `tag_semantics`, `mean_energy` and the
-    `effective_rank` of z_tag are drawn (see `metrics`)
-    references : name → metric → value, such as {"released weights": {"mean_energy": 0.91}}, drawn
-    as vertical lines
-    """
-    needed, references = ["seed", "space", "metric", "value"], references or {}
-    table = style.with_lines(table, needed, "the shared spaces")
+    `value` and, if any, `classification_loss`; references : name → metric → value, drawn as
+    vertical lines"""
+    references = references or {}
+    table = style.with_lines(table, "seed space metric value", "the shared spaces")
     for measures in references.values():
         check_known(measures, MEASURES, "measure")
     table = table[table["metric"].isin(MEASURES) & table["space"].isin(["shared", "z_tag"])]
     lines = table["line"].unique().tolist()[::-1]
-    size = (10, 1.7 + 0.36 * len(lines))
-    figure, axes = style.row_panels((1, len(MEASURES)), size, lines, "method")
+    figure, axes = style.row_panels((1, 3), (10, 1.7 + 0.36 * len(lines)), lines, "method")
     styles = dict(zip(references, cycle(("--", ":", "-.")), strict=False))
     for ax, (measure, scale) in zip(axes[0], MEASURES.items(), strict=True):
         for line, seeds in table[table["metric"] == measure].groupby("line"):

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -19,63 +18,51 @@ COVARIATES = {"frequency": "clips that carry the tag", "correlation": "correlati
 
 
 @style.own_style()
-def per_tag(tables: Mapping[str, pd.DataFrame], metric: str = "average_precision") -> Figure:
-    """Draw the score of every tag in one or more runs, sorted by the first run, best on top.
-
-    tables : name of the run → its table from `metrics.per_tag`, all of the same tags; tags without
-    a score in the first run are left out and counted below the figure
-    """
-    first = next(iter(tables.values()))
-    check_known([metric], first.columns.difference(["tag", "n_positive"]), "metric")
-    scores = pd.DataFrame({name: table.set_index("tag")[metric] for name, table in tables.items()})
-    shown = scores.dropna(subset=[scores.columns[0]]).sort_values(scores.columns[0])
-    n_out = len(scores) - len(shown)
-    counts = first.set_index("tag").loc[shown.index, "n_positive"]
-    names = [f"{tag} ({n})" for tag, n in counts.items()]
-    size = (6.5, 1.3 + 0.17 * len(shown))
-    figure, axes = style.row_panels((1, 1), size, names, "tag (clips that carry it)", fontsize=8)
-    ax, rows = axes[0, 0], np.arange(len(shown))
+def per_tag(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw the average precision of every tag in one or more runs, sorted by the first run.
+    tables : name of the run → its table from `metrics.per_tag`, all of the same tags"""
+    by_tag = pd.concat({name: table.set_index("tag") for name, table in tables.items()}, axis=1)
+    scores, first = by_tag.xs("average_precision", axis=1, level=1), next(iter(tables))
+    shown = scores.dropna(subset=first).sort_values(first)
+    n_out, counts = len(scores) - len(shown), by_tag[first].loc[shown.index, "n_positive"]
+    size, names = (6.5, 1.3 + 0.17 * len(shown)), [f"{tag} ({n})" for tag, n in counts.items()]
+    figure, ((ax,),) = style.row_panels((1, 1), size, names, "tag (clips that carry it)")
+    ax.tick_params("y", labelsize=8)
+    rows = np.arange(len(shown))
     ax.hlines(rows, shown.min(axis=1), shown.max(axis=1), color="0.75", linewidth=1.2)
     for name, look in style.looks(shown).items():
         ax.plot(shown[name], rows, **{**look, "linestyle": ""}, markersize=5, label=name)
     left_out = f"\n({n_out} tags without positive clips are not shown)" if n_out else ""
-    ax.set(xlabel=style.named(metric) + left_out)
+    ax.set(xlabel=f"average precision{left_out}")
     style.legend_above(figure, ax.get_legend_handles_labels()[0])
     return figure
 
 
 @style.own_style()
-def gain_per_tag(
-    table: pd.DataFrame, trends: pd.DataFrame | None = None, n_named: int = 6
-) -> Figure:
-    """Draw the gain of each tag by its frequency and by its correlation with other tags.
-
-    table, trends : of one method minus another, from `results.gains`; n_named : how many tags are
-    named, half of them the largest gains and half the largest losses. The rank correlations of
-    `trends` are printed below the panels. Tags without a difference are left out.
-    """
+def gain_per_tag(table: pd.DataFrame, trends: pd.DataFrame | None = None) -> Figure:
+    """Draw the gain of each tag by its frequency and by its correlation with other tags, and name
+    the largest. table, trends : of one method minus another, from `results.gains`"""
+    trends = pd.DataFrame(columns=["covariate"]) if trends is None else trends
     notes = {
         row.covariate: f"rank correlation {row.correlation:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
-        for row in ([] if trends is None else trends.itertuples())
+        for row in trends.itertuples()
     }
     check_known(notes, COVARIATES, "panel")
-    needed = ["tag", "difference", "low", "high", *COVARIATES]
-    style.check_columns(table, needed, "the gains per tag")
-    if table["tag"].duplicated().any() or (trends is not None and len(trends) > len(notes)):
+    table = table.dropna(subset=table.columns.intersection(["difference"]))
+    style.check_columns(table, f"tag difference low high {' '.join(COVARIATES)}", "gains per tag")
+    if table["tag"].duplicated().any() or len(trends) > len(notes):
         raise ValueError("rows of several comparisons: give those of one method minus another.")
-    table = table.dropna(subset="difference")
-    style.check_columns(table, needed, "the known gains per tag")
     if not table["frequency"].between(0, 1, inclusive="right").all():
         raise ValueError("frequency must be in (0, 1]: give the share of clips that carry a tag.")
     rank = table["difference"].rank(method="first")
-    outer = np.minimum(rank - 1, len(table) - rank) < n_named // 2
+    outer = np.minimum(rank - 1, len(table) - rank) < 3  # gains and as many losses
     figure, axes = style.panels(1, 2, (9.5, 4.4), sharey=True)
     for ax, (column, scale) in zip(axes[0], COVARIATES.items(), strict=True):
         ax.vlines(table[column], table["low"], table["high"], color="0.8", linewidth=1)
         for rows, look in ((table[~outer], UNNAMED), (table[outer], NAMED)):
             ax.plot(rows[column], rows["difference"], **look)
         ax.axhline(0, color="0.4", linestyle="--", linewidth=1)
-        ax.set(xlabel="\n".join(filter(None, (scale, notes.get(column)))))
+        ax.set(xlabel=f"{scale}\n{notes.get(column, '')}".strip())
     over = f" over {table['minus'].iloc[0]}" if "minus" in table else ""
     axes[0, 0].set(ylabel=f"gain{over} in average precision\n(95 % interval)", xscale="log")
     axes[0, 0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -88,56 +75,45 @@ def gain_per_tag(
 
 
 @style.own_style()
-def calibration(
-    curves: Mapping[str, pd.DataFrame], per_tag: Mapping[str, pd.DataFrame], n_named: int = 3
-) -> Figure:
+def calibration(curves: Mapping[str, pd.DataFrame], per_tag: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw whether probabilities can be trusted, over all tags and tag by tag.
-
     curves : name of the run → its table from `metrics.reliability`; per_tag : the same names →
-    their tables from `metrics.calibration`; n_named : how many of the first run's worst tags are
-    named
-    """
+    their tables from `metrics.calibration`, of which the first run's three worst tags are named"""
     if not curves:
         raise ValueError("there is no curve to draw: give at least one run.")
     check_known(per_tag, curves, "run")
     for name, curve in curves.items():
-        style.check_columns(curve, ["mean_prob", "share_positive", "count"], f"bins of {name}")
+        style.check_columns(curve, "mean_prob share_positive count", f"bins of {name}")
         errors = per_tag.get(name, pd.DataFrame())
-        style.check_columns(errors, ["tag", "calibration_error"], f"errors per tag of {name}")
-    figure, axes = style.panels(2, 2, (9.5, 5), height_ratios=(3, 1))
-    axes[0, 1].set_subplotspec(axes[0, 1].get_gridspec()[:, 1])
-    axes[1, 1].remove()
-    _draw_reliability(*axes[:, 0], curves)
-    style.legend_above(figure, axes[0, 0].get_legend_handles_labels()[0])
-    ax, names = axes[0, 1], []
-    for run, look in style.looks(curves).items():
-        ranked = per_tag[run].sort_values("calibration_error", kind="stable")
+        style.check_columns(errors, "tag calibration_error", f"errors per tag of {name}")
+    figure, ((above, ax), (below, unused)) = style.panels(2, 2, (9.5, 5), height_ratios=(3, 1))
+    ax.set_subplotspec(ax.get_gridspec()[:, 1])
+    unused.remove()
+    above.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="perfectly calibrated")
+    names = []
+    for number, (name, look) in enumerate(style.looks(curves).items()):
+        dots, full = {**look, "linestyle": ""}, curves[name][curves[name]["count"] > 0]
+        above.plot(full["mean_prob"], full["share_positive"], **look, markersize=5, label=name)
+        place = full["mean_prob"] + 0.02 * (number - (len(curves) - 1) / 2)  # side by side
+        below.bar(place, full["count"], 0.008, color=look["color"])
+        below.plot(place, full["count"], **dots, markersize=3.5)
+        ranked = per_tag[name].sort_values("calibration_error", kind="stable")
         rank = np.arange(1, len(ranked) + 1)
-        ax.plot(rank, ranked["calibration_error"], **{**look, "linestyle": "", "markersize": 4})
-        n_plain = len(ranked) - (0 if names else n_named)  # of the first run, the worst are named
+        ax.plot(rank, ranked["calibration_error"], **dots, markersize=4)
+        n_plain = len(ranked) - (0 if names else 3)  # of the first run, the worst are named
         names += ranked["tag"].where(rank > n_plain, "").tolist()
+    above.set(ylabel="share of positives", ylim=(-0.03, 1.03))
+    above.sharex(below)
+    above.tick_params(labelbottom=False)
+    below.set(xlabel="mean probability", ylabel="clips × tags", xlim=(-0.03, 1.03), yscale="log")
+    below.yaxis.set_major_formatter(EngFormatter(sep=""))
+    below.yaxis.set_minor_formatter(NullFormatter())
+    style.legend_above(figure, above.get_legend_handles_labels()[0])
     ax.set(xlabel="tags, from the best calibrated", ylabel="expected calibration error")
     ax.set_ylim(bottom=0)
     ax.margins(x=0.08)
     place_labels(ax, np.concatenate([line.get_xydata() for line in ax.lines]), names)
     return figure
-
-
-def _draw_reliability(ax: Axes, below: Axes, curves: Mapping[str, pd.DataFrame]) -> None:
-    """Share of positives above, counts below, the runs' bars side by side under their markers."""
-    ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="perfectly calibrated")
-    for number, (name, look) in enumerate(style.looks(curves).items()):
-        full = curves[name][curves[name]["count"] > 0]
-        ax.plot(full["mean_prob"], full["share_positive"], **look, markersize=5, label=name)
-        place = full["mean_prob"] + 0.02 * (number - (len(curves) - 1) / 2)
-        below.bar(place, full["count"], 0.008, color=look["color"])
-        below.plot(place, full["count"], **{**look, "linestyle": "", "markersize": 3.5})
-    ax.set(ylabel="share of positives", ylim=(-0.03, 1.03))
-    ax.sharex(below)
-    ax.tick_params(labelbottom=False)
-    below.set(xlabel="mean probability", ylabel="clips × tags", xlim=(-0.03, 1.03), yscale="log")
-    below.yaxis.set_major_formatter(EngFormatter(sep=""))
-    below.yaxis.set_minor_formatter(NullFormatter())
 
 
 @style.own_style()
@@ -149,26 +125,21 @@ def taggram(
     audio: np.ndarray | None = None,
     sample_rate: int = 0,
 ) -> Figure:
-    """Draw the probabilities of a recording's most probable tags over time, below its mel
+    """Draw the probabilities of a recording's `n_tags` most probable tags over time, below its mel
     spectrogram if its audio is given.
-
     probs : (window, tag); edges_s : (window + 1,) seconds, between which each window is drawn;
-    n_tags : how many tags are shown, the most probable of the whole recording on top; audio :
-    (sample,) in [-1, 1] at sample_rate (Hz)
-    """
+    audio : (sample,) in [-1, 1] at sample_rate (Hz)"""
     probs, edges_s = np.asarray(probs), np.asarray(edges_s)
     style.check_shape(probs, (len(edges_s) - 1, len(tags)), "probs", "(window, tag)")
     means = np.average(probs, axis=0, weights=np.diff(edges_s))
     top = np.argsort(-means, kind="stable")[:n_tags][::-1]
     heights = [1.8] * (audio is not None) + [max(1.9, 1.2 + 0.22 * len(top))]
-    figure, axes = style.panels(
-        len(heights), 1, (8, sum(heights)), height_ratios=heights, sharex=True
-    )
+    options = {"height_ratios": heights, "sharex": True}
+    figure, axes = style.panels(len(heights), 1, (8, sum(heights)), **options)
     if audio is not None:
         level = draw_mel(axes[0, 0], audio, sample_rate)
         figure.colorbar(level, ax=axes[0, 0], label="level (dB)", format="%d")
-    ax = axes[-1, 0]
-    rows = np.arange(len(top) + 1) - 0.5
+    ax, rows = axes[-1, 0], np.arange(len(top) + 1) - 0.5
     mesh = ax.pcolormesh(edges_s, rows, probs[:, top].T, cmap="cividis", vmin=0, vmax=1)
     ax.set_yticks(range(len(top)), [f"{tags[i]} ({means[i]:.2f})" for i in top], fontsize=8)
     divisors = {"steps": [1, 3, 6, 10], "integer": True, "min_n_ticks": 1}  # of a minute

@@ -12,17 +12,15 @@ from jetatag.figures import _style as style
 @style.own_style()
 def loss_curves(history: pd.DataFrame) -> Figure:
     """Draw every quantity of a training history by epoch, one panel per stage and quantity.
-
     `history` has one row per epoch: columns `stage`, `epoch` (from 1), `learning_rate` and any
     number of numeric ones; `valid_x` is drawn dashed in the panel of `x`. Dotted vertical lines
-    mark a change of learning rate, where a new phase of the schedule begins.
-    """
-    needed = ["stage", "epoch", "learning_rate"]
-    style.check_columns(history, needed, "the epochs", "train a run first")
+    mark where a new phase of the schedule begins."""
+    style.check_columns(history, "stage epoch learning_rate", "the epochs", "train a run first")
     stages = []
     for _, stage in history.groupby("stage", sort=False):
-        known = stage.drop(columns=needed).select_dtypes("number").dropna(axis=1, how="all")
-        stages.append((stage, list(dict.fromkeys(known.columns.str.removeprefix("valid_")))))
+        known = stage.dropna(axis="columns", how="all").select_dtypes("number").columns
+        known = known.difference(["epoch", "learning_rate"], sort=False)
+        stages.append((stage, known.str.removeprefix("valid_").unique()))
     columns = min(3, max(len(quantities) for _, quantities in stages))
     rows = [
         (stage, quantities[start : start + columns])
@@ -37,14 +35,11 @@ def loss_curves(history: pd.DataFrame) -> Figure:
 
 
 def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
-    looks = {
-        quantity: (style.DARK, "-", "o", "training"),
-        f"valid_{quantity}": (style.MIDDLE, "--", "s", "validation"),
-    }
-    for column, (colour, line, marker, name) in looks.items():
+    looks = ("training", style.DARK, "o-"), ("validation", style.MIDDLE, "s--")
+    for column, (name, colour, form) in zip((quantity, f"valid_{quantity}"), looks, strict=True):
         if column in stage and stage[column].notna().any():
-            few = marker if len(stage) <= 12 else None  # a short curve shows its points
-            ax.plot(stage["epoch"], stage[column], line, color=colour, marker=few, ms=4, label=name)
+            form = form if len(stage) <= 12 else form[1:]  # a short curve shows its points
+            ax.plot(stage["epoch"], stage[column], form, color=colour, ms=4, label=name)
     changes = np.diff(stage["learning_rate"].to_numpy()) != 0
     for change in () if changes.all() else np.flatnonzero(changes):  # a cycle changes every epoch
         ax.axvline(stage["epoch"].iloc[change] + 0.5, color="0.4", linestyle=":", linewidth=1)
@@ -56,13 +51,10 @@ def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
 
 @style.own_style()
 def curves_by_method(history: pd.DataFrame, metric: str = "valid_average_precision") -> Figure:
-    """Draw one quantity of many runs by epoch, one line per method, one panel per stage.
-
+    """Draw one quantity of many runs by epoch, a line per method, a panel per stage that has it.
     `history` holds the rows of all runs: columns `method`, `pair_loss`, `seed`, `stage`, `epoch`
-    (from 1) and `metric`; a line is the mean over seeds, with about six markers, shaded from the
-    lowest to the highest. Stages in which the metric is missing are left out.
-    """
-    needed = ["seed", "stage", "epoch", metric]
+    (from 1) and `metric`; a line is the mean over seeds, shaded from the lowest to the highest."""
+    needed = f"seed stage epoch {metric}"
     history = style.with_lines(history, needed, "the epochs of the runs")
     styles = style.looks(history["line"])  # of all lines, so that every metric draws them alike
     drawn = style.with_lines(history.dropna(subset=metric), needed, f"the epochs with {metric}")

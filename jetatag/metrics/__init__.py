@@ -1,32 +1,21 @@
 # ruff: noqa: F401 – imported names are the public ones
 """How well scores and spaces match the tags: pure functions of arrays.
 
-Protocols
----------
-Two protocols are in use, and their scores must not be compared with each other.
+Two protocols are in use, and their scores must not be compared with each other:
 
 * `micro_window`, of Lee & Cho 2021 and ATOSE (Applied Sciences 13(15) 9002): every window is
   scored alone, all (window, tag) cells are pooled, and the areas are taken at 200 fixed
-  thresholds. Frequent tags dominate; tag frequency alone, without audio, scores far above 0.5.
+  thresholds. Tag frequency alone, without audio, has a ROC area far above 0.5.
 * `macro_clip`, of Won et al. 2020 ("Evaluation of CNN-based automatic music tagging models") and
   most of the field: window probabilities are averaged per clip, exact areas are taken per tag,
-  then averaged over tags. Without audio the ROC area is 0.5.
+  then averaged over tags. Without audio, the ROC area is 0.5.
 
-Decisions are scored as well: a multiclass task by `accuracy` in both protocols, a multilabel task
-by `f1_as_coded` in `micro_window` and by the DCASE challenge's `f1_instance` in `macro_clip`, with
-thresholds from other clips (`choose_thresholds`).
-
-Conventions
------------
-`labels` are 0/1 arrays (row, tag) with columns in the vocabulary's order; `scores` rank rows:
-higher means more likely. Arithmetic is float64. Functions that use random numbers take a `seed`;
-the same seed gives the same result. Invalid input raises a `ValueError` with one sentence.
+`labels` are 0/1 arrays (row, tag); `scores` rank rows. Invalid input raises `ValueError`.
 """
 
-from jetatag.metrics.calibration import calibration, reliability
-from jetatag.metrics.resampling import clip_weights, interval
 from jetatag.metrics.scores import (
     accuracy,
+    calibration,
     choose_thresholds,
     f1_as_coded,
     f1_instance,
@@ -34,6 +23,7 @@ from jetatag.metrics.scores import (
     micro_window,
     per_tag,
     precision_at_k,
+    reliability,
     tag_areas,
 )
 from jetatag.metrics.spaces import (
@@ -46,9 +36,11 @@ from jetatag.metrics.spaces import (
 )
 from jetatag.metrics.tables import (
     BOUNDS,
+    clip_weights,
     difference_table,
     differences,
     gain_trend,
+    interval,
     mean_runs,
     mean_table,
     paired_difference,

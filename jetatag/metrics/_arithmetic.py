@@ -1,5 +1,6 @@
 """Areas under curves from weights and counts, and small shared arithmetic."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -7,24 +8,16 @@ from scipy.sparse import csr_array
 from scipy.stats import rankdata
 
 AREAS = ("roc_auc", "average_precision", "pr_auc_trapezoid")
-"""The exact areas of one tag: scikit-learn's `roc_auc_score` and `average_precision_score`, and
-`auc` of its `precision_recall_curve`, which joins the points of the curve by straight lines."""
-
 N_THRESHOLDS = 200  # of the micro areas: the default of Keras, used by both papers
 CHUNK = 128  # resamples, or rows of a similarity matrix, in memory at once
 
 
 def curve_steps(carries: np.ndarray, scores: np.ndarray) -> csr_array:
-    """Sort the clips of one tag once, and find the step of its curves to which each belongs.
-
-    scikit-learn sorts again for every resample, which takes 540 times as long.
-
-    Clips with equal scores pass a threshold together. Each distinct score with positives is a step,
-    because the areas grow only there. The result is a (3 · step + 1, clip) 0/1 matrix. Multiplied
-    by the clips' weights, its three parts give, from the highest step down, the positives of the
-    step, the negatives with the same score, and the negatives since the step before. The last row
-    gives the negatives below all steps.
-    """
+    """Sort the clips of one tag once; scikit-learn would sort for every resample, 540 times slower.
+    Each score of positives is a step, since only there the areas grow. The result, a
+    (3 · step + 1, clip) 0/1 matrix, times the clips' weights gives, from the highest step down, the
+    positives of each step, then the negatives with the same score, then the negatives since the
+    step before; the last row gives the negatives below all steps."""
     order = np.argsort(scores)[::-1]
     ranked, hit = scores[order], carries[order]
     level = np.cumsum(np.diff(ranked, prepend=ranked[0]) != 0)
@@ -32,8 +25,7 @@ def curve_steps(carries: np.ndarray, scores: np.ndarray) -> csr_array:
     steps_above, n_steps = np.cumsum(gains) - gains, int(gains.sum())
     third = np.where(hit, 0, np.where(gains[level], 1, 2))
     row = third * n_steps + steps_above[level]
-    ones, size = np.ones(len(order)), (3 * n_steps + 1, len(order))
-    return csr_array((ones, (row, order)), shape=size)
+    return csr_array((np.ones(len(order)), (row, order)), shape=(3 * n_steps + 1, len(order)))
 
 
 def weighted_areas(weights: np.ndarray, steps: csr_array) -> np.ndarray:
@@ -46,17 +38,11 @@ def weighted_areas(weights: np.ndarray, steps: csr_array) -> np.ndarray:
     # The positives of a step beat the negatives below them and tie with half of those beside them.
     beaten = (gained * (n_negative - false_alarms + tied / 2)).sum(axis=0)
     precision = ratio(hits, hits + false_alarms)
-    hits_before = hits - gained
     # The curve begins at precision 1, where nothing is predicted.
-    before = ratio(hits_before, hits_before + false_alarms - tied, empty=1.0)
+    before = ratio(hits - gained, hits - gained + false_alarms - tied, empty=1.0)
     stepped, sloped = (gained * precision).sum(axis=0), (gained * before).sum(axis=0)
-    return np.stack(
-        [
-            ratio(beaten, n_positive * n_negative, empty=np.nan),
-            ratio(stepped, n_positive, empty=np.nan),
-            ratio((stepped + sloped) / 2, n_positive, empty=np.nan),
-        ]
-    )
+    roc = ratio(beaten, n_positive * n_negative, empty=np.nan)
+    return np.stack([roc, *ratio([stepped, (stepped + sloped) / 2], n_positive, empty=np.nan)])
 
 
 def hits_at_k(relevant: np.ndarray, scores: np.ndarray, weights: np.ndarray, k: int) -> np.ndarray:
@@ -75,46 +61,34 @@ def hits_at_k(relevant: np.ndarray, scores: np.ndarray, weights: np.ndarray, k: 
     return (places * ratio(hits, size)).sum(axis=0)
 
 
-def bucket_counts(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Count, for each row of (row, cell) labels and scores, the positive and the negative cells
-    between one threshold and the next: (2, row, threshold).
-
-    Keras counts a score above i/199 (not equal to it), compared in float32, as predicted at
-    threshold i; every cell passes threshold 0 and none threshold 1.
-    """
-    n_rows, top = len(labels), np.float32(N_THRESHOLDS - 1)
-    bucket = np.ceil(scores.astype(np.float32) * top).astype(np.int64) - 1
-    cell = np.maximum(bucket, 0) + N_THRESHOLDS * np.arange(n_rows)[:, None]
-    n_cells = n_rows * N_THRESHOLDS
-    counts = [np.bincount(cell[chosen], minlength=n_cells) for chosen in (labels, ~labels)]
-    return np.reshape(counts, (2, n_rows, N_THRESHOLDS)).astype(np.float64)
-
-
-def threshold_areas(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Areas, (curve,) each, of (2, curve, threshold) counts of positive and negative cells between
-    thresholds, as `tf.keras.metrics.AUC` sums them."""
-    positive, negative = counts
+def threshold_areas(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Areas, (resample,) each, of all cells of (row, window, tag) labels and scores, as in
+    `tf.keras.metrics.AUC`; `weights` (resample, row). Keras counts a score above i/199 (not equal
+    to it), compared in float32, as predicted at threshold i; every cell passes threshold 0 and none
+    threshold 1."""
+    bucket = np.ceil(scores.astype(np.float32) * np.float32(N_THRESHOLDS - 1)).astype(np.int64) - 1
+    shape = (len(labels), N_THRESHOLDS)
+    cell = np.maximum(bucket, 0) + N_THRESHOLDS * np.arange(len(labels))[:, None, None]
+    counts = [np.bincount(cell[chosen], minlength=math.prod(shape)) for chosen in (labels, ~labels)]
+    # Positive and negative cells between one threshold and the next, (2, resample, threshold):
+    counts = weights @ np.reshape(counts, (2, *shape)).astype(np.float64)
+    gained, passed = counts[:, :, :-1]
     true_pos, false_pos = np.cumsum(counts[:, :, ::-1], axis=2)[:, :, ::-1]
     n_positive, n_negative = true_pos[:, 0], false_pos[:, 0]
-    height = (true_pos[:, :-1] + true_pos[:, 1:]) / 2
-    roc = (negative[:, :-1] * height).sum(axis=1)
-
+    roc = (passed * ((true_pos[:, :-1] + true_pos[:, 1:]) / 2)).sum(axis=1)
     # Davis & Goadrich: between thresholds, true positives grow in proportion to predictions.
-    predicted = true_pos + false_pos
-    gained, here, after = positive[:, :-1], predicted[:, :-1], predicted[:, 1:]
+    here, after = (true_pos + false_pos)[:, :-1], (true_pos + false_pos)[:, 1:]
     slope = ratio(gained, here - after)
     intercept = true_pos[:, 1:] - slope * after
-    growth = np.log(ratio(here, after, empty=1.0))
-    pr = (slope * (gained + intercept * growth)).sum(axis=1)
-    return {
-        "roc_auc": ratio(roc, n_positive * n_negative, empty=np.nan),
-        "pr_auc": ratio(pr, n_positive, empty=np.nan),
-    }
+    pr = (slope * (gained + intercept * np.log(ratio(here, after, empty=1.0)))).sum(axis=1)
+    roc, pr = ratio(roc, n_positive * n_negative, empty=np.nan), ratio(pr, n_positive, empty=np.nan)
+    return {"roc_auc": roc, "pr_auc": pr}
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's correlation, row by row along the last axis, which `scipy.stats.spearmanr` cannot
-    do; 0 if either is constant."""
+    """Spearman's correlation of each row (`scipy.stats` has none); 0 if either is constant."""
     x, y = (rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2 for values in (x, y))
     norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
     return ratio((x * y).sum(axis=-1), norm)

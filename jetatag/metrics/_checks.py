@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
-
-TASKS = ("multilabel", "multiclass")
 
 
 def check_labels(labels: np.ndarray, tags: Sequence | None = None) -> np.ndarray:
@@ -26,8 +23,8 @@ def check_scores(
     """Return labels (row, tag) bool and scores (row, tag) or, with `windows`, (row, window, tag);
     with `probs` the scores must lie in [0, 1]."""
     labels, scores = check_labels(labels), np.asarray(scores)
-    has_windows = windows and scores.ndim == 3
-    if (scores[:, 0] if has_windows else scores).shape != labels.shape:
+    rows = scores[:, 0] if windows and scores.ndim == 3 else scores
+    if rows.shape != labels.shape:
         allowed = "(row, tag) or (row, window, tag)" if windows else "(row, tag)"
         problem = f"scores {scores.shape} do not match labels {labels.shape}"
         raise ValueError(f"{problem}: give {allowed} scores for (row, tag) labels.")
@@ -44,28 +41,15 @@ def check_weights(weights: np.ndarray | None, n_rows: int) -> np.ndarray:
         return np.ones((1, n_rows))
     weights = np.asarray(weights)
     if weights.ndim != 2 or weights.shape[1] != n_rows or not (weights >= 0).all():
-        needs = f"must be (resample, row) for {n_rows} rows, none negative"
-        raise ValueError(f"weights {weights.shape} {needs}.")
+        raise ValueError(f"weights must be (resample, row) for {n_rows} rows, none negative.")
     return weights
 
 
-def check_points(points: np.ndarray, n_points: int | None = None) -> np.ndarray:
+def check_points(points: np.ndarray) -> np.ndarray:
     """Return finite (row, dimension) vectors as float64."""
     points = np.asarray(points, dtype=np.float64)
-    if points.ndim != 2 or n_points not in (None, len(points)):
-        rows = "row" if n_points is None else n_points
-        raise ValueError(f"vectors have shape {points.shape}: give ({rows}, dimension).")
+    if points.ndim != 2:
+        raise ValueError(f"vectors have shape {points.shape}: give (row, dimension).")
     if not np.isfinite(points).all():
         raise ValueError("vectors hold NaN or infinity: look for silent clips or a diverged run.")
     return points
-
-
-def group_codes(groups: Sequence, n_clips: int) -> np.ndarray:
-    """Return the number of each clip's group, (clip,); a clip with group "" is its own group."""
-    groups = pd.Series(list(groups), dtype=object)
-    alone = groups == ""
-    groups[alone] = [("alone", row) for row in np.flatnonzero(alone)]
-    codes, _ = pd.factorize(groups)
-    if len(codes) != n_clips or (codes < 0).any():
-        raise ValueError(f"groups must name one group for each of the {n_clips} clips.")
-    return codes

@@ -17,30 +17,22 @@ from jetatag.metrics._arithmetic import ratio, unit_rows
 from jetatag.metrics._checks import check_points
 from jetatag.metrics.scores import precision_at_k
 
-PAPER_PCA = 50  # dimensions kept before t-SNE in figure 2 of Lee & Cho 2021
 FEWEST_POINTS = 5
 """Smallest number of points to lay out."""
-FEWEST_CLIPS = 3
-"""Smallest number of clips on a shared map."""
 NEIGHBOURS = 10
 """Number of a tag's nearest points, and of its nearest clips, by which a map is judged."""
 
 
 def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarray:
     """Lay out `points` (n, dimension) in the plane, (n, 2) float64 without unit.
-
     `umap` compares by cosine (McInnes et al. 2018), `tsne` follows figure 2 of Lee & Cho 2021
-    (PCA to 50 dimensions, then t-SNE), `pca` takes the first two principal components. With `umap`
-    and `tsne`, only neighbourhoods are meaningful, not axes or distances. For two kinds of points
-    in one map see `shared_layout`. The same seed gives the same layout on one CPU type, with any
-    number of cores. Raises `ValueError` for an unknown method, or fewer than `FEWEST_POINTS` finite
-    points.
-    """
-    points = np.asarray(points, dtype=np.float64)
+    (PCA to 50 dimensions, then t-SNE), `pca` takes the first two principal components. The same
+    seed gives the same layout on one CPU type, with any number of cores. Raises `ValueError` for an
+    unknown method, or fewer than `FEWEST_POINTS` finite points."""
+    points = check_points(points)
     check_known([method], LAYOUTS, "layout method")
-    if points.ndim != 2 or len(points) < FEWEST_POINTS or not np.isfinite(points).all():
-        needs = f"a layout needs (n, dimension) finite points, n ≥ {FEWEST_POINTS}"
-        raise ValueError(f"{needs}: got {points.shape}.")
+    if len(points) < FEWEST_POINTS:
+        raise ValueError(f"a layout needs n ≥ {FEWEST_POINTS} points, not {len(points)}.")
     # One thread: a fixed order of sums, and no competition with the threads numba keeps for UMAP.
     with threadpool_limits(1):
         return LAYOUTS[method](points, seed).astype(np.float64)
@@ -50,95 +42,73 @@ def shared_layout(
     clips: np.ndarray, tags: np.ndarray, method: str = "umap", seed: int = 0
 ) -> np.ndarray:
     """Lay out the clips (clip, dim) and tags (tag, dim) of one space together: (clip + tag, 2).
-
     In a joint space, the two kinds lie in separate cones (the modality gap: Liang et al., "Mind the
     gap", NeurIPS 2022), and `layout` draws them as islands. Here the neighbours of clips and tags
     are the clips nearest by cosine. A tag is also a neighbour of its ten nearest clips, at the mean
     distance of each clip's own ten neighbours. `umap` and `tsne` lay out this graph, starting from
     `pca`: the principal components of the clips, with each tag at the mean of its ten nearest
-    clips. Give the vectors that a search compares. Otherwise as `layout`; needs `FEWEST_CLIPS`.
-    """
+    clips. Otherwise as `layout`; needs three clips."""
     clips, tags = unit_rows(check_points(clips)), unit_rows(check_points(tags))
     check_known([method], SHARED_LAYOUTS, "layout method")
-    if len(clips) < FEWEST_CLIPS:
-        raise ValueError(f"a shared map needs at least {FEWEST_CLIPS} clips, not {len(clips)}.")
+    if len(clips) < 3:
+        raise ValueError(f"a shared map needs at least 3 clips, not {len(clips)}.")
     with threadpool_limits(1):
         return SHARED_LAYOUTS[method](clips, tags, seed).astype(np.float64)
 
 
 class MapQuality(NamedTuple):
-    """How well tags lie among their clips on a shared map, as means over tags; in [0, 1]."""
+    """How well tags lie among their clips on a shared map, as means over tags in [0, 1]."""
 
-    mixing: float
-    """Share of clips among the ten points nearest to a tag on the map."""
-    random_mixing: float
-    """The same, expected if the points were mixed at random."""
-    precision: float
-    """Share of the ten clips nearest to a tag on the map that carry it, for tags of some clip."""
-    full_precision: float
-    """The same for the first ten clips that a search in the full space finds."""
+    mixing: float  # share of clips among the ten points nearest to a tag on the map
+    random_mixing: float  # the same, expected if the points were mixed at random
+    precision: float  # share of the ten clips nearest to a tag that carry it, for tags of some clip
+    full_precision: float  # the same for the first ten clips that a search in the full space finds
 
     def ratios(self) -> dict[str, float]:
         """Mixing and precision relative to what they are compared with, by name of the metric."""
-        precision = ratio(self.precision, self.full_precision, empty=np.nan)
-        return {
-            "map_mixing": self.mixing / self.random_mixing,
-            f"map_precision_at_{NEIGHBOURS}": float(precision),
-        }
-
-    def __str__(self) -> str:
-        return (
-            f"{self.mixing:.2f} of a tag's ten nearest points are clips ({self.random_mixing:.2f} "
-            f"at random), and {self.precision:.2f} of its ten nearest clips have the tag "
-            f"({self.full_precision:.2f} in the full space)."
-        )
+        precision = float(ratio(self.precision, self.full_precision, empty=np.nan))
+        mixing = self.mixing / self.random_mixing
+        return {"map_mixing": mixing, f"map_precision_at_{NEIGHBOURS}": precision}
 
 
 def map_quality(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> MapQuality:
-    """Return the quality of a shared map `xy`, (clip + tag, 2) as from `shared_layout`.
-
-    `labels` (clip, tag) 0/1; `fit` (clip, tag) is what a search in the full space ranks clips by,
-    such as their cosine with each tag. Raises `ValueError` for fewer clips than `NEIGHBOURS`.
-    """
+    """Return the quality of a shared map `xy`, (clip + tag, 2). `labels` (clip, tag) 0/1; `fit`
+    (clip, tag) is what a search in the full space ranks clips by, such as their cosine with each
+    tag. Raises `ValueError` for fewer clips than `NEIGHBOURS`."""
     n_clips, n_tags = labels.shape
     if n_clips < NEIGHBOURS:
-        problem = f"a map of {n_clips} clips cannot show a tag's {NEIGHBOURS} nearest"
-        raise ValueError(f"{problem}: add clips.")
+        lacks = f"a map of {n_clips} clips cannot show a tag's {NEIGHBOURS} nearest"
+        raise ValueError(f"{lacks}: add clips.")
     distances = cdist(xy[n_clips:], xy)  # (tag, clip + tag)
     distances[np.arange(n_tags), n_clips + np.arange(n_tags)] = np.inf  # not its own neighbour
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :NEIGHBOURS]
-    on_map, full = (
-        precision_at_k(labels, scores, NEIGHBOURS) for scores in (-distances[:, :n_clips].T, fit)
+    precision, full_precision = (
+        float(np.nanmean(precision_at_k(labels, scores, NEIGHBOURS)))
+        for scores in (-distances[:, :n_clips].T, fit)
     )
-    return MapQuality(
-        mixing=float((nearest < n_clips).mean()),
-        random_mixing=n_clips / (n_clips + n_tags - 1),
-        precision=float(np.nanmean(on_map)),
-        full_precision=float(np.nanmean(full)),
-    )
+    mixing, random_mixing = float((nearest < n_clips).mean()), n_clips / (n_clips + n_tags - 1)
+    return MapQuality(mixing, random_mixing, precision, full_precision)
 
 
 def map_note(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> str:
     """Return what to print beside a shared map: its `map_quality`, or why it has none, and how the
     tags are placed."""
     try:
-        quality = str(map_quality(xy, labels, fit))
+        mixing, random, precision, full = map_quality(xy, labels, fit)
+        near = f"{mixing:.2f} of a tag's ten nearest points are clips ({random:.2f} at random)"
+        have = f"{precision:.2f} of its ten nearest clips have the tag ({full:.2f}"
+        quality = f"{near}, and {have} in the full space)."
     except ValueError as error:
         quality = str(error)
-    return (
-        f"{quality} Clips and tags lie apart in the space (modality gap: Liang et al., NeurIPS "
-        "2022), so a tag is placed by the clips nearest to it, not by other tags."
-    )
+    gap = "Clips and tags lie apart in the space (modality gap: Liang et al., NeurIPS 2022)"
+    return f"{quality} {gap}, so a tag is placed by the clips nearest to it, not by other tags."
 
 
 def _fit_umap(points: np.ndarray, seed: int, **options: Any) -> np.ndarray:
-    """Lay out by UMAP, which is imported here because that takes seconds. It would also import an
-    installed TensorFlow for a part that is not used; TensorFlow is hidden meanwhile, because it and
-    torch's compiler crash each other in one process."""
+    """Lay out by UMAP, whose import takes seconds. It would also import an installed TensorFlow,
+    unused; that is hidden meanwhile, because it and torch's compiler crash each other."""
     use_temporary_caches()  # numba, which compiles UMAP, refuses to work without
-    hidden = "tensorflow" not in sys.modules
-    if hidden:
-        sys.modules["tensorflow"] = None
+    hidden = sys.modules.setdefault("tensorflow", None) is None
     try:
         from umap import UMAP
     finally:
@@ -153,22 +123,20 @@ def _umap(points: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
-    reduced = PCA(min(PAPER_PCA, *points.shape), random_state=seed).fit_transform(points)
-    perplexity = min(30.0, (len(points) - 1) / 3)
-    tsne = TSNE(perplexity=perplexity, init="random", random_state=seed)
-    return tsne.fit_transform(reduced)
+    tsne = TSNE(perplexity=min(30.0, (len(points) - 1) / 3), init="random", random_state=seed)
+    return tsne.fit_transform(_pca(points, seed, min(50, *points.shape)))
 
 
-def _pca(points: np.ndarray, seed: int) -> np.ndarray:
-    return PCA(2, random_state=seed).fit_transform(points)
+def _pca(points: np.ndarray, seed: int, n_components: int = 2) -> np.ndarray:
+    return PCA(n_components, random_state=seed).fit_transform(points)
 
 
 LAYOUTS = {"umap": _umap, "tsne": _tsne, "pca": _pca}
 
 
 def _neighbours(clips: np.ndarray, tags: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers and cosine distances of the `k` neighbours of every clip and tag, after the point
-    itself, as libraries expect it: (clip + tag, 1 + k) each; fewer where there are no more."""
+    """Numbers and cosine distances of every clip and tag itself, as libraries expect it, and of its
+    `k` neighbours, or all: (clip + tag, 1 + k) each."""
     search = NearestNeighbors(n_neighbors=min(k, len(clips) - 1), metric="cosine").fit(clips)
     (of_clips, clip_ids), (of_tags, tag_ids) = search.kneighbors(), search.kneighbors(tags)
     first, tag = tag_ids[:, :NEIGHBOURS], np.arange(len(tags))
@@ -194,20 +162,19 @@ def _shared_umap(clips: np.ndarray, tags: np.ndarray, seed: int) -> np.ndarray:
 
 def _shared_tsne(clips: np.ndarray, tags: np.ndarray, seed: int) -> np.ndarray:
     """Perplexity 15 and 500 steps take half the time of the usual 30 and 1,000."""
-    perplexity = min(15.0, (len(clips) - 2) / 3)
     ids, distances = _neighbours(clips, tags, 46)
     lengths = np.sqrt(2 * distances)  # chords between unit vectors
     rows = np.arange(0, ids.size + 1, ids.shape[1])
     graph = csr_array((lengths.ravel(), ids.ravel(), rows), shape=2 * (len(ids),))
     start = _shared_pca(clips, tags, seed)
-    options = {"init": (1e-4 * start / start.std()).astype(np.float32), "max_iter": 500}
-    tsne = TSNE(perplexity=perplexity, metric="precomputed", random_state=seed, **options)
-    return tsne.fit_transform(graph)
+    start = (1e-4 * start / start.std()).astype(np.float32)
+    options = {"perplexity": min(15.0, (len(clips) - 2) / 3), "init": start, "max_iter": 500}
+    return TSNE(metric="precomputed", random_state=seed, **options).fit_transform(graph)
 
 
 def _shared_pca(clips: np.ndarray, tags: np.ndarray, seed: int) -> np.ndarray:
     """Tags lie at the mean of their nearest clips. Clips that are all the same lie at random."""
-    of_clips = PCA(2, random_state=seed).fit_transform(clips)
+    of_clips = _pca(clips, seed)
     if np.ptp(of_clips, axis=0).min() < 1e-9:
         of_clips = np.random.default_rng(seed).normal(size=of_clips.shape)
     ids, _ = _neighbours(clips, tags, NEIGHBOURS)

@@ -10,25 +10,21 @@ from scipy.special import expit
 from jetatag.metrics._arithmetic import unit_rows
 
 KINDS = ("one tag", "two tags", "tag and not tag")
-COMMON = 0.01  # smallest share of training clips with both tags of a query, so that it is learned
 
 
 def choose_queries(labels: np.ndarray) -> np.ndarray:
-    """Return the queries to evaluate on clips like these, (query, tag) int8.
-
-    Every tag; every two tags that at least 1 % of the clips have together; and of these pairs, each
-    tag without the other if as many clips remain. `labels` (clip, tag) 0/1 are those of the
-    training split, so the queries do not depend on the clips that are searched.
-    """
+    """Return the queries to evaluate on clips like these, (query, tag) int8. Every tag; every two
+    tags that at least 1 % of the clips have together; and of these pairs, each tag without the
+    other if as many clips remain. `labels` (clip, tag) 0/1 are those of the training split, so the
+    queries do not depend on the clips that are searched."""
     labels = np.asarray(labels, dtype=np.int64)
     together, n_tags = labels.T @ labels, labels.shape[1]
-    enough = max(1.0, COMMON * len(labels))
+    enough = max(1.0, 0.01 * len(labels))
     pairs = np.argwhere(np.triu(together >= enough, k=1))
     ordered = [(a, b) for pair in pairs for a, b in (pair, pair[::-1])]
-    ordered = [(a, b) for a, b in ordered if together[a, a] - together[a, b] >= enough]
     one = np.eye(n_tags, dtype=np.int8)
     two = one[pairs[:, 0]] + one[pairs[:, 1]]
-    without = [one[a] - one[b] for a, b in ordered]
+    without = [one[a] - one[b] for a, b in ordered if together[a, a] - together[a, b] >= enough]
     return np.concatenate([one, two, np.reshape(without, (-1, n_tags))]).astype(np.int8)
 
 
@@ -39,40 +35,33 @@ def kinds(queries: np.ndarray) -> np.ndarray:
 
 
 def answers(labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Return which clips match which query, (clip, query) 0/1: those with every wanted tag and no
-    unwanted one. `labels` (clip, tag) 0/1."""
+    """Return which clips of `labels` (clip, tag) 0/1 have every wanted tag of which query and no
+    unwanted one, (clip, query) 0/1."""
     labels, queries = np.asarray(labels, np.int64), np.asarray(queries, np.int64)
     has_all = labels @ (queries > 0).T == (queries > 0).sum(axis=1)
     return (has_all & (labels @ (queries < 0).T == 0)).astype(np.uint8)
 
 
 def query_scores(probs: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Return how probabilities of tags rank clips for queries, (clip, query) float64.
-
-    The logarithm of Π p of the wanted tags · Π (1 − p) of the unwanted ones, as if tags were
-    independent. `probs` (clip, tag); other values than ±1 in a query are exponents.
-    """
-    probs, queries = np.asarray(probs), np.asarray(queries, np.float64)
+    """Return how `probs` (clip, tag) rank clips for queries, (clip, query) float64: the logarithm
+    of Π p of the wanted tags · Π (1 − p) of the unwanted ones, as if tags were independent. Other
+    values than ±1 in a query are exponents."""
+    probs, queries = np.asarray(probs, np.float64), np.asarray(queries, np.float64)
     wanted, excluded = (queries > 0).any(axis=0), (queries < 0).any(axis=0)  # other tags cost time
-    yes, no = (
-        np.clip(probs[:, tags].astype(np.float64), 1e-12, 1 - 1e-12) for tags in (wanted, excluded)
-    )
+    yes, no = (np.clip(probs[:, tags], 1e-12, 1 - 1e-12) for tags in (wanted, excluded))
     scores = np.log(yes) @ np.maximum(queries[:, wanted], 0).T
     return scores - np.log1p(-no) @ np.minimum(queries[:, excluded], 0).T
 
 
 def directions(z: np.ndarray, z_centre: np.ndarray) -> np.ndarray:
-    """Return the unit vectors (row, dim) float64 from the centre (dim,) to the rows of z; 0 for a
-    row at the centre."""
+    """Return the unit vectors (row, dim) float64 from the centre (dim,) to the rows of z, or 0."""
     return unit_rows(np.asarray(z, np.float64) - z_centre)
 
 
 def space_probs(audio: np.ndarray, tags: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Return the probabilities of tags in the shared space, (clip, tag) float64.
-
-    `audio` (clip, dim) and `tags` (tag, dim) are `directions`. The logits are scale · cosine +
-    offset, as in the pair loss `subset_query`, with `scale` (2,) = (scale, offset). Every cosine is
-    computed by itself, so equal vectors get equal probabilities.
-    """
+    """Return the probabilities of tags in the shared space, (clip, tag) float64. `audio` (clip,
+    dim) and `tags` (tag, dim) are `directions`. The logits are scale · cosine + offset, as in the
+    pair loss `subset_query`, with `scale` (2,) = (scale, offset). Equal vectors get equal
+    probabilities, because every cosine is computed by itself."""
     cosines = np.vecdot(audio.astype(np.float64)[:, None], tags)
     return expit(scale[0] * cosines + scale[1])

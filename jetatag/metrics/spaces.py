@@ -14,55 +14,42 @@ from jetatag.metrics._checks import check_labels, check_points
 def neighbour_agreement(
     points: np.ndarray, labels: np.ndarray, k: int = 10
 ) -> dict[str, np.ndarray]:
-    """Return, for each clip, how many tags it shares with its nearest neighbours.
-
-    `agreement` is the mean Jaccard similarity (shared tags over tags of either) between a clip and
-    the `k` clips nearest to it by cosine in the full space; `chance` is the mean over all other
-    clips. Print it with every two-dimensional map, which may show clusters that are not there.
-
-    Returns `{"agreement": (clip,), "chance": (clip,)}` in [0, 1], NaN for clips without tags, which
-    do not count as neighbours either. `points` are (clip, dimension); at least k + 1 clips must
-    carry tags.
-    """
-    labels, points = check_labels(labels), check_points(points, len(labels))
+    """Return `{"agreement": (clip,), "chance": (clip,)}`: the mean Jaccard similarity of a clip's
+    tags with those of the `k` clips nearest to it by cosine, and with those of all others. NaN for
+    clips without tags, which do not count as neighbours either; k + 1 clips must carry tags."""
+    points = check_points(points)
+    labels = _labels_of(points, labels)
     tagged = labels.any(axis=1)
     unit, tags = unit_rows(points[tagged]), labels[tagged].astype(np.float64)
     if not 1 <= k < len(unit):
-        needs = f"k={k} neighbours need at least k + 1 tagged clips"
-        raise ValueError(f"{needs}, but there are {len(unit)}.")
-    size, near, all_others = tags.sum(axis=1), [], []
+        raise ValueError(f"k={k} neighbours need k + 1 tagged clips, but there are {len(unit)}.")
+    size, places = tags.sum(axis=1), np.flatnonzero(tagged)
+    agreement, chance = np.full((2, len(labels)), np.nan)
     for rows in chunks(np.arange(len(unit))):
         shared = tags[rows] @ tags.T
         jaccard = shared / (size[rows, None] + size - shared)
         cosine = unit[rows] @ unit.T
         cosine[np.arange(len(rows)), rows] = -np.inf  # a clip is not its own neighbour
         nearest = np.argpartition(-cosine, k - 1, axis=1)[:, :k]
-        near.append(np.take_along_axis(jaccard, nearest, axis=1).mean(axis=1))
-        all_others.append((jaccard.sum(axis=1) - 1) / (len(unit) - 1))
-    by_clip = np.full((2, len(labels)), np.nan)
-    by_clip[:, tagged] = np.concatenate(near), np.concatenate(all_others)
-    return dict(zip(("agreement", "chance"), by_clip, strict=True))
+        agreement[places[rows]] = np.take_along_axis(jaccard, nearest, axis=1).mean(axis=1)
+        chance[places[rows]] = (jaccard.sum(axis=1) - 1) / (len(unit) - 1)
+    return {"agreement": agreement, "chance": chance}
 
 
 def gap(
     z_audio: np.ndarray, z_tag: np.ndarray, labels: np.ndarray | None = None
 ) -> dict[str, float]:
     """Return how far a clip's own tag vector stands out from those of other clips.
-
-    `matched` is the mean cosine of `z_audio[i]` with `z_tag[i]`, `unmatched` the mean over pairs
-    i ≠ j, and `gap` their difference over the standard deviation of the unmatched cosines. It is
-    0 in a collapsed space (no deviation) and negative in a mirrored one. With `labels`, pairs with
-    the same tag set do not count as unmatched, because their tag vectors are equal; some clips must
-    differ.
-
-    Returns `{"gap": …, "matched": …, "unmatched": …}`: the first in standard deviations, the rest
-    cosines.
-    """
-    z_tag = check_points(z_tag)
-    z_audio = check_points(z_audio, len(z_tag))
+    Returns `{"gap": …, "matched": …, "unmatched": …}`: `matched` is the mean cosine of `z_audio[i]`
+    with `z_tag[i]`, `unmatched` the mean over pairs i ≠ j (with `labels`, of different tag sets),
+    and `gap` their difference in standard deviations of the unmatched cosines: 0 in a collapsed
+    space (no deviation), negative in a mirrored one."""
+    z_audio, z_tag = check_points(z_audio), check_points(z_tag)
     if z_audio.shape != z_tag.shape:
         raise ValueError(f"z_audio {z_audio.shape} and z_tag {z_tag.shape} must have one shape.")
-    audio, tag, tag_sets = unit_rows(z_audio), unit_rows(z_tag), _tag_sets(len(z_tag), labels)
+    labels = _labels_of(z_tag, np.eye(len(z_tag)) if labels is None else labels)
+    tag_sets = np.unique(labels, axis=0, return_inverse=True)[1]
+    audio, tag = unit_rows(z_audio), unit_rows(z_tag)
     matched = (audio * tag).sum(axis=1).mean()
     sums = np.zeros(3)  # of 1, x and x² over the unmatched pairs, x being cosine − matched
     for rows in chunks(np.arange(len(audio))):
@@ -79,11 +66,9 @@ def gap(
 
 
 def tag_correlation(labels: np.ndarray) -> np.ndarray:
-    """Return the Pearson correlation of each pair of tags over clips, (tag, tag) float64.
-
-    As in figure 3 of Lee & Cho 2021. A tag that all clips or none have has no correlation
-    (`numpy.corrcoef` gives NaN); it gets 0 with the others and 1 with itself.
-    """
+    """Return the Pearson correlation of each pair of tags over clips, (tag, tag) float64, as in
+    figure 3 of Lee & Cho 2021. A tag that all clips or none have gets 0 with the others and 1 with
+    itself; `numpy.corrcoef` gives NaN."""
     centred = check_labels(labels).astype(np.float64)
     centred -= centred.mean(axis=0)
     norm = np.linalg.norm(centred, axis=0)
@@ -93,43 +78,31 @@ def tag_correlation(labels: np.ndarray) -> np.ndarray:
 
 
 def tag_semantics(z_single: np.ndarray, correlation: np.ndarray) -> float:
-    """Return how well distances between tags in the space reflect which tags occur together.
-
-    The Spearman correlation, over all pairs of tags, between the cosine of their vectors, after
-    subtracting the mean over tags, and the correlation of their labels. It is 1 if the space orders
-    pairs as the labels do, about 0 if it does not, and 0 if all vectors are the same. `z_single`
-    (tag, dimension) are the embeddings of single tags, of which at least three are needed (else
-    NaN); `correlation` (tag, tag) comes from `tag_correlation`.
-    """
-    z_single = check_points(z_single)
-    n_tags = len(z_single)
-    correlation = check_points(correlation, n_tags)
-    if correlation.shape[1] != n_tags:
+    """Return how well distances between tags in the space reflect which tags occur together. The
+    Spearman correlation, over all pairs of tags, between the cosine of their vectors `z_single`
+    (tag, dimension), after subtracting the mean over tags, and their `correlation` (tag, tag) by
+    `tag_correlation`. It is 0 if all vectors are the same, NaN for less than three."""
+    unit, correlation = unit_rows(_centred(check_points(z_single))), check_points(correlation)
+    n_tags = len(unit)
+    if correlation.shape != (n_tags, n_tags):
         raise ValueError(f"correlation {correlation.shape} must be (tag, tag) of {n_tags} tags.")
     if n_tags < 3:
         return np.nan
     pairs = np.triu_indices(n_tags, 1)
-    unit = unit_rows(_centred(z_single))
     return float(rank_correlation((unit @ unit.T)[pairs], correlation[pairs]))
 
 
 def mean_energy(z: np.ndarray) -> float:
-    """Return the share of the vectors' energy that lies in their mean, |mean z|² / mean |z|².
-
-    It is 0 for vectors centred on the origin, 1 if all vectors are the same, and about 1 over the
-    number of rows for independent directions.
-    """
+    """Return the share of the vectors' energy that lies in their mean, |mean z|² / mean |z|²: 0 for
+    vectors centred on the origin, 1 if all are the same."""
     z = check_points(z)
     return float(ratio((z.mean(axis=0) ** 2).sum(), (z**2).sum() / len(z)))
 
 
 def effective_rank(z: np.ndarray) -> float:
-    """Return how many directions the centred vectors fill (Roy & Vetterli, EUSIPCO 2007).
-
-    The exponential of the entropy of their singular values, normalised to sum to 1. It is the rank
-    if all non-zero singular values are equal, less if few dominate, and 0 if all vectors are the
-    same.
-    """
+    """Return how many directions the centred vectors fill (Roy & Vetterli, EUSIPCO 2007). The
+    exponential of the entropy of their singular values, normalised to sum to 1: the rank if all
+    non-zero values are equal, less if few dominate, and 0 if all vectors are the same."""
     singular = np.linalg.svd(_centred(check_points(z)), compute_uv=False)
     if not singular.any():
         return 0.0
@@ -142,11 +115,8 @@ def _centred(z: np.ndarray) -> np.ndarray:
     return centred if np.abs(centred).max() > 1e-6 * np.abs(z).max() else np.zeros_like(z)
 
 
-def _tag_sets(n_clips: int, labels: np.ndarray | None) -> np.ndarray:
-    """(clip,) number of each clip's tag set; all different without labels."""
-    if labels is None:
-        return np.arange(n_clips)
+def _labels_of(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
     labels = check_labels(labels)
-    if len(labels) != n_clips:
-        raise ValueError(f"{len(labels)} label rows for {n_clips} vectors: give one per clip.")
-    return np.unique(labels, axis=0, return_inverse=True)[1]
+    if len(labels) != len(points):
+        raise ValueError(f"{len(labels)} label rows for {len(points)} vectors: give one per clip.")
+    return labels

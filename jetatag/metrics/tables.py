@@ -1,11 +1,10 @@
 """Tables that compare runs: every metric with its intervals, and differences between methods.
 
-Resampling is expensive and comparing is cheap, so resample each run once, then call `mean_table`
-and `difference_table` as often as needed. A *resampled* table has one column per metric, and rows
-(drawn, resample): one `estimate`, in which every clip counts once, then `n_resamples` drawn by
-`clip` and, with groups of several clips, as many drawn by `group`. `n_resamples`, `seed` and
-`groups` are those of `clip_weights`; runs tested on the same clips with the same values are scored
-on the same resamples. Invalid input raises the metrics' `ValueError`.
+Resample each run once, then compare as often as needed. A *resampled* table has one column per
+metric, and rows (drawn, resample): one `estimate`, in which every clip counts once, then
+`n_resamples` drawn by `clip` and, with groups of several clips, as many drawn by `group`.
+`n_resamples` (1000), `seed` (0) and `groups` (none), or `resamples`, are those of `clip_weights`;
+with the same values, runs tested on the same clips are scored on the same resamples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +15,7 @@ import pandas as pd
 
 from jetatag.files import check_known
 from jetatag.metrics._arithmetic import AREAS, known_mean, rank_correlation, ratio
-from jetatag.metrics._checks import TASKS, check_labels, check_scores
-from jetatag.metrics.resampling import all_weights, interval
+from jetatag.metrics._checks import check_labels, check_scores
 from jetatag.metrics.scores import (
     accuracy,
     f1_as_coded,
@@ -28,74 +26,116 @@ from jetatag.metrics.scores import (
     tag_areas,
 )
 
-BOUNDS = ["low", "high", "group_low", "group_high"]
-"""The columns of both intervals: from resampling clips, from resampling groups."""
+BOUNDS = ["low", "high", "group_low", "group_high"]  # of intervals by clip and by group
+
+
+def clip_weights(
+    n_clips: int, n_resamples: int, seed: int, groups: Sequence | None = None
+) -> np.ndarray:
+    """Return how often each clip is drawn in each bootstrap resample, (resample, clip) int64.
+    Without `groups`, clips are drawn (Efron 1979), with them whole groups, as many as there are:
+    the clustered bootstrap (Field & Welsh 2007), because clips of one artist are not independent.
+    `groups` (clip,) are any labels; a clip with group "" is its own group. Raises `ValueError` for
+    numbers below 1, and for groups that are missing or not one per clip."""
+    if n_clips < 1 or n_resamples < 1:
+        raise ValueError("n_clips and n_resamples must be at least 1 to draw a resample.")
+    codes = _group_codes(groups, n_clips)
+    n_groups = int(codes.max()) + 1
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_resamples)[:, codes]
+
+
+def _group_codes(groups: Sequence | None, n_clips: int) -> np.ndarray:
+    """The number of each clip's group, (clip,)."""
+    groups = pd.Series([""] * n_clips if groups is None else list(groups), dtype=object)
+    alone = groups == ""
+    groups[alone] = [("alone", row) for row in np.flatnonzero(alone)]
+    codes, _ = pd.factorize(groups)
+    if len(codes) != n_clips or (codes < 0).any():
+        raise ValueError(f"groups must name one group for each of the {n_clips} clips.")
+    return codes
+
+
+def _all_weights(
+    n_clips: int, n_resamples: int = 1000, seed: int = 0, groups: Sequence | None = None
+) -> tuple[np.ndarray, pd.MultiIndex]:
+    """(row, clip) weights and their index (drawn, resample): every clip once ("estimate"),
+    `clip_weights` ("clip"), and if groups have several clips, those of whole groups ("group")."""
+    weights = {"estimate": np.ones((1, n_clips), np.int64)}
+    weights["clip"] = clip_weights(n_clips, n_resamples, seed)
+    if 0 < _group_codes(groups, n_clips).max() < n_clips - 1:
+        weights["group"] = clip_weights(n_clips, n_resamples, seed, groups)
+    pairs = [(drawn, number) for drawn, w in weights.items() for number in range(len(w))]
+    rows = pd.MultiIndex.from_tuples(pairs, names=["drawn", "resample"])
+    return np.concatenate(list(weights.values())), rows
+
+
+def interval(values: np.ndarray, estimate: float | None = None) -> tuple[float, float]:
+    """Return the interval (low, high) that holds 95 % of the resampled `values`, (resample,). With
+    an `estimate`, they are first shifted so that it is their mean: a clip drawn twice ranks next to
+    itself, which raises the average precision of rare tags. NaN, of resamples in which nothing
+    could be scored, is ignored; `ValueError` if all are NaN."""
+    # `scipy.stats.bootstrap` would score the clips again for every metric, and draws no groups.
+    values = np.asarray(values, dtype=np.float64)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        raise ValueError("no resample could be scored: the interval needs more labelled clips.")
+    shift = 0.0 if estimate is None else estimate - values.mean()
+    return tuple((np.quantile(values, [(1 - 0.95) / 2, (1 + 0.95) / 2]) + shift).tolist())
 
 
 def resampled(
     labels: np.ndarray,
     scores: np.ndarray,
-    n_resamples: int = 1000,
-    seed: int = 0,
-    groups: Sequence | None = None,
     task: str = "multilabel",
     thresholds: np.ndarray | None = None,
+    **resamples: Any,
 ) -> pd.DataFrame:
-    """Return the resampled table of a run, from which all its intervals come, with columns
-    (protocol, metric).
+    """Return the resampled table of a run, with columns (protocol, metric).
 
     `labels` are (clip, tag) 0/1; `scores` are (clip, window, tag) probabilities in [0, 1], for both
-    protocols, `macro_clip` on the mean over windows, or (clip, tag), any finite numbers that rank,
-    for `macro_clip` alone. The metrics are the areas of both protocols; of a `task` "multiclass"
-    also `accuracy` in both, and of a "multilabel" one `f1_as_coded` in `micro_window` and, with
-    `thresholds` (tag,), `f1_instance` in `macro_clip`.
+    protocols, or (clip, tag), any finite numbers that rank, for `macro_clip` alone. The metrics are
+    the areas of both protocols; of a `task` "multiclass" also `accuracy` in both, and of a
+    "multilabel" one `f1_as_coded` in `micro_window` and, with `thresholds` (tag,), `f1_instance`.
     """
-    check_known([task], TASKS, "task")
+    check_known([task], ["multilabel", "multiclass"], "task")
     labels, scores = check_scores(labels, scores, windows=True)
-    weights, rows = all_weights(len(labels), n_resamples, seed, groups)
-    values = {}
+    weights, rows = _all_weights(len(labels), **resamples)
+    tables = {}
     if scores.ndim == 3:
-        own = values["micro_window"] = micro_window(labels, scores, weights)
+        own = micro_window(labels, scores, weights)
         if task == "multiclass":
             own["accuracy"] = accuracy(labels, scores, weights)
         else:
             own["f1_as_coded"] = f1_as_coded(own)
+        tables["micro_window"] = pd.DataFrame(own, rows)
         scores = scores.mean(axis=1)
-    own = values["macro_clip"] = macro_clip(labels, scores, weights)
+    own = macro_clip(labels, scores, weights)
     if task == "multiclass":
         own["accuracy"] = accuracy(labels, scores, weights)
     elif thresholds is not None:
         own["f1_instance"] = f1_instance(labels, scores, thresholds, weights)
-    columns = {(protocol, name): v for protocol, own in values.items() for name, v in own.items()}
-    return pd.DataFrame(columns, rows).rename_axis(columns=["protocol", "metric"])
+    tables["macro_clip"] = pd.DataFrame(own, rows)
+    return pd.concat(tables, axis=1, names=["protocol", "metric"])
 
 
 def resampled_per_tag(
     labels: np.ndarray, scores: np.ndarray, tags: Sequence, n_resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Return the resampled table of each tag's average precision, with one column, named as in
-    `tags`, per tag that occurs; NaN if a resample has no positives of the tag."""
+    """Return the resampled table of the average precision of each of `tags` that occurs; NaN if a
+    resample has no positives of the tag."""
     labels = check_labels(labels, tags)
-    weights, rows = all_weights(len(labels), n_resamples, seed)
-    areas, carried = tag_areas(labels, scores, weights)["average_precision"], labels.any(axis=0)
-    columns = pd.MultiIndex.from_arrays([np.asarray(tags)[carried]], names=["tag"])
-    return pd.DataFrame(areas[:, carried], rows, columns)
+    weights, rows = _all_weights(len(labels), n_resamples, seed)
+    areas = tag_areas(labels, scores, weights)["average_precision"]
+    columns = pd.MultiIndex.from_arrays([tags], names=["tag"])
+    return pd.DataFrame(areas, rows, columns).loc[:, labels.any(axis=0)]
 
 
-def resampled_means(
-    by_clip: Mapping[Any, np.ndarray],
-    n_resamples: int = 1000,
-    seed: int = 0,
-    groups: Sequence | None = None,
-) -> pd.DataFrame:
+def resampled_means(by_clip: Mapping[Any, np.ndarray], **resamples: Any) -> pd.DataFrame:
     """Return the resampled table of means over clips: a column for each name → (clip,) numbers,
-    NaN for clips that have none.
-
-    For `neighbour_agreement` the clips are resampled, not their neighbours: a clip drawn twice
-    would be its own nearest neighbour.
-    """
+    NaN for clips that have none."""
     values = np.stack(list(by_clip.values()), axis=1).astype(np.float64)
-    weights, rows = all_weights(len(values), n_resamples, seed, groups)
+    weights, rows = _all_weights(len(values), **resamples)
     has = ~np.isnan(values)
     means = ratio(weights @ np.where(has, values, 0), weights @ has.astype(float), empty=np.nan)
     return pd.DataFrame(dict(zip(by_clip, means.T, strict=True)), rows)
@@ -105,24 +145,18 @@ def resampled_searches(
     relevant: np.ndarray,
     rankings: Mapping[str, np.ndarray],
     kinds: Sequence[str],
-    n_resamples: int = 1000,
-    seed: int = 0,
-    groups: Sequence | None = None,
     k: int = 10,
+    **resamples: Any,
 ) -> pd.DataFrame:
     """Return the resampled table, with columns (kind, ranked_by, metric), of how well each ranking
     finds the clips that match a query.
-
     `relevant` (clip, query) 0/1 says whether the clip matches the query; `rankings` are name →
-    (clip, query), any finite numbers that rank; `kinds` are (query,) names. Queries without a
-    matching clip are left out. The metrics are means over the queries of a kind that some clip of
-    the resample matches: `mean_average_precision`, and the mean precision in the first `k` places
-    (`precision_at_k`). The ranking `random` is the expectation for a random order: the share of
-    clips that match.
-    """
+    (clip, query), any finite numbers that rank; `kinds` are (query,) names. The metrics are means
+    of average precision and `precision_at_k` over the queries of a kind that some clip of the
+    resample matches. The ranking `random` is the expectation for a random order."""
     answered = check_labels(relevant).any(axis=0)
     relevant, kinds = np.asarray(relevant)[:, answered], np.asarray(kinds)[answered]
-    weights, rows = all_weights(len(relevant), n_resamples, seed, groups)
+    weights, rows = _all_weights(len(relevant), **resamples)
     shares = ratio(weights @ relevant.astype(float), weights.sum(axis=1, keepdims=True))
     shares[shares == 0] = np.nan  # nothing to find
     found = {}
@@ -144,49 +178,40 @@ def score_table(
     labels: np.ndarray, scores: np.ndarray, n_resamples: int = 1000, seed: int = 0, **options: Any
 ) -> pd.DataFrame:
     """Return the metrics of one run in both protocols with 95 % intervals, one row per metric.
-
     Parameters are those of `resampled`. Columns: those of `mean_table`, `n_clips`, and `n_tags`,
-    the tags in the mean over tags or, where there is none, all.
-    """
-    run = resampled(labels, scores, n_resamples, seed, **options)
-    table, labels = mean_table([run], seed), check_labels(labels)
+    the tags in the mean over tags or, where there is none, all."""
+    options |= {"n_resamples": n_resamples, "seed": seed}
+    table = mean_table([resampled(labels, scores, **options)], seed)
     table[BOUNDS] = table[BOUNDS].clip(0, 1)
-    n_carried, n_by_all = int(labels.any(axis=0).sum()), int(labels.all(axis=0).sum())
+    n_carried, n_by_all = np.any(labels, axis=0).sum(), np.all(labels, axis=0).sum()
     means = dict.fromkeys(AREAS, n_carried) | {"roc_auc": n_carried - n_by_all}
     macro = table.metric.map(means).where(table.protocol == "macro_clip")
-    n_tags = macro.fillna(labels.shape[1]).astype(int)
+    n_tags = macro.fillna(np.shape(labels)[1]).astype(int)
     return table.assign(n_clips=len(labels), n_tags=n_tags)
 
 
 def mean_runs(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
-    """Return the resampled table of the mean over runs of one method.
-
-    `runs` are resampled tables of runs that differ in their seed, with the same metrics and
-    resamples (else `ValueError`). The runs are also resampled, from `seed`, so that intervals
-    include their spread; intervals of a single run include only the sampling of clips.
-    """
+    """Return the resampled table of the mean over resampled tables with the same metrics and
+    resamples (else `ValueError`), whose runs differ in their seed. The runs are also resampled,
+    from `seed`, so that intervals include their spread."""
     _check_alike(runs)
     first, n_runs = runs[0], len(runs)
-    shares = all_weights(n_runs, len(first.loc["clip"]), seed + 1)[0] / n_runs  # (resample, run)
+    shares = _all_weights(n_runs, len(first.loc["clip"]), seed + 1)[0] / n_runs  # (resample, run)
     shares = np.concatenate([shares, shares[1:]])[: len(first)]  # the same for clips and groups
     mean = np.einsum("nr,rnm->nm", shares, np.stack(runs))  # (run, row, metric)
     return pd.DataFrame(mean, first.index, first.columns)
 
 
 def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
-    """Return `mean_runs` with 95 % intervals.
-
-    One row per metric: the column names of the resampled tables (of `resampled`: `protocol` and
-    `metric`), `value`, and `BOUNDS`, of which those by group are NaN without groups.
-    """
+    """Return `mean_runs` with 95 % intervals, one row per metric: the column names of the resampled
+    tables (such as `protocol` and `metric`), `value`, and `BOUNDS`, by group NaN without groups."""
     mean, rows = mean_runs(runs, seed), []
     for name, values in mean.items():
-        estimate = values.loc["estimate"].item()
-        by_clip, by_group = (
-            interval(values.loc[drawn], estimate) if drawn in values.index else (np.nan, np.nan)
-            for drawn in ("clip", "group")
-        )
-        rows.append((*name, estimate, *by_clip, *by_group))
+        row = [*name, estimate := values.loc["estimate"].item()]
+        for drawn in ("clip", "group"):
+            is_known = drawn in values.index
+            row += interval(values.loc[drawn], estimate) if is_known else (np.nan, np.nan)
+        rows.append(row)
     return pd.DataFrame(rows, columns=[*mean.columns.names, "value", *BOUNDS])
 
 
@@ -202,8 +227,7 @@ def difference_table(
     runs_a: Sequence[pd.DataFrame], runs_b: Sequence[pd.DataFrame], seed: int = 0
 ) -> pd.DataFrame:
     """Return `mean_table` of the `differences` a − b, with `difference` instead of `value`."""
-    table = mean_table(differences(runs_a, runs_b), seed)
-    return table.rename(columns={"value": "difference"})
+    return mean_table(differences(runs_a, runs_b), seed).rename(columns={"value": "difference"})
 
 
 def paired_difference(
@@ -212,24 +236,21 @@ def paired_difference(
     scores_b: np.ndarray,
     n_resamples: int = 1000,
     seed: int = 0,
-    groups: Sequence | None = None,
-    task: str = "multilabel",
+    **options: Any,
 ) -> pd.DataFrame:
     """Return a − b in every metric, with intervals from the same resamples of both runs.
 
-    Two runs tested on the same clips make similar errors; pairing removes this shared noise, so
-    the interval is narrower than those of the two runs suggest. Every resample averages both runs
-    over the same tags. With several seeds, the difference is the mean over them, and the seeds are
-    resampled like clips, so that the interval also includes their spread. Three seeds show it only
-    in part: if they differ much more than clips do, a 95 % interval covers the true difference in
-    about 80 % of cases.
+    Pairing removes the noise that runs tested on the same clips share. The seeds are resampled,
+    too, but three show their spread only in part: if they differ much more than clips do, a 95 %
+    interval covers the true difference in about 80 % of cases.
 
     `scores_a` and `scores_b` are (run, clip, window, tag) probabilities of runs paired by seed, for
     both protocols; or (run, clip, tag), or of a single run (clip, tag), for `macro_clip` alone. The
-    other parameters are those of `resampled` and `mean_table`; returns a `difference_table`.
+    other parameters are those of `resampled`; returns a `difference_table`.
     """
+    options |= {"n_resamples": n_resamples, "seed": seed}
     a, b = (
-        [resampled(labels, run, n_resamples, seed, groups, task) for run in runs]
+        [resampled(labels, run, **options) for run in runs]
         for runs in (s if np.ndim(s) > 2 else [s] for s in (scores_a, scores_b))
     )
     return difference_table(a, b, seed)
@@ -239,30 +260,23 @@ def gain_trend(
     gains: pd.DataFrame, covariates: Mapping[str, np.ndarray], seed: int = 0
 ) -> pd.DataFrame:
     """Return how the gain of a tag depends on each covariate: Spearman's correlation over tags.
-
-    Clips, seeds and tags are resampled together. Noise in the gains already lowers the estimate;
-    resampling only clips and seeds would give intervals that are too narrow and hold only for these
-    tags. A tag without positives in a resample keeps its gain there.
-
     `gains` is `mean_runs` of the `differences` of two methods' `resampled_per_tag`; `covariates`
-    are name → (tag,) finite numbers, such as the frequency of each tag; `seed` is that of the
-    resamples of tags. Returns one row per covariate: `covariate`, `correlation`, `low` and `high`
-    (95 %), `n_tags`. The correlation is NaN for fewer than three tags and for constant values.
-    """
-    gain, resampled = gains.to_numpy()[0], gains.loc["clip"].to_numpy()
-    n_tags = len(gain)
-    resampled = np.where(np.isnan(resampled), gain, resampled)
+    are name → (tag,) finite numbers, such as the frequency of each tag. Clips, seeds and, from
+    `seed`, tags are resampled together; a tag without positives in a resample keeps its gain there.
+    Returns one row per covariate: `covariate`, `correlation`, `low` and `high` (95 %), `n_tags`.
+    The correlation is NaN for fewer than three tags and for constant values."""
+    gain = gains.iloc[0]
+    resampled, n_tags = gains.loc["clip"].fillna(gain).to_numpy(), len(gain)
     chosen = np.random.default_rng(seed + 2).integers(n_tags, size=resampled.shape)
     resampled = np.take_along_axis(resampled, chosen, axis=1)
     rows = []
     for name, covariate in covariates.items():
         covariate = np.asarray(covariate, dtype=np.float64)
         if covariate.shape != gain.shape or not np.isfinite(covariate).all():
-            needs = f"must be one finite number for each of the {n_tags} tags"
-            raise ValueError(f"covariate {name!r} {covariate.shape} {needs}.")
+            raise ValueError(f"covariate {name!r} must be finite for each of the {n_tags} tags.")
         correlation, bounds = np.nan, (np.nan, np.nan)
         if n_tags >= 3 and np.ptp(covariate) > 0:
-            correlation = float(rank_correlation(gain, covariate))
+            correlation = float(rank_correlation(gain.to_numpy(), covariate))
             bounds = interval(rank_correlation(resampled, covariate[chosen]), estimate=correlation)
         rows.append((name, correlation, *np.clip(bounds, -1, 1), n_tags))
     return pd.DataFrame(rows, columns=["covariate", "correlation", "low", "high", "n_tags"])
@@ -271,7 +285,6 @@ def gain_trend(
 def _check_alike(runs: Sequence[pd.DataFrame]) -> None:
     if not runs:
         raise ValueError("there is no run to compare: give at least one.")
-    first, *others = runs
-    if any(not (r.columns.equals(first.columns) and r.index.equals(first.index)) for r in others):
-        problem = "the runs have other metrics or resamples"
-        raise ValueError(f"{problem}: resample all alike, with windows or without.")
+    for run in runs:
+        if not (run.columns.equals(runs[0].columns) and run.index.equals(runs[0].index)):
+            raise ValueError("the runs have other metrics or resamples: resample all alike.")
