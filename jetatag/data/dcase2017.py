@@ -1,8 +1,8 @@
 """DCASE 2017 task 4, sounds for smart cars (Mesaros et al., DCASE 2017): official folder → `Index`.
 
 The folder holds three lists, `groundtruth_weak_label_{training,testing,evaluation}_set.csv`, and a
-folder of ten-second WAV files for each. As in Lee & Cho 2021, the training and testing lists are
-for training, except for a tenth of each class for validation, and the evaluation list is the test.
+folder of WAV files for each. As in Lee & Cho 2021, the training and testing lists are for training,
+except for a tenth of each class for validation, and the evaluation list is the test.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jetatag.data.index import Index, Vocabulary, warn, warn_about
+from jetatag.data.index import COLUMNS, Index, Vocabulary, warn, warn_about
 from jetatag.data.splits import grouped_split
 from jetatag.data.tables import check_filled, drop_unusable, normalise_paths, read_text_table
 from jetatag.files import check_known
@@ -38,33 +38,29 @@ def load(root: Path | str, seed: int = 0, name: str = "dcase2017") -> Index:
 
     `seed` chooses the tenth of every class for validation; no video is in both train and valid. A
     clip in two lists stays in the later one. Warns (`DataWarning`) about a missing list. Raises
-    `FileNotFoundError` if all are missing, `ValueError` for a malformed list and a label that is
-    not one of the 17 classes.
+    `FileNotFoundError` if all are missing, `ValueError` for a malformed list or an unknown class.
     """
-    rows = read_lists(Path(root))
+    root = Path(root)
+    rows = read_lists(root)
     files = rows.groupby(["list", "file"], sort=False)
     labels = np.zeros((files.ngroups, len(CLASSES)), np.uint8)
     labels[files.ngroup(), rows.label.map(CLASSES.index)] = 1
-    clips = rows.drop_duplicates(["list", "file"], ignore_index=True)
-    table = pd.DataFrame(
-        {
-            "clip_id": clips.file.str.removesuffix(".wav"),
-            # The organisers put a Y before each name, because many begin with a hyphen.
-            "path": clips.list.map(FOLDERS) + "/Y" + clips.file,
-            "split": np.where(clips.list == "evaluation", "test", ""),
-            "group": clips.file.str.rsplit("_", n=2).str[0],
-            "title": "",
-        }
-    )
-    why = np.full(len(clips), "", dtype=object)
-    why[clips.file.duplicated(keep="last")] = LATER_LIST
-    why[~clips.file.str.fullmatch(FILE_NAME)] = NOT_A_CLIP
-    table, labels, left_out = drop_unusable(Path(root), table, labels, why)
+    table = rows.drop_duplicates(["list", "file"], ignore_index=True)
+    table["clip_id"] = table.file.str.removesuffix(".wav")
+    # The organisers put a Y before each name, because many begin with a hyphen.
+    table["path"] = table.list.map(FOLDERS) + "/Y" + table.file
+    table["split"] = np.where(table.list == "evaluation", "test", "")
+    table["group"] = table.file.str.rsplit("_", n=2).str[0]
+    table["title"] = ""
+    why = np.full(len(table), "", dtype=object)
+    why[table.file.duplicated(keep="last")] = LATER_LIST
+    why[~table.file.str.fullmatch(FILE_NAME)] = NOT_A_CLIP
+    table, labels, left_out = drop_unusable(root, table[COLUMNS], labels, why)
     training = (table.split != "test").to_numpy()
     split = grouped_split(table.group[training], labels[training], SHARES, seed)
     table.loc[training, "split"] = split
     facts = {"peak_normalise": False, "known_clips": KNOWN_CLIPS}
-    index = Index(name, Path(root), Vocabulary(CLASSES), table, labels, left_out, **facts)
+    index = Index(name, root, Vocabulary(CLASSES), table, labels, left_out, **facts)
     return warn_about(index, DIFFERENCES)
 
 
