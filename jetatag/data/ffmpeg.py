@@ -1,8 +1,7 @@
 """Decoding with FFmpeg (PyAV): all audio that a file contains, or the reason why it cannot be used.
 
-FFmpeg gets an open file without a name and a fixed list of formats, so that only the content
-decides the format and no file can refer to another one. Truncation is detected here, because FFmpeg
-decodes whatever is there and does not distinguish stated from estimated durations.
+FFmpeg gets an open file without a name and a fixed list of formats, so that no file can refer to
+another. Truncation is detected here, because FFmpeg decodes whatever is there.
 """
 
 import itertools
@@ -23,10 +22,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 FORMATS = "mp3,flac,ogg,mov,matroska,asf,aac,ac3,eac3,voc,wav"  # FFmpeg's names
-UNRECOGNISED = (
-    "unreadable: not recognised as audio (WAV, AIFF, FLAC, Ogg, MP3, AAC, MP4, WebM, WMA, AC-3, "
-    "VOC)"
-)
+KINDS = "WAV, AIFF, FLAC, Ogg, MP3, AAC, MP4, WebM, WMA, AC-3, VOC"
+UNRECOGNISED = f"unreadable: not recognised as audio ({KINDS})"
 ENCRYPTED = "encrypted (DRM), so that it cannot be decoded"
 JOINED = "joined from several files: split it"
 PROTECTED_CODECS = {"drms", "enca", "aavd"}  # MP4: FairPlay, Common Encryption, Audible
@@ -71,7 +68,6 @@ def decode(file: FileIO, block: int, on_damage: OnDamage) -> Iterator[tuple[int,
 
 
 def read_header(file: FileIO) -> Header:
-    """Duration, stated or estimated by FFmpeg, artist and title."""
     with _open(file, 0, _size(file)) as container:
         texts = [container.metadata, *(stream.metadata for stream in container.streams.audio)]
         tags = {name.lower(): text for each in texts for name, text in each.items()}
@@ -136,7 +132,6 @@ def _sound_track(container: "InputContainer") -> "AudioStream":
 
 
 def _drain(fifo: "AudioFifo") -> Iterator[tuple[int, np.ndarray]]:
-    """Everything in a FIFO, as one block."""
     if frame := fifo.read():
         samples = frame.to_ndarray()
         if frame.format.is_packed:  # (1, sample * channel), else (channel, sample)
@@ -151,10 +146,10 @@ def _drain(fifo: "AudioFifo") -> Iterator[tuple[int, np.ndarray]]:
 
 @dataclass
 class _Tally:
-    """What has been decoded of a sound track: seconds, and bytes of good and of damaged packets."""
+    """What has been decoded of a sound track."""
 
     seconds: float = 0.0
-    good: int = 0
+    good: int = 0  # bytes of packets
     damaged: int = 0
     trailing: int = 0  # damaged after the last good packet, which need not be audio
     is_cut: bool = False
@@ -164,7 +159,6 @@ class _Tally:
 def _frames(
     container: "InputContainer", on_damage: OnDamage, is_stated: bool
 ) -> Iterator["AudioFrame"]:
-    """Decode the main sound track and skip its damaged packets; see `_check_end`."""
     import av
 
     track, tally = _sound_track(container), _Tally()
@@ -197,8 +191,7 @@ def _frames(
 def _check_end(tally: _Tally, on_damage: OnDamage, track: "AudioStream", is_stated: bool) -> None:
     """Raise `AudioError` for a file that is truncated (where its duration is stated) or mostly
     damaged; tell `on_damage` of other damage."""
-    container = track.container
-    duration_s = (container.duration or 0) / 1e6
+    duration_s = (track.container.duration or 0) / 1e6
     if tally.good <= tally.damaged:
         raise AudioError("unreadable: not audio, or damaged: most of it cannot be decoded")
     tolerance_s = 1e-5 if track.codec_context.name == "flac" else TOLERANCE_S
@@ -207,7 +200,7 @@ def _check_end(tally: _Tally, on_damage: OnDamage, track: "AudioStream", is_stat
         for stream, packet in tally.last.items()
     }
     early_s = duration_s - max(tally.seconds, *ends.values())
-    is_cut = tally.is_cut and container.format.name != "wav"  # whose size is not stated
+    is_cut = tally.is_cut and track.container.format.name != "wav"  # whose size is not stated
     if is_cut or (is_stated and early_s > tolerance_s):
         raise AudioError(f"truncated: its sound ends after {tally.seconds:.2f} s")
     end_s = min(ends[track.index], duration_s or math.inf)  # Ogg: the last packet may seem endless
@@ -230,7 +223,7 @@ JOINTS = {
     b"RIFF": re.compile(rb"RIFF....WAVEfmt( )", re.S),
     b"ftyp": re.compile(rb"\x00\x00\x00.ftyp(.)", re.S),
 }
-"""First bytes of each Ogg stream, Matroska, WMA, FLAC, WAV and MP4; in Ogg, to the page's size."""
+"""First bytes of files that may be joined; in Ogg, to the page's size."""
 BEGINNINGS = re.compile(
     rb"RIF[FX]|RF64|FORM|caff|\.snd|dns\.|riff|fLaC|OggS|\x1a\x45\xdf\xa3|0&\xb2\x75|"
     rb"....ftyp|\x0b\x77|Creative Voice|\xff[\xe2-\xfd]",
@@ -266,8 +259,8 @@ def _size(file: FileIO) -> int:
 
 
 def _joints(file: FileIO) -> list[int]:
-    """Offsets at which further files or links of a chained Ogg begin. After MP3, AAC, AC-3 and VOC,
-    files of any kind are found; after others, those of the same kind."""
+    """Offsets of further files, or links of a chained Ogg: of the same kind, or of any kind where
+    the first file's kind has no pattern (MP3, AAC, AC-3, VOC)."""
     start, head = read_head(file)
     if head[4:8] in MP4_BOXES:
         return []
@@ -282,7 +275,7 @@ def _joints(file: FileIO) -> list[int]:
 
 def _check_bytes(file: FileIO) -> bool:
     """Raise `AudioError` for text, encrypted WMA, and files with fewer bytes than they state.
-    Returns whether the file states its duration, so that FFmpeg's is not an estimate."""
+    Returns whether the file states its duration, which FFmpeg may estimate."""
     size = _size(file)
     start, head = read_head(file)
     if TEXT.fullmatch(head):
@@ -291,8 +284,12 @@ def _check_bytes(file: FileIO) -> bool:
         _check_boxes(file, start, size)
     elif head.startswith(b"OggS"):
         _check_last_page(file, size)
-    elif head.startswith(ASF):
-        check_size(_asf_size(head), size)
+    elif head.startswith(ASF):  # ASF specification, 3.2
+        if ASF_ENCRYPTION in head:
+            raise AudioError(ENCRYPTED)
+        properties = head[head.find(ASF_PROPERTIES) :]
+        is_broadcast = int.from_bytes(properties[88:92], "little") & 1
+        check_size(0 if is_broadcast else int.from_bytes(properties[40:48], "little"), size)
     elif found := VBRI.search(head, 0, MP3_HEAD):
         check_size(int.from_bytes(found[1]), size - start - found.start(), MP3_FRAME)
     elif found := XING.search(head, 0, MP3_HEAD):
@@ -308,15 +305,6 @@ def check_size(stated: int, there: int, tolerance: int = 0) -> None:
     """Raise `AudioError` if more than `tolerance` of the `stated` bytes are missing."""
     if there + tolerance < stated:
         raise AudioError(f"truncated: {there:,} of {stated:,} bytes are there")
-
-
-def _asf_size(head: bytes) -> int:
-    """Size (bytes) that a WMA states (ASF specification, 3.2); 0 for a broadcast."""
-    if ASF_ENCRYPTION in head:
-        raise AudioError(ENCRYPTED)
-    properties = head[head.find(ASF_PROPERTIES) :]
-    is_broadcast = int.from_bytes(properties[88:92], "little") & 1
-    return 0 if is_broadcast else int.from_bytes(properties[40:48], "little")
 
 
 def _check_boxes(file: FileIO, start: int, size: int) -> None:
