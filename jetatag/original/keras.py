@@ -25,9 +25,9 @@ def load_keras_weights(
     """Copy Keras weights into `module`, in place, converted to its dtype and device.
 
     `names` and `arrays` are in the order of the Keras model's `weights`. The layers of each kind
-    (dense, convolution, normalisation, plain variables) are paired in the order of creation, which
-    Keras' layer numbers give. Kernels (…, in, out) become (out, in, …). Raises `ValueError` and
-    leaves `module` unchanged if count, kind or shape differ.
+    (dense, convolution, normalisation, plain variables) are paired in the order of creation, as
+    Keras numbers them. Kernels (…, in, out) become (out, in, …). Raises `ValueError` and leaves
+    `module` unchanged if count, kind or shape differ.
     """
     theirs, ours, pairs = _keras_layers(names, arrays), _module_layers(module), []
     for kind in sorted({*theirs, *ours}):

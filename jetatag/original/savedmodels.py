@@ -32,14 +32,6 @@ class SavedModel:
     inputs: np.ndarray
     outputs: np.ndarray
 
-    @classmethod
-    def open(cls, path: Path) -> "SavedModel":
-        """Read what `convert` wrote."""
-        with np.load(path, allow_pickle=False) as file:
-            names = file["names"].tolist()
-            arrays = [file[f"arr_{i}"] for i in range(len(names))]
-            return cls(names, arrays, file["inputs"], file["outputs"])
-
 
 def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
     """The SavedModels in the sub-folders `parts` of `folder`.
@@ -52,8 +44,7 @@ def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
         raise ImportError(f"{problem}: pip install 'jetatag[tensorflow]'.")
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-P", __file__, str(folder), scratch, *parts]
-        environment = {**os.environ, **QUIET_CPU}
-        done = subprocess.run(command, env=environment, capture_output=True)
+        done = subprocess.run(command, env=os.environ | QUIET_CPU, capture_output=True)
         if done.returncode < 0:
             number = signal.Signals(-done.returncode)
             remedy = "free memory" if number == signal.SIGKILL else "try another version of it"
@@ -63,11 +54,17 @@ def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
             said = done.stderr.decode("utf-8", "replace").strip().splitlines()
             reason = said[-1] if said else f"exit status {done.returncode}"
             raise ValueError(f"TensorFlow cannot read {folder}: {reason}")
-        return {part: SavedModel.open(Path(scratch) / f"{part}.npz") for part in parts}
+        saved = {}
+        for part in parts:
+            with np.load(Path(scratch) / f"{part}.npz", allow_pickle=False) as file:
+                names = file["names"].tolist()
+                arrays = [file[f"arr_{i}"] for i in range(len(names))]
+                saved[part] = SavedModel(names, arrays, file["inputs"], file["outputs"])
+    return saved
 
 
 def convert(folder: Path, out: Path) -> None:
-    """Load a SavedModel with TensorFlow and write it as an npz for `SavedModel.open`."""
+    """Load a SavedModel with TensorFlow and write it as an npz."""
     import tensorflow
 
     loaded = tensorflow.saved_model.load(str(folder))

@@ -78,15 +78,14 @@ def write(
 
     Writes `annotations_final.csv`, `clip_info_final.csv` and `mp3/<0-9a-f>/*.mp3` (mono, 16 or
     22.05 kHz), and keeps existing ones. The same arguments give the same bytes for any number of
-    `workers` (processes; default: one per core; they are spawned, so a script needs `if __name__ ==
-    "__main__"`). Raises `ValueError` for less than one clip or one second, and if `root` holds
-    other data.
+    `workers` (spawned processes, by default one per core; a script needs `if __name__ ==
+    "__main__"`). Raises `ValueError` for too few clips or seconds, and if `root` holds other data.
     """
-    root = Path(root)
+    root, size = Path(root), f"{n_clips} clips of {duration_s} s"
     if n_clips < 1 or duration_s < 1:
-        size = f"{n_clips} clips of {duration_s} s"
         raise ValueError(f"{size} are too few: ask for at least 1 clip of 1 second.")
-    _claim(root, {"n_clips": n_clips, "duration_s": float(duration_s), "seed": seed})
+    asked = {"n_clips": n_clips, "duration_s": float(duration_s), "seed": seed}
+    _claim(root, asked | {"version": VERSION})
     clips = plan(n_clips, duration_s, seed)
     if missing := [clip for clip in clips if not (root / "mp3" / clip.info["mp3_path"]).exists()]:
         write_one = partial(_write_clip, root=root, seed=seed)
@@ -102,7 +101,6 @@ def write(
 
 def _claim(root: Path, arguments: dict[str, int | float]) -> None:
     """Record in `root` what it will hold; raise `ValueError` if it holds anything else."""
-    arguments = arguments | {"version": VERSION}
     if (root / RECORD).exists():
         if (held := read_json(root / RECORD)) != arguments:
             problem = f"{root} holds rendered data made with {held}, not {arguments}"
@@ -115,10 +113,7 @@ def _claim(root: Path, arguments: dict[str, int | float]) -> None:
 
 def plan(n_clips: int, duration_s: float, seed: int) -> list[Clip]:
     """Assign tags, artist, album, track and folder to every clip; depends only on the arguments.
-
-    Few artists have many clips and many have few. Folders hold nearly equal numbers of clips; an
-    album lies in one folder, an artist in several.
-    """
+    Few artists have many clips. An album lies in one of 16 folders of nearly equal size."""
     labels, names = sample_labels(n_clips, seed), np.array(TAGS, dtype=object)
     rng = np.random.default_rng([seed, n_clips])
     n_artists = max(1, round(n_clips / CLIPS_PER_ARTIST))
@@ -160,7 +155,6 @@ def _album_folders(sizes: list[int], rng: np.random.Generator) -> list[str]:
 
 @cache
 def _artist(seed: int, artist: int) -> tuple[dict[str, int], mix.Mix]:
-    """An artist's instruments and sound."""
     rng = np.random.default_rng([seed, 1, artist])
     return composer.choose_programs(rng), mix.choose_mix(rng)
 
@@ -186,7 +180,6 @@ def write_tables(root: Path, clips: list[Clip]) -> None:
     info = pd.DataFrame([clip.info for clip in clips])
     labels = pd.DataFrame([[int(tag in clip.tags) for tag in TAGS] for clip in clips], columns=TAGS)
     annotations = pd.concat([info.clip_id, labels, info.mp3_path], axis=1)
-    tables = {CLIP_INFO: info, ANNOTATIONS: annotations}
-    for name, table in tables.items():
+    for name, table in ((CLIP_INFO, info), (ANNOTATIONS, annotations)):
         with atomic(root / name) as path:
             table.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
