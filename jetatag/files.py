@@ -134,10 +134,7 @@ def save_figure(figure: Any, folder: Path | str, name: str) -> Path:
 
 def checksum(*chunks: bytes | np.ndarray) -> str:
     """SHA-256 of `chunks`, first 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(b"".join(chunks)).hexdigest()[:16]
 
 
 @contextmanager

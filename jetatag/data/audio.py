@@ -166,7 +166,16 @@ def _decode_by_soundfile(file: FileIO) -> Blocks:
 def _open_soundfile(file: FileIO) -> "Iterator[SoundFile]":
     import soundfile
 
-    _check_joined(file)
+    # Of joined files, libsndfile reads only the first or decodes headers as sound.
+    _, head = read_head(file)
+    if head[:4] in (b"RIFF", b"RIFX", b"FORM"):
+        size = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
+        is_joined = size > 100 and begins_audio(file, 8 + size)  # a stream's header states less
+    else:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            is_joined = content.find(head[:8], 8) > 0
+    if is_joined:
+        raise AudioError(JOINED)
     file.seek(0)
     try:
         with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
@@ -177,16 +186,3 @@ def _open_soundfile(file: FileIO) -> "Iterator[SoundFile]":
     except soundfile.SoundFileError as error:
         reason = str(error).rsplit(": ", 1)[-1].rstrip(".")
         raise AudioError(f"unreadable audio ({reason})") from None
-
-
-def _check_joined(file: FileIO) -> None:
-    """Raise `AudioError` for joined files, whose headers libsndfile may decode as sound."""
-    _, head = read_head(file)
-    if head[:4] in (b"RIFF", b"RIFX", b"FORM"):
-        size = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
-        is_joined = size > 100 and begins_audio(file, 8 + size)  # a stream's header states less
-    else:
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            is_joined = content.find(head[:8], 8) > 0
-    if is_joined:
-        raise AudioError(JOINED)

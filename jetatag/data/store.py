@@ -13,7 +13,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -155,7 +155,7 @@ def build(
     table, left_out = (rows.to_csv(index=False).encode() for rows in (index.table, index.left_out))
     # Of all that decides the content, but for the audio files.
     identity = files.checksum(words.encode(), table, index.labels.tobytes(), left_out)
-    with _explained(index, folder, work):
+    try:
         if finished := _finished(folder, identity):
             return finished
         if target == Path.cwd():
@@ -170,13 +170,6 @@ def build(
                 (work / "store").replace(target)
             shutil.rmtree(work, ignore_errors=True)
         return AudioStore.open(folder)
-
-
-@contextmanager
-def _explained(index: Index, folder: Path, work: Path) -> Iterator[None]:
-    """Turn errors of the machine and of a folder that cannot be written into one sentence."""
-    try:
-        yield
     except OSError as error:
         if error.errno is None:  # already a sentence
             raise

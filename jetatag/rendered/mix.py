@@ -51,8 +51,12 @@ def record(midi: bytes, mix: Mix, duration_s: float, dynamic: int, rng: Generato
     music /= np.sqrt(np.mean(music**2)) + 1e-9
     music = np.tanh(DRIVE[dynamic] * music)
     snr_db = np.clip(mix.snr_db + rng.uniform(-4, 4), 5, 30)
-    noise_rms = np.sqrt(np.mean(music**2)) * 10 ** (-snr_db / 20)
-    mixed = music + noise_rms * _noise(n_samples, mix, rng)
+    # Gaussian noise whose spectrum falls by `noise_tilt_db` per octave.
+    spectrum = fft.rfft(rng.standard_normal(n_samples))
+    octaves = np.log2(np.maximum(fft.rfftfreq(n_samples, 1 / mix.sample_rate), 30) / 1000)
+    noise = fft.irfft(spectrum * 10 ** (mix.noise_tilt_db * octaves / 20), n_samples)
+    noise /= np.sqrt(np.mean(noise**2))
+    mixed = music + np.sqrt(np.mean(music**2)) * 10 ** (-snr_db / 20) * noise
     peak_db = rng.uniform(-16, -6) + min(0, 6 * dynamic)
     return (mixed * 10 ** (peak_db / 20) / np.abs(mixed).max()).astype(np.float32)
 
@@ -84,11 +88,3 @@ def _reverberate(dry: np.ndarray, mix: Mix, rng: Generator) -> np.ndarray:
     response = mix.wet * tail / np.sqrt(np.sum(tail**2))
     response[0] += 1.0
     return fft.irfft(spectrum * gain * fft.rfft(response, n_out), n_out)
-
-
-def _noise(n_samples: int, mix: Mix, rng: Generator) -> np.ndarray:
-    """Gaussian noise of unit power whose spectrum falls by `noise_tilt_db` per octave."""
-    spectrum = fft.rfft(rng.standard_normal(n_samples))
-    octaves = np.log2(np.maximum(fft.rfftfreq(n_samples, 1 / mix.sample_rate), 30) / 1000)
-    noise = fft.irfft(spectrum * 10 ** (mix.noise_tilt_db * octaves / 20), n_samples)
-    return noise / np.sqrt(np.mean(noise**2))

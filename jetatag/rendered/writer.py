@@ -119,38 +119,24 @@ def plan(n_clips: int, duration_s: float, seed: int) -> list[Clip]:
     n_artists = max(1, round(n_clips / CLIPS_PER_ARTIST))
     weights = 1 / (np.arange(n_artists) + 3.0)
     artists = rng.choice(n_artists, size=n_clips, p=weights / weights.sum())
-    albums = _albums(artists, max_clips=int(np.clip(n_clips // 40, 1, 8)), rng=rng)
-    folders = _album_folders([len(rows) for _, _, rows in albums], rng)
-    clips = [
-        Clip(row + 1, artist, album, track, folder, tuple(names[labels[row] == 1]), duration_s)
-        for (artist, album, rows), folder in zip(albums, folders, strict=True)
-        for track, row in enumerate(rows, start=1)
-    ]
-    return sorted(clips, key=lambda clip: clip.clip_id)
-
-
-def _albums(
-    artists: np.ndarray, max_clips: int, rng: np.random.Generator
-) -> list[tuple[int, int, list[int]]]:
-    """Divide every artist's rows into albums of 1 to `max_clips`: (artist, album, rows)."""
-    albums = []
+    largest, albums = int(np.clip(n_clips // 40, 1, 8)), []  # (artist, album, rows)
     for artist in np.unique(artists).tolist():
         rows, album = np.flatnonzero(artists == artist).tolist(), 1
         while rows:
-            size = int(rng.integers(1, max_clips + 1))
+            size = int(rng.integers(1, largest + 1))
             albums.append((artist, album, rows[:size]))
             rows, album = rows[size:], album + 1
-    return albums
-
-
-def _album_folders(sizes: list[int], rng: np.random.Generator) -> list[str]:
-    """A folder for every album: largest album first, each into the folder with fewest clips."""
-    folders, filled = [""] * len(sizes), np.zeros(len(FOLDERS), dtype=int)
-    for album in sorted(rng.permutation(len(sizes)).tolist(), key=lambda k: -sizes[k]):
+    # The largest album first, each into the folder with fewest clips.
+    clips, filled = [], np.zeros(len(FOLDERS), dtype=int)
+    for k in sorted(rng.permutation(len(albums)).tolist(), key=lambda k: -len(albums[k][2])):
+        artist, album, rows = albums[k]
         emptiest = rng.choice(np.flatnonzero(filled == filled.min()))
-        folders[album] = FOLDERS[emptiest]
-        filled[emptiest] += sizes[album]
-    return folders
+        filled[emptiest] += len(rows)
+        for track, row in enumerate(rows, start=1):
+            tags = tuple(names[labels[row] == 1])
+            place = (artist, album, track, FOLDERS[emptiest])
+            clips.append(Clip(row + 1, *place, tags, duration_s))
+    return sorted(clips, key=lambda clip: clip.clip_id)
 
 
 @cache
