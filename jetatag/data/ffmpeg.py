@@ -11,14 +11,13 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from io import FileIO
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from av import AudioFifo, AudioFrame, AudioStream, Packet
+    from av import AudioFifo, AudioFrame, AudioStream
     from av.container import InputContainer
 
 FORMATS = "mp3,flac,ogg,mov,matroska,asf,aac,ac3,eac3,voc,wav"  # FFmpeg's names
@@ -144,24 +143,17 @@ def _drain(fifo: "AudioFifo") -> Iterator[tuple[int, np.ndarray]]:
         yield frame.sample_rate, mono
 
 
-@dataclass
-class _Tally:
-    """What has been decoded of a sound track."""
-
-    seconds: float = 0.0
-    good: int = 0  # bytes of packets
-    damaged: int = 0
-    trailing: int = 0  # damaged after the last good packet, which need not be audio
-    is_cut: bool = False
-    last: "dict[int, Packet]" = field(default_factory=dict)  # good packet of each stream
-
-
 def _frames(
     container: "InputContainer", on_damage: OnDamage, is_stated: bool
 ) -> Iterator["AudioFrame"]:
+    """Decode the main sound track and skip its damaged packets. Raises `AudioError` for a file that
+    is truncated (where its duration is stated) or mostly damaged."""
     import av
 
-    track, tally = _sound_track(container), _Tally()
+    track, seconds, is_cut = _sound_track(container), 0.0, False
+    good, damaged = 0, 0  # bytes of packets
+    trailing = 0  # bytes damaged after the last good packet, which need not be audio
+    last = {}  # good packet of each stream
     try:
         for packet in container.demux():
             is_sound = packet.stream_index == track.index
@@ -170,43 +162,35 @@ def _frames(
             except av.FFmpegError:
                 if packet.has_sidedata("encryption_info"):
                     raise AudioError(ENCRYPTED) from None
-                tally.is_cut = packet.is_corrupt
-                tally.trailing += 0 if bytes(packet).startswith(TAGS) else packet.size
+                is_cut = packet.is_corrupt
+                trailing += 0 if bytes(packet).startswith(TAGS) else packet.size
                 track.codec_context.flush_buffers()  # otherwise noise follows in an MP3
                 continue
             for frame in frames:
-                tally.seconds += frame.samples / frame.sample_rate
+                seconds += frame.samples / frame.sample_rate
                 yield frame
             if packet.size:  # the last one of each stream is empty
-                tally.last[packet.stream_index] = packet
+                last[packet.stream_index] = packet
             if packet.size and is_sound:
-                tally.good += packet.size
-                tally.damaged += tally.trailing
-                tally.trailing, tally.is_cut = 0, packet.is_corrupt
+                good, damaged = good + packet.size, damaged + trailing
+                trailing, is_cut = 0, packet.is_corrupt
     except av.FFmpegError:
-        raise AudioError(f"damaged: nothing can be read after {tally.seconds:.2f} s") from None
-    _check_end(tally, on_damage, track, is_stated)
-
-
-def _check_end(tally: _Tally, on_damage: OnDamage, track: "AudioStream", is_stated: bool) -> None:
-    """Raise `AudioError` for a file that is truncated (where its duration is stated) or mostly
-    damaged; tell `on_damage` of other damage."""
-    duration_s = (track.container.duration or 0) / 1e6
-    if tally.good <= tally.damaged:
+        raise AudioError(f"damaged: nothing can be read after {seconds:.2f} s") from None
+    if good <= damaged:
         raise AudioError("unreadable: not audio, or damaged: most of it cannot be decoded")
+    duration_s = (container.duration or 0) / 1e6
     tolerance_s = 1e-5 if track.codec_context.name == "flac" else TOLERANCE_S
     ends = {
         stream: float(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base)
-        for stream, packet in tally.last.items()
+        for stream, packet in last.items()
     }
-    early_s = duration_s - max(tally.seconds, *ends.values())
-    is_cut = tally.is_cut and track.container.format.name != "wav"  # whose size is not stated
-    if is_cut or (is_stated and early_s > tolerance_s):
-        raise AudioError(f"truncated: its sound ends after {tally.seconds:.2f} s")
+    is_cut &= container.format.name != "wav"  # whose size is not stated
+    if is_cut or (is_stated and duration_s - max(seconds, *ends.values()) > tolerance_s):
+        raise AudioError(f"truncated: its sound ends after {seconds:.2f} s")
     end_s = min(ends[track.index], duration_s or math.inf)  # Ogg: the last packet may seem endless
-    gap_s = end_s - float((track.start_time or 0) * track.time_base) - tally.seconds
-    if tally.damaged or gap_s > tolerance_s:
-        lost = f"{tally.damaged:,} bytes" if tally.damaged else f"{gap_s:.2f} s"
+    gap_s = end_s - float((track.start_time or 0) * track.time_base) - seconds
+    if damaged or gap_s > tolerance_s:
+        lost = f"{damaged:,} bytes" if damaged else f"{gap_s:.2f} s"
         on_damage(f"damaged: {lost} were skipped")
 
 

@@ -128,14 +128,13 @@ def plan(n_clips: int, duration_s: float, seed: int) -> list[Clip]:
             rows, album = rows[size:], album + 1
     # The largest album first, each into the folder with fewest clips.
     clips, filled = [], np.zeros(len(FOLDERS), dtype=int)
-    for k in sorted(rng.permutation(len(albums)).tolist(), key=lambda k: -len(albums[k][2])):
-        artist, album, rows = albums[k]
+    shuffled = [albums[position] for position in rng.permutation(len(albums))]
+    for artist, album, rows in sorted(shuffled, key=lambda album: -len(album[2])):
         emptiest = rng.choice(np.flatnonzero(filled == filled.min()))
         filled[emptiest] += len(rows)
         for track, row in enumerate(rows, start=1):
-            tags = tuple(names[labels[row] == 1])
             place = (artist, album, track, FOLDERS[emptiest])
-            clips.append(Clip(row + 1, *place, tags, duration_s))
+            clips.append(Clip(row + 1, *place, tuple(names[labels[row] == 1]), duration_s))
     return sorted(clips, key=lambda clip: clip.clip_id)
 
 
