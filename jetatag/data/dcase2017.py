@@ -65,35 +65,31 @@ def load(root: Path | str, seed: int = 0, name: str = "dcase2017") -> Index:
 
 
 def read_lists(root: Path) -> pd.DataFrame:
-    """One row per label of a file: list, file, start, end, label (all str)."""
+    """One row per label of a file: file (relative to its list's folder), start, end, label, list.
+    A header line is skipped."""
     paths = {name: root / f"groundtruth_weak_label_{name}_set.csv" for name in FOLDERS}
     if not any(path.is_file() for path in paths.values()):
         problem = f"{paths['training']} does not exist, nor does another list of DCASE 2017 task 4"
         raise FileNotFoundError(f"{problem}: give the folder that holds them.")
     tables = []
     for name, path in paths.items():
-        if path.is_file():
-            tables.append(read_list(path, root / FOLDERS[name]).assign(list=name))
-        else:
+        if not path.is_file():
             warn(f"{path} does not exist: the index lacks its clips.")
+            continue
+        rows = read_text_table(path, "\t", header=("file", "start", "end", "label"))
+        rows = rows.apply(lambda column: column.str.strip())
+        if rows.file[0].lower() in ("file", "filename"):
+            rows = rows[1:].reset_index(drop=True)
+        if rows.empty:
+            raise ValueError(f"{path} has no rows but a header: use the complete list.")
+        check_filled(path, rows.file)
+        check_filled(path, rows.label)
+        check_known(rows.label.unique(), CLASSES, f"class in {path}")
+        files = normalise_paths(rows.file, root / FOLDERS[name])
+        if files.str.startswith("Y").all():  # as on disk
+            files = files.str[1:]
+        if not files.str.fullmatch(FILE_NAME).any():
+            problem = f"{path} names no clip, so that its clips could be in another split"
+            raise ValueError(f"{problem}: write names like VIDEO_30.000_40.000.wav.")
+        tables.append(rows.assign(file=files, list=name))
     return pd.concat(tables, ignore_index=True)
-
-
-def read_list(path: Path, folder: Path) -> pd.DataFrame:
-    """One list as file (relative to `folder`), start, end, label; a header line is skipped."""
-    rows = read_text_table(path, "\t", header=("file", "start", "end", "label"))
-    rows = rows.apply(lambda column: column.str.strip())
-    if rows.file[0].lower() in ("file", "filename"):
-        rows = rows[1:].reset_index(drop=True)
-    if rows.empty:
-        raise ValueError(f"{path} has no rows but a header: use the complete list.")
-    check_filled(path, rows.file)
-    check_filled(path, rows.label)
-    check_known(rows.label.unique(), CLASSES, f"class in {path}")
-    files = normalise_paths(rows.file, folder)
-    if files.str.startswith("Y").all():  # as on disk
-        files = files.str[1:]
-    if not files.str.fullmatch(FILE_NAME).any():
-        problem = f"{path} names no clip, so that its clips could be in another split"
-        raise ValueError(f"{problem}: write names like VIDEO_30.000_40.000.wav.")
-    return rows.assign(file=files)
