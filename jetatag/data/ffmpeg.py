@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from av import AudioFifo, AudioFrame, AudioStream
-    from av.container import InputContainer
+    import av
 
 FORMATS = "mp3,flac,ogg,mov,matroska,asf,aac,ac3,eac3,voc,wav"  # FFmpeg's names
 KINDS = "WAV, AIFF, FLAC, Ogg, MP3, AAC, MP4, WebM, WMA, AC-3, VOC"
@@ -29,7 +28,6 @@ PROTECTED_CODECS = {"drms", "enca", "aavd"}  # MP4: FairPlay, Common Encryption,
 TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")  # metadata that may lie between MP3 packets
 TOLERANCE_S = 0.1  # longer gaps are damage, and sound that ends earlier than stated is truncated
 OnDamage = Callable[[str], object]  # is told in words what was skipped of a file that is used
-BUFFER = 1 << 18  # bytes per read
 
 
 class AudioError(ValueError):
@@ -74,7 +72,7 @@ def read_header(file: FileIO) -> Header:
         return Header(duration_s, tags.get("artist", ""), tags.get("title", ""))
 
 
-def _all_frames(file: FileIO, on_damage: OnDamage) -> Iterator["AudioFrame"]:
+def _all_frames(file: FileIO, on_damage: OnDamage) -> Iterator["av.AudioFrame"]:
     """Decode joined files and the links of chained Oggs one by one: FFmpeg loses frames between
     FLACs and stops when the codec, rate or channels change."""
     states_duration = _check_bytes(file)
@@ -84,11 +82,11 @@ def _all_frames(file: FileIO, on_damage: OnDamage) -> Iterator["AudioFrame"]:
             yield from _frames(container, on_damage, states_duration)
 
 
-def _open(file: FileIO, start: int, end: int) -> "InputContainer":
+def _open(file: FileIO, start: int, end: int) -> "av.container.InputContainer":
     import av
 
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
-    how = {"metadata_errors": "replace", "buffer_size": BUFFER}
+    how = {"metadata_errors": "replace", "buffer_size": 1 << 18}
     try:
         return av.open(_Part(file, start, end), container_options=options, **how)
     except av.FFmpegError:
@@ -115,7 +113,7 @@ class _Part:
         return self._file.tell() - self._start
 
 
-def _sound_track(container: "InputContainer") -> "AudioStream":
+def _sound_track(container: "av.container.InputContainer") -> "av.AudioStream":
     track = container.streams.best("audio")
     if track is None:
         raise AudioError("holds no sound track")
@@ -130,7 +128,7 @@ def _sound_track(container: "InputContainer") -> "AudioStream":
     return track
 
 
-def _drain(fifo: "AudioFifo") -> Iterator[tuple[int, np.ndarray]]:
+def _drain(fifo: "av.AudioFifo") -> Iterator[tuple[int, np.ndarray]]:
     if frame := fifo.read():
         samples = frame.to_ndarray()
         if frame.format.is_packed:  # (1, sample * channel), else (channel, sample)
@@ -144,8 +142,8 @@ def _drain(fifo: "AudioFifo") -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _frames(
-    container: "InputContainer", on_damage: OnDamage, is_stated: bool
-) -> Iterator["AudioFrame"]:
+    container: "av.container.InputContainer", on_damage: OnDamage, is_stated: bool
+) -> Iterator["av.AudioFrame"]:
     """Decode the main sound track and skip its damaged packets. Raises `AudioError` for a file that
     is truncated (where its duration is stated) or mostly damaged."""
     import av

@@ -48,9 +48,6 @@ def load_keras_weights(
 
 
 def _keras_layers(names: Sequence[str], arrays: Sequence[np.ndarray]) -> Layers:
-    if len(names) != len(arrays):
-        problem = f"There are {len(names)} names but {len(arrays)} arrays"
-        raise ValueError(f"{problem}: give one name per array.")
     weights, layers = defaultdict(dict), defaultdict(list)
     for name, array in zip(names, arrays, strict=True):
         path, _, leaf = name.split(":")[0].rpartition("/")

@@ -18,7 +18,6 @@ import numpy as np
 
 QUIET_CPU = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 QUIET_CPU |= {"TF_ENABLE_ONEDNN_OPTS": "0"}  # with it, TensorFlow 2.21 crashes in Harmonic-CNN
-N_ROWS = 2
 OPEN_SIZE = 80_000  # samples for a model saved without a length, as Harmonic-CNN may be
 
 
@@ -70,7 +69,7 @@ def convert(folder: Path, out: Path) -> None:
     loaded = tensorflow.saved_model.load(str(folder))
     served = loaded.signatures["serving_default"]
     ((name, spec),) = served.structured_input_signature[1].items()
-    shape = [spec.shape[0] or N_ROWS, *(size or OPEN_SIZE for size in spec.shape[1:])]
+    shape = [spec.shape[0] or 2, *(size or OPEN_SIZE for size in spec.shape[1:])]
     noise = np.random.default_rng(0).uniform(-1, 1, shape)
     inputs = tensorflow.cast(noise, spec.dtype)
     (outputs,) = served(**{name: inputs}).values()
