@@ -34,8 +34,8 @@ AUDIO_SUFFIXES = {
 }
 """Suffixes of audio files, and of videos with a sound track."""
 CACHES = {"XDG_CACHE_HOME": ".cache", "MPLCONFIGDIR": ".config", "IPYTHONDIR": ".ipython"}
-"""Variables that say where libraries keep files (the first: Snakemake, numba, the Hub), and where
-in the home folder they do so by default."""
+"""Variables that tell libraries where to keep files, and their default in the home folder."""
+PARTIAL = ".{path.stem}.partial{path.suffix}"  # the name of a file that is being written
 Count = Annotated[int, Field(ge=1)]
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 ADAPTER = lru_cache(partial(TypeAdapter, config=STRICT))
@@ -51,16 +51,12 @@ def atomic(path: Path | str) -> Iterator[Path]:
     readers never see a partial file. If `path` is a link, its target is replaced."""
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = path.with_name(PARTIAL.format(path=path))
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.partial{path.suffix}")
 
 
 def check_writable(*paths: Path, read: Iterable[Path] = (), remedy: str = "name another") -> None:
@@ -80,13 +76,13 @@ def check_writable(*paths: Path, read: Iterable[Path] = (), remedy: str = "name 
             if target.exists() and not target.is_file():
                 raise ValueError(f"{path} is a folder, pipe or device: name a file to write.")
             home = next(folder for folder in target.parents if folder.exists())
-            (home / _temporary(target).name).touch()
-            (home / _temporary(target).name).unlink()
+            probe = home / PARTIAL.format(path=target)
+            probe.touch()
+            probe.unlink()
         except NotADirectoryError:
             raise ValueError(f"{path} cannot be written: {home} is not a folder.") from None
         except OSError as error:
-            problem = f"{path} cannot be written ({error.strerror})"
-            raise ValueError(f"{problem}: {remedy}.") from None
+            raise ValueError(f"{path} cannot be written ({error.strerror}): {remedy}.") from None
 
 
 def write_json(path: Path | str, value: Any) -> None:
@@ -138,10 +134,7 @@ def save_figure(figure: Any, folder: Path | str, name: str) -> Path:
 
 def checksum(*chunks: bytes | np.ndarray) -> str:
     """SHA-256 of `chunks`, first 16 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.hexdigest()[:16]
+    return hashlib.sha256(b"".join(chunks)).hexdigest()[:16]
 
 
 @contextmanager
@@ -170,8 +163,7 @@ def lock_folder(folder: Path | str, wait: bool = False) -> Iterator[None]:
 
 @cache
 def use_temporary_caches() -> None:
-    """Lead the caches of libraries to a temporary folder if their own cannot be written, and give a
-    user without a home folder one."""
+    """Give libraries a temporary folder where they cannot write their caches, or without a home."""
     home = os.path.expanduser("~")  # noqa: PTH111, as Path's fails for a user without one
     places = {name: Path(os.environ.get(name) or f"{home}/{own}") for name, own in CACHES.items()}
     closed = ["HOME"] if home == "~" else []
@@ -185,7 +177,6 @@ def use_temporary_caches() -> None:
 
 
 def is_audio(path: Path | str) -> bool:
-    """Whether the file name ends in one of `AUDIO_SUFFIXES`."""
     return Path(path).suffix.lower() in AUDIO_SUFFIXES
 
 
@@ -234,11 +225,8 @@ def _unknown(name: Any, valid: list[str], what: str) -> str:
 
 
 def check_type(value: Any, annotation: Any, name: str) -> Any:
-    """Return `value` as `annotation` declares it, or raise `ValueError` in one sentence.
-
-    Text is never accepted as a number (YAML reads `1e-3` as text, `1.0e-3` as a number), nor
-    true/false as an integer. Whole numbers are accepted as floats, NaN and infinity are not.
-    """
+    """Return `value` as `annotation` declares it, or raise `ValueError` in one sentence. Text is
+    not accepted as a number, nor true/false as an integer, nor NaN or infinity as a float."""
     try:
         return ADAPTER(annotation).validate_python(value)
     except ValidationError as error:

@@ -70,9 +70,8 @@ def load(name: str, root: Path | str, **options: Any) -> Index:
 def check_options(name: str, options: Mapping[str, Any]) -> None:
     """Raise `ValueError` for an unknown data set, and for options of unknown name or wrong type."""
     check_known([name], DATASETS, "data set")
-    if not isinstance(options, Mapping):
-        raise ValueError(f"options must be name: value pairs, not {options!r}.")
-    if options and not DATASETS[name].options:
+    data_set = DATASETS[name]
+    if options and not data_set.options:
         raise ValueError(f"{name} takes no options: leave out {', '.join(map(repr, options))}.")
-    check_known(options, DATASETS[name].options, f"option of {name}")
-    check_arguments(DATASETS[name].load, options)
+    check_known(options, data_set.options, f"option of {name}")
+    check_arguments(data_set.load, options)

@@ -13,7 +13,7 @@ import re
 import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from io import FileIO
 from operator import itemgetter
@@ -58,43 +58,37 @@ def load(path: Path | str, sample_rate: int, on_damage: OnDamage | None = None) 
 
     Returns (n_samples,) float32 at `sample_rate` (Hz), nominally within [-1, 1]. Raises
     `AudioError` for a file that is missing, empty, not audio, encrypted, without a sound track,
-    truncated (where it states its length; others are read to their last whole frame), joined from
-    parts that cannot all be read, mostly damaged, silent, shorter than 0.1 s, of an impossible
-    sample rate, or with values that are not numbers; `OSError` if the machine fails and not the
-    file (`PASSING`). Damaged packets are skipped; `on_damage` is told, or else an `AudioWarning`
-    issued.
+    truncated (where it states its length), joined from parts that cannot all be read, mostly
+    damaged, silent, shorter than 0.1 s, of an impossible sample rate, or with values that are not
+    numbers; `OSError` if the machine fails (`PASSING`). Damaged packets are skipped; `on_damage` is
+    told, or else an `AudioWarning` issued.
     """
-    blocks = list(stream(path, sample_rate, on_damage))
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    return np.concatenate(list(stream(path, sample_rate, on_damage)))
 
 
 def stream(
     path: Path | str, sample_rate: int, on_damage: OnDamage | None = None
 ) -> Iterator[np.ndarray]:
-    """Yield what `load` returns in blocks, in constant memory. Raises as `load`; errors that depend
-    on the whole file (truncated, silent, too short) come after the last block."""
+    """Yield what `load` returns in blocks, in constant memory; raises as `load`, for truncated,
+    silent and short files after the last block."""
     with _open(Path(path)) as file:
         if _is_for_soundfile(file):
-            blocks = _decode_by_soundfile(file, BLOCK)
+            blocks = _decode_by_soundfile(file)
         else:
-            blocks = ffmpeg.decode(file, BLOCK, on_damage or partial(_warn_of_damage, path))
+            warned = partial(warnings.warn, category=AudioWarning, stacklevel=2)
+            told = on_damage or (lambda damage: warned(f"{path} is {damage}."))
+            blocks = ffmpeg.decode(file, BLOCK, told)
         yield from _resample(_check_audio(blocks), sample_rate)
-
-
-def _warn_of_damage(path: Path | str, damage: str) -> None:
-    warnings.warn(f"{path} is {damage}.", AudioWarning, stacklevel=2)
 
 
 def read_header(path: Path) -> Header:
     """What a file states about itself; an empty `Header` where it cannot be read."""
-    try:
-        with _open(path) as file:
-            if not _is_for_soundfile(file):
-                return ffmpeg.read_header(file)
-            with _open_soundfile(file) as sound:
-                return Header(sound.frames / sound.samplerate, sound.artist, sound.title)
-    except (AudioError, OSError):
-        return Header()
+    with suppress(AudioError, OSError), _open(path) as file:
+        if not _is_for_soundfile(file):
+            return ffmpeg.read_header(file)
+        with _open_soundfile(file) as sound:
+            return Header(sound.frames / sound.samplerate, sound.artist, sound.title)
+    return Header()
 
 
 def _open(path: Path) -> FileIO:
@@ -107,8 +101,7 @@ def _open(path: Path) -> FileIO:
             raise AudioError("empty file (0 bytes)")
         return path.open("rb", buffering=0)
     except FileNotFoundError:
-        missing = NOT_UTF8 if NOT_TEXT in str(path) else "audio file missing"
-        raise AudioError(missing) from None
+        raise AudioError(NOT_UTF8 if NOT_TEXT in str(path) else "audio file missing") from None
     except OSError as error:
         if error.errno in PASSING:
             raise
@@ -120,7 +113,6 @@ def _is_for_soundfile(file: FileIO) -> bool:
 
 
 def _check_audio(blocks: Blocks) -> Blocks:
-    """Pass the blocks on; raise `AudioError` for what cannot be used as audio."""
     seconds, lowest, highest = 0.0, math.inf, -math.inf
     for rate, block in blocks:
         if not LOWEST_HZ <= rate <= HIGHEST_HZ:
@@ -154,11 +146,11 @@ def _resample(blocks: Blocks, sample_rate: int) -> Iterator[np.ndarray]:
                 yield resampled
 
 
-def _decode_by_soundfile(file: FileIO, block: int) -> Blocks:
+def _decode_by_soundfile(file: FileIO) -> Blocks:
     try:
         with _open_soundfile(file) as sound:
             n_samples = 0
-            while len(samples := sound.read(block, "float32", always_2d=True)):
+            while len(samples := sound.read(BLOCK, "float32", always_2d=True)):
                 n_samples += len(samples)
                 yield sound.samplerate, samples.mean(axis=1)
             if n_samples < sound.frames:
@@ -174,7 +166,16 @@ def _decode_by_soundfile(file: FileIO, block: int) -> Blocks:
 def _open_soundfile(file: FileIO) -> "Iterator[SoundFile]":
     import soundfile
 
-    _check_joined(file)
+    # Of joined files, libsndfile reads only the first or decodes headers as sound.
+    _, head = read_head(file)
+    if head[:4] in (b"RIFF", b"RIFX", b"FORM"):
+        size = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
+        is_joined = size > 100 and begins_audio(file, 8 + size)  # a stream's header states less
+    else:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            is_joined = content.find(head[:8], 8) > 0
+    if is_joined:
+        raise AudioError(JOINED)
     file.seek(0)
     try:
         with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
@@ -185,17 +186,3 @@ def _open_soundfile(file: FileIO) -> "Iterator[SoundFile]":
     except soundfile.SoundFileError as error:
         reason = str(error).rsplit(": ", 1)[-1].rstrip(".")
         raise AudioError(f"unreadable audio ({reason})") from None
-
-
-def _check_joined(file: FileIO) -> None:
-    """Raise `AudioError` for joined files, of which libsndfile reads only the first or decodes
-    headers as sound."""
-    _, head = read_head(file)
-    if head[:4] in (b"RIFF", b"RIFX", b"FORM"):
-        size = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
-        is_joined = size > 100 and begins_audio(file, 8 + size)  # a stream's header states less
-    else:
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            is_joined = content.find(head[:8], 8) > 0
-    if is_joined:
-        raise AudioError(JOINED)

@@ -26,8 +26,7 @@ def crop_starts(
 
 
 def _mix(x: np.ndarray | np.uint64) -> np.ndarray:
-    """SplitMix64 (Steele et al., OOPSLA 2014), a hash of integers; NumPy has no generator that is
-    seeded per element."""
+    """SplitMix64 (Steele et al., OOPSLA 2014); NumPy has no generator seeded per element."""
     with np.errstate(over="ignore"):
         x = x + np.uint64(0x9E3779B97F4A7C15)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -85,6 +84,5 @@ class Crops:
     @cached_property
     def starts(self) -> np.ndarray:
         """Start of each clip's crop, (n_clips,) int64 samples."""
-        ids = self.store.table.clip_id.iloc[self.rows]
-        lengths = self.store.lengths[self.rows]
+        ids, lengths = self.store.table.clip_id.iloc[self.rows], self.store.lengths[self.rows]
         return crop_starts(lengths, self.crop_samples, self.seed, self.epoch, ids)

@@ -1,8 +1,8 @@
 """DCASE 2017 task 4, sounds for smart cars (Mesaros et al., DCASE 2017): official folder → `Index`.
 
 The folder holds three lists, `groundtruth_weak_label_{training,testing,evaluation}_set.csv`, and a
-folder of ten-second WAV files for each. As in Lee & Cho 2021, the training and testing lists are
-for training, except for a tenth of each class for validation, and the evaluation list is the test.
+folder of WAV files for each. As in Lee & Cho 2021, the training and testing lists are for training,
+except for a tenth of each class for validation, and the evaluation list is the test.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from jetatag.data.index import Index, Vocabulary, warn, warn_about
+from jetatag.data.index import COLUMNS, Index, Vocabulary, warn, warn_about
 from jetatag.data.splits import grouped_split
 from jetatag.data.tables import check_filled, drop_unusable, normalise_paths, read_text_table
 from jetatag.files import check_known
@@ -38,66 +38,58 @@ def load(root: Path | str, seed: int = 0, name: str = "dcase2017") -> Index:
 
     `seed` chooses the tenth of every class for validation; no video is in both train and valid. A
     clip in two lists stays in the later one. Warns (`DataWarning`) about a missing list. Raises
-    `FileNotFoundError` if all are missing, `ValueError` for a malformed list and a label that is
-    not one of the 17 classes.
+    `FileNotFoundError` if all are missing, `ValueError` for a malformed list or an unknown class.
     """
-    rows = read_lists(Path(root))
+    root = Path(root)
+    rows = read_lists(root)
     files = rows.groupby(["list", "file"], sort=False)
     labels = np.zeros((files.ngroups, len(CLASSES)), np.uint8)
     labels[files.ngroup(), rows.label.map(CLASSES.index)] = 1
-    clips = rows.drop_duplicates(["list", "file"], ignore_index=True)
-    table = pd.DataFrame(
-        {
-            "clip_id": clips.file.str.removesuffix(".wav"),
-            # The organisers put a Y before each name, because many begin with a hyphen.
-            "path": clips.list.map(FOLDERS) + "/Y" + clips.file,
-            "split": np.where(clips.list == "evaluation", "test", ""),
-            "group": clips.file.str.rsplit("_", n=2).str[0],
-            "title": "",
-        }
-    )
-    why = np.full(len(clips), "", dtype=object)
-    why[clips.file.duplicated(keep="last")] = LATER_LIST
-    why[~clips.file.str.fullmatch(FILE_NAME)] = NOT_A_CLIP
-    table, labels, left_out = drop_unusable(Path(root), table, labels, why)
+    table = rows.drop_duplicates(["list", "file"], ignore_index=True)
+    table["clip_id"] = table.file.str.removesuffix(".wav")
+    # The organisers put a Y before each name, because many begin with a hyphen.
+    table["path"] = table.list.map(FOLDERS) + "/Y" + table.file
+    table["split"] = np.where(table.list == "evaluation", "test", "")
+    table["group"] = table.file.str.rsplit("_", n=2).str[0]
+    table["title"] = ""
+    why = np.full(len(table), "", dtype=object)
+    why[table.file.duplicated(keep="last")] = LATER_LIST
+    why[~table.file.str.fullmatch(FILE_NAME)] = NOT_A_CLIP
+    table, labels, left_out = drop_unusable(root, table[COLUMNS], labels, why)
     training = (table.split != "test").to_numpy()
     split = grouped_split(table.group[training], labels[training], SHARES, seed)
     table.loc[training, "split"] = split
     facts = {"peak_normalise": False, "known_clips": KNOWN_CLIPS}
-    index = Index(name, Path(root), Vocabulary(CLASSES), table, labels, left_out, **facts)
+    index = Index(name, root, Vocabulary(CLASSES), table, labels, left_out, **facts)
     return warn_about(index, DIFFERENCES)
 
 
 def read_lists(root: Path) -> pd.DataFrame:
-    """One row per label of a file: list, file, start, end, label (all str)."""
+    """One row per label of a file: file (relative to its list's folder), start, end, label, list.
+    A header line is skipped."""
     paths = {name: root / f"groundtruth_weak_label_{name}_set.csv" for name in FOLDERS}
     if not any(path.is_file() for path in paths.values()):
         problem = f"{paths['training']} does not exist, nor does another list of DCASE 2017 task 4"
         raise FileNotFoundError(f"{problem}: give the folder that holds them.")
     tables = []
     for name, path in paths.items():
-        if path.is_file():
-            tables.append(read_list(path, root / FOLDERS[name]).assign(list=name))
-        else:
+        if not path.is_file():
             warn(f"{path} does not exist: the index lacks its clips.")
+            continue
+        rows = read_text_table(path, "\t", header=("file", "start", "end", "label"))
+        rows = rows.apply(lambda column: column.str.strip())
+        if rows.file[0].lower() in ("file", "filename"):
+            rows = rows[1:].reset_index(drop=True)
+        if rows.empty:
+            raise ValueError(f"{path} has no rows but a header: use the complete list.")
+        check_filled(path, rows.file)
+        check_filled(path, rows.label)
+        check_known(rows.label.unique(), CLASSES, f"class in {path}")
+        files = normalise_paths(rows.file, root / FOLDERS[name])
+        if files.str.startswith("Y").all():  # as on disk
+            files = files.str[1:]
+        if not files.str.fullmatch(FILE_NAME).any():
+            problem = f"{path} names no clip, so that its clips could be in another split"
+            raise ValueError(f"{problem}: write names like VIDEO_30.000_40.000.wav.")
+        tables.append(rows.assign(file=files, list=name))
     return pd.concat(tables, ignore_index=True)
-
-
-def read_list(path: Path, folder: Path) -> pd.DataFrame:
-    """One list as file (relative to `folder`), start, end, label; a header line is skipped."""
-    rows = read_text_table(path, "\t", header=("file", "start", "end", "label"))
-    rows = rows.apply(lambda column: column.str.strip())
-    if rows.file[0].lower() in ("file", "filename"):
-        rows = rows[1:].reset_index(drop=True)
-    if rows.empty:
-        raise ValueError(f"{path} has no rows but a header: use the complete list.")
-    check_filled(path, rows.file)
-    check_filled(path, rows.label)
-    check_known(rows.label.unique(), CLASSES, f"class in {path}")
-    files = normalise_paths(rows.file, folder)
-    if files.str.startswith("Y").all():  # as on disk
-        files = files.str[1:]
-    if not files.str.fullmatch(FILE_NAME).any():
-        problem = f"{path} names no clip, so that its clips could be in another split"
-        raise ValueError(f"{problem}: write names like VIDEO_30.000_40.000.wav.")
-    return rows.assign(file=files)

@@ -1,8 +1,7 @@
 """Decoding with FFmpeg (PyAV): all audio that a file contains, or the reason why it cannot be used.
 
-FFmpeg gets an open file without a name and a fixed list of formats, so that only the content
-decides the format and no file can refer to another one. Truncation is detected here, because FFmpeg
-decodes whatever is there and does not distinguish stated from estimated durations.
+FFmpeg gets an open file without a name and a fixed list of formats, so that no file can refer to
+another. Truncation is detected here, because FFmpeg decodes whatever is there.
 """
 
 import itertools
@@ -12,28 +11,23 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from io import FileIO
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from av import AudioFifo, AudioFrame, AudioStream, Packet
-    from av.container import InputContainer
+    import av
 
 FORMATS = "mp3,flac,ogg,mov,matroska,asf,aac,ac3,eac3,voc,wav"  # FFmpeg's names
-UNRECOGNISED = (
-    "unreadable: not recognised as audio (WAV, AIFF, FLAC, Ogg, MP3, AAC, MP4, WebM, WMA, AC-3, "
-    "VOC)"
-)
+KINDS = "WAV, AIFF, FLAC, Ogg, MP3, AAC, MP4, WebM, WMA, AC-3, VOC"
+UNRECOGNISED = f"unreadable: not recognised as audio ({KINDS})"
 ENCRYPTED = "encrypted (DRM), so that it cannot be decoded"
 JOINED = "joined from several files: split it"
 PROTECTED_CODECS = {"drms", "enca", "aavd"}  # MP4: FairPlay, Common Encryption, Audible
 TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")  # metadata that may lie between MP3 packets
 TOLERANCE_S = 0.1  # longer gaps are damage, and sound that ends earlier than stated is truncated
 OnDamage = Callable[[str], object]  # is told in words what was skipped of a file that is used
-BUFFER = 1 << 18  # bytes per read
 
 
 class AudioError(ValueError):
@@ -71,7 +65,6 @@ def decode(file: FileIO, block: int, on_damage: OnDamage) -> Iterator[tuple[int,
 
 
 def read_header(file: FileIO) -> Header:
-    """Duration, stated or estimated by FFmpeg, artist and title."""
     with _open(file, 0, _size(file)) as container:
         texts = [container.metadata, *(stream.metadata for stream in container.streams.audio)]
         tags = {name.lower(): text for each in texts for name, text in each.items()}
@@ -79,7 +72,7 @@ def read_header(file: FileIO) -> Header:
         return Header(duration_s, tags.get("artist", ""), tags.get("title", ""))
 
 
-def _all_frames(file: FileIO, on_damage: OnDamage) -> Iterator["AudioFrame"]:
+def _all_frames(file: FileIO, on_damage: OnDamage) -> Iterator["av.AudioFrame"]:
     """Decode joined files and the links of chained Oggs one by one: FFmpeg loses frames between
     FLACs and stops when the codec, rate or channels change."""
     states_duration = _check_bytes(file)
@@ -89,11 +82,11 @@ def _all_frames(file: FileIO, on_damage: OnDamage) -> Iterator["AudioFrame"]:
             yield from _frames(container, on_damage, states_duration)
 
 
-def _open(file: FileIO, start: int, end: int) -> "InputContainer":
+def _open(file: FileIO, start: int, end: int) -> "av.container.InputContainer":
     import av
 
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
-    how = {"metadata_errors": "replace", "buffer_size": BUFFER}
+    how = {"metadata_errors": "replace", "buffer_size": 1 << 18}
     try:
         return av.open(_Part(file, start, end), container_options=options, **how)
     except av.FFmpegError:
@@ -120,7 +113,7 @@ class _Part:
         return self._file.tell() - self._start
 
 
-def _sound_track(container: "InputContainer") -> "AudioStream":
+def _sound_track(container: "av.container.InputContainer") -> "av.AudioStream":
     track = container.streams.best("audio")
     if track is None:
         raise AudioError("holds no sound track")
@@ -135,8 +128,7 @@ def _sound_track(container: "InputContainer") -> "AudioStream":
     return track
 
 
-def _drain(fifo: "AudioFifo") -> Iterator[tuple[int, np.ndarray]]:
-    """Everything in a FIFO, as one block."""
+def _drain(fifo: "av.AudioFifo") -> Iterator[tuple[int, np.ndarray]]:
     if frame := fifo.read():
         samples = frame.to_ndarray()
         if frame.format.is_packed:  # (1, sample * channel), else (channel, sample)
@@ -149,25 +141,17 @@ def _drain(fifo: "AudioFifo") -> Iterator[tuple[int, np.ndarray]]:
         yield frame.sample_rate, mono
 
 
-@dataclass
-class _Tally:
-    """What has been decoded of a sound track: seconds, and bytes of good and of damaged packets."""
-
-    seconds: float = 0.0
-    good: int = 0
-    damaged: int = 0
-    trailing: int = 0  # damaged after the last good packet, which need not be audio
-    is_cut: bool = False
-    last: "dict[int, Packet]" = field(default_factory=dict)  # good packet of each stream
-
-
 def _frames(
-    container: "InputContainer", on_damage: OnDamage, is_stated: bool
-) -> Iterator["AudioFrame"]:
-    """Decode the main sound track and skip its damaged packets; see `_check_end`."""
+    container: "av.container.InputContainer", on_damage: OnDamage, is_stated: bool
+) -> Iterator["av.AudioFrame"]:
+    """Decode the main sound track and skip its damaged packets. Raises `AudioError` for a file that
+    is truncated (where its duration is stated) or mostly damaged."""
     import av
 
-    track, tally = _sound_track(container), _Tally()
+    track, seconds, is_cut = _sound_track(container), 0.0, False
+    good, damaged = 0, 0  # bytes of packets
+    trailing = 0  # bytes damaged after the last good packet, which need not be audio
+    last = {}  # good packet of each stream
     try:
         for packet in container.demux():
             is_sound = packet.stream_index == track.index
@@ -176,44 +160,35 @@ def _frames(
             except av.FFmpegError:
                 if packet.has_sidedata("encryption_info"):
                     raise AudioError(ENCRYPTED) from None
-                tally.is_cut = packet.is_corrupt
-                tally.trailing += 0 if bytes(packet).startswith(TAGS) else packet.size
+                is_cut = packet.is_corrupt
+                trailing += 0 if bytes(packet).startswith(TAGS) else packet.size
                 track.codec_context.flush_buffers()  # otherwise noise follows in an MP3
                 continue
             for frame in frames:
-                tally.seconds += frame.samples / frame.sample_rate
+                seconds += frame.samples / frame.sample_rate
                 yield frame
             if packet.size:  # the last one of each stream is empty
-                tally.last[packet.stream_index] = packet
+                last[packet.stream_index] = packet
             if packet.size and is_sound:
-                tally.good += packet.size
-                tally.damaged += tally.trailing
-                tally.trailing, tally.is_cut = 0, packet.is_corrupt
+                good, damaged = good + packet.size, damaged + trailing
+                trailing, is_cut = 0, packet.is_corrupt
     except av.FFmpegError:
-        raise AudioError(f"damaged: nothing can be read after {tally.seconds:.2f} s") from None
-    _check_end(tally, on_damage, track, is_stated)
-
-
-def _check_end(tally: _Tally, on_damage: OnDamage, track: "AudioStream", is_stated: bool) -> None:
-    """Raise `AudioError` for a file that is truncated (where its duration is stated) or mostly
-    damaged; tell `on_damage` of other damage."""
-    container = track.container
-    duration_s = (container.duration or 0) / 1e6
-    if tally.good <= tally.damaged:
+        raise AudioError(f"damaged: nothing can be read after {seconds:.2f} s") from None
+    if good <= damaged:
         raise AudioError("unreadable: not audio, or damaged: most of it cannot be decoded")
+    duration_s = (container.duration or 0) / 1e6
     tolerance_s = 1e-5 if track.codec_context.name == "flac" else TOLERANCE_S
     ends = {
         stream: float(((packet.pts or 0) + (packet.duration or 0)) * packet.time_base)
-        for stream, packet in tally.last.items()
+        for stream, packet in last.items()
     }
-    early_s = duration_s - max(tally.seconds, *ends.values())
-    is_cut = tally.is_cut and container.format.name != "wav"  # whose size is not stated
-    if is_cut or (is_stated and early_s > tolerance_s):
-        raise AudioError(f"truncated: its sound ends after {tally.seconds:.2f} s")
+    is_cut &= container.format.name != "wav"  # whose size is not stated
+    if is_cut or (is_stated and duration_s - max(seconds, *ends.values()) > tolerance_s):
+        raise AudioError(f"truncated: its sound ends after {seconds:.2f} s")
     end_s = min(ends[track.index], duration_s or math.inf)  # Ogg: the last packet may seem endless
-    gap_s = end_s - float((track.start_time or 0) * track.time_base) - tally.seconds
-    if tally.damaged or gap_s > tolerance_s:
-        lost = f"{tally.damaged:,} bytes" if tally.damaged else f"{gap_s:.2f} s"
+    gap_s = end_s - float((track.start_time or 0) * track.time_base) - seconds
+    if damaged or gap_s > tolerance_s:
+        lost = f"{damaged:,} bytes" if damaged else f"{gap_s:.2f} s"
         on_damage(f"damaged: {lost} were skipped")
 
 
@@ -230,7 +205,7 @@ JOINTS = {
     b"RIFF": re.compile(rb"RIFF....WAVEfmt( )", re.S),
     b"ftyp": re.compile(rb"\x00\x00\x00.ftyp(.)", re.S),
 }
-"""First bytes of each Ogg stream, Matroska, WMA, FLAC, WAV and MP4; in Ogg, to the page's size."""
+"""First bytes of files that may be joined; in Ogg, to the page's size."""
 BEGINNINGS = re.compile(
     rb"RIF[FX]|RF64|FORM|caff|\.snd|dns\.|riff|fLaC|OggS|\x1a\x45\xdf\xa3|0&\xb2\x75|"
     rb"....ftyp|\x0b\x77|Creative Voice|\xff[\xe2-\xfd]",
@@ -266,8 +241,8 @@ def _size(file: FileIO) -> int:
 
 
 def _joints(file: FileIO) -> list[int]:
-    """Offsets at which further files or links of a chained Ogg begin. After MP3, AAC, AC-3 and VOC,
-    files of any kind are found; after others, those of the same kind."""
+    """Offsets of further files, or links of a chained Ogg: of the same kind, or of any kind where
+    the first file's kind has no pattern (MP3, AAC, AC-3, VOC)."""
     start, head = read_head(file)
     if head[4:8] in MP4_BOXES:
         return []
@@ -282,7 +257,7 @@ def _joints(file: FileIO) -> list[int]:
 
 def _check_bytes(file: FileIO) -> bool:
     """Raise `AudioError` for text, encrypted WMA, and files with fewer bytes than they state.
-    Returns whether the file states its duration, so that FFmpeg's is not an estimate."""
+    Returns whether the file states its duration, which FFmpeg may estimate."""
     size = _size(file)
     start, head = read_head(file)
     if TEXT.fullmatch(head):
@@ -291,8 +266,12 @@ def _check_bytes(file: FileIO) -> bool:
         _check_boxes(file, start, size)
     elif head.startswith(b"OggS"):
         _check_last_page(file, size)
-    elif head.startswith(ASF):
-        check_size(_asf_size(head), size)
+    elif head.startswith(ASF):  # ASF specification, 3.2
+        if ASF_ENCRYPTION in head:
+            raise AudioError(ENCRYPTED)
+        properties = head[head.find(ASF_PROPERTIES) :]
+        is_broadcast = int.from_bytes(properties[88:92], "little") & 1
+        check_size(0 if is_broadcast else int.from_bytes(properties[40:48], "little"), size)
     elif found := VBRI.search(head, 0, MP3_HEAD):
         check_size(int.from_bytes(found[1]), size - start - found.start(), MP3_FRAME)
     elif found := XING.search(head, 0, MP3_HEAD):
@@ -308,15 +287,6 @@ def check_size(stated: int, there: int, tolerance: int = 0) -> None:
     """Raise `AudioError` if more than `tolerance` of the `stated` bytes are missing."""
     if there + tolerance < stated:
         raise AudioError(f"truncated: {there:,} of {stated:,} bytes are there")
-
-
-def _asf_size(head: bytes) -> int:
-    """Size (bytes) that a WMA states (ASF specification, 3.2); 0 for a broadcast."""
-    if ASF_ENCRYPTION in head:
-        raise AudioError(ENCRYPTED)
-    properties = head[head.find(ASF_PROPERTIES) :]
-    is_broadcast = int.from_bytes(properties[88:92], "little") & 1
-    return 0 if is_broadcast else int.from_bytes(properties[40:48], "little")
 
 
 def _check_boxes(file: FileIO, start: int, size: int) -> None:

@@ -74,17 +74,18 @@ def load(
     "multilabel" (default for tables) or "multiclass", exactly one tag per clip (for folders).
 
     Rows that cannot be used are listed in `left_out`; clips without tags stay in a multilabel set.
-    Raises `FileNotFoundError` or `ValueError` for a missing or malformed table, unknown columns and
-    splits, labels other than 0 and 1, and data without usable clips.
+    Raises `FileNotFoundError` or `ValueError` for a missing or malformed table, and without clips.
     """
     check_arguments(load, {"n_tags": n_tags, "task": task})
     columns = (path_column, tags, split_column, group_column)
     root, source = Path(root), Path(root, table or "")
-    if table is None and columns != ("path", "tags", None, None):
+    if table is not None:
+        clips, (names, labels) = read_clips(source, root, columns, separator)
+    elif columns == ("path", "tags", None, None):
+        clips, (names, labels) = read_classes(root)
+    else:
         problem = "path_column, tags, split_column and group_column are columns of a table"
         raise ValueError(f"{problem}: give `table`, or leave them out to use folders as classes.")
-    read = read_classes(root) if table is None else read_clips(source, root, columns, separator)
-    clips, (names, labels) = read
     task = task or ("multiclass" if table is None else "multilabel")
     if task == "multiclass":
         n_each = pd.Series(labels.sum(axis=1, dtype=int))
@@ -156,7 +157,7 @@ def read_splits(source: Path, column: pd.Series) -> pd.Series:
 
 
 def separated_labels(source: Path, column: pd.Series, separator: str) -> Labels:
-    """Labels of a column of separated tags or lists; drops empty tags and blanks around tags."""
+    """Labels of a column of separated tags or lists."""
     if not separator:
         raise ValueError("separator is empty: give the character between tags, such as ','.")
     lists = [split_tags(source, row, cell, separator) for row, cell in enumerate(column, 1)]
@@ -192,7 +193,6 @@ def split_tags(source: Path, row: int, cell: str | list[str], separator: str) ->
 
 
 def is_balanced(text: str) -> bool:
-    """Whether it opens as many brackets of each kind as it closes."""
     return all(text.count(opening) == text.count(closing) for opening, closing in BRACKETS)
 
 
@@ -213,26 +213,24 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, Labels]:
     """The audio files under `root`, in the form of `read_clips`; folders are classes."""
     if not root.is_dir():
         raise FileNotFoundError(f"{root} does not exist: give the folder that holds the audio.")
-    files, _, others = index.audio_under(root)
+    paths, _, others = index.audio_under(root)
     if others:
         warn(f"{root}: {index.skipped_sentence(others)}")
-    clips = pd.DataFrame({"path": files, "reason": ""}, dtype=object)
-    folders = clips.path.str.split("/").str[:-1]
-    clips.loc[clips.path.str.contains(NOT_TEXT), "reason"] = NOT_UTF8
-    tops = folders[(folders.str.len() > 0) & (clips.reason == "")].str[0].str.lower()
-    by_split = len(tops) > 0 and tops.isin(SPLIT_NAMES).all()
-    depth = 1 if by_split else 0
-    clips.loc[(folders.str.len() <= depth) & (clips.reason == ""), "reason"] = NO_CLASS
-    usable = clips.reason == ""
-    if not usable.any():
+    parts = {path: path.split("/") for path in paths if NOT_TEXT not in path}
+    tops = {own[0].lower() for own in parts.values() if len(own) > 1}
+    depth = 1 if tops and tops <= SPLIT_NAMES.keys() else 0
+    classes = {path: own[depth] for path, own in parts.items() if len(own) > depth + 1}
+    if not classes:
         remedy = "put the files of each class into a folder, or "
         remedy += "give a table of paths and tags, such as table='tags.csv'"
         raise ValueError(f"{root} has no class folders with audio in them: {remedy}.")
-    if by_split:
-        clips["split"] = folders.str[0].str.lower().map(SPLIT_NAMES).where(usable, "")
-    clips = clips.assign(clip_id=clips.path, title=clips.path.map(_stem), group="")
-    classes = folders.str[depth].where(usable, "")
-    return clips, encode(root, [[name] for name in classes])
+    clips = pd.DataFrame({"path": paths, "clip_id": paths, "group": ""})
+    clips["title"] = clips.path.map(_stem)
+    clips["reason"] = np.where(clips.path.isin(parts), NO_CLASS, NOT_UTF8)
+    clips.loc[clips.path.isin(classes), "reason"] = ""
+    if depth == 1:
+        clips["split"] = [SPLIT_NAMES.get(path.split("/")[0].lower(), "") for path in paths]
+    return clips, encode(root, [[classes.get(path, "")] for path in paths])
 
 
 def warn_about_tags(name: str, tags: Sequence[str], labels: np.ndarray) -> None:

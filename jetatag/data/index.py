@@ -3,6 +3,7 @@
 import os
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -46,10 +47,9 @@ class Index:
 
     `table` has one row per clip: clip_id (str), path (relative to `audio_root`), split (train,
     valid or test), group (such as the artist; "" if unknown) and title. `labels` is (clip, tag)
-    uint8, its rows as in `table`, its columns as in `vocabulary.tags`. `left_out` has one row for
-    every annotated clip that is not in `table`: clip_id, path, reason. `peak_normalise`: whether
-    the data set is published with every clip scaled to full scale. `known_clips`: the number of
-    clips in the official data, by split or by splits, as in "train and valid".
+    uint8, as `table` and `vocabulary.tags`. `left_out` has the other annotated clips: clip_id,
+    path, reason. `peak_normalise`: whether the clips are published at full scale. `known_clips`:
+    the official number of clips, by split or by splits, as in "train and valid".
     """
 
     name: str
@@ -86,8 +86,8 @@ class Index:
 
 
 def files_under(root: Path) -> tuple[list[str], list[str]]:
-    """All files under `root`, and all links to folders, which are not followed: sorted paths
-    relative to `root`, as text by `files.as_text`."""
+    """The files under `root`, and the links to folders, which are not followed: sorted relative
+    paths, as text by `files.as_text`."""
     found, links = [], []
     for folder, folders, files in os.walk(root):
         inner = f"{Path(folder).relative_to(root).as_posix()}/".removeprefix("./")
@@ -112,7 +112,6 @@ def audio_under(root: Path) -> tuple[list[str], list[str], list[str]]:
 
 
 def holds_audio(path: Path) -> bool:
-    """Whether a file of any name begins with an audio header that can be read."""
     with suppress(OSError):
         if path.is_file():
             with path.open("rb", buffering=0) as file:
@@ -122,15 +121,12 @@ def holds_audio(path: Path) -> bool:
 
 def skipped_sentence(paths: Sequence[Path | str]) -> str:
     """One sentence about files that were skipped: how many of each suffix, and the first two."""
-    kinds: dict[str, list[str]] = {}
-    for path in paths:
-        kinds.setdefault(Path(path).suffix.lower() or "without suffix", []).append(str(path))
-    ranked = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
-    listed = ", ".join(
-        f"{len(own):,} {kind} ({', '.join(own[:2])}{', …' * (len(own) > 2)})"
-        for kind, own in ranked
-    )
-    return f"files skipped ({NOT_AUDIO}): {listed}."
+    suffixes = [Path(path).suffix.lower() or "without suffix" for path in paths]
+    listed = []
+    for suffix, n in Counter(suffixes).most_common():
+        own = [str(path) for path, its in zip(paths, suffixes, strict=True) if its == suffix]
+        listed.append(f"{n:,} {suffix} ({', '.join(own[:2] + ['…'] * (n > 2))})")
+    return f"files skipped ({NOT_AUDIO}): {', '.join(listed)}."
 
 
 def warn_about(index: Index, reasons: str = "") -> Index:
@@ -144,16 +140,15 @@ def warn_about(index: Index, reasons: str = "") -> Index:
     if links:
         told = f"{name}: {len(links):,} folders under {root} are links and not followed"
         warn(f"{told}: {', '.join(links[:5])}; put the folders themselves there.")
-    counts = {split: int((index.table.split == split).sum()) for split in SPLITS}
+    counts = index.table.split.value_counts().reindex(SPLITS, fill_value=0)
     if empty := [split for split in SPLITS if not counts[split]]:
         warn(f"{name}: 0 of {n_clips:,} clips are in {' and '.join(empty)}.")
     if unused := [tags[column] for column in np.flatnonzero(~index.labels.any(axis=0))]:
         told = f"{name}: {len(unused)} of {len(tags)} tags are never used: {', '.join(unused)}"
         warn(f"{told}; they cannot be learned or scored.")
-    here = {splits: sum(counts[s] for s in splits.split(" and ")) for splits in index.known_clips}
-    differing = [splits for splits, known in index.known_clips.items() if here[splits] != known]
-    told = [f"{s} {here[s]:,} ({here[s] - index.known_clips[s]:+,})" for s in differing]
-    if told:
+    known = pd.Series(index.known_clips, dtype=int)
+    off = pd.Series({splits: counts[splits.split(" and ")].sum() for splits in known.index}) - known
+    if told := [f"{splits} {known[splits] + n:,} ({n:+,})" for splits, n in off.items() if n]:
         warn(f"{name}: clips differ from the official data: {', '.join(told)}. {reasons}")
     return index
 

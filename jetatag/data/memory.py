@@ -9,21 +9,17 @@ if TYPE_CHECKING:  # preparing data does not need torch
 
 
 def keep_freed_memory() -> None:
-    """Let the C library (glibc; no effect elsewhere) keep freed memory for reuse.
-
-    Returning freed memory to the system and getting it back takes a third of the time of decoding
-    and training.
-    """
+    """Let the C library (glibc; no effect elsewhere) keep freed memory: returning it and getting it
+    back takes a third of the time of decoding and training."""
     mmap_threshold, trim_threshold = -3, -1  # malloc.h
     with suppress(OSError, AttributeError, TypeError):
         library = ctypes.CDLL("libc.so.6")
-        for option in (mmap_threshold, trim_threshold):
-            library.mallopt(option, 2**31 - 1)
+        library.mallopt(mmap_threshold, 2**31 - 1)
+        library.mallopt(trim_threshold, 2**31 - 1)
 
 
 def send(values: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
-    """`values` on `device`, without waiting for the copy: it goes through pinned memory, because
-    CUDA may wait for copies from other memory."""
+    """`values` on `device`, without waiting: copied through pinned memory, if CUDA."""
     if device.type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
     return values.to(device, non_blocking=True)

@@ -18,12 +18,10 @@ from jetatag.files import check_known
 
 FOLDERS = {"train": "0123456789ab", "valid": "c", "test": "def"}
 SHARES = {"train": 12 / 16, "valid": 1 / 16, "test": 3 / 16}
-SPLITS = ("cleaned", "full", "artist_disjoint")
-TAG_LISTS = ("top50", "merged")
 N_TOP_TAGS = 50
 KNOWN_CLIPS = {
-    "full": {"train": 18_709, "valid": 1_825, "test": 5_329},
     "cleaned": {"train": 15_247, "valid": 1_529, "test": 4_332},  # with one of the 50 top tags
+    "full": {"train": 18_709, "valid": 1_825, "test": 5_329},
     "artist_disjoint": {"train and valid and test": 21_108},  # the same
 }
 DIFFERENCES = (
@@ -59,20 +57,18 @@ def load(
     "artist_disjoint", the cleaned clips split at random by `seed`, about 12:1:3, with every artist
     in one split. `tags`: "top50", the fifty most frequent; "merged", the fifty most frequent after
     merging `SYNONYMS`; or a list of names. `folders`: the sub-folders of each split, such as
-    {"train": "01", "valid": "2", "test": "3"}; by default `FOLDERS`. Warns (`DataWarning`) about
-    missing clip information or audio. Raises `FileNotFoundError` without annotations, `ValueError`
-    for a malformed file and an unknown split, folder or tag.
+    {"train": "01", "valid": "2", "test": "3"}. Warns (`DataWarning`) about missing clip information
+    or audio. Raises `FileNotFoundError` without annotations, `ValueError` for a malformed file.
     """
-    check_known([split], SPLITS, "split")
+    check_known([split], KNOWN_CLIPS, "split")
     split_of = split_by_folder(FOLDERS if folders is None else folders)
     if folders is not None and split == "artist_disjoint":
         raise ValueError("split 'artist_disjoint' does not go by folders: leave out folders.")
-    root = Path(root)
-    source = root / "annotations_final.csv"
-    table, given = read_annotations(source, root / "mp3")
+    source, audio_root = Path(root, "annotations_final.csv"), Path(root, "mp3")
+    table, given = read_annotations(source, audio_root)
     vocabulary, labels = choose_tags(given, tags)
     table["split"] = table.path.str.partition("/")[0].map(split_of).fillna("")
-    table = with_clip_info(table, root / "clip_info_final.csv")
+    table = with_clip_info(table, Path(root, "clip_info_final.csv"))
     why = np.full(len(table), "", dtype=object)
     if split != "full":
         why[~labels.any(axis=1)] = UNTAGGED
@@ -83,12 +79,12 @@ def load(
         table["split"] = grouped_split(table.group, labels, SHARES, seed)
     official = name == "mtat" and folders is None and (split == "full" or tags == "top50")
     known = KNOWN_CLIPS[split] if official else {}
-    index = Index(name, root / "mp3", vocabulary, table, labels, left_out, known_clips=known)
+    index = Index(name, audio_root, vocabulary, table, labels, left_out, known_clips=known)
     return warn_about(index, DIFFERENCES)
 
 
 def split_by_folder(folders: dict) -> dict[str, str]:
-    """The split of every sub-folder, from the sub-folders of every split ({"test": "def"})."""
+    """The split of every sub-folder, from {"test": "def", …}."""
     check_known(folders, FOLDERS, "split")
     split_of = {folder: split for split, named in folders.items() for folder in str(named)}
     check_known(split_of, "".join(FOLDERS.values()), "folder")
@@ -113,11 +109,12 @@ def read_annotations(path: Path, audio_root: Path) -> tuple[pd.DataFrame, pd.Dat
 def with_clip_info(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     """`table` with group (the artist) and title. If the file is missing or lacks a clip, the artist
     is taken from the name of the audio file, with a warning."""
-    info = pd.DataFrame(columns=["clip_id", "artist", "title"], dtype=str)
+    columns = ["clip_id", "artist", "title"]
+    info = pd.DataFrame(columns=columns, dtype=str)
     if path.is_file():
-        info = tables.read_text_table(path, "\t", required=("clip_id", "artist", "title"))
-    info = info.rename(columns={"artist": "group"})[["clip_id", "group", "title"]]
-    table = table.merge(info.drop_duplicates("clip_id"), "left").fillna({"group": "", "title": ""})
+        info = tables.read_text_table(path, "\t", required=columns)[columns]
+    info = info.drop_duplicates("clip_id").rename(columns={"artist": "group"})
+    table = table.merge(info, "left").fillna({"group": "", "title": ""})
     unnamed = table.group.str.strip() == ""
     if unnamed.any():
         # An artist must not get two names: the one that clips with the same file name have, if any.
@@ -132,14 +129,13 @@ def with_clip_info(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def choose_tags(given: pd.DataFrame, tags: str | Sequence[str]) -> tuple[Vocabulary, np.ndarray]:
-    """The vocabulary of a tag list and its labels (clip, tag) uint8; "top50" and "merged" are
-    ordered by frequency, ties alphabetically."""
+    """The vocabulary of a tag list, and its labels; of equal counts, the tags are alphabetical."""
     if not isinstance(tags, str):
         check_known(tags, given.columns, "tag")
         if not tags or len(set(tags)) < len(tags):
             raise ValueError(f"tags must name at least one tag, each once, not {list(tags)}.")
         return Vocabulary(tuple(tags)), given[list(tags)].to_numpy(np.uint8)
-    check_known([tags], TAG_LISTS, "tag list")
+    check_known([tags], ("top50", "merged"), "tag list")
     labels = merge_synonyms(given) if tags == "merged" else given
     counts = labels.sum()
     ranked = sorted(labels, key=lambda tag: (-int(counts[tag]), tag))[:N_TOP_TAGS]

@@ -29,10 +29,9 @@ def load(root: Path | str, name: str = "speech_commands") -> Index:
     """Read the two lists and the file names under `root`; no audio is opened.
 
     A multiclass task: each clip is one of the 35 words; its group is the speaker. Background noise
-    is not used. Warns (`DataWarning`) about files in other folders and missing audio; with the
-    lists alone, there are only valid and test. Lines that do not name a file of a word are left
-    out. Raises `FileNotFoundError` for a missing list, `ValueError` for one that is malformed or
-    matches none of the files.
+    is not used. Warns (`DataWarning`) about files in other folders, missing audio and lines that
+    name no file of a word; with the lists alone, there are only valid and test. Raises
+    `FileNotFoundError` for a missing list, `ValueError` for one that matches none of the files.
     """
     root = Path(root)
     files = [path for path in audio_under(root)[0] if not path.startswith("_background_noise_/")]
@@ -41,18 +40,16 @@ def load(root: Path | str, name: str = "speech_commands") -> Index:
         folders = ", ".join(sorted({str(Path(path).parent) for path in strays})[:5])
         problem = f"{len(strays):,} audio files under {root} are not used"
         warn(f"{problem}, because their folders are none of the 35 words: {folders}.")
-    words, names = table.path.str.partition("/")[0], table.path.str.rpartition("/")[2]
-    labels = (words.to_numpy()[:, None] == np.array(WORDS)).astype(np.uint8)
-    table["clip_id"] = table.path
-    table["group"] = names.str.partition("_nohash_")[0]
-    table["title"] = ""
+    words = table.path.str.partition("/")[0].to_numpy()
+    labels = (words[:, None] == np.array(WORDS)).astype(np.uint8)
+    speakers = table.path.str.rpartition("/")[2].str.partition("_nohash_")[0]
+    table = table.assign(clip_id=table.path, group=speakers, title="")[COLUMNS]
     why = np.full(len(table), "", dtype=object)
     why[(table.split == "valid") & table.path.isin(table.path[table.split == "test"])] = IN_BOTH
     why[~table.path.map(is_clip)] = NO_WORD
     table, labels, left_out = drop_unusable(root, table, labels, why)
     facts = {"peak_normalise": False, "known_clips": KNOWN_CLIPS}
-    vocabulary = Vocabulary(WORDS, "multiclass")
-    index = Index(name, root, vocabulary, table[COLUMNS], labels, left_out, **facts)
+    index = Index(name, root, Vocabulary(WORDS, "multiclass"), table, labels, left_out, **facts)
     return warn_about(index, DIFFERENCES)
 
 
@@ -61,31 +58,28 @@ def read_lists(root: Path, clips: list[str]) -> pd.DataFrame:
     training, so a missing or differently written list would leak held-out clips."""
     tables = []
     for split, file in LISTS.items():
-        if not (root / file).is_file():
-            raise FileNotFoundError(
-                f"{root / file} does not exist, and without it held-out clips would be trained on: "
-                "give the folder that holds Speech Commands' word folders and both lists."
-            )
-        lines = read_text_table(root / file, "\t", header=("path",)).path.str.strip()
+        path = root / file
+        if not path.is_file():
+            problem = f"{path} does not exist, and without it held-out clips would be trained on"
+            remedy = "give the folder that holds Speech Commands' word folders and both lists"
+            raise FileNotFoundError(f"{problem}: {remedy}.")
+        lines = read_text_table(path, "\t", header=("path",)).path.str.strip()
         paths = normalise_paths(lines, root)
-        if not paths.isin(clips).any() and (clips or not paths.map(is_clip).any()):
-            raise ValueError(
-                f"{root / file} names no clip, so that held-out clips would be trained on: "
-                f"write lines like {WORDS[-2]}/0a7c2a8d_nohash_0.wav, not {shorten(lines[0])}."
-            )
-        if strange := lines[~paths.map(is_clip)].tolist():
-            told = f"{root / file}: {len(strange):,} of {len(lines):,} lines name no clip"
-            warn(
-                f"{told} ({shorten(strange[0])}); if they mean held-out clips, these are in train."
-            )
+        strange = lines[~paths.map(is_clip)].tolist()
+        if not paths.isin(clips).any() and (clips or len(strange) == len(lines)):
+            problem = f"{path} names no clip, so that held-out clips would be trained on"
+            remedy = f"write lines like yes/0a7c2a8d_nohash_0.wav, not {shorten(lines[0])}"
+            raise ValueError(f"{problem}: {remedy}.")
+        if strange:
+            told = f"{path}: {len(strange):,} of {len(lines):,} lines name no clip"
+            told += f" ({shorten(strange[0])})"
+            warn(f"{told}; if they mean held-out clips, these are in train.")
         tables.append(pd.DataFrame({"path": paths, "split": split}))
-    listed = pd.concat(tables, ignore_index=True)
-    unlisted = sorted(set(clips) - set(listed.path))
-    train = pd.DataFrame({"path": unlisted, "split": "train"}, dtype=str)
-    return pd.concat([listed, train], ignore_index=True)
+    unlisted = sorted(set(clips).difference(*(table.path for table in tables)))
+    tables.append(pd.DataFrame({"path": unlisted, "split": "train"}, dtype=str))
+    return pd.concat(tables, ignore_index=True)
 
 
 def is_clip(path: str) -> bool:
-    """Whether a relative path is a file in the folder of one of the words."""
     word, _, file = path.partition("/")
     return word in WORDS and file.strip(".") != "" and "/" not in file and "\0" not in file

@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-FEWEST = {"train": 8, "valid": 2, "test": 3}
-"""The fewest clips of a split that the notebooks can train on, choose thresholds on, or evaluate;
-test clips without tags do not count."""
+FEWEST = {"train": 8, "valid": 2, "test": 3}  # clips, in test only those with tags
 
 
 def check_splits(source: object, splits: pd.Series, labels: np.ndarray) -> None:
-    """Raise `ValueError` if a split of `source` has too few clips (`FEWEST`) or none that differ in
-    their tags. `splits` are (clip,), `labels` (clip, tag)."""
+    """Raise `ValueError` if the notebooks need more clips than a split of `source` has, or clips
+    that differ in their tags. `splits` are (clip,), `labels` (clip, tag)."""
     for split, needed in FEWEST.items():
         own = labels[(splits == split).to_numpy()]
         own, kind = (own[own.any(axis=1)], "tagged ") if split == "test" else (own, "")
@@ -34,22 +32,21 @@ def grouped_split(
     """Assign every clip to a split: (clip,) str; each group lies in one split.
 
     `groups` is (clip,) str, "" for a clip without a group; `labels` (clip, tag) 0/1; `shares` maps
-    splits to their share of the clips, summing to 1. Groups are placed from large to small,
-    shuffled among similar sizes, each into the split that lacks its clips and tags most: iterative
-    stratification (Sechidis et al., ECML 2011) with groups, which scikit-learn does not offer for
-    several labels. Every split gets a group if there are enough.
+    splits to their share of the clips. Groups are placed from large to small, shuffled among
+    similar sizes, each into the split that lacks its clips and tags most: iterative stratification
+    (Sechidis et al., ECML 2011), which scikit-learn does not offer with groups and several labels.
+    Every split gets a group if there are enough.
     """
     if seed < 0:
         raise ValueError(f"seed must not be negative, as {seed} is: give 0 or more.")
-    groups = np.asarray(groups, dtype=object)
-    own = np.array([f"\0{row}" for row in range(len(groups))], dtype=object)
-    members, _ = pd.factorize(np.where(groups == "", own, groups), sort=True)
+    named = [group or f"\0{row}" for row, group in enumerate(groups)]
+    members, _ = pd.factorize(np.array(named, dtype=object), sort=True)
     # What a group contributes: its share of all clips (counting as much as all tags together) and
     # of every tag's clips.
     brings = np.zeros((members.max(initial=-1) + 1, 1 + labels.shape[1]))
     np.add.at(brings, members, np.column_stack([np.ones(len(labels)), labels]))
     brings /= np.maximum(brings.sum(axis=0), 1)
-    weights = np.where(np.arange(brings.shape[1]) == 0, labels.shape[1], 1.0)
+    weights = np.array([labels.shape[1]] + [1.0] * labels.shape[1])
     brings *= weights
     target = np.array(list(shares.values()))[:, None] * weights
     held = np.zeros_like(target)

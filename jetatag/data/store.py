@@ -13,7 +13,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -28,7 +28,7 @@ from jetatag import files
 from jetatag.data import SPLITS, Index, Vocabulary
 from jetatag.data.audio import PASSING, load
 from jetatag.data.ffmpeg import OnDamage
-from jetatag.data.index import audio_under
+from jetatag.data.index import LEFT_OUT_COLUMNS, audio_under
 from jetatag.data.memory import keep_freed_memory
 
 NO_ROW = "audio without an annotation row"
@@ -56,8 +56,8 @@ class AudioStore:
         """Open a finished store. Raises `FileNotFoundError` or, if it is damaged, `ValueError`."""
         folder = Path(folder)
         if not (folder / "store.json").is_file():
-            remedy = "run notebook 01 or jetatag.data.store.build"
-            raise FileNotFoundError(f"{folder} holds no prepared store: {remedy}.")
+            problem = f"{folder} holds no prepared store"
+            raise FileNotFoundError(f"{problem}: run notebook 01 or jetatag.data.store.build.")
         try:
             about = files.read_json(folder / "store.json")
             text = dict.fromkeys(["clip_id", "path", "split", "group", "title", "checksum"], str)
@@ -144,19 +144,18 @@ def build(
     this one waits. Raises `ValueError` if `folder` holds anything else, and `OSError` if it cannot
     be written or the machine fails (disk full, no memory, …).
     """
-    given = {"sample_rate": sample_rate, "peak_normalise": peak_normalise, "workers": workers}
-    files.check_arguments(build, {"folder": folder, **given})
+    settings = {"sample_rate": sample_rate, "peak_normalise": peak_normalise}
+    files.check_arguments(build, {"folder": folder, "workers": workers, **settings})
     folder = Path(folder)
     target = Path(os.path.realpath(folder))  # a link stays one: its target becomes the store
     work = target.with_name(f".{target.name}.partial")
     if peak_normalise is None:
-        peak_normalise = index.peak_normalise
-    settings = {"sample_rate": sample_rate, "peak_normalise": peak_normalise}
+        settings["peak_normalise"] = index.peak_normalise
     words = json.dumps([index.name, asdict(index.vocabulary), settings])
     table, left_out = (rows.to_csv(index=False).encode() for rows in (index.table, index.left_out))
     # Of all that decides the content, but for the audio files.
     identity = files.checksum(words.encode(), table, index.labels.tobytes(), left_out)
-    with _explained(index, folder, work):
+    try:
         if finished := _finished(folder, identity):
             return finished
         if target == Path.cwd():
@@ -171,13 +170,6 @@ def build(
                 (work / "store").replace(target)
             shutil.rmtree(work, ignore_errors=True)
         return AudioStore.open(folder)
-
-
-@contextmanager
-def _explained(index: Index, folder: Path, work: Path) -> Iterator[None]:
-    """Turn errors of the machine and of a folder that cannot be written into one sentence."""
-    try:
-        yield
     except OSError as error:
         if error.errno is None:  # already a sentence
             raise
@@ -197,34 +189,34 @@ def _finished(folder: Path, identity: str) -> AudioStore | None:
     with suppress(FileNotFoundError):
         # Listed once: another process may put the store there at any moment.
         names = [path.name for path in folder.iterdir()]
-    if "store.json" in names:
-        if files.read_json(folder / "store.json")["checksum"] == identity:
-            return AudioStore.open(folder)
+    if not names:
+        return None
+    if "store.json" not in names:
+        raise ValueError(f"{folder} holds something other than a store: choose another folder.")
+    if files.read_json(folder / "store.json")["checksum"] != identity:
         problem = f"{folder} holds a store of other clips, labels or settings"
         raise ValueError(f"{problem}: delete it or choose another folder.")
-    if names:
-        raise ValueError(f"{folder} holds something other than a store: choose another folder.")
-    return None
+    return AudioStore.open(folder)
 
 
 def _build(index: Index, work: Path, settings: dict, identity: str, workers: int) -> None:
     """Write the whole store to the folder `store` in `work`."""
+    if not len(index):
+        raise ValueError(f"the index of {index.audio_root} is empty: give one with clips.")
     outcomes = pd.DataFrame(_decode_all(index, work, settings, identity, workers))
-    stored = outcomes.n_samples.to_numpy() > 0 if len(outcomes) else np.zeros(0, bool)
+    stored = (outcomes.n_samples > 0).to_numpy()
     if not stored.any():
-        first = outcomes.reason[0] if len(outcomes) else "the index is empty"
         problem = f"none of the {len(index)} clips under {index.audio_root} could be read"
-        raise ValueError(f"{problem}; the first: {first}.")
+        raise ValueError(f"{problem}; the first: {outcomes.reason[0]}.")
     clips = pd.concat([index.table, outcomes], axis=1)
-    table = clips[stored].drop(columns="reason").reset_index(drop=True)
+    table = clips[stored].drop(columns="reason")
     table.to_csv(work / "store" / "clips.csv", index=False)
     np.save(work / "store" / "labels.npy", index.labels[stored])
     clips["clip_id"] = clips.clip_id.where(~stored, "")  # only clips that are left out have one
-    told = clips.loc[clips.reason != "", ["clip_id", "path", "reason"]]
-    named = set(index.table.path) | set(index.left_out.path)
-    others = [path for path in audio_under(index.audio_root)[0] if path not in named]
-    others = pd.DataFrame({"path": others}).assign(clip_id="", reason=NO_ROW)
-    report = pd.concat([index.left_out, told, others], ignore_index=True)
+    told = clips.loc[clips.reason != "", LEFT_OUT_COLUMNS]
+    others = set(audio_under(index.audio_root)[0]) - {*index.table.path, *index.left_out.path}
+    others = pd.DataFrame({"clip_id": "", "path": sorted(others), "reason": NO_ROW})
+    report = pd.concat([index.left_out, told, others])
     report.to_csv(work / "store" / "report.csv", index=False)
     about = {
         "name": index.name,
@@ -305,8 +297,8 @@ def absolute_peak(audio: np.ndarray) -> float:
 
 
 def to_int16(audio: np.ndarray, peak: float, peak_normalise: bool) -> np.ndarray:
-    """A waveform with this `peak`, or a block of one, as (n_samples,) int16. It is scaled in place:
-    to full scale with `peak_normalise`, otherwise only if it exceeds full scale."""
+    """A waveform with this `peak`, or a block of one, as (n_samples,) int16; scaled, in place, to
+    full scale with `peak_normalise`, otherwise only if it exceeds full scale."""
     audio *= np.float32(FULL_SCALE / (peak if peak_normalise else max(peak, 1)))
     return np.rint(audio, out=audio).astype("<i2")
 
@@ -317,13 +309,12 @@ def to_float(samples: np.ndarray) -> np.ndarray:
 
 
 def _resume(work: Path, identity: str, paths: list[str], decode_one: Callable) -> list[dict]:
-    """Outcomes of an interrupted build of the same content. If a clip that was left out can be
-    decoded now, its outcome and all later ones are dropped."""
+    """Outcomes of an interrupted build of the same content, up to the first clip that was left out
+    and can be decoded now."""
     outcomes = _progress(work, identity)
-    for row, outcome in enumerate(outcomes):
-        if outcome["reason"] and not decode_one(paths[row])[1]["reason"]:
-            outcomes = outcomes[:row]
-            break
+    told = (row for row, outcome in enumerate(outcomes) if outcome["reason"])
+    repaired = (row for row in told if not decode_one(paths[row])[1]["reason"])
+    outcomes = outcomes[: next(repaired, None)]
     audio = work / "store" / "audio.i16"
     audio.parent.mkdir(exist_ok=True)
     audio.touch()
@@ -347,5 +338,4 @@ def _progress(work: Path, identity: str = "") -> list[dict[str, Any]]:
 
 
 def crc32(samples: np.ndarray) -> str:
-    """Checksum of one clip's samples, 8 hexadecimal digits."""
     return f"{zlib.crc32(samples):08x}"

@@ -32,11 +32,8 @@ def read_text_table(
     remedy: str = "use the official file",
 ) -> pd.DataFrame:
     """Read delimited UTF-8 text as strings; `header` names the columns of a file without a header.
-
-    A byte-order mark, blank lines and the kind of line end do not matter. Raises `ValueError` for
-    anything else that is not a table with the `required` columns; the csv module tells which rows
-    are too short, where pandas would fill them silently.
-    """
+    Raises `ValueError` for anything but a table with the `required` columns, and for rows that are
+    too short, which pandas would fill; byte-order mark, blank lines and line ends do not matter."""
     try:
         text = path.read_text("utf-8-sig")
         *rows, last = csv.reader(io.StringIO(f"{text}\n{END}"), delimiter=separator)
@@ -62,11 +59,8 @@ def read_text_table(
 def read_user_table(
     path: Path, required: Sequence[str], optional: Sequence[str] | None, lists: str
 ) -> pd.DataFrame:
-    """Read a CSV, TSV or Parquet file as text, missing values as "".
-
-    From Parquet, only the `required` and `optional` columns are read (None: all); the column
-    `lists` may hold lists of text, which stay lists. Raises `FileNotFoundError` or `ValueError`.
-    """
+    """Read a CSV, TSV or Parquet file as text, missing values as "". From Parquet, only the
+    `required` and `optional` columns are read (None: all); lists in the column `lists` stay."""
     remedy = "name your columns by path_column, tags, split_column and group_column"
     suffix = path.suffix.lower()
     if not path.is_file():
@@ -105,7 +99,6 @@ def _text(column: Any, may_be_lists: bool) -> list:
 
 
 def _check_columns(path: Path, columns: list[str], required: Sequence[str], remedy: str) -> None:
-    """Raise `ValueError` for a missing or repeated column."""
     if missing := [name for name in required if name not in columns]:
         found = ", ".join(map(shorten, columns[:8])) or "none"
         raise ValueError(f"{path} has no column {missing[0]!r}: {remedy}; it has {found}.")
@@ -126,14 +119,11 @@ def shorten(text: str) -> str:
 
 
 def normalise_paths(paths: pd.Series, root: Path) -> pd.Series:
-    """Paths relative to `root` in POSIX form, "" for none; all readers use it.
-
-    Backslashes become slashes, `.` and `..` are resolved, and absolute paths below `root` become
-    relative; `leaves_folder` detects those outside. Every part of a path gets the Unicode form (NFC
-    or NFD) that it has on disk.
-    """
-    homes = [home.as_posix().rstrip("/") + "/" for home in (root.absolute(), root.resolve())]
-    homes = [composed(home) for home in homes]
+    """Paths relative to `root` in POSIX form, "" for none: backslashes, `.`, `..` and absolute
+    paths are resolved; those outside are left to `leaves_folder`. Each part gets the Unicode form
+    (NFC or NFD) that it has on disk."""
+    homes = [root.absolute().as_posix(), root.resolve().as_posix()]
+    homes = [composed(posixpath.join(home, "")) for home in homes]
 
     def normalise(path: str) -> str:
         if "://" in path:
@@ -162,11 +152,10 @@ def leaves_folder(path: str) -> bool:
 
 def binary_labels(path: Path, given: pd.DataFrame) -> np.ndarray:
     """(row, column) uint8 of text; raises `ValueError` for other values than 0, 1, true, false, and
-    without columns. All readers use it."""
+    without columns."""
     if given.columns.empty:
-        raise ValueError(
-            f"{path} has no tag columns: name them in `tags`, or use the official file."
-        )
+        remedy = "name them in `tags`, or use the official file"
+        raise ValueError(f"{path} has no tag columns: {remedy}.")
     labels = np.empty(given.shape, np.uint8)
     for number, tag in enumerate(given):
         codes, texts = pd.factorize(given[tag])
@@ -186,21 +175,19 @@ def drop_unusable(
 ) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
     """Separate the rows of `source` that can be used from the others: (table, labels, left out).
 
-    `table` has clip_id, path and perhaps group ("" if unknown), `labels` is (row, tag), and
-    `reasons` gives one per row, "" to keep it. Rows that contradict each other are all left out. Of
-    rows that agree about a file, the first is kept, preferably one that gives the group. Raises
-    `ValueError` if no row can be used.
+    `table` has clip_id, path and perhaps group ("" if unknown), `reasons` one per row, "" to keep
+    it. Rows that contradict each other are all left out; of rows that agree about a file, the first
+    is kept, if possible one with a group. Raises `ValueError` if no row can be used.
     """
     why = np.array(list(reasons) or [""] * len(table), dtype=object)
     why[table.path.map(leaves_folder).to_numpy(bool)] = OUTSIDE
-    rows = pd.DataFrame({"path": table.path.to_numpy(), "id": table.clip_id.to_numpy()})
-    rows["labels"] = [row.tobytes() for row in labels]
+    rows = table.reset_index(drop=True).assign(labels=[row.tobytes() for row in labels])
     rows["group"] = [group or None for group in table.get("group", [""] * len(table))]
     checks = {
         CONTRADICTION: lambda rows: rows.groupby("path")["labels"].transform("nunique") > 1,
         TWO_GROUPS: lambda rows: rows.groupby("path")["group"].transform("nunique") > 1,
         DUPLICATE: lambda r: r.sort_values("group", kind="stable").path.duplicated().sort_index(),
-        SAME_ID: lambda rows: rows.id.duplicated(keep=False),
+        SAME_ID: lambda rows: rows.clip_id.duplicated(keep=False),
     }
     for reason, found in checks.items():  # each among the rows that no earlier check left out
         usable = rows[why == ""]
@@ -209,5 +196,5 @@ def drop_unusable(
     if not keep.any():
         first = f", the first ({shorten(table.path.iloc[0])}) because {why[0]}" if len(why) else ""
         raise ValueError(f"{source}: none of {len(why):,} rows can be used{first}: correct them.")
-    left_out = table.assign(reason=why).loc[~keep, LEFT_OUT_COLUMNS].reset_index(drop=True)
-    return table[keep].reset_index(drop=True), labels[keep], left_out
+    left_out = table.assign(reason=why).loc[~keep, LEFT_OUT_COLUMNS]
+    return table[keep].reset_index(drop=True), labels[keep], left_out.reset_index(drop=True)

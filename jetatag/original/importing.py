@@ -7,6 +7,7 @@ Their code (Lee & Cho 2021; ATOSE, Applied Sciences 13(15) 9002) saved every net
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,9 @@ def import_original(
     """Make a run under `runs` from the SavedModels in `folder`; it is trained but not yet scored.
 
     `tags` names the classifier's outputs in their order (`read_tags`). With a `store`, the run
-    belongs to its data and uses its order of the same tags. The weights tell extractor, width,
-    dimensions and task, but not the `pair_loss`. Raises `ValueError` or `FileNotFoundError` for
-    parts that are missing, do not fit or give other outputs than their SavedModel, `ImportError`
-    without TensorFlow.
+    belongs to its data and uses its order of the same tags. The weights tell all but the
+    `pair_loss`. Raises `ValueError` or `FileNotFoundError` for parts that are missing, do not fit
+    or give other outputs than their SavedModel, `ImportError` without TensorFlow.
     """
     folder = Path(folder)
     parts = find_parts(folder)
@@ -63,10 +63,10 @@ def import_original(
     multiclass = np.allclose(probs.sum(1), 1, atol=1e-5)  # a softmax
     vocabulary = Vocabulary(tuple(tags), "multiclass" if multiclass else "multilabel")
     check_tags(vocabulary, probs.shape[1], store)
-    settings: dict[str, Any] = {"method": "no_je", "pair_loss": "none"}
+    settings = {"method": "no_je", "pair_loss": "none"}
     if "projector" in saved:
-        settings = {"method": "je", "pair_loss": pair_loss}
-        settings["embedding_dim"] = saved["projector"].outputs.shape[1]
+        dim = saved["projector"].outputs.shape[1]
+        settings = {"method": "je", "pair_loss": pair_loss, "embedding_dim": dim}
     config, model = fit_extractor(saved["encoder"], settings, vocabulary)
     for part in parts:
         load_keras_weights(getattr(model, PARTS[part]), saved[part].names, saved[part].arrays)
@@ -94,9 +94,10 @@ def find_parts(folder: Path) -> list[str]:
 
 
 def read_tags(path: Path | str) -> list[str]:
-    """Tags in the order of a model's outputs: those of a text file, one per line, of the original's
-    `tags.npy`, or of MagnaTagATune's `annotations_final.csv` (`most_frequent`); "mtat" stands for
-    its 50 by frequency, as the authors list them."""
+    """Tags in the order of a model's outputs: from a text file, one per line, the original's
+    `tags.npy`, or MagnaTagATune's `annotations_final.csv`, whose 50 most frequent are taken;
+    "mtat": the same, as the authors list them. Warns (`DataWarning`) about an uncertain order.
+    Raises `FileNotFoundError` or `ValueError` for another file."""
     path = Path(path)
     if str(path) == "mtat" and not path.is_file():  # a folder of data is often called so
         warn(f"public lists differ in the order of {MTAT_TIES}: to be sure, give {ANNOTATIONS}.")
@@ -110,20 +111,13 @@ def read_tags(path: Path | str) -> list[str]:
     except (ValueError, OSError):
         remedy = f"give a text file, one tag per line, tags.npy or {ANNOTATIONS}"
         raise ValueError(f"{path} is not a list of tags: {remedy}.") from None
-    if lines and "\t" in lines[0]:
-        return most_frequent(path)
-    return [line.strip() for line in lines if line.strip()]
-
-
-def most_frequent(annotations: Path) -> list[str]:
-    """The 50 most frequent tags of all rows, ordered as by the original code: an ascending argsort,
-    reversed. Its order of equal counts depends on the machine; here the last column comes first,
-    with a warning (`DataWarning`)."""
-    _, labels = read_annotations(annotations, annotations.parent)
-    counts = labels.sum()
-    ranked = counts.iloc[np.argsort(counts.to_numpy(), kind="stable")[::-1]][: N_TOP_TAGS + 1]
+    if not (lines and "\t" in lines[0]):
+        return [line.strip() for line in lines if line.strip()]
+    # As the original code: an ascending argsort, reversed; of equal counts, it depends on chance.
+    _, labels = read_annotations(path, path.parent)
+    ranked = labels.sum().sort_values(kind="stable")[::-1][: N_TOP_TAGS + 1]
     if len(tied := ranked.index[ranked.duplicated(keep=False)]):
-        warn(f"equal counts in {annotations}, so that their order is uncertain: {', '.join(tied)}.")
+        warn(f"equal counts in {path}, so that their order is uncertain: {', '.join(tied)}.")
     return list(ranked.index[:N_TOP_TAGS])
 
 
@@ -160,8 +154,7 @@ def fit_extractor(
 
 @torch.no_grad()
 def compare(model: JointModel, saved: Mapping[str, SavedModel]) -> dict[str, float]:
-    """Largest difference of each part's outputs from its SavedModel's, relative to the largest
-    output; raises `ValueError` above `TOLERANCE`."""
+    """Largest difference of each part's outputs from its SavedModel's, relative to the largest."""
     model.eval()
     ours = {part: getattr(model, PARTS[part]) for part in saved}
     ours["classifier"] = lambda h: model.probabilities(model.classifier(h))
@@ -204,12 +197,12 @@ def write_run(
     for stage in stages:
         state |= learned(model, stage)
         run.write_tensors(f"{stage.name}.safetensors", state)
-    if store is None:
+    if store is not None:
+        data = describe_data(store, config)
+    else:
         name = "mtat" if {*vocabulary.tags} == {*MTAT} else "unknown"
         data = {"name": name, "checksum": "unknown", "clips_by_split": {}, "padded_clips": {}}
-        data |= {"tags": vocabulary.tags, "task": vocabulary.task}
-    else:
-        data = describe_data(store, config)
+        data |= asdict(vocabulary)
     costs = {"wall_time_s": None, "peak_memory_mib": None, "device": "imported"}
     run.begin(data, stages={stage.name: costs for stage in stages}, imported=imported)
     return run

@@ -25,9 +25,9 @@ def load_keras_weights(
     """Copy Keras weights into `module`, in place, converted to its dtype and device.
 
     `names` and `arrays` are in the order of the Keras model's `weights`. The layers of each kind
-    (dense, convolution, normalisation, plain variables) are paired in the order of creation, which
-    Keras' layer numbers give. Kernels (…, in, out) become (out, in, …). Raises `ValueError` and
-    leaves `module` unchanged if count, kind or shape differ.
+    (dense, convolution, normalisation, plain variables) are paired in the order of creation, as
+    Keras numbers them. Kernels (…, in, out) become (out, in, …). Raises `ValueError` and leaves
+    `module` unchanged if count, kind or shape differ.
     """
     theirs, ours, pairs = _keras_layers(names, arrays), _module_layers(module), []
     for kind in sorted({*theirs, *ours}):
@@ -48,9 +48,6 @@ def load_keras_weights(
 
 
 def _keras_layers(names: Sequence[str], arrays: Sequence[np.ndarray]) -> Layers:
-    if len(names) != len(arrays):
-        problem = f"There are {len(names)} names but {len(arrays)} arrays"
-        raise ValueError(f"{problem}: give one name per array.")
     weights, layers = defaultdict(dict), defaultdict(list)
     for name, array in zip(names, arrays, strict=True):
         path, _, leaf = name.split(":")[0].rpartition("/")

@@ -18,7 +18,6 @@ import numpy as np
 
 QUIET_CPU = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
 QUIET_CPU |= {"TF_ENABLE_ONEDNN_OPTS": "0"}  # with it, TensorFlow 2.21 crashes in Harmonic-CNN
-N_ROWS = 2
 OPEN_SIZE = 80_000  # samples for a model saved without a length, as Harmonic-CNN may be
 
 
@@ -32,14 +31,6 @@ class SavedModel:
     inputs: np.ndarray
     outputs: np.ndarray
 
-    @classmethod
-    def open(cls, path: Path) -> "SavedModel":
-        """Read what `convert` wrote."""
-        with np.load(path, allow_pickle=False) as file:
-            names = file["names"].tolist()
-            arrays = [file[f"arr_{i}"] for i in range(len(names))]
-            return cls(names, arrays, file["inputs"], file["outputs"])
-
 
 def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
     """The SavedModels in the sub-folders `parts` of `folder`.
@@ -52,8 +43,7 @@ def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
         raise ImportError(f"{problem}: pip install 'jetatag[tensorflow]'.")
     with tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, "-P", __file__, str(folder), scratch, *parts]
-        environment = {**os.environ, **QUIET_CPU}
-        done = subprocess.run(command, env=environment, capture_output=True)
+        done = subprocess.run(command, env=os.environ | QUIET_CPU, capture_output=True)
         if done.returncode < 0:
             number = signal.Signals(-done.returncode)
             remedy = "free memory" if number == signal.SIGKILL else "try another version of it"
@@ -63,17 +53,23 @@ def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
             said = done.stderr.decode("utf-8", "replace").strip().splitlines()
             reason = said[-1] if said else f"exit status {done.returncode}"
             raise ValueError(f"TensorFlow cannot read {folder}: {reason}")
-        return {part: SavedModel.open(Path(scratch) / f"{part}.npz") for part in parts}
+        saved = {}
+        for part in parts:
+            with np.load(Path(scratch) / f"{part}.npz", allow_pickle=False) as file:
+                names = file["names"].tolist()
+                arrays = [file[f"arr_{i}"] for i in range(len(names))]
+                saved[part] = SavedModel(names, arrays, file["inputs"], file["outputs"])
+    return saved
 
 
 def convert(folder: Path, out: Path) -> None:
-    """Load a SavedModel with TensorFlow and write it as an npz for `SavedModel.open`."""
+    """Load a SavedModel with TensorFlow and write it as an npz."""
     import tensorflow
 
     loaded = tensorflow.saved_model.load(str(folder))
     served = loaded.signatures["serving_default"]
     ((name, spec),) = served.structured_input_signature[1].items()
-    shape = [spec.shape[0] or N_ROWS, *(size or OPEN_SIZE for size in spec.shape[1:])]
+    shape = [spec.shape[0] or 2, *(size or OPEN_SIZE for size in spec.shape[1:])]
     noise = np.random.default_rng(0).uniform(-1, 1, shape)
     inputs = tensorflow.cast(noise, spec.dtype)
     (outputs,) = served(**{name: inputs}).values()

@@ -4,7 +4,6 @@ import io
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pretty_midi
@@ -34,16 +33,15 @@ class Score:
 
 
 def arrange(tags: Collection[str], rng: Generator) -> Score:
-    """Choose the parts: one for every tag, those of the style, and sometimes an extra one.
-
-    Parts without a tag are softer. `solo` leaves them out, `no vocals` leaves out untagged voices.
-    Raises `ValueError` for an unknown tag.
-    """
+    """Choose the parts: one for every tag, those of the style, which are softer, and sometimes an
+    extra one; the drums, the tempo and the scale. Raises `ValueError` for an unknown tag."""
     sounds = {BAND["synonyms"].get(tag, tag) for tag in tags}
     if unknown := sounds - {*STYLES, *INSTRUMENTS} - MANNERS:
         raise ValueError(f"{sorted(unknown)} have no sound: use the names of rendered.TAGS.")
     named = [STYLES[name] for name in STYLES if name in sounds]
-    style = named[0] if named else _background(sounds, rng)
+    styles = BAND["backgrounds"]  # if possible one in which a tagged instrument is usual
+    usual = [each for each in styles if sounds & {*each["parts"], *each["extras"]}] or styles
+    style = named[0] if named else usual[int(rng.integers(len(usual)))]
     tagged = [each["parts"][0] for each in named]
     tagged += [name for name in INSTRUMENTS if name in sounds] + _voices(sounds, rng)
     extras = rng.permutation(style.get("extras", ()))[: rng.integers(2)].tolist()
@@ -54,19 +52,16 @@ def arrange(tags: Collection[str], rng: Generator) -> Score:
         untagged = [] if tagged else untagged[:1]
     parts = {name: float(rng.uniform(-16, -6)) for name in untagged}
     parts |= {name: float(rng.uniform(-3, 0)) for name in tagged}
-    drums = _drums(style, sounds, rng)
+    drums, pattern = None, style.get("drums")
+    if sounds & {"drums", "beat"}:
+        drums = (pattern or ("toms" if "drums" in sounds else "pop"), 0.0)
+    elif pattern and "solo" not in sounds:
+        drums = (pattern, float(rng.uniform(-12, -3)))
     tempo = style["tempo"]
     if ("fast" in sounds) != ("slow" in sounds):
         tempo = (145, 180) if "fast" in sounds else (48, 66)
     dynamic = ("loud" in sounds) - ("quiet" in sounds)
     return Score(parts, drums, float(rng.uniform(*tempo)), style["scale"], dynamic)
-
-
-def _background(sounds: set[str], rng: Generator) -> dict[str, Any]:
-    """A style without a tag, if possible one in which a tagged instrument is usual."""
-    styles = BAND["backgrounds"]
-    usual = [style for style in styles if sounds & {*style["parts"], *style.get("extras", ())}]
-    return (usual or styles)[int(rng.integers(len(usual or styles)))]
 
 
 def _voices(sounds: set[str], rng: Generator) -> list[str]:
@@ -78,16 +73,6 @@ def _voices(sounds: set[str], rng: Generator) -> list[str]:
     return voices
 
 
-def _drums(style: dict[str, Any], sounds: set[str], rng: Generator) -> tuple[str, float] | None:
-    """The style's drums, louder if tagged; a drum tag adds drums to a style without them."""
-    usual = style.get("drums")
-    if sounds & {"drums", "beat"}:
-        return usual or ("toms" if "drums" in sounds else "pop"), 0.0
-    if usual is None or "solo" in sounds:
-        return None
-    return usual, float(rng.uniform(-12, -3))
-
-
 def choose_programs(rng: Generator) -> dict[str, int]:
     """An artist's instruments: a General-MIDI program for every part and drum pattern."""
     programs = {name: int(rng.choice(part["programs"])) for name, part in PARTS.items()}
@@ -95,8 +80,7 @@ def choose_programs(rng: Generator) -> dict[str, int]:
 
 
 def compose(score: Score, programs: dict[str, int], duration_s: float, rng: Generator) -> bytes:
-    """Write `score` as a MIDI file of `duration_s` seconds in a random key over random chords;
-    `programs` as `choose_programs` returns them."""
+    """Write `score` as a MIDI file of `duration_s` seconds in a random key over random chords."""
     n_bars = int(np.ceil(duration_s * score.beats_per_minute / 60 / BAR))
     scale = BAND["scales"][score.scale]
     turn = [0, *rng.integers(1, len(scale), size=3)]  # four bars that repeat
@@ -120,7 +104,14 @@ def compose(score: Score, programs: dict[str, int], duration_s: float, rng: Gene
         name, level_db = score.drums
         kit = pretty_midi.Instrument(programs[name], is_drum=True, name=name)
         kit.control_changes.append(pretty_midi.ControlChange(7, _volume(127, level_db), 0.0))
-        kit.notes = _performed(_drum_notes(DRUMS[name], n_bars), score, rng)
+        notes = [
+            Note(bar * BAR + step / 4, 0.25, pitch, 1.0 if mark == "X" else 0.7)
+            for bar in range(n_bars)
+            for pitch, rhythm in DRUMS[name].items()
+            for step, mark in enumerate(rhythm)
+            if mark != "."
+        ]
+        kit.notes = _performed(notes, score, rng)
         midi.instruments.append(kit)
     for instrument in midi.instruments:
         instrument.notes = [note for note in instrument.notes if note.start < duration_s]
@@ -128,16 +119,6 @@ def compose(score: Score, programs: dict[str, int], duration_s: float, rng: Gene
     buffer = io.BytesIO()
     midi.write(buffer)
     return buffer.getvalue()
-
-
-def _drum_notes(rhythms: dict[int, str], n_bars: int) -> list[Note]:
-    return [
-        Note(bar * BAR + step / 4, 0.25, pitch, 1.0 if mark == "X" else 0.7)
-        for bar in range(n_bars)
-        for pitch, rhythm in rhythms.items()
-        for step, mark in enumerate(rhythm)
-        if mark != "."
-    ]
 
 
 def _performed(notes: list[Note], score: Score, rng: Generator) -> list[pretty_midi.Note]:
@@ -160,7 +141,9 @@ def _slides(notes: list[pretty_midi.Note], semitones: float) -> list[pretty_midi
     """Bends from `semitones` away to each note's pitch during its first 120 ms."""
     steps = np.linspace(1, 0, 7)
     bends = np.clip(steps * semitones / 2 * 8192, -8192, 8191).astype(int).tolist()
-    times = [(note.start + 0.12 * (1 - steps)).tolist() for note in notes]
+    delays = (0.12 * (1 - steps)).tolist()
     return [
-        pretty_midi.PitchBend(*bend) for each in times for bend in zip(bends, each, strict=True)
+        pretty_midi.PitchBend(bend, note.start + delay)
+        for note in notes
+        for bend, delay in zip(bends, delays, strict=True)
     ]

@@ -44,19 +44,19 @@ def choose_mix(rng: Generator) -> Mix:
 
 def record(midi: bytes, mix: Mix, duration_s: float, dynamic: int, rng: Generator) -> np.ndarray:
     """Render a MIDI file: `duration_s` seconds of mono float32 at `mix.sample_rate`, peak below 1.
-
-    `dynamic` is -1 for quiet and 1 for loud pieces, else 0. `rng` varies tone, noise (5 to 30 dB
-    below the music) and level from piece to piece.
-    """
+    `dynamic` as in `Score`; `rng` varies tone, noise and level from piece to piece."""
     n_samples = round(duration_s * mix.sample_rate)
     dry = _render(midi, duration_s + LEAD_IN_S)
     music = _reverberate(dry, mix, rng)[round(LEAD_IN_S * mix.sample_rate) :][:n_samples]
     music /= np.sqrt(np.mean(music**2)) + 1e-9
     music = np.tanh(DRIVE[dynamic] * music)
     snr_db = np.clip(mix.snr_db + rng.uniform(-4, 4), 5, 30)
-    noise = _noise(n_samples, mix, rng)
-    noise *= np.sqrt(np.mean(music**2)) * 10 ** (-snr_db / 20)
-    mixed = music + noise
+    # Gaussian noise whose spectrum falls by `noise_tilt_db` per octave.
+    spectrum = fft.rfft(rng.standard_normal(n_samples))
+    octaves = np.log2(np.maximum(fft.rfftfreq(n_samples, 1 / mix.sample_rate), 30) / 1000)
+    noise = fft.irfft(spectrum * 10 ** (mix.noise_tilt_db * octaves / 20), n_samples)
+    noise /= np.sqrt(np.mean(noise**2))
+    mixed = music + np.sqrt(np.mean(music**2)) * 10 ** (-snr_db / 20) * noise
     peak_db = rng.uniform(-16, -6) + min(0, 6 * dynamic)
     return (mixed * 10 ** (peak_db / 20) / np.abs(mixed).max()).astype(np.float32)
 
@@ -68,15 +68,15 @@ def _render(midi: bytes, duration_s: float) -> np.ndarray:
     stereo, sample_rate = soundfile.read(io.BytesIO(wav), dtype="float32")
     if sample_rate != RENDER_RATE:
         raise RuntimeError(f"midirenderer gave {sample_rate} Hz, not 48000: install version 0.1.3.")
-    mono = stereo.mean(axis=1)[: round(duration_s * RENDER_RATE)]
-    return np.pad(mono, (0, round(duration_s * RENDER_RATE) - len(mono)))
+    mono = stereo.mean(axis=1)
+    mono.resize(round(duration_s * RENDER_RATE), refcheck=False)
+    return mono
 
 
 def _reverberate(dry: np.ndarray, mix: Mix, rng: Generator) -> np.ndarray:
     """Resample, equalise and reverberate, all three in one Fourier transform."""
     step = RENDER_RATE // 50  # 20 ms are a whole number of samples at every rate
-    n_blocks = -(-len(dry) // step) + int(50 * mix.reverb_s)
-    n_blocks = fft.next_fast_len(n_blocks, real=True)
+    n_blocks = fft.next_fast_len(-(-len(dry) // step) + int(50 * mix.reverb_s), real=True)
     n_out = n_blocks * mix.sample_rate // 50
     spectrum = fft.rfft(dry, n_blocks * step)[: n_out // 2 + 1] * (mix.sample_rate / RENDER_RATE)
     tone_db = np.array(mix.tone_db) + rng.normal(0, 2, size=len(BANDS_HZ))
@@ -88,11 +88,3 @@ def _reverberate(dry: np.ndarray, mix: Mix, rng: Generator) -> np.ndarray:
     response = mix.wet * tail / np.sqrt(np.sum(tail**2))
     response[0] += 1.0
     return fft.irfft(spectrum * gain * fft.rfft(response, n_out), n_out)
-
-
-def _noise(n_samples: int, mix: Mix, rng: Generator) -> np.ndarray:
-    """Gaussian noise of unit power whose spectrum falls by `noise_tilt_db` per octave."""
-    spectrum = fft.rfft(rng.standard_normal(n_samples))
-    octaves = np.log2(np.maximum(fft.rfftfreq(n_samples, 1 / mix.sample_rate), 30) / 1000)
-    noise = fft.irfft(spectrum * 10 ** (mix.noise_tilt_db * octaves / 20), n_samples)
-    return noise / np.sqrt(np.mean(noise**2))

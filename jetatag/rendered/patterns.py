@@ -50,8 +50,8 @@ def repeated(
     strum: float = 0.0,
     weak: float = 1.0,
 ) -> list[Note]:
-    """Every bar's chord in a rhythm of eighth notes ("x" is a hit), its triad spelt by `voicing`;
-    `strum` is the delay from string to string (beats), `weak` the strength off the first beat."""
+    """Every bar's chord in a rhythm of eighth notes, "x" a hit. `strum`: the delay from string to
+    string (beats); `weak`: the strength off the first beat."""
     return [
         Note(start + step / 2 + strum * string, length, pitch, weak if step else 1.0)
         for start, chord in song.bars(centre)
@@ -97,8 +97,9 @@ def broken(song: Song, centre: int, rng: Generator, per_beat: int, octaves: int 
     """Broken chords with `per_beat` notes per beat: up and down over several octaves, or the four
     pitches of one octave in a random order that is kept."""
     top = 3 * octaves
-    up_and_down = [*range(top + 1), *range(top - 1, 0, -1)]
-    order = rng.permutation(4).tolist() if octaves == 1 else up_and_down
+    order = [*range(top + 1), *range(top - 1, 0, -1)]
+    if octaves == 1:
+        order = rng.permutation(4).tolist()
     notes = []
     for start, chord in song.bars(centre):
         pitches = [pitch + 12 * octave for octave in range(octaves) for pitch in chord]

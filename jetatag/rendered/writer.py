@@ -78,15 +78,14 @@ def write(
 
     Writes `annotations_final.csv`, `clip_info_final.csv` and `mp3/<0-9a-f>/*.mp3` (mono, 16 or
     22.05 kHz), and keeps existing ones. The same arguments give the same bytes for any number of
-    `workers` (processes; default: one per core; they are spawned, so a script needs `if __name__ ==
-    "__main__"`). Raises `ValueError` for less than one clip or one second, and if `root` holds
-    other data.
+    `workers` (spawned processes, by default one per core; a script needs `if __name__ ==
+    "__main__"`). Raises `ValueError` for too few clips or seconds, and if `root` holds other data.
     """
-    root = Path(root)
+    root, size = Path(root), f"{n_clips} clips of {duration_s} s"
     if n_clips < 1 or duration_s < 1:
-        size = f"{n_clips} clips of {duration_s} s"
         raise ValueError(f"{size} are too few: ask for at least 1 clip of 1 second.")
-    _claim(root, {"n_clips": n_clips, "duration_s": float(duration_s), "seed": seed})
+    asked = {"n_clips": n_clips, "duration_s": float(duration_s), "seed": seed}
+    _claim(root, asked | {"version": VERSION})
     clips = plan(n_clips, duration_s, seed)
     if missing := [clip for clip in clips if not (root / "mp3" / clip.info["mp3_path"]).exists()]:
         write_one = partial(_write_clip, root=root, seed=seed)
@@ -102,7 +101,6 @@ def write(
 
 def _claim(root: Path, arguments: dict[str, int | float]) -> None:
     """Record in `root` what it will hold; raise `ValueError` if it holds anything else."""
-    arguments = arguments | {"version": VERSION}
     if (root / RECORD).exists():
         if (held := read_json(root / RECORD)) != arguments:
             problem = f"{root} holds rendered data made with {held}, not {arguments}"
@@ -115,52 +113,33 @@ def _claim(root: Path, arguments: dict[str, int | float]) -> None:
 
 def plan(n_clips: int, duration_s: float, seed: int) -> list[Clip]:
     """Assign tags, artist, album, track and folder to every clip; depends only on the arguments.
-
-    Few artists have many clips and many have few. Folders hold nearly equal numbers of clips; an
-    album lies in one folder, an artist in several.
-    """
+    Few artists have many clips. An album lies in one of 16 folders of nearly equal size."""
     labels, names = sample_labels(n_clips, seed), np.array(TAGS, dtype=object)
     rng = np.random.default_rng([seed, n_clips])
     n_artists = max(1, round(n_clips / CLIPS_PER_ARTIST))
     weights = 1 / (np.arange(n_artists) + 3.0)
     artists = rng.choice(n_artists, size=n_clips, p=weights / weights.sum())
-    albums = _albums(artists, max_clips=int(np.clip(n_clips // 40, 1, 8)), rng=rng)
-    folders = _album_folders([len(rows) for _, _, rows in albums], rng)
-    clips = [
-        Clip(row + 1, artist, album, track, folder, tuple(names[labels[row] == 1]), duration_s)
-        for (artist, album, rows), folder in zip(albums, folders, strict=True)
-        for track, row in enumerate(rows, start=1)
-    ]
-    return sorted(clips, key=lambda clip: clip.clip_id)
-
-
-def _albums(
-    artists: np.ndarray, max_clips: int, rng: np.random.Generator
-) -> list[tuple[int, int, list[int]]]:
-    """Divide every artist's rows into albums of 1 to `max_clips`: (artist, album, rows)."""
-    albums = []
+    largest, albums = int(np.clip(n_clips // 40, 1, 8)), []  # (artist, album, rows)
     for artist in np.unique(artists).tolist():
         rows, album = np.flatnonzero(artists == artist).tolist(), 1
         while rows:
-            size = int(rng.integers(1, max_clips + 1))
+            size = int(rng.integers(1, largest + 1))
             albums.append((artist, album, rows[:size]))
             rows, album = rows[size:], album + 1
-    return albums
-
-
-def _album_folders(sizes: list[int], rng: np.random.Generator) -> list[str]:
-    """A folder for every album: largest album first, each into the folder with fewest clips."""
-    folders, filled = [""] * len(sizes), np.zeros(len(FOLDERS), dtype=int)
-    for album in sorted(rng.permutation(len(sizes)).tolist(), key=lambda k: -sizes[k]):
+    # The largest album first, each into the folder with fewest clips.
+    clips, filled = [], np.zeros(len(FOLDERS), dtype=int)
+    shuffled = [albums[position] for position in rng.permutation(len(albums))]
+    for artist, album, rows in sorted(shuffled, key=lambda album: -len(album[2])):
         emptiest = rng.choice(np.flatnonzero(filled == filled.min()))
-        folders[album] = FOLDERS[emptiest]
-        filled[emptiest] += sizes[album]
-    return folders
+        filled[emptiest] += len(rows)
+        for track, row in enumerate(rows, start=1):
+            place = (artist, album, track, FOLDERS[emptiest])
+            clips.append(Clip(row + 1, *place, tuple(names[labels[row] == 1]), duration_s))
+    return sorted(clips, key=lambda clip: clip.clip_id)
 
 
 @cache
 def _artist(seed: int, artist: int) -> tuple[dict[str, int], mix.Mix]:
-    """An artist's instruments and sound."""
     rng = np.random.default_rng([seed, 1, artist])
     return composer.choose_programs(rng), mix.choose_mix(rng)
 
@@ -186,7 +165,6 @@ def write_tables(root: Path, clips: list[Clip]) -> None:
     info = pd.DataFrame([clip.info for clip in clips])
     labels = pd.DataFrame([[int(tag in clip.tags) for tag in TAGS] for clip in clips], columns=TAGS)
     annotations = pd.concat([info.clip_id, labels, info.mp3_path], axis=1)
-    tables = {CLIP_INFO: info, ANNOTATIONS: annotations}
-    for name, table in tables.items():
+    for name, table in ((CLIP_INFO, info), (ANNOTATIONS, annotations)):
         with atomic(root / name) as path:
             table.to_csv(path, sep="\t", index=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
