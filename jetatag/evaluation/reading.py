@@ -28,13 +28,14 @@ BOUNDS = {"clip": ["low", "high"], "group": ["group_low", "group_high"]}
 def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFrame:
     """Return rows of a long table as numbers: `rows` is "mean", over seeds, with the baselines;
     "seed", single runs; "score", both of them; "difference", to a reference or between two
-    rankings, in a column `difference`; or "tag"."""
+    rankings, in a column `difference`, of single seeds if `where` names them; or "tag"."""
     columns = ("minus", "tag", "seed", "ranked_by")
     minus, tag, seed, ranked_by = (table.get(c, pd.Series("", table.index)) for c in columns)
     is_difference = (minus != "") | ranked_by.str.contains(MINUS)
     is_score, is_seed = ~is_difference & (tag == ""), seed.str.isdigit()
     masks = {"mean": is_score & ~is_seed, "seed": is_score & is_seed, "score": is_score}
-    masks |= {"difference": is_difference & ~is_seed, "tag": tag != ""}
+    is_chosen = is_difference if "seed" in where else is_difference & ~is_seed
+    masks |= {"difference": is_chosen, "tag": tag != ""}
     check_known([rows], masks, "kind of rows")
     chosen = table[masks[rows]]
     if rows == "mean" and "space" in table:  # metrics of spaces without intervals have no means

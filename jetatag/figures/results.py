@@ -4,6 +4,8 @@ Tables are long, as `evaluation.results` makes and selects them: the columns `me
 (missing or empty if a method has none), `metric`, `value`, `low` and `high`, and those named below.
 """
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -154,7 +156,8 @@ def label_curves(table: pd.DataFrame) -> Figure:
 @style.own_style()
 def gains_by_steps(differences: pd.DataFrame, reference: str = "no_je") -> Figure:
     """Draw differences from `reference` after so many training `steps`, one panel per method, with
-    their intervals shaded. `differences` has one metric, and `difference` instead of `value`."""
+    their intervals shaded. `differences` has one metric, `difference` instead of `value`, and
+    optionally a `seed`, each of which is a line."""
     table = style.with_lines(differences, "steps metric difference low high", "the differences")
     (metric,) = set(table["metric"])
     lines = list(table.groupby("line", sort=False))
@@ -162,15 +165,22 @@ def gains_by_steps(differences: pd.DataFrame, reference: str = "no_je") -> Figur
     size = (0.8 + 2.4 * columns, 0.8 + 2.0 * rows)
     figure, axes = style.panels(rows, columns, size, sharex=True, sharey=True)
     for ax, (line, own) in style.used(axes.flat, lines):
-        own = own.sort_values("steps")
-        thousands = own["steps"] / 1000
-        ax.fill_between(thousands, own["low"], own["high"], color="0.8", linewidth=0)
-        ax.plot(thousands, own["difference"], "o-", color=style.DARK, markersize=3)
+        seeds = own.assign(seed=own.get("seed", "mean")).groupby("seed")
+        for (_, each), marker in zip(seeds, cycle("os^"), strict=False):
+            each = each.sort_values("steps")
+            thousands = each["steps"] / 1000
+            shade = {"color": "0.5", "alpha": 0.35, "linewidth": 0}
+            ax.fill_between(thousands, each["low"], each["high"], **shade)
+            ax.plot(thousands, each["difference"], f"{marker}-", color=style.DARK, markersize=3)
         ax.axhline(0, color="0.4", linestyle="--", linewidth=1)
         ax.set_title(line, fontsize=10)
         ax.tick_params(labelbottom=True)
     figure.supxlabel("training steps (thousands)", fontsize=10)
     figure.supylabel(f"{style.named(metric)},\ndifference from {reference}", fontsize=10)
-    shaded = Patch(color="0.8", label="95 % interval")
-    style.legend_above(figure, [style.key("mean", marker="o", linestyle="-"), shaded])
+    names = sorted(table["seed"].unique()) if "seed" in table else ["mean"]
+    names = [f"seed {name}" if name.isdigit() else name for name in names]
+    looks = zip(names, cycle("os^"), strict=False)
+    keys = [style.key(name, marker=marker, linestyle="-") for name, marker in looks]
+    shaded = Patch(color="0.5", alpha=0.35, linewidth=0, label="95 % interval")
+    style.legend_above(figure, [*keys, shaded])
     return figure

@@ -101,6 +101,8 @@ def map_note(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> str:
     except ValueError as error:
         quality = str(error)
     gap = "Clips and tags lie apart in the space (modality gap: Liang et al., NeurIPS 2022)"
+    if fit[labels > 0].mean() < fit[labels == 0].mean():
+        gap = f"The space is mirrored: clips lie away from their own tags. {gap}"
     return f"{quality} {gap}, so a tag is placed by the clips nearest to it, not by other tags."
 
 
