@@ -271,34 +271,49 @@ def test_the_runs_on_the_papers_schedule_show_what_the_text_says():
 
 
 def test_the_longer_runs_show_what_the_text_says():
-    final, histories = (
+    points, final, histories = (
         pd.read_parquet(RESULTS / "regime_long/rendered" / f"{name}.parquet")
-        for name in ("results", "histories")
+        for name in ("points", "results", "histories")
     )
-    assert set(final.seed) <= {"0", "mean", ""}  # "one random seed"
-    final = final[(final.seed == "mean") & (final.tag == "")]
-    gains = final[final.minus == "no_je"].set_index(["method", "protocol", "metric"])
+    assert final.groupby("method").seed.unique().map(set).to_dict() == {
+        "no_je": {"0", "1"},
+        "no_je_early_stop": {"0", "1"},
+        "je": {"0", "1"},
+        "bce_two_stage": {"0"},
+    }  # "two random seeds", "one seed"
+    final = final[final.tag == ""]
+    gains = final[final.minus == "no_je"].set_index(["method", "protocol", "metric", "seed"])
     areas = [("macro_clip", "average_precision"), ("micro_window", "pr_auc")]
+    assert (gains.low["je", *areas[1]] > 0).all()  # "above `no_je` with both random seeds"
+    assert gains.low["je", *areas[0]].gt(0).tolist() == [True, False]  # "above with one"
+    assert gains.high["je", *areas[0], "1"] > 0  # "and level with the other"
     for area in areas:
-        assert 0 < gains.low["je", *area] < gains.value["je", *area] < 0.03  # "above `no_je`"
-        assert gains.high["no_je_early_stop", *area] < 0.01  # "no better than at its end"
-        assert gains.low["bce_two_stage", *area] > 0
+        assert (gains.value["je", *area] < 0.03).all()  # "it is small"
+        assert (gains.high["no_je_early_stop", *area] < 0.01).all()  # "no better than at its end"
+        assert (gains.low["bce_two_stage", *area] > 0).all()
     paired = final[(final.method == "je") & (final.minus == "bce_two_stage")]
     paired = paired.set_index(["protocol", "metric"])
     assert paired.high[areas[0]] < 0 and abs(paired.value[areas[1]]) < 0.005  # "as good as"
     published = pd.read_csv(RESULTS.parent / "published.csv")
     wide = published.pivot(index=["source", "extractor"], columns="method", values="pr_auc")
-    ratio = gains.value["je", *areas[1]] / (wide.je - wide.no_je).groupby("source").mean()
-    assert ratio.between(0.25, 0.4).all()  # "about a third of the mean published gains"
+    gain = gains.value["je", *areas[1]].mean()
+    ratio = gain / (wide.je - wide.no_je).groupby("source").mean()
+    assert ratio.between(0.18, 0.33).all()  # "about a quarter of the mean published gains"
+    on_the_way = points[(points.protocol == "macro_clip") & (points.metric == areas[0][1])]
+    on_the_way = on_the_way[on_the_way.minus == ""].sort_values("steps")
+    ap = on_the_way.groupby(["method", "seed"]).value.apply(list)
+    lead = np.subtract(ap["je"].tolist(), ap["no_je"].tolist()).mean(axis=0)
+    assert lead[0] > 0.05 and abs(lead[-1]) < 0.01  # "far ahead at first, and hardly at the end"
     baselines = pd.read_parquet(RESULTS / "study/rendered/results.parquet")
     regression = baselines[(baselines.method == "log_mel_logistic") & (baselines.tag == "")]
     regression = regression.set_index(["protocol", "metric"]).value
     own = final[final.minus == ""].set_index(["protocol", "metric"])
     for area in areas:
         assert (own.loc[area].value > regression[area]).all()  # "above the logistic regression"
-    space = histories[(histories.method == "je") & (histories.stage == "stage1")].iloc[-1]
-    assert space.valid_gap > 0.5  # "clearly nearer to their own tags"
-    assert space.valid_unmatched_cosine > 0.95  # "in almost the same direction"
+    space = histories[(histories.method == "je") & (histories.stage == "stage1")]
+    for _, one in space.groupby("seed"):
+        assert one.iloc[-1].valid_gap > 0.5  # "clearly nearer to their own tags"
+        assert one.iloc[-1].valid_unmatched_cosine > 0.95  # "in almost the same direction"
 
 
 def test_the_table_of_the_main_comparison_follows_from_the_kept_clip_scores():
