@@ -1,8 +1,7 @@
 """Audio files as mono float32 waveforms at a given sample rate.
 
-soundfile decodes formats whose stated length can be trusted (WAV, AIFF, CAF, AU, W64, RF64), PyAV
-(FFmpeg) decodes all others, and soxr resamples. They are imported when a file is opened, so that
-training loads no decoder.
+soundfile decodes WAV, AIFF, CAF, AU, W64 and RF64, whose stated length can be trusted, and PyAV
+(FFmpeg) all others; soxr resamples. They are imported when a file is opened: training needs none.
 """
 
 import errno

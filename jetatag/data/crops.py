@@ -1,6 +1,5 @@
-"""Which part of a clip an extractor gets: random crops in training, windows in evaluation.
-
-A crop depends only on (seed, epoch, clip id), not on workers, batch size or call order.
+"""Which part of a clip an extractor gets: random crops in training, which depend only on (seed,
+epoch, clip id), not on workers, batch size or call order, and windows in evaluation.
 """
 
 import zlib

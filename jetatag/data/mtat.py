@@ -107,8 +107,7 @@ def read_annotations(path: Path, audio_root: Path) -> tuple[pd.DataFrame, pd.Dat
 
 
 def with_clip_info(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """`table` with group (the artist) and title. If the file is missing or lacks a clip, the artist
-    is taken from the name of the audio file, with a warning."""
+    """`table` with group (the artist, if need be from the file name, with a warning) and title."""
     columns = ["clip_id", "artist", "title"]
     info = pd.DataFrame(columns=columns, dtype=str)
     if path.is_file():

@@ -138,11 +138,10 @@ def build(
     """Decode every clip of `index` to mono int16 at `sample_rate` (Hz) into the store `folder`.
 
     `peak_normalise` scales each clip to full scale; None: as the data set is published. `workers`
-    are threads; None: one per core. Clips that cannot be used are left out; the report lists them,
-    those that the index leaves out and audio files without a row. A finished store of the same
-    content is opened; an interrupted build continues; while another process builds the same store,
-    this one waits. Raises `ValueError` if `folder` holds anything else, and `OSError` if it cannot
-    be written or the machine fails (disk full, no memory, …).
+    are threads; None: one per core. Clips that cannot be used are left out and reported. A finished
+    store of the same content is opened; an interrupted build continues; while another process
+    builds it, this one waits. Raises `ValueError` if `folder` holds anything else, and `OSError` if
+    it cannot be written or the machine fails (disk full, no memory, …).
     """
     settings = {"sample_rate": sample_rate, "peak_normalise": peak_normalise}
     files.check_arguments(build, {"folder": folder, "workers": workers, **settings})

@@ -1,8 +1,7 @@
 """Import the authors' published weights: from folders of SavedModels to a run folder.
 
-Their code (Lee & Cho 2021; ATOSE, Applied Sciences 13(15) 9002) saved every network with Keras 2:
-`encoder` and `classifier`, and with joint embedding also `projector`, `tag_encoder` and
-`tag_decoder`. Reading them needs TensorFlow, an optional extra.
+Their code (Lee & Cho 2021; ATOSE, Applied Sciences 13(15) 9002) saved every network with Keras 2;
+reading them needs TensorFlow, an optional extra.
 """
 
 from collections.abc import Mapping, Sequence
@@ -176,8 +175,7 @@ def reorder_tags(model: JointModel, order: Sequence[int]) -> None:
     for last in (model.classifier[-1], model.tag_decoder[-1]):
         last.weight.copy_(last.weight[order])
         last.bias.copy_(last.bias[order])
-    first = model.tag_encoder[0]
-    first.weight.copy_(first.weight[:, order])
+    model.tag_encoder[0].weight.copy_(model.tag_encoder[0].weight[:, order])
 
 
 def write_run(

@@ -1,7 +1,5 @@
-"""Reads Keras 2 SavedModels: their weights, and their outputs for noise.
-
-TensorFlow runs in its own process, with this file as a script, because its compiler and torch's
-crash in one process.
+"""Reads Keras 2 SavedModels: their weights, and their outputs for noise. TensorFlow runs this file
+as a script in its own process, because its compiler and torch's crash in one.
 """
 
 import importlib.util
@@ -33,11 +31,9 @@ class SavedModel:
 
 
 def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
-    """The SavedModels in the sub-folders `parts` of `folder`.
-
-    Raises `ImportError` without TensorFlow, `ChildProcessError` if it crashes or is killed, and
-    `ValueError` for a SavedModel that is damaged, has no weights or was not saved by Keras 2.
-    """
+    """The SavedModels in the sub-folders `parts` of `folder`. Raises `ImportError` without
+    TensorFlow, `ChildProcessError` if it crashes or is killed, and `ValueError` for a SavedModel
+    that is damaged or was not saved by Keras 2."""
     if importlib.util.find_spec("tensorflow") is None:
         problem = "SavedModels need TensorFlow, which is missing"
         raise ImportError(f"{problem}: pip install 'jetatag[tensorflow]'.")

@@ -97,9 +97,8 @@ def broken(song: Song, centre: int, rng: Generator, per_beat: int, octaves: int 
     """Broken chords with `per_beat` notes per beat: up and down over several octaves, or the four
     pitches of one octave in a random order that is kept."""
     top = 3 * octaves
-    order = [*range(top + 1), *range(top - 1, 0, -1)]
-    if octaves == 1:
-        order = rng.permutation(4).tolist()
+    up_and_down = [*range(top + 1), *range(top - 1, 0, -1)]
+    order = rng.permutation(4).tolist() if octaves == 1 else up_and_down
     notes = []
     for start, chord in song.bars(centre):
         pitches = [pitch + 12 * octave for octave in range(octaves) for pitch in chord]

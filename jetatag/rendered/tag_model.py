@@ -17,11 +17,8 @@ def tag_table() -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
 
 
 def sample_labels(n: int, seed: int) -> np.ndarray:
-    """Draw `n` tag sets: (n, 50) uint8 of 0 and 1, columns in the order of `TAGS`.
-
-    A tag is present where its latent normal variable exceeds the threshold of its prevalence. About
-    18 % of the sets are empty, as in MagnaTagATune. The first rows do not depend on `n`.
-    """
+    """Draw `n` tag sets: (n, 50) uint8 of 0 and 1, columns in the order of `TAGS`. About 18 % are
+    empty, as in MagnaTagATune. The first rows do not depend on `n`."""
     _, prevalence, correlation = tag_table()
     independent = np.random.default_rng(seed).standard_normal((n, len(prevalence)))
     latent = independent @ np.linalg.cholesky(correlation).T

@@ -1,7 +1,5 @@
-"""Writes the rendered music as MagnaTagATune is published: MP3 files and two tables.
-
-Tag sets are sampled from a model of MagnaTagATune's co-occurrence (`tag_model`), arranged and
-composed as MIDI (`composer`), rendered with a SoundFont and mixed (`mix`).
+"""Writes rendered music as MagnaTagATune is published: tag sets are sampled (`tag_model`), composed
+as MIDI (`composer`), rendered with a SoundFont and mixed (`mix`).
 """
 
 import csv
