@@ -52,9 +52,8 @@ def load(root: Path | str, seed: int = 0, name: str = "dcase2017") -> Index:
     table["split"] = np.where(table.list == "evaluation", "test", "")
     table["group"] = table.file.str.rsplit("_", n=2).str[0]
     table["title"] = ""
-    why = np.full(len(table), "", dtype=object)
-    why[table.file.duplicated(keep="last")] = LATER_LIST
-    why[~table.file.str.fullmatch(FILE_NAME)] = NOT_A_CLIP
+    odd = [~table.file.str.fullmatch(FILE_NAME), table.file.duplicated(keep="last")]
+    why = np.select(odd, [NOT_A_CLIP, LATER_LIST], "")
     table, labels, left_out = drop_unusable(root, table[COLUMNS], labels, why)
     training = (table.split != "test").to_numpy()
     split = grouped_split(table.group[training], labels[training], SHARES, seed)
