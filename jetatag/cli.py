@@ -78,7 +78,7 @@ def reproduce(
     ```
 
     Args:
-        preset: how much to run: smoke takes minutes, demo a quarter of an hour, study hours, paper
+        preset: how much to run: smoke and demo take minutes, study hours, paper
             days; fast needs a fifth of paper's computation
         changes: change parameters of notebooks/params/PRESET.yaml, such as seed=1 or
             'options={split: artist_disjoint}'

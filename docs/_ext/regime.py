@@ -83,7 +83,7 @@ def _area(table: pd.DataFrame, area: str) -> pd.Series:
 def regime_verdicts(schedule: str = "") -> str:
     """Every expectation with the differences that decide it, at the end, on all test clips: of the
     means over random seeds, or of each seed alone."""
-    table, rows, shown = _final(schedule), [], ("AP", "PR-AUC, `micro_window`")
+    table, rows, shown = _final(schedule), [], [name for name in AREAS if name != "ROC-AUC"]
     for expected, claims in CLAIMS.items():
         for sentence, (method, pair_loss, minus) in claims.items():
             own = table[(table.method == method) & (table.pair_loss == pair_loss)]
@@ -121,7 +121,8 @@ def regime_seeds() -> str:
 
 def regime_probes(schedule: str = "") -> str:
     """Average precision of the linear probe on validation clips during stage 1."""
-    return _by_epoch(_table(schedule, "probes").rename(columns={"epochs": "epoch"}))
+    table = _table(schedule, "probes").rename(columns={"epochs": "epoch"})
+    return _by_epoch(table if schedule else table.assign(seed="mean"))
 
 
 def regime_points(schedule: str) -> str:
@@ -138,13 +139,15 @@ def regime_points(schedule: str) -> str:
 
 
 def _by_epoch(table: pd.DataFrame) -> str:
-    """Average precision, means over random seeds, a row per method and a column per epoch."""
+    """Average precision, a row per method (and random seed, if each is trained alone) and a column
+    per epoch."""
     table, rows = table.assign(classification_loss="bce"), []
     for cell in method_rows(table).itertuples():
-        values = of_method(table, cell).groupby("epoch").average_precision.mean()
-        rows.append([method_name(cell), *map(as_number, values)])
+        for seed, own in of_method(table, cell).groupby("seed"):
+            values = own.groupby("epoch").average_precision.mean()
+            rows.append([method_name(cell), seed, *map(as_number, values)])
     epochs = [f"epoch {epoch}" for epoch in sorted(table.epoch.unique())]
-    return as_markdown(["method", *epochs], rows)
+    return _with_seeds(["method", "seed", *epochs], rows)
 
 
 def regime_published() -> str:

@@ -1,7 +1,7 @@
 """Tag encoder E, tag decoder D, projection head P, classifier C, and the model of all parts.
 
 Layers and initial values are those of the authors' code (Keras: Glorot uniform, zero biases). Like
-the code, E, P and C scale to unit norm where the paper mentions layer normalisation.
+the code, E, P and C scale to unit norm; the paper mentions layer normalisation in the autoencoder.
 """
 
 from inspect import signature

@@ -79,7 +79,7 @@ def asymmetric(
     gamma_negative: NonNegative = 4.0,
     shift: Annotated[float, Field(ge=0, lt=1)] = 0.05,
 ) -> Tensor:
-    """Asymmetric loss (Ridnik et al., ICCV 2021, eq. 7), for labels of which many 0 are missing 1.
+    """Asymmetric loss (Ridnik et al., ICCV 2021, eq. 7), for data with missing labels.
 
     With p the probability and p_s = max(p − shift, 0), the loss of a present tag is
     −(1 − p)^gamma_positive · log p, and of an absent one −p_s^gamma_negative · log(1 − p_s). An
@@ -101,7 +101,7 @@ def hill(
     margin: NonNegative = 1.0,
     gamma: NonNegative = 2.0,
 ) -> Tensor:
-    """Hill loss (Zhang et al., arXiv 2112.07368, §3.2), for labels of which many 0 are missing 1.
+    """Hill loss (Zhang et al., arXiv 2112.07368, §3.2), for data with missing labels.
 
     The loss of an absent tag with probability p is (peak − p)·p². Its slope decreases where p is so
     high that the label is probably missing. The loss of a present tag is −(1 − p_m)^gamma · log p_m
@@ -124,7 +124,7 @@ class PairBatch:
     z_audio = P(h) and z_tag = E(y) are (clip, dim), unit vectors, labels y (clip, tag) float32 0/1;
     `encoder` is E for other tag sets, (set, tag) → (set, dim). `log_scale` and `offset` are learned
     and turn cosines into logits. `generator` gives random numbers on the CPU, where `drawn_from`
-    are the same labels, so that what is drawn need not wait for the device.
+    are the same labels, so that drawing queries does not wait for the device.
     """
 
     z_audio: Tensor

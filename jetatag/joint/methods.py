@@ -217,7 +217,7 @@ METHODS = {
     ),
     "no_je_early_stop": Method((replace(END_TO_END, keep_best=True),), "the best epoch of no_je"),
     "bce_two_stage": Method(
-        (STAGE1_BCE, STAGE2), "je with a linear classifier in stage 1", is_reference=True
+        (STAGE1_BCE, STAGE2), "two stages, cross-entropy in both", is_reference=True
     ),
     "je_shuffled": Method(
         (replace(STAGE1, shuffled=True), STAGE2), "je with other clips' tags", is_reference=True
