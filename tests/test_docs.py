@@ -598,9 +598,6 @@ def test_python_runs(page, place, tiny_config, registries, monkeypatch, capsys):
     runs = place / "runs/demo/rendered"
     names = {
         "RUN": str(runs / "joint-subset_query-short_chunk_cnn-seed0"),
-        "JE_RUN": runs / "joint-subset_query-short_chunk_cnn-seed0",
-        "NO_JE_RUN": runs / "no_je-short_chunk_cnn-seed0",
-        "STORE": place / "data/rendered-demo.store",
         "AUDIO": store.AudioStore.open(place / "data/rendered-demo.store"),
     }
     if not (place / "music.index").is_dir():
