@@ -192,6 +192,26 @@ def test_sentences_about_results_hold(claim):
         assert (holds | {"no worse": row.low > -0.01})[side], row
 
 
+def test_joint_is_level_in_roc_auc_too_and_no_kind_of_tag_gains():
+    found, trends = (
+        table[
+            (table.method == "joint")
+            & (table.pair_loss == "subset_query")
+            & (table.extractor == "short_chunk_cnn")
+            & (table.classification_loss == "bce")
+            & (table.label_share == 1)
+            & (table.minus == "no_je_linear")
+        ]
+        for table in (
+            pd.read_parquet(RESULTS / f"study/rendered/{name}.parquet")
+            for name in ("results", "trends")
+        )
+    )
+    (roc_auc,) = found[(found.protocol == "macro_clip") & (found.metric == "roc_auc")].itertuples()
+    assert -0.01 < roc_auc.low < 0 < roc_auc.high < 0.01
+    assert len(trends) == 2 and (trends.low < 0).all() and (trends.high > 0).all()
+
+
 def test_the_answer_is_the_same_with_the_second_extractor():
     assert "The answer is the same: `joint` is no worse" in (DOCS / "results/study.md").read_text()
     joint, linear, published = (
@@ -261,10 +281,6 @@ def test_the_runs_on_the_papers_schedule_show_what_the_text_says():
     frequency = baselines["tag_frequency", "micro_window", "pr_auc"]
     own = pooled[(pooled.minus == "") & (pooled.method == "je")].value
     assert (abs(own - frequency) < 0.005).all()  # "where tag frequency alone is"
-    gain = pooled[(pooled.method == "bce_two_stage") & (pooled.minus == "no_je")].value.item()
-    published = pd.read_csv(RESULTS.parent / "published.csv")
-    wide = published.pivot(index=["source", "extractor"], columns="method", values="pr_auc")
-    assert gain > (wide.je - wide.no_je).groupby("source").mean().max()  # "larger than the mean"
     last = histories[histories.method == "je"].groupby("pair_loss").valid_average_precision.last()
     whole = histories[histories.stage.isin(["end_to_end", "one_stage"])]
     by_epoch = whole.groupby(["method", "epoch"]).valid_average_precision.mean().unstack()
@@ -312,8 +328,9 @@ def test_the_longer_runs_show_what_the_text_says():
     assert len(behind) >= 4 and (behind.high < 0).all()  # "behind until after `no_je` has ended"
     on_the_way = on_the_way[on_the_way.minus == ""].sort_values("steps")
     ap = on_the_way.groupby(["method", "seed"]).value.apply(list)
-    lead = np.subtract(ap["je"].tolist(), ap["no_je"].tolist()).mean(axis=0)
-    assert lead[0] > 0.05 and abs(lead[-1]) < 0.01  # "far ahead at first, and hardly at the end"
+    lead = np.subtract(ap["je"].tolist(), ap["no_je"].tolist())  # (seed, point)
+    assert (lead[:, 0] > 0.05).all()  # "far ahead at first"
+    assert sorted(lead[:, -1] > 0) == [False, True]  # "ahead with one … and behind with the other"
     baselines = pd.read_parquet(RESULTS / "study/rendered/results.parquet")
     regression = baselines[(baselines.method == "log_mel_logistic") & (baselines.tag == "")]
     regression = regression.set_index(["protocol", "metric"]).value
