@@ -103,7 +103,7 @@ def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> No
         if missing := [" or ".join(group) for group in COMPARED if not methods & set(group)]:
             raise ValueError(
                 f"trained lacks {' and '.join(missing)}: notebooks 04 and 05 compare runs with and "
-                "without joint embedding. For single runs use `jetatag train` and `jetatag report`."
+                "without joint embedding; for single runs use `jetatag train` and `jetatag report`."
             )
     cells(values)
     paths = [Path.cwd(), values["runs"], *(own["store"] for own in datasets)]
