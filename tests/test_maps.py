@@ -92,6 +92,16 @@ def test_the_quality_of_a_map_counts_neighbours_of_tags():
     assert map_quality(xy, labels, fit) == pytest.approx((0.9, 12 / 13, 0.3, 0.1))
 
 
+def test_the_note_says_if_the_space_is_mirrored(rng):
+    labels = rng.integers(0, 2, (40, 3))
+    xy, fit = rng.normal(size=(43, 2)), labels + 0.5 * rng.normal(size=(40, 3))
+    assert "mirrored" not in map_note(xy, labels, fit)
+    assert "mirrored" not in map_note(xy, labels, np.zeros_like(fit))
+    assert "The space is mirrored: clips lie away from their own tags." in map_note(
+        xy, labels, -fit
+    )
+
+
 def test_a_map_of_fewer_clips_than_neighbours_is_one_sentence():
     xy, labels = np.zeros((11, 2)), np.ones((9, 2), int)
     sentence = "a map of 9 clips cannot show a tag's 10 nearest: add clips."

@@ -107,8 +107,9 @@ class Index:
     @cached_property
     def vectors(self) -> np.ndarray:
         """Unit vectors, (file, dim) float32, mapped into memory."""
-        (chunk,) = self.table["vector"].chunks
-        return chunk.flatten().to_numpy().reshape(-1, self.facts.dim)
+        column = self.table["vector"]
+        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        return array.flatten().to_numpy().reshape(-1, self.facts.dim)
 
     def tags(self, weights: dict[str, float], top: int = 20, by: By | None = None) -> pd.DataFrame:
         """The `top` files for tags that are wanted (weight above 0) or unwanted (below 0).

@@ -76,7 +76,7 @@ def ahead(
 ) -> Iterator[tuple[Any, Iterator[Any]]]:
     """Each item, in order, with an iterator over what `function` yields for it. `workers` threads
     (None: one per core) compute one element ahead, also for the next items."""
-    workers = workers or os.cpu_count() or 1
+    workers = os.cpu_count() or 1 if workers is None else workers
     waiting, pool = deque(), ThreadPoolExecutor(workers)
 
     def one_ahead(elements: Iterator[Any], coming: Future) -> Iterator[Any]:

@@ -22,8 +22,7 @@ from jetatag.joint.heads import JointModel
 
 BEST = "valid_average_precision"  # selects the epoch of a stage that keeps its best
 EARLY = 5  # epochs of a stage before the shared space is judged
-SMALL_GAP = 0.25  # standard deviations below which the shared space has collapsed …
-ALL_ALIKE = 0.98  # … as it has above this mean cosine between clips and other clips' tags
+ALL_ALIKE = 0.98  # mean cosine between clips and other clips' tags of a collapsed shared space
 EXPLANATIONS = {
     "mirrored": "is mirrored: clips lie away from their own tags, so maps and searches in it have "
     "the wrong sign",
@@ -133,10 +132,10 @@ def state_of_space(scores: dict[str, float]) -> str:
     """State of the shared space, from `joint_scores`: "mirrored", "collapsed" or ""."""
     if "valid_gap" not in scores:
         return ""
-    if scores["valid_gap"] < -SMALL_GAP:
+    if scores["valid_gap"] < -metrics.SMALL_GAP:
         return "mirrored"
     alike = scores["valid_unmatched_cosine"] > ALL_ALIKE
-    return "collapsed" if alike or scores["valid_gap"] < SMALL_GAP else ""
+    return "collapsed" if alike or scores["valid_gap"] < metrics.SMALL_GAP else ""
 
 
 def warn_of_space(scores: dict[str, float], where: str) -> None:

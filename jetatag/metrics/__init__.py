@@ -27,6 +27,7 @@ from jetatag.metrics.scores import (
     tag_areas,
 )
 from jetatag.metrics.spaces import (
+    SMALL_GAP,
     effective_rank,
     gap,
     mean_energy,

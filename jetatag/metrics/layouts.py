@@ -16,6 +16,7 @@ from jetatag.files import check_known, use_temporary_caches
 from jetatag.metrics._arithmetic import ratio, unit_rows
 from jetatag.metrics._checks import check_points
 from jetatag.metrics.scores import precision_at_k
+from jetatag.metrics.spaces import SMALL_GAP
 
 FEWEST_POINTS = 5
 """Smallest number of points to lay out."""
@@ -101,7 +102,8 @@ def map_note(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> str:
     except ValueError as error:
         quality = str(error)
     gap = "Clips and tags lie apart in the space (modality gap: Liang et al., NeurIPS 2022)"
-    if fit[labels > 0].mean() < fit[labels == 0].mean():
+    own, others = fit[labels > 0], fit[labels == 0]
+    if len(own) and len(others) and own.mean() < others.mean() - SMALL_GAP * others.std():
         gap = f"The space is mirrored: clips lie away from their own tags. {gap}"
     return f"{quality} {gap}, so a tag is placed by the clips nearest to it, not by other tags."
 

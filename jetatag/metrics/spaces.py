@@ -36,6 +36,9 @@ def neighbour_agreement(
     return {"agreement": agreement, "chance": chance}
 
 
+SMALL_GAP = 0.25  # standard deviations; a space with a gap below its negative is mirrored
+
+
 def gap(
     z_audio: np.ndarray, z_tag: np.ndarray, labels: np.ndarray | None = None
 ) -> dict[str, float]:
