@@ -523,10 +523,10 @@ def test_a_long_file_is_not_held_in_memory(tmp_path, kind):
     program = f"""
 import resource
 from pathlib import Path
-from jetatag.apps import windows
-windows.HELD_S = 60
+from jetatag.apps import tagger
+tagger.HELD_S = 60
 def read(n_blocks):
-    blocks = windows.stored_blocks(Path({str(path)!r}), {RATE}, True)
+    blocks = tagger.stored_blocks(Path({str(path)!r}), {RATE}, True)
     return sum(len(block) for _, block in zip(range(n_blocks), blocks))
 read(3)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -19,9 +19,8 @@ from scored import finished_run
 
 import jetatag
 from jetatag import cli, figures
-from jetatag.apps import tagger, tagging, windows
+from jetatag.apps import tagger, tagging
 from jetatag.apps.tagger import Prediction
-from jetatag.apps.windows import cut
 from jetatag.data import Vocabulary
 from jetatag.data import folder as data_folder
 from jetatag.data.audio import read_header
@@ -66,7 +65,7 @@ def test_windows_hold_every_sample_once_and_the_last_ends_with_the_file():
     for n_samples in (1, 7, 9, 10, 11, 19, 20, 21, 35, 40, 47, 120, 121):
         signal = np.arange(1, n_samples + 1, dtype=np.int16)
         for n_blocks, at_once in ((1, 3), (4, 1), (5, 2)):
-            stretches = list(cut(np.array_split(signal, n_blocks), 10, at_once))
+            stretches = list(tagger.cut(np.array_split(signal, n_blocks), 10, at_once))
             read = np.concatenate([stretch.samples for stretch in stretches])
             starts = [start for stretch in stretches for start in stretch.starts]
             assert stretches[-1].end == n_samples and max(map(len, read)) == 10
@@ -92,7 +91,7 @@ def test_a_file_is_preprocessed_as_the_training_data(
     assert model.peak_normalise == peak_normalise
     row, n_samples = 5, tiny_config.crop_samples
     stored = store.read([row], [0], store.lengths[row])[0]
-    blocks = windows.stored_blocks(index.audio_root / store.table.path[row], RATE, peak_normalise)
+    blocks = tagger.stored_blocks(index.audio_root / store.table.path[row], RATE, peak_normalise)
     np.testing.assert_array_equal(to_float(np.concatenate(list(blocks))), stored)
     prediction = model.predict(index.audio_root / store.table.path[row])
     starts = np.round(prediction.starts_s * RATE).astype(int)
@@ -144,7 +143,7 @@ def test_sample_rate_and_channels_make_no_difference(model, tmp_path):
 
 def test_a_long_file_gives_what_a_short_one_gives(model, folder, monkeypatch):
     whole = model.predict(folder / "b" / "stereo.flac")
-    monkeypatch.setattr(windows, "HELD_S", 5)  # one window at a time, decoded twice
+    monkeypatch.setattr(tagger, "HELD_S", 5)  # one window at a time, decoded twice
     again = model.predict(folder / "b" / "stereo.flac")
     assert whole.duration_s == again.duration_s == pytest.approx(23.3)
     for name in ("starts_s", "probs", "h", "z_audio"):
