@@ -19,8 +19,7 @@ from jetatag.data import Vocabulary
 from jetatag.data.store import AudioStore
 from jetatag.joint.heads import build_model
 from jetatag.joint.methods import STAGE1
-from jetatag.training.audio import Audio
-from jetatag.training.data import StageData
+from jetatag.training.data import Audio, StageData
 from jetatag.training.device import extract, folded, launch, pick_precision, place
 from jetatag.training.provenance import peak_memory_mib
 from jetatag.training.train import StageLosses, train_step

@@ -8,8 +8,8 @@ import torch
 
 from jetatag.config import RunConfig
 from jetatag.data.crops import Crops, batches, crop_starts, middle_starts, window_starts
-from jetatag.training.audio import RESERVE, Audio, fits
-from jetatag.training.device import inference_batch
+from jetatag.training.data import Audio
+from jetatag.training.device import RESERVE, fits, inference_batch
 
 IDS = [str(i) for i in range(4000)]
 

@@ -30,8 +30,7 @@ from jetatag.joint import methods
 from jetatag.joint.heads import build_model
 from jetatag.training import data as training_data
 from jetatag.training import device, progress, runs, train
-from jetatag.training.audio import Audio
-from jetatag.training.data import StageData
+from jetatag.training.data import Audio, StageData
 from jetatag.training.device import launch, prepare
 from jetatag.training.optimizers import build_optimizer
 from jetatag.training.run import CHECKPOINT, PREDICTIONS, Run

@@ -27,8 +27,7 @@ from jetatag.joint.heads import build_model
 from jetatag.joint.losses import PAIR_LOSSES
 from jetatag.joint.methods import METHODS
 from jetatag.training import data as training_data
-from jetatag.training.audio import Audio
-from jetatag.training.data import StageData
+from jetatag.training.data import Audio, StageData
 from jetatag.training.progress import Progress
 from jetatag.training.train import StageLosses, train_step
 

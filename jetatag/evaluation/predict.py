@@ -16,7 +16,7 @@ from jetatag.joint.heads import JointModel
 from jetatag.joint.losses import PAIR_LOSSES
 from jetatag.metrics.queries import choose_queries
 from jetatag.training import device
-from jetatag.training.audio import Audio
+from jetatag.training.data import Audio
 from jetatag.training.run import Run
 
 

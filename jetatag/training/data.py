@@ -1,7 +1,10 @@
-"""Training data of a stage: crops of audio, or their features from the frozen extractor."""
+"""What a run reads: the store's audio on its device, and the training data of a stage, which are
+crops of that audio or their features from the frozen extractor."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,13 +16,55 @@ from jetatag.config import Phase, RunConfig
 from jetatag.data.crops import Crops, batches, middle_starts
 from jetatag.data.memory import send
 from jetatag.data.splits import can_score
+from jetatag.data.store import FULL_SCALE, AudioStore, in_order
 from jetatag.joint.heads import JointModel
 from jetatag.joint.methods import Stage, adam_epochs_before, crop_epochs
-from jetatag.training.audio import Audio, Request
-from jetatag.training.device import extract, folded, gather, inference_batch, own_share
+from jetatag.training.device import extract, fits, folded, gather, inference_batch, own_share
 from jetatag.training.optimizers import build_optimizer
 
+AHEAD = 2  # batches that are read while one is computed
+Request = tuple[np.ndarray, np.ndarray]  # rows of the store, starts in samples
 Batch = tuple[Tensor, Tensor, Tensor, np.ndarray]  # inputs, labels, tag sets, rows of the store
+
+
+class Audio:
+    """Reads a store for one device.
+
+    A GPU holds the whole store (int16) if it has room: crops are then gathered and scaled there.
+    Otherwise, a thread reads ahead into pinned memory, and int16 is what is transferred. On a CPU,
+    crops are read when they are asked for. `resident` decides instead, for tests.
+    """
+
+    def __init__(self, store: AudioStore, device: torch.device, resident: bool | None = None):
+        self.store, self.device, self.reads_ahead = store, device, device.type != "cpu"
+        self.samples: Tensor | None = None
+        if fits(2 * int(store.lengths.sum()), device) if resident is None else resident:
+            size, path = len(store.samples), str(store.folder / "audio.i16")
+            self.samples = torch.from_file(path, size=size, dtype=torch.int16).to(device)
+
+    def batches(self, requests: Iterable[Request], n_samples: int) -> Iterator[Tensor]:
+        """For each request, `n_samples` of each of its rows from its start on: (row, n_samples)
+        float32 in [-1, 1], zero after the end of a clip."""
+        read = partial(self._read if self.samples is None else self._gather, n_samples)
+        with ThreadPoolExecutor(1) as reader:
+            ahead = self.samples is None and self.reads_ahead
+            for stored in in_order(reader, read, requests, AHEAD) if ahead else map(read, requests):
+                yield send(stored, self.device).float().mul_(1 / FULL_SCALE)
+
+    def _gather(self, n_samples: int, request: Request) -> Tensor:
+        rows, starts = request
+        left = self.store.lengths[rows] - starts
+        positions = torch.from_numpy(np.stack([self.store.offsets[rows] + starts, left]))
+        begin, left = send(positions, self.device).unsqueeze(2)
+        place = torch.arange(n_samples, device=self.device)
+        index = (begin + place).clamp(max=len(self.samples) - 1)
+        return torch.where(place < left, self.samples[index], 0)
+
+    def _read(self, n_samples: int, request: Request) -> Tensor:
+        pinned = self.device.type == "cuda"  # torch reuses it once its transfer is over
+        batch = torch.empty(len(request[0]), n_samples, dtype=torch.int16, pin_memory=pinned)
+        self.store.read_into(batch.numpy(), *request)
+        return batch
 
 
 def seed_of(*place: object) -> int:

@@ -25,6 +25,8 @@ from jetatag.data.memory import keep_freed_memory
 from jetatag.extractors import BUILT_IN
 from jetatag.extractors.layers import fold, synchronise
 
+RESERVE = 16 * 2**30  # bytes of a GPU that the store leaves free, for weights and activations
+
 
 class AutocastOnly(MixedPrecision):
     """Fabric's mixed precision without rounding the inputs: bfloat16 keeps 8 bits of a waveform."""
@@ -133,6 +135,11 @@ def inference_batch(config: RunConfig, device: torch.device, least: int) -> int:
         return least
     values = config.width * config.crop_samples
     return max(least, min(free_memory(device) // 2 // (6 * 4 * values), 2**31 // values))
+
+
+def fits(n_bytes: int, device: torch.device) -> bool:
+    """Whether a GPU has room for so many bytes beside its `RESERVE`."""
+    return device.type == "cuda" and n_bytes + RESERVE <= free_memory(device)
 
 
 def free_memory(device: torch.device) -> int:

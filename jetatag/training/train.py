@@ -23,8 +23,7 @@ from jetatag.files import check_known
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS, Stage, phases_by_epoch
 from jetatag.training import device
-from jetatag.training.audio import Audio
-from jetatag.training.data import StageData, seed_of
+from jetatag.training.data import Audio, StageData, seed_of
 from jetatag.training.optimizers import step_if_finite
 from jetatag.training.progress import Log, Progress, are_finite
 from jetatag.training.run import Run

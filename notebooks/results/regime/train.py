@@ -33,8 +33,7 @@ from jetatag.evaluation.predict import describe, predict, score_clips
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS
 from jetatag.metrics import macro_clip
-from jetatag.training.audio import Audio
-from jetatag.training.data import frozen_features
+from jetatag.training.data import Audio, frozen_features
 from jetatag.training.device import launch
 from jetatag.training.run import Run
 from jetatag.training.train import train
