@@ -18,7 +18,7 @@ from jetatag.extractors import build_extractor
 from jetatag.extractors.harmonic import filter_centres
 from jetatag.extractors.sinc import band_edges
 from jetatag.joint import heads
-from jetatag.original.keras import load_keras_weights
+from jetatag.original.importing import load_keras_weights
 
 REFERENCE = Path(__file__).parents[2] / "shared" / "reference"
 TOLERANCE = 1e-4  # of the largest value, float32
