@@ -18,11 +18,9 @@ from pydantic import (
 )
 
 from jetatag.extractors import EXTRACTORS, check_crop, min_samples, paper_crop
-from jetatag.files import STRICT, check_known, describe, read_json
+from jetatag.files import STRICT, Count, check_known, describe, read_json
 from jetatag.joint.losses import CLASSIFICATION_LOSSES, PAIR_LOSSES, without_defaults
 from jetatag.joint.methods import METHODS
-
-Count = Annotated[int, Field(ge=1)]
 
 
 def one_of(table: Mapping[str, Any], what: str, *others: str) -> AfterValidator:
