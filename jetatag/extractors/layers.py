@@ -17,11 +17,6 @@ Form = Literal["as_published", "as_coded"]
 SampleRate = Annotated[float, Field(ge=1_000)]  # Hz
 
 
-def has_avx512() -> bool:
-    """Whether torch uses AVX-512 on this CPU, which changes what is fastest."""
-    return torch.backends.cpu.get_cpu_capability() == "AVX512"
-
-
 def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
     """Raise `ValueError` unless `waveform` is (batch, sample), of the extractor's dtype, and has at
     least `min_samples` samples and, in training, `min_batch` rows."""
