@@ -6,8 +6,7 @@ Colours are steps of cividis, which keep their order in grey print; markers, lin
 repeat what they show. Wrong shapes and names raise `ValueError`.
 """
 
-from jetatag.figures._labels import touching, wrapped
-from jetatag.figures._style import PALE_TO_DARK
+from jetatag.figures._style import PALE_TO_DARK, touching, wrapped
 from jetatag.figures.data import mel_spectrogram, tag_correlation, tag_counts
 from jetatag.figures.results import (
     ablation,

@@ -11,7 +11,6 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from jetatag.figures import _style as style
-from jetatag.figures._labels import place_labels
 from jetatag.files import check_known
 
 Layouts, Notes = Mapping[str, np.ndarray], Mapping[str, str] | None
@@ -69,7 +68,7 @@ def shared_space(
         ax.scatter(*star, s=60, color=style.DARK, marker="*", label="highlighted tags")
     ax.margins(0.08)
     ax.legend(loc="upper left", bbox_to_anchor=(0, 1.06), ncols=3, frameon=False, fontsize=9)
-    place_labels(ax, tag_xy, tags, stressed)
+    style.place_labels(ax, tag_xy, tags, stressed)
     return figure
 
 
@@ -94,7 +93,7 @@ def maps(
         figure.colorbar(points, ax=list(axes), label=name, fraction=0.02, pad=0.01)
     style.legend_above(figure, axes[0].get_legend_handles_labels()[0])
     for ax, xy in zip(axes, layouts.values(), strict=True):
-        place_labels(ax, xy[n_clips:], tags)
+        style.place_labels(ax, xy[n_clips:], tags)
     return figure
 
 

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from jetatag.figures import _style as style
-from jetatag.figures._labels import place_labels
 from jetatag.figures.data import draw_mel
 from jetatag.files import check_known
 
@@ -70,7 +69,7 @@ def gain_per_tag(table: pd.DataFrame, trends: pd.DataFrame | None = None) -> Fig
     axes[0, 0].xaxis.set_minor_formatter(NullFormatter())
     names = table["tag"].where(outer, "").tolist()
     for ax, column in zip(axes[0], COVARIATES, strict=True):
-        place_labels(ax, table[[column, "difference"]].to_numpy(), names)
+        style.place_labels(ax, table[[column, "difference"]].to_numpy(), names)
     return figure
 
 
@@ -112,7 +111,7 @@ def calibration(curves: Mapping[str, pd.DataFrame], per_tag: Mapping[str, pd.Dat
     ax.set(xlabel="tags, from the best calibrated", ylabel="expected calibration error")
     ax.set_ylim(bottom=0)
     ax.margins(x=0.08)
-    place_labels(ax, np.concatenate([line.get_xydata() for line in ax.lines]), names)
+    style.place_labels(ax, np.concatenate([line.get_xydata() for line in ax.lines]), names)
     return figure
 
 
