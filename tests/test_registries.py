@@ -8,7 +8,7 @@ from torch import nn
 from jetatag.config import RunConfig
 from jetatag.evaluation.predict import predict
 from jetatag.extractors import EXTRACTORS
-from jetatag.joint.losses import PAIR_LOSSES, pair_loss
+from jetatag.joint.losses import PAIR_LOSSES, PairLoss
 from jetatag.joint.methods import METHODS, STAGE1, STAGE2, Method
 from jetatag.training.run import Run
 from jetatag.training.train import train
@@ -23,9 +23,10 @@ def trained(config, store, folder):
 
 
 def test_a_pair_loss_from_outside(tiny_store, tiny_config, tmp_path):
-    @pair_loss(weight=3.0, searchable_by_tags=True)
     def euclidean(batch):
         return (batch.z_audio - batch.z_tag).square().sum(1).mean()
+
+    PAIR_LOSSES["euclidean"] = PairLoss(euclidean, weight=3.0, searchable_by_tags=True)
 
     run = trained(tiny_config.replace(pair_loss="euclidean"), tiny_store, tmp_path)
     losses = run.history[run.history.stage == "stage1"]

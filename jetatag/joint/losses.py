@@ -1,9 +1,9 @@
 """The losses: reconstruction L_AE, classification L_C and pair losses L_pair, both by name.
 
 Symbols are those of the paper (Lee & Cho 2021): y are multi-hot tags, z_audio and z_tag unit
-vectors in the shared space. Every loss is a scalar, the mean over the batch. To add a pair loss,
-write a function of a `PairBatch` under `@pair_loss`; to add a classification loss, a function of
-logits and labels under `@label_loss`. The function's name is the name in settings.
+vectors in the shared space. Every loss is a scalar, the mean over the batch. A pair loss is a
+function of a `PairBatch`, a classification loss one of logits and labels; their
+names in settings are those of the tables `PAIR_LOSSES` and `CLASSIFICATION_LOSSES`.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,16 +31,7 @@ def reconstruction(labels: Tensor, probs: Tensor) -> Tensor:
 # Classification losses
 
 
-CLASSIFICATION_LOSSES: dict[str, Callable[..., Tensor]] = {}
-"""Losses of multilabel classification by name, filled by `label_loss`."""
 NonNegative = Annotated[float, Field(ge=0)]
-
-
-def label_loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Register the function of logits and labels (clip, tag) in `CLASSIFICATION_LOSSES` under its
-    own name. Its other parameters are settings: numbers with annotated ranges and defaults."""
-    CLASSIFICATION_LOSSES[function.__name__] = function
-    return function
 
 
 def without_defaults(name: str, parameters: Mapping[str, float]) -> dict[str, float]:
@@ -65,13 +56,11 @@ def classification(
     return CLASSIFICATION_LOSSES[loss](logits, labels, **parameters)
 
 
-@label_loss
 def bce(logits: Tensor, labels: Tensor) -> Tensor:
     """Binary cross-entropy, the paper's L_C."""
     return F.binary_cross_entropy_with_logits(logits, labels)
 
 
-@label_loss
 def asymmetric(
     logits: Tensor,
     labels: Tensor,
@@ -93,7 +82,6 @@ def asymmetric(
     return -(labels * present + (1 - labels) * absent).mean()
 
 
-@label_loss
 def hill(
     logits: Tensor,
     labels: Tensor,
@@ -112,6 +100,11 @@ def hill(
     present = -((1 - lowered.sigmoid()) ** gamma) * F.logsigmoid(lowered)
     absent = (peak - probs) * probs.square()
     return (labels * present + (1 - labels) * absent).mean()
+
+
+CLASSIFICATION_LOSSES = {"bce": bce, "asymmetric": asymmetric, "hill": hill}
+"""Losses of multilabel classification by name. Their parameters after logits and labels (clip, tag)
+are settings: numbers with annotated ranges and defaults."""
 
 
 # Pair losses
@@ -158,28 +151,11 @@ class PairLoss:
     mirrored: bool = False
 
 
-PAIR_LOSSES: dict[str, PairLoss] = {}
-"""Pair losses by name, filled by `pair_loss`."""
-
-
-def pair_loss(**facts: float | bool) -> Callable:
-    """Register the decorated function in `PAIR_LOSSES` under its own name, with the fields of
-    `PairLoss` in `facts`."""
-
-    def register(function: Callable[[PairBatch], Tensor]) -> Callable[[PairBatch], Tensor]:
-        PAIR_LOSSES[function.__name__] = PairLoss(function, **facts)
-        return function
-
-    return register
-
-
-@pair_loss()
 def cosine(batch: PairBatch) -> Tensor:
     """L_pair as published: (1 − cos(z_a, z_t)) + (1 − cos(1 − z_a, 1 − z_t))."""
     return 2 - _cosines(batch.z_audio, batch.z_tag)
 
 
-@pair_loss(mirrored=True)
 def cosine_as_coded(batch: PairBatch) -> Tensor:
     """L_pair as the 2021 code computes it: 1 − (−cos), twice, because Keras' CosineSimilarity
     loss is minus the cosine; minimising it pushes z_audio away from z_tag."""
@@ -193,7 +169,6 @@ def _cosines(z_audio: Tensor, z_tag: Tensor) -> Tensor:
     return (same + complement).mean()
 
 
-@pair_loss(mirrored=True)
 def margin_as_coded(batch: PairBatch) -> Tensor:
     """The pair loss of the later code (ATOSE, Applied Sciences 13(15) 9002):
     mean of z_t·z_a² + (1 − z_t)·max(0.4 − z_a, 0)², element by element.
@@ -205,7 +180,6 @@ def margin_as_coded(batch: PairBatch) -> Tensor:
     return (pull + push).mean()
 
 
-@pair_loss()
 def cosine_stop_grad(batch: PairBatch) -> Tensor:
     """L_pair as published without its gradient into z_tag: only the autoencoder trains the tag
     encoder.
@@ -216,7 +190,6 @@ def cosine_stop_grad(batch: PairBatch) -> Tensor:
     return 2 - _cosines(batch.z_audio, batch.z_tag.detach())
 
 
-@pair_loss()
 def cosine_variance(batch: PairBatch) -> Tensor:
     """L_pair as published plus the variance term of VICReg (Bardes, Ponce & LeCun, ICLR 2022,
     eq. 1) on z_audio and z_tag: the mean over dimensions of max(0, 1 − √d · deviation), where 1/√d
@@ -229,7 +202,6 @@ def _shrinkage(z: Tensor) -> Tensor:
     return (1 - (variance + 1e-4).sqrt()).clamp(min=0).mean()
 
 
-@pair_loss()
 def soft_info_nce(batch: PairBatch) -> Tensor:
     """Cross-entropy of "which tag set of the batch belongs to this clip?" and of "which clip
     belongs to this tag set?", averaged, on exp(log_scale)·cos(z_audio, z_tag).
@@ -245,7 +217,6 @@ def soft_info_nce(batch: PairBatch) -> Tensor:
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
 
 
-@pair_loss(weight=0.5, searchable_by_tags=True)
 def subset_query(batch: PairBatch) -> Tensor:
     """Binary cross-entropy on exp(log_scale)·cos(z_audio, z_query) + offset: does the clip carry
     every tag of the query? The queries are single tags and random subsets (`subset_queries`).
@@ -259,7 +230,6 @@ def subset_query(batch: PairBatch) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, targets)
 
 
-@pair_loss(searchable_by_tags=True)
 def subset_completion(batch: PairBatch) -> Tensor:
     """`subset_query`, where a random subset of each clip's tags must answer the queries as well.
 
@@ -273,6 +243,19 @@ def subset_completion(batch: PairBatch) -> Tensor:
     z_subset = z_query[len(z_query) - len(tagged) :]
     logits = batch.logits(torch.cat([batch.z_audio, z_subset]), z_query) + batch.offset
     return F.binary_cross_entropy_with_logits(logits, torch.cat([targets, tagged]))
+
+
+PAIR_LOSSES = {
+    "cosine": PairLoss(cosine),
+    "cosine_as_coded": PairLoss(cosine_as_coded, mirrored=True),
+    "margin_as_coded": PairLoss(margin_as_coded, mirrored=True),
+    "cosine_stop_grad": PairLoss(cosine_stop_grad),
+    "cosine_variance": PairLoss(cosine_variance),
+    "soft_info_nce": PairLoss(soft_info_nce),
+    "subset_query": PairLoss(subset_query, weight=0.5, searchable_by_tags=True),
+    "subset_completion": PairLoss(subset_completion, searchable_by_tags=True),
+}
+"""Pair losses by name."""
 
 
 def subset_queries(labels: Tensor, generator: torch.Generator) -> Tensor:
