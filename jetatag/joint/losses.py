@@ -2,8 +2,8 @@
 
 Symbols are those of the paper (Lee & Cho 2021): y are multi-hot tags, z_audio and z_tag unit
 vectors in the shared space. Every loss is a scalar, the mean over the batch. A pair loss is a
-function of a `PairBatch`, a classification loss one of logits and labels; their
-names in settings are those of the tables `PAIR_LOSSES` and `CLASSIFICATION_LOSSES`.
+function of a `PairBatch`, a classification loss one of logits and labels; settings name them as
+the tables `PAIR_LOSSES` and `CLASSIFICATION_LOSSES` do.
 """
 
 from collections.abc import Callable, Mapping
