@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jetatag import data, figures, metrics, rendered
+from jetatag import data, figures, metrics
 from jetatag.data import DataWarning, mtat
 from jetatag.data.tables import CONTRADICTION, DUPLICATE, OUTSIDE
+from jetatag.rendered import writer
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
 REAL = Path(__file__).parents[2] / "shared" / "mtat" / "labels.npz"
@@ -136,7 +137,7 @@ def assert_artists_are_in_one_split(index):
 
 
 def test_an_artist_has_one_name_if_clip_info_lacks_some_clips(tmp_path):
-    rendered.write_tables(tmp_path, rendered.plan(1200, 10.0, seed=0))
+    writer.write_tables(tmp_path, writer.plan(1200, 10.0, seed=0))
     path = tmp_path / "clip_info_final.csv"
     header, *rows = path.read_text().replace('"artist_', '"The Artist ').splitlines()
     unknown = [row for row in rows if "The Artist 007" in row]
@@ -202,7 +203,7 @@ def test_synonyms_are_merged_by_name():
 
 
 def test_an_artist_disjoint_split_depends_on_the_seed(tmp_path):
-    rendered.write_tables(tmp_path, rendered.plan(1200, 10.0, seed=0))  # no audio is needed
+    writer.write_tables(tmp_path, writer.plan(1200, 10.0, seed=0))  # no audio is needed
     index = mtat.load(tmp_path, "artist_disjoint", name="rendered")
     assert (index.group_overlap().to_numpy() == np.eye(3)).all()
     again, other = (mtat.load(tmp_path, "artist_disjoint", seed=s, name="rendered") for s in (0, 1))

@@ -12,7 +12,7 @@ import soundfile
 import torch
 
 from jetatag import rendered
-from jetatag.rendered import composer, tag_model, writer
+from jetatag.rendered import composer, writer
 
 COUNTS = Path(__file__).parents[2] / "shared" / "mtat" / "tag_cooccurrence.csv"
 N_COUNTED = 7154  # clips behind the counts
@@ -48,9 +48,14 @@ def mean_difference(one, other):
     return np.abs((one - other)[np.triu_indices(len(one), k=1)]).mean()
 
 
+def tag_model():
+    """Prevalence and latent correlation as shipped."""
+    return writer.TAG_MODEL.prevalence.to_numpy(), writer.TAG_MODEL[list(rendered.TAGS)].to_numpy()
+
+
 def test_sampled_labels_have_the_shipped_prevalence_and_correlation():
-    labels = rendered.sample_labels(20_000, seed=0)
-    _, prevalence, latent = tag_model.tag_table()
+    labels = writer.sample_labels(20_000, seed=0)
+    prevalence, latent = tag_model()
     assert labels.shape == (20_000, 50) and labels.dtype == np.uint8
     common = prevalence > 0.02
     np.testing.assert_allclose(labels.mean(axis=0)[common], prevalence[common], rtol=0.2)
@@ -59,7 +64,7 @@ def test_sampled_labels_have_the_shipped_prevalence_and_correlation():
 
 
 def test_sampled_labels_match_magnatagatune(counts):
-    labels = rendered.sample_labels(20_000, seed=1)
+    labels = writer.sample_labels(20_000, seed=1)
     prevalence = np.diag(counts) / N_COUNTED
     common = prevalence > 0.02
     np.testing.assert_allclose(labels.mean(axis=0)[common], prevalence[common], rtol=0.2)
@@ -69,7 +74,7 @@ def test_sampled_labels_match_magnatagatune(counts):
 
 def test_the_shipped_table_is_what_fitting_gives(counts):
     prevalence, correlation = fit_tags.fit_labels(counts, N_COUNTED, 50)  # converges at 184
-    _, shipped_prevalence, shipped_correlation = tag_model.tag_table()
+    shipped_prevalence, shipped_correlation = tag_model()
     np.testing.assert_allclose(prevalence, shipped_prevalence, atol=1e-4)
     assert np.abs(correlation - shipped_correlation).mean() < 0.01
 
@@ -89,14 +94,14 @@ def test_a_tag_without_clips_cannot_be_fitted():
 
 
 def test_first_label_rows_do_not_depend_on_the_number():
-    few, many = rendered.sample_labels(5, seed=7), rendered.sample_labels(50, seed=7)
+    few, many = writer.sample_labels(5, seed=7), writer.sample_labels(50, seed=7)
     np.testing.assert_array_equal(few, many[:5])
-    assert not np.array_equal(many, rendered.sample_labels(50, seed=8))
+    assert not np.array_equal(many, writer.sample_labels(50, seed=8))
 
 
 @pytest.mark.parametrize(("n_clips", "duration_s"), sorted(set(rendered.SIZES.values())))
 def test_clips_are_spread_over_folders_with_artists_in_several(n_clips, duration_s):
-    clips = rendered.plan(n_clips, duration_s, seed=0)
+    clips = writer.plan(n_clips, duration_s, seed=0)
     assert [clip.clip_id for clip in clips] == list(range(1, n_clips + 1))
     in_folder = [sum(clip.folder == folder for clip in clips) for folder in "0123456789abcdef"]
     assert max(in_folder) - min(in_folder) <= 1 + n_clips // 400
@@ -117,7 +122,7 @@ def test_layout_is_magnatagatunes(tiny):
         *("segmentStart", "segmentEnd", "original_url", "mp3_path"),
     ]
     assert (tiny / "annotations_final.csv").read_text().startswith('"clip_id"\t"guitar"\t')
-    labels = rendered.sample_labels(6, seed=3)
+    labels = writer.sample_labels(6, seed=3)
     np.testing.assert_array_equal(annotations[list(rendered.TAGS)].to_numpy(), labels)
     for row in information.itertuples():
         stem = f"{row.artist}-{row.album}-{row.track_number:02d}-{row.title}-0-2"
@@ -142,10 +147,10 @@ def test_audio_is_mono_mp3_neither_silent_nor_clipped(tiny):
 def test_the_recipe_has_not_changed_without_a_new_version():
     """A few samples of two clips; other machines may round the last bits differently."""
     assert writer.VERSION == 1
-    clips = rendered.plan(1200, 2.0, seed=1)
+    clips = writer.plan(1200, 2.0, seed=1)
     expected = {40: [0.1622, -0.1823, 0.1167, -0.0482], 512: [0.0741, -0.0325, -0.0497, 0.0308]}
     for row, samples in expected.items():
-        audio, _ = rendered.render(clips[row], seed=1)
+        audio, _ = writer.render(clips[row], seed=1)
         np.testing.assert_allclose(audio[5000:25_000:5000], samples, atol=2e-4)
 
 

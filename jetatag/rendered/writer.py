@@ -1,5 +1,5 @@
-"""Writes rendered music as MagnaTagATune is published: tag sets are sampled (`tag_model`), composed
-as MIDI (`composer`), rendered with a SoundFont and mixed (`mix`).
+"""Writes rendered music as MagnaTagATune is published: tag sets are sampled, composed as MIDI
+(`composer`), rendered with a SoundFont and mixed (`mix`).
 """
 
 import csv
@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import soundfile
+from scipy.special import ndtri
 from tqdm import tqdm
 
 from jetatag.files import atomic, read_json, write_json
 from jetatag.rendered import composer, mix
-from jetatag.rendered.tag_model import sample_labels, tag_table
 
-TAGS = tag_table()[0]
+TAG_MODEL = pd.read_csv(Path(__file__).with_name("tags.csv"), comment="#", index_col="tag")
+"""The prevalence of each tag, and its latent correlation with every tag, a column each."""
+TAGS = tuple(TAG_MODEL.index)
 SIZES = {  # preset → number of clips, seconds each
     "smoke": (96, 6.0),
     "demo": (1600, 6.0),
@@ -134,6 +136,16 @@ def plan(n_clips: int, duration_s: float, seed: int) -> list[Clip]:
             place = (artist, album, track, FOLDERS[emptiest])
             clips.append(Clip(row + 1, *place, tuple(names[labels[row] == 1]), duration_s))
     return sorted(clips, key=lambda clip: clip.clip_id)
+
+
+def sample_labels(n: int, seed: int) -> np.ndarray:
+    """Draw `n` tag sets that co-occur as in MagnaTagATune, by a Gaussian copula over its 50 most
+    frequent tags: (n, 50) uint8 of 0 and 1, columns in the order of `TAGS`. About 18 % are empty,
+    as there. The first rows do not depend on `n`."""
+    correlation = TAG_MODEL[list(TAGS)].to_numpy()
+    independent = np.random.default_rng(seed).standard_normal((n, len(TAGS)))
+    latent = independent @ np.linalg.cholesky(correlation).T
+    return (latent > -ndtri(TAG_MODEL.prevalence.to_numpy())).astype(np.uint8)
 
 
 @cache
