@@ -234,8 +234,8 @@ def test_sinc_blocks_and_features(sinc):
 
 
 HEADS = {
-    "projector": ("feat", lambda n_tags, dim: heads.projection_head(1024, dim)),
-    "tag_encoder": ("labels", lambda n_tags, dim: heads.tag_encoder(n_tags, dim)),
+    "projector": ("feat", lambda n_tags, dim: heads.encoder(1024, dim)),
+    "tag_encoder": ("labels", lambda n_tags, dim: heads.encoder(n_tags, dim)),
     "tag_decoder": ("tag_encoder_out", lambda n_tags, dim: heads.tag_decoder(dim, n_tags)),
     "classifier": ("feat", lambda n_tags, dim: heads.classifier(1024, n_tags)),
 }

@@ -19,8 +19,8 @@ def count(module):
     ],
 )
 def test_parameter_counts_are_the_originals(n_tags, dim, projector, encoder, decoder, classifier):
-    assert count(heads.projection_head(1024, dim)) == projector
-    assert count(heads.tag_encoder(n_tags, dim)) == encoder
+    assert count(heads.encoder(1024, dim)) == projector
+    assert count(heads.encoder(n_tags, dim)) == encoder
     assert count(heads.tag_decoder(dim, n_tags)) == decoder
     assert count(heads.classifier(1024, n_tags)) == classifier
 

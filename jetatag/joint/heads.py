@@ -39,14 +39,10 @@ def _two_layers(n_in: int, n: int) -> list[nn.Module]:
     return [dense(n_in, n), nn.LeakyReLU(SLOPE), dense(n, n), nn.LeakyReLU(SLOPE)]
 
 
-def tag_encoder(n_tags: int, dim: int) -> nn.Sequential:
-    """E: multi-hot tags (clip, tag) → z_tag (clip, dim), unit vectors."""
-    return nn.Sequential(*_two_layers(n_tags, dim), UnitNorm())
-
-
-def projection_head(n_features: int, dim: int) -> nn.Sequential:
-    """P: features h (clip, n_features) → z_audio (clip, dim), unit vectors."""
-    return nn.Sequential(*_two_layers(n_features, dim), UnitNorm())
+def encoder(n_in: int, dim: int) -> nn.Sequential:
+    """E: multi-hot tags (clip, tag) → z_tag (clip, dim), unit vectors; and P, built alike: features
+    h (clip, n_features) → z_audio (clip, dim)."""
+    return nn.Sequential(*_two_layers(n_in, dim), UnitNorm())
 
 
 def tag_decoder(dim: int, n_tags: int) -> nn.Sequential:
@@ -84,8 +80,8 @@ class JointModel(nn.Module):
         super().__init__()
         n_tags, self.task = len(vocabulary.tags), vocabulary.task
         self.extractor = extractor
-        self.projection = projection_head(extractor.n_features, dim)
-        self.tag_encoder = tag_encoder(n_tags, dim)
+        self.projection = encoder(extractor.n_features, dim)
+        self.tag_encoder = encoder(n_tags, dim)
         self.tag_decoder = tag_decoder(dim, n_tags)
         self.query_scale = QueryScale()
         self.classifier = CLASSIFIERS[head](extractor.n_features, n_tags)
