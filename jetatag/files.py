@@ -22,7 +22,6 @@ from typing import Annotated, Any, get_args, get_type_hints
 import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
 
 NOT_TEXT = "\N{REPLACEMENT CHARACTER}"
 NOT_UTF8 = "its name is not UTF-8: rename it"
@@ -241,7 +240,7 @@ def check_arguments(function: Callable, values: Mapping[str, Any]) -> None:
         check_type(value, annotations.get(name, Any), name)
 
 
-def describe(problems: list[ErrorDetails], name: str, optional: str = "") -> str:
+def describe(problems: list[Mapping[str, Any]], name: str, optional: str = "") -> str:
     """pydantic's problems with the value called `name`, as one sentence with a remedy."""
     depth = max(len(problem["loc"]) for problem in problems)  # the closest members of a union
     problems = [problem for problem in problems if len(problem["loc"]) == depth]
