@@ -17,7 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from jetatag import cli
+from jetatag import cli, rendered
 from jetatag.config import PRESETS
 from jetatag.grid import runner
 
@@ -182,6 +182,10 @@ def test_notebooks_are_whole_and_clean(path):
 
 def test_seven_notebooks_in_order():
     assert [path.stem[:2] for path in NOTEBOOKS] == [f"0{number}" for number in range(1, 8)]
+
+
+def test_every_preset_has_settings_parameters_and_a_size():
+    assert list(PRESETS) == list(rendered.SIZES) and sorted(PRESETS) == cli.PRESETS
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))

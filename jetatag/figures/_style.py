@@ -22,6 +22,8 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 
+from jetatag.joint.losses import DEFAULT_LOSS
+
 DARK, MIDDLE, LIGHT = (colormaps["cividis"](step) for step in (0.0, 0.55, 0.95))
 PALE = "0.72"
 PALE_TO_DARK = LinearSegmentedColormap.from_list("pale_to_dark", [PALE, MIDDLE, DARK])
@@ -185,8 +187,9 @@ def legend_above(figure: Figure, keys: Sequence[Artist]) -> None:
 
 
 def line_name(method: str, *losses: object) -> str:
-    """Method and losses, except those that are missing or the default ("none", "bce" or "")."""
-    named = [loss for loss in losses if isinstance(loss, str) and loss not in ("", "none", "bce")]
+    """Method and losses, except those that are missing ("none" or "") or the default."""
+    unnamed = ("", "none", DEFAULT_LOSS)
+    named = [loss for loss in losses if isinstance(loss, str) and loss not in unnamed]
     return " · ".join([method, *named])
 
 

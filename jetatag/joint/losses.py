@@ -43,6 +43,15 @@ def label_loss(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return function
 
 
+@label_loss
+def bce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy, the paper's L_C."""
+    return F.binary_cross_entropy_with_logits(logits, labels)
+
+
+DEFAULT_LOSS = bce.__name__  # the names of runs and methods leave it out
+
+
 def without_defaults(name: str, parameters: Mapping[str, float]) -> dict[str, float]:
     """The parameters of a classification loss that differ from its defaults. Raises `ValueError`
     for an unknown parameter and for a value out of range."""
@@ -56,19 +65,17 @@ def without_defaults(name: str, parameters: Mapping[str, float]) -> dict[str, fl
 
 
 def classification(
-    logits: Tensor, labels: Tensor, task: str = "multilabel", loss: str = "bce", **parameters: float
+    logits: Tensor,
+    labels: Tensor,
+    task: str = "multilabel",
+    loss: str = DEFAULT_LOSS,
+    **parameters: float,
 ) -> Tensor:
     """L_C on logits (clip, tag): the named loss with its `parameters`, or categorical cross-entropy
     for a multiclass task."""
     if task == "multiclass":
         return F.cross_entropy(logits, labels)
     return CLASSIFICATION_LOSSES[loss](logits, labels, **parameters)
-
-
-@label_loss
-def bce(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary cross-entropy, the paper's L_C."""
-    return F.binary_cross_entropy_with_logits(logits, labels)
 
 
 @label_loss
