@@ -156,7 +156,7 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _check_contradictions(self) -> Self:
         if not (self.stage1 and self.stage2):
-            raise ValueError("stage1 and stage2 need at least one phase each.")
+            raise ValueError("stage1 or stage2 is empty: give each at least one phase.")
         phases = (*self.stage1, *self.stage2)
         uncoded = any(phase.optimizer == "adamw" or phase.shape != "constant" for phase in phases)
         if self.optimizer_form == "as_coded" and uncoded:
@@ -282,7 +282,8 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+        problem = " ".join(str(error).split())
+        raise ValueError(f"{path} is not valid YAML ({problem}): correct it.") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold `name: value` lines.")
+        raise ValueError(f"{path} is no list of settings: write `name: value` lines.")
     return values

@@ -79,7 +79,9 @@ def check_writable(*paths: Path, read: Iterable[Path] = (), remedy: str = "name 
             probe.touch()
             probe.unlink()
         except NotADirectoryError:
-            raise ValueError(f"{path} cannot be written: {home} is not a folder.") from None
+            raise ValueError(
+                f"{path} cannot be written: {home} is not a folder: {remedy}."
+            ) from None
         except OSError as error:
             raise ValueError(f"{path} cannot be written ({error.strerror}): {remedy}.") from None
 
@@ -205,7 +207,7 @@ def inside(root: Path | str, relative: str) -> Path:
     if path.is_symlink() and not path.exists():
         raise ValueError(f"{relative!r} is a link that leads nowhere: correct or remove it.")
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
-        raise ValueError(f"{relative!r} points outside the data folder: paths must stay in it.")
+        raise ValueError(f"{relative!r} points outside the data folder: move the file there.")
     return path
 
 
@@ -248,7 +250,7 @@ def describe(problems: list[Mapping[str, Any]], name: str, optional: str = "") -
     if kind == "value_error":
         return str(context["error"])
     if kind == "missing":
-        return f"{name} is missing: {value} lacks it."
+        return f"{name} is missing: add it to {value}."
     if kind == "literal_error":
         return _unknown(value, re.findall(r"'(.*?)'", context["expected"]), name)
     if kind == "finite_number" or (kind == "float_type" and type(value) is int):

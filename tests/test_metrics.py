@@ -232,7 +232,7 @@ GAINS = pd.DataFrame(np.eye(5, 4), pd.MultiIndex.from_product([["clip"], range(5
         (lambda: metrics.choose_thresholds(LABELS, SCORES[:1]), "do not match labels"),
         (lambda: metrics.precision_at_k(LABELS, SCORES, 0), "k of at least 1"),
         (lambda: metrics.score_table(LABELS, SCORES[:, None], 5, task="multitag"), "unknown task"),
-        (lambda: metrics.score_table(LABELS * 0, SCORES[:, None], 5), "needs more labelled clips"),
+        (lambda: metrics.score_table(LABELS * 0, SCORES[:, None], 5), "add labelled clips"),
         (lambda: metrics.mean_table([]), "give at least one"),
         (lambda: metrics.difference_table([], []), "0 and 0 runs"),
         (lambda: metrics.paired_difference(LABELS, [SCORES], SCORES[None, :, None], 5), "alike"),

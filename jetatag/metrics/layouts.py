@@ -34,7 +34,7 @@ def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarra
     points = check_points(points)
     check_known([method], LAYOUTS, "layout method")
     if len(points) < FEWEST_POINTS:
-        raise ValueError(f"a layout needs n ≥ {FEWEST_POINTS} points, not {len(points)}.")
+        raise ValueError(f"a layout needs n ≥ {FEWEST_POINTS} points, not {len(points)}: add some.")
     # One thread: a fixed order of sums, and no competition with the threads numba keeps for UMAP.
     with threadpool_limits(1):
         return LAYOUTS[method].single(points, seed).astype(np.float64)
@@ -53,7 +53,7 @@ def shared_layout(
     clips, tags = unit_rows(check_points(clips)), unit_rows(check_points(tags))
     check_known([method], LAYOUTS, "layout method")
     if len(clips) < 3:
-        raise ValueError(f"a shared map needs at least 3 clips, not {len(clips)}.")
+        raise ValueError(f"a shared map needs at least 3 clips, not {len(clips)}: add some.")
     with threadpool_limits(1):
         return LAYOUTS[method].shared(clips, tags, seed).astype(np.float64)
 
