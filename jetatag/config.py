@@ -181,10 +181,8 @@ class RunConfig(Settings):
 
     def changes(self) -> dict[str, Any]:
         """The settings that are not the defaults; a crop's default is that of the extractor."""
-        values = self.model_dump(exclude_defaults=True)
-        if self._has_own_crop:
-            values.pop("crop_samples", None)
-        return values
+        own = {"crop_samples"} if self._has_own_crop else None
+        return self.model_dump(exclude_defaults=True, exclude=own)
 
     @property
     def _has_own_crop(self) -> bool:

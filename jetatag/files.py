@@ -78,10 +78,6 @@ def check_writable(*paths: Path, read: Iterable[Path] = (), remedy: str = "name 
             probe = home / PARTIAL.format(path=target)
             probe.touch()
             probe.unlink()
-        except NotADirectoryError:
-            raise ValueError(
-                f"{path} cannot be written: {home} is not a folder: {remedy}."
-            ) from None
         except OSError as error:
             raise ValueError(f"{path} cannot be written ({error.strerror}): {remedy}.") from None
 

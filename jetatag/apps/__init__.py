@@ -2,10 +2,7 @@
 
 from typing import Literal
 
-RANKINGS = {
-    "combined": "by both",
-    "space": "in the shared space",
-    "classifier": "by the classifier",
-}
+RANKINGS = {"combined": "by both", "space": "in the shared space"}
+RANKINGS |= {"classifier": "by the classifier"}
 """The rankings for a query by tags, and their names in the explorer."""
 By = Literal[*RANKINGS]

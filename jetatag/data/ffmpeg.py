@@ -193,7 +193,7 @@ def _frames(
         on_damage(f"damaged: {lost} were skipped")
 
 
-# Lengths that files state
+# Lengths that files state, read here because FFmpeg decodes a cut file without an error
 
 HEAD = 1 << 16  # bytes read of a header, more than the longest Ogg page has
 TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
@@ -284,10 +284,10 @@ def _check_bytes(file: FileIO) -> bool:
     return head.startswith((b"fLaC", b"\x1a\x45\xdf\xa3"))
 
 
-def check_size(stated: int, there: int, tolerance: int = 0) -> None:
-    """Raise `AudioError` if more than `tolerance` of the `stated` bytes are missing."""
+def check_size(stated: int, there: int, tolerance: int = 0, what: str = "bytes") -> None:
+    """Raise `AudioError` if more than `tolerance` of what is `stated` is missing."""
     if there + tolerance < stated:
-        raise AudioError(f"truncated: {there:,} of {stated:,} bytes are there; {AGAIN}")
+        raise AudioError(f"truncated: {there:,} of {stated:,} {what} are there; {AGAIN}")
 
 
 def _check_boxes(file: FileIO, start: int, size: int) -> None:

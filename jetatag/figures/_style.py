@@ -188,8 +188,7 @@ def legend_above(figure: Figure, keys: Sequence[Artist]) -> None:
 
 def line_name(method: str, *losses: object) -> str:
     """Method and losses, except those that are missing ("none" or "") or the default."""
-    unnamed = ("", "none", DEFAULT_LOSS)
-    named = [loss for loss in losses if isinstance(loss, str) and loss not in unnamed]
+    named = [x for x in losses if isinstance(x, str) and x not in ("", "none", DEFAULT_LOSS)]
     return " · ".join([method, *named])
 
 

@@ -1,8 +1,9 @@
 """One GPU for each job that runs at the same time on a machine:
 python -m jetatag.grid.gpus DEVICE COMMAND…
 
-The command replaces this process, so the operating system frees its GPU however it ends. On a
-cluster, the scheduler gives each job a GPU instead.
+Snakemake counts GPUs as a resource but does not say which one is free; a lock for each does. The
+command replaces this process, so the operating system frees its GPU however it ends. On a cluster,
+the scheduler gives each job a GPU instead.
 """
 
 import os

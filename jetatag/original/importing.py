@@ -165,9 +165,7 @@ def compare(model: JointModel, saved: Mapping[str, SavedModel]) -> dict[str, flo
         differences[part] = float(difference / np.abs(theirs.outputs).max())
         if not differences[part] <= TOLERANCE:
             problem = f"the weights of the {part} fit, but its SavedModel has other outputs"
-            raise ValueError(
-                f"{problem} (by {differences[part]:.1g}): import the original's networks."
-            )
+            raise ValueError(f"{problem} (by {differences[part]:.1g}): import another folder.")
     return differences
 
 

@@ -13,12 +13,8 @@ from jetatag.config import Settings, one_of
 from jetatag.files import check_known, check_type, check_writable, write_json
 from jetatag.metrics.layouts import LAYOUTS
 
-COLOURS = {
-    "split": "split",
-    "tag": "true tag",
-    "score": "score of a tag",
-    "fit": "fit to the query",
-}
+COLOURS = {"split": "split", "tag": "true tag", "score": "score of a tag"}
+COLOURS |= {"fit": "fit to the query"}
 """What can colour the points of the maps, and its names."""
 
 
