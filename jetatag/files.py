@@ -137,7 +137,7 @@ def checksum(*chunks: bytes | np.ndarray) -> str:
 @contextmanager
 def lock_folder(folder: Path | str, wait: bool = False) -> Iterator[None]:
     """Lock `folder` for this process; if another process holds it, `wait` or raise `ValueError`.
-    The lock ends with the process, on Unix also with children that inherit its handle."""
+    The lock lasts as long as the process and, on Unix, children that inherit its handle."""
     folder, timeout = Path(folder), 0
     lock = FileLock(folder / ".lock", on_acquired=lambda handle: os.set_inheritable(handle, True))
     while not lock.is_locked:
