@@ -78,6 +78,8 @@ def check_writable(*paths: Path, read: Iterable[Path] = (), remedy: str = "name 
             probe = home / PARTIAL.format(path=target)
             probe.touch()
             probe.unlink()
+        except NotADirectoryError:
+            raise ValueError(f"{path} cannot be written ({home} is no folder): {remedy}.") from None
         except OSError as error:
             raise ValueError(f"{path} cannot be written ({error.strerror}): {remedy}.") from None
 
