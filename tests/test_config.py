@@ -5,6 +5,7 @@ import pytest
 
 from jetatag import config
 from jetatag.config import Phase, RunConfig
+from jetatag.extractors import EXTRACTORS
 from jetatag.files import write_json
 
 
@@ -21,6 +22,14 @@ def test_the_papers_crop_follows_the_extractor():
     assert config.preset("demo", extractor="harmonic_cnn").crop_samples == 80_000
     assert config.preset("paper", extractor="own").crop_samples == 59_049
     assert RunConfig(crop_samples=75_000).replace(extractor="sample_cnn").crop_samples == 75_000
+
+
+@pytest.mark.parametrize("extractor", EXTRACTORS)
+def test_only_a_crop_of_another_length_counts_as_a_change(extractor):
+    run = RunConfig(extractor=extractor)
+    assert run.changes().keys() <= {"extractor"}
+    other = run.replace(crop_samples=run.crop_samples + 1)
+    assert other.changes()["crop_samples"] == run.crop_samples + 1
 
 
 def phase(**changes):

@@ -5,13 +5,19 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
+from collections.abc import Iterable
 from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from jetatag import cli
+from jetatag import cli, rendered
 from jetatag.config import PRESETS
 from jetatag.grid import runner
 
@@ -22,26 +28,52 @@ ROOMS = FLOW.split()
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def rooms_imported(path: Path) -> set[str]:
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in (ROOT / "jetatag").rglob("*.py")
+}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def imported(source: str, package: str | None = None) -> set[str]:
+    """Full names of what `source`, a module in `package`, imports anywhere, also in functions."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module == "jetatag":
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jetatag."):
-            names.add(node.module.split(".")[1])
+        elif isinstance(node, ast.ImportFrom):
+            module = resolve_name("." * node.level + (node.module or ""), package)
+            names |= {f"{module}.{alias.name}" for alias in node.names}
     return names
 
 
-def room_of(path: Path) -> str:
-    return path.relative_to(ROOT / "jetatag").parts[0].removesuffix(".py")
+def imported_by(module: str) -> set[str]:
+    path = MODULES[module]
+    package = module if path.stem == "__init__" else module.rpartition(".")[0]
+    return imported(path.read_text(), package)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "jetatag").rglob("*.py")), ids=str)
-def test_rooms_import_only_from_rooms_before_them(path):
-    if path == ROOT / "jetatag" / "__init__.py":
-        return
-    later = ROOMS[ROOMS.index(room_of(path)) + 1 :]
-    assert not rooms_imported(path) & set(later)
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import numpy, jetatag.apps.tagger as t",
+        "from jetatag.apps import tagger",
+        "from . import tagger",
+        "from ..apps import tagger",
+        "from ..apps.tagger import load",
+        "def f():\n    from . import tagger",
+    ],
+)
+def test_every_form_of_import_is_read(source):
+    assert any(name.startswith("jetatag.apps.tagger") for name in imported(source, "jetatag.apps"))
+
+
+@pytest.mark.parametrize("module", sorted(MODULES.keys() - {"jetatag"}))
+def test_rooms_import_only_from_rooms_before_them(module):
+    later = ROOMS[ROOMS.index(module.split(".")[1]) + 1 :]
+    names = [name.split(".") for name in imported_by(module)]
+    assert not {name[1] for name in names if name[0] == "jetatag"} & set(later)
 
 
 UNIX_ONLY = """
@@ -67,24 +99,43 @@ def test_no_module_needs_unix_to_be_imported():
 
 def test_no_module_imports_in_a_circle():
     """Imports inside functions count, but for those of the package itself."""
-    paths = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
-        for path in (ROOT / "jetatag").rglob("*.py")
-    }
-    graph = {name: set() for name in paths.keys() - {"jetatag"}}
-    for name in graph:
-        for node in ast.walk(ast.parse(paths[name].read_text())):
-            if isinstance(node, ast.ImportFrom):
-                full = [f"{node.module}.{alias.name}" for alias in node.names]
-                graph[name] |= {each if each in paths else node.module for each in full}
-    graph = {name: modules & graph.keys() for name, modules in graph.items()}
+    graph = {}
+    for name in MODULES.keys() - {"jetatag"}:
+        of = {each if each in MODULES else each.rpartition(".")[0] for each in imported_by(name)}
+        graph[name] = of & (MODULES.keys() - {"jetatag"})
     assert len(list(TopologicalSorter(graph).static_order())) == len(graph) > 60
 
 
 def test_only_the_data_set_itself_imports_the_inside_of_rendered():
-    inside = re.compile(r"jetatag\.rendered\.|from jetatag\.rendered import")
-    users = [path for path in (ROOT / "jetatag").rglob("*.py") if inside.search(path.read_text())]
-    assert {path.parent.name for path in users} == {"rendered"}
+    inside = ("jetatag.rendered.",)
+    users = {module for module in MODULES if any(n.startswith(inside) for n in imported_by(module))}
+    assert {module.split(".")[1] for module in users} == {"rendered"}
+
+
+def distributions(requirements: Iterable[str]) -> set[str]:
+    return {canonicalize_name(Requirement(text).name) for text in requirements}
+
+
+def imported_distributions(*folders: str) -> set[str]:
+    """What the sources in `folders` import from outside the repository and the standard library."""
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    names = {name.split(".")[0] for path in paths for name in imported(path.read_text(), "jetatag")}
+    names -= {*sys.stdlib_module_names, "jetatag", *(path.stem for path in paths)}
+    installed = packages_distributions()
+    return {canonicalize_name(dist) for name in names for dist in installed.get(name, [name])}
+
+
+def test_the_library_imports_what_is_declared_and_declares_what_is_used():
+    optional = (text for name in EXTRAS.keys() - {"test", "docs"} for text in EXTRAS[name])
+    required, found = distributions(PROJECT["dependencies"]), imported_distributions("jetatag")
+    assert found - required <= distributions(optional)
+    assert required - found == {"jupyterlab", "snakemake"}  # programs, which are not imported
+
+
+def test_tests_and_documentation_import_what_is_declared():
+    declared = [*PROJECT["dependencies"], *(text for extra in EXTRAS.values() for text in extra)]
+    apart = {"tf-keras"}  # only in tests/tensorflow.lock
+    assert imported_distributions("tests", "docs") - distributions(declared) == apart
 
 
 def test_conda_users_get_the_same_lock():
@@ -98,17 +149,12 @@ def test_conda_users_get_the_same_lock():
 
 
 def test_the_lock_pins_every_dependency_within_its_range():
-    from importlib.metadata import requires
-
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
-
     files = (ROOT / "requirements.lock", ROOT / "tests" / "tensorflow.lock")
     lines = [line for file in files for line in file.read_text().splitlines()]
     lock = [Requirement(line) for line in lines if line and not line.startswith("#")]
     pinned = {canonicalize_name(entry.name): str(entry.specifier) for entry in lock}
     assert all(re.fullmatch(r"==[^,*]+", version) for version in pinned.values())
-    for text in requires("jetatag"):
+    for text in sum(EXTRAS.values(), PROJECT["dependencies"]):
         wanted = Requirement(text)
         if wanted.name == "jetatag":  # an extra that contains another
             continue
@@ -136,6 +182,10 @@ def test_notebooks_are_whole_and_clean(path):
 
 def test_seven_notebooks_in_order():
     assert [path.stem[:2] for path in NOTEBOOKS] == [f"0{number}" for number in range(1, 8)]
+
+
+def test_every_preset_has_settings_parameters_and_a_size():
+    assert list(PRESETS) == list(rendered.SIZES) and sorted(PRESETS) == cli.PRESETS
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))

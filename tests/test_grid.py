@@ -240,7 +240,7 @@ class Snakemake:
 @pytest.mark.parametrize("terminal", [False, True])
 def test_progress_is_one_line_for_each_notebook(terminal, tmp_path, capsys, monkeypatch):
     """Two notebooks: one is half way, then done; the other fails. An older one is not mentioned."""
-    monkeypatch.setenv("TTY_COMPATIBLE", str(int(terminal)))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(progress, "POLL_S", 0.2)
     run, older = (tmp_path / "mtat" / "notebooks" / f"{name}.ipynb" for name in ("02_a.r-0.5", "o"))

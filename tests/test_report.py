@@ -268,7 +268,7 @@ def test_what_becomes_of_the_outputs_of_a_notebook(made, notebooks, tmp_path):
 def test_any_other_error_of_a_notebook_is_one_sentence(made, notebooks, tmp_path):
     path = notebooks / report.NOTEBOOKS[0]
     path.write_text(path.read_text().replace("raise ValueError", "raise TypeError"))
-    with pytest.raises(ValueError, match="a notebook fails: TypeError: too few <runs>"):
+    with pytest.raises(ValueError, match="a notebook fails: TypeError: too few <runs>; run it"):
         report.write([made.parent], tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 

@@ -293,7 +293,7 @@ def test_no_file_is_left_out_silently(model, run, music, tmp_path, capsys):
     reasons = dict(Index.open(music.with_name("music.index")).report.to_numpy())
     names = {"bad.mp3", "linked", "gone.wav", "caf\ufffd.wav", "notes.txt", "a/notes.TXT", "README"}
     assert reasons.keys() == names
-    assert reasons["gone.wav"] == "audio file missing"
+    assert reasons["gone.wav"] == "audio file missing; correct the path"
     assert reasons["caf\ufffd.wav"] == NOT_UTF8
     assert (reasons["linked"], reasons["notes.txt"]) == (indexing.LINK, NOT_AUDIO)
 

@@ -189,7 +189,8 @@ def test_the_verbs_as_a_user_without_rights(user, tiny_store, tiny_config, tmp_p
     assert len(told) == len(unread + refusals) and "Traceback" not in errors
     assert all(any(sentence in line for line in told) for sentence in unread + refusals)
     reasons = pd.read_csv(mine / "t.csv", keep_default_na=False).error.tolist()
-    assert reasons == ["", "unreadable audio (Permission denied)" if unread else ""]
+    denied = "unreadable audio (Permission denied); check its name, links and permissions"
+    assert reasons == ["", denied if unread else ""]
     assert {path.name for path in theirs.iterdir()} == {"music"}
     kept = {path.name for path in mine.glob("[!.]*")}
     kept -= {"profile", "work"}

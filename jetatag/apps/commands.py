@@ -7,13 +7,14 @@ are imported inside the verbs, so that help needs none of them.
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.filesize import decimal
 
+from jetatag.apps import By
 from jetatag.files import check_writable, printable, write_json
 
 
@@ -161,7 +162,7 @@ def search(
     tags: Tags = None,
     like: File = None,
     top: Count = 20,
-    by: Literal["combined", "space", "classifier"] | None = None,
+    by: By | None = None,
     run: str | None = None,
     m3u: File = None,
     json: File = None,

@@ -50,7 +50,7 @@ def export(run: Path | str, out: Path | str, onnx: bool = True) -> Path:
     if source.has(WEIGHTS):  # its card has scores that cannot be computed again from it
         raise ValueError(f"{source.folder} is already an exported model: copy it as it is.")
     target.write_tensors(WEIGHTS, tagger.model.state_dict())
-    if tagger.config.pair_loss != "none" and source.has("embeddings.npz"):
+    if tagger.config.is_joint and source.has("embeddings.npz"):
         arrays = source.read_arrays("embeddings.npz")
         arrays = {name: arrays[name] for name in KEPT_ARRAYS if name in arrays}
         write_arrays(out / "embeddings.npz", arrays)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,13 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
+from jetatag.apps import By
 from jetatag.files import as_text, atomic, check_known, check_type, composed
 from jetatag.metrics.queries import directions, query_scores, space_probs
 
 if TYPE_CHECKING:  # it imports torch, which a search does not need
     from jetatag.apps.tagger import Prediction, Tagger
 
-By = Literal["combined", "space", "classifier"]
 INDEX, PARTS, METADATA = "index.arrow", "part-*.arrow", b"jetatag"
 BLOCK = 4_096  # files scored at a time, within the cache
 STAMP = ["path", "size", "mtime_ns"]  # a file with the same stamp has not changed

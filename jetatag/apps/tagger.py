@@ -139,7 +139,7 @@ class Tagger:
 
         Raises `ValueError` for a run without joint embedding or without scores.
         """
-        if self.config.pair_loss == "none":
+        if not self.config.is_joint:
             problem = f"{self.folder} has no shared space"
             raise ValueError(f"{problem}: choose a run with joint embedding.")
         run = Run(self.folder, self.config)
@@ -177,7 +177,7 @@ class Tagger:
             on_progress((block.end - end) / rate)
             end, damage = block.end, block.damage
         probs, h, z_audio = map(np.concatenate, zip(*outputs, strict=True))
-        z_audio = z_audio if self.config.pair_loss != "none" else None
+        z_audio = z_audio if self.config.is_joint else None
         return Prediction(np.array(starts) / rate, probs, h, z_audio, end / rate, damage)
 
     @cached_property

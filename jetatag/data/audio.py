@@ -28,6 +28,7 @@ from jetatag.files import NOT_TEXT, NOT_UTF8
 if TYPE_CHECKING:
     from soundfile import SoundFile
 
+MISSING, CHECK = "audio file missing; correct the path", "check its name, links and permissions"
 SHORTEST_S = 0.1
 BLOCK = 1 << 20  # samples per channel that are decoded at a time
 LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000  # sample rates beyond are damage, and slow to resample
@@ -95,16 +96,16 @@ def _open(path: Path) -> FileIO:
     try:
         about = path.stat()  # before opening, which waits for the other end of a pipe
         if not stat.S_ISREG(about.st_mode):
-            raise AudioError("a folder, pipe or device, not a file")
+            raise AudioError("a folder, pipe or device: give a file")
         if about.st_size == 0:
-            raise AudioError("empty file (0 bytes)")
+            raise AudioError(f"empty file (0 bytes); {ffmpeg.AGAIN}")
         return path.open("rb", buffering=0)
     except FileNotFoundError:
-        raise AudioError(NOT_UTF8 if NOT_TEXT in str(path) else "audio file missing") from None
+        raise AudioError(NOT_UTF8 if NOT_TEXT in str(path) else MISSING) from None
     except OSError as error:
         if error.errno in PASSING:
             raise
-        raise AudioError(f"unreadable audio ({error.strerror})") from None
+        raise AudioError(f"unreadable audio ({error.strerror}); {CHECK}") from None
 
 
 def _is_for_soundfile(file: FileIO) -> bool:
@@ -115,17 +116,17 @@ def _check_audio(blocks: Blocks) -> Blocks:
     seconds, lowest, highest = 0.0, math.inf, -math.inf
     for rate, block in blocks:
         if not LOWEST_HZ <= rate <= HIGHEST_HZ:
-            raise AudioError(f"states a sample rate of {rate:,} Hz")
+            raise AudioError(f"states a sample rate of {rate:,} Hz; {ffmpeg.AGAIN}")
         low, high = float(block.min()), float(block.max())  # NaN where there is one
         if not math.isfinite(high - low):
-            raise AudioError("holds values that are not numbers (NaN or infinity)")
+            raise AudioError("holds values that are not numbers (NaN or infinity); export it again")
         seconds += len(block) / rate
         lowest, highest = min(lowest, low), max(highest, high)
         yield rate, block
     if seconds < SHORTEST_S:
-        raise AudioError(f"shorter than {SHORTEST_S} s ({1000 * seconds:.1f} ms)")
+        raise AudioError(f"shorter than {SHORTEST_S} s ({1000 * seconds:.1f} ms); {ffmpeg.REPLACE}")
     if highest - lowest < QUIETEST:
-        raise AudioError("silent (mixed to mono): its samples differ by less than a 16-bit step")
+        raise AudioError(f"silent (mixed to mono), under one 16-bit step; {ffmpeg.REPLACE}")
 
 
 def _resample(blocks: Blocks, sample_rate: int) -> Iterator[np.ndarray]:
@@ -152,8 +153,7 @@ def _decode_by_soundfile(file: FileIO) -> Blocks:
             while len(samples := sound.read(BLOCK, "float32", always_2d=True)):
                 n_samples += len(samples)
                 yield sound.samplerate, samples.mean(axis=1)
-            if n_samples < sound.frames:
-                raise AudioError(f"truncated: {n_samples:,} of {sound.frames:,} samples are there")
+            ffmpeg.check_size(sound.frames, n_samples, what="samples")
     except AudioError:
         file.seek(0)
         while file.read(1 << 20):  # raises the disk errors that libsndfile hides
@@ -184,4 +184,4 @@ def _open_soundfile(file: FileIO) -> "Iterator[SoundFile]":
             yield sound
     except soundfile.SoundFileError as error:
         reason = str(error).rsplit(": ", 1)[-1].rstrip(".")
-        raise AudioError(f"unreadable audio ({reason})") from None
+        raise AudioError(f"unreadable audio ({reason}); {ffmpeg.AGAIN}") from None

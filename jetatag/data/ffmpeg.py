@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 FORMATS = "mp3,flac,ogg,mov,matroska,asf,aac,ac3,eac3,voc,wav"  # FFmpeg's names
 KINDS = "WAV, AIFF, FLAC, Ogg, MP3, AAC, MP4, WebM, WMA, AC-3, VOC"
-UNRECOGNISED = f"unreadable: not recognised as audio ({KINDS})"
-ENCRYPTED = "encrypted (DRM), so that it cannot be decoded"
+AGAIN, REPLACE = "copy the file again", "use another recording"
+UNRECOGNISED = f"unreadable: not recognised as audio ({KINDS}); convert or remove it"
+ENCRYPTED = "encrypted (DRM); get it without copy protection"
 JOINED = "joined from several files: split it"
 PROTECTED_CODECS = {"drms", "enca", "aavd"}  # MP4: FairPlay, Common Encryption, Audible
 TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")  # metadata that may lie between MP3 packets
@@ -31,7 +32,7 @@ OnDamage = Callable[[str], object]  # is told in words what was skipped of a fil
 
 
 class AudioError(ValueError):
-    """A file that cannot be used as audio; the message says why, in one sentence."""
+    """A file that cannot be used as audio; the message says why and what to do."""
 
 
 class Header(NamedTuple):
@@ -116,10 +117,10 @@ class _Part:
 def _sound_track(container: "av.container.InputContainer") -> "av.AudioStream":
     track = container.streams.best("audio")
     if track is None:
-        raise AudioError("holds no sound track")
+        raise AudioError(f"holds no sound track; {REPLACE}")
     codec = track.codec_context
     if codec is None:
-        raise AudioError("its sound track is in a format that FFmpeg cannot decode")
+        raise AudioError("its sound track is in a format that FFmpeg cannot decode; convert it")
     with suppress(UnicodeDecodeError):  # a damaged tag
         if codec.codec_tag in PROTECTED_CODECS:
             raise AudioError(ENCRYPTED)
@@ -173,9 +174,9 @@ def _frames(
                 good, damaged = good + packet.size, damaged + trailing
                 trailing, is_cut = 0, packet.is_corrupt
     except av.FFmpegError:
-        raise AudioError(f"damaged: nothing can be read after {seconds:.2f} s") from None
+        raise AudioError(f"damaged: nothing can be read after {seconds:.2f} s; {AGAIN}") from None
     if good <= damaged:
-        raise AudioError("unreadable: not audio, or damaged: most of it cannot be decoded")
+        raise AudioError(f"unreadable: not audio, or most of it cannot be decoded; {AGAIN}")
     duration_s = (container.duration or 0) / 1e6
     tolerance_s = 1e-5 if track.codec_context.name == "flac" else TOLERANCE_S
     ends = {
@@ -184,7 +185,7 @@ def _frames(
     }
     is_cut &= container.format.name != "wav"  # whose size is not stated
     if is_cut or (is_stated and duration_s - max(seconds, *ends.values()) > tolerance_s):
-        raise AudioError(f"truncated: its sound ends after {seconds:.2f} s")
+        raise AudioError(f"truncated: its sound ends after {seconds:.2f} s; {AGAIN}")
     end_s = min(ends[track.index], duration_s or math.inf)  # Ogg: the last packet may seem endless
     gap_s = end_s - float((track.start_time or 0) * track.time_base) - seconds
     if damaged or gap_s > tolerance_s:
@@ -192,7 +193,7 @@ def _frames(
         on_damage(f"damaged: {lost} were skipped")
 
 
-# Lengths that files state
+# Lengths that files state, read here because FFmpeg decodes a cut file without an error
 
 HEAD = 1 << 16  # bytes read of a header, more than the longest Ogg page has
 TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
@@ -261,7 +262,7 @@ def _check_bytes(file: FileIO) -> bool:
     size = _size(file)
     start, head = read_head(file)
     if TEXT.fullmatch(head):
-        raise AudioError("unreadable: it is text, such as a playlist or a web page, not audio")
+        raise AudioError(f"unreadable: it is text, such as a playlist or a web page; {REPLACE}")
     if head[4:8] in MP4_BOXES:
         _check_boxes(file, start, size)
     elif head.startswith(b"OggS"):
@@ -283,10 +284,10 @@ def _check_bytes(file: FileIO) -> bool:
     return head.startswith((b"fLaC", b"\x1a\x45\xdf\xa3"))
 
 
-def check_size(stated: int, there: int, tolerance: int = 0) -> None:
-    """Raise `AudioError` if more than `tolerance` of the `stated` bytes are missing."""
+def check_size(stated: int, there: int, tolerance: int = 0, what: str = "bytes") -> None:
+    """Raise `AudioError` if more than `tolerance` of what is `stated` is missing."""
     if there + tolerance < stated:
-        raise AudioError(f"truncated: {there:,} of {stated:,} bytes are there")
+        raise AudioError(f"truncated: {there:,} of {stated:,} {what} are there; {AGAIN}")
 
 
 def _check_boxes(file: FileIO, start: int, size: int) -> None:
@@ -306,7 +307,7 @@ def _check_boxes(file: FileIO, start: int, size: int) -> None:
         start += length or size - start  # 0: up to the end
     check_size(start, size)
     if b"moov" not in kinds:
-        raise AudioError("truncated: the MP4's index (its moov box) is missing")
+        raise AudioError(f"truncated: the MP4's index (its moov box) is missing; {AGAIN}")
     if kinds.count(b"moov") > 1:
         raise AudioError(JOINED)
 
@@ -319,6 +320,6 @@ def _check_last_page(file: FileIO, size: int) -> None:
     sizes = page[27 : 27 + page[26]]
     end = start + 27 + len(sizes) + sum(sizes)
     if not (sizes and end <= size and page[5] & 4):
-        raise AudioError("truncated: its end is not marked as such")
+        raise AudioError(f"truncated: its end is not marked as such; {AGAIN}")
     if begins_audio(file, end):
         raise AudioError(JOINED)

@@ -22,8 +22,8 @@ N_TOP_TAGS = 50
 KNOWN_CLIPS = {
     "cleaned": {"train": 15_247, "valid": 1_529, "test": 4_332},  # with one of the 50 top tags
     "full": {"train": 18_709, "valid": 1_825, "test": 5_329},
-    "artist_disjoint": {"train and valid and test": 21_108},  # the same
 }
+KNOWN_CLIPS["artist_disjoint"] = {" and ".join(SHARES): sum(KNOWN_CLIPS["cleaned"].values())}
 DIFFERENCES = (
     "Usual reasons: incomplete annotations, or another list of tags and splits (one public list "
     "has 15,244 training clips, because it also drops those shorter than 29.1 s)."
@@ -52,8 +52,8 @@ def load(
 ) -> Index:
     """Read the annotations under `root`; no audio is opened.
 
-    `split`: "cleaned", by folder and without clips that carry none of the chosen tags (15,247 /
-    1,529 / 4,332 clips); "full", by folder (18,709 / 1,825 / 5,329, three of them empty files);
+    `split`, with the numbers of clips in `KNOWN_CLIPS`: "cleaned", by folder and without clips that
+    carry none of the chosen tags; "full", by folder, three clips being empty files;
     "artist_disjoint", the cleaned clips split at random by `seed`, about 12:1:3, with every artist
     in one split. `tags`: "top50", the fifty most frequent; "merged", the fifty most frequent after
     merging `SYNONYMS`; or a list of names. `folders`: the sub-folders of each split, such as

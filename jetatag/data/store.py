@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from jetatag import files
 from jetatag.data import SPLITS, Index, Vocabulary
-from jetatag.data.audio import PASSING, load
+from jetatag.data.audio import CHECK, PASSING, load
 from jetatag.data.ffmpeg import OnDamage
 from jetatag.data.index import LEFT_OUT_COLUMNS, audio_under
 from jetatag.data.memory import keep_freed_memory
@@ -275,7 +275,7 @@ def _outcome(root: Path, path: str, **settings: Any) -> tuple[np.ndarray, dict[s
         if error.errno in PASSING:
             error.filename = error.filename or path
             raise
-        lacks = [error.strerror]
+        lacks = [f"{error.strerror}; {CHECK}"]
     except ValueError as error:  # such as `AudioError`
         lacks = [str(error).removeprefix(f"{path!r} ").rstrip(".")]
     facts = {"n_samples": len(samples), "peak": peak, "checksum": crc32(samples)}

@@ -45,7 +45,7 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
         (run.folder / "scores.valid.npz").unlink(missing_ok=True)
     probs, h, z_audio = (part[len(valid) :] for part in scored)
     embeddings = {**describe(store, rows), "h": h.numpy()}
-    if config.pair_loss != "none":
+    if config.is_joint:
         embeddings["z_audio"] = z_audio.numpy()
         embeddings |= shared_space(model, store, store.labels[rows], config)
     run.write_arrays("embeddings.npz", embeddings)

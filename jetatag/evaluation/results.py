@@ -27,6 +27,7 @@ from jetatag.evaluation.reading import (  # noqa: F401 – the tables made here 
     write_table,
 )
 from jetatag.files import read_arrays
+from jetatag.joint.losses import DEFAULT_LOSS
 from jetatag.joint.methods import METHODS
 from jetatag.metrics import BOUNDS, resampled_per_tag
 from jetatag.training.run import PLACE_SETTINGS, Run
@@ -41,7 +42,7 @@ class Cell(NamedTuple):
     method: str
     pair_loss: str
     label_share: float
-    classification_loss: str = "bce"
+    classification_loss: str = DEFAULT_LOSS
 
     @property
     def method_name(self) -> str:

@@ -26,6 +26,8 @@ from PIL import Image
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import cdist
 
+from jetatag.joint.losses import DEFAULT_LOSS
+
 DARK, MIDDLE, LIGHT = (colormaps["cividis"](step) for step in (0.0, 0.55, 0.95))
 PALE = "0.72"
 PALE_TO_DARK = LinearSegmentedColormap.from_list("pale_to_dark", [PALE, MIDDLE, DARK])
@@ -189,8 +191,8 @@ def legend_above(figure: Figure, keys: Sequence[Artist]) -> None:
 
 
 def line_name(method: str, *losses: object) -> str:
-    """Method and losses, except those that are missing or the default ("none", "bce" or "")."""
-    named = [loss for loss in losses if isinstance(loss, str) and loss not in ("", "none", "bce")]
+    """Method and losses, except those that are missing ("none" or "") or the default."""
+    named = [x for x in losses if isinstance(x, str) and x not in ("", "none", DEFAULT_LOSS)]
     return " · ".join([method, *named])
 
 

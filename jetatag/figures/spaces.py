@@ -10,15 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
+from jetatag.evaluation.reading import MINUS
+from jetatag.evaluation.spaces import ANSWERING, CLASSIFIER, COMBINED, ENCODED
 from jetatag.figures import _style as style
 from jetatag.files import check_known
 
 Layouts, Notes = Mapping[str, np.ndarray], Mapping[str, str] | None
 RANKINGS = {
-    "encoded set": {"label": "space, encoded tags", "marker": "o"},
-    "answering clips": {"label": "space, means of clips with the tags", "marker": "^"},
-    "classifier": {"label": "classifier", "marker": "s", "markerfacecolor": "white"},
-    "combined": {"label": "space and classifier combined", "marker": "D"},
+    ENCODED: {"label": "space, encoded tags", "marker": "o"},
+    ANSWERING: {"label": "space, means of clips with the tags", "marker": "^"},
+    CLASSIFIER: {"label": "classifier", "marker": "s", "markerfacecolor": "white"},
+    COMBINED: {"label": "space and classifier combined", "marker": "D"},
     "random": {"label": "chance", "marker": "x", "color": "0.4"},
 }
 MEASURES = {
@@ -133,7 +135,7 @@ def retrieval(table: pd.DataFrame) -> Figure:
     "mean", whose `low` and `high` are whiskers, small ticks single seeds. Differences between
     rankings are left out."""
     table = style.with_lines(table, "kind ranked_by metric value", "the searches")
-    table = table[~table["ranked_by"].str.contains(" − ")]
+    table = table[~table["ranked_by"].str.contains(MINUS)]
     check_known(table["ranked_by"], RANKINGS, "ranking")
     lines = table["line"].unique().tolist()[::-1]
     kinds, shown = table["kind"].unique(), table["metric"].unique()

@@ -1,8 +1,9 @@
 """One GPU for each job that runs at the same time on a machine:
 python -m jetatag.grid.gpus DEVICE COMMAND…
 
-The command replaces this process, so the operating system frees its GPU however it ends. On a
-cluster, the scheduler gives each job a GPU instead.
+Snakemake counts GPUs as a resource but does not say which one is free; a lock for each does. The
+command replaces this process, so the operating system frees its GPU however it ends. On a cluster,
+the scheduler gives each job a GPU instead.
 """
 
 import os
@@ -15,8 +16,8 @@ from pathlib import Path
 from filelock import lock_descriptor
 
 OFFERED = "JETATAG_GPUS"
-"""Variable with the GPUs that jobs share, named as in CUDA_VISIBLE_DEVICES, each once for every job
-that it has room for."""
+"""Environment variable with the GPUs that jobs share, named as in CUDA_VISIBLE_DEVICES; a GPU for
+several jobs is listed as often."""
 
 
 def visible_gpus() -> list[str]:
@@ -29,7 +30,7 @@ def visible_gpus() -> list[str]:
 
 
 def wait_for_one(gpus: Sequence[str]) -> str:
-    """Lock one of `gpus` for this process and the program it becomes, once one is free."""
+    """Wait until one of `gpus` is free; lock it for this process and the program it becomes."""
     folder = Path(tempfile.gettempdir()) / f"jetatag-gpus-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     names = [f"{gpu.replace('/', '-')}.{gpus[:n].count(gpu)}" for n, gpu in enumerate(gpus)]
@@ -43,8 +44,8 @@ def wait_for_one(gpus: Sequence[str]) -> str:
 
 
 def run(device: str, *command: str) -> None:
-    """Become `command`, which computes on `device` as in `RunConfig`: on a GPU of its own, the only
-    one it sees, or on the GPU with the number in `device`, once it is free."""
+    """Wait for a free GPU, then become `command`, which computes on `device` as in `RunConfig`. For
+    "auto" and "cuda" it sees only that GPU; "cuda:1" waits for the GPU of that number."""
     gpus = list(filter(None, os.environ.get(OFFERED, "").split(",")))
     kind, _, number = device.partition(":")
     if number.isdigit():

@@ -3,13 +3,13 @@
 import json
 import re
 import subprocess
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TimeElapsedColumn
+from tqdm import tqdm
 
 from jetatag.evaluation.reading import differences, summary
 from jetatag.joint.methods import METHODS
@@ -24,11 +24,10 @@ def follow(snakemake: subprocess.Popen, log: Path) -> int:
     The notebooks are below the folder of `log`, Snakemake's output, and newer than `log` is now.
     papermill updates them after each cell, also on other machines of a cluster.
     """
-    begun, console = log.stat().st_mtime, Console(stderr=True, highlight=False)
-    bars, finished = {}, {}
-    columns = BarColumn(12), TimeElapsedColumn(), "{task.description}"
-    hidden = not console.is_terminal
-    with Progress(*columns, console=console, transient=True, disable=hidden) as live:
+    begun, bars, finished = log.stat().st_mtime, {}, {}
+    look = {"total": 100, "leave": False, "bar_format": "{bar:12} {elapsed} {desc}"}
+    look |= {"disable": not sys.stderr.isatty(), "dynamic_ncols": True}
+    try:
         while True:
             status = snakemake.poll()
             paths = [*log.parent.glob("notebooks/*.ipynb"), *log.parent.glob("*/notebooks/*.ipynb")]
@@ -40,23 +39,24 @@ def follow(snakemake: subprocess.Popen, log: Path) -> int:
                 except (ValueError, KeyError):  # it is just being written
                     continue
                 if path not in bars:
-                    bars[path] = live.add_task("")
+                    bars[path] = tqdm(**look)
                 if facts["duration"] is None:
-                    step, percent = last_bar(path.with_suffix(".log"))
-                    text = f"{label(path, log.parent)}  {step}"
-                    live.update(bars[path], completed=percent, description=text)
+                    step, bars[path].n = last_bar(path.with_suffix(".log"))
+                    bars[path].set_description_str(f"{label(path, log.parent)}  {step}")
                 else:
                     finished[path] = time_s
-                    live.remove_task(bars.pop(path))
+                    bars.pop(path).close()
                     total = re.search(r"^total +(\d+)$", log.read_text("utf-8", "replace"), re.M)
                     count = f"{len(finished):>3}/{int(total[1]) - 1 if total else '?'}"
                     took = timedelta(seconds=round(facts["duration"]))
                     text = f"{count}  {took}  {label(path, log.parent)}"
-                    text += "  failed" if facts["exception"] else ""
-                    console.print(text, markup=False, soft_wrap=True)
+                    tqdm.write(text + "  failed" * bool(facts["exception"]), sys.stderr)
             if status is not None:
                 return status
             time.sleep(POLL_S)
+    finally:
+        for bar in bars.values():
+            bar.close()
 
 
 def label(path: Path, runs: Path) -> str:

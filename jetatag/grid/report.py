@@ -130,7 +130,8 @@ def shown_cells(notebook: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNo
                 note = f'<p class="note">Left out: {escape(output.evalue)}</p>'
                 outputs += html_cell(note).outputs
             elif output.ename != "NameError" or not left_out:  # else it needs what was left out
-                raise ValueError(f"a notebook fails: {output.ename}: {output.evalue}")
+                failure = f"{output.ename}: {output.evalue.rstrip('.')}"
+                raise ValueError(f"a notebook fails: {failure}; run it to see where.")
         yield cell if cell.cell_type == "markdown" else nbformat.v4.new_code_cell(outputs=outputs)
 
 

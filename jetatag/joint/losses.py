@@ -34,28 +34,6 @@ def reconstruction(labels: Tensor, probs: Tensor) -> Tensor:
 NonNegative = Annotated[float, Field(ge=0)]
 
 
-def without_defaults(name: str, parameters: Mapping[str, float]) -> dict[str, float]:
-    """The parameters of a classification loss that differ from its defaults. Raises `ValueError`
-    for an unknown parameter and for a value out of range."""
-    function = CLASSIFICATION_LOSSES[name]
-    known = dict([*signature(function).parameters.items()][2:])
-    if parameters and not known:
-        raise ValueError(f"{name} has no parameters: leave classification_parameters empty.")
-    check_known(parameters, known, f"parameter of {name}")
-    check_arguments(function, parameters)
-    return {key: value for key, value in parameters.items() if value != known[key].default}
-
-
-def classification(
-    logits: Tensor, labels: Tensor, task: str = "multilabel", loss: str = "bce", **parameters: float
-) -> Tensor:
-    """L_C on logits (clip, tag): the named loss with its `parameters`, or categorical cross-entropy
-    for a multiclass task."""
-    if task == "multiclass":
-        return F.cross_entropy(logits, labels)
-    return CLASSIFICATION_LOSSES[loss](logits, labels, **parameters)
-
-
 def bce(logits: Tensor, labels: Tensor) -> Tensor:
     """Binary cross-entropy, the paper's L_C."""
     return F.binary_cross_entropy_with_logits(logits, labels)
@@ -105,6 +83,33 @@ def hill(
 CLASSIFICATION_LOSSES = {"bce": bce, "asymmetric": asymmetric, "hill": hill}
 """Losses of multilabel classification by name. Their parameters after logits and labels (clip, tag)
 are settings: numbers with annotated ranges and defaults."""
+DEFAULT_LOSS = "bce"  # the names of runs and methods leave it out
+
+
+def without_defaults(name: str, parameters: Mapping[str, float]) -> dict[str, float]:
+    """The parameters of a classification loss that differ from its defaults. Raises `ValueError`
+    for an unknown parameter and for a value out of range."""
+    function = CLASSIFICATION_LOSSES[name]
+    known = dict([*signature(function).parameters.items()][2:])
+    if parameters and not known:
+        raise ValueError(f"{name} has no parameters: leave classification_parameters empty.")
+    check_known(parameters, known, f"parameter of {name}")
+    check_arguments(function, parameters)
+    return {key: value for key, value in parameters.items() if value != known[key].default}
+
+
+def classification(
+    logits: Tensor,
+    labels: Tensor,
+    task: str = "multilabel",
+    loss: str = DEFAULT_LOSS,
+    **parameters: float,
+) -> Tensor:
+    """L_C on logits (clip, tag): the named loss with its `parameters`, or categorical cross-entropy
+    for a multiclass task."""
+    if task == "multiclass":
+        return F.cross_entropy(logits, labels)
+    return CLASSIFICATION_LOSSES[loss](logits, labels, **parameters)
 
 
 # Pair losses

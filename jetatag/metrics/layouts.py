@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,10 +34,10 @@ def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarra
     points = check_points(points)
     check_known([method], LAYOUTS, "layout method")
     if len(points) < FEWEST_POINTS:
-        raise ValueError(f"a layout needs n ≥ {FEWEST_POINTS} points, not {len(points)}.")
+        raise ValueError(f"a layout needs n ≥ {FEWEST_POINTS} points, not {len(points)}: add some.")
     # One thread: a fixed order of sums, and no competition with the threads numba keeps for UMAP.
     with threadpool_limits(1):
-        return LAYOUTS[method](points, seed).astype(np.float64)
+        return LAYOUTS[method].single(points, seed).astype(np.float64)
 
 
 def shared_layout(
@@ -50,11 +51,11 @@ def shared_layout(
     `pca`: the principal components of the clips, with each tag at the mean of its ten nearest
     clips. Otherwise as `layout`; needs three clips."""
     clips, tags = unit_rows(check_points(clips)), unit_rows(check_points(tags))
-    check_known([method], SHARED_LAYOUTS, "layout method")
+    check_known([method], LAYOUTS, "layout method")
     if len(clips) < 3:
-        raise ValueError(f"a shared map needs at least 3 clips, not {len(clips)}.")
+        raise ValueError(f"a shared map needs at least 3 clips, not {len(clips)}: add some.")
     with threadpool_limits(1):
-        return SHARED_LAYOUTS[method](clips, tags, seed).astype(np.float64)
+        return LAYOUTS[method].shared(clips, tags, seed).astype(np.float64)
 
 
 class MapQuality(NamedTuple):
@@ -135,9 +136,6 @@ def _pca(points: np.ndarray, seed: int, n_components: int = 2) -> np.ndarray:
     return PCA(n_components, random_state=seed).fit_transform(points)
 
 
-LAYOUTS = {"umap": _umap, "tsne": _tsne, "pca": _pca}
-
-
 def _neighbours(clips: np.ndarray, tags: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Numbers and cosine distances of every clip and tag itself, as libraries expect it, and of its
     `k` neighbours, or all: (clip + tag, 1 + k) each."""
@@ -185,4 +183,16 @@ def _shared_pca(clips: np.ndarray, tags: np.ndarray, seed: int) -> np.ndarray:
     return np.concatenate([of_clips, of_clips[ids[len(clips) :, 1:]].mean(axis=1)])
 
 
-SHARED_LAYOUTS = {"umap": _shared_umap, "tsne": _shared_tsne, "pca": _shared_pca}
+class Layout(NamedTuple):
+    """A method by its name for readers, of one set of points, and of clips and tags together."""
+
+    title: str
+    single: Callable[..., np.ndarray]
+    shared: Callable[..., np.ndarray]
+
+
+LAYOUTS = {
+    "umap": Layout("UMAP", _umap, _shared_umap),
+    "tsne": Layout("t-SNE", _tsne, _shared_tsne),
+    "pca": Layout("first principal axes", _pca, _shared_pca),
+}

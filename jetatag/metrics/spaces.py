@@ -22,7 +22,7 @@ def neighbour_agreement(
     tagged = labels.any(axis=1)
     unit, tags = unit_rows(points[tagged]), labels[tagged].astype(np.float64)
     if not 1 <= k < len(unit):
-        raise ValueError(f"k={k} neighbours need k + 1 tagged clips, but there are {len(unit)}.")
+        raise ValueError(f"k={k} neighbours need {k + 1} tagged clips, not {len(unit)}: change k.")
     size, places = tags.sum(axis=1), np.flatnonzero(tagged)
     agreement, chance = np.full((2, len(labels)), np.nan)
     for rows in chunks(np.arange(len(unit))):
@@ -49,7 +49,7 @@ def gap(
     space (no deviation), negative in a mirrored one."""
     z_audio, z_tag = check_points(z_audio), check_points(z_tag)
     if z_audio.shape != z_tag.shape:
-        raise ValueError(f"z_audio {z_audio.shape} and z_tag {z_tag.shape} must have one shape.")
+        raise ValueError(f"z_audio {z_audio.shape} and z_tag {z_tag.shape} differ: give pairs.")
     labels = _labels_of(z_tag, np.eye(len(z_tag)) if labels is None else labels)
     tag_sets = np.unique(labels, axis=0, return_inverse=True)[1]
     audio, tag = unit_rows(z_audio), unit_rows(z_tag)
@@ -60,7 +60,7 @@ def gap(
         x = (audio[rows] @ tag.T - matched)[differ]
         sums += len(x), x.sum(), (x**2).sum()
     if not sums[0]:
-        raise ValueError("no two clips differ in their tags: the gap needs other clips to compare.")
+        raise ValueError("no two clips differ in their tags: add clips with other tags.")
     _, mean, square = sums / sums[0]
     deviation = np.sqrt(max(square - mean**2, 0))
     # Below 1e-6 the deviation is the rounding of float32 vectors that are all the same.

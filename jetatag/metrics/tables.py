@@ -79,7 +79,7 @@ def interval(values: np.ndarray, estimate: float | None = None) -> tuple[float, 
     values = np.asarray(values, dtype=np.float64)
     values = values[~np.isnan(values)]
     if not len(values):
-        raise ValueError("no resample could be scored: the interval needs more labelled clips.")
+        raise ValueError("no resample could be scored: add labelled clips.")
     shift = 0.0 if estimate is None else estimate - values.mean()
     return tuple((np.quantile(values, [(1 - 0.95) / 2, (1 + 0.95) / 2]) + shift).tolist())
 
@@ -218,7 +218,7 @@ def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
 def differences(runs_a: Sequence[pd.DataFrame], runs_b: Sequence[pd.DataFrame]) -> list:
     """Return the resampled tables a − b of runs paired by their order (else `ValueError`)."""
     if len(runs_a) != len(runs_b) or not runs_a:
-        raise ValueError(f"{len(runs_a)} and {len(runs_b)} runs cannot be paired by seed.")
+        raise ValueError(f"{len(runs_a)} and {len(runs_b)} runs make no pairs: give as many.")
     _check_alike([*runs_a, *runs_b])
     return [a - b for a, b in zip(runs_a, runs_b, strict=True)]
 

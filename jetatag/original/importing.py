@@ -168,7 +168,7 @@ def compare(model: JointModel, saved: Mapping[str, SavedModel]) -> dict[str, flo
         differences[part] = float(difference / np.abs(theirs.outputs).max())
         if not differences[part] <= TOLERANCE:
             problem = f"the weights of the {part} fit, but its SavedModel has other outputs"
-            raise ValueError(f"{problem} (by {differences[part]:.1g}): it is another network.")
+            raise ValueError(f"{problem} (by {differences[part]:.1g}): import another folder.")
     return differences
 
 

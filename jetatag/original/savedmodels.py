@@ -48,7 +48,7 @@ def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
         if done.returncode:
             said = done.stderr.decode("utf-8", "replace").strip().splitlines()
             reason = said[-1] if said else f"exit status {done.returncode}"
-            raise ValueError(f"TensorFlow cannot read {folder}: {reason}")
+            raise ValueError(f"TensorFlow cannot read {folder} ({reason}): give a SavedModel.")
         saved = {}
         for part in parts:
             with np.load(Path(scratch) / f"{part}.npz", allow_pickle=False) as file:

@@ -126,7 +126,7 @@ def are_finite(model: nn.Module, stage: Stage) -> bool:
 
 class Log:
     """The progress bar, and event files if the config asks for them; of several processes, only the
-    first shows and writes them."""
+    first shows and writes them. Unlike a library's logger, it waits for no loss in a step."""
 
     def __init__(self, run: Run, stage: Stage, at: Progress, data: StageData) -> None:
         self.n_epochs = len(phases_by_epoch(stage, run.config))

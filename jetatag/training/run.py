@@ -109,8 +109,8 @@ class Run:
     def identity(self) -> str:
         """Checksum of what determines the weights: the data and the settings that differ from their
         defaults, so that a new setting leaves it unchanged."""
-        settings = self.config.model_dump(exclude_defaults=True, exclude=set(PLACE_SETTINGS))
-        data = self.record["data"]
+        changes, data = self.config.changes(), self.record["data"]
+        settings = {name: v for name, v in changes.items() if name not in PLACE_SETTINGS}
         text = json.dumps([settings, data["checksum"], data["tags"]], sort_keys=True)
         return files.checksum(text.encode())
 

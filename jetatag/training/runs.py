@@ -10,6 +10,7 @@ import torch
 
 from jetatag import __version__
 from jetatag.config import RunConfig
+from jetatag.joint.losses import DEFAULT_LOSS
 from jetatag.training.device import pick_device, pick_precision
 from jetatag.training.provenance import commit
 from jetatag.training.run import Run
@@ -77,7 +78,7 @@ def pick(runs: list[Run], **settings: Any) -> Run:
         if all(getattr(run.config, name) in values for name, values in accepted.items())
     ]
     if fitting:
-        return max(fitting, key=lambda run: run.config.classification_name == "bce")
+        return max(fitting, key=lambda run: run.config.classification_name == DEFAULT_LOSS)
     wanted = ", ".join(f"{name} = {value}" for name, value in settings.items())
     raise ValueError(f"no run with {wanted} among {len(runs)}: train one with `jetatag train`.")
 

@@ -21,6 +21,7 @@ from jetatag.data.splits import can_score
 from jetatag.data.store import AudioStore
 from jetatag.files import check_known
 from jetatag.joint.heads import JointModel, build_model
+from jetatag.joint.losses import DEFAULT_LOSS
 from jetatag.joint.methods import METHODS, Stage, phases_by_epoch
 from jetatag.training import device
 from jetatag.training.data import Audio, StageData, seed_of
@@ -247,9 +248,9 @@ def check_trainable(run: Run, store: AudioStore, until: str | None) -> None:
     if not can_score(store.labels[store.rows("train")]):
         problem = "the store has no training clips with different tags to learn from"
         raise ValueError(f"{problem}: check the split when preparing it.")
-    if store.vocabulary.task == "multiclass" and run.config.classification_name != "bce":
+    if store.vocabulary.task == "multiclass" and run.config.classification_name != DEFAULT_LOSS:
         problem = f"classification_loss {run.config.classification_loss!r} is for multilabel tasks"
-        raise ValueError(f"{problem}, and {store.name} is multiclass: leave it at 'bce'.")
+        raise ValueError(f"{problem}, and {store.name} is multiclass: use {DEFAULT_LOSS!r}.")
     keep_best = any(stage.keep_best for stage in stages)
     if keep_best and not can_score(store.labels[store.rows("valid")]):
         needs = f"method {method!r} chooses its epoch by validation clips with different tags"

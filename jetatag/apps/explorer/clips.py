@@ -13,7 +13,8 @@ from scipy.special import logit
 from sklearn.preprocessing import normalize
 
 from jetatag import figures
-from jetatag.apps.search import By, as_query, log_scores, top_tags
+from jetatag.apps import By
+from jetatag.apps.search import as_query, log_scores, top_tags
 from jetatag.data.crops import window_starts
 from jetatag.data.store import AudioStore
 from jetatag.files import check_known
@@ -236,7 +237,7 @@ def score_split(run: Run, store: AudioStore, split: str) -> dict[str, np.ndarray
     config = run.config.replace(device=loaded.device.type)
     probs, h, z_audio = score_clips(loaded.model, store, rows, config, launch(config), split)
     arrays = {**describe(store, rows), "probs": probs, "h": h.numpy()}
-    if config.pair_loss != "none":
+    if config.is_joint:
         arrays["z_audio"] = z_audio.numpy()
     run.write_arrays(kept.name, arrays)
     return arrays

@@ -10,17 +10,14 @@ from ipywidgets import HTML, Layout
 from matplotlib.figure import Figure
 
 from jetatag import figures
+from jetatag.apps import RANKINGS
 from jetatag.apps.explorer.clips import Z
 from jetatag.apps.explorer.maps import Maps
-from jetatag.apps.explorer.state import State
+from jetatag.apps.explorer.state import COLOURS, State
 from jetatag.apps.explorer.widgets import AudioPlayer, RenderProbe, plain
+from jetatag.metrics.layouts import LAYOUTS
 
 PLACEHOLDER = "Run this cell in JupyterLab for live maps: click, lasso, search, listen."
-COLOURS = {"split": "split", "true tag": "tag", "score of a tag": "score"}
-COLOURS |= {"fit to the query": "fit"}
-LAYOUTS = {"UMAP": "umap", "t-SNE": "tsne", "first principal axes": "pca"}
-RANKINGS = {"combined": "best by both", "space": "best in the shared space"}
-RANKINGS |= {"classifier": "best by the classifier"}
 TOP = 50  # clips in a ranking
 LASSO = "draw a <b>lasso</b> around clips to compare their tags"
 STYLE = """<style>
@@ -68,8 +65,10 @@ class Panel:
     def __init__(self, state: State) -> None:
         self.state, self.clips, settings = state, state.clips, state.state
         self.maps = Maps(state, self.select, self.hover)
-        self.layout = dropdown("layout", LAYOUTS, settings["layout"], self.set_layout)
-        self.colour = dropdown("colour by", COLOURS, settings["colour"], self.set_colours)
+        layouts = {layout.title: name for name, layout in LAYOUTS.items()}
+        colours = {title: name for name, title in COLOURS.items()}
+        self.layout = dropdown("layout", layouts, settings["layout"], self.set_layout)
+        self.colour = dropdown("colour by", colours, settings["colour"], self.set_colours)
         self.tag = dropdown("of the tag", self.clips.tags, settings["tag"], self.set_colours)
         plays = settings["play_on_hover"]
         self.hover_plays = widgets.Checkbox(plays, description="play on hover", indent=False)
@@ -102,7 +101,7 @@ class Panel:
         audio = [self.audio] if self.clips.store else []
         self.search_row = row(
             [search, self.add, self.slider_rows, self.query],
-            *([HTML(f"<b>{RANKINGS[by]}</b>"), clips] for by, clips in self.ranked.items()),
+            *([HTML(f"<b>best {RANKINGS[by]}</b>"), clips] for by, clips in self.ranked.items()),
         )
         self.search_row.children[0].layout.flex = "1.4 1 0"  # room for the sliders
         shown = row(

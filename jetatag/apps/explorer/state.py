@@ -2,23 +2,27 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from jetatag.apps import RANKINGS, By
 from jetatag.apps.explorer.clips import Clips, mean_of_carriers
-from jetatag.apps.search import By
 from jetatag.config import Settings, one_of
 from jetatag.files import check_known, check_type, check_writable, write_json
 from jetatag.metrics.layouts import LAYOUTS
+
+COLOURS = {"split": "split", "tag": "true tag", "score": "score of a tag"}
+COLOURS |= {"fit": "fit to the query"}
+"""What can colour the points of the maps, and its names."""
 
 
 class View(Settings):
     """What a user sets: clips by their ids, and `colour`, which colours the points of the maps."""
 
     layout: Annotated[str, one_of(LAYOUTS, "layout")] = "umap"
-    colour: Literal["split", "tag", "score", "fit"] = "tag"
+    colour: Literal[*COLOURS] = "tag"
     tag: str = ""
     weights: dict[str, Annotated[float, Field(ge=-1, le=1)]] = Field({})
     selection: list[str] = Field([])
@@ -65,12 +69,12 @@ class State:
         return ", ".join(f"{tag} {weight:+.1f}" for tag, weight in weights if weight) or "nothing"
 
     def scores(self) -> dict[By, np.ndarray]:
-        """How well each clip matches the query, (clip,) for each ranking of `By`; without
+        """How well each clip matches the query, (clip,) for each of `RANKINGS`; without
         "combined" for "more like" a clip. Empty without a query."""
         if like := self.clips.numbers([self.state["like"]]):
             return self.clips.like(like[0])
         weights = self.state["weights"]
-        ways = get_args(By) if any(weights.values()) else ()
+        ways = RANKINGS if any(weights.values()) else ()
         return {by: self.clips.scores(weights, by) for by in ways}
 
     def best(self, top: int) -> dict[By, np.ndarray]:
