@@ -31,8 +31,8 @@ GRID_PARAMETERS = ["trained", "datasets", "only", "runs_per_gpu"]
 set, and how many runs share a GPU of this machine (1)."""
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "classification_loss", "label_share")
 """Settings that may list several values in an entry of `trained`; the first two also for all."""
-INPUTS = ("published", "schedules", "study", "regime", "regime_long")
-"""Earlier results that notebooks 06 and 07 read; the study may be the grid itself."""
+INPUTS = ("published", "expected", "schedules", "study", "regime", "regime_long")
+"""What notebooks 06 and 07 read beside the runs; the study may be the grid itself."""
 COMPARED = ((BASELINE,), tuple(name for name, method in METHODS.items() if method.with_je))
 """Notebooks 04 and 05 need a run of one method of each group."""
 ODD = re.compile(r"^-|[{}<>]")  # Snakemake would read these signs of a path as its own syntax
