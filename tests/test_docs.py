@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -32,7 +33,7 @@ from jetatag import cli, config, data
 from jetatag.data import store
 from jetatag.evaluation.results import clip_scores
 from jetatag.extractors import EXTRACTORS
-from jetatag.joint.losses import CLASSIFICATION_LOSSES, PAIR_LOSSES
+from jetatag.joint import losses
 from jetatag.joint.methods import METHODS
 from jetatag.metrics import macro_clip, paired_difference
 from jetatag.training.runs import finished
@@ -387,13 +388,25 @@ def first_column(page: str, header: str) -> list[str]:
     return [name for table in tables for name in re.findall(r"^\| `([^`]+)`", table, re.M)]
 
 
-def test_every_registered_name_is_explained():
-    assert set(first_column("method.md", "`pair_loss`")) == set(PAIR_LOSSES)
-    assert set(first_column("method.md", "`method`")) == set(METHODS)
-    losses = first_column("method.md", "`classification_loss`")
-    assert set(losses) == set(CLASSIFICATION_LOSSES)
-    assert set(first_column("howto/data.md", "name")) == set(data.DATASETS)
+def test_every_registered_name_is_explained(extension, registries):
+    """Also one that is added from outside."""
+
+    @losses.pair_loss()
+    def added(batch):
+        """Ours."""
+
+    METHODS["je_added"] = replace(METHODS["je"], description="je with a hat")
     text = (DOCS / "method.md").read_text()
+    for name, names in {
+        "pair_losses": losses.PAIR_LOSSES,
+        "classification_losses": losses.CLASSIFICATION_LOSSES,
+        "methods": METHODS,
+    }.items():
+        assert f"```{{generated}} {name}\n" in text
+        table = getattr(extension["reference"], name)()
+        assert re.findall(r"^(?:\| )?`(\w+)`(?: \||$)", table, re.M) == list(names), name
+    assert "`added`\n: Ours." in extension["reference"].pair_losses()
+    assert set(first_column("howto/data.md", "name")) == set(data.DATASETS)
     assert all(name in text for name in ("Harmonic-CNN", "Sample-CNN", "Music-SincNet"))
 
 
