@@ -78,10 +78,9 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
             offset = 0.32 * ((len(markers) - 1) / 2 - list(markers).index(source))
             middle, shift = extractors.index(extractor) + offset, 0.17 if "low" in step else 0
             heights = dict(zip(SIDES, (middle + shift, middle - shift), strict=True))
-            sides = dict(list(step.groupby("side", sort=False)))
-            means = [rows["value"].mean() for rows in sides.values()]
-            ax.plot(means, [heights[side] for side in sides], color="0.6", linewidth=1.2)
-            for side, rows in sides.items():
+            means = step.groupby("side", sort=False)["value"].mean()
+            ax.plot(means, means.index.map(heights), color="0.6", linewidth=1.2)
+            for side, rows in step.groupby("side", sort=False):
                 look = {"marker": markers[source], "markerfacecolor": SIDES[side]}
                 style.draw_mean(ax, heights[side], rows, **look)
         ax.set(xlabel=scale)

@@ -234,8 +234,7 @@ METHODS = {
     ),
 }
 """Methods by name, the only place where a method is defined."""
-BASELINE = "no_je"
-"""The paper's method without joint embedding."""
+BASELINE = "no_je"  # the paper's method without joint embedding
 
 
 # Schedules
