@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -32,7 +33,8 @@ from jetatag import cli, config, data
 from jetatag.data import store
 from jetatag.evaluation.results import clip_scores
 from jetatag.extractors import EXTRACTORS
-from jetatag.joint.losses import CLASSIFICATION_LOSSES, PAIR_LOSSES
+from jetatag.grid import report
+from jetatag.joint import losses
 from jetatag.joint.methods import METHODS
 from jetatag.metrics import macro_clip, paired_difference
 from jetatag.training.runs import finished
@@ -44,8 +46,10 @@ PAGES = [README, *sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.part
 RESULTS = ROOT / "notebooks" / "results"
 WITH_COMMANDS = [page for page in PAGES if "```console" in page.read_text()]
 WITH_PYTHON = [page for page in PAGES if "```python" in page.read_text()]
-RUN_VERBS = ("tag", "index", "search", "export", "runs", "render")
-PARSED_VERBS = ("reproduce", "train", "report", "push", "import-original")
+RUN_VERBS = ("tag", "index", "search", "export", "runs", "render", "train", "report")
+PARSED_VERBS = ("reproduce", "push", "import-original")
+SMALLER = {"paper": "smoke", "/data/mtat.store": "data/rendered-demo.store", "cuda": "cpu"}
+"""Values in shown commands and settings → those with which they run here."""
 
 
 def name_of(page: Path) -> str:
@@ -387,13 +391,25 @@ def first_column(page: str, header: str) -> list[str]:
     return [name for table in tables for name in re.findall(r"^\| `([^`]+)`", table, re.M)]
 
 
-def test_every_registered_name_is_explained():
-    assert set(first_column("method.md", "`pair_loss`")) == set(PAIR_LOSSES)
-    assert set(first_column("method.md", "`method`")) == set(METHODS)
-    losses = first_column("method.md", "`classification_loss`")
-    assert set(losses) == set(CLASSIFICATION_LOSSES)
-    assert set(first_column("howto/data.md", "name")) == set(data.DATASETS)
+def test_every_registered_name_is_explained(extension, registries):
+    """Also one that is added from outside."""
+
+    @losses.pair_loss()
+    def added(batch):
+        """Ours."""
+
+    METHODS["je_added"] = replace(METHODS["je"], description="je with a hat")
     text = (DOCS / "method.md").read_text()
+    for name, names in {
+        "pair_losses": losses.PAIR_LOSSES,
+        "classification_losses": losses.CLASSIFICATION_LOSSES,
+        "methods": METHODS,
+    }.items():
+        assert f"```{{generated}} {name}\n" in text
+        table = getattr(extension["reference"], name)()
+        assert re.findall(r"^(?:\| )?`(\w+)`(?: \||$)", table, re.M) == list(names), name
+    assert "`added`\n: Ours." in extension["reference"].pair_losses()
+    assert set(first_column("howto/data.md", "name")) == set(data.DATASETS)
     assert all(name in text for name in ("Harmonic-CNN", "Sample-CNN", "Music-SincNet"))
 
 
@@ -475,8 +491,17 @@ def place(tmp_path_factory, tiny_config) -> Path:
     sounds = data.load("folder", root / "ESC-50-master", table="clips.csv", task="multiclass")
     sounds = store.build(sounds, root / "esc10.store", workers=2)
     finished_run(root / "runs/demo-folder/folder", demo, sounds)
-    imported = root / "runs/original/je-margin_as_coded-harmonic_cnn-seed0"
-    shutil.copytree(next((root / "my_runs").iterdir()), imported)
+    imported = demo.replace(method="je", pair_loss="margin_as_coded", extractor="harmonic_cnn")
+    folder = finished_run(root / "runs/original", imported, audio).folder
+    shutil.copy(folder / "stage2.safetensors", folder / "stage1.safetensors")
+    (root / "mtat.store").symlink_to("data/rendered-demo.store")
+    for runs in ("runs/original", "runs/demo/rendered"):  # as after `jetatag reproduce`
+        (root / runs / "notebooks").mkdir()
+        for name in report.NOTEBOOKS:
+            shutil.copy(ROOT / "notebooks" / name, root / runs / "notebooks")
+    settings = yaml_of_a_run() | {"device": "cpu", "precision": "32-true", "compile": False}
+    settings["store"] = SMALLER[settings["store"]]
+    (root / "run.yaml").write_text(yaml.safe_dump(settings))
     soundfile.write(root / "song.mp3", noisy_tone(300, 5.0, 0.02, rng), RATE, format="MP3")
     (root / "empty.mp3").touch()
     for number in range(4):
@@ -504,6 +529,14 @@ def write_esc50(folder: Path) -> None:
     clips.to_csv(folder / "clips.csv", index=False)
 
 
+@pytest.fixture
+def small_presets(tiny_config, monkeypatch) -> None:
+    """Every preset is a network of width 2, trained for an epoch in each stage."""
+    phases = [config.Phase("adam", 1e-3, 1)]
+    small = tiny_config.replace(width=2, stage1=phases, stage2=phases, n_windows=1)
+    monkeypatch.setattr(config, "PRESETS", dict.fromkeys(config.PRESETS, small))
+
+
 def commands_of(page: Path) -> list[str]:
     """The commands behind the prompts of a page, continuation lines joined."""
     blocks = re.findall(r"^```console\n(.*?)^```", page.read_text(), re.M | re.S)
@@ -512,7 +545,9 @@ def commands_of(page: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
-def test_commands_run_or_name_what_there_is(page, place, extension, monkeypatch, capfd):
+def test_commands_run_or_name_what_there_is(
+    page, place, extension, small_presets, monkeypatch, capfd
+):
     monkeypatch.chdir(place)
     commands = commands_of(page)
     assert commands
@@ -541,6 +576,10 @@ def try_command(command: str, place: Path, reference, monkeypatch) -> None:
         known = parameters(ROOT / words[1])
         given = [name for flag, name in pairwise(words) if flag == "-p"]
         assert given and set(given) <= set(known), command
+        notebook, *others = (SMALLER.get(word, word) for word in words[1:])
+        executed = ["papermill", ROOT / notebook, *others, "-p", "runs", "runs/by_hand"]
+        subprocess.run([sys.executable, "-m", *executed], check=True, capture_output=True)
+        assert any((place / "runs/by_hand").glob("*/stage1.safetensors"))
     elif words[:2] == ["python", "tests/bench.py"]:
         text = (ROOT / words[1]).read_text()
         assert all(f'"{word}"' in text for word in words if word.startswith("--")), command
@@ -554,6 +593,9 @@ def try_command(command: str, place: Path, reference, monkeypatch) -> None:
 def try_jetatag(words: list[str], place: Path, reference) -> None:
     """Run a verb, or check its options, presets and paths."""
     verb, *arguments = words
+    if verb == "report":  # the notebooks were executed after the runs were scored
+        for path in place.glob("runs/**/notebooks/*.ipynb"):
+            path.touch()
     if verb in RUN_VERBS and not any(word.startswith("hf://") for word in words):
         assert cli.main(words) in (None, 0), words
         return
@@ -592,9 +634,14 @@ def check_installable(name: str) -> None:
     assert own[1] in extras if own else any(name in entry for entry in extras["test"])
 
 
-def test_the_yaml_of_a_run_is_valid():
+def yaml_of_a_run() -> dict:
+    """The settings that the page about training shows."""
     (text,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "howto/train.md").read_text(), re.S)
-    values = yaml.safe_load(text)
+    return yaml.safe_load(text)
+
+
+def test_the_yaml_of_a_run_is_valid():
+    values = yaml_of_a_run()
     name, *_ = (values.pop(key) for key in ("preset", "store", "runs"))
     run = config.preset(name, **values)
     assert run.pair_loss == "subset_query" and run.precision == "bf16-mixed"
@@ -604,12 +651,9 @@ def test_the_yaml_of_a_run_is_valid():
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
-def test_python_runs(page, place, tiny_config, registries, monkeypatch, capsys):
-    """The blocks of a page, one after the other, with small presets."""
+def test_python_runs(page, place, small_presets, registries, monkeypatch, capsys):
+    """The blocks of a page, one after the other."""
     monkeypatch.chdir(place)
-    phases = [config.Phase("adam", 1e-3, 1)]
-    small = tiny_config.replace(width=2, stage1=phases, stage2=phases, n_windows=1)
-    monkeypatch.setattr(config, "PRESETS", dict.fromkeys(config.PRESETS, small))
     for path in ("my_music.store", "my_runs", "explorer.json", "data/mtat.store"):
         shutil.rmtree(place / path, ignore_errors=True)
     runs = place / "runs/demo/rendered"

@@ -36,13 +36,15 @@ def test_every_preset_has_a_grid(name):
 def test_a_grid_needs_the_methods_that_notebooks_compare():
     cells = (cell for path in NOTEBOOKS for cell in nbformat.read(path, 4).cells)
     sources = "".join(cell.source for cell in cells if cell.cell_type == "code")
-    picked = re.findall(r'pick\(found, method=(\[".*?\]|".*?")', sources)
-    always = [set(group) for group in runner.COMPARED]
-    assert len(picked) >= 3
-    for choice in picked:
-        assert any(group <= set(re.findall(r"\w+", choice)) for group in always), choice
+    (baseline,), with_je = runner.COMPARED
+    picked = re.findall(r"pick\(found, method=(\[.*?\]|\w+)", sources)
+    without = f'["{baseline}", "no_je_linear"]'
+    assert picked == ["with_je", without, "with_je", "without"]
+    assert sources.count("with_je = [name for name, method in METHODS.items() if method") == 2
+    assert f"without, extractor = {without}" in sources and {"je", "joint"} <= {*with_je}
     no_je, joint = {"method": "no_je", "pair_loss": "none"}, {"method": "joint"}
-    with pytest.raises(ValueError, match="trained lacks je or joint: notebooks 04 and 05"):
+    lacks = f"trained lacks {' or '.join(with_je)}: notebooks 04 and 05"
+    with pytest.raises(ValueError, match=lacks):
         runner.check_parameters(values_of("demo", trained=[no_je]), NOTEBOOKS)
     with pytest.raises(ValueError, match="trained lacks no_je: notebooks 04 and 05"):
         runner.check_parameters(values_of("demo", trained=[joint]), NOTEBOOKS)

@@ -40,7 +40,7 @@ def test_a_method_from_outside(tiny_store, tiny_config, tmp_path):
     run = trained(tiny_config.replace(method="je_tiny"), tiny_store, tmp_path)
     assert list(run.record["stages"]) == ["stage1", "stage2"]
     assert "classifier.weight" in run.read_tensors("stage2.safetensors")
-    with pytest.raises(ValueError, match="joint_shuffled and je_tiny need a pair loss"):
+    with pytest.raises(ValueError, match="and je_tiny need a pair loss"):
         tiny_config.replace(method="je_tiny", pair_loss="none")
 
 
@@ -67,11 +67,12 @@ def test_an_extractor_from_outside_must_keep_the_contract(tiny_store, tiny_confi
 
 
 def test_what_a_name_needs_is_stated_by_its_entry():
-    joint = [name for name, method in METHODS.items() if method.is_joint]
-    assert joint == ["je", "je_linear", "joint", "je_shuffled", "joint_shuffled"]
-    two_stages = [name for name, method in METHODS.items() if method.has_two_stages]
-    assert two_stages == ["je", "je_linear", "bce_two_stage", "je_shuffled"]
-    searchable = [name for name, loss in PAIR_LOSSES.items() if loss.searchable_by_tags]
-    assert searchable == ["subset_query", "subset_completion"]
+    je, joint, control = METHODS["je"], METHODS["joint"], METHODS["no_je_linear"]
+    assert je.is_joint and joint.is_joint and not control.is_joint
+    assert je.has_two_stages and not joint.has_two_stages
+    assert je.with_je and joint.with_je and METHODS["je_shuffled"].is_joint
+    assert not METHODS["je_shuffled"].with_je and not METHODS["bce_two_stage"].with_je
+    assert PAIR_LOSSES["subset_query"].searchable_by_tags
+    assert not PAIR_LOSSES["cosine"].searchable_by_tags
     assert all(loss.function.__doc__ for loss in PAIR_LOSSES.values())
     assert all(extractor.__doc__ for extractor in EXTRACTORS.values())

@@ -170,6 +170,15 @@ def test_the_page_shows_the_shared_map_and_how_far_to_trust_it():
     assert drawing.outputs[0].data in shown and "image/png" in drawing.outputs[0].data
 
 
+def test_the_page_says_nothing_of_the_committed_outputs(text):
+    for name in report.NOTEBOOKS:
+        notebook = nbformat.read(report.packaged_notebooks() / name, 4)
+        assert any("committed outputs" in cell.source for cell in notebook.cells)
+        told = [c.source for c in report.shown_cells(notebook) if c.cell_type == "markdown"]
+        assert len(told) > 10 and not re.search("committed|demo", "".join(told)), name
+    assert "committed outputs" not in text
+
+
 def test_the_settings_train_the_run_again(made, text):
     blocks = re.findall(r"<pre>(method: .*?)</pre>", text, flags=re.S)
     settings = [RunConfig(**yaml.safe_load(block)) for block in blocks]

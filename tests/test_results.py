@@ -372,18 +372,42 @@ def test_tags_become_rows_sorted_by_their_mean(table, demo):
     assert "no_je" not in results.by_tag(demo, metric="roc_auc", method="je")
 
 
-def test_verdicts_follow_from_the_interval(demo, spaces_of_demo):
-    rows = macro_ap(demo, "difference")
-    cosine = {"pair_loss": "cosine", "minus": "no_je"}
-    assert results.verdict(rows, at_most=0, **cosine) == "confirmed: -0.149 [-0.172, -0.130]"
-    assert results.verdict(rows, at_least=0, **cosine) == "refuted: -0.149 [-0.172, -0.130]"
-    assert results.verdict(rows, -0.15, **cosine) == "open: -0.149 [-0.172, -0.130]"
-    level = {"method": "joint", "minus": "no_je_linear"}
-    assert results.verdict(rows, -0.03, 0.03, **level) == "confirmed: -0.008 [-0.024, +0.008]"
-    energy = results.select(spaces_of_demo, "seed", metric="mean_energy")
-    assert re.fullmatch(
-        r"confirmed: [01]\.\d{3}", results.verdict(energy, 0.99, pair_loss="cosine")
+def test_verdicts_follow_from_the_interval(demo):
+    """Missing limits are none, and an empty column of the expectations chooses nothing."""
+    cosine = {"method": "je", "minus": "no_je", "table": "results"}
+    expected = pd.DataFrame(
+        [
+            {"expectation": "below", "at_most": 0, **cosine},
+            {"expectation": "above", "at_least": 0, **cosine},
+            {"expectation": "near", "at_least": -0.15, "kind": np.nan, **cosine},
+            {"expectation": "level", "at_least": -0.03, "at_most": 0.03, "table": "results"}
+            | {"method": "joint", "minus": "no_je_linear"},
+            {"expectation": "not measured", **cosine, "method": "je_linear"},
+        ]
     )
+    rows = macro_ap(demo, "difference")
+    held = results.verdicts(expected, {"results": rows}, "metric")
+    assert held["average_precision"].to_dict() == {
+        "below": "confirmed: -0.149 [-0.172, -0.130]",
+        "above": "refuted: -0.149 [-0.172, -0.130]",
+        "near": "open: -0.149 [-0.172, -0.130]",
+        "level": "confirmed: -0.008 [-0.024, +0.008]",
+    }
+    seeds = pd.concat([rows.assign(seed=seed) for seed in "01"])
+    held = results.verdicts(expected, {"results": seeds}, "metric")
+    assert held.index.names == ["expectation", "seed"] and len(held) == 8
+
+
+@pytest.mark.parametrize("name", ["study", "regime"])
+def test_every_committed_expectation_was_measured(name):
+    expected = pd.read_csv(COMMITTED.parent / "expected.csv").query("study == @name")
+    tables = {
+        table: results.gather_tables(COMMITTED / name, table) for table in set(expected.table)
+    }
+    tables["results"] = tables["results"].query("metric == 'average_precision'")
+    apart = {name: results.select(table, "difference") for name, table in tables.items()}
+    held = results.verdicts(expected, apart)
+    assert held.index.tolist() == expected.expectation.tolist()
 
 
 @pytest.mark.parametrize(
@@ -397,7 +421,6 @@ def test_verdicts_follow_from_the_interval(demo, spaces_of_demo):
         (lambda t: results.summary(t, by="artist"), "unknown interval 'artist'"),
         (lambda t: results.summary(t, protocol="macro"), "unknown protocol 'macro'"),
         (lambda t: results.summary(t, "kind"), "unknown column 'kind'"),
-        (lambda t: results.verdict(macro_ap(t)), "6 rows for one verdict: choose one by pair_loss"),
     ],
 )
 def test_bad_choices_raise_one_sentence(demo, call, message):

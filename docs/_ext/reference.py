@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import typing
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tables import ROOT, as_markdown
@@ -126,6 +127,43 @@ def extractors() -> str:
         sizes = [f"{n_parameters:,}", f"{crop:,}", f"{extractor.min_samples:,}"]
         rows.append([extractor_label(name).replace(name, f"`{name}`"), *sizes])
     return as_markdown(["extractor", "parameters", "default crop, samples", "shortest crop"], rows)
+
+
+PARTS = {"extractor": "F", "projection": "P", "tag_encoder": "E", "tag_decoder": "D"}
+PARTS |= {"classifier": "C", "linear_head": "one linear layer"}
+"""Parts of the model → their names on the page about the method."""
+
+
+def pair_losses() -> str:
+    """The registered pair losses, as their docstrings describe them."""
+    from jetatag.joint.losses import PAIR_LOSSES
+
+    return _described({name: entry.function for name, entry in PAIR_LOSSES.items()})
+
+
+def classification_losses() -> str:
+    """The registered classification losses, as their docstrings describe them."""
+    from jetatag.joint.losses import CLASSIFICATION_LOSSES
+
+    return _described(CLASSIFICATION_LOSSES)
+
+
+def _described(functions: Mapping[str, Callable]) -> str:
+    told = {name: " ".join(function.__doc__.split()) for name, function in functions.items()}
+    return "\n\n".join(f"`{name}`\n: {text}" for name, text in told.items())
+
+
+def methods() -> str:
+    """The registered methods: what each is, and what learns in its stages."""
+    from jetatag.joint.methods import METHODS
+
+    rows = []
+    for name, method in METHODS.items():
+        parts = PARTS | ({"classifier": PARTS["linear_head"]} if method.head == "linear" else {})
+        learns = (filter(None, map(parts.get, stage.learns)) for stage in method.stages)
+        shown = map(", ".join, learns)
+        rows.append([f"`{name}`", method.description, "; then ".join(shown)])
+    return as_markdown(["method", "what it is", "what learns"], rows)
 
 
 # Bad input

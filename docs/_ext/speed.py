@@ -50,6 +50,21 @@ def speed_searching() -> str:
     return as_markdown(["step", "ms"], read_digits("speed/searching").to_numpy().tolist())
 
 
+def speed_exploring() -> str:
+    """How fast the explorer draws and ranks."""
+    return _whole("exploring")
+
+
+def speed_changes() -> str:
+    """What single changes made faster."""
+    return _whole("changes")
+
+
+def _whole(name: str) -> str:
+    table = read_digits(f"speed/{name}")
+    return as_markdown(list(table.columns), table.to_numpy().tolist())
+
+
 def speed_original() -> str:
     """One step of the authors' TensorFlow code and of this package, in seconds."""
     table = read_digits("speed/original")

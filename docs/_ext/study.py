@@ -1,9 +1,12 @@
 """Markdown tables of the study and of the schedules, with verdicts on what was expected."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from tables import (
     LOSSES,
+    NOTEBOOKS,
     RESULTS,
     as_interval,
     as_markdown,
@@ -17,8 +20,7 @@ from tables import (
 )
 
 from jetatag.data.mtat import SYNONYMS
-from jetatag.evaluation.reading import verdict
-from jetatag.evaluation.results import clip_scores
+from jetatag.evaluation.results import clip_scores, select, verdicts
 from jetatag.metrics import macro_clip, paired_difference
 from jetatag.training.runs import finished
 
@@ -30,8 +32,6 @@ AREAS = {"average_precision": "AP", "roc_auc": "ROC-AUC"}
 JOINT = ("joint", "subset_query")
 BARS = {"map_mixing": 0.85, "map_precision_at_10": 0.8}
 """The least that is wanted of a map of clips and tags."""
-MARGIN = 0.01
-"""Largest loss in average precision at which a method counts as no worse than another."""
 
 
 def study_scores(extractor: str = MAIN) -> str:
@@ -240,140 +240,27 @@ def study_labels() -> str:
     return as_markdown([*header, "`joint` − `no_je_linear`"], rows)
 
 
-# Verdicts on the study's expectations
-
-
-LIMITS = {
-    "above": {"at_least": 0},
-    "below": {"at_most": 0},
-    "no worse": {"at_least": -MARGIN},
-    "clearly above": {"at_least": MARGIN},
-}
-"""What `results.verdict` is asked about each difference."""
-CLAIMS = (
-    (
-        "`no_je_linear` tags better than a logistic regression without a network",
-        "AP",
-        ("no_je_linear", "none", "log_mel_logistic"),
-        "above",
-    ),
-    ("`joint` tags better than `no_je_linear`", "AP", (*JOINT, "no_je_linear"), "above"),
-    ("`joint` tags no worse than `no_je_linear`", "AP", (*JOINT, "no_je_linear"), "no worse"),
-    (
-        "`joint` learns from the tag sets: it tags better than `joint_shuffled`",
-        "AP",
-        (*JOINT, "joint_shuffled-subset_query"),
-        "above",
-    ),
-    (
-        "`je` with `cosine`, as published, tags better than `no_je`",
-        "AP",
-        ("je", "cosine", "no_je"),
-        "above",
-    ),
-    (
-        "`je` with `margin_as_coded` tags better than `no_je`",
-        "AP",
-        ("je", "margin_as_coded", "no_je"),
-        "above",
-    ),
-    (
-        "`je` with `subset_query` tags better than `no_je`",
-        "AP",
-        ("je", "subset_query", "no_je"),
-        "above",
-    ),
-    (
-        "… but worse than `no_je_linear`",
-        "AP",
-        ("je", "subset_query", "no_je_linear"),
-        "below",
-    ),
-    (
-        "a linear head in stage 2 (`je_linear`) still tags worse than `no_je_linear`",
-        "AP",
-        ("je_linear", "subset_query", "no_je_linear"),
-        "below",
-    ),
-    (
-        "a linear head (`no_je_linear`) tags better than the paper's (`no_je`)",
-        "AP",
-        ("no_je_linear", "none", "no_je"),
-        "above",
-    ),
-    (
-        "two stages without a shared space (`bce_two_stage`) tag better than `no_je`",
-        "AP",
-        ("bce_two_stage", "none", "no_je"),
-        "above",
-    ),
-    ("early stopping improves `no_je`", "AP", ("no_je_early_stop", "none", "no_je"), "above"),
-    (
-        "with 10 % of the labelled clips, `joint` tags better than `no_je_linear`",
-        "10 %",
-        (*JOINT, "no_je_linear"),
-        "above",
-    ),
-    (
-        "`joint` gains more over `no_je_linear` on correlated tags",
-        "trend",
-        (*JOINT, "no_je_linear"),
-        "above",
-    ),
-    *(
-        (
-            f"combined searches with `joint` are no worse than by its classifier: {kind}",
-            kind,
-            (*JOINT, "combined − classifier"),
-            "no worse",
-        )
-        for kind in SEARCHES
-    ),
-)
-"""What was expected, what it is measured by, which comparison, and on which side of 0 it lies."""
-
-
-def _measured(extractor: str, by: str, what: tuple[str, str, str]) -> pd.Series | None:
-    """The difference that a claim is about; None where the study has no such runs."""
-    method, pair_loss, minus = what
-    same = {"extractor": extractor, "method": method, "pair_loss": pair_loss}
-    same["classification_loss"] = "bce"
-    try:
-        if by in SEARCHES:
-            table = means("study", "spaces")
-            return one_row(table, **same, ranked_by=minus, kind=by, metric="mean_average_precision")
-        if by == "trend":
-            table = means("study", "trends").rename(columns={"correlation": "value"})
-            return one_row(table, **same, minus=minus, covariate="correlation")
-        table = read_table("study/rendered/results")
-        table = table[(table.tag == "") & (table.label_share == (0.1 if by == "10 %" else 1))]
-        metric = {"protocol": "macro_clip", "metric": "average_precision"}
-        return one_row(table, **same, **metric, seed="mean", minus=minus)
-    except LookupError:
-        return None
-
-
-def judged(row: pd.Series, expected: str, digits: int = 3) -> str:
-    """A difference and whether it lies where it was expected."""
-    found = verdict(row.to_frame().T.infer_objects(), **LIMITS[expected]).partition(":")[0]
-    return f"**{found}**: {as_interval(row, digits, sign=True)}"
+# Verdicts on what was expected
 
 
 def study_verdicts() -> str:
     """Every expectation with the difference that decides it, for each extractor."""
-    held = set(means("study").extractor)
-    extractors = {name: title for name, title in EXTRACTORS.items() if name in held}
-    rows = []
-    for sentence, by, what, expected in CLAIMS:
-        cells = []
-        for extractor in extractors:
-            row = _measured(extractor, by, what)
-            if row is None:
-                cells += ["–"]
-                continue
-            cells += [judged(row, expected, 2 if by == "trend" else 3)]
-        rows.append([sentence, *cells])
-    return as_markdown(["expected", *extractors.values()], rows)
+    apart = {
+        name: select(read_table(f"study/rendered/{name}"), "difference")
+        for name in ("results", "trends", "spaces")
+    }
+    return verdicts_table("study", apart, "extractor", EXTRACTORS)
+
+
+def verdicts_table(
+    study: str, tables: Mapping[str, pd.DataFrame], columns: str, names: Mapping[str, str]
+) -> str:
+    """The verdicts on what was expected of `study`; `names` are the headers of the `columns`."""
+    expected = pd.read_csv(NOTEBOOKS / "expected.csv").query("study == @study")
+    found = verdicts(expected, tables, columns)[list(names)].fillna("–")
+    found = found.replace({"-": "−", ", ": ",\u00a0", r"^(\w+)": r"**\1**"}, regex=True)
+    rows = found.reset_index().to_numpy().tolist()
+    return as_markdown(["expected", *found.index.names[1:], *names.values()], rows)
 
 
 def study_cost() -> str:

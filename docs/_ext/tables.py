@@ -15,6 +15,7 @@ import pandas as pd
 
 from jetatag.joint.losses import PAIR_LOSSES
 from jetatag.joint.methods import METHODS
+from jetatag.original import RELEASED
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"
@@ -204,6 +205,15 @@ def demo_space() -> str:
     return as_markdown([*header, "mAP by answering clips", "mAP by classifier"], rows)
 
 
+def tag_frequency() -> str:
+    """What each protocol gives for the demo's tag frequencies."""
+    table = means("demo")
+    table = table[(table.method == "tag_frequency") & ~table.metric.str.startswith("f1")]
+    shown = zip(table.metric, table.protocol, strict=True)
+    header = [f"`{metric}`, `{protocol}`" for metric, protocol in shown]
+    return as_markdown(header, [list(map(as_number, table.value))])
+
+
 def esc10_scores() -> str:
     """Scores on ESC-10, means over random seeds."""
     table = read_table("esc10/results")
@@ -253,3 +263,9 @@ def published() -> str:
         for method in ("no_je", "je")
     ]
     return as_markdown(header, rows)
+
+
+def released() -> str:
+    """What the shared space of the released weights knows."""
+    values = [f"{RELEASED[name]:g}" for name in RELEASED]
+    return as_markdown(["mean squared error", "energy in the mean", "tag semantics"], [values])

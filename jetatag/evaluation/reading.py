@@ -97,22 +97,22 @@ def by_tag(table: pd.DataFrame, metric: str = "average_precision", **where: Any)
     return wide.loc[wide.mean(axis=1).sort_values(ascending=False, kind="stable").index]
 
 
-def verdict(
-    rows: pd.DataFrame, at_least: float = -np.inf, at_most: float = np.inf, **where: Any
-) -> str:
-    """Return whether an expectation held, such as "confirmed: -0.081 [-0.091, -0.070]". "confirmed"
-    if the whole interval lies between `at_least` and `at_most`, "refuted" if all of it lies
-    outside, else "open"; a value without an interval is its own interval. `rows`, of `select`, and
-    `where` must leave one row (else `ValueError`)."""
-    rows = _narrow(rows, where)
-    if len(rows) != 1:
-        differing = ", ".join(_varying(rows)[1:]) or "other columns"
-        raise ValueError(f"{len(rows)} rows for one verdict: choose one by {differing}.")
-    (text,), value = _texts(rows, 3, "clip"), rows[_value(rows)].item()
-    low, high = rows[BOUNDS["clip"]].fillna(value).to_numpy(float)[0]
-    if low >= at_least and high <= at_most:
-        return f"confirmed: {text}"
-    return f"{'refuted' if high < at_least or low > at_most else 'open'}: {text}"
+def verdicts(
+    expected: pd.DataFrame, tables: Mapping[str, pd.DataFrame], columns: str = "extractor"
+) -> pd.DataFrame:
+    """Return whether expectations held, such as "confirmed: -0.081 [-0.091, -0.070]": "confirmed"
+    if the whole interval is from `at_least` to `at_most`, "refuted" if all of it lies outside, else
+    "open". Each row of `expected` is an `expectation` about one of the `tables` (of `select`) and
+    the values that choose its rows, as in notebooks/expected.csv; `columns` become columns."""
+    expected, found = expected.fillna({"at_least": -np.inf, "at_most": np.inf}), []
+    for name, own in expected.groupby("table", sort=False):
+        rows = own.dropna(axis="columns").merge(tables[name])
+        inside = (rows["low"] >= rows["at_least"]) & (rows["high"] <= rows["at_most"])
+        outside = (rows["high"] < rows["at_least"]) | (rows["low"] > rows["at_most"])
+        held = np.select([inside, outside], ["confirmed", "refuted"], "open")
+        found.append(rows.assign(text=[*map("{}: {}".format, held, _texts(rows, 3, "clip"))]))
+    keys = ["expectation", *(["seed"] if pd.concat(found)["seed"].nunique() > 1 else []), columns]
+    return pd.concat(found).set_index(keys)["text"].unstack(columns, sort=False)
 
 
 def gather_tables(parent: Path | str, name: str) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 A *cell* is what is compared: extractor, method, losses and share of labels on one data set; its
 runs differ in their seed. Tables are long, as `jetatag.evaluation.reading` describes; it reads them
-by `summary`, `differences`, `by_tag` and `verdict`, or by `select` if a figure needs the numbers.
+by `summary`, `differences`, `by_tag` and `verdicts`, or by `select` if a figure needs the numbers.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from jetatag.evaluation.reading import (  # noqa: F401 – the tables made here 
     gather_tables,
     select,
     summary,
-    verdict,
+    verdicts,
     write_table,
 )
 from jetatag.files import read_arrays

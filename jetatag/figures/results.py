@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from jetatag.evaluation.reading import extractor_label
 from jetatag.figures import _style as style
 from jetatag.files import check_known
-from jetatag.joint.methods import METHODS
+from jetatag.joint.methods import BASELINE, METHODS
 
 SIDES = {"without JE": "white", "with JE": style.DARK}
 HEADINGS = ("pair losses", "controls")
@@ -46,7 +46,7 @@ def scores_with_intervals(table: pd.DataFrame) -> Figure:
 @style.own_style()
 def published_gains(table: pd.DataFrame) -> Figure:
     """Draw published scores as steps from without (open marker) to with joint embedding (filled).
-    `table` has the columns `source`, `extractor`, `method` (no_je or je), `roc_auc`, `pr_auc`."""
+    `table` has the columns `source`, `extractor`, `method`, `roc_auc` and `pr_auc`."""
     long = table.melt(["source", "extractor", "method"], ["roc_auc", "pr_auc"], "metric")
     return _draw_gains(long.assign(protocol="micro_window (published)"))
 
@@ -54,16 +54,19 @@ def published_gains(table: pd.DataFrame) -> Figure:
 @style.own_style()
 def measured_gains(table: pd.DataFrame) -> Figure:
     """Draw Table 1 of Lee & Cho 2021 from your own runs, a row per extractor, a panel per metric.
-    `table` has one row per `seed` of the methods no_je (open marker) and je or joint (filled), and
-    optionally a `protocol`. Markers are means over seeds, small ticks are single seeds, and
-    whiskers are the means of their intervals."""
+    `table` has a row per `seed` of a method without joint embedding (open marker) and of one with
+    it (filled), and optionally a `protocol`. Markers are means over seeds, small ticks are single
+    seeds, and whiskers are the means of their intervals."""
     style.check_columns(table, "extractor method seed metric value low high", "the gains")
     return _draw_gains(table.assign(source=""))
 
 
 def _draw_gains(table: pd.DataFrame) -> Figure:
-    check_known(table["method"], ["no_je", "je", "joint"], "method in a table of gains")
-    table = table.assign(scale=style.scale_names(table))
+    check_known(table["method"], METHODS, "method")
+    sides = [[*SIDES][METHODS[method].with_je] for method in table["method"]]
+    table = table.assign(scale=style.scale_names(table), side=sides)
+    if (table.groupby("side")["method"].nunique() > 1).any():
+        raise ValueError("more than one method with or without joint embedding: choose one each.")
     markers = dict(zip(table["source"].unique(), style.MARKERS, strict=False))
     extractors = table["extractor"].unique().tolist()[::-1]  # the first on top
     scales = table.groupby("scale", sort=False)
@@ -74,14 +77,12 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
         for (source, extractor), step in own.groupby(["source", "extractor"], sort=False):
             offset = 0.32 * ((len(markers) - 1) / 2 - list(markers).index(source))
             middle, shift = extractors.index(extractor) + offset, 0.17 if "low" in step else 0
-            is_with, heights = step["method"] != "no_je", (middle + shift, middle - shift)
-            sides = step[~is_with], step[is_with]
-            means = [rows["value"].mean() for rows in sides]
-            ax.plot(means, heights, color="0.6", linewidth=1.2)
-            for height, rows, fill in zip(heights, sides, SIDES.values(), strict=True):
-                if len(rows):
-                    look = {"marker": markers[source], "markerfacecolor": fill}
-                    style.draw_mean(ax, height, rows, **look)
+            heights = dict(zip(SIDES, (middle + shift, middle - shift), strict=True))
+            means = step.groupby("side", sort=False)["value"].mean()
+            ax.plot(means, means.index.map(heights), color="0.6", linewidth=1.2)
+            for side, rows in step.groupby("side", sort=False):
+                look = {"marker": markers[source], "markerfacecolor": SIDES[side]}
+                style.draw_mean(ax, heights[side], rows, **look)
         ax.set(xlabel=scale)
     keys = [
         style.key(f"{source}, {name}".removeprefix(", "), marker=marker, markerfacecolor=fill)
@@ -94,13 +95,13 @@ def _draw_gains(table: pd.DataFrame) -> Figure:
 
 
 @style.own_style()
-def ablation(differences: pd.DataFrame, reference: str = "no_je") -> Figure:
+def ablation(differences: pd.DataFrame, reference: str = BASELINE) -> Figure:
     """Draw the gains in average precision of pair losses (joint embedding) and controls, one panel
     per `extractor`. `differences` has the column `difference`, to `reference`, instead of `value`,
     and optionally `group_low` and `group_high` for a second, thinner whisker."""
     rows = style.with_lines(differences, "extractor metric difference low high", "the differences")
     rows = rows[rows["metric"] == "average_precision"]
-    joint = [METHODS[m].is_joint and not METHODS[m].is_reference for m in rows["method"]]
+    joint = [METHODS[method].with_je for method in rows["method"]]
     rows = rows.assign(heading=np.where(joint, *HEADINGS), marker=np.where(joint, "o", "s"))
     parts = [(heading, rows["line"][rows["heading"] == heading].unique()) for heading in HEADINGS]
     lines = [line for heading, own in parts if len(own) for line in (heading, *own)][::-1]
@@ -154,7 +155,7 @@ def label_curves(table: pd.DataFrame) -> Figure:
 
 
 @style.own_style()
-def gains_by_steps(differences: pd.DataFrame, reference: str = "no_je") -> Figure:
+def gains_by_steps(differences: pd.DataFrame, reference: str = BASELINE) -> Figure:
     """Draw differences from `reference` after so many training `steps`, one panel per method, with
     their intervals shaded. `differences` has one metric, `difference` instead of `value`, and
     optionally a `seed`, each of which is a line."""

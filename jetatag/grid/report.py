@@ -115,11 +115,11 @@ def executed(runs: Sequence[Run], values: dict[str, Any]) -> Iterator[nbformat.N
 
 
 def shown_cells(notebook: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNode]:
-    """The text and outputs of a notebook, without progress bars and the explorer's invitation to
-    JupyterLab. A note replaces what the library refuses for these runs; other errors raise
-    `ValueError`."""
+    """The text and outputs of a notebook, without progress bars, the explorer's invitation to
+    JupyterLab and what is said of the committed outputs (cells with the tag `committed`). A note
+    replaces what the library refuses for these runs; other errors raise `ValueError`."""
     left_out = False
-    for cell in notebook.cells:
+    for cell in (one for one in notebook.cells if "committed" not in one.metadata.get("tags", [])):
         outputs = []
         for output in cell.get("outputs", []):
             if output.output_type != "error":

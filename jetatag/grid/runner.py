@@ -23,6 +23,7 @@ from jetatag.config import RunConfig, preset, read_yaml
 from jetatag.files import Count, atomic, check_known, check_type, lock_folder
 from jetatag.grid import gpus, packaged_notebooks
 from jetatag.grid.progress import follow, print_results
+from jetatag.joint.methods import BASELINE, METHODS
 
 TYPES = {kind.__name__: kind for kind in (str, int, float, bool, dict, list)}
 GRID_PARAMETERS = ["trained", "datasets", "only", "runs_per_gpu"]
@@ -30,9 +31,9 @@ GRID_PARAMETERS = ["trained", "datasets", "only", "runs_per_gpu"]
 set, and how many runs share a GPU of this machine (1)."""
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "classification_loss", "label_share")
 """Settings that may list several values in an entry of `trained`; the first two also for all."""
-INPUTS = ("published", "schedules", "study", "regime", "regime_long")
-"""Earlier results that notebooks 06 and 07 read; the study may be the grid itself."""
-COMPARED = (("no_je",), ("je", "joint"))
+INPUTS = ("published", "expected", "schedules", "study", "regime", "regime_long")
+"""What notebooks 06 and 07 read beside the runs; the study may be the grid itself."""
+COMPARED = ((BASELINE,), tuple(name for name, method in METHODS.items() if method.with_je))
 """Notebooks 04 and 05 need a run of one method of each group."""
 ODD = re.compile(r"^-|[{}<>]")  # Snakemake would read these signs of a path as its own syntax
 

@@ -194,6 +194,11 @@ class Method:
         return any("projection" in stage.learns for stage in self.stages)
 
     @property
+    def with_je(self) -> bool:
+        """Whether it is a form of joint embedding, not a control."""
+        return self.is_joint and not self.is_reference
+
+    @property
     def has_two_stages(self) -> bool:
         """Whether a second stage trains the classifier on the frozen extractor."""
         return len(self.stages) > 1
@@ -229,6 +234,7 @@ METHODS = {
     ),
 }
 """Methods by name, the only place where a method is defined."""
+BASELINE = "no_je"  # the paper's method without joint embedding
 
 
 # Schedules
