@@ -299,18 +299,21 @@ def test_the_longer_runs_show_what_the_text_says():
         for name in ("points", "results", "histories")
     )
     assert final.groupby("method").seed.unique().map(set).to_dict() == {
-        "no_je": {"0", "1"},
-        "no_je_early_stop": {"0", "1"},
-        "je": {"0", "1"},
+        "no_je": {"0", "1", "2"},
+        "no_je_early_stop": {"0", "1", "2"},
+        "je": {"0", "1", "2"},
         "bce_two_stage": {"0"},
-    }  # "two random seeds", "one seed"
+    }  # "three random seeds", "one seed"
     final = final[final.tag == ""]
     gains = final[final.minus == "no_je"].set_index(["method", "protocol", "metric", "seed"])
     areas = [("macro_clip", "average_precision"), ("micro_window", "pr_auc")]
-    assert (gains.low["je", *areas[1]] > 0).all()  # "above `no_je` with both random seeds"
-    assert gains.low["je", *areas[0]].gt(0).tolist() == [True, False]  # "above with one"
-    assert gains.high["je", *areas[0], "1"] > 0  # "and level with the other"
-    assert (gains.low["je", "micro_window", "roc_auc"] <= 0).all()  # "its ROC-AUC with neither"
+    for area in areas:
+        assert sorted(gains.low["je", *area] > 0) == [False, True, True]  # "two of three"
+        assert (gains.high["je", *area] > 0).all()  # "with the third, each is level"
+    assert (gains.low["je", "micro_window", "roc_auc"] <= 0).all()  # "never above"
+    below = gains.high["je", "micro_window", "roc_auc"] < 0
+    assert sorted(below) == [False, False, True]  # "and with one seed a little below"
+    assert (gains.value["je", "micro_window", "roc_auc"] > -0.01).all()
     for area in areas:
         assert (gains.value["je", *area] < 0.03).all()  # "a small gain"
         assert (gains.high["no_je_early_stop", *area] < 0.01).all()  # "no better than at its end"
@@ -322,7 +325,7 @@ def test_the_longer_runs_show_what_the_text_says():
     wide = published.pivot(index=["source", "extractor"], columns="method", values="pr_auc")
     gain = gains.value["je", *areas[1]].mean()
     ratio = gain / (wide.je - wide.no_je).groupby("source").mean()
-    assert ratio.between(0.18, 0.33).all()  # "about a quarter of the mean published gains"
+    assert ratio.between(0.17, 0.24).all()  # "about a fifth of the mean published gains"
     on_the_way = points[(points.protocol == "macro_clip") & (points.metric == areas[0][1])]
     steps_of_baseline = on_the_way[on_the_way.method == "no_je"].steps.max()
     total = 200 * -(-15_247 // 16)  # of the paper's schedule on the cleaned split
@@ -334,7 +337,7 @@ def test_the_longer_runs_show_what_the_text_says():
     ap = on_the_way.groupby(["method", "seed"]).value.apply(list)
     lead = np.subtract(ap["je"].tolist(), ap["no_je"].tolist())  # (seed, point)
     assert (lead[:, 0] > 0.05).all()  # "far ahead at first"
-    assert sorted(lead[:, -1] > 0) == [False, True]  # "ahead with one … and behind with the other"
+    assert sorted(lead[:, -1] > 0) == [False, True, True]  # "with two … and behind with the third"
     baselines = pd.read_parquet(RESULTS / "study/rendered/results.parquet")
     regression = baselines[(baselines.method == "log_mel_logistic") & (baselines.tag == "")]
     regression = regression.set_index(["protocol", "metric"]).value
