@@ -333,6 +333,11 @@ def test_the_longer_runs_show_what_the_text_says():
     behind = on_the_way[(on_the_way.method == "je") & (on_the_way.minus == "no_je")]
     behind = behind[behind.steps <= 1.1 * steps_of_baseline]
     assert len(behind) >= 4 and (behind.high < 0).all()  # "behind until after `no_je` has ended"
+    pooled = points[(points.protocol == "micro_window") & (points.metric == "pr_auc")]
+    pooled = pooled[(pooled.method == "je") & (pooled.minus == "no_je")].sort_values("steps")
+    ends = pooled.groupby("seed").value.last()
+    assert (ends[["1", "2"]] < 0).all() and (ends[["1", "2"]] > -0.01).all()  # "just below"
+    assert (gains.value["je", *areas[1]] > 0).all()  # "on all test clips no seed does"
     on_the_way = on_the_way[on_the_way.minus == ""].sort_values("steps")
     ap = on_the_way.groupby(["method", "seed"]).value.apply(list)
     lead = np.subtract(ap["je"].tolist(), ap["no_je"].tolist())  # (seed, point)
