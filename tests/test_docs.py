@@ -376,6 +376,15 @@ def test_the_table_of_the_main_comparison_follows_from_the_kept_clip_scores():
     assert len(kept) == 28
 
 
+def test_the_spread_between_machines_starts_from_the_demos_results():
+    told = pd.read_csv(RESULTS / "demo/machines.csv").query("machine == 'AMD EPYC'")
+    kept = pd.read_parquet(RESULTS / "demo/rendered/results.parquet").query("minus == tag == ''")
+    columns = ["method", "pair_loss", "protocol", "metric"]
+    kept = kept[kept.seed == "0"].set_index(columns).value
+    assert len(told) == 16
+    assert told.value.tolist() == pytest.approx(kept[told.set_index(columns).index], abs=5e-5)
+
+
 def scores_by_seed(preset: str) -> dict[str, list[float]]:
     """Average precision of each random seed by method and pair loss, on all labels."""
     table = pd.read_parquet(RESULTS / preset / "rendered" / "results.parquet")

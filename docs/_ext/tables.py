@@ -231,15 +231,16 @@ def machines() -> str:
     """The demo's scores on machines of different CPU types."""
     table = read_table("demo/machines")
     names = list(dict.fromkeys(table.machine))
+    names_of_metrics = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "average_precision": "AP"}
     rows = []
     for cell in method_rows(table).itertuples():
-        own = table[(table.method == cell.method) & (table.pair_loss == cell.pair_loss)]
-        own = own.set_index("machine").loc[names]
-        for metric, name in (("roc_auc", "ROC-AUC"), ("average_precision", "AP")):
-            values = own[metric]
+        own = of_method(table, cell)
+        for (protocol, metric), each in own.groupby(["protocol", "metric"], sort=False):
+            values = each.set_index("machine").value[names]
             spread = values.max() - values.min()
-            rows.append([method_name(cell), name, *map(as_number, values), as_number(spread)])
-    return as_markdown(["method", "macro_clip", *names, "spread"], rows)
+            score = f"{protocol} {names_of_metrics[metric]}"
+            rows.append([method_name(cell), score, *map(as_number, values), as_number(spread)])
+    return as_markdown(["method", "score", *names, "spread"], rows)
 
 
 # The paper
