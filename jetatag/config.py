@@ -283,5 +283,5 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         problem = " ".join(str(error).split())
         raise ValueError(f"{path} is not valid YAML ({problem}): correct it.") from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is no list of settings: write `name: value` lines.")
+        raise ValueError(f"{path} does not hold settings: write `name: value` lines.")
     return values
