@@ -36,7 +36,7 @@ def test_every_preset_has_a_grid(name):
 def test_a_grid_needs_the_methods_that_notebooks_compare():
     cells = (cell for path in NOTEBOOKS for cell in nbformat.read(path, 4).cells)
     sources = "".join(cell.source for cell in cells if cell.cell_type == "code")
-    (baseline,), with_je = runner.COMPARED
+    (baseline,), with_je = runner.compared()
     picked = re.findall(r"pick\(found, method=(\[.*?\]|\w+)", sources)
     without = f'["{baseline}", "no_je_linear"]'
     assert picked == ["with_je", without, "with_je", "without"]

@@ -33,9 +33,12 @@ GRID_AXES = ("extractor", "seed", "method", "pair_loss", "classification_loss", 
 """Settings that may list several values in an entry of `trained`; the first two also for all."""
 INPUTS = ("published", "expected", "schedules", "study", "regime", "regime_long")
 """What notebooks 06 and 07 read beside the runs; the study may be the grid itself."""
-COMPARED = ((BASELINE,), tuple(name for name, method in METHODS.items() if method.with_je))
-"""Notebooks 04 and 05 need a run of one method of each group."""
 ODD = re.compile(r"^-|[{}<>]")  # Snakemake would read these signs of a path as its own syntax
+
+
+def compared() -> list[list[str]]:
+    """Notebooks 04 and 05 need a run of one method of each of these groups."""
+    return [[BASELINE], [name for name, method in METHODS.items() if method.with_je]]
 
 
 def reproduce(
@@ -101,7 +104,7 @@ def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> No
         check_values(own, types)
         check_options(own["dataset"], own.get("options", {}))
         methods = {run.method for run in trained(own).values()}
-        if missing := [" or ".join(group) for group in COMPARED if not methods & set(group)]:
+        if missing := [" or ".join(group) for group in compared() if not methods & set(group)]:
             raise ValueError(
                 f"trained lacks {' and '.join(missing)}: notebooks 04 and 05 compare runs with and "
                 "without joint embedding; for single runs use `jetatag train` and `jetatag report`."
