@@ -79,7 +79,7 @@ def check_writable(*paths: Path, read: Iterable[Path] = (), remedy: str = "name 
             probe.touch()
             probe.unlink()
         except NotADirectoryError:
-            raise ValueError(f"{path} cannot be written ({home} is no folder): {remedy}.") from None
+            raise ValueError(f"{path} cannot be written ({home} is a file): {remedy}.") from None
         except OSError as error:
             raise ValueError(f"{path} cannot be written ({error.strerror}): {remedy}.") from None
 
@@ -205,7 +205,7 @@ def inside(root: Path | str, relative: str) -> Path:
     if path.is_symlink() and not path.exists():
         raise ValueError(f"{relative!r} is a link that leads nowhere: correct or remove it.")
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
-        raise ValueError(f"{relative!r} points outside the data folder: move the file there.")
+        raise ValueError(f"{relative!r} points outside the data folder: move the file into it.")
     return path
 
 

@@ -5,6 +5,7 @@ import errno
 import os
 import random
 import resource
+import shutil
 import struct
 import subprocess
 import sys
@@ -279,6 +280,16 @@ def test_every_second_is_decoded(tmp_path, kind):
     assert not messages
     frames = np.abs(audio[: len(audio) // RATE * RATE].reshape(-1, RATE // 10)).max(axis=1)
     assert frames.min() > 0.25  # the tone is there all the time
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="the program ffmpeg is not installed")
+@pytest.mark.parametrize("kind", DECODED)
+def test_no_less_is_decoded_than_by_ffmpeg(tmp_path, kind):
+    audio, _ = loaded(tmp_path, DECODED[kind][0]())
+    command = ["ffmpeg", "-v", "quiet", "-i", tmp_path / "file", "-vn", "-ac", "1"]
+    command += ["-ar", str(RATE), "-f", "s16le", "-"]
+    theirs = subprocess.run(command, capture_output=True, check=False).stdout
+    assert len(audio) >= len(theirs) // 2 - 0.07 * RATE
 
 
 ASF_CODEC_LIST = bytes.fromhex("4052d1861d31d011a3a400a0c90348f6")

@@ -588,6 +588,8 @@ def try_command(command: str, place: Path, reference, monkeypatch) -> None:
     words = [os.path.expandvars(word) for word in shlex.split(command)]
     if assigned := re.fullmatch(r"([A-Z]+)=(.*)", words[0]):
         monkeypatch.setenv(*assigned.groups())
+        if words[1:]:
+            try_command(shlex.join(words[1:]), place, reference, monkeypatch)
     elif words[0] == "jetatag":
         try_jetatag(words[1:], place, reference)
     elif words[0] == "torchrun":
@@ -607,9 +609,9 @@ def try_command(command: str, place: Path, reference, monkeypatch) -> None:
         executed = ["papermill", ROOT / notebook, *others, "-p", "runs", "runs/by_hand"]
         subprocess.run([sys.executable, "-m", *executed], check=True, capture_output=True)
         assert any((place / "runs/by_hand").glob("*/stage1.safetensors"))
-    elif words[:2] == ["python", "tests/bench.py"]:
+    elif words[0] == "python" and words[1] in ("tests/bench.py", "tests/gpu.py"):
         text = (ROOT / words[1]).read_text()
-        assert all(f'"{word}"' in text for word in words if word.startswith("--")), command
+        assert all(f'"{word}"' in text for word in words[2:]), command
     elif words[0] == "conda":
         environment = yaml.safe_load((ROOT / "environment.yaml").read_text())
         assert {"environment.yaml", environment["name"]} & set(words), command

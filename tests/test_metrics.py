@@ -243,7 +243,7 @@ GAINS = pd.DataFrame(np.eye(5, 4), pd.MultiIndex.from_product([["clip"], range(5
         (lambda: metrics.interval(np.array([np.nan])), "no resample could be scored"),
         (lambda: metrics.neighbour_agreement(SCORES, LABELS, k=2), "k=2 neighbours"),
         (lambda: metrics.neighbour_agreement(SCORES[:1], LABELS), "give one per clip"),
-        (lambda: metrics.gap(SCORES, SCORES[:, :1]), "differ: give pairs"),
+        (lambda: metrics.gap(SCORES, SCORES[:, :1]), "must have one shape"),
         (lambda: metrics.gap(SCORES, SCORES * np.inf), "NaN or infinity"),
         (lambda: metrics.gap(SCORES, SCORES, LABELS[:1]), "give one per clip"),
         (lambda: metrics.gap(SCORES, SCORES, LABELS[[0, 0]]), "no two clips differ"),

@@ -153,7 +153,7 @@ def test_paired_difference_over_seeds_is_their_mean_and_holds_their_spread(rng):
     one = metrics.paired_difference(labels, runs[:1], base[:1], n_resamples=50)
     alone = metrics.paired_difference(labels, runs[0], scores, n_resamples=50)
     np.testing.assert_array_equal(one.difference, alone.difference)
-    with pytest.raises(ValueError, match="2 and 3 runs make no pairs"):
+    with pytest.raises(ValueError, match="2 and 3 runs cannot be paired"):
         metrics.paired_difference(labels, runs[:2], base)
 
 

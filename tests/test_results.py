@@ -396,6 +396,11 @@ def test_verdicts_follow_from_the_interval(demo):
     seeds = pd.concat([rows.assign(seed=seed) for seed in "01"])
     held = results.verdicts(expected, {"results": seeds}, "metric")
     assert held.index.names == ["expectation", "seed"] and len(held) == 8
+    certain = rows.assign(low=np.nan, high=np.nan)
+    held = results.verdicts(expected, {"results": certain}, "metric")["average_precision"]
+    assert held["near"] == "confirmed: -0.149" and held["above"] == "refuted: -0.149"
+    with pytest.raises(ValueError, match="several rows measure 'below': choose one"):
+        results.verdicts(expected.drop(columns="minus"), {"results": rows}, "metric")
 
 
 @pytest.mark.parametrize("name", ["study", "regime"])

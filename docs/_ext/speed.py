@@ -52,16 +52,7 @@ def speed_searching() -> str:
 
 def speed_exploring() -> str:
     """How fast the explorer draws and ranks."""
-    return _whole("exploring")
-
-
-def speed_changes() -> str:
-    """What single changes made faster."""
-    return _whole("changes")
-
-
-def _whole(name: str) -> str:
-    table = read_digits(f"speed/{name}")
+    table = read_digits("speed/exploring")
     return as_markdown(list(table.columns), table.to_numpy().tolist())
 
 

@@ -102,17 +102,24 @@ def verdicts(
 ) -> pd.DataFrame:
     """Return whether expectations held, such as "confirmed: -0.081 [-0.091, -0.070]": "confirmed"
     if the whole interval is from `at_least` to `at_most`, "refuted" if all of it lies outside, else
-    "open". Each row of `expected` is an `expectation` about one of the `tables` (of `select`) and
-    the values that choose its rows, as in notebooks/expected.csv; `columns` become columns."""
+    "open"; a value without an interval is its own. Each row of `expected` is an `expectation` about
+    one of the `tables` (of `select`) and the values that choose its rows, as in
+    notebooks/expected.csv; `columns` become columns. What no row measures is left out. Raises
+    `ValueError` for an expectation that several rows measure."""
     expected, found = expected.fillna({"at_least": -np.inf, "at_most": np.inf}), []
-    for name, own in expected.groupby("table", sort=False):
-        rows = own.dropna(axis="columns").merge(tables[name])
-        inside = (rows["low"] >= rows["at_least"]) & (rows["high"] <= rows["at_most"])
-        outside = (rows["high"] < rows["at_least"]) | (rows["low"] > rows["at_most"])
+    for _, one in expected.iterrows():
+        rows = one.dropna().to_frame().T.infer_objects().merge(tables[one["table"]])
+        low, high = (rows[name].fillna(rows[_value(rows)]) for name in BOUNDS["clip"])
+        inside = (low >= rows["at_least"]) & (high <= rows["at_most"])
+        outside = (high < rows["at_least"]) | (low > rows["at_most"])
         held = np.select([inside, outside], ["confirmed", "refuted"], "open")
         found.append(rows.assign(text=[*map("{}: {}".format, held, _texts(rows, 3, "clip"))]))
-    keys = ["expectation", *(["seed"] if pd.concat(found)["seed"].nunique() > 1 else []), columns]
-    return pd.concat(found).set_index(keys)["text"].unstack(columns, sort=False)
+    rows = pd.concat(found)
+    keys = ["expectation", *(["seed"] if rows["seed"].nunique() > 1 else []), columns]
+    if (several := rows.duplicated(keys)).any():
+        one = rows["expectation"][several].iloc[0]
+        raise ValueError(f"several rows measure {one!r}: choose one by more columns.")
+    return rows.set_index(keys)["text"].unstack(columns, sort=False)
 
 
 def gather_tables(parent: Path | str, name: str) -> pd.DataFrame:

@@ -99,7 +99,7 @@ def clip_scores(runs: Sequence[Run]) -> tuple[dict[str, np.ndarray], np.ndarray,
     _, *others = by_test(runs)
     if others:
         name = others[0][0].config.name
-        raise ValueError(f"{name} was tested on other clips or tags than the other runs.")
+        raise ValueError(f"{name} was tested on other clips or tags: compare runs of one store.")
     arrays = {run.config.name: run.read_arrays("scores.npz") for run in runs}
     if len(arrays) < len(runs):
         raise ValueError("some of the runs share a name: compare the runs of one folder.")

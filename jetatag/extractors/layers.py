@@ -32,7 +32,7 @@ def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
         raise ValueError(f"{needs}: take longer crops or pad them with silence.")
     if rows < (extractor.min_batch if extractor.training else 1):
         needs = f"{name} needs {extractor.min_batch} waveforms or more in training and one in"
-        raise ValueError(f"{needs} inference, not {rows}: raise batch_size.")
+        raise ValueError(f"{needs} inference, not {rows}: give more at once (batch_size).")
 
 
 def outside_graphs(method: Callable) -> Callable:

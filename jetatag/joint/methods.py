@@ -181,7 +181,7 @@ class Stage:
 @dataclass(frozen=True)
 class Method:
     """An entry of `METHODS`: its stages in order, a description, the classifier head, and whether
-    results tables compare the other methods with it."""
+    it is a reference: a baseline or control that results tables compare the others with."""
 
     stages: tuple[Stage, ...]
     description: str

@@ -36,7 +36,7 @@ def micro_window(labels: np.ndarray, scores: np.ndarray, weights: Weights = None
     cells = np.broadcast_to(labels[:, None], scores.shape), scores
     areas = arithmetic.threshold_areas(*cells, check_weights(weights, len(labels)))
     if weights is None and np.isnan(areas["roc_auc"][0]):
-        raise ValueError("labels hold one class only: test on more labelled clips.")
+        raise ValueError("labels hold one class only: areas need positive and negative cells.")
     return {name: _for_weights(values, weights) for name, values in areas.items()}
 
 
@@ -94,7 +94,7 @@ def accuracy(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) ->
     (clip, class) hold a single 1 per row, `scores` are (clip, window, class) or (row, class)."""
     labels, scores = check_scores(labels, scores, windows=True)
     if not (labels.sum(axis=1) == 1).all():
-        raise ValueError("labels hold rows without exactly one class: use other scores.")
+        raise ValueError("labels hold rows without exactly one class: accuracy is for multiclass.")
     once = check_weights(weights, len(labels))
     by_window = scores.reshape(len(labels), -1, labels.shape[1])
     right = (by_window.argmax(axis=2) == labels.argmax(axis=1)[:, None]).mean(axis=1)

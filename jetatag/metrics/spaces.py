@@ -49,7 +49,7 @@ def gap(
     space (no deviation), negative in a mirrored one."""
     z_audio, z_tag = check_points(z_audio), check_points(z_tag)
     if z_audio.shape != z_tag.shape:
-        raise ValueError(f"z_audio {z_audio.shape} and z_tag {z_tag.shape} differ: give pairs.")
+        raise ValueError(f"z_audio {z_audio.shape} and z_tag {z_tag.shape} must have one shape.")
     labels = _labels_of(z_tag, np.eye(len(z_tag)) if labels is None else labels)
     tag_sets = np.unique(labels, axis=0, return_inverse=True)[1]
     audio, tag = unit_rows(z_audio), unit_rows(z_tag)

@@ -218,7 +218,9 @@ def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
 def differences(runs_a: Sequence[pd.DataFrame], runs_b: Sequence[pd.DataFrame]) -> list:
     """Return the resampled tables a − b of runs paired by their order (else `ValueError`)."""
     if len(runs_a) != len(runs_b) or not runs_a:
-        raise ValueError(f"{len(runs_a)} and {len(runs_b)} runs make no pairs: give as many.")
+        raise ValueError(
+            f"{len(runs_a)} and {len(runs_b)} runs cannot be paired: give the same seeds of both."
+        )
     _check_alike([*runs_a, *runs_b])
     return [a - b for a, b in zip(runs_a, runs_b, strict=True)]
 
