@@ -350,7 +350,7 @@ def test_mistakes_are_one_sentence(run, folder, tmp_path, capsys):
         ([str(run.folder), several, "--taggram", "x.png"], "4 files need as many images"),
         ([str(run.folder), one, "--taggram", "x"], "x is not an image: end it in .png or"),
         ([str(run.folder), one, "--csv", none], "is a folder, pipe or device: name a file"),
-        ([str(run.folder), one, "--json", f"{one}/x"], f"x cannot be written ({one} is no"),
+        ([str(run.folder), one, "--json", f"{one}/x"], f"x cannot be written ({one} is a file)"),
         ([str(run.folder), one, "--parquet", "/proc/x"], "/proc/x cannot be written (No such"),
         ([str(run.folder), one, "--json", "x", "--csv", "./x"], "name a file for each"),
         ([str(run.folder), one, "--csv", str(folder / "c.ogg")], "c.ogg is named like audio: name"),
