@@ -36,9 +36,12 @@ def test_runs_are_scored_along_the_way_and_compared(scripts, tiny_store, tmp_pat
     store = str(tiny_store.folder)
     names = [train.train_one(one, store, tmp_path, every=1) for one in schedule.configs()]
     tables.main(schedule, tiny_store, tmp_path, tmp_path)
-    points, probes, final = (
-        pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("points", "probes", "results")
+    points, valid, probes, final = (
+        pd.read_parquet(tmp_path / f"{name}.parquet")
+        for name in ("points", "valid_points", "probes", "results")
     )
+    columns = ["protocol", "metric", "method", "minus", "steps"]
+    assert valid[columns].equals(points[columns])
     steps = points[points.minus == ""].groupby("method").steps.unique().map(list).to_dict()
     n = -(-len(tiny_store.rows("train")) // schedule.settings.batch_size)
     assert steps == {"no_je": [n, 2 * n], "no_je_early_stop": [n, 2 * n], "je": [3 * n, 4 * n]}
@@ -48,10 +51,11 @@ def test_runs_are_scored_along_the_way_and_compared(scripts, tiny_store, tmp_pat
     assert {"no_je", "no_je_early_stop", "je"} <= set(final.method)
     assert set(pd.read_csv(tmp_path / "runs.csv").run) == set(names)
     run = Run.open(tmp_path / names[0])
-    last = run.read_arrays("points/end_to_end-002.npz")["probs"]
+    last = run.read_arrays("points/end_to_end-002.npz")
+    assert last["valid_probs"].shape == (len(tiny_store.rows("valid")), *last["probs"].shape[1:])
     rows = np.isin(tiny_store.rows("test"), train.test_rows(tiny_store))
     whole = run.read_arrays("scores.npz")["probs"][rows]
-    np.testing.assert_allclose(last, whole, atol=1e-3)  # float16
+    np.testing.assert_allclose(last["probs"], whole, atol=1e-3)  # float16
 
 
 def test_the_long_schedule_has_more_epochs_with_adam_alone(scripts):

@@ -3,7 +3,8 @@
     python notebooks/results/regime/tables.py STORE RUNS [SCHEDULE]
 
 points.parquet: scores of `train.N_TEST` test clips along the way, means over random seeds, and
-their differences from no_je's last scores until then, with 95 % intervals. probes.parquet: average
+their differences from no_je's last scores until then, with 95 % intervals. valid_points.parquet:
+the same on the validation clips, of the runs that have them. probes.parquet: average
 precision of the linear probe during stage 1. results.parquet: all test clips at the end, as
 notebook 4 makes it. histories.parquet: losses and validation scores of every epoch. runs.csv: cost
 and commit of every run. Methods that are not finished are left out. SCHEDULE is one of
@@ -60,26 +61,36 @@ def along_the_way(
     parent: Path,
     method: str,
     pair_loss: str,
+    split: str,
 ) -> Resampled:
-    """The scores of a method's points, resampled."""
+    """The scores of a method's points on the clips of a split, resampled."""
     trained, key = (EARLY_STOP, "early_stop_probs") if method == STOPPED else (method, "probs")
+    key, rows = (key, test_rows(store)) if split == "test" else (f"valid_{key}", store.rows(split))
     stages, settings = METHODS[trained].stages, schedule.settings
     before = sum(len(phases_by_epoch(stage, settings)) for stage in stages[:-1])
-    rows, found = test_rows(store), {}
+    groups, found = store.table.group.iloc[rows].to_numpy(np.str_), {}
     n_steps = -(-len(store.rows("train", settings.label_share)) // settings.batch_size)
     for seed in schedule.seeds:
         folder = parent / schedule.config(trained, pair_loss, seed).name
         for path in points_in(folder, stages[-1].name):
-            probs = np.load(path)[key].astype(np.float32)
-            groups = store.table.group.iloc[rows].to_numpy(np.str_)
+            arrays = np.load(path)
+            if key not in arrays:
+                continue
+            probs = arrays[key].astype(np.float32)
             table = metrics.resampled(store.labels[rows], probs, groups=groups)
             steps = n_steps * (before + epochs_so_far(path))
             found.setdefault(steps, []).append(table)
     return found
 
 
-def point_tables(points: dict[tuple[str, str], Resampled]) -> Iterator[pd.DataFrame]:
+def all_points(schedule: Schedule, store: AudioStore, parent: Path, split: str) -> pd.DataFrame:
     """Means over seeds at every point of every method, and differences from no_je."""
+    cells = [*schedule.methods, (STOPPED, "none")]
+    points = {cell: along_the_way(schedule, store, parent, *cell, split) for cell in cells}
+    return pd.concat([pd.DataFrame(), *point_tables(points)], ignore_index=True)
+
+
+def point_tables(points: dict[tuple[str, str], Resampled]) -> Iterator[pd.DataFrame]:
     reference = points[EARLY_STOP, "none"]
     for (method, pair_loss), own in points.items():
         for steps, runs in own.items():
@@ -119,8 +130,6 @@ def final_runs(schedule: Schedule, parent: Path, temporary: Path) -> list[Run]:
 
 def all_tables(schedule: Schedule, store: AudioStore, parent: Path) -> dict[str, pd.DataFrame]:
     """The tables of a schedule whose runs are finished, by the names of their files."""
-    cells = [*schedule.methods, (STOPPED, "none")]
-    points = {cell: along_the_way(schedule, store, parent, *cell) for cell in cells}
     with tempfile.TemporaryDirectory() as temporary:
         runs = final_runs(schedule, parent, Path(temporary))
         final = results.results(runs)
@@ -128,7 +137,8 @@ def all_tables(schedule: Schedule, store: AudioStore, parent: Path) -> dict[str,
     cost = listing(parent)
     cost = cost[cost.run.isin([str(run.folder) for run in trained])]
     return {
-        "points": pd.concat(point_tables(points), ignore_index=True),
+        "points": all_points(schedule, store, parent, "test"),
+        "valid_points": all_points(schedule, store, parent, "valid"),
         "probes": probes(schedule, parent),
         "results": final,
         "histories": results.all_histories(trained),
@@ -150,6 +160,8 @@ def main(schedule: Schedule, store: AudioStore, parent: Path, out: Path) -> None
         if (EARLY_STOP, "none") not in done.methods:
             continue
         for name, table in all_tables(done, store, parent).items():
+            if table.empty:
+                continue
             path = out / (f"{name}.csv" if name == "runs" else f"{name}.parquet")
             if schedule.apart:
                 table = of_one_seed(table, *seeds)

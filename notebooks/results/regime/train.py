@@ -5,8 +5,9 @@
 STORE is that of the preset `study`; SCHEDULE is one of `SCHEDULES`, by default `paper`; SEEDs are
 those to train of its random seeds, by default all. An interrupted command continues. In each run's
 folder, `points/<stage>-<epoch>.npz` has the probabilities (clip, window, tag) of `N_TEST` test
-clips as float16, after every `every` epochs of the stage that trains the classifier; earlier stages
-have the average precision of a linear probe on validation clips instead.
+clips and of the validation clips (`valid_…`) as float16, after every `every` epochs of the stage
+that trains the classifier; earlier stages have the average precision of a linear probe on
+validation clips instead.
 """
 
 import itertools
@@ -134,8 +135,13 @@ def score_point(
         models = {"probs": model}
         if run.config.method == EARLY_STOP:
             models["early_stop_probs"] = best_so_far(run)
-        rows = test_rows(store)
-        run.write_arrays(name, {key: windows(run, store, m, rows) for key, m in models.items()})
+        clips = {"": test_rows(store), "valid_": store.rows("valid")}
+        scores = {
+            split + key: windows(run, store, scored, rows)
+            for key, scored in models.items()
+            for split, rows in clips.items()
+        }
+        run.write_arrays(name, scores)
 
 
 def best_so_far(run: Run) -> JointModel:
