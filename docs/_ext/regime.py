@@ -1,5 +1,6 @@
 """Markdown tables of the study on the paper's schedule, with verdicts on what was expected."""
 
+import numpy as np
 import pandas as pd
 from study import seeds_table, verdicts_table
 from tables import (
@@ -89,15 +90,33 @@ def regime_scores(schedule: str = "") -> str:
     return _with_seeds(["method", "seed", *AREAS], rows)
 
 
-def regime_seeds() -> str:
-    """Average precision of each random seed at the end."""
-    return seeds_table(read_table("regime/rendered/results"))
+def regime_seeds(metric: str = "average_precision") -> str:
+    """Average precision, or another metric, of each random seed at the end."""
+    return seeds_table(read_table("regime/rendered/results"), metric)
 
 
 def regime_probes(schedule: str = "") -> str:
     """Average precision of the linear probe on validation clips during stage 1."""
     table = _table(schedule, "probes").rename(columns={"epochs": "epoch"})
     return _by_epoch(table if schedule else table.assign(seed="mean"))
+
+
+def regime_spaces(schedule: str = "") -> str:
+    """What the shared spaces separate on validation clips after the last epoch that trains them;
+    means over random seeds, or each seed alone."""
+    table = _table(schedule, "histories").dropna(subset="valid_gap")
+    shown = {
+        "gap": "valid_gap",
+        "cosine to a clip's own tags": "valid_matched_cosine",
+        "to others'": "valid_unmatched_cosine",
+    }
+    last, rows = table.groupby(["method", "pair_loss", "seed"], as_index=False).last(), []
+    last = last if schedule else last.assign(seed="mean")
+    for cell in method_rows(last).itertuples():
+        for seed, own in of_method(last, cell).groupby("seed"):
+            values = own[list(shown.values())].mean()
+            rows.append([method_name(cell), seed, *(as_number(value, 3) for value in values)])
+    return _with_seeds(["method", "seed", *shown], rows)
 
 
 def regime_points(schedule: str) -> str:
@@ -127,17 +146,24 @@ def _by_epoch(table: pd.DataFrame) -> str:
 
 def regime_measured() -> str:
     """Gains of joint embedding over no_je at the end, on both schedules."""
-    rows = []
+    rows, wanted = [], [f"{area}, `micro_window`" for area in ("PR-AUC", "ROC-AUC")]
     for schedule, name in {
         "": "as published",
         "long": "fifteen times the epochs with Adam",
     }.items():
         table = _final(schedule)
         gains = table[(table.method == "je") & (table.minus == "no_je")]
-        for (loss, seed), own in gains.groupby(["pair_loss", "seed"], sort=False):
-            areas = (_area(own, f"{area}, `micro_window`") for area in ("PR-AUC", "ROC-AUC"))
-            shown = (as_interval(area, sign=True) for area in areas)
-            rows.append([name, f"`{loss}`", "mean of 3" if seed == "mean" else seed, *shown])
+        for loss, of_loss in gains.groupby("pair_loss", sort=False):
+            areas = {
+                "mean of 3" if seed == "mean" else seed: [_area(own, area) for area in wanted]
+                for seed, own in of_loss.groupby("seed")
+            }
+            for seed, found in areas.items():
+                shown = (as_interval(area, sign=True) for area in found)
+                rows.append([name, f"`{loss}`", seed, *shown])
+            if len(areas) > 1:
+                values = np.array([[area.value for area in found] for found in areas.values()])
+                rows.append([name, f"`{loss}`", f"mean of {len(areas)}", *map(_spread, values.T)])
     header = ["schedule", "pair loss", "random seed", "PR-AUC, `je` − `no_je`", "ROC-AUC"]
     return as_markdown(header, rows)
 
@@ -149,10 +175,11 @@ def regime_published() -> str:
     rows = []
     for source, own in wide.groupby("source", sort=False):
         gains = {area: own[area].je - own[area].no_je for area in ("pr_auc", "roc_auc")}
-        shown = [
-            f"{as_number(gain.mean(), 3, True)} ({as_number(gain.min(), 3, True)} to "
-            f"{as_number(gain.max(), 3, True)})"
-            for gain in gains.values()
-        ]
-        rows.append([source, len(own), *shown])
+        rows.append([source, len(own), *map(_spread, gains.values())])
     return as_markdown(["published", "extractors", "PR-AUC, `je` − `no_je`", "ROC-AUC"], rows)
+
+
+def _spread(values: np.ndarray | pd.Series) -> str:
+    """The mean, and the lowest and highest value."""
+    mean, low, high = (as_number(f(values), 3, True) for f in (np.mean, np.min, np.max))
+    return f"{mean} ({low} to {high})"

@@ -71,11 +71,10 @@ def study_seeds(extractor: str = MAIN) -> str:
     return seeds_table(table[(table.label_share == 1) & (table.extractor == extractor)])
 
 
-def seeds_table(table: pd.DataFrame) -> str:
-    """Average precision by method and random seed."""
-    chosen = (table.metric == "average_precision") & (table.protocol == "macro_clip")
-    chosen &= (table.tag == "") & (table.minus == "") & table.seed.str.isdigit()
-    table = table[chosen]
+def seeds_table(table: pd.DataFrame, metric: str = "average_precision") -> str:
+    """A metric that one protocol has, by method and random seed."""
+    chosen = (table.metric == metric) & (table.tag == "") & (table.minus == "")
+    table = table[chosen & table.seed.str.isdigit()]
     seeds = sorted(table.seed.unique())
     rows = []
     for cell in method_rows(table).itertuples():
@@ -264,10 +263,16 @@ def verdicts_table(
 
 
 def study_cost() -> str:
-    """Runs and hours of the study."""
-    runs = read_table("study/rendered/runs")
-    row = [len(runs), f"{runs.wall_s.sum() / 3600:.1f}"]
-    return as_markdown(["runs", "hours of training, one core each"], [row])
+    """Runs and hours of the parts of the study."""
+    parts = {
+        "main comparison": "study",
+        "the paper's schedule": "regime",
+        "with more steps": "regime_long",
+    }
+    runs = {part: read_table(f"{folder}/rendered/runs") for part, folder in parts.items()}
+    runs["all"] = pd.concat(runs.values())
+    rows = [[part, len(own), f"{own.wall_s.sum() / 3600:.1f}"] for part, own in runs.items()]
+    return as_markdown(["", "runs", "hours of training, one core each"], rows)
 
 
 def schedules() -> str:
