@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 import yaml
 from layouts import RATE, noisy_tone, write_mtat
 from papermill import inspect_notebook
@@ -32,7 +33,7 @@ from scored import finished_run
 from jetatag import cli, config, data
 from jetatag.data import store
 from jetatag.evaluation.results import clip_scores
-from jetatag.extractors import EXTRACTORS
+from jetatag.extractors import EXTRACTORS, build_extractor
 from jetatag.grid import report
 from jetatag.joint import losses
 from jetatag.joint.methods import METHODS
@@ -543,6 +544,8 @@ def place(tmp_path_factory, tiny_config) -> Path:
         (root / "music").mkdir(exist_ok=True)
         shutil.copy(root / f"my_music/live/{number}.wav", root / "music")
     write_mtat(root / "data/mtat", n_clips=32, seconds=0.5)
+    published = build_extractor("short_chunk_cnn_res").state_dict()
+    torch.save(published | {"dense1.weight": torch.zeros(1)}, root / "best_model.pth")
     return root
 
 
@@ -706,6 +709,8 @@ def test_python_runs(page, place, small_presets, registries, monkeypatch, capsys
         exec(compile(code, name_of(page), "exec"), names)
     printed = capsys.readouterr().out
     assert printed or page.stem in ("explore", "extend", "esc10")
+    if page.stem == "original":
+        assert "missing: [] unused: ['dense1.weight']" in printed
     if page.stem == "folder":
         assert "f1_instance" in printed and len(blocks[0].splitlines()) <= 20
 
