@@ -139,7 +139,8 @@ def pulled(
     """The features that `compute` gives, and all gradients of their sum times `pull`."""
     h = compute()
     (h * pull.to(h)).sum().backward()
-    grads = parameters_to_vector([p.grad.contiguous() for p in extractor.parameters()])
+    learning = [p for p in extractor.parameters() if p.grad is not None]
+    grads = parameters_to_vector([p.grad.contiguous() for p in learning])
     return [part.detach().cpu().double() for part in (h, grads)]
 
 

@@ -156,7 +156,8 @@ def synchronise(extractor: nn.Module, n_processes: int) -> None:
 
 class ConvNorm(nn.Module):
     """A convolution and its batch normalisation; in inference the normalisation is folded into the
-    kernel and the bias, which saves a pass over the activations."""
+    kernel and the bias, which saves a pass over the activations. The convolution's bias does not
+    learn."""
 
     def __init__(self, conv: nn.Conv1d | nn.Conv2d):
         super().__init__()
@@ -165,7 +166,10 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training:
-            return self.norm(self.conv(x))
+            # Normalisation takes away what a bias before it adds, so that the bias has no gradient
+            # but rounding; to compute that would take a pass over the activations.
+            fixed = {"bias": self.conv.bias.detach()}
+            return self.norm(functional_call(self.conv, fixed, x))
         return functional_call(self.conv, self._folded_weights(), x)
 
     def _folded_weights(self) -> dict[str, torch.Tensor]:
