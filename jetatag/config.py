@@ -245,7 +245,7 @@ PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
         "fast": RunConfig(
             method="joint",
             pair_loss="subset_query",
-            extractor="short_chunk_cnn_res",
+            extractor="short_chunk_cnn",
             stage1=(Phase("adamw", 1e-3, 25, "one_cycle"),),
             stage2=(Phase("adamw", 1e-3, 36, "one_cycle"),),
             stage2_crops=16,
@@ -255,8 +255,8 @@ PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
 )
 """`smoke`, `demo` and `study` run the same code as `paper` at a smaller scale: fewer epochs, less
 width, shorter crops, and a higher learning rate, to learn from few clips. `fast` is what to train
-first on data of MagnaTagATune's size: joint embedding in one stage with the strongest CNN there
-(Won et al. 2020). It needs at most a fifth of `paper`'s passes through the extractor, a training
+first on data of MagnaTagATune's size: joint embedding in one stage with a CNN that is among the
+strongest there (Won et al. 2020). It needs at most a fifth of `paper`'s passes through the extractor, a training
 step counted as three: in two stages 25 · 3 + 16 instead of 100 · 3 + 200, because stage 2 caches
 the features of 16 crops (`stage2_crops`); in one stage and end to end 36 · 3 instead of 200 · 3."""
 
