@@ -48,6 +48,23 @@ def commands() -> str:
     return "\n\n".join(f"## {verb}\n\n```text\n{help_of(verb)}\n```" for verb in verbs())
 
 
+# Data sets
+
+
+def clip_counts() -> str:
+    """The numbers of clips of the official data, by split."""
+    from jetatag.data import dcase2017, mtat, speech_commands
+
+    known = {f"`mtat`, split `{split}`": own for split, own in mtat.KNOWN_CLIPS.items()}
+    known["`dcase2017`"] = dcase2017.KNOWN_CLIPS
+    known["`speech_commands`"] = speech_commands.KNOWN_CLIPS
+    rows = [
+        [name, ", ".join(f"{clips:,} {splits}" for splits, clips in own.items())]
+        for name, own in known.items()
+    ]
+    return as_markdown(["data set", "clips"], rows)
+
+
 # Configuration
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from filelock import lock_descriptor
 
 OFFERED = "JETATAG_GPUS"
-"""Environment variable with the GPUs that jobs share, named as in CUDA_VISIBLE_DEVICES; a GPU for
-several jobs is listed as often."""
+"""Environment variable with the GPUs that jobs share, named as in CUDA_VISIBLE_DEVICES; a GPU that
+takes several jobs at a time is listed several times."""
 
 
 def visible_gpus() -> list[str]:
