@@ -1,8 +1,10 @@
 """The run folder: its record, the list of runs, and damaged ones."""
 
+import itertools
 import json
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import torch
@@ -47,6 +49,19 @@ def test_the_record_and_the_list_of_runs(tiny_store, tiny_config, tmp_path):
     assert found == run == runs.pick([found], seed=0)
     with pytest.raises(ValueError, match="no run with seed = 7 among 1"):
         runs.pick([found], seed=7)
+
+
+def test_the_preferred_of_several_settings_is_picked_whatever_the_order(tiny_store, tiny_config):
+    def run(method: str, seed: int = 0, **changes) -> Run:
+        loss = {"pair_loss": "none"} if method == "no_je" else {}
+        return Run(Path(), tiny_config.replace(method=method, seed=seed, **loss, **changes))
+
+    joint, hill = run("joint"), run("joint", classification_loss="hill")
+    others = [run("je"), run("je", seed=1), run("no_je")]
+    for order in itertools.permutations([joint, hill, *others]):
+        assert runs.pick(list(order), method=["je", "joint"]) is joint
+        assert runs.pick(list(order), method=["joint", "je"]).config.method == "je"
+    assert runs.pick(others, method=["joint", "je"]) is others[1]  # the last
 
 
 def test_damaged_and_missing_runs_are_one_sentence(tiny_store, tiny_config, tmp_path):

@@ -69,16 +69,21 @@ def finished(parent: Path | str, below: str = "*") -> list[Run]:
 
 def pick(runs: list[Run], **settings: Any) -> Run:
     """The last of `runs` whose config has these `settings`, each a value or a list of accepted
-    values, if possible one with the default classification loss; raises `ValueError` if none has
-    them."""
+    values, the preferred one last; the default classification loss is preferred, too. Raises
+    `ValueError` if none has them."""
     accepted = {name: v if isinstance(v, list) else [v] for name, v in settings.items()}
     fitting = [
         run
         for run in reversed(runs)
         if all(getattr(run.config, name) in values for name, values in accepted.items())
     ]
+
+    def preference(run: Run) -> list[int]:
+        places = [values.index(getattr(run.config, name)) for name, values in accepted.items()]
+        return [run.config.classification_name == DEFAULT_LOSS, *places]
+
     if fitting:
-        return max(fitting, key=lambda run: run.config.classification_name == DEFAULT_LOSS)
+        return max(fitting, key=preference)
     wanted = ", ".join(f"{name} = {value}" for name, value in settings.items())
     raise ValueError(f"no run with {wanted} among {len(runs)}: train one with `jetatag train`.")
 
