@@ -1,15 +1,18 @@
-"""How the extractor of the preset `demo`, and extractor and learning rate of `fast`, were chosen.
+"""How the extractor of the preset `demo`, extractor and learning rate of `fast`, and the weights of
+this package's pair losses were chosen.
 
     python notebooks/results/choices/presets.py demo STORE RUNS > extractors.csv
     python notebooks/results/choices/presets.py fast STORE RUNS > fast.csv
+    python notebooks/results/choices/presets.py weights STORE RUNS > weights.csv
 
-STORE is that of the preset `demo`, or of `study` for `fast`. Prints a CSV with a row per candidate:
-settings, the scores after the last epoch on the middle window of each validation clip, and the
-commit. An interrupted command continues.
+STORE is that of the preset `demo`, or of `study` for the others. Prints a CSV with a row per
+candidate: settings, the scores after the last epoch on the middle window of each validation clip,
+and the commit. An interrupted command continues.
 """
 
 import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -28,6 +31,15 @@ CROPS = {
 }
 """The demo's crop, or the extractor's shortest."""
 COLUMNS = ["extractor", "width", "crop_samples", "learning_rate", "epochs", "seed"]
+WEIGHTS = (0.25, 0.5, 1.0, 2.0)
+WEIGHED = (
+    "subset_query",
+    "subset_completion",
+    "soft_info_nce",
+    "cosine_stop_grad",
+    "cosine_variance",
+)
+"""The pair losses that are not the paper's."""
 
 
 def demo() -> Iterator[RunConfig]:
@@ -45,9 +57,16 @@ def fast() -> Iterator[RunConfig]:
             yield small.replace(extractor=extractor, crop_samples=32_768, stage2=(cycle,))
 
 
+def weights() -> Iterator[RunConfig]:
+    for pair_loss, weight in product(WEIGHED, WEIGHTS):
+        alike = {"method": "joint", "pair_loss": pair_loss, "device": "cpu"}
+        yield preset("study", pair_weight=weight, **alike)
+
+
 def row(config: RunConfig, store: AudioStore, parent: Path) -> dict:
     (phase,) = config.stage2
-    run = Run.start(parent / f"{phase.learning_rate:g}", config, store)
+    weight = "" if config.pair_weight is None else f"-{config.pair_weight:g}"
+    run = Run.start(parent / f"{phase.learning_rate:g}{weight}", config, store)
     train(run, store)
     last = run.history.iloc[-1]
     commits = {stage["commit"] for stage in run.record["stages"].values()}
@@ -60,10 +79,11 @@ def row(config: RunConfig, store: AudioStore, parent: Path) -> dict:
 def main(name: str, store_folder: str, parent: str) -> None:
     torch.set_num_threads(1)
     store = AudioStore.open(store_folder)
-    candidates = {"demo": demo, "fast": fast}[name]()
+    candidates = {"demo": demo, "fast": fast, "weights": weights}[name]()
     table = pd.DataFrame([row(config, store, Path(parent)) for config in candidates])
+    columns = ["pair_loss", "pair_weight", *COLUMNS] if name == "weights" else COLUMNS
     scores = ["valid_average_precision", "valid_roc_auc", "commit"]
-    print(table[[*COLUMNS, *scores]].to_csv(index=False), end="")
+    print(table[[*columns, *scores]].to_csv(index=False), end="")
 
 
 if __name__ == "__main__":
