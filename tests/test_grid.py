@@ -51,6 +51,12 @@ def test_a_grid_needs_the_methods_that_notebooks_compare():
     runner.check_parameters(values_of("demo", trained=[no_je, joint]), NOTEBOOKS)
 
 
+@pytest.mark.parametrize("name", ["method", "pair_loss"])
+def test_a_setting_that_the_list_of_runs_decides_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name} is chosen run by run: list the runs instead"):
+        runner.check_parameters(values_of("demo", **{name: "none"}), NOTEBOOKS)
+
+
 def test_the_papers_grid_has_every_cell():
     runs = runner.trained(values_of("paper")).values()
     cells = {(run.extractor, run.method, run.pair_loss) for run in runs}
