@@ -819,10 +819,11 @@ def test_what_the_machine_lacks_is_refused_before_training(
         assert "\n" not in str(refusal.value) and not run.has("history.csv")
 
 
-def test_32_true_turns_tensorfloat_off_for_convolutions_too(tiny_config):
-    torch.backends.cudnn.allow_tf32 = True
+def test_32_true_turns_tensorfloat_off_everywhere(tiny_config):
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     launch(tiny_config.replace(precision="32-true"))
     assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_a_gpu_needs_gcc_to_compile_and_is_told_so(tiny_config, monkeypatch):

@@ -32,7 +32,7 @@ from jetatag.extractors.layers import fold
 from jetatag.files import checksum
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS
-from jetatag.training.device import pick_device
+from jetatag.training.device import allow_tensor_float, pick_device
 from jetatag.training.run import Run
 
 WEIGHTS = "model.safetensors"  # of an exported model; a run has those of its last stage
@@ -191,7 +191,7 @@ class Tagger:
     def _forward(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Probabilities, h and z_audio of stored windows (window, n_samples) int16."""
         model = self.model
-        torch.backends.cudnn.allow_tf32 = False  # torch's default is TensorFloat-32
+        allow_tensor_float(in_convolutions=False)
         h = model.extractor(torch.from_numpy(to_float(samples)).to(self.device))
         outputs = model.probabilities(model.classifier(h)), h, model.projection(h)
         return tuple(output.cpu().numpy() for output in outputs)

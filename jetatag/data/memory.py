@@ -23,3 +23,10 @@ def send(values: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
     if device.type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
     return values.to(device, non_blocking=True)
+
+
+def fetch(values: "torch.Tensor") -> "torch.Tensor":
+    """`values` on the CPU, copied through pinned memory, if they are on a GPU."""
+    if values.device.type != "cuda":
+        return values
+    return values.new_empty(values.shape, device="cpu", pin_memory=True).copy_(values)

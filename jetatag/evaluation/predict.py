@@ -10,7 +10,7 @@ from tqdm import tqdm
 from jetatag import metrics
 from jetatag.config import RunConfig
 from jetatag.data.crops import window_starts
-from jetatag.data.memory import send
+from jetatag.data.memory import fetch, send
 from jetatag.data.store import AudioStore
 from jetatag.joint.heads import JointModel
 from jetatag.joint.losses import PAIR_LOSSES
@@ -92,7 +92,7 @@ def score_clips(
                 middle[i] = h[windows[i][1][len(window) // 2]]
                 z_audio[i] = F.normalize(model.projection(h)[window].mean(0), dim=0)
             bar.update(len(h_group))
-    probs, middle, z_audio = (device.gather(part, len(rows), fabric).cpu() for part in parts)
+    probs, middle, z_audio = (fetch(device.gather(part, len(rows), fabric)) for part in parts)
     return probs.numpy(), middle, z_audio
 
 

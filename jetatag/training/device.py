@@ -45,7 +45,7 @@ def launch(config: RunConfig) -> Fabric:
         problem = f"{here} processes share {torch.cuda.device_count()} GPU(s)"
         raise ValueError(f"{problem}: lower torchrun's --nproc-per-node, or choose device cpu.")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    allow_tensor_float(precision == "tf32")
     mixed = AutocastOnly(precision, device.type) if precision == "bf16-mixed" else Precision()
     alone = [device.index] if device.type == "cuda" else 1
     fabric = Fabric(
@@ -58,6 +58,13 @@ def launch(config: RunConfig) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def allow_tensor_float(in_convolutions: bool) -> None:
+    """Whether convolutions may use TensorFloat-32. Matrix products never do, whatever the
+    environment or a notebook has set: filter banks, heads and losses need full precision."""
+    torch.backends.cudnn.allow_tf32 = in_convolutions
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def pick_device(name: str) -> torch.device:

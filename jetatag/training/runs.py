@@ -52,7 +52,11 @@ def listed(run: Run) -> dict[str, Any]:
         # Imported stages have neither time nor memory.
         "wall_s": sum(stage["wall_time_s"] or 0 for stage in stages),
         "peak_mib": max((stage["peak_memory_mib"] or np.nan for stage in stages), default=np.nan),
-        "precision": " + ".join(dict.fromkeys(s["precision"] for s in stages if "precision" in s)),
+        "precision": " + ".join(
+            dict.fromkeys(
+                s["precision"] + " compiled" * s["compiled"] for s in stages if "precision" in s
+            )
+        ),
         **{name: record.get("made_by", {}).get(name, "") for name in ("commit", "begun")},
     }
 
