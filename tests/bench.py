@@ -29,6 +29,7 @@ import pyarrow as pa
 import soundfile
 import soxr
 import steps
+import torch
 from steps import MODES, N_TAGS, noise_store
 
 from jetatag import metrics, rendered
@@ -121,17 +122,21 @@ def bench_extractors(batches: list[int], path: Path, **settings: Any) -> None:
         print(f"music_sincnet : sample_cnn_res_se, {what}, by batch: {ratio.round(2).to_dict()}")
 
 
-def bench_original(n_turns: int = 9) -> None:
-    """A step of the original's extractors in TensorFlow and of ours, in turns; medians in seconds,
-    and of the ratios of each turn. Needs what `tests/tensorflow.lock` lists."""
+def bench_beside(checkout: Path | None = None, n_turns: int = 9) -> None:
+    """A step of the original's extractors in TensorFlow, which needs what `tests/tensorflow.lock`
+    lists, or of those of another `checkout` of this package, and of ours, in turns; medians in
+    seconds, and of the ratios of each turn."""
     script, rows = Path(__file__).with_name("original_steps.py"), []
-    extractors = ("harmonic_cnn", "sample_cnn", "sample_cnn_res")
+    other, extractors = "original", ("harmonic_cnn", "sample_cnn", "sample_cnn_res")
+    if checkout:
+        other, extractors = "jetatag", tuple(EXTRACTORS)
+    pipes = {"text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    theirs = {**os.environ, "PYTHONPATH": str(checkout or "")}
     for name, mode in itertools.product(extractors, MODES):
-        pipes = {"text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        commands = (
-            [sys.executable, script, whose, name, mode] for whose in ("original", "jetatag")
-        )
-        both = [subprocess.Popen(command, **pipes) for command in commands]
+        both = [
+            subprocess.Popen([sys.executable, script, whose, name, mode], env=env, **pipes)
+            for whose, env in ((other, theirs), ("jetatag", None))
+        ]
         turns = []
         for _ in range(2 + n_turns):  # the first two warm up
             for process in both:
@@ -139,9 +144,11 @@ def bench_original(n_turns: int = 9) -> None:
                 turns.append(float(process.stdout.readline()))
         for process in both:
             process.communicate()
-        theirs, ours = np.reshape(turns, (-1, 2))[2:].T
-        seconds = {"original_s": np.median(theirs), "jetatag_s": np.median(ours)}
-        rows.append({"extractor": name, "mode": mode, **seconds, "ratio": np.median(ours / theirs)})
+        before, now = np.reshape(turns, (-1, 2))[2:].T
+        seconds = {f"{other if not checkout else 'before'}_s": np.median(before)}
+        seconds |= {"jetatag_s": np.median(now), "ratio": np.median(now / before)}
+        instructions = torch.backends.cpu.get_cpu_capability()
+        rows.append({"extractor": name, "mode": mode, "instructions": instructions, **seconds})
         print(json.dumps(rows[-1]), flush=True)
     print(pd.DataFrame(rows).round(3).to_csv(index=False))
 
@@ -523,13 +530,16 @@ def main() -> None:
     parser.add_argument("--bootstrap", action="store_true", help="measure the resampling only")
     parser.add_argument("--exploring", action="store_true", help="measure maps in a browser only")
     parser.add_argument("--original", action="store_true", help="measure beside TensorFlow only")
+    parser.add_argument("--before", type=Path, help="measure beside another checkout only")
     parser.add_argument("--cost", action="store_true", help="count a paper run's operations only")
     given = parser.parse_args()
     print(f"CPU: {steps.cpu_type()}")
     if given.cost:
         return bench_cost()
     if given.original:
-        return bench_original()
+        return bench_beside()
+    if given.before:
+        return bench_beside(given.before)
     if given.bootstrap:
         return bench_bootstrap()
     if given.exploring:

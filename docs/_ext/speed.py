@@ -56,9 +56,9 @@ def speed_exploring() -> str:
     return as_markdown(list(table.columns), table.to_numpy().tolist())
 
 
-def speed_original() -> str:
-    """One step of the authors' TensorFlow code and of this package, in seconds."""
-    table = read_digits("speed/original")
-    rows = [[f"`{row[0]}`", *row[1:]] for row in table.to_numpy().tolist()]
-    header = ["extractor", "training step, original", "training step, jetatag"]
-    return as_markdown([*header, "inference, original", "inference, jetatag"], rows)
+def speed_beside(other: str) -> str:
+    """One step of the authors' TensorFlow code ("original") or of an earlier version ("before"),
+    and of this package, in seconds."""
+    rows = read_digits(f"speed/{other}").to_numpy().tolist()
+    header = ["extractor", "step", "instructions", other, "jetatag", "ratio"]
+    return as_markdown(header, [[f"`{row[0]}`", *row[1:]] for row in rows])
