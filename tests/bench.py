@@ -124,15 +124,16 @@ def bench_extractors(batches: list[int], path: Path, **settings: Any) -> None:
 
 def bench_beside(checkout: Path | None = None, n_turns: int = 9) -> None:
     """A step of the original's extractors in TensorFlow, which needs what `tests/tensorflow.lock`
-    lists, or of those of another `checkout` of this package, and of ours, in turns; medians in
-    seconds, and of the ratios of each turn."""
+    lists, or a training step of another `checkout` of this package, and of ours, in turns; medians
+    in seconds, and of the ratios of each turn."""
     script, rows = Path(__file__).with_name("original_steps.py"), []
     other, extractors = "original", ("harmonic_cnn", "sample_cnn", "sample_cnn_res")
-    if checkout:
-        other, extractors = "jetatag", tuple(EXTRACTORS)
+    cases = itertools.product(extractors, MODES)
+    if checkout:  # training alone: inference was called otherwise
+        other, cases = "jetatag", itertools.product(EXTRACTORS, ["train"])
     pipes = {"text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     theirs = {**os.environ, "PYTHONPATH": str(checkout or "")}
-    for name, mode in itertools.product(extractors, MODES):
+    for name, mode in cases:
         both = [
             subprocess.Popen([sys.executable, script, whose, name, mode], env=env, **pipes)
             for whose, env in ((other, theirs), ("jetatag", None))
