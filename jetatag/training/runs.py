@@ -41,6 +41,11 @@ def listed(run: Run) -> dict[str, Any]:
     record, history, config = run.record, run.history, run.config
     ap = history.get("valid_average_precision", pd.Series(dtype=float)).dropna()
     stages = record["stages"].values()
+    precisions = [
+        stage["precision"] + " compiled" * stage.get("compiled", False)
+        for stage in stages
+        if "precision" in stage
+    ]
     return {
         "run": str(run.folder),
         "dataset": record["data"]["name"],
@@ -52,11 +57,7 @@ def listed(run: Run) -> dict[str, Any]:
         # Imported stages have neither time nor memory.
         "wall_s": sum(stage["wall_time_s"] or 0 for stage in stages),
         "peak_mib": max((stage["peak_memory_mib"] or np.nan for stage in stages), default=np.nan),
-        "precision": " + ".join(
-            dict.fromkeys(
-                s["precision"] + " compiled" * s["compiled"] for s in stages if "precision" in s
-            )
-        ),
+        "precision": " + ".join(dict.fromkeys(precisions)),
         **{name: record.get("made_by", {}).get(name, "") for name in ("commit", "begun")},
     }
 
