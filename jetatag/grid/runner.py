@@ -119,9 +119,9 @@ def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> No
 def check_values(values: Mapping[str, Any], types: Mapping[str, type]) -> None:
     """Raise `ValueError` for an unknown parameter, or another type than in the notebooks."""
     check_known(values, [*types, *GRID_PARAMETERS], "parameter")
-    for name in values.keys() & {"method", "pair_loss"}:
+    if chosen := [name for name in ("method", "pair_loss") if name in values]:
         example = "--set 'trained=[{method: joint, pair_loss: subset_query}, …]'"
-        raise ValueError(f"{name} is chosen run by run: list the runs instead ({example}).")
+        raise ValueError(f"{chosen[0]} is chosen run by run: list the runs instead ({example}).")
     for name in values.keys() - {*GRID_PARAMETERS, *GRID_AXES}:
         check_type(values[name], types[name], name)
     for name in ("n_resamples", "runs_per_gpu"):

@@ -1,5 +1,5 @@
 """How the extractor of the preset `demo`, extractor and learning rate of `fast`, and the weights of
-this package's pair losses were chosen.
+the pair losses for searches by tags were chosen.
 
     python notebooks/results/choices/presets.py demo STORE RUNS > extractors.csv
     python notebooks/results/choices/presets.py fast STORE RUNS > fast.csv
