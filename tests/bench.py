@@ -387,7 +387,7 @@ def bench_tagging(peer: Path | None, n_cores: int, rounds: int = 3) -> None:
     cases = {
         "sample_cnn, width 128": RunConfig(extractor="sample_cnn"),
         "harmonic_cnn, width 128": RunConfig(),
-        "demo (sample_cnn, width 16)": preset("demo", pair_loss="subset_query"),
+        "demo (short_chunk_cnn, width 16)": preset("demo", pair_loss="subset_query"),
     }
     rows = []
     with tempfile.TemporaryDirectory() as temporary:

@@ -32,7 +32,7 @@ def speed_tagging() -> str:
     """Seconds of audio tagged per second, and how that compares with musicnn."""
     table = read_digits("speed/tagging")
     names = {"sample_cnn": "`sample_cnn`, width 128", "harmonic_cnn": "`harmonic_cnn`, width 128"}
-    names |= {"demo": "`sample_cnn`, width 16", "musicnn": "musicnn"}
+    names |= {"demo": "`short_chunk_cnn`, width 16", "musicnn": "musicnn"}
     peers = table[table.model == "musicnn"].set_index("cores")
     rows = []
     for row in table.itertuples():
