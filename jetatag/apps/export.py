@@ -4,7 +4,6 @@
 a run. Of the embeddings, only the query vectors are kept, and no data of clips.
 """
 
-import copy
 import json
 import logging
 from importlib import import_module
@@ -21,7 +20,6 @@ from jetatag.apps import hub
 from jetatag.apps.tagger import QUERY_ARRAYS, WEIGHTS, Tagger, load
 from jetatag.data import DATASETS, SPLITS
 from jetatag.evaluation import results
-from jetatag.extractors.sinc import SincConv
 from jetatag.files import atomic, check_writable, write_arrays, write_json
 from jetatag.joint.heads import JointModel
 from jetatag.training.run import Run
@@ -70,10 +68,9 @@ def push(folder: Path | str, name: str, private: bool = False) -> str:
     other folder, and as `hub.fetch`."""
     if not Run.open(folder).has(WEIGHTS):
         raise FileNotFoundError(f"{folder} is not an exported model: run `jetatag export` first.")
-    hub.check_name(name)
     with hub.library(f"{folder} cannot be pushed to {name}") as library:
         api = library.HfApi()
-        api.create_repo(name, private=private, exist_ok=True)
+        name = api.create_repo(name, private=private, exist_ok=True).repo_id  # with its owner
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="jetatag push")
     return f"{hub.ADDRESS}{name}"
 
@@ -83,12 +80,7 @@ class FromAudio(nn.Module):
 
     def __init__(self, model: JointModel) -> None:
         super().__init__()
-        self.model = copy.deepcopy(model)
-        self.eval()
-        for part in list(self.model.modules()):
-            for name, child in part.named_children():
-                if isinstance(child, SincConv):  # its FFTs need complex numbers, which ONNX lacks
-                    setattr(part, name, child.as_convolution())
+        self.model = model
 
     def forward(self, audio: Tensor) -> Tensor:
         return self.model.probabilities(self.model.classifier(self.model.extractor(audio)))
