@@ -123,14 +123,12 @@ class Tagger:
 
         Raises `ValueError` for a run without joint embedding or without scores.
         """
-        if not self.config.is_joint:
-            problem = f"{self.folder} has no shared space"
-            raise ValueError(f"{problem}: choose a run with joint embedding.")
         run = Run(self.folder, self.config)
         arrays = run.read_arrays("embeddings.npz") if run.has("embeddings.npz") else {}
         if not set(QUERY_ARRAYS) <= set(arrays):
-            problem = f"{self.folder} has no vectors for searches, which scoring writes"
-            raise ValueError(f"{problem}: run notebook 03 or `jetatag train`.")
+            problem = f"{self.folder} has no vectors for searches in a shared space"
+            remedy = "score a run with joint embedding, by notebook 03 or `jetatag train`"
+            raise ValueError(f"{problem}: {remedy}.")
         return {name: arrays[name] for name in QUERY_ARRAYS}
 
     def identity(self) -> str:
