@@ -23,7 +23,6 @@ from jetatag.apps import tagger, tagging
 from jetatag.apps.tagger import Prediction
 from jetatag.data import Vocabulary
 from jetatag.data import folder as data_folder
-from jetatag.data.audio import read_header
 from jetatag.data.index import skipped_sentence
 from jetatag.data.store import build, to_float
 from jetatag.files import NOT_UTF8, check_writable, write_json
@@ -66,9 +65,9 @@ def test_windows_hold_every_sample_once_and_the_last_ends_with_the_file():
         signal = np.arange(1, n_samples + 1, dtype=np.int16)
         for n_blocks, at_once in ((1, 3), (4, 1), (5, 2)):
             stretches = list(tagger.cut(np.array_split(signal, n_blocks), 10, at_once))
-            read = np.concatenate([stretch.samples for stretch in stretches])
-            starts = [start for stretch in stretches for start in stretch.starts]
-            assert stretches[-1].end == n_samples and max(map(len, read)) == 10
+            read = np.concatenate([samples for samples, _, _ in stretches])
+            starts = [start for _, starts, _ in stretches for start in starts]
+            assert stretches[-1][2] == n_samples and max(map(len, read)) == 10
             whole = [10 * i for i in range(n_samples // 10)]
             assert starts == whole + ([max(0, n_samples - 10)] if n_samples % 10 else [])
             padded = np.pad(signal, (0, max(0, 10 - n_samples)))
@@ -159,12 +158,11 @@ def test_a_clip_shorter_than_a_window_is_padded(model, tmp_path):
 def test_files_come_in_order_with_the_reasons_of_bad_ones(model, folder, workers):
     paths = [folder / "a.wav", folder / "b" / "empty.mp3", folder / "gone.wav", folder / "c.ogg"]
     paths += [folder / "b" / "stereo.flac"]
-    seconds = []
-    predictions = list(model.predict_files(paths, workers, seconds.append))
+    predictions = list(model.predict_files(paths, workers))
     assert [path for path, _ in predictions] == paths
     first, _, _, _, last = (prediction for _, prediction in predictions)
     np.testing.assert_array_equal(first.probs, model.predict(paths[0]).probs)
-    assert last.duration_s == pytest.approx(23.3) and sum(seconds) == pytest.approx(33.3)
+    assert last.duration_s == pytest.approx(23.3)
     reasons = [reason for _, reason in predictions[1:4]]
     assert reasons[0].startswith("empty file (0 bytes);") and reasons[1].startswith(
         "audio file missing;"
@@ -195,7 +193,7 @@ def test_without_joint_embedding_there_are_no_query_vectors(
     config = tiny_config.replace(method="no_je_linear", pair_loss="none")
     model = jetatag.load(finished_run(tmp_path, config, tiny_store).folder, device="cpu")
     assert model.predict(folder / "a.wav").z_audio is None
-    with pytest.raises(ValueError, match="no shared space"):
+    with pytest.raises(ValueError, match=r"no vectors for searches.*score a run with joint embed"):
         model.query_vectors()
 
 
@@ -435,23 +433,7 @@ def test_progress_is_shown_on_a_terminal(run, folder, capsys, monkeypatch):
     cli.main(["tag", str(run.folder), str(folder), "--device", "cpu", "--workers", "1"])
     printed = capsys.readouterr().err
     last = [line for line in printed.split("\r") if line.startswith("tagging: ")][-1]
-    assert "100 %" in last and "33 of 33 s of audio" in last
-    assert " left" in last and " s/s" in last
-
-
-def test_progress_is_corrected_by_what_files_turn_out_to_hold(folder, model, monkeypatch):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    files = [folder / "a.wav", folder / "b" / "stereo.flac", folder / "c.ogg"]
-    assert [read_header(path).duration_s for path in files] == [10, pytest.approx(23.3), 0]
-    with tagging.AudioProgress(files) as bar:
-        assert bar.total == pytest.approx(33.3)
-        bar.update(9.0)
-        bar.close_file(files[0], dataclasses.replace(model.predict(files[0]), duration_s=9.0))
-        assert bar.total == pytest.approx(32.3)
-        bar.close_file(files[1], "unreadable")
-        assert bar.total == 9
-        bar.update(3)  # of a file that states nothing
-        assert bar.total == 12
+    assert "100%" in last and " 4/4 [" in last and re.search(r"<\d\d:\d\d, .*(file/s|s/file)", last)
 
 
 def test_names_print_on_one_line_without_control_characters(run, folder, tmp_path, capsys):

@@ -90,6 +90,8 @@ def tag(
         taggram: draw the tags over time (.png, .pdf or .svg); for several files, into a folder
         embeddings: write probabilities, features and shared-space vectors of every window (.npz)
     """
+    from tqdm import tqdm
+
     from jetatag.apps import tagger, tagging
     from jetatag.data.index import skipped_sentence
 
@@ -103,15 +105,16 @@ def tag(
     if skipped:
         say(skipped_sentence(skipped))
     try:
-        with tagged, tagging.AudioProgress(files) as bar:
-            for path, reading in loaded.predict_files(files, workers, bar.update):
+        predictions = loaded.predict_files(files, workers)
+        on_terminal = {"total": len(files), "unit": "file", "disable": None}
+        with tagged, tqdm(predictions, "tagging", **on_terminal) as progress:
+            for path, reading in progress:
                 row = tagged.add(path, reading)
                 tags = tag_list(list(row["tags"].items())[:top])
                 told = f" ({row['error']})" if row["error"] else ""
                 told = f"{tags}{told}" if tags else f"error: {row['error']}"
-                bar.write(printable(f"{row['path']}: {told}"))
+                progress.write(printable(f"{row['path']}: {told}"))
                 sys.stdout.flush()  # so that the reader of a pipe gets each line at once
-                bar.close_file(path, reading)
     except KeyboardInterrupt:
         status = 130
     finally:

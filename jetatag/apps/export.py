@@ -4,7 +4,6 @@
 a run. Of the embeddings, only the query vectors are kept, and no data of clips.
 """
 
-import copy
 import json
 import logging
 from importlib import import_module
@@ -15,15 +14,13 @@ import numpy as np
 import pandas as pd
 import torch
 from jinja2 import Environment
-from torch import Tensor, nn
+from torch import nn
 
 from jetatag.apps import hub
 from jetatag.apps.tagger import QUERY_ARRAYS, WEIGHTS, Tagger, load
 from jetatag.data import DATASETS, SPLITS
 from jetatag.evaluation import results
-from jetatag.extractors.sinc import SincConv
 from jetatag.files import atomic, check_writable, write_arrays, write_json
-from jetatag.joint.heads import JointModel
 from jetatag.training.run import Run
 
 OPSET = 20
@@ -70,28 +67,11 @@ def push(folder: Path | str, name: str, private: bool = False) -> str:
     other folder, and as `hub.fetch`."""
     if not Run.open(folder).has(WEIGHTS):
         raise FileNotFoundError(f"{folder} is not an exported model: run `jetatag export` first.")
-    hub.check_name(name)
     with hub.library(f"{folder} cannot be pushed to {name}") as library:
         api = library.HfApi()
-        api.create_repo(name, private=private, exist_ok=True)
+        name = api.create_repo(name, private=private, exist_ok=True).repo_id  # with its owner
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="jetatag push")
     return f"{hub.ADDRESS}{name}"
-
-
-class FromAudio(nn.Module):
-    """Extractor and classifier as one: audio (batch, sample) → probabilities (batch, tag)."""
-
-    def __init__(self, model: JointModel) -> None:
-        super().__init__()
-        self.model = copy.deepcopy(model)
-        self.eval()
-        for part in list(self.model.modules()):
-            for name, child in part.named_children():
-                if isinstance(child, SincConv):  # its FFTs need complex numbers, which ONNX lacks
-                    setattr(part, name, child.as_convolution())
-
-    def forward(self, audio: Tensor) -> Tensor:
-        return self.model.probabilities(self.model.classifier(self.model.extractor(audio)))
 
 
 def write_onnx(tagger: Tagger, path: Path) -> None:
@@ -102,10 +82,11 @@ def write_onnx(tagger: Tagger, path: Path) -> None:
     peak-normalised. Raises `ValueError` if a probability differs by more than 1e-4.
     """
     onnx, onnxruntime = import_onnx()
-    generator = torch.Generator().manual_seed(0)
+    model, generator = tagger.model, torch.Generator().manual_seed(0)
     audio = torch.rand(3, tagger.config.crop_samples, generator=generator) * 2 - 1
+    probabilities = nn.Softmax(-1) if model.task == "multiclass" else nn.Sigmoid()
     exported = torch.onnx.export(
-        FromAudio(tagger.model),
+        nn.Sequential(model.extractor, model.classifier, probabilities),
         (audio[:2],),
         dynamo=True,
         input_names=["audio"],
@@ -123,8 +104,7 @@ def write_onnx(tagger: Tagger, path: Path) -> None:
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
         for batch in (audio, audio[:1]):
             (probs,) = session.run(["probs"], {"audio": batch.numpy()})
-            features = tagger.model.extractor(batch)
-            expected = tagger.model.probabilities(tagger.model.classifier(features)).numpy()
+            expected = model.probabilities(model.classifier(model.extractor(batch))).numpy()
             if not (difference := np.abs(expected - probs).max()) <= TOLERANCE:
                 problem = f"the ONNX model differs from torch by {difference:.1g}"
                 remedy = "export without it (--no-onnx), and please report it"

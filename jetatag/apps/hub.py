@@ -1,6 +1,5 @@
 """The Hugging Face Hub, by huggingface_hub, an optional extra."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,17 +25,10 @@ def library(failure: str) -> Iterator[ModuleType]:
         raise kind(f"{failure}: {reason} {REMEDY}.") from None
 
 
-def check_name(name: str, prefix: str = "") -> None:
-    """Raise `ValueError` for a name that is not owner/name."""
-    if not re.fullmatch(r"[^/\s]+/[^/\s]+", name):
-        raise ValueError(f"{prefix}{name} is not a model on the Hub: write {prefix}owner/name.")
-
-
 def fetch(address: str, files: Sequence[str]) -> Path:
     """Download `files` of a model, hf://owner/name or hf://owner/name@revision; returns the local
     folder. Raises `ImportError` without the library, `ValueError` or `OSError` for its errors."""
     name, _, revision = address.removeprefix(ADDRESS).partition("@")
-    check_name(name, ADDRESS)
     with library(f"{address} cannot be fetched") as hub:
         folder = hub.snapshot_download(name, revision=revision or None, allow_patterns=list(files))
     return Path(folder)

@@ -11,7 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,6 @@ from jetatag.training.run import Run
 WEIGHTS = "model.safetensors"  # of an exported model; a run has those of its last stage
 FILES = ("config.json", "record.json", WEIGHTS, "embeddings.npz")  # all that `load` reads
 QUERY_ARRAYS = ("z_query", "z_centre", "z_scale")  # of embeddings.npz
-OnProgress = Callable[[float], object]  # takes the seconds of audio of a step
 GPU_BATCH = 64  # windows; on a CPU one at a time is fastest
 HELD_S = 600  # longest file that is held in memory and decoded once
 
@@ -67,17 +66,6 @@ class Prediction:
     def clip_probs(self) -> np.ndarray:
         """Probabilities of the whole file, (tag,) float32."""
         return np.average(self.probs, axis=0, weights=np.diff(self.edges_s)).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Consecutive windows: `samples` (window, n_samples) int16 as in a store, the sample at which
-    each `starts`, the `end` of what has been read, and in words the `damage` that was skipped."""
-
-    samples: np.ndarray
-    starts: list[int]
-    end: int
-    damage: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,23 +101,19 @@ class Tagger:
         """Predict all windows of a file of any sample rate, number of channels and length from
         0.1 s. Raises `AudioError` (a `ValueError`) for audio that cannot be used, such as a silent
         file, and `OSError` if the machine fails; warns (`AudioWarning`) of damage."""
-        prediction = self._predict(self._windows(Path(path)), lambda seconds: None)
+        prediction = self._predict(self._windows(Path(path)))
         if prediction.damage:
             warnings.warn(f"{path} is {prediction.damage}.", AudioWarning, stacklevel=2)
         return prediction
 
     def predict_files(
-        self,
-        paths: Iterable[Path | str],
-        workers: int | None = None,
-        on_progress: OnProgress = lambda seconds: None,
+        self, paths: Iterable[Path | str], workers: int | None = None
     ) -> Iterator[tuple[Path, Prediction | str]]:
         """Yield every path, in order, with its prediction or with the reason why there is none.
-        `workers` files (None: one per core) are decoded while the model runs. `on_progress` is
-        called with the seconds of audio of every step."""
+        `workers` files (None: one per core) are decoded while the model runs."""
         for path, blocks in ahead(map(Path, paths), self._windows, workers):
             try:
-                yield path, self._predict(blocks, on_progress)
+                yield path, self._predict(blocks)
             except (OSError, ValueError) as error:  # `AudioError` is a `ValueError`
                 yield path, getattr(error, "strerror", None) or str(error)
 
@@ -139,14 +123,12 @@ class Tagger:
 
         Raises `ValueError` for a run without joint embedding or without scores.
         """
-        if not self.config.is_joint:
-            problem = f"{self.folder} has no shared space"
-            raise ValueError(f"{problem}: choose a run with joint embedding.")
         run = Run(self.folder, self.config)
         arrays = run.read_arrays("embeddings.npz") if run.has("embeddings.npz") else {}
         if not set(QUERY_ARRAYS) <= set(arrays):
-            problem = f"{self.folder} has no vectors for searches, which scoring writes"
-            raise ValueError(f"{problem}: run notebook 03 or `jetatag train`.")
+            problem = f"{self.folder} has no vectors for searches in a shared space"
+            remedy = "score a run with joint embedding, by notebook 03 or `jetatag train`"
+            raise ValueError(f"{problem}: {remedy}.")
         return {name: arrays[name] for name in QUERY_ARRAYS}
 
     def identity(self) -> str:
@@ -158,24 +140,23 @@ class Tagger:
         weights = [w.cpu().numpy().tobytes() for h in heads for w in h.state_dict().values()]
         return checksum(json.dumps(settings).encode(), *weights)
 
-    def _windows(self, path: Path) -> Iterator[Stretch]:
-        """Yield consecutive windows of a file, preprocessed like the training data. All errors of
-        `audio.stream` are raised before the first window."""
+    def _windows(self, path: Path) -> Iterator[tuple[np.ndarray, list[int], int, str]]:
+        """Yield what `cut` does for a file, preprocessed like the training data, and in words the
+        damage that was skipped. All errors of `audio.stream` are raised before the first window."""
         rate, n_samples = self.config.sample_rate, self.config.crop_samples
         damage: dict[str, None] = {}  # each told once, although a long file is decoded twice
         blocks = stored_blocks(path, rate, self.peak_normalise, damage.setdefault)
-        for stretch in cut(blocks, n_samples, max(1, HELD_S * rate // n_samples)):
-            yield replace(stretch, damage="; ".join(damage))
+        for windows in cut(blocks, n_samples, max(1, HELD_S * rate // n_samples)):
+            yield *windows, "; ".join(damage)
 
-    def _predict(self, blocks: Iterable[Stretch], on_progress: OnProgress) -> Prediction:
-        starts, outputs, end, damage, rate = [], [], 0, "", self.config.sample_rate
+    def _predict(self, blocks: Iterable[tuple[np.ndarray, list[int], int, str]]) -> Prediction:
+        starts, outputs, rate = [], [], self.config.sample_rate
         batch, apply = (1, self._threads.map) if self.device.type == "cpu" else (GPU_BATCH, map)
         for block in blocks:
-            firsts = range(0, len(block.starts), batch)
-            outputs += apply(self._forward, (block.samples[i : i + batch] for i in firsts))
-            starts += block.starts
-            on_progress((block.end - end) / rate)
-            end, damage = block.end, block.damage
+            samples, own_starts, end, damage = block
+            firsts = range(0, len(samples), batch)
+            outputs += apply(self._forward, (samples[i : i + batch] for i in firsts))
+            starts += own_starts
         probs, h, z_audio = map(np.concatenate, zip(*outputs, strict=True))
         z_audio = z_audio if self.config.is_joint else None
         return Prediction(np.array(starts) / rate, probs, h, z_audio, end / rate, damage)
@@ -244,20 +225,23 @@ def stored_blocks(
         yield to_int16(block, peak, peak_normalise)
 
 
-def cut(blocks: Iterable[np.ndarray], n_samples: int, at_once: int) -> Iterator[Stretch]:
-    """Windows of a signal that comes in blocks, `at_once` at a time. The last window ends with the
+def cut(
+    blocks: Iterable[np.ndarray], n_samples: int, at_once: int
+) -> Iterator[tuple[np.ndarray, list[int], int]]:
+    """Windows of a signal that comes in blocks, `at_once` at a time: (window, n_samples) int16, the
+    sample at which each starts, and the end of what has been read. The last window ends with the
     signal and overlaps the one before; a signal shorter than a window is padded with zeros."""
     held, first, size = np.empty(0, np.int16), 0, at_once * n_samples
     for block in blocks:
         held = np.concatenate([held, block])
         while len(held) >= size + n_samples:  # the last window may need what is left
             starts = list(range(first, first + size, n_samples))
-            yield Stretch(held[:size].reshape(-1, n_samples), starts, first + size)
+            yield held[:size].reshape(-1, n_samples), starts, first + size
             held, first = held[size:], first + size
     starts = np.minimum(np.arange(0, len(held), n_samples), max(0, len(held) - n_samples))
     padded = np.pad(held, (0, max(0, n_samples - len(held))))
     samples = np.stack([padded[start : start + n_samples] for start in starts])
-    yield Stretch(samples, (first + starts).tolist(), first + len(held))
+    yield samples, (first + starts).tolist(), first + len(held)
 
 
 def ahead(

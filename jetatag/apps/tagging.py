@@ -1,4 +1,4 @@
-"""Tags many files with one model: finds them, shows progress and writes the results."""
+"""Finds the audio files to tag and writes their predictions."""
 
 import os
 from collections.abc import Sequence
@@ -9,19 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from jetatag.apps.tagger import Prediction
 from jetatag.data import Vocabulary
-from jetatag.data.audio import read_header
 from jetatag.data.index import audio_under, skipped_sentence
 from jetatag.files import as_path, as_text, atomic, check_writable, write_arrays, write_json
 
 IMAGE_SUFFIXES = (".png", ".pdf", ".svg")
-BAR_FORMAT = (
-    "{desc}: {percentage:.0f} %|{bar}| {n:.0f} of {total:.0f} s of audio, {elapsed} elapsed, "
-    "{remaining} left, {rate_noinv_fmt}{postfix}"
-)
 
 
 def find_audio(given: Sequence[Path | str]) -> tuple[list[Path], list[Path], list[Path]]:
@@ -44,25 +38,6 @@ def audio_in(folder: Path) -> tuple[list[str], list[str], list[str]]:
         remedy = "name another folder, or the files themselves"
         raise FileNotFoundError(f"{folder} holds no audio files{told}: {remedy}.")
     return audio, links, skipped
-
-
-class AudioProgress(tqdm):
-    """Progress in seconds of audio, on a terminal only. The total is that of the files' headers,
-    corrected when each file has been read."""
-
-    def __init__(self, files: Sequence[Path]) -> None:
-        super().__init__(desc="tagging", total=0, unit=" s", bar_format=BAR_FORMAT, disable=None)
-        self.stated = {} if self.disable else {path: read_header(path).duration_s for path in files}
-        self.total = sum(self.stated.get(path, 0) for path in files)
-
-    def update(self, n: float = 1) -> bool | None:
-        self.total = max(self.total, self.n + n)  # a header may state too little
-        return super().update(n)
-
-    def close_file(self, path: Path, prediction: Prediction | str) -> None:
-        """Correct the total by a file's duration, 0 if it cannot be read."""
-        seconds = 0 if isinstance(prediction, str) else prediction.duration_s
-        self.total = max(self.n, self.total + seconds - self.stated.get(path, seconds))
 
 
 @dataclass

@@ -82,14 +82,9 @@ class SincConv(nn.Conv1d):
         """Compute the bank once, at the current weights, for inference only."""
         self.kernel = partial(torch.Tensor.detach, self.kernel())
 
-    def as_convolution(self) -> nn.Conv1d:
-        """The same function at the current weights without FFT, for export formats."""
-        kernel = self.kernel()
-        conv = nn.Conv1d(1, *kernel.shape, stride=STRIDE, padding=self.n_zeros)
-        conv.load_state_dict({"weight": kernel[:, None], "bias": self.bias})
-        return conv.requires_grad_(False)
-
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.compiler.is_exporting():  # FFTs need complex numbers, which ONNX lacks
+            return F.conv1d(x, self.kernel()[:, None], self.bias, STRIDE, self.n_zeros)
         padded = F.pad(x.squeeze(1), (self.n_zeros, self.n_zeros))
         return strided_correlation(padded, self.kernel(), STRIDE) + self.bias[:, None]
 

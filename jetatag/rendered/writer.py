@@ -5,8 +5,8 @@
 import csv
 import multiprocessing
 import os
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -34,37 +34,10 @@ VERSION = 1  # raise it when the same seed no longer gives the same bytes
 FOLDERS = "0123456789abcdef"
 CLIPS_PER_ARTIST = 12
 RECORD, ANNOTATIONS, CLIP_INFO = "rendered.json", "annotations_final.csv", "clip_info_final.csv"
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One clip: its position in the data set, and what to compose."""
-
-    clip_id: int
-    artist: int
-    album: int  # counted within the artist
-    track: int
-    folder: str
-    tags: tuple[str, ...]
-    duration_s: float
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """The clip's row of clip_info_final.csv; its `mp3_path` is relative to the folder `mp3`."""
-        artist, album = f"artist_{self.artist:03d}", f"album_{self.album}"
-        title, end = f"piece_{self.clip_id:05d}", round(self.duration_s)
-        return {
-            "clip_id": self.clip_id,
-            "track_number": self.track,
-            "title": title,
-            "artist": artist,
-            "album": album,
-            "url": "",
-            "segmentStart": 0,
-            "segmentEnd": end,
-            "original_url": "",
-            "mp3_path": f"{self.folder}/{artist}-{album}-{self.track:02d}-{title}-0-{end}.mp3",
-        }
+INFO_COLUMNS = (
+    *("clip_id", "track_number", "title", "artist", "album", "url"),
+    *("segmentStart", "segmentEnd", "original_url", "mp3_path"),
+)
 
 
 def write(
@@ -87,8 +60,9 @@ def write(
     asked = {"n_clips": n_clips, "duration_s": float(duration_s), "seed": seed}
     _claim(root, asked | {"version": VERSION})
     clips = plan(n_clips, duration_s, seed)
-    if missing := [clip for clip in clips if not (root / "mp3" / clip.info["mp3_path"]).exists()]:
-        write_one = partial(_write_clip, root=root, seed=seed)
+    rows = clips.to_dict("records")
+    if missing := [clip for clip in rows if not (root / "mp3" / clip["mp3_path"]).exists()]:
+        write_one = partial(_write_clip, root=root, duration_s=duration_s, seed=seed)
         workers = min(workers or os.cpu_count() or 1, len(missing))
         spawn = multiprocessing.get_context("spawn")  # forked processes could inherit held locks
         with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
@@ -111,9 +85,12 @@ def _claim(root: Path, arguments: dict[str, int | float]) -> None:
         write_json(root / RECORD, arguments)
 
 
-def plan(n_clips: int, duration_s: float, seed: int) -> list[Clip]:
-    """Assign tags, artist, album, track and folder to every clip; depends only on the arguments.
-    Few artists have many clips. An album lies in one of 16 folders of nearly equal size."""
+def plan(n_clips: int, duration_s: float, seed: int) -> pd.DataFrame:
+    """One row per clip: the columns of clip_info_final.csv, where `mp3_path` is relative to the
+    folder `mp3`, the clip's `tags`, and `performer`, the number of its artist.
+
+    Few artists have many clips. An album lies in one of 16 folders of nearly equal size.
+    """
     labels, names = sample_labels(n_clips, seed), np.array(TAGS, dtype=object)
     rng = np.random.default_rng([seed, n_clips])
     n_artists = max(1, round(n_clips / CLIPS_PER_ARTIST))
@@ -127,15 +104,19 @@ def plan(n_clips: int, duration_s: float, seed: int) -> list[Clip]:
             albums.append((artist, album, rows[:size]))
             rows, album = rows[size:], album + 1
     # The largest album first, each into the folder with fewest clips.
-    clips, filled = [], np.zeros(len(FOLDERS), dtype=int)
+    clips, filled, end = [], np.zeros(len(FOLDERS), dtype=int), round(duration_s)
     shuffled = [albums[position] for position in rng.permutation(len(albums))]
-    for artist, album, rows in sorted(shuffled, key=lambda album: -len(album[2])):
+    for performer, number, rows in sorted(shuffled, key=lambda album: -len(album[2])):
         emptiest = rng.choice(np.flatnonzero(filled == filled.min()))
         filled[emptiest] += len(rows)
+        artist, album = f"artist_{performer:03d}", f"album_{number}"
         for track, row in enumerate(rows, start=1):
-            place = (artist, album, track, FOLDERS[emptiest])
-            clips.append(Clip(row + 1, *place, tuple(names[labels[row] == 1]), duration_s))
-    return sorted(clips, key=lambda clip: clip.clip_id)
+            title = f"piece_{row + 1:05d}"
+            path = f"{FOLDERS[emptiest]}/{artist}-{album}-{track:02d}-{title}-0-{end}.mp3"
+            info = (row + 1, track, title, artist, album, "", 0, end, "", path)
+            clips.append((*info, performer, tuple(names[labels[row] == 1])))
+    columns = [*INFO_COLUMNS, "performer", "tags"]
+    return pd.DataFrame(clips, columns=columns).sort_values("clip_id", ignore_index=True)
 
 
 def sample_labels(n: int, seed: int) -> np.ndarray:
@@ -149,31 +130,32 @@ def sample_labels(n: int, seed: int) -> np.ndarray:
 
 
 @cache
-def _artist(seed: int, artist: int) -> tuple[dict[str, int], mix.Mix]:
-    rng = np.random.default_rng([seed, 1, artist])
+def _artist(seed: int, performer: int) -> tuple[dict[str, int], mix.Mix]:
+    rng = np.random.default_rng([seed, 1, performer])
     return composer.choose_programs(rng), mix.choose_mix(rng)
 
 
-def render(clip: Clip, seed: int) -> tuple[np.ndarray, int]:
-    """Compose, render and mix one clip: mono float32 (n_samples,) and its sample rate in Hz."""
-    rng = np.random.default_rng([seed, 2, clip.clip_id])
-    programs, sound = _artist(seed, clip.artist)
-    score = composer.arrange(clip.tags, rng)
-    midi = composer.compose(score, programs, clip.duration_s + mix.LEAD_IN_S, rng)
-    return mix.record(midi, sound, clip.duration_s, score.dynamic, rng), sound.sample_rate
+def render(clip: Mapping[str, Any], duration_s: float, seed: int) -> tuple[np.ndarray, int]:
+    """Compose, render and mix a row of `plan`: mono float32 (n_samples,) and its sample rate in
+    Hz."""
+    rng = np.random.default_rng([seed, 2, clip["clip_id"]])
+    programs, sound = _artist(seed, clip["performer"])
+    score = composer.arrange(clip["tags"], rng)
+    midi = composer.compose(score, programs, duration_s + mix.LEAD_IN_S, rng)
+    return mix.record(midi, sound, duration_s, score.dynamic, rng), sound.sample_rate
 
 
-def _write_clip(clip: Clip, root: Path, seed: int) -> None:
-    audio, sample_rate = render(clip, seed)
+def _write_clip(clip: Mapping[str, Any], root: Path, duration_s: float, seed: int) -> None:
+    audio, sample_rate = render(clip, duration_s, seed)
     vbr = {"bitrate_mode": "VARIABLE", "compression_level": 0.8}  # about 32 kbit/s, as in the data
-    with atomic(root / "mp3" / clip.info["mp3_path"]) as path:
+    with atomic(root / "mp3" / clip["mp3_path"]) as path:
         soundfile.write(path, audio, sample_rate, "MPEG_LAYER_III", format="MP3", **vbr)
 
 
-def write_tables(root: Path, clips: list[Clip]) -> None:
+def write_tables(root: Path, clips: pd.DataFrame) -> None:
     """Write the two tables, annotations last: if they exist, the data set is complete."""
-    info = pd.DataFrame([clip.info for clip in clips])
-    labels = pd.DataFrame([[int(tag in clip.tags) for tag in TAGS] for clip in clips], columns=TAGS)
+    info = clips[list(INFO_COLUMNS)]
+    labels = pd.DataFrame([[int(tag in own) for tag in TAGS] for own in clips.tags], columns=TAGS)
     annotations = pd.concat([info.clip_id, labels, info.mp3_path], axis=1)
     for name, table in ((CLIP_INFO, info), (ANNOTATIONS, annotations)):
         with atomic(root / name) as path:

@@ -106,7 +106,7 @@ class Maps:
         self._draw_next()
 
     def _draw_next(self, _: Any = None) -> None:
-        if self._waiting and not self.probe.is_pending:
+        if self._waiting and self.probe.drawn == self.probe.sent:
             self._waiting.pop(next(iter(self._waiting)))()
             self.probe.sent += 1
 

@@ -14,16 +14,11 @@ def plain(text: str) -> str:
 
 class RenderProbe(anywidget.AnyWidget):
     """Tells whether a browser shows widgets, and when it has drawn them: it then copies `sent` to
-    `drawn`. Without a browser, `drawn` never changes."""
+    `drawn`. Without a browser, `drawn` never changes. As long as they differ, it is drawing."""
 
     _esm = Path(__file__).with_name("render_probe.js")
     sent = Int(0).tag(sync=True)
     drawn = Int(0).tag(sync=True)
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether the browser has not answered yet."""
-        return self.drawn != self.sent
 
 
 class AudioPlayer(anywidget.AnyWidget):
