@@ -1,14 +1,15 @@
 """The store: every clip of an `Index` as int16 in one memory-mapped file, built once.
 
 A store is a folder: `audio.i16` (all samples, clip after clip), `clips.csv` (one row per clip, with
-length and peak), `labels.npy`, `report.csv` (what was left out and why, and what is used although
-it is damaged) and `store.json` (vocabulary, sample rate, counts, checksum of all but the audio).
+length, peak and checksum), `labels.npy`, `report.csv` (what was left out and why, and what is used
+although it is damaged) and `store.json` (vocabulary, sample rate, counts, checksum).
 """
 
 import errno
 import json
 import os
 import shutil
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,7 +60,7 @@ class AudioStore:
             raise FileNotFoundError(f"{problem}: run notebook 01 or jetatag.data.store.build.")
         try:
             about = files.read_json(folder / "store.json")
-            text = dict.fromkeys(["clip_id", "path", "split", "group", "title"], str)
+            text = dict.fromkeys(["clip_id", "path", "split", "group", "title", "checksum"], str)
             table = pd.read_csv(folder / "clips.csv", dtype=text, keep_default_na=False)
             labels = np.load(folder / "labels.npy")
             report = pd.read_csv(folder / "report.csv", dtype=str, keep_default_na=False)
@@ -120,6 +121,11 @@ class AudioStore:
             waveform[: end - begin] = self.samples[begin:end]
             waveform[end - begin :] = 0
         return batch
+
+    def damaged(self) -> list[str]:
+        """Ids of the clips whose samples do not match their checksum; reads all audio."""
+        found = map(crc32, np.split(self.samples, self.offsets[1:]))
+        return self.table.clip_id[[*found] != self.table.checksum].tolist()
 
 
 def build(
@@ -272,7 +278,8 @@ def _outcome(root: Path, path: str, **settings: Any) -> tuple[np.ndarray, dict[s
         lacks = [f"{error.strerror}; {CHECK}"]
     except ValueError as error:  # such as `AudioError`
         lacks = [str(error).removeprefix(f"{path!r} ").rstrip(".")]
-    return samples, {"n_samples": len(samples), "peak": peak, "reason": "; ".join(lacks)}
+    facts = {"n_samples": len(samples), "peak": peak, "checksum": crc32(samples)}
+    return samples, {**facts, "reason": "; ".join(lacks)}
 
 
 def decode(
@@ -327,3 +334,7 @@ def _progress(work: Path, identity: str = "") -> list[dict[str, Any]]:
         for line in lines if identity in ("", json.loads(first)) else ():
             outcomes.append(json.loads(line))
     return outcomes
+
+
+def crc32(samples: np.ndarray) -> str:
+    return f"{zlib.crc32(samples):08x}"
