@@ -22,21 +22,20 @@ LISTS = {"test": "testing_list.txt", "valid": "validation_list.txt"}
 KNOWN_CLIPS = {"train": 84_843, "valid": 9_981, "test": 11_005}
 DIFFERENCES = "Usual reasons: version 0.01 of the data (30 words), or an incomplete archive."
 NO_WORD = "it is not WORD/FILE with one of the 35 words"
+IN_BOTH = "testing_list.txt lists it, too, and keeps it"
 
 
 def load(root: Path | str, name: str = "speech_commands") -> Index:
     """Read the two lists and the file names under `root`; no audio is opened.
 
     A multiclass task: each clip is one of the 35 words; its group is the speaker. Background noise
-    is not used; a clip in both lists is for testing. Warns (`DataWarning`) about files in other
-    folders, missing audio and lines that name no file of a word; with the lists alone, there are
-    only valid and test. Raises `FileNotFoundError` for a missing list, `ValueError` for one that
-    matches none of the files.
+    is not used. Warns (`DataWarning`) about files in other folders, missing audio and lines that
+    name no file of a word; with the lists alone, there are only valid and test. Raises
+    `FileNotFoundError` for a missing list, `ValueError` for one that matches none of the files.
     """
     root = Path(root)
     files = [path for path in audio_under(root)[0] if not path.startswith("_background_noise_/")]
-    split_of = read_lists(root, [path for path in files if is_clip(path)])
-    table = pd.DataFrame(split_of.items(), columns=["path", "split"], dtype=str)
+    table = read_lists(root, [path for path in files if is_clip(path)])
     if strays := [path for path in files if not is_clip(path)]:
         folders = ", ".join(sorted({str(Path(path).parent) for path in strays})[:5])
         problem = f"{len(strays):,} audio files under {root} are not used"
@@ -45,17 +44,19 @@ def load(root: Path | str, name: str = "speech_commands") -> Index:
     labels = (words[:, None] == np.array(WORDS)).astype(np.uint8)
     speakers = table.path.str.rpartition("/")[2].str.partition("_nohash_")[0]
     table = table.assign(clip_id=table.path, group=speakers, title="")[COLUMNS]
-    why = np.where(table.path.map(is_clip), "", NO_WORD)
+    why = np.full(len(table), "", dtype=object)
+    why[(table.split == "valid") & table.path.isin(table.path[table.split == "test"])] = IN_BOTH
+    why[~table.path.map(is_clip)] = NO_WORD
     table, labels, left_out = drop_unusable(root, table, labels, why)
     facts = {"peak_normalise": False, "known_clips": KNOWN_CLIPS}
     index = Index(name, root, Vocabulary(WORDS, "multiclass"), table, labels, left_out, **facts)
     return warn_about(index, DIFFERENCES)
 
 
-def read_lists(root: Path, clips: list[str]) -> dict[str, str]:
-    """The split of every path in both lists, and of the `clips` in neither list: these are for
+def read_lists(root: Path, clips: list[str]) -> pd.DataFrame:
+    """path and split of every line of both lists, and of the `clips` in neither list: these are for
     training, so a missing or differently written list would leak held-out clips."""
-    split_of = {}
+    tables = []
     for split, file in LISTS.items():
         path = root / file
         if not path.is_file():
@@ -73,9 +74,10 @@ def read_lists(root: Path, clips: list[str]) -> dict[str, str]:
             told = f"{path}: {len(strange):,} of {len(lines):,} lines name no clip"
             told += f" ({shorten(strange[0])})"
             warn(f"{told}; if they mean held-out clips, these are in train.")
-        for clip in paths:
-            split_of.setdefault(clip, split)
-    return split_of | {clip: "train" for clip in clips if clip not in split_of}
+        tables.append(pd.DataFrame({"path": paths, "split": split}))
+    unlisted = sorted(set(clips).difference(*(table.path for table in tables)))
+    tables.append(pd.DataFrame({"path": unlisted, "split": "train"}, dtype=str))
+    return pd.concat(tables, ignore_index=True)
 
 
 def is_clip(path: str) -> bool:
