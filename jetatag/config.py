@@ -93,9 +93,8 @@ class RunConfig(Settings):
     classification_parameters: dict[str, float] = Field({})
     """Parameters of classification_loss, such as gamma_negative; those that are the defaults are
     left out, because they make no other run."""
-    extractor: Annotated[str, one_of(EXTRACTORS, "extractor", "own")] = "harmonic_cnn"
-    """Network from waveform to features: a name in `extractors.EXTRACTORS`, or own for a module
-    that is given to `train`."""
+    extractor: Annotated[str, one_of(EXTRACTORS, "extractor")] = "harmonic_cnn"
+    """Network from waveform to features: a name in `extractors.EXTRACTORS`."""
     form: Form = "as_published"
     """Which to follow where an extractor's paper and code differ."""
     width: Count = 128

@@ -20,7 +20,6 @@ def test_the_paper_is_the_default():
 def test_the_papers_crop_follows_the_extractor():
     assert config.preset("paper", extractor="sample_cnn_se").crop_samples == 59_049
     assert config.preset("demo", extractor="harmonic_cnn").crop_samples == 80_000
-    assert config.preset("paper", extractor="own").crop_samples == 59_049
     assert RunConfig(crop_samples=75_000).replace(extractor="sample_cnn").crop_samples == 75_000
 
 

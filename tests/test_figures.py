@@ -37,13 +37,11 @@ def history():
 
 
 def results():
-    scores = RNG.random((40, 3, 5))
+    thresholds = np.full(5, 0.5)
+    run = metrics.resampled(LABELS, RNG.random((40, 3, 5)), thresholds=thresholds, n_resamples=20)
     runs = [("je", "cosine"), ("je", "subset_query"), ("no_je", np.nan)]
     tables = [
-        metrics.score_table(LABELS, scores, n_resamples=20, thresholds=np.full(5, 0.5)).assign(
-            method=method, pair_loss=loss
-        )
-        for method, loss in runs
+        metrics.mean_table([run]).assign(method=method, pair_loss=loss) for method, loss in runs
     ]
     return pd.concat(tables)  # with a repeated index, as concatenation leaves it
 
@@ -145,10 +143,8 @@ def retrieved():
 
 
 def tag_spaces():
-    table = grid(pair_loss=LOSSES, metric=["tag_semantics", "mean_energy", "effective_rank"])
-    of_z_tag = table["metric"] == "effective_rank"
-    table["space"] = np.where(of_z_tag, "z_tag", "shared")
-    return pd.concat([table, table[of_z_tag].assign(space="h", value=40.0)]).assign(method="je")
+    table = grid(pair_loss=LOSSES, metric=["tag_semantics", "mean_energy"])
+    return table.assign(method="je", space="shared")
 
 
 RELEASED = {"released weights": {"tag_semantics": 0.03, "mean_energy": 0.91}}
@@ -518,16 +514,14 @@ def test_retrieval_draws_a_given_mean_with_its_interval_and_no_differences():
     assert whiskers(ax) == [(0.8, 0.95)] * 10
 
 
-def test_semantics_show_three_measures_and_the_references():
+def test_semantics_show_both_measures_and_the_references():
     table = tag_spaces()
     figure = figures.semantics(table, RELEASED)
     assert row_names(figure.axes[0]) == [f"je · {loss}" for loss in LOSSES]
     both = pd.concat([table, table.assign(method="joint_shuffled")])  # a row of their own
     assert len(row_names(figures.semantics(both).axes[0])) == 2 * len(LOSSES)
-    drawn = table[(table["space"] != "h")].groupby(["metric", "pair_loss"])["value"].mean()
-    for ax, metric in zip(
-        figure.axes, ("tag_semantics", "mean_energy", "effective_rank"), strict=True
-    ):
+    drawn = table.groupby(["metric", "pair_loss"])["value"].mean()
+    for ax, metric in zip(figure.axes, ("tag_semantics", "mean_energy"), strict=True):
         expected = [(drawn[metric, loss], 1 - row) for row, loss in enumerate(LOSSES)]
         assert marks(ax, "o") == [pytest.approx(point) for point in expected]
         assert len(marks(ax, "|")) == 6
@@ -535,7 +529,7 @@ def test_semantics_show_three_measures_and_the_references():
         [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"]
         for ax in figure.axes
     ]
-    assert lines == [[0.03], [0.91], []]
+    assert lines == [[0.03], [0.91]]
     assert figure.axes[1].get_xlabel() == "share of energy in the mean"
 
 

@@ -46,7 +46,8 @@ def test_gains_are_scikit_learns_and_their_mean_is_the_paired_difference(rng):
             for runs in (a, b)
         )
         assert difference == pytest.approx(np.mean(own) - np.mean(theirs))
-    whole = metrics.paired_difference(labels, a, b, 5).set_index("metric").difference
+    a, b = ([metrics.resampled(labels, run, n_resamples=5) for run in runs] for runs in (a, b))
+    whole = metrics.difference_table(a, b).set_index("metric").difference
     assert table.difference.mean() == pytest.approx(whole["average_precision"], abs=1e-12)
 
 

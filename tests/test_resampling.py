@@ -46,7 +46,7 @@ def test_weighted_macro_equals_scikit_learn_on_every_resample(rng):
     assert lost  # a tag without positives did occur
 
 
-def test_tag_areas_take_real_weights_and_more_resamples_than_are_in_memory_at_once(rng):
+def test_tag_areas_take_real_weights_and_more_resamples_than_are_in_memory_by_window(rng):
     labels, scores = simulated(rng)
     weights = np.concatenate([np.ones((1, 60)), rng.random((300, 60))])
     result = metrics.tag_areas(labels, scores, weights)
@@ -118,10 +118,19 @@ def test_interval_of_known_cases():
     assert metrics.interval(np.arange(201.0), estimate=90.0) == pytest.approx((-5, 185))
 
 
+def paired_difference(labels, scores_a, scores_b, n_resamples=200, seed=0, **options):
+    """The differences of runs with (run, clip, …, tag) scores."""
+    options |= {"n_resamples": n_resamples, "seed": seed}
+    runs_a, runs_b = (
+        [metrics.resampled(labels, run, **options) for run in runs] for runs in (scores_a, scores_b)
+    )
+    return metrics.difference_table(runs_a, runs_b, seed)
+
+
 def test_paired_difference_is_narrower_than_unpaired_and_has_a_sign(rng):
     labels, scores = simulated(rng, n_clips=150, n_levels=1000)
     worse = scores - 0.05 * labels
-    table = metrics.paired_difference(labels, scores, worse, n_resamples=200).set_index("metric")
+    table = paired_difference(labels, [scores], [worse]).set_index("metric")
     row = table.loc["average_precision"]
     assert 0 < row["low"] < row["difference"] < row["high"]
     assert row["difference"] == pytest.approx(
@@ -134,7 +143,7 @@ def test_paired_difference_is_narrower_than_unpaired_and_has_a_sign(rng):
 
 def test_paired_difference_of_a_run_with_itself_is_zero(rng):
     labels, scores = simulated(rng)
-    table = metrics.paired_difference(labels, scores, scores, n_resamples=20)
+    table = paired_difference(labels, [scores], [scores], n_resamples=20)
     assert (table[["difference", "low", "high"]] == 0).all(axis=None)
     assert (table["protocol"] == "macro_clip").all()
 
@@ -143,64 +152,59 @@ def test_paired_difference_over_seeds_is_their_mean_and_holds_their_spread(rng):
     labels, scores = simulated(rng, n_clips=150, n_levels=1000)
     runs = np.stack([scores + 0.02 * seed * labels for seed in (-1, 0, 1)])
     base = np.stack([scores] * 3)
-    table = metrics.paired_difference(labels, runs, base, n_resamples=200)
-    singly = [
-        metrics.paired_difference(labels, run, scores, n_resamples=200).difference for run in runs
-    ]
+    table = paired_difference(labels, runs, base)
+    singly = [paired_difference(labels, [run], [scores]).difference for run in runs]
     np.testing.assert_allclose(table.difference, np.mean(singly, axis=0), atol=1e-12)
     assert (table.low < np.min(singly, axis=0) / 2).all()
     assert (table.high > np.max(singly, axis=0) / 2).all()
-    one = metrics.paired_difference(labels, runs[:1], base[:1], n_resamples=50)
-    alone = metrics.paired_difference(labels, runs[0], scores, n_resamples=50)
-    np.testing.assert_array_equal(one.difference, alone.difference)
     with pytest.raises(ValueError, match="2 and 3 runs cannot be paired"):
-        metrics.paired_difference(labels, runs[:2], base)
+        paired_difference(labels, runs[:2], base)
 
 
 def test_paired_difference_of_a_multiclass_task_holds_the_accuracy(rng):
     labels, windows = one_class_each(rng)
     a, b = windows.mean(axis=1), windows[:, 0]
-    table = metrics.paired_difference(labels, a, b, n_resamples=50, task="multiclass")
+    table = paired_difference(labels, [a], [b], n_resamples=50, task="multiclass")
     row = table.set_index("metric").loc["accuracy"]
     assert row["difference"] == metrics.accuracy(labels, a) - metrics.accuracy(labels, b)
     assert row["low"] < row["difference"] < row["high"]
 
 
-def test_score_table_has_both_protocols(rng):
+def intervals(labels, scores, **options):
+    return metrics.mean_table([metrics.resampled(labels, scores, **options)])
+
+
+def test_intervals_are_of_both_protocols(rng):
     labels, _ = simulated(rng)
     labels[:, 5] = 0
     windows = np.clip(rng.random((60, 4, 6)) + 0.2 * labels[:, None], 0, 1)
-    table = metrics.score_table(labels, windows, n_resamples=50)
-    assert list(table.columns) == [
-        *("protocol", "metric", "value", "low", "high"),
-        *("group_low", "group_high", "n_clips", "n_tags"),
-    ]
+    table = intervals(labels, windows, n_resamples=50)
+    columns = ["protocol", "metric", "value", "low", "high", "group_low", "group_high"]
+    assert list(table.columns) == columns
     table = table.set_index(["protocol", "metric"])
     assert (table["low"] < table["value"]).all() and (table["value"] < table["high"]).all()
-    by_clip = metrics.score_table(labels, windows.mean(axis=1), n_resamples=50)
+    by_clip = intervals(labels, windows.mean(axis=1), n_resamples=50)
     assert by_clip["value"].tolist() == table.loc["macro_clip", "value"].tolist()
     macro = metrics.macro_clip(labels[:, :5], windows.mean(axis=1)[:, :5])
     assert table.loc[("macro_clip", "roc_auc"), "value"] == pytest.approx(macro["roc_auc"])
-    assert table["n_tags"].tolist() == [6, 6, 6, 5, 5, 5] and (table["n_clips"] == 60).all()
     groups = np.repeat(np.arange(6), 10)
-    clustered = metrics.score_table(labels, windows, n_resamples=50, groups=groups)
+    clustered = intervals(labels, windows, n_resamples=50, groups=groups)
     assert clustered["value"].tolist() == table["value"].tolist()
     assert clustered["low"].tolist() == table["low"].tolist()
     assert (clustered["group_low"] < clustered["value"]).all()
     assert (clustered["group_high"] > clustered["value"]).all()
     for ignored in (np.arange(60), [""] * 60, ["one"] * 60):
-        alone = metrics.score_table(labels, windows, n_resamples=5, groups=ignored)
+        alone = intervals(labels, windows, n_resamples=5, groups=ignored)
         assert alone[["group_low", "group_high"]].isna().all(axis=None)
 
 
-def test_score_table_has_the_decisions_of_its_task(rng):
+def test_intervals_are_of_the_decisions_of_the_task(rng):
     labels, windows = one_class_each(rng)
     areas = ["roc_auc", "pr_auc"], ["roc_auc", "average_precision", "pr_auc_trapezoid"]
 
     def values_of(**options):
-        table = metrics.score_table(labels, windows, n_resamples=50, **options)
+        table = intervals(labels, windows, n_resamples=50, **options)
         assert (table["low"] < table["value"]).all() and (table["value"] < table["high"]).all()
-        assert (table["n_tags"] == 6).all()
         assert table["protocol"].is_monotonic_decreasing  # micro_window, then macro_clip
         return table.set_index(["protocol", "metric"])["value"]
 
@@ -222,26 +226,22 @@ def test_score_table_has_the_decisions_of_its_task(rng):
     assert values["macro_clip", "f1_instance"] == f1_score(labels, predicted, average="micro")
 
 
-def test_runs_resampled_once_give_the_same_differences(rng):
+def test_differences_by_window_hold_those_by_clip(rng):
     labels, _ = simulated(rng)
     a, b = rng.random((2, 3, 60, 4, 6))  # three seeds, four windows
     options = {"n_resamples": 30, "seed": 5, "groups": np.arange(60) // 4}
-    at_once = metrics.paired_difference(labels, a, b, **options)
-    each_a, each_b = (
-        [metrics.resampled(labels, run, **options) for run in runs] for runs in (a, b)
-    )
-    assert at_once.equals(metrics.difference_table(each_a, each_b, seed=5))
-    assert at_once.protocol.tolist() == 3 * ["micro_window"] + 3 * ["macro_clip"]
-    assert at_once.notna().all(axis=None)
-    by_clip = metrics.paired_difference(labels, a.mean(axis=2), b.mean(axis=2), 30, 5)
+    by_window = paired_difference(labels, a, b, **options)
+    assert by_window.protocol.tolist() == 3 * ["micro_window"] + 3 * ["macro_clip"]
+    assert by_window.notna().all(axis=None)
+    by_clip = paired_difference(labels, a.mean(axis=2), b.mean(axis=2), 30, 5)
     columns = ["metric", "difference", "low", "high"]
     expected = by_clip[columns].reset_index(drop=True)
-    assert at_once.iloc[3:][columns].reset_index(drop=True).equals(expected)
+    assert by_window.iloc[3:][columns].reset_index(drop=True).equals(expected)
     assert by_clip[["group_low", "group_high"]].isna().all(axis=None)
     first = [
         metrics.micro_window(np.repeat(labels, 4, axis=0), r[0].reshape(-1, 6)) for r in (a, b)
     ]
-    alone = metrics.paired_difference(labels, a[:1], b[:1], 5).difference
+    alone = paired_difference(labels, a[:1], b[:1], 5).difference
     assert alone[0] == pytest.approx(first[0]["roc_auc"] - first[1]["roc_auc"], abs=1e-12)
 
 
@@ -275,7 +275,7 @@ def test_the_interval_of_a_difference_covers_the_truth_and_excludes_zero(rng):
         labels, noise = gaussian(rng, deviations=0)
         a, b = (noise + 0.5 * rng.normal(size=noise.shape) for _ in range(2))
         a, b = a + 2.0 * np.sqrt(1.25) * labels, b + 1.5 * np.sqrt(1.25) * labels
-        row = metrics.paired_difference(labels, a, b, 200, seed).set_index("metric").loc["roc_auc"]
+        row = paired_difference(labels, [a], [b], seed=seed).set_index("metric").loc["roc_auc"]
         covered += row.low <= truth <= row.high
         excluded += row.low > 0
     fewest, most = plausible_counts(N_SETS)

@@ -21,7 +21,8 @@ each = pytest.mark.parametrize("name", CONVOLUTIONS)
 
 
 def small(name: str, **options) -> nn.Module:
-    return build_extractor(name, width=4, generator=torch.Generator().manual_seed(1), **options)
+    torch.manual_seed(1)
+    return build_extractor(name, width=4, **options)
 
 
 def noise(batch: int, n_samples: int) -> torch.Tensor:

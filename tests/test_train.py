@@ -37,7 +37,7 @@ from jetatag.training.run import CHECKPOINT, PREDICTIONS, Run
 
 CELLS = [("je", "subset_query"), ("je", "cosine"), ("no_je", "none"), ("no_je_linear", "none")]
 CONTROLS = [
-    *(("je", "cosine_stop_grad"), ("je", "cosine_variance"), ("je", "soft_info_nce")),
+    *(("je", "cosine_stop_grad"), ("je", "soft_info_nce")),
     *(("je", "subset_completion"), ("je_linear", "cosine"), ("joint", "subset_query")),
     ("joint_shuffled", "soft_info_nce"),
     *(("bce_two_stage", "none"), ("no_je_early_stop", "none"), ("je_shuffled", "cosine")),
@@ -271,35 +271,45 @@ def test_weights_that_are_not_finite_are_not_saved(
     assert not run.has("end_to_end.safetensors") and len(run.history) == (step - 1) // 4
 
 
-def test_a_checkpoint_needs_its_layers_and_history(tiny_store, tiny_config, tmp_path):
-    def own(*layers):
-        module = Loudness()
-        module.extra = nn.Sequential(*layers)
-        return module
+def test_a_checkpoint_needs_its_layers_and_history(tiny_store, tiny_config, tmp_path, monkeypatch):
+    def register(*sizes):
+        def loudness():
+            module = Loudness()
+            module.extra = nn.Sequential(*(nn.Linear(*size) for size in sizes))
+            return module
 
-    config = tiny_config.replace(extractor="own", crop_samples=16_000)
+        monkeypatch.setitem(EXTRACTORS, "loudness", loudness)
+
+    register((2, 2))
+    config = tiny_config.replace(extractor="loudness", crop_samples=16_000)
     run = Run.start(tmp_path, config, tiny_store)
     with pytest.raises(Interrupted):
-        train.train(run, tiny_store, None, interrupt_after(2), own(nn.Linear(2, 2)))
-    for other in (own(), own(nn.Linear(2, 2), nn.Linear(2, 2)), own(nn.Linear(3, 2))):
-        with pytest.raises(ValueError, match="has other layers than the model"):
-            train.train(run, tiny_store, extractor=other)
+        train.train(run, tiny_store, on_epoch=interrupt_after(2))
+    for others, sentence in (([], "size"), ([(2, 2)] * 2, "size"), ([(3, 2)], "size mismatch")):
+        register(*others)
+        with pytest.raises((ValueError, RuntimeError), match=sentence):  # of torch
+            train.train(run, tiny_store)
+    register((2, 2))
     history = (run.folder / "history.csv").read_text()
     for content, sentence in (("", "is damaged"), ("stage,epoch\n", "lacks epochs of stage1")):
         (run.folder / "history.csv").write_text(content)
         with pytest.raises(ValueError, match=sentence):
-            train.train(run, tiny_store, extractor=own(nn.Linear(2, 2)))
+            train.train(run, tiny_store)
     (run.folder / "history.csv").write_text(history)
-    train.train(run, tiny_store, until="stage1", extractor=own(nn.Linear(2, 2)))
+    train.train(run, tiny_store, until="stage1")
 
 
-def test_weights_that_layers_share_can_be_kept(tiny_store, tiny_config, tmp_path):
-    tied = Loudness()
-    tied.one, tied.other = nn.Linear(2, 2), nn.Linear(2, 2)
-    tied.other.weight = tied.one.weight
-    config = tiny_config.replace(extractor="own", crop_samples=16_000, checkpoint_minutes=0)
+def test_weights_that_layers_share_can_be_kept(tiny_store, tiny_config, tmp_path, monkeypatch):
+    def tied():
+        module = Loudness()
+        module.one, module.other = nn.Linear(2, 2), nn.Linear(2, 2)
+        module.other.weight = module.one.weight
+        return module
+
+    monkeypatch.setitem(EXTRACTORS, "tied", tied)
+    config = tiny_config.replace(extractor="tied", crop_samples=16_000, checkpoint_minutes=0)
     run = Run.start(tmp_path, config, tiny_store)
-    train.train(run, tiny_store, extractor=tied)
+    train.train(run, tiny_store)
     assert run.has("stage2.safetensors")
 
 
@@ -568,8 +578,7 @@ def test_a_tag_only_in_test_trains_and_is_evaluated_as_far_as_it_goes(
     area = rows[(rows.tag == "never") & (rows.metric == "roc_auc")].value.item()
     clip_probs = scores["probs"].mean(axis=1)[:, rare]
     assert area == pytest.approx(roc_auc_score(labels[test, rare], clip_probs))
-    n_tags = metrics.score_table(scores["labels"], scores["probs"], n_resamples=20).n_tags
-    assert (n_tags == 4).all()  # without it, three
+    assert (table.n_tags == 4).all()  # without it, three
     if method == "je":
         found = spaces([run], n_resamples=20)
         assert found[found.kind == "one tag"].value.notna().all()
@@ -696,19 +705,19 @@ def test_scores_do_not_depend_on_the_batch_size(tiny_store, tiny_config, tmp_pat
 
 @pytest.mark.parametrize(
     ("extractor", "crop_samples"),  # of clips of 32,000 samples
-    [("own", 20_000), ("own", 40_000), *((name, None) for name in EXTRACTORS)],
+    [("loudness", 20_000), ("loudness", 40_000), *((name, None) for name in EXTRACTORS)],
 )
 def test_clips_that_pass_together_score_as_alone(
     tiny_store, tiny_config, tmp_path, monkeypatch, extractor, crop_samples
 ):
     """What a GPU does: probabilities and vectors within 1e-6, features within that of the largest.
 
-    The own extractor's crops are shorter than a clip, or longer.
+    The crops of `DenseLoudness` are shorter than a clip, or longer.
     """
+    monkeypatch.setitem(EXTRACTORS, "loudness", DenseLoudness)
     crop_samples = crop_samples or min_samples(extractor)
     config = tiny_config.replace(extractor=extractor, crop_samples=crop_samples)
-    own = DenseLoudness() if extractor == "own" else None
-    model = build_model(config, tiny_store.vocabulary, own_extractor=own).eval()
+    model = build_model(config, tiny_store.vocabulary).eval()
     fabric, rows, scored = launch(config), tiny_store.rows("test"), []
     for at_once in (config.n_windows, 3 * config.n_windows, 100):
         monkeypatch.setattr(prediction.device, "inference_batch", lambda *_, n=at_once, **__: n)
@@ -758,7 +767,8 @@ def test_score_files_without_a_task_are_multilabel(tiny_store, tiny_config, tmp_
 def test_windows_that_coincide_pass_the_extractor_once(
     tiny_store, tiny_config, tmp_path, monkeypatch, crop_samples, distinct
 ):
-    config = tiny_config.replace(extractor="own", crop_samples=crop_samples, n_windows=5)
+    monkeypatch.setitem(EXTRACTORS, "loudness", Loudness)
+    config = tiny_config.replace(extractor="loudness", crop_samples=crop_samples, n_windows=5)
     rows, extracted = tiny_store.rows("test")[:2], []
     assert (tiny_store.lengths[rows] == 32_000).all()
     extract = prediction.device.extract
@@ -768,7 +778,7 @@ def test_windows_that_coincide_pass_the_extractor_once(
         return extract(model, audio, fabric)
 
     monkeypatch.setattr(prediction.device, "extract", counted)
-    model = build_model(config, tiny_store.vocabulary, own_extractor=Loudness()).eval()
+    model = build_model(config, tiny_store.vocabulary).eval()
     fabric = launch(config)
     with torch.no_grad():
         scored = prediction.score_clips(model, tiny_store, rows, config, fabric, "test")
@@ -867,18 +877,28 @@ class DenseLoudness(nn.Module):
     ("precision", "compiled"),
     [("32-true", False), pytest.param("bf16-mixed", True, marks=needs_compiler)],
 )
-def test_an_object_can_be_the_extractor(tiny_store, tiny_config, tmp_path, precision, compiled):
-    settings = {"extractor": "own", "crop_samples": 16_000, "precision": precision}
+def test_a_function_can_build_a_pretrained_extractor(
+    tiny_store, tiny_config, tmp_path, monkeypatch, precision, compiled
+):
+    weights = DenseLoudness().state_dict()
+
+    def pretrained():
+        extractor = DenseLoudness()
+        extractor.load_state_dict(weights)
+        return extractor
+
+    monkeypatch.setitem(EXTRACTORS, "pretrained", pretrained)
+    settings = {"extractor": "pretrained", "crop_samples": 16_000, "precision": precision}
     settings["compile"] = compiled
-    run = Run.start(tmp_path, tiny_config.replace(**settings), tiny_store)
-    predict(run, train.train(run, tiny_store, extractor=DenseLoudness()), tiny_store)
-    assert run.config.name == "je-subset_query-own-seed0"
+    config = tiny_config.replace(**settings)
+    assert same(build_model(config, tiny_store.vocabulary).extractor.state_dict(), weights)
+    run = Run.start(tmp_path, config, tiny_store)
+    predict(run, train.train(run, tiny_store), tiny_store)
+    assert run.config.name == "je-subset_query-pretrained-seed0"
     assert run.read_arrays("embeddings.npz")["h"].shape == (len(tiny_store.rows("test")), 16)
-    fresh = DenseLoudness()
-    before = fresh.dense.weight.clone()
-    again = train.train(run, tiny_store, extractor=fresh)  # loads what is finished
-    assert again.extractor is fresh and not torch.equal(fresh.dense.weight, before)
-    assert torch.equal(fresh.dense.weight, state_of(run, "stage2")["extractor.dense.weight"])
+    learned = train.train(run, tiny_store).extractor.dense.weight  # loads what is finished
+    assert not torch.equal(learned, weights["dense.weight"])
+    assert torch.equal(learned, state_of(run, "stage2")["extractor.dense.weight"])
 
 
 @pytest.mark.parametrize("extractor", ["harmonic_cnn", "music_sincnet"])
@@ -907,19 +927,18 @@ def test_a_run_compiles_two_graphs(tiny_store, tiny_config, tmp_path, monkeypatc
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str((tmp_path / ".compiled").resolve())
 
 
-def test_an_object_as_extractor_must_keep_the_contract(tiny_store, tiny_config):
-    build = partial(build_model, vocabulary=tiny_store.vocabulary)
-    own = tiny_config.replace(extractor="own")
-    for config, module in ((own, None), (tiny_config, nn.Identity())):
-        with pytest.raises(ValueError, match="your own extractor needs the setting"):
-            build(config, own_extractor=module)
+def test_what_a_function_builds_must_keep_the_contract(tiny_store, tiny_config, monkeypatch):
+    def build(module):
+        monkeypatch.setitem(EXTRACTORS, "built", lambda: module)
+        return build_model(tiny_config.replace(extractor="built"), tiny_store.vocabulary)
+
     for module in (nn.Linear(1, 1), nn.Linear):
         with pytest.raises(ValueError, match=r"Linear.* must be a module with whole numbers"):
-            build(own, own_extractor=module)
-    other = nn.Linear(own.crop_samples, 3)
+            build(module)
+    other = nn.Linear(tiny_config.crop_samples, 3)
     other.n_features, other.min_samples = 4, 1
     with pytest.raises(ValueError, match=r"returned .*\[2, 3\].* for two crops.*here \(2, 4\)"):
-        build(own, own_extractor=other)
+        build(other)
 
 
 def test_forms_of_the_code_fit_every_extractor(tiny_store):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from jetatag.config import RunConfig
 from jetatag.data.store import AudioStore
 from jetatag.evaluation.predict import predict
+from jetatag.extractors import EXTRACTORS
 from jetatag.training.device import launch
 from jetatag.training.run import Run
 from jetatag.training.train import train
@@ -33,26 +34,18 @@ class Plain(nn.Module):
         return torch.cat([x.mean(2), x.amax(2)], 1)
 
 
-def extractor_of(config: RunConfig) -> nn.Module | None:
-    """The extractor that is passed to `train`, initialised by the run's seed."""
-    if config.extractor != "own":
-        return None
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return Plain()
-
-
 def train_cells(cells: dict[str, RunConfig], store: AudioStore, folder: Path) -> None:
     """Train and score every run in a folder of its name."""
     for name, config in cells.items():
         with launch(config).rank_zero_first():
             run = Run.start(folder / name, config, store)
-        predict(run, train(run, store, extractor=extractor_of(config)), store)
+        predict(run, train(run, store), store)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    EXTRACTORS["plain"] = Plain
     cells, store, folder = map(Path, sys.argv[1:])
     configs = {n: RunConfig(**c) for n, c in json.loads(cells.read_text()).items()}
     train_cells(configs, AudioStore.open(store), folder)

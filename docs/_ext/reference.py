@@ -77,7 +77,7 @@ def settings(name: str) -> str:
 
     tables = {"method": METHODS, "pair_loss": PAIR_LOSSES, "extractor": EXTRACTORS}
     tables |= {"classification_loss": CLASSIFICATION_LOSSES}
-    others = {"pair_loss": ["none"], "extractor": ["own"]}
+    others = {"pair_loss": ["none"]}
     model, entries = getattr(config, name), []
     for field, (annotation, default, description) in _fields(model).items():
         literal = typing.get_origin(annotation) is typing.Literal

@@ -21,7 +21,7 @@ from tables import (
 
 from jetatag.data.mtat import SYNONYMS
 from jetatag.evaluation.results import clip_scores, select, verdicts
-from jetatag.metrics import macro_clip, paired_difference
+from jetatag.metrics import difference_table, macro_clip, resampled
 from jetatag.training.runs import finished
 
 EXTRACTORS = {"short_chunk_cnn": "short-chunk CNN", "harmonic_cnn": "Harmonic-CNN"}
@@ -88,14 +88,18 @@ def study_synonyms() -> str:
     clip scores."""
     scores, labels, tags = clip_scores(finished(RESULTS / "study/rendered"))
     both = [
-        np.stack([own for run, own in scores.items() if run.startswith(f"{name}-{MAIN}")])
+        [own for run, own in scores.items() if run.startswith(f"{name}-{MAIN}")]
         for name in ("-".join(JOINT), "no_je_linear")
     ]
     words = [{name, *same} & {*tags} for name, same in SYNONYMS.items()]
     several = np.isin(tags, [tag for group in words if len(group) > 1 for tag in group])
     rows = []
     for name, chosen in {"tags with synonyms": several, "other tags": ~several}.items():
-        apart = paired_difference(labels[:, chosen], *(own[..., chosen] for own in both), 300)
+        joint, control = (
+            [resampled(labels[:, chosen], own[:, chosen], n_resamples=300) for own in runs]
+            for runs in both
+        )
+        apart = difference_table(joint, control)
         row = one_row(apart.rename(columns={"difference": "value"}), metric="average_precision")
         rows.append([name, int(chosen.sum()), as_interval(row, sign=True)])
     return as_markdown(["", "tags", "AP, `joint` − `no_je_linear`"], rows)
@@ -287,8 +291,8 @@ def schedules() -> str:
     for name, runs in mean.items():
         values = [macro_clip(labels, probs)["average_precision"] for probs in runs]
         rows.append([f"`{name}`", *map(as_number, values), as_number(float(np.mean(values)))])
-    apart = paired_difference(labels, np.stack(mean["fast"]), np.stack(mean["paper"]))
-    apart = apart.rename(columns={"difference": "value"})
+    fast, paper = ([resampled(labels, probs) for probs in mean[name]] for name in ("fast", "paper"))
+    apart = difference_table(fast, paper).rename(columns={"difference": "value"})
     difference = as_interval(one_row(apart, metric="average_precision"), sign=True)
     rows.append(["`fast` − `paper`", "", "", "", difference])
     return as_markdown(["schedule", "seed 0", "seed 1", "seed 2", "mean"], rows)

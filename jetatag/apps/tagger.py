@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from jetatag.apps import hub
 from jetatag.config import RunConfig
@@ -178,19 +177,14 @@ class Tagger:
         return tuple(output.cpu().numpy() for output in outputs)
 
 
-def load(
-    folder: Path | str,
-    device: str = "auto",
-    extractor: nn.Module | None = None,
-    folded: bool = True,
-) -> Tagger:
+def load(folder: Path | str, device: str = "auto", folded: bool = True) -> Tagger:
     """Load a finished run or an exported model as a tagger; `hf://owner/name` is fetched from the
     Hugging Face Hub.
 
-    It computes in float32 on `device` ("auto": a GPU if there is one). `extractor` is the module of
-    a run whose extractor is "own". If `folded`, what depends on weights alone is computed once
-    (`extractors.layers.fold`). Raises `FileNotFoundError` if there is no run, `ValueError` if it is
-    unfinished or damaged, `ImportError` for a Hub address without huggingface_hub.
+    It computes in float32 on `device` ("auto": a GPU if there is one). If `folded`, what depends on
+    weights alone is computed once (`extractors.layers.fold`). Raises `FileNotFoundError` if there
+    is no run, `ValueError` if it is unfinished or damaged, `ImportError` for a Hub address without
+    huggingface_hub.
     """
     if str(folder).startswith(hub.ADDRESS):
         folder = hub.fetch(str(folder), FILES)
@@ -201,7 +195,7 @@ def load(
     if not run.has(f"{weights}.safetensors"):
         problem = f"{run.folder} is not fully trained ({weights}.safetensors is missing)"
         raise ValueError(f"{problem}: finish its training.")
-    model = build_model(run.config, run.vocabulary, method.head, extractor)
+    model = build_model(run.config, run.vocabulary, method.head)
     run.load_weights(weights, model)
     target = pick_device(device)
     model = model.eval().requires_grad_(False).to(target)

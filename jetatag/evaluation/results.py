@@ -2,7 +2,7 @@
 
 A *cell* is what is compared: extractor, method, losses and share of labels on one data set; its
 runs differ in their seed. Tables are long, as `jetatag.evaluation.reading` describes; it reads them
-by `summary`, `differences`, `by_tag` and `verdicts`, or by `select` if a figure needs the numbers.
+by `summary`, `differences` and `verdicts`, or by `select` if a figure needs the numbers.
 """
 
 import itertools
@@ -18,7 +18,6 @@ from jetatag import metrics
 from jetatag.config import method_name
 from jetatag.evaluation.baselines import NAMES as BASELINES
 from jetatag.evaluation.reading import (  # noqa: F401 – the tables made here are read by these
-    by_tag,
     differences,
     gather_tables,
     select,
@@ -54,8 +53,13 @@ ByCell = dict[Cell, dict[int, pd.DataFrame]]  # of each seed, the resampled tabl
 
 
 def score_table(run: Run, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
-    """Return `metrics.score_table` of the run's saved scores, with their task and groups."""
-    return metrics.score_table(**_saved(run), n_resamples=n_resamples, seed=seed)
+    """Return the metrics of one run in both protocols with 95 % intervals, one row per metric.
+    Columns: those of `metrics.mean_table`, `n_clips`, and `n_tags` that occur."""
+    saved = _saved(run)
+    resampled = metrics.resampled(**saved, n_resamples=n_resamples, seed=seed)
+    table, labels = metrics.mean_table([resampled], seed), saved["labels"]
+    table[BOUNDS] = table[BOUNDS].clip(0, 1)
+    return table.assign(n_clips=len(labels), n_tags=int(labels.any(axis=0).sum()))
 
 
 def _saved(run: Run) -> dict[str, Any]:

@@ -6,19 +6,15 @@ refuses. It has the attributes `n_features` (the paper's: 8 · width) and `min_s
 optionally `min_batch`, the smallest batch of a training step (default 1), `paper_crop`, the default
 crop in samples (default 59,049), and `prefers_channels_last(device)`, whether training on a
 `torch.device` is faster with that memory format (default no). To use your own, add its class to the
-table:
+table, or a function that builds it, for example with pretrained weights:
 
     EXTRACTORS["loudness"] = Loudness
     run = Run.start("runs", preset("smoke", extractor="loudness"), store)
     train(run, store)
-
-or pass an object, from whose weights training starts; later calls need one with the same layers:
-
-    run = Run.start("runs", preset("smoke", extractor="own"), store)
-    train(run, store, extractor=Loudness())
 """
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -29,7 +25,7 @@ from jetatag.extractors.short_chunk import ShortChunkCNN, ShortChunkCNNRes
 from jetatag.extractors.sinc import MusicSincNet
 from jetatag.files import check_arguments, check_known
 
-EXTRACTORS: dict[str, type[nn.Module]] = {
+EXTRACTORS: dict[str, Callable[..., nn.Module]] = {
     "harmonic_cnn": HarmonicCNN,
     "music_sincnet": MusicSincNet,
     "sample_cnn": SampleCNN,
@@ -39,15 +35,14 @@ EXTRACTORS: dict[str, type[nn.Module]] = {
     "short_chunk_cnn": ShortChunkCNN,  # not in the paper
     "short_chunk_cnn_res": ShortChunkCNNRes,  # not in the paper
 }
-"""Name → class, the only place where an extractor's name is defined."""
+"""Name → class or function, the only place where an extractor's name is defined."""
 BUILT_IN = frozenset(EXTRACTORS.values())
 
 
 def build_extractor(name: str, **options: Any) -> nn.Module:
-    """Build the extractor called `name` with fresh weights. `options` are those of its class: for
-    the built-in ones `width` (channels of the first block), `generator` (`torch.Generator` for the
-    weights) and what the class documents. Raises `ValueError` for an unknown name, option or value.
-    """
+    """Build the extractor called `name` with fresh weights from torch's random numbers. `options`
+    are those of its class: for the built-in ones `width` (channels of the first block) and what the
+    class documents. Raises `ValueError` for an unknown name, option or value."""
     check_known([name], EXTRACTORS, "extractor")
     check_known(options, inspect.signature(EXTRACTORS[name]).parameters, f"option of {name}")
     check_arguments(EXTRACTORS[name].__init__, options)

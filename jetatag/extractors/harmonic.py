@@ -111,7 +111,6 @@ class HarmonicCNN(nn.Module):
     """
 
     min_samples = 288 * HOP_LENGTH  # the poolings divide the frames by 2^5 · 3^2
-    min_batch = 1
     paper_crop = 80_000
 
     def __init__(
@@ -119,7 +118,6 @@ class HarmonicCNN(nn.Module):
         width: Count = 128,
         form: layers.Form = "as_published",
         sample_rate: layers.SampleRate = 16_000,
-        generator: torch.Generator | None = None,
     ):
         super().__init__()
         self.n_features = 8 * width
@@ -137,7 +135,7 @@ class HarmonicCNN(nn.Module):
             ResidualBlock(2 * width, (2, 3)),
             ConvBlock(2 * width, 4 * width, (2, 3)),
         )
-        layers.initialise(self, generator)
+        layers.initialise(self)
 
     def prefers_channels_last(self, device: torch.device) -> bool:
         """Whether its weights should have the channels innermost for training on `device`: on a

@@ -19,20 +19,17 @@ SampleRate = Annotated[float, Field(ge=1_000)]  # Hz
 
 def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
     """Raise `ValueError` unless `waveform` is (batch, sample), of the extractor's dtype, and has at
-    least `min_samples` samples and, in training, `min_batch` rows."""
+    least `min_samples` samples."""
     name, dtype = type(extractor).__name__, next(extractor.parameters()).dtype
     if not isinstance(waveform, torch.Tensor) or waveform.ndim != 2 or waveform.dtype != dtype:
         got = f"{getattr(waveform, 'dtype', type(waveform))} of {getattr(waveform, 'shape', '')}"
         remedy = "mix down to mono, scale to [-1, 1] and give one row per crop"
         problem = f"{name} takes a {dtype} tensor of shape (batch, sample), not {got}"
         raise ValueError(f"{problem}: {remedy}.")
-    rows, samples = waveform.shape
+    samples = waveform.shape[1]
     if samples < extractor.min_samples:
         needs = f"{name} needs at least {extractor.min_samples:,} samples, not {samples:,}"
         raise ValueError(f"{needs}: take longer crops or pad them with silence.")
-    if rows < (extractor.min_batch if extractor.training else 1):
-        needs = f"{name} needs {extractor.min_batch} waveforms or more in training and one in"
-        raise ValueError(f"{needs} inference, not {rows}: give more at once (batch_size).")
 
 
 def outside_graphs(method: Callable) -> Callable:
@@ -202,12 +199,12 @@ def fold(extractor: nn.Module, onednn: bool = False) -> nn.Module:
     return extractor.eval().requires_grad_(False)
 
 
-def initialise(extractor: nn.Module, generator: torch.Generator | None) -> None:
-    """The original's initial weights, drawn from `generator` (None: torch's global one): Glorot
-    uniform, He uniform for 1-D convolutions of 3 samples, zero biases."""
+def initialise(extractor: nn.Module) -> None:
+    """Draw the original's initial weights: Glorot uniform, He uniform for 1-D convolutions of 3
+    samples, zero biases."""
     for layer in extractor.modules():
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
             he = isinstance(layer, nn.Conv1d) and layer.kernel_size == (3,)
             draw = nn.init.kaiming_uniform_ if he else nn.init.xavier_uniform_
-            draw(layer.weight, generator=generator)
+            draw(layer.weight)
             nn.init.zeros_(layer.bias)

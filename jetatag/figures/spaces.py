@@ -26,7 +26,6 @@ RANKINGS = {
 MEASURES = {
     "tag_semantics": "rank correlation of tag cosines\nwith label correlation",
     "mean_energy": "share of energy in the mean",
-    "effective_rank": "effective rank (dimensions)",
 }
 
 
@@ -168,9 +167,9 @@ def semantics(
     table = style.with_lines(table, "seed space metric value", "the shared spaces")
     for measures in references.values():
         check_known(measures, MEASURES, "measure")
-    table = table[table["metric"].isin(MEASURES) & table["space"].isin(["shared", "z_tag"])]
+    table = table[table["metric"].isin(MEASURES) & (table["space"] == "shared")]
     lines = table["line"].unique().tolist()[::-1]
-    figure, axes = style.row_panels((1, 3), (10, 1.7 + 0.36 * len(lines)), lines, "method")
+    figure, axes = style.row_panels((1, 2), (7.5, 1.7 + 0.36 * len(lines)), lines, "method")
     styles = dict(zip(references, cycle(("--", ":", "-.")), strict=False))
     for ax, (measure, scale) in zip(axes[0], MEASURES.items(), strict=True):
         for line, seeds in table[table["metric"] == measure].groupby("line"):

@@ -96,33 +96,22 @@ class JointModel(nn.Module):
         return self.probabilities(self.tag_decoder(z_tag))
 
 
-def build_model(
-    config: Any, vocabulary: Vocabulary, head: str = "paper", own_extractor: nn.Module | None = None
-) -> JointModel:
+def build_model(config: Any, vocabulary: Vocabulary, head: str = "paper") -> JointModel:
     """The model of a run on the CPU; its initial weights depend on `config.seed` alone.
 
-    `own_extractor` is the module of a run with extractor "own". Raises `ValueError` if it is not as
-    `jetatag.extractors` requires, an option is invalid or crops are too short.
+    Raises `ValueError` if a custom extractor is not as `jetatag.extractors` requires, an option is
+    invalid or crops are too short.
     """
+    accepted = signature(EXTRACTORS[config.extractor]).parameters
+    names = [name for name in ("width", "form", "sample_rate") if name in accepted]
+    options = {name: getattr(config, name) for name in names}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        extractor = _extractor(config, own_extractor)
+        extractor = build_extractor(config.extractor, **options)
         if type(extractor) not in BUILT_IN:
             _check_contract(extractor, config.crop_samples)
         check_crop(config.extractor, config.crop_samples, extractor.min_samples)
         return JointModel(extractor, vocabulary, config.embedding_dim, head)
-
-
-def _extractor(config: Any, own: nn.Module | None) -> nn.Module:
-    if (config.extractor == "own") != (own is not None):
-        given = f"it is {config.extractor!r}, and {'no' if own is None else 'a'} module was given"
-        raise ValueError(f"your own extractor needs the setting 'own' and the module: {given}.")
-    if own is not None:
-        return own
-    options = {name: getattr(config, name) for name in ("width", "form", "sample_rate")}
-    accepted = signature(EXTRACTORS[config.extractor]).parameters
-    options = {name: value for name, value in options.items() if name in accepted}
-    return build_extractor(config.extractor, **options)
 
 
 @torch.no_grad()
@@ -134,7 +123,7 @@ def _check_contract(extractor: nn.Module, crop_samples: int) -> None:
         raise ValueError(f"{needs}: set them in its class.")
     n_features, min_samples = sizes
     crops, training = torch.zeros(2, max(crop_samples, min_samples)), extractor.training
-    h = extractor.cpu().eval()(crops)  # an earlier stage may have left it on a GPU
+    h = extractor.cpu().eval()(crops)  # a function may return one left on a GPU
     extractor.train(training)
     if not isinstance(h, Tensor) or h.shape != (2, n_features):
         result = f"{type(extractor).__name__} returned {getattr(h, 'shape', type(h))} for two crops"

@@ -98,20 +98,6 @@ def without_defaults(name: str, parameters: Mapping[str, float]) -> dict[str, fl
     return {key: value for key, value in parameters.items() if value != known[key].default}
 
 
-def classification(
-    logits: Tensor,
-    labels: Tensor,
-    task: str = "multilabel",
-    loss: str = DEFAULT_LOSS,
-    **parameters: float,
-) -> Tensor:
-    """L_C on logits (clip, tag): the named loss with its `parameters`, or categorical cross-entropy
-    for a multiclass task."""
-    if task == "multiclass":
-        return F.cross_entropy(logits, labels)
-    return CLASSIFICATION_LOSSES[loss](logits, labels, **parameters)
-
-
 # Pair losses
 
 
@@ -195,18 +181,6 @@ def cosine_stop_grad(batch: PairBatch) -> Tensor:
     return 2 - _cosines(batch.z_audio, batch.z_tag.detach())
 
 
-def cosine_variance(batch: PairBatch) -> Tensor:
-    """L_pair as published plus the variance term of VICReg (Bardes, Ponce & LeCun, ICLR 2022,
-    eq. 1) on z_audio and z_tag: the mean over dimensions of max(0, 1 − √d · deviation), where 1/√d
-    is the deviation of unit vectors in random directions of d dimensions."""
-    return cosine(batch) + _shrinkage(batch.z_audio) + _shrinkage(batch.z_tag)
-
-
-def _shrinkage(z: Tensor) -> Tensor:
-    variance = z.shape[1] * z.var(dim=0)
-    return (1 - (variance + 1e-4).sqrt()).clamp(min=0).mean()
-
-
 def soft_info_nce(batch: PairBatch) -> Tensor:
     """Cross-entropy of "which tag set of the batch belongs to this clip?" and of "which clip
     belongs to this tag set?", averaged, on exp(log_scale)·cos(z_audio, z_tag).
@@ -255,7 +229,6 @@ PAIR_LOSSES = {
     "cosine_as_coded": PairLoss(cosine_as_coded, mirrored=True),
     "margin_as_coded": PairLoss(margin_as_coded, mirrored=True),
     "cosine_stop_grad": PairLoss(cosine_stop_grad),
-    "cosine_variance": PairLoss(cosine_variance),
     "soft_info_nce": PairLoss(soft_info_nce),
     "subset_query": PairLoss(subset_query, weight=0.5, searchable_by_tags=True),
     "subset_completion": PairLoss(subset_completion, searchable_by_tags=True),

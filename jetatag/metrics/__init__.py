@@ -28,7 +28,6 @@ from jetatag.metrics.scores import (
 )
 from jetatag.metrics.spaces import (
     SMALL_GAP,
-    effective_rank,
     gap,
     mean_energy,
     neighbour_agreement,
@@ -44,10 +43,8 @@ from jetatag.metrics.tables import (
     interval,
     mean_runs,
     mean_table,
-    paired_difference,
     resampled,
     resampled_means,
     resampled_per_tag,
     resampled_searches,
-    score_table,
 )

@@ -88,7 +88,8 @@ def threshold_areas(
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's correlation of each row (`scipy.stats` has none); 0 if either is constant."""
+    """Spearman's correlation of each row, for which SciPy has a function (`spearmanrho`) only since
+    1.17; 0 if either is constant."""
     x, y = (rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2 for values in (x, y))
     norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
     return ratio((x * y).sum(axis=-1), norm)

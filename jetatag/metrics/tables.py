@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from jetatag.files import check_known
-from jetatag.metrics._arithmetic import AREAS, known_mean, rank_correlation, ratio
+from jetatag.metrics._arithmetic import known_mean, rank_correlation, ratio
 from jetatag.metrics._checks import check_labels, check_scores
 from jetatag.metrics.scores import (
     accuracy,
@@ -174,22 +174,6 @@ def resampled_searches(
     return pd.DataFrame(columns, rows).rename_axis(columns=["kind", "ranked_by", "metric"])
 
 
-def score_table(
-    labels: np.ndarray, scores: np.ndarray, n_resamples: int = 1000, seed: int = 0, **options: Any
-) -> pd.DataFrame:
-    """Return the metrics of one run in both protocols with 95 % intervals, one row per metric.
-    Parameters are those of `resampled`. Columns: those of `mean_table`, `n_clips`, and `n_tags`,
-    the tags in the mean over tags or, where there is none, all."""
-    options |= {"n_resamples": n_resamples, "seed": seed}
-    table = mean_table([resampled(labels, scores, **options)], seed)
-    table[BOUNDS] = table[BOUNDS].clip(0, 1)
-    n_carried, n_by_all = np.any(labels, axis=0).sum(), np.all(labels, axis=0).sum()
-    means = dict.fromkeys(AREAS, n_carried) | {"roc_auc": n_carried - n_by_all}
-    macro = table.metric.map(means).where(table.protocol == "macro_clip")
-    n_tags = macro.fillna(np.shape(labels)[1]).astype(int)
-    return table.assign(n_clips=len(labels), n_tags=n_tags)
-
-
 def mean_runs(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
     """Return the resampled table of the mean over resampled tables with the same metrics and
     resamples (else `ValueError`), whose runs differ in their seed. The runs are also resampled,
@@ -228,34 +212,11 @@ def differences(runs_a: Sequence[pd.DataFrame], runs_b: Sequence[pd.DataFrame]) 
 def difference_table(
     runs_a: Sequence[pd.DataFrame], runs_b: Sequence[pd.DataFrame], seed: int = 0
 ) -> pd.DataFrame:
-    """Return `mean_table` of the `differences` a − b, with `difference` instead of `value`."""
-    return mean_table(differences(runs_a, runs_b), seed).rename(columns={"value": "difference"})
-
-
-def paired_difference(
-    labels: np.ndarray,
-    scores_a: np.ndarray,
-    scores_b: np.ndarray,
-    n_resamples: int = 1000,
-    seed: int = 0,
-    **options: Any,
-) -> pd.DataFrame:
-    """Return a − b in every metric, with intervals from the same resamples of both runs.
-
+    """Return `mean_table` of the `differences` a − b, with `difference` instead of `value`.
     Pairing removes the noise that runs tested on the same clips share. The seeds are resampled,
     too, but three show their spread only in part: if they differ much more than clips do, a 95 %
-    interval covers the true difference in about 80 % of cases.
-
-    `scores_a` and `scores_b` are (run, clip, window, tag) probabilities of runs paired by seed, for
-    both protocols; or (run, clip, tag), or of a single run (clip, tag), for `macro_clip` alone. The
-    other parameters are those of `resampled`; returns a `difference_table`.
-    """
-    options |= {"n_resamples": n_resamples, "seed": seed}
-    a, b = (
-        [resampled(labels, run, **options) for run in runs]
-        for runs in (s if np.ndim(s) > 2 else [s] for s in (scores_a, scores_b))
-    )
-    return difference_table(a, b, seed)
+    interval covers the true difference in about 80 % of cases."""
+    return mean_table(differences(runs_a, runs_b), seed).rename(columns={"value": "difference"})
 
 
 def gain_trend(

@@ -93,15 +93,12 @@ class Progress:
         cls, run: Run, stage: Stage, model: nn.Module, build: Callable[[Phase], Optimizer]
     ) -> "Progress":
         """Load the stage's checkpoint into `model`, if there is one; `build` makes the optimizer of
-        a phase. Raises `ValueError` for weights of another model."""
+        a phase."""
         state = run.read_checkpoint()
         if state.get("stage") != stage.name:
             return cls()
-        saved, current = state["model"], learned(model, stage)
-        if {n: v.shape for n, v in saved.items()} != {n: v.shape for n, v in current.items()}:
-            problem = f"the checkpoint in {run.folder} has other layers than the model"
-            raise ValueError(f"{problem}: give the previous extractor, or delete the checkpoint.")
-        model.load_state_dict(saved, strict=False)  # the other parts do not change in this stage
+        # The other parts of the model do not change in this stage.
+        model.load_state_dict(state["model"], strict=False)
         progress = cls(**state["progress"])
         epoch = progress.epoch if progress.step else progress.epoch - 1
         progress.optimizer = build(phases_by_epoch(stage, run.config)[epoch][0])

@@ -38,19 +38,17 @@ def train(
     store: AudioStore,
     until: str | None = None,
     on_epoch: Callable[[pd.DataFrame, JointModel], None] = lambda history, model: None,
-    extractor: nn.Module | None = None,
 ) -> JointModel:
     """Train `run` through its method's stages, or up to and including stage `until`.
 
     Finished stages are loaded, and an interrupted one continues. `on_epoch` is called with the
-    whole history and the model after every epoch. `extractor` is the module of a run with
-    extractor "own" (see `jetatag.extractors`). Under `torchrun` every process calls this, and they
-    share the work. Returns the model. Raises `ValueError` if run and store do not fit, and
+    whole history and the model after every epoch. Under `torchrun` every process calls this, and
+    they share the work. Returns the model. Raises `ValueError` if run and store do not fit, and
     `FloatingPointError` if a loss or weights are no longer finite.
     """
     config, stages = run.config, METHODS[run.config.method].stages
     check_trainable(run, store, until)
-    model = build_model(config, run.vocabulary, METHODS[config.method].head, extractor)
+    model = build_model(config, run.vocabulary, METHODS[config.method].head)
     fabric = device.launch(config)
     check_batch_size(model, store, config, fabric)
     device.place(model, config, fabric, run.folder.parent)
