@@ -123,11 +123,10 @@ def agrees(size: Size, name: str, precision: str, compiled: bool = False) -> dic
 @functools.cache
 def reference(size: Size, name: str) -> tuple:
     """An extractor, audio, factors of its features, and its features and gradients in float64."""
-    config = size.config(name)
-    torch.manual_seed(0)
-    extractor = build_extractor(name, width=config.width).train()
-    audio = 0.1 * torch.randn(size.batch, config.crop_samples)
-    pull = torch.randn(size.batch, extractor.n_features)
+    config, generator = size.config(name), torch.Generator().manual_seed(0)
+    extractor = build_extractor(name, width=config.width, generator=generator).train()
+    audio = 0.1 * torch.randn(size.batch, config.crop_samples, generator=generator)
+    pull = torch.randn(size.batch, extractor.n_features, generator=generator)
     for layer in extractor.modules():
         if isinstance(layer, torch.nn.Dropout):
             layer.p = 0.0  # its random numbers differ between devices

@@ -61,21 +61,22 @@ def test_macro_clip_equals_scikit_learn_with_ties(rng):
     assert result["average_precision"] == pytest.approx(
         average_precision_score(labels, scores), abs=1e-12
     )
-    assert all(type(value) is float for value in result.values())
+    assert result["n_tags_scored"] == 6 and all(type(value) is float for value in result.values())
     assert metrics.macro_clip(labels, (scores * 20).astype(np.uint8)) == result  # any numbers rank
 
 
-def test_tags_that_cannot_be_scored_are_left_out(rng):
+def test_tags_that_cannot_be_scored_are_counted_and_left_out(rng):
     labels, scores = simulated(rng)
     labels[:, 1], labels[:, 4] = 0, 1
     scores[:, 0] = 0.5
-    result = metrics.macro_clip(labels, scores)
+    with pytest.warns(UserWarning, match="2 of 6 tags lack positive or negative rows"):
+        result = metrics.macro_clip(labels, scores)
     roc, has_positives = [0, 2, 3, 5], [0, 2, 3, 4, 5]
     assert result["roc_auc"] == pytest.approx(roc_auc_score(labels[:, roc], scores[:, roc]))
     assert result["average_precision"] == pytest.approx(
         average_precision_score(labels[:, has_positives], scores[:, has_positives])
     )
-    assert np.isnan(list(metrics.macro_clip(labels * 0, scores).values())).all()
+    assert result["n_tags_scored"] == 5
     table = metrics.per_tag(labels, scores, list("abcdef")).set_index("tag")
     assert table.index[table["roc_auc"].isna()].tolist() == ["b", "e"]
     assert table.index[table["average_precision"].isna()].tolist() == ["b"]
@@ -218,6 +219,7 @@ GAINS = pd.DataFrame(np.eye(5, 4), pd.MultiIndex.from_product([["clip"], range(5
         (lambda: metrics.macro_clip(LABELS[:0], SCORES[:0]), "non-empty"),
         (lambda: metrics.macro_clip(LABELS, SCORES * np.nan), "NaN or infinity"),
         (lambda: metrics.macro_clip(LABELS, SCORES[:, None]), r"give \(row, tag\) scores"),
+        (lambda: metrics.macro_clip(LABELS * 0, SCORES), "no tag has both"),
         (lambda: metrics.macro_clip(LABELS, SCORES, np.ones((1, 3))), "for 2 rows"),
         (lambda: metrics.macro_clip(LABELS, SCORES, -ONCE), "none negative"),
         (lambda: metrics.per_tag(LABELS, SCORES, ["rock"]), "1 tag names for 2 columns"),

@@ -46,7 +46,7 @@ def test_weighted_macro_equals_scikit_learn_on_every_resample(rng):
     assert lost  # a tag without positives did occur
 
 
-def test_tag_areas_take_real_weights_and_more_resamples_than_are_in_memory_by_window(rng):
+def test_tag_areas_take_real_weights_and_more_resamples_than_are_in_memory_at_once(rng):
     labels, scores = simulated(rng)
     weights = np.concatenate([np.ones((1, 60)), rng.random((300, 60))])
     result = metrics.tag_areas(labels, scores, weights)

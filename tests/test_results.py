@@ -363,6 +363,17 @@ def test_spaces_and_trends_read_the_same_way(spaces_of_demo):
     assert re.fullmatch(r"[+-]0.\d\d \[[+-]0.\d\d, [+-]0.\d\d\]", shown.iloc[0, 0])
 
 
+def test_tags_become_rows_sorted_by_their_mean(table, demo):
+    shown = results.by_tag(table, label_share=1.0)
+    rows = macro_ap(table, "tag", method="no_je", tag=shown.index[0])
+    assert shown.loc[shown.index[0], ("no_je", "none")] == pytest.approx(rows.value.mean())
+    assert (shown.mean(axis=1).diff().dropna() <= 0).all()
+    gains = results.gather_tables(COMMITTED / "study", "gains")
+    gains = results.by_tag(gains, method="no_je_linear", minus="no_je", label_share=1.0)
+    assert len(gains) == 50 and (gains.mean(axis=1).diff().dropna() <= 0).all()
+    assert "no_je" not in results.by_tag(demo, metric="roc_auc", method="je")
+
+
 def test_verdicts_follow_from_the_interval(demo):
     """Missing limits are none, and an empty column of the expectations chooses nothing."""
     cosine = {"method": "je", "minus": "no_je", "table": "results"}

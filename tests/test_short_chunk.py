@@ -21,8 +21,7 @@ each = pytest.mark.parametrize("name", CONVOLUTIONS)
 
 
 def small(name: str, **options) -> nn.Module:
-    torch.manual_seed(1)
-    return build_extractor(name, width=4, **options)
+    return build_extractor(name, width=4, generator=torch.Generator().manual_seed(1), **options)
 
 
 def noise(batch: int, n_samples: int) -> torch.Tensor:

@@ -88,6 +88,15 @@ def differences(table: pd.DataFrame, columns: str = "metric", **options: Any) ->
     return summary(table, columns, rows="difference", **options)
 
 
+def by_tag(table: pd.DataFrame, metric: str = "average_precision", **where: Any) -> pd.DataFrame:
+    """Return one row per tag and one column per cell with the mean over seeds, highest mean first;
+    for `gains`, the differences."""
+    rows = select(table, "tag", **({"metric": metric} if "metric" in table else {}), **where)
+    keys = _varying(rows, "tag", "metric", "seed", "protocol")
+    wide = rows.groupby(["tag", *keys], sort=False)[_value(rows)].mean().unstack(keys)
+    return wide.loc[wide.mean(axis=1).sort_values(ascending=False, kind="stable").index]
+
+
 def verdicts(
     expected: pd.DataFrame, tables: Mapping[str, pd.DataFrame], columns: str = "extractor"
 ) -> pd.DataFrame:
@@ -145,10 +154,10 @@ def _narrow(table: pd.DataFrame, where: Mapping[str, Any]) -> pd.DataFrame:
     return table
 
 
-def _varying(rows: pd.DataFrame, columns: str) -> list[str]:
-    """`method` and the other keys but `columns` in which the rows of runs differ."""
+def _varying(rows: pd.DataFrame, *besides: str) -> list[str]:
+    """`method` and the other keys in which the rows of runs differ."""
     rows = rows[rows["extractor"] != ""] if (rows["extractor"] != "").any() else rows
-    keys = [name for name in KEYS if name in rows and name != columns]
+    keys = [name for name in KEYS if name in rows and name not in besides]
     return [name for name in keys if name == "method" or rows[name].nunique() > 1]
 
 

@@ -2,7 +2,7 @@
 
 A *cell* is what is compared: extractor, method, losses and share of labels on one data set; its
 runs differ in their seed. Tables are long, as `jetatag.evaluation.reading` describes; it reads them
-by `summary`, `differences` and `verdicts`, or by `select` if a figure needs the numbers.
+by `summary`, `differences`, `by_tag` and `verdicts`, or by `select` if a figure needs the numbers.
 """
 
 import itertools
@@ -18,6 +18,7 @@ from jetatag import metrics
 from jetatag.config import method_name
 from jetatag.evaluation.baselines import NAMES as BASELINES
 from jetatag.evaluation.reading import (  # noqa: F401 – the tables made here are read by these
+    by_tag,
     differences,
     gather_tables,
     select,

@@ -40,9 +40,10 @@ BUILT_IN = frozenset(EXTRACTORS.values())
 
 
 def build_extractor(name: str, **options: Any) -> nn.Module:
-    """Build the extractor called `name` with fresh weights from torch's random numbers. `options`
-    are those of its class: for the built-in ones `width` (channels of the first block) and what the
-    class documents. Raises `ValueError` for an unknown name, option or value."""
+    """Build the extractor called `name` with fresh weights. `options` are those of its class: for
+    the built-in ones `width` (channels of the first block), `generator` (`torch.Generator` for the
+    weights) and what the class documents. Raises `ValueError` for an unknown name, option or value.
+    """
     check_known([name], EXTRACTORS, "extractor")
     check_known(options, inspect.signature(EXTRACTORS[name]).parameters, f"option of {name}")
     check_arguments(EXTRACTORS[name].__init__, options)

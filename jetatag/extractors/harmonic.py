@@ -118,6 +118,7 @@ class HarmonicCNN(nn.Module):
         width: Count = 128,
         form: layers.Form = "as_published",
         sample_rate: layers.SampleRate = 16_000,
+        generator: torch.Generator | None = None,
     ):
         super().__init__()
         self.n_features = 8 * width
@@ -135,7 +136,7 @@ class HarmonicCNN(nn.Module):
             ResidualBlock(2 * width, (2, 3)),
             ConvBlock(2 * width, 4 * width, (2, 3)),
         )
-        layers.initialise(self)
+        layers.initialise(self, generator)
 
     def prefers_channels_last(self, device: torch.device) -> bool:
         """Whether its weights should have the channels innermost for training on `device`: on a

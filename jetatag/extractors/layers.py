@@ -199,12 +199,12 @@ def fold(extractor: nn.Module, onednn: bool = False) -> nn.Module:
     return extractor.eval().requires_grad_(False)
 
 
-def initialise(extractor: nn.Module) -> None:
-    """Draw the original's initial weights: Glorot uniform, He uniform for 1-D convolutions of 3
-    samples, zero biases."""
+def initialise(extractor: nn.Module, generator: torch.Generator | None) -> None:
+    """The original's initial weights, drawn from `generator` (None: torch's global one): Glorot
+    uniform, He uniform for 1-D convolutions of 3 samples, zero biases."""
     for layer in extractor.modules():
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Linear):
             he = isinstance(layer, nn.Conv1d) and layer.kernel_size == (3,)
             draw = nn.init.kaiming_uniform_ if he else nn.init.xavier_uniform_
-            draw(layer.weight)
+            draw(layer.weight, generator=generator)
             nn.init.zeros_(layer.bias)

@@ -96,7 +96,12 @@ class SampleCNN(nn.Module):
     min_batch = 2  # the last batch normalisation sees one value a waveform and feature
     residual = excited = False
 
-    def __init__(self, width: Count = 128, first: nn.Module | None = None):
+    def __init__(
+        self,
+        width: Count = 128,
+        generator: torch.Generator | None = None,
+        first: nn.Module | None = None,
+    ):
         super().__init__()
         self.n_features = 8 * width
         self.first = layers.ConvNorm(first or nn.Conv1d(1, width, 3, stride=3))
@@ -105,7 +110,7 @@ class SampleCNN(nn.Module):
         self.blocks = nn.ModuleList(block(*pair, self.excited) for pair in pairwise(widths))
         self.dense = nn.Linear(sum(widths[-3:]), self.n_features)
         self.dense_norm = layers.BatchNorm1d(self.n_features)
-        layers.initialise(self)
+        layers.initialise(self, generator)
 
     def front_end(self, waveform: torch.Tensor) -> torch.Tensor:
         """The first layer's output, (batch, `width`, sample)."""

@@ -122,6 +122,7 @@ class MusicSincNet(SampleCNNResSE):
         n_filters: Count = 256,
         n_taps: int = 2501,
         filter_rate: SampleRate | None = None,
+        generator: torch.Generator | None = None,
     ):
         if n_taps < 3 or n_taps % 2 == 0:
             raise ValueError(f"n_taps must be an odd number of at least 3, not {n_taps}.")
@@ -129,7 +130,7 @@ class MusicSincNet(SampleCNNResSE):
         filter_rate = filter_rate or (CODED_RATE if coded else sample_rate)
         filters = SincFilters(n_filters, n_taps, filter_rate, form)
         padding = (n_taps - 1) * (2 if coded else 1) // 2
-        super().__init__(width, SincConv(filters, width, padding))
+        super().__init__(width, generator, SincConv(filters, width, padding))
 
     @outside_graphs
     def front_end(self, waveform: torch.Tensor) -> torch.Tensor:

@@ -2,11 +2,12 @@
 
 `labels` are (clip, tag) 0/1 and `scores` (clip, tag), or (clip, window, tag) if a function says so.
 Optional `weights` (resample, clip) from `clip_weights` say how often each clip counts: the result
-is then an array with one value per resample; without them, it is a float. Where nothing can be
-scored, it is NaN. Shapes that do not match, labels other than 0 and 1, scores that are not finite
-and negative weights raise `ValueError`.
+is then an array with one value per resample, NaN where nothing can be scored; without them, it is a
+float. Shapes that do not match, labels other than 0 and 1, scores that are not finite and negative
+weights raise `ValueError`.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -44,12 +45,24 @@ def macro_clip(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) 
 
     The field's protocol (Won et al. 2020), with scikit-learn's areas: `pr_auc_trapezoid` is `auc`
     of its `precision_recall_curve` and too high. Tags without positives are left out of all means,
-    tags without negatives of the mean ROC area; `per_tag` names them. `scores` (clip, tag) are any
-    finite numbers that rank, such as means over a clip's windows.
+    tags without negatives of the mean ROC area. `scores` (clip, tag) are any finite numbers that
+    rank, such as means over a clip's windows. Without weights, also `n_tags_scored`, the number of
+    tags in the means of the PR areas; a warning says how many are left out, and `ValueError` is
+    raised if no tag can be scored.
     """
     areas = tag_areas(labels, scores, weights)
     means = {name: arithmetic.known_mean(values) for name, values in areas.items()}
-    return {name: _for_weights(mean, weights) for name, mean in means.items()}
+    if weights is not None:
+        return means
+    left_out = np.isnan(areas["roc_auc"][0])
+    if left_out.all():
+        raise ValueError("no tag has both positive and negative rows: test on more labelled clips.")
+    if left_out.any():
+        lost = f"{left_out.sum()} of {len(left_out)} tags lack positive or negative rows"
+        told = f"{lost} and were left out of the mean; metrics.per_tag names them."
+        warnings.warn(told, stacklevel=2)
+    means["n_tags_scored"] = (~np.isnan(areas["average_precision"])).sum(axis=1)
+    return {name: float(mean[0]) for name, mean in means.items()}
 
 
 def tag_areas(
