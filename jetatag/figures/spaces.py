@@ -23,8 +23,8 @@ def maps(
     """Draw spaces side by side: clips as points and tags, if any, as labelled landmarks.
 
     layouts : title → (clip + tag, 2), the tags after the clips
-    values : (clip,) or longer, what the points of clips show: whether a clip has the tag `name`
-        (bool), numbers (darker is higher) or names (a marker each)
+    values : (clip,) or longer: numbers (darker is higher), names (a marker each) or bools, which
+    tell whether a clip has the tag `name`
     name : what `values` are; the landmark of a tag of this name is a star
     tags : names of the landmarks; those that touch share one label
     notes : title → text below the map
