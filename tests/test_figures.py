@@ -1,6 +1,7 @@
 """Every figure has labelled axes, shows the data given to it, and is not kept by pyplot."""
 
 import io
+import itertools
 import re
 import warnings
 from pathlib import Path
@@ -13,7 +14,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontEntry, fontManager
+from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
@@ -25,6 +26,8 @@ RNG = np.random.default_rng(0)
 LABELS = (RNG.random((40, 5)) < [0.5, 0.4, 0.3, 0.2, 0.1]).astype(np.uint8)
 SPLITS = np.repeat(["test", "train", "valid"], [10, 25, 5])
 POINTS = RNG.normal(size=(40, 2))
+CARRIERS = LABELS[:, 0] == 1
+LANDMARKS = np.concatenate([POINTS, POINTS[:5]])  # five tags after the clips
 
 
 def history():
@@ -37,17 +40,15 @@ def history():
 
 
 def results():
-    thresholds = np.full(5, 0.5)
-    run = metrics.resampled(LABELS, RNG.random((40, 3, 5)), thresholds=thresholds, n_resamples=20)
+    scores = RNG.random((40, 3, 5))
     runs = [("je", "cosine"), ("je", "subset_query"), ("no_je", np.nan)]
     tables = [
-        metrics.mean_table([run]).assign(method=method, pair_loss=loss) for method, loss in runs
+        metrics.score_table(LABELS, scores, n_resamples=20, thresholds=np.full(5, 0.5)).assign(
+            method=method, pair_loss=loss
+        )
+        for method, loss in runs
     ]
     return pd.concat(tables)  # with a repeated index, as concatenation leaves it
-
-
-def per_tag_tables():
-    return {run: metrics.per_tag(LABELS, RNG.random((40, 5)), TAGS) for run in ("no_je", "je")}
 
 
 LOSSES = ["cosine", "subset_query"]
@@ -80,7 +81,8 @@ def gains():
 def published():
     table = grid(source=["paper", "log"], extractor=["a", "b"], method=["no_je", "je"])
     table = table[table["seed"] == 1].drop(columns="seed")
-    return table.rename(columns={"value": "roc_auc"}).assign(pr_auc=0.4)
+    table = table.rename(columns={"value": "roc_auc"}).assign(pr_auc=0.4)
+    return table.melt(["source", "extractor", "method"], ["roc_auc", "pr_auc"], "metric")
 
 
 def differences():
@@ -88,9 +90,12 @@ def differences():
     table = grid(extractor=["sample_cnn", "harmonic"], method=methods, pair_loss=LOSSES)
     table = table[(table["seed"] == 1) & ((table["method"] != "bce_two_stage") | (table.index < 3))]
     table["pair_loss"] = table["pair_loss"].where(table["method"] != "bce_two_stage")
-    table = with_interval(table.assign(value=table["value"] - 0.4, metric="average_precision"))
+    table = table.assign(value=table["value"] - 0.4, metric="average_precision")
+    table = with_interval(table.assign(seed="mean", minus="no_je_linear"))
     bounds = {"group_low": table["low"] - 0.02, "group_high": table["high"] + 0.02}
-    return table.rename(columns={"value": "difference"}).assign(**bounds)
+    table = table.rename(columns={"value": "difference"}).assign(**bounds)
+    is_joint = table["method"] == "je"
+    return {"joint embedding": table[is_joint], "controls": table[~is_joint]}
 
 
 def tag_gains():
@@ -126,12 +131,12 @@ def gains_on_the_way():
     steps = pd.DataFrame({"steps": [4000, 2000, 6000], "difference": [0.2, 0.1, 0.3]})
     steps = steps.assign(low=steps.difference - 0.05, high=steps.difference + 0.05)
     methods = {"method": ["je", "no_je_linear"], "pair_loss": ["cosine", "none"]}
-    return pd.DataFrame(methods).merge(steps.assign(metric="average_precision"), how="cross")
+    steps = steps.assign(metric="average_precision", minus="no_je")
+    return pd.DataFrame(methods).merge(steps, how="cross")
 
 
 def label_shares():
-    metric = ["roc_auc", "average_precision"]
-    shares = grid(pair_loss=LOSSES, label_share=[0.1, 0.3, 1.0], metric=metric)
+    shares = grid(pair_loss=LOSSES, label_share=[0.1, 0.3, 1.0], metric=["average_precision"])
     return with_interval(shares.assign(method="je", protocol="macro_clip"))
 
 
@@ -143,7 +148,7 @@ def retrieved():
 
 
 def tag_spaces():
-    table = grid(pair_loss=LOSSES, metric=["tag_semantics", "mean_energy"])
+    table = grid(pair_loss=LOSSES, metric=["tag_semantics", "mean_energy", "gap"])
     return table.assign(method="je", space="shared")
 
 
@@ -163,25 +168,28 @@ FIGURES = {
     "tag_correlation": lambda: figures.tag_correlation(LABELS, TAGS, "rock", n=3),
     "mel_spectrogram": lambda: figures.mel_spectrogram(RNG.normal(size=8000) / 9, 16000, "a clip"),
     "loss_curves": lambda: figures.loss_curves(history()),
-    "tag_map": lambda: figures.tag_map({"h": POINTS}, LABELS[:, 0], "rock", {"h": "0.4"}),
-    "shared_space": lambda: figures.shared_space(POINTS, POINTS[:5], TAGS, ["rock"], "gap 2"),
-    "scores_with_intervals": lambda: figures.scores_with_intervals(results()),
-    "per_tag": lambda: figures.per_tag(per_tag_tables()),
+    "maps of a tag": lambda: figures.maps({"h": POINTS}, CARRIERS, "rock", notes={"h": "0.4"}),
+    "map of clips and tags": lambda: figures.maps({"": LANDMARKS}, CARRIERS, "rock", TAGS),
+    "maps of numbers": lambda: figures.maps({"h": POINTS}, np.arange(40), "fit"),
+    "maps of names": lambda: figures.maps({"h": LANDMARKS}, SPLITS, "split", TAGS),
+    "dots of protocols": lambda: figures.dots(results(), panel_rows="protocol"),
     "tag_correlations": lambda: figures.tag_correlation(LABELS, TAGS, ["rock", "harp"], n=3),
-    "published_gains": lambda: figures.published_gains(published()),
-    "measured_gains": lambda: figures.measured_gains(gains()),
-    "ablation": lambda: figures.ablation(differences()),
+    "dots of sources": lambda: figures.dots(
+        published(), panel_rows="source", rows="extractor", marks="method"
+    ),
+    "dots of extractors": lambda: figures.dots(gains(), rows="extractor", marks="method"),
+    "dots of differences": lambda: figures.dots(differences(), panels="extractor"),
+    "dots of searches": lambda: figures.dots(retrieved(), panels="kind", marks="ranked_by"),
+    "dots with references": lambda: figures.dots(tag_spaces(), references=RELEASED),
     "gain_per_tag": lambda: figures.gain_per_tag(tag_gains(), tag_trends()),
     "calibration": lambda: figures.calibration(*calibrations()),
-    "label_curves": lambda: figures.label_curves(label_shares()),
-    "label_curves of one metric": lambda: figures.label_curves(
-        label_shares().query("metric == 'roc_auc'")
+    "curves of epochs": lambda: figures.curves(
+        histories(), "epoch", "valid_average_precision", panels="stage"
     ),
-    "gains_by_steps": lambda: figures.gains_by_steps(gains_on_the_way()),
-    "retrieval": lambda: figures.retrieval(retrieved()),
-    "retrieval of one kind": lambda: figures.retrieval(retrieved().query("kind == 'one_tag'")),
-    "semantics": lambda: figures.semantics(tag_spaces(), RELEASED),
-    "curves_by_method": lambda: figures.curves_by_method(histories()),
+    "curves of label shares": lambda: figures.curves(label_shares(), "label_share"),
+    "curves of differences": lambda: figures.curves(
+        gains_on_the_way(), "steps", "difference", panels="line", lines=""
+    ),
 }
 
 
@@ -217,7 +225,12 @@ def test_no_entry_of_a_legend_differs_by_colour_alone(figure):
     for legend in legends:
         lines = [entry for entry in legend.legend_handles if isinstance(entry, Line2D)]
         forms = [
-            (line.get_marker(), line.get_linestyle(), str(line.get_markerfacecolor()) == "white")
+            (
+                line.get_marker(),
+                line.get_linestyle(),
+                line.get_linewidth(),
+                str(line.get_markerfacecolor()) == "white",
+            )
             for line in lines
         ]
         assert len(set(forms)) == len(forms)
@@ -228,7 +241,7 @@ def test_many_lines_stay_distinct_without_colour():
     assert len({(look["marker"], look["linestyle"]) for look in looks}) == 44
 
 
-@pytest.mark.parametrize("name", ["tag_correlation", "loss_curves", "label_curves"])
+@pytest.mark.parametrize("name", ["tag_correlation", "loss_curves", "curves of epochs"])
 def test_a_saved_figure_is_a_picture_and_a_vector_of_the_same_bytes_each_time(name, tmp_path):
     figure = FIGURES[name]()
     paths = [files.save_figure(figure, tmp_path / folder, "a figure") for folder in "ab"]
@@ -286,17 +299,20 @@ def test_loss_curves_give_each_stage_its_own_quantities_and_mark_the_phases():
 
 def test_each_protocol_has_its_own_row_of_intervals():
     table = results()
-    axes = figures.scores_with_intervals(table).axes
-    assert [ax.get_xlabel() for ax in axes] == [
-        *("ROC-AUC", "PR-AUC", "F1 as coded"),
-        *("ROC-AUC", "average precision", "PR-AUC (trapezoid)", "instance-based F1 (micro)"),
+    axes = figures.dots(table, panel_rows="protocol").axes
+    assert [" ".join(ax.get_xlabel().split()) for ax in axes] == [
+        *(f"{metric}, micro_window" for metric in ("ROC-AUC", "PR-AUC", "F1 as coded")),
+        *(f"{metric}, macro_clip" for metric in ("ROC-AUC", "average precision")),
+        *("PR-AUC (trapezoid), macro_clip", "instance-based F1 (micro), macro_clip"),
     ]
     tops = [ax.get_subplotspec().rowspan.start for ax in axes]
     assert tops == [0, 0, 0, 1, 1, 1, 1]
-    best = table.query("metric == 'f1_instance'")["value"]
-    assert [line.get_xdata()[0] for line in axes[-1].lines] == best.tolist()
-    fewer = figures.scores_with_intervals(table.query("metric != 'f1_instance'")).axes
-    assert len(fewer) == 6
+    best = table.query("metric == 'f1_instance'")
+    assert [x for x, _ in marks(axes[-1], "o")] == best["value"].tolist()
+    bounds = best[["low", "high"]].dropna().to_numpy()
+    np.testing.assert_allclose(sorted(whiskers(axes[-1])), sorted(bounds.tolist()))
+    fewer = table.query("metric != 'f1_instance'")
+    assert len(figures.dots(fewer, panel_rows="protocol").axes) == 6
 
 
 def leader_length(text):
@@ -308,7 +324,8 @@ def leader_length(text):
 def crowded(names):
     """A shared space with tags on a grid, 12 typographic points apart, in the middle of it."""
     grid = np.stack(np.meshgrid(range(10), range(len(names) // 10)), axis=-1).reshape(-1, 2)
-    figure = figures.shared_space(np.array([[-15, -20], [25, 20]]), grid, names)
+    clips = np.array([[-15, -20], [25, 20]])
+    figure = figures.maps({"": np.concatenate([clips, grid])}, np.array([True, False]), "", names)
     figure.draw_without_rendering()
     return figure
 
@@ -332,22 +349,32 @@ def test_labels_stay_near_even_where_there_is_no_room():
 def test_tags_that_touch_share_one_label_but_for_stressed_ones():
     tag_xy = np.array([[0, 0], [0.001, 0], [0, 0.001], [1, 1], [0.001, 0.001]])
     tags = ["vocal", "vocals", "voice", "piano", "singing"]
-    figure = figures.shared_space(POINTS, tag_xy, tags, ["singing"])
+    figure = figures.maps({"": np.concatenate([POINTS, tag_xy])}, CARRIERS, "singing", tags)
     shown = [text.get_text() for text in figure.axes[0].texts]
     assert shown[0] == "singing" and sorted(shown[1:]) == ["piano", "vocal, vocals, voice"]
-    collapsed = figures.shared_space(POINTS, np.zeros((20, 2)), [f"tag {i}" for i in range(20)])
+    alike, tags = np.concatenate([POINTS, np.zeros((20, 2))]), [f"tag {i}" for i in range(20)]
+    collapsed = figures.maps({"": alike}, CARRIERS, "", tags)
     (text,) = collapsed.axes[0].texts
     expected = "tag 0, tag 1, tag 2, tag 3, tag 4, 15 more"
     assert " ".join(text.get_text().split()) == expected
 
 
-def test_per_tag_sorts_by_the_first_run_and_counts_what_it_leaves_out():
-    labels = LABELS * [1, 1, 1, 1, 0]
-    table = metrics.per_tag(labels, RNG.random((40, 5)), TAGS)
-    ax = figures.per_tag({"no_je": table}).axes[0]
-    values = ax.lines[0].get_xdata()
-    assert len(values) == 4 and (np.diff(values) >= 0).all()
-    assert "1 tags without positive clips" in ax.get_xlabel()
+def test_maps_tell_the_clips_of_a_tag_and_the_landmark_of_the_tag_by_their_shape():
+    figure = figures.maps({"a": LANDMARKS, "b": LANDMARKS}, CARRIERS, "rock", TAGS, {"b": "0.4"})
+    for ax in figure.axes:
+        other, own, landmarks, star = (each.get_offsets() for each in ax.collections)
+        np.testing.assert_array_equal(other, POINTS[~CARRIERS])
+        np.testing.assert_array_equal(own, POINTS[CARRIERS])
+        np.testing.assert_array_equal(landmarks, LANDMARKS[41:])
+        np.testing.assert_array_equal(star, LANDMARKS[40:41])
+        shapes = [len(each.get_paths()[0].vertices) for each in ax.collections]
+        assert len(set(shapes)) == 4
+        (bold,) = [text for text in ax.texts if text.get_fontweight() == "bold"]
+        assert bold.get_text() == "rock"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        *("other clips", "rock", "tags")
+    ]
+    assert [ax.get_xlabel() for ax in figure.axes] == ["layout axis 1", "layout axis 1\n0.4"]
 
 
 def marks(ax, marker):
@@ -367,61 +394,73 @@ def whiskers(ax):
     return [tuple(path[:, 0]) for lines in ax.collections for path in lines.get_segments()]
 
 
-def test_measured_gains_show_means_seeds_and_intervals_of_both_methods():
+def test_dots_show_means_seeds_and_intervals_of_both_methods():
     table = gains()
-    roc, pr = figures.measured_gains(table).axes
+    roc, pr = figures.dots(table, rows="extractor", marks="method").axes
     assert row_names(roc) == ["sample_cnn", "harmonic\n(not in the paper)"]
     assert [roc.get_xlabel(), pr.get_xlabel()] == ["ROC-AUC", "PR-AUC"]
     for ax, metric in ((roc, "roc_auc"), (pr, "pr_auc")):
         shown = table[table["metric"] == metric]
         means = shown.groupby(["extractor", "method"])["value"].mean()
-        for line in (line for line in ax.lines if line.get_marker() == "o"):
-            method = "no_je" if line.get_markerfacecolor() == "white" else "je"
-            extractor = ["harmonic", "sample_cnn"][round(line.get_ydata()[0])]
-            assert line.get_xdata()[0] == pytest.approx(means.pop((extractor, method)))
-        assert means.empty
+        for method, marker in (("no_je", "o"), ("je", "s")):
+            drawn = {["harmonic", "sample_cnn"][round(y)]: x for x, y in marks(ax, marker)}
+            assert drawn == pytest.approx(means.xs(method, level="method").to_dict())
         assert sorted(x for x, _ in marks(ax, "|")) == sorted(shown["value"])
         lows = shown.groupby(["extractor", "method"])["low"].mean()
         assert sorted(low for low, _ in whiskers(ax)) == pytest.approx(sorted(lows))
-    named = figures.measured_gains(table.assign(protocol="macro_clip")).axes[0]
-    assert named.get_xlabel() == "ROC-AUC, macro_clip"
-    alone = figures.measured_gains(table.query("seed == 0"))
+    named = figures.dots(table.assign(protocol="macro_clip"), rows="extractor", marks="method")
+    assert named.axes[0].get_xlabel() == "ROC-AUC, macro_clip"
+    alone = figures.dots(table.query("seed == 0"), rows="extractor", marks="method")
     assert not marks(alone.axes[0], "|")
-    assert "one seed" not in [text.get_text() for text in alone.legends[0].get_texts()]
+    names = [text.get_text() for text in alone.legends[0].get_texts()]
+    assert names == ["no_je", "je", "95 % interval"]
 
 
-def test_published_gains_give_each_source_its_shape_and_no_whisker():
+def test_dots_are_one_for_rows_that_differ_in_more_than_the_seed():
+    """A mean over networks or settings would look like one over seeds."""
+    table = gains().query("metric == 'roc_auc' and method == 'je'")
+    (ax,) = figures.dots(table).axes
+    expected = table.groupby("extractor")["value"].mean()
+    assert sorted(x for x, _ in marks(ax, "o")) == pytest.approx(sorted(expected))
+
+
+def test_panels_without_intervals_have_titles_and_no_whisker():
     table = published()
-    roc, pr = figures.published_gains(table).axes
-    for source, marker in (("paper", "o"), ("log", "s")):
-        expected = table.loc[table["source"] == source, "roc_auc"]
-        assert sorted(x for x, _ in marks(roc, marker)) == sorted(expected)
-    assert not whiskers(roc) and pr.get_xlabel() == "PR-AUC, micro_window (published)"
+    figure = figures.dots(table, panel_rows="source", rows="extractor", marks="method")
+    assert [ax.get_title() for ax in figure.axes] == ["paper", "paper", "log", "log"]
+    parts = itertools.product(("paper", "log"), ("roc_auc", "pr_auc"))
+    for ax, (source, metric) in zip(figure.axes, parts, strict=True):
+        shown = table[(table["source"] == source) & (table["metric"] == metric)]
+        drawn = marks(ax, "o") + marks(ax, "s")
+        assert sorted(x for x, _ in drawn) == sorted(shown["value"]) and not whiskers(ax)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["no_je", "je"]
 
 
-def test_ablation_separates_pair_losses_from_controls():
-    table = differences()
-    figure = figures.ablation(table, reference="no_je_linear")
+def test_differences_have_headings_a_line_at_zero_and_two_intervals():
+    groups = differences()
+    figure = figures.dots(groups, panels="extractor")
     axes = dict(zip(("sample_cnn", "harmonic"), figure.axes, strict=True))
     rows = [
-        *("pair losses", "je · cosine", "je · subset_query"),
+        *("joint embedding", "je · cosine", "je · subset_query"),
         *("controls", "bce_two_stage", "je_shuffled · cosine", "je_shuffled · subset_query"),
     ]
     assert row_names(figure.axes[0]) == rows
+    bold = [text for text in figure.axes[0].get_yticklabels() if text.get_fontweight() == "bold"]
+    assert {text.get_text() for text in bold} == set(groups)
+    table = pd.concat(groups)
     for extractor, ax in axes.items():
         assert ax.get_title() == extractor
         assert ax.get_xlabel() == "average precision,\ndifference from no_je_linear"
         assert any(list(line.get_xdata()) == [0, 0] for line in ax.lines)
-        drawn = {rows[::-1][round(y)]: x for x, y in marks(ax, "o") + marks(ax, "s")}
+        drawn = {rows[::-1][round(y)]: x for x, y in marks(ax, "o")}
         shown = table[table["extractor"] == extractor]
         lines = map(_style.line_name, shown["method"], shown["pair_loss"])
         assert drawn == dict(zip(lines, shown["difference"], strict=True))
-        bounds = shown[["group_low", "group_high"]].to_numpy().ravel()
-        assert sorted(x for x, _ in marks(ax, "|")) == sorted(bounds)
-    plain = figures.ablation(
-        table.query("method == 'je'").drop(columns=["group_low", "group_high"])
-    )
-    assert row_names(plain.axes[0]) == rows[:3] and not marks(plain.axes[0], "|")
+        bounds = [["low", "high"], ["group_low", "group_high"]]
+        ends = [tuple(row) for pair in bounds for row in shown[pair].to_numpy()]
+        np.testing.assert_allclose(sorted(whiskers(ax)), sorted(ends))
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["95 % interval by clip", "95 % interval by group"]
 
 
 def test_gain_per_tag_names_the_extremes_at_their_points_and_leaves_out_missing_gains():
@@ -464,86 +503,91 @@ def test_calibration_shows_full_bins_their_counts_and_the_worst_tags():
     assert {text.get_text(): text.xy[1] for text in errors.texts} == worst.to_dict()
 
 
-def test_label_curves_are_means_over_seeds_at_the_labelled_shares():
-    figure = figures.label_curves(label_shares().query("pair_loss == 'cosine'"))
-    roc, ap = figure.axes
-    assert ap.get_ylabel() == "average precision, macro_clip"
-    assert [text.get_text() for text in roc.get_xticklabels()] == ["10 %", "30 %", "100 %"]
-    curve = roc.containers[0].lines[0]
-    assert curve.get_xdata() == pytest.approx([0.1, 0.3, 1])
-    assert curve.get_ydata() == pytest.approx([0.30, 0.34, 0.38])
-    (bars,) = roc.containers[0].lines[2]
-    ends = [tuple(segment[:, 1]) for segment in bars.get_segments()]
-    assert np.array(ends) == pytest.approx(np.array([(0.29, 0.31), (0.33, 0.35), (0.37, 0.39)]))
+def shade(collection):
+    """x → (lowest, highest) of a band."""
+    x, y = collection.get_paths()[0].vertices.T
+    return {place: (y[x == place].min(), y[x == place].max()) for place in np.unique(x)}
 
 
-def test_gains_by_steps_have_a_panel_for_each_method():
-    figure = figures.gains_by_steps(gains_on_the_way())
+def test_curves_are_means_over_seeds_in_their_mean_intervals():
+    figure = figures.curves(label_shares().query("pair_loss == 'cosine'"), "label_share")
+    (ax,) = figure.axes
+    assert ax.get_ylabel() == "average precision, macro_clip"
+    assert ax.get_xlabel() == "share of labelled clips used"
+    (curve,), (band,) = ax.lines, ax.collections
+    expected = {0.1: 0.30, 0.3: 0.32, 1.0: 0.34}
+    assert dict(curve.get_xydata()) == pytest.approx(expected)
+    for share, ends in shade(band).items():
+        assert ends == pytest.approx((expected[share] - 0.01, expected[share] + 0.01))
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["je · cosine", "95 % interval"]
+
+
+def test_curves_of_differences_have_a_line_at_zero_and_one_for_each_seed():
+    table = gains_on_the_way()
+    figure = figures.curves(table, "steps", "difference", panels="line", lines="")
     assert [ax.get_title() for ax in figure.axes] == ["je · cosine", "no_je_linear"]
+    assert figure.axes[0].get_ylabel() == "average precision,\ndifference from no_je"
     curve, zero = figure.axes[0].lines
-    assert curve.get_xydata() == pytest.approx(np.array([(2, 0.1), (4, 0.2), (6, 0.3)]))
+    assert curve.get_xydata() == pytest.approx(np.array([(2000, 0.1), (4000, 0.2), (6000, 0.3)]))
     (band,) = figure.axes[0].collections
-    assert band.get_datalim(figure.axes[0].transData).intervaly == pytest.approx([0.05, 0.35])
+    assert shade(band)[4000] == pytest.approx((0.15, 0.25))
     assert set(zero.get_ydata()) == {0}
+    seeds = pd.concat([table.assign(seed=seed) for seed in "01"])
+    figure = figures.curves(seeds, "steps", "difference", panels="line", lines="seed")
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["seed 0", "seed 1", "95 % interval"]
 
 
-def test_retrieval_shows_each_ranking_by_its_own_marker():
+def test_curves_of_histories_span_the_seeds():
+    figure = figures.curves(histories(), "epoch", "valid_average_precision", panels="stage")
+    assert [ax.get_title() for ax in figure.axes] == ["stage 2: classifier", "end to end"]
+    assert figure.axes[0].get_ylabel() == "average precision, validation"
+    for ax in figure.axes:
+        (line,), (band,) = ax.lines, ax.collections
+        assert line.get_ydata() == pytest.approx(np.arange(1, 9) / 10 + 0.01)
+        assert shade(band)[8] == pytest.approx((0.8, 0.82))
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["je · cosine", "no_je", "lowest to highest seed"]
+
+
+def test_each_mark_of_a_row_has_its_own_marker():
     table = retrieved()
-    figure = figures.retrieval(table)
+    figure = figures.dots(table, panels="kind", marks="ranked_by")
     assert row_names(figure.axes[0]) == ["je · cosine", "je · subset_query"]
-    assert [ax.get_title() for ax in figure.axes] == ["one tag", "two tags", "tag and not tag"]
+    assert [ax.get_title() for ax in figure.axes] == table["kind"].unique().tolist()
     for ax, kind in zip(figure.axes, table["kind"].unique(), strict=True):
         shown = table[table["kind"] == kind]
-        for ranking, marker in zip(table["ranked_by"].unique(), "o^sDx", strict=True):
+        for ranking, marker in zip(table["ranked_by"].unique(), "osD^v", strict=True):
             means = shown[shown["ranked_by"] == ranking].groupby("pair_loss")["value"].mean()
             drawn = {LOSSES[::-1][round(y)]: x for x, y in marks(ax, marker)}
             assert drawn == pytest.approx(means.to_dict())
         assert sorted(x for x, _ in marks(ax, "|")) == sorted(shown["value"])
 
 
-def test_retrieval_draws_a_given_mean_with_its_interval_and_no_differences():
+def test_a_given_mean_is_drawn_with_its_interval():
     seeds = retrieved().assign(low=np.nan, high=np.nan)
     seeds = seeds[seeds["kind"] == "one_tag"].astype({"seed": str})
     mean = seeds.drop_duplicates(["pair_loss", "ranked_by"]).assign(seed="mean", value=0.9)
     mean = mean.assign(low=0.8, high=0.95)
-    difference = mean.assign(ranked_by="encoded set − classifier", value=-0.5)
-    (ax,) = figures.retrieval(pd.concat([seeds, mean, difference])).axes
-    for marker in "o^sDx":
+    (ax,) = figures.dots(pd.concat([seeds, mean]), panels="kind", marks="ranked_by").axes
+    for marker in "osD^v":
         assert [x for x, _ in marks(ax, marker)] == [0.9, 0.9]
     assert sorted(x for x, _ in marks(ax, "|")) == sorted(seeds["value"])
     assert whiskers(ax) == [(0.8, 0.95)] * 10
 
 
-def test_semantics_show_both_measures_and_the_references():
-    table = tag_spaces()
-    figure = figures.semantics(table, RELEASED)
+def test_references_are_lines_in_the_panels_of_their_metrics():
+    figure = figures.dots(tag_spaces(), references=RELEASED)
     assert row_names(figure.axes[0]) == [f"je · {loss}" for loss in LOSSES]
-    both = pd.concat([table, table.assign(method="joint_shuffled")])  # a row of their own
-    assert len(row_names(figures.semantics(both).axes[0])) == 2 * len(LOSSES)
-    drawn = table.groupby(["metric", "pair_loss"])["value"].mean()
-    for ax, metric in zip(figure.axes, ("tag_semantics", "mean_energy"), strict=True):
-        expected = [(drawn[metric, loss], 1 - row) for row, loss in enumerate(LOSSES)]
-        assert marks(ax, "o") == [pytest.approx(point) for point in expected]
-        assert len(marks(ax, "|")) == 6
     lines = [
         [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"]
         for ax in figure.axes
     ]
-    assert lines == [[0.03], [0.91]]
+    assert lines == [[0.03], [0.91], [pytest.approx(np.nan, nan_ok=True)]]
     assert figure.axes[1].get_xlabel() == "share of energy in the mean"
-
-
-def test_curves_by_method_are_means_with_the_range_of_seeds():
-    figure = figures.curves_by_method(histories())
-    assert [ax.get_title() for ax in figure.axes] == ["stage 2: classifier", "end to end"]
-    assert figure.axes[0].get_ylabel() == "average precision, validation"
-    for ax in figure.axes:
-        (line,), (shade,) = ax.lines, ax.collections
-        assert line.get_ydata() == pytest.approx(np.arange(1, 9) / 10 + 0.01)
-        edge = shade.get_paths()[0].vertices[:, 1]
-        assert (edge.min(), edge.max()) == pytest.approx((0.1, 0.82))
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["je · cosine", "no_je", "lowest to highest seed"]
+    assert names == ["one seed", "released weights"]
 
 
 @pytest.mark.parametrize(
@@ -552,30 +596,20 @@ def test_curves_by_method_are_means_with_the_range_of_seeds():
         (lambda: figures.tag_counts(LABELS, TAGS[:4], SPLITS), r"\(clip, tag\) = \(40, 4\)"),
         (lambda: figures.tag_correlation(LABELS, TAGS, "rok"), "did you mean 'rock'"),
         (lambda: figures.mel_spectrogram(POINTS, 16000), "one mono waveform"),
-        (lambda: figures.loss_curves(history().drop(columns="epoch")), "lack epoch: train a run"),
-        (lambda: figures.loss_curves(history()[:0]), "the epochs lack rows"),
-        (lambda: figures.tag_map({"h": POINTS[:3]}, LABELS[:, 0], "rock"), "layout 'h' must be"),
-        (lambda: figures.tag_map({"h": POINTS}, LABELS[:, 0], "rock", {"g": ""}), "layout title"),
-        (lambda: figures.shared_space(POINTS, POINTS, TAGS), r"\(tag, 2\) = \(5, 2\)"),
-        (lambda: figures.shared_space(POINTS, POINTS[:5], TAGS, ["jazz"]), "unknown tag 'jazz'"),
-        (lambda: figures.scores_with_intervals(results().drop(columns="low")), "results lack low"),
-        (lambda: figures.measured_gains(gains().drop(columns="low")), "gains lack low: give rows"),
-        (lambda: figures.measured_gains(gains().assign(method="ej")), "unknown method"),
-        (lambda: figures.measured_gains(gains().replace("je", "no_je_linear")), "choose one"),
-        (lambda: figures.ablation(differences()[:0]), "differences lack rows: give rows with"),
-        (lambda: figures.gain_per_tag(tag_gains().assign(frequency=40)), r"must be in \(0, 1\]"),
+        (lambda: figures.maps({"h": POINTS[:3], "z": POINTS}, CARRIERS, "a"), "layout 'z' must be"),
+        (lambda: figures.maps({"h": POINTS}, CARRIERS, "a", notes={"g": ""}), "layout title"),
+        (lambda: figures.dots(results()), r"several of protocol \(macro_clip, micro_window\)"),
+        (lambda: figures.dots(results(), panels="protocol"), "several of metric"),
+        (lambda: figures.curves(gains(), "seed"), r"several of metric \(pr_auc, roc_auc\)"),
+        (
+            lambda: figures.gain_per_tag(pd.concat([tag_gains()] * 2), tag_trends()),
+            "rows of several comparisons",
+        ),
+        (
+            lambda: figures.gain_per_tag(tag_gains(), pd.concat([tag_trends()] * 2)),
+            "rows of several comparisons",
+        ),
         (lambda: figures.gain_per_tag(tag_gains(), tag_trends("tag")), "unknown panel 'tag'"),
-        (lambda: figures.gain_per_tag(tag_gains().assign(difference=np.nan)), "per tag lack rows"),
-        (lambda: figures.gain_per_tag(pd.concat([tag_gains()] * 2)), "rows of several comparisons"),
-        (lambda: figures.gain_per_tag(tag_gains(), pd.concat([tag_trends()] * 2)), "of several co"),
-        (lambda: figures.calibration({"je": reliability()}, {}), "errors per tag of je lack tag"),
-        (lambda: figures.calibration({"je": errors()}, {"je": errors()}), "bins of je lack mean_"),
-        (lambda: figures.calibration({}, {}), "give at least one run"),
-        (lambda: figures.label_curves(label_shares().assign(label_share=30)), "label_share must"),
-        (lambda: figures.retrieval(retrieved().assign(ranked_by="randon")), "mean 'random'"),
-        (lambda: figures.semantics(tag_spaces(), {"a": {"rank": 1}}), "unknown measure 'rank'"),
-        (lambda: figures.curves_by_method(histories(), "loss"), "the runs lack loss: give rows"),
-        (lambda: figures.curves_by_method(histories()[:24]), "with valid_average_precision lack r"),
     ],
 )
 def test_bad_input_raises_one_sentence(call, message):
@@ -628,45 +662,33 @@ def test_the_settings_of_a_users_matplotlibrc_change_no_figure():
         assert odd_taggram().dpi == 37  # the resolution stays the user's
     drawn = [each for each in vars(figures).values() if getattr(each, "__annotations__", None)]
     makers = [each for each in drawn if each.__annotations__.get("return") is Figure]
-    assert len(makers) == 20 and all(hasattr(maker, "__wrapped__") for maker in makers)
+    assert len(makers) == 10 and all(hasattr(maker, "__wrapped__") for maker in makers)
 
 
-def test_japanese_tags_are_drawn_in_a_font_of_the_machine_and_told_once_without_one(
+def test_japanese_tags_are_drawn_in_a_font_of_the_machine_and_told_without_one(
     tmp_path, monkeypatch
 ):
     shipped = [font for font in fontManager.ttflist if matplotlib.get_data_path() in font.fname]
-    assert any(font.name.startswith("Last") for font in shipped)  # it draws boxes for all signs
-    gone = FontEntry(fname=str(tmp_path / "gone.ttf"), name="Gone")
-    monkeypatch.setattr(fontManager, "ttflist", [*shipped, gone])
-    monkeypatch.setattr(_style, "_warned", [])
-    _style._other_fonts.cache_clear()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        boxes, again = (png(odd_taggram(("日本", "音"))) for _ in range(2))
-        png(odd_taggram(("楽", "音")))  # as of the next file of a folder
-    assert [str(each.message).partition(",")[0] for each in caught] == [
-        "no font on this machine has the signs 日本音"
-    ]
-    assert boxes == again
-    fontManager.addfont(written_font(tmp_path / "signs.ttf", "日本音"))
-    _style._other_fonts.cache_clear()
+    monkeypatch.setattr(fontManager, "ttflist", shipped)
+    with pytest.warns(UserWarning, match="Glyph 26085 .* missing from font"):
+        boxes = png(odd_taggram(("日本", "音")))
+    font = written_font(tmp_path / "signs.ttf", _style.FONTS[1], "日本音")
+    fontManager.addfont(font)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert png(odd_taggram(("日本", "音"))) != boxes
-        assert _style.fonts_for("a日\n") == ["DejaVu Sans", "Test Signs"]
-    _style._other_fonts.cache_clear()
 
 
 def test_tags_that_begin_with_an_underscore_are_in_legends():
     points, is_silence = np.random.default_rng(0).random((6, 2)), np.arange(6) < 3
-    drawn = figures.tag_map({"map": points}, is_silence, "_silence_")
-    assert drawn.legends[0].texts[0].get_text() == "\N{ZERO WIDTH SPACE}_silence_"
+    drawn = figures.maps({"map": points}, is_silence, "_silence_")
+    assert drawn.legends[0].texts[1].get_text() == "\N{ZERO WIDTH SPACE}_silence_"
     names = np.where(is_silence, "_a", "b")
-    drawn = figures.maps({"map": np.vstack([points, [[0, 0]]])}, ["tag"], names, "kind")
+    drawn = figures.maps({"map": np.vstack([points, [[0, 0]]])}, names, "kind", ["tag"])
     assert "_a" in {text.get_text().strip("\u200b") for text in drawn.legends[0].texts}
 
 
-def written_font(path, signs):
+def written_font(path, family, signs):
     """A font that draws each sign as the same triangle."""
     pen = TTGlyphPen(None)
     pen.moveTo((0, 0))
@@ -680,7 +702,7 @@ def written_font(path, signs):
     builder.setupGlyf(dict.fromkeys([".notdef", *names], pen.glyph()))
     builder.setupHorizontalMetrics(dict.fromkeys([".notdef", *names], (900, 0)))
     builder.setupHorizontalHeader(ascent=800, descent=-200)
-    builder.setupNameTable({"familyName": "Test Signs", "styleName": "Regular"})
+    builder.setupNameTable({"familyName": family, "styleName": "Regular"})
     builder.setupOS2()
     builder.setupPost()
     builder.save(path)

@@ -166,7 +166,7 @@ def test_the_page_shows_the_shared_map_and_how_far_to_trust_it():
     shown = [output.get("data", {}) for own in outputs for output in own]
     (table,) = [data["text/html"] for data in shown if "map_mixing" in data.get("text/html", "")]
     assert all(name in table for name in ("map_precision_at_10", "umap", "tsne"))
-    (drawing,) = [cell for cell in notebook.cells if "figures.shared_space" in cell.source]
+    (drawing,) = [cell for cell in notebook.cells if "figures.maps({" in cell.source]
     assert drawing.outputs[0].data in shown and "image/png" in drawing.outputs[0].data
 
 

@@ -8,14 +8,7 @@ repeat what they show. Wrong shapes and names raise `ValueError`.
 
 from jetatag.figures._style import PALE_TO_DARK, touching, wrapped
 from jetatag.figures.data import mel_spectrogram, tag_correlation, tag_counts
-from jetatag.figures.results import (
-    ablation,
-    gains_by_steps,
-    label_curves,
-    measured_gains,
-    published_gains,
-    scores_with_intervals,
-)
-from jetatag.figures.spaces import maps, retrieval, semantics, shared_space, tag_map
-from jetatag.figures.tags import calibration, gain_per_tag, per_tag, taggram
-from jetatag.figures.training import curves_by_method, loss_curves
+from jetatag.figures.results import curves, dots
+from jetatag.figures.spaces import maps
+from jetatag.figures.tags import calibration, gain_per_tag, taggram
+from jetatag.figures.training import loss_curves

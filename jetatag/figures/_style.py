@@ -1,10 +1,8 @@
-"""Shared by the figures: styles, names, panels, rows of dots, and labels that do not overlap."""
+"""Shared by the figures: styles, names, panels, and labels that do not overlap."""
 
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import lru_cache
+from contextlib import contextmanager
 from itertools import cycle
 from textwrap import fill
 from typing import Any
@@ -18,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, fontManager, get_font
+from matplotlib.font_manager import fontManager
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
@@ -31,8 +29,6 @@ from jetatag.joint.losses import DEFAULT_LOSS
 DARK, MIDDLE, LIGHT = (colormaps["cividis"](step) for step in (0.0, 0.55, 0.95))
 PALE = "0.72"
 PALE_TO_DARK = LinearSegmentedColormap.from_list("pale_to_dark", [PALE, MIDDLE, DARK])
-WHISKER = {"color": "0.35", "linewidth": 1.4}
-SEED = {"color": "0.35", "marker": "|", "markersize": 12, "markeredgewidth": 1}
 MARKERS = "osD^vPX*<>h"
 Panels, Size = tuple[Figure, np.ndarray], tuple[float, float]
 NAMES = {
@@ -42,66 +38,40 @@ NAMES = {
     "f1_as_coded": "F1 as coded",
     "f1_instance": "instance-based F1 (micro)",
     "autoencoder_ap": "autoencoder AP",
-    "macro_clip": "per clip, macro areas",
-    "micro_window": "per window, micro areas",
     "stage1": "stage 1: extractor",
     "stage2": "stage 2: classifier",
     "end_to_end": "end to end",
     "one_stage": "one stage",
+    "tag_semantics": "rank correlation of tag cosines with label correlation",
+    "mean_energy": "share of energy in the mean",
+    "label_share": "share of labelled clips used",
+    "steps": "training steps",
 }
-OWN_FONT = "DejaVu Sans"  # which matplotlib brings
-_warned: list[frozenset[str]] = []
+FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Droid Sans Fallback", "WenQuanYi Zen Hei")
+FONTS += ("Arial Unicode MS", "Hiragino Sans", "Apple SD Gothic Neo", "Yu Gothic", "Malgun Gothic")
+FONTS += ("Microsoft YaHei", "Segoe UI Symbol", "Nirmala UI", "Noto Sans Devanagari")
+"""The font that matplotlib brings, and common ones with other scripts."""
 
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """matplotlib's defaults but for the user's resolution, and dollars as text."""
-    kept = {"figure.dpi": rcParams["figure.dpi"], "text.parse_math": False}
-    with plt.style.context(["default", kept]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # `fonts_for` says it once
+    """matplotlib's defaults but for the user's resolution, dollars as text, and those of `FONTS`
+    that are installed."""
+    installed = set(fontManager.get_font_names())
+    settings = {
+        "figure.dpi": rcParams["figure.dpi"],
+        "text.parse_math": False,
+        "font.family": [name for name in FONTS if name in installed],
+    }
+    with plt.style.context(["default", settings]):
         yield
 
 
-def fonts_for(text: str) -> list[str]:
-    """The families of fonts that together hold the signs of `text`."""
-    missing = set(filter(str.isprintable, text)) - _signs_of(findfont(OWN_FONT))
-    return [OWN_FONT, *_other_fonts(frozenset(missing))]
-
-
-def _signs_of(path: str) -> set[str]:
-    return set(map(chr, get_font(path).get_charmap()))
-
-
-@lru_cache
-def _other_fonts(missing: frozenset[str]) -> list[str]:
-    """Fonts of this machine with the `missing` signs; a process warns once if none has some."""
-    families = []
-    for font in fontManager.ttflist if missing else ():
-        if font.name.startswith(("LastResort", "Last Resort")):  # which draw boxes
-            continue
-        with suppress(OSError, RuntimeError):  # matplotlib's list may be older than the fonts
-            held = missing & _signs_of(font.fname)
-            families += [font.name] if held else []
-            missing -= held
-    if missing and not _warned:
-        _warned.append(missing)
-        told = f"no font on this machine has the signs {''.join(sorted(missing))}"
-        warnings.warn(f"{told}, which are drawn as boxes: install one, such as Noto.", stacklevel=2)
-    return families
-
-
 class OwnFigure(Figure):
-    """A figure that is drawn in `own_style`, in fonts that hold its signs."""
+    """A figure that is drawn in `own_style`."""
 
     savefig = own_style()(Figure.savefig)
-
-    @own_style()
-    def draw(self, renderer: Any) -> None:
-        texts = self.findobj(Text)
-        families = fonts_for("".join(text.get_text() for text in texts))
-        for text in texts:
-            text.set_fontfamily(families)
-        super().draw(renderer)
+    draw = own_style()(Figure.draw)
 
 
 class PaletteCanvas(FigureCanvasAgg):
@@ -125,9 +95,9 @@ def panels(rows: int, columns: int, size: Size, **kwargs) -> Panels:
     return figure, axes
 
 
-def row_panels(shape: Size, size: Size, names: Sequence[str], ylabel: str, **kwargs) -> Panels:
+def row_panels(shape: Size, size: Size, names: Sequence[str], ylabel: str) -> Panels:
     """`panels` of `shape` whose rows, at the heights 0, 1, …, are labelled `names`."""
-    figure, axes = panels(*shape, size, sharey=True, **kwargs)
+    figure, axes = panels(*shape, size, sharey=True)
     axes[0, 0].set_yticks(range(len(names)), names)
     axes[0, 0].set_ylim(-0.7, len(names) - 0.3)
     for ax in axes.flat:
@@ -142,24 +112,6 @@ def used(axes: Sequence[Axes], items: Sequence[Any]) -> Iterable[tuple[Axes, Any
     for ax in axes[len(items) :]:
         ax.remove()
     return zip(axes, items, strict=False)
-
-
-def draw_mean(ax: Axes, place: float, rows: pd.DataFrame, **look) -> None:
-    """Draw the mean of `rows` as a marker at height `place`, its interval (`low`, `high`) as a
-    whisker, and several seeds as small ticks. Without rows of seed "mean", average over all."""
-    is_mean = rows.get("seed", pd.Series("", rows.index)) == "mean"
-    mean, seeds = (rows[is_mean], rows[~is_mean]) if is_mean.any() else (rows, rows)
-    if "low" in rows:
-        ax.hlines(place, mean["low"].mean(), mean["high"].mean(), **WHISKER)
-    if len(seeds) > 1:
-        ax.plot(seeds["value"], np.full(len(seeds), place), **SEED, linestyle="", zorder=2.5)
-    ax.plot(mean["value"].mean(), place, **{"color": DARK, "linestyle": "", "zorder": 3, **look})
-
-
-def mean_keys(rows: pd.DataFrame, repeated: Sequence[str]) -> list[Line2D]:
-    """Legend entries for seeds (rows alike in `repeated`) and intervals, as `draw_mean` draws."""
-    keys = [key("one seed", **SEED)] if rows.duplicated(list(repeated)).any() else []
-    return [*keys, key("95 % interval", **WHISKER, linestyle="-")] if "low" in rows else keys
 
 
 def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -196,9 +148,8 @@ def line_name(method: str, *losses: object) -> str:
     return " · ".join([method, *named])
 
 
-def with_lines(table: pd.DataFrame, columns: str, what: str) -> pd.DataFrame:
-    """The table, which needs `columns`, with each row's `line`, named by method and losses."""
-    check_columns(table, f"method pair_loss {columns}", what)
+def with_lines(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with each row's `line`, named by method and losses."""
     methods = table.reindex(columns=["method", "pair_loss", "classification_loss"])
     return table.assign(line=[line_name(*row) for row in methods.itertuples(index=False)])
 
@@ -207,23 +158,23 @@ def named(name: str) -> str:
     return NAMES.get(name, name.replace("_", " "))
 
 
-def scale_names(table: pd.DataFrame) -> pd.Series:
-    """The metric of each row, and its protocol where the table names one."""
-    metrics = table["metric"].map(named)
-    return metrics + ", " + table["protocol"] if "protocol" in table else metrics
+def scale_name(table: pd.DataFrame) -> str:
+    """What one axis shows: the metric, and the protocol and the method subtracted, if any. Raises
+    `ValueError` if the table has several of one kind."""
+    found = {}
+    for column in ("metric", "protocol", "minus"):
+        values = table[column].unique().tolist() if column in table else [""]
+        if len(values) > 1:
+            several = f"{column} ({', '.join(sorted(values))})"
+            raise ValueError(f"one axis cannot show several of {several}: choose one.")
+        found[column] = values[0]
+    name = fill(", ".join([named(found["metric"]), *filter(None, [found["protocol"]])]), 32)
+    return f"{name},\ndifference from {found['minus']}" if found["minus"] else name
 
 
 def check_shape(array: np.ndarray, shape: tuple[int, ...], what: str, axes: str) -> None:
     if np.shape(array) != shape:
         raise ValueError(f"{what} must be {axes} = {shape}, not {np.shape(array)}.")
-
-
-def check_columns(table: pd.DataFrame, columns: str, what: str, remedy: str = "") -> None:
-    """Raise `ValueError` for a table without rows or some of `columns`, "one two"."""
-    missing = [column for column in columns.split() if column not in table]
-    if missing or table.empty:
-        remedy = remedy or f"give rows with the columns {', '.join(columns.split())}"
-        raise ValueError(f"{what} lack {', '.join(missing) or 'rows'}: {remedy}.")
 
 
 # Labels of points
@@ -247,14 +198,13 @@ def place_labels(
     places = ax.transData.transform(points) * scale
     taken = [np.array([place - 4, place + 4]) for place in places]  # (corner, axis) of boxes
     stressed = np.zeros(len(points), bool) if stressed is None else stressed
-    is_named = np.array([name != "" for name in names])
+    is_named = np.array([name != "" for name in names], bool)
     plain, named = np.flatnonzero(is_named & ~stressed), places[is_named]
     groups = [plain[own] for own in touching(places[plain], distance=7)]
     groups.sort(key=lambda group: -(cdist(places[group[:1]], named) < 60).sum())  # crowds first
     for group in (*np.flatnonzero(is_named & stressed)[:, None], *groups):
         first, label = group[0], wrapped([names[index] for index in sorted(group)])
-        own = {"textcoords": "offset points", "fontfamily": fonts_for(label)}
-        text = ax.annotate(label, points[first], (0, 0), **LOOK, **own)
+        text = ax.annotate(label, points[first], (0, 0), textcoords="offset points", **LOOK)
         if stressed[first]:
             text.set(fontsize=10, fontweight="bold")
         extent = Text.get_window_extent(text)  # of the text alone, without its line

@@ -1,188 +1,209 @@
 """Figures that compare methods.
 
 Tables are long, as `evaluation.results` makes and selects them: the columns `method`, `pair_loss`
-(missing or empty if a method has none), `metric`, `value`, `low` and `high`, and those named below.
+(missing or empty if a method has none), `metric`, `value` or `difference`, the interval `low` to
+`high`, and those that the arguments of a figure name.
 """
 
+from collections.abc import Mapping
 from itertools import cycle
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from jetatag.evaluation.reading import extractor_label
 from jetatag.figures import _style as style
-from jetatag.files import check_known
-from jetatag.joint.methods import BASELINE, METHODS
 
-SIDES = {"without JE": "white", "with JE": style.DARK}
-HEADINGS = ("pair losses", "controls")
-DOT = {"color": style.DARK, "markersize": 6, "zorder": 3}
-BY_CLIP = {"color": "0.55", "linestyle": "-", "linewidth": 3}
-BY_GROUP = {"color": "0.1", "linestyle": "-", "linewidth": 0.9, "marker": "|", "markersize": 7}
+BY_CLIP = {"color": "0.6", "linewidth": 3, "linestyle": "-"}
+BY_GROUP = {"color": "0.1", "linewidth": 1, "linestyle": "-"}
+SEED = {"color": "0.35", "marker": "|", "markersize": 12, "markeredgewidth": 1}
+ZERO = {"color": "0.4", "linestyle": "--", "linewidth": 1}
+SHADE = {"alpha": 0.2, "linewidth": 0}
+NUMBERS = ["seed", "value", "low", "high", "group_low", "group_high"]
+NAMED_BELOW = ("", "metric", "protocol")
+MARK_STEP = 0.17  # between the markers of a row; rows are 1 apart
 
 
 @style.own_style()
-def scores_with_intervals(table: pd.DataFrame) -> Figure:
-    """Draw scores of methods as dots with whiskers, one row of panels per `protocol`, one panel per
-    metric. Rows of one method, such as its seeds, share a line."""
-    table = style.with_lines(table, "protocol metric value low high", "the results")
-    lines = table["line"].unique().tolist()[::-1]  # the first method on top
-    protocols = table.groupby("protocol", sort=False)
-    columns = protocols["metric"].nunique().max()
-    size = (1.6 + 2.8 * columns, len(protocols) * (1.2 + 0.34 * len(lines)))
-    figure, axes = style.row_panels((len(protocols), columns), size, lines, "method")
-    for row, (protocol, rows) in zip(axes, protocols, strict=True):
-        for ax, (metric, own) in style.used(row, list(rows.groupby("metric", sort=False))):
-            for number, place in enumerate(map(lines.index, own["line"])):
-                marker = style.MARKERS[place % len(style.MARKERS)]
-                style.draw_mean(ax, place, own.iloc[[number]], marker=marker)
-            ax.set(xlabel=style.named(metric))
-            ax.set_title(style.named(protocol), fontsize=10)
+def dots(
+    table: pd.DataFrame | Mapping[str, pd.DataFrame],
+    panels: str = "metric",
+    panel_rows: str = "",
+    rows: str = "line",
+    marks: str = "",
+    references: Mapping[str, Mapping[str, float]] | None = None,
+) -> Figure:
+    """Draw values or differences as dots with their 95 % intervals, one row for every method.
+
+    table : rows of `results.select`, or heading → such rows, to draw them in groups
+    panels, panel_rows : columns whose values are panels side by side and below one another
+    rows : column whose values are rows of dots; "line" is made of the method and its losses
+    marks : column whose values have a marker each
+    references : name → metric → value, drawn as vertical lines
+
+    Rows of `table` that differ only in their `seed` are one dot: the row of seed "mean" or else
+    their mean; small ticks are single seeds. Whiskers are the intervals by clip and, thinner, those
+    by group (`group_low` to `group_high`) as far as the table has them. Raises `ValueError` if a
+    panel would have several metrics, protocols or references of differences.
+    """
+    parts = table if isinstance(table, Mapping) else {"": table}
+    table = style.with_lines(pd.concat(parts, names=["heading"]).reset_index("heading"))
+    table = table.assign(mark=table[marks] if marks else "")
+    is_difference = "difference" in table
+    table = table.rename(columns={"difference": "value"})
+    names = []
+    for heading, own in table.groupby("heading", sort=False):
+        names += [heading] if heading else []
+        names += own[rows].unique().tolist()
+    names.reverse()  # the first on top
+    looks = _mark_looks(table["mark"])
+    references = references or {}
+    dashes = dict(zip(references, cycle(("--", ":", "-.")), strict=False))
+
+    bands = [own for _, own in table.groupby(panel_rows, sort=False)] if panel_rows else [table]
+    n_columns = max(band[panels].nunique() for band in bands)
+    row_height = 0.22 + 0.09 * len(looks)  # inches
+    width = 2.8 if n_columns > 1 else 4
+    size = (2.2 + width * n_columns, 0.6 + len(bands) * (0.9 + row_height * len(names)))
+    labels, what = names, "method"
+    if rows == "extractor":
+        labels, what = [extractor_label(name).replace(" (", "\n(") for name in names], rows
+    figure, axes = style.row_panels((len(bands), n_columns), size, labels, what)
+    for line, band in zip(axes, bands, strict=True):
+        for text in line[0].get_yticklabels():
+            text.set_fontweight("bold" if text.get_text() in parts else "normal")
+        for ax, (_, own) in style.used(line, list(band.groupby(panels, sort=False))):
+            _draw_dots(ax, own, names, rows, looks)
+            if is_difference:
+                ax.axvline(0, **ZERO)
+            for name, values in references.items():
+                place = values.get(own["metric"].iloc[0], np.nan)
+                ax.axvline(place, color="0.3", linestyle=dashes[name], linewidth=1.3)
+            ax.set(xlabel=style.scale_name(own))  # which names metric and protocol
+            titled = [name for name in (panel_rows, panels) if name not in NAMED_BELOW]
+            ax.set_title(", ".join(own[name].iloc[0] for name in titled), fontsize=10)
+    keys = [style.key(mark, **look) for mark, look in looks.items() if mark]
+    keys += _dot_keys(table)
+    keys += [style.key(name, color="0.3", linestyle=dash) for name, dash in dashes.items()]
+    style.legend_above(figure, keys)
     return figure
 
 
-@style.own_style()
-def published_gains(table: pd.DataFrame) -> Figure:
-    """Draw published scores as steps from without (open marker) to with joint embedding (filled).
-    `table` has the columns `source`, `extractor`, `method`, `roc_auc` and `pr_auc`."""
-    long = table.melt(["source", "extractor", "method"], ["roc_auc", "pr_auc"], "metric")
-    return _draw_gains(long.assign(protocol="micro_window (published)"))
+def _mark_looks(marks: pd.Series) -> dict[str, dict]:
+    """Mark → marker, white and dark in turns; a single mark is dark."""
+    fills = cycle(("white", style.DARK) if marks.nunique() > 1 else (style.DARK,))
+    return {
+        mark: {"marker": marker, "markerfacecolor": fill}
+        for mark, marker, fill in zip(marks.unique(), cycle(style.MARKERS), fills, strict=False)
+    }
+
+
+def _draw_dots(
+    ax: Axes, table: pd.DataFrame, names: list[str], rows: str, looks: dict[str, dict]
+) -> None:
+    """Draw the dots of one panel at the heights of their `names` and marks."""
+    what = table.columns.difference(NUMBERS).tolist()
+    for _, dot in table.groupby(what, sort=False, dropna=False):
+        name, mark = dot[rows].iloc[0], dot["mark"].iloc[0]
+        place = names.index(name) + MARK_STEP * ((len(looks) - 1) / 2 - [*looks].index(mark))
+        is_mean = dot["seed"] == "mean" if "seed" in dot else pd.Series(False, dot.index)
+        mean, seeds = (dot[is_mean], dot[~is_mean]) if is_mean.any() else (dot, dot)
+        for prefix, look in {"": BY_CLIP, "group_": BY_GROUP}.items():
+            bounds = mean.reindex(columns=[f"{prefix}low", f"{prefix}high"]).mean()
+            if bounds.notna().all():
+                ax.hlines(place, *bounds, **look)
+        if len(seeds) > 1:
+            ax.plot(seeds["value"], np.full(len(seeds), place), **SEED, linestyle="", zorder=2.5)
+        look = {"color": style.DARK, "markersize": 5, "zorder": 3, **looks[mark]}
+        ax.plot(mean["value"].mean(), place, **look)
+    if len(looks) > 1:  # lines between the rows
+        ax.set_yticks(np.arange(len(names) - 1) + 0.5, minor=True)
+        ax.tick_params(axis="y", which="minor", length=0)
+        ax.grid(axis="y", which="minor", color="0.9")
+
+
+def _dot_keys(table: pd.DataFrame) -> list[Line2D]:
+    """Legend entries for seeds and intervals, as far as `table` has them."""
+    keys = []
+    if "seed" in table:
+        seeds = table[table["seed"] != "mean"]
+        is_repeated = seeds.duplicated(table.columns.difference(NUMBERS).tolist())
+        keys += [style.key("one seed", **SEED)] if is_repeated.any() else []
+    has_groups = "group_low" in table and table["group_low"].notna().any()
+    if "low" in table and table["low"].notna().any():
+        name = "95 % interval by clip" if has_groups else "95 % interval"
+        keys.append(style.key(name, **BY_CLIP))
+    return [*keys, style.key("95 % interval by group", **BY_GROUP)] if has_groups else keys
 
 
 @style.own_style()
-def measured_gains(table: pd.DataFrame) -> Figure:
-    """Draw Table 1 of Lee & Cho 2021 from your own runs, a row per extractor, a panel per metric.
-    `table` has a row per `seed` of a method without joint embedding (open marker) and of one with
-    it (filled), and optionally a `protocol`. Markers are means over seeds, small ticks are single
-    seeds, and whiskers are the means of their intervals."""
-    style.check_columns(table, "extractor method seed metric value low high", "the gains")
-    return _draw_gains(table.assign(source=""))
+def curves(
+    table: pd.DataFrame, x: str, y: str = "value", panels: str = "metric", lines: str = "line"
+) -> Figure:
+    """Draw the column `y` of a long table by its column `x`, one line for every method.
 
+    x : such as "epoch", "steps" or "label_share"
+    y : "value", "difference" or a validation score of histories, such as "valid_gap"
+    panels : column whose values are panels with the same axes; "line" is the method and its losses
+    lines : column whose values are lines; empty for one line in each panel
 
-def _draw_gains(table: pd.DataFrame) -> Figure:
-    without_control = [n for n, method in METHODS.items() if method.with_je or not method.is_joint]
-    check_known(table["method"], without_control, "method in a table of gains")
-    sides = [[*SIDES][METHODS[method].with_je] for method in table["method"]]
-    table = table.assign(scale=style.scale_names(table), side=sides)
-    if (table.groupby("side")["method"].nunique() > 1).any():
-        raise ValueError("more than one method with or without joint embedding: choose one each.")
-    markers = dict(zip(table["source"].unique(), style.MARKERS, strict=False))
-    extractors = table["extractor"].unique().tolist()[::-1]  # the first on top
-    scales = table.groupby("scale", sort=False)
-    size = (2.3 + 3.1 * len(scales), 1.4 + 0.5 * len(extractors))
-    lines = [extractor_label(extractor).replace(" (", "\n(") for extractor in extractors]
-    figure, axes = style.row_panels((1, len(scales)), size, lines, "extractor")
-    for ax, (scale, own) in zip(axes[0], scales, strict=True):
-        for (source, extractor), step in own.groupby(["source", "extractor"], sort=False):
-            offset = 0.32 * ((len(markers) - 1) / 2 - list(markers).index(source))
-            middle, shift = extractors.index(extractor) + offset, 0.17 if "low" in step else 0
-            heights = dict(zip(SIDES, (middle + shift, middle - shift), strict=True))
-            means = step.groupby("side", sort=False)["value"].mean()
-            ax.plot(means, means.index.map(heights), color="0.6", linewidth=1.2)
-            for side, rows in step.groupby("side", sort=False):
-                look = {"marker": markers[source], "markerfacecolor": SIDES[side]}
-                style.draw_mean(ax, heights[side], rows, **look)
-        ax.set(xlabel=scale)
+    A line is the mean of the rows with the same `x`, such as of all seeds. Its shade is their mean
+    interval or, if the table has none, from the lowest to the highest row. Raises `ValueError` for
+    several metrics or protocols.
+    """
+    table = style.with_lines(table)
+    table = table.assign(drawn=table[lines] if lines else "")
+    looks = style.looks(table["drawn"])  # the same for every y
+    looks = {line: {**look, "fillstyle": "none"} for line, look in looks.items()}
+    table = table.dropna(subset=y)
     keys = [
-        style.key(f"{source}, {name}".removeprefix(", "), marker=marker, markerfacecolor=fill)
-        for source, marker in markers.items()
-        for name, fill in SIDES.items()
+        style.key(f"seed {line}" if lines == "seed" else line, **look)
+        for line, look in looks.items()
+        if lines and line in set(table["drawn"])
     ]
-    keys += style.mean_keys(table, ["source", "extractor", "method", "scale"])
-    style.legend_above(figure, keys)
-    return figure
+    has_intervals = "low" in table
+    if has_intervals or table.duplicated([panels, "drawn", x]).any():
+        shaded = "95 % interval" if has_intervals else "lowest to highest seed"
+        keys.append(Patch(color="0.5", **SHADE, label=shaded))
 
-
-@style.own_style()
-def ablation(differences: pd.DataFrame, reference: str = BASELINE) -> Figure:
-    """Draw the gains in average precision of pair losses (joint embedding) and controls, one panel
-    per `extractor`. `differences` has the column `difference`, to `reference`, instead of `value`,
-    and optionally `group_low` and `group_high` for a second, thinner whisker."""
-    rows = style.with_lines(differences, "extractor metric difference low high", "the differences")
-    rows = rows[rows["metric"] == "average_precision"]
-    joint = [METHODS[method].with_je for method in rows["method"]]
-    rows = rows.assign(heading=np.where(joint, *HEADINGS), marker=np.where(joint, "o", "s"))
-    parts = [(heading, rows["line"][rows["heading"] == heading].unique()) for heading in HEADINGS]
-    lines = [line for heading, own in parts if len(own) for line in (heading, *own)][::-1]
-    extractors = rows.groupby("extractor", sort=False)
-    size = (2.4 + 2.9 * len(extractors), 1.5 + 0.32 * len(lines))
-    figure, axes = style.row_panels((1, len(extractors)), size, lines, "method", sharex=True)
-    for ax, (extractor, own) in zip(axes[0], extractors, strict=True):
-        for row in own.to_dict("records"):
-            place = lines.index(row["line"])
-            ax.plot([row["low"], row["high"]], [place, place], **BY_CLIP)
-            if "group_low" in row:
-                ax.plot([row["group_low"], row["group_high"]], [place, place], **BY_GROUP)
-            ax.plot(row["difference"], place, row["marker"], **DOT)
-        ax.axvline(0, color="0.4", linestyle="--", linewidth=1)
-        ax.set(xlabel=f"average precision,\ndifference from {reference}", title=extractor)
-    for text in axes[0, 0].get_yticklabels():
-        text.set_fontweight("bold" if text.get_text() in HEADINGS else "normal")
-    keys = [style.key("95 % interval by clip", **BY_CLIP)]
-    keys += [style.key("95 % interval by group", **BY_GROUP)] if "group_low" in rows else []
-    style.legend_above(figure, keys)
-    return figure
-
-
-@style.own_style()
-def label_curves(table: pd.DataFrame) -> Figure:
-    """Draw scores by `label_share` in (0, 1], one line per method, one panel per metric. Rows of
-    one method and share, such as its seeds, are averaged, and so are their intervals."""
-    table = style.with_lines(table, "label_share metric value low high", "the label curves")
-    if not table["label_share"].between(0, 1, inclusive="right").all():
-        raise ValueError("label_share must be in (0, 1]: give the share of labelled clips used.")
-    table = table.assign(scale=style.scale_names(table))
-    scales = table.groupby("scale", sort=False)
-    figure, axes = style.panels(1, len(scales), (0.6 + 3.9 * len(scales), 4))
-    styles = style.looks(table["line"])
-    for ax, (scale, rows) in zip(axes[0], scales, strict=True):
-        for number, (line, look) in enumerate(styles.items()):
-            by_share = rows[rows["line"] == line].groupby("label_share")
-            mean = by_share[["value", "low", "high"]].mean()
-            whiskers = (mean["value"] - mean["low"], mean["high"] - mean["value"])
-            places = mean.index * 1.05 ** (number - (len(styles) - 1) / 2)  # beside one another
-            ax.errorbar(places, mean["value"], whiskers, **look, capsize=3, elinewidth=1)
-        shares = sorted(rows["label_share"].unique())
-        ax.set(xscale="log", xlabel="labelled clips used", ylabel=scale)
-        ax.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
-        ax.minorticks_off()
-        ax.grid(axis="y", color="0.9")
-    keys = [style.key(line, **look) for line, look in styles.items()]
-    keys.append(style.key("95 % interval", **style.WHISKER, marker="|", linestyle="-"))
-    style.legend_above(figure, keys)
-    return figure
-
-
-@style.own_style()
-def gains_by_steps(differences: pd.DataFrame, reference: str = BASELINE) -> Figure:
-    """Draw differences from `reference` after so many training `steps`, one panel per method, with
-    their intervals shaded. `differences` has one metric, `difference` instead of `value`, and
-    optionally a `seed`, each of which is a line."""
-    table = style.with_lines(differences, "steps metric difference low high", "the differences")
-    (metric,) = set(table["metric"])
-    lines = list(table.groupby("line", sort=False))
-    rows, columns = -(-len(lines) // 4), min(4, len(lines))
-    size = (0.8 + 2.4 * columns, 0.8 + 2.0 * rows)
-    figure, axes = style.panels(rows, columns, size, sharex=True, sharey=True)
-    for ax, (line, own) in style.used(axes.flat, lines):
-        seeds = own.assign(seed=own.get("seed", "mean")).groupby("seed")
-        for (_, each), marker in zip(seeds, cycle("os^"), strict=False):
-            each = each.sort_values("steps")
-            thousands = each["steps"] / 1000
-            shade = {"color": "0.5", "alpha": 0.35, "linewidth": 0}
-            ax.fill_between(thousands, each["low"], each["high"], **shade)
-            ax.plot(thousands, each["difference"], f"{marker}-", color=style.DARK, markersize=3)
-        ax.axhline(0, color="0.4", linestyle="--", linewidth=1)
-        ax.set_title(line, fontsize=10)
+    parts = list(table.groupby(panels, sort=False))
+    n_rows, n_columns = -(-len(parts) // 4), min(4, len(parts))
+    size = (1 + 2.8 * n_columns, 1 + 2.5 * n_rows)
+    if lines:  # with room for their names
+        size = (size[0] + 2.4, max(size[1], 0.5 + 0.21 * len(keys)))
+    figure, axes = style.panels(n_rows, n_columns, size, sharex=True, sharey=True)
+    for ax, (panel, own) in style.used(axes.flat, parts):
+        for line, rows in own.groupby("drawn", sort=False):
+            _draw_curve(ax, rows, x, y, looks[line])
+        if y == "difference":
+            ax.axhline(0, **ZERO)
+        ax.grid(color="0.92")
+        ax.set_axisbelow(True)
         ax.tick_params(labelbottom=True)
-    figure.supxlabel("training steps (thousands)", fontsize=10)
-    figure.supylabel(f"{style.named(metric)},\ndifference from {reference}", fontsize=10)
-    names = sorted(table["seed"].unique()) if "seed" in table else ["mean"]
-    names = [f"seed {name}" if name.isdigit() else name for name in names]
-    looks = zip(names, cycle("os^"), strict=False)
-    keys = [style.key(name, marker=marker, linestyle="-") for name, marker in looks]
-    shaded = Patch(color="0.5", alpha=0.35, linewidth=0, label="95 % interval")
-    style.legend_above(figure, [*keys, shaded])
+        ax.set(xlabel=style.named(x))
+        if panels != "metric":
+            ax.set_title(style.NAMES.get(panel, panel), fontsize=10)
+    axes[0, 0].xaxis.get_major_locator().set_params(nbins=5, integer=table[x].dtype.kind == "i")
+    if y in ("value", "difference"):
+        label = style.scale_name(table)
+    else:
+        label = f"{style.named(y.removeprefix('valid_'))}, validation"
+    for ax in axes[:, 0]:
+        ax.set_ylabel(label, fontsize=9)
+    place = "outside right upper" if lines else "outside upper center"
+    figure.legend(handles=keys, loc=place, frameon=False, handlelength=4)
     return figure
+
+
+def _draw_curve(ax: Axes, rows: pd.DataFrame, x: str, y: str, look: dict) -> None:
+    by_x = rows.groupby(x)
+    mean = by_x[y].mean()
+    low, high = by_x[y].min(), by_x[y].max()
+    if "low" in rows:
+        low, high = by_x["low"].mean(), by_x["high"].mean()
+    ax.fill_between(mean.index, low, high, color=look["color"], **SHADE)
+    ax.plot(mean.index, mean, **look, markevery=max(1, len(mean) // 6), markersize=5)

@@ -17,42 +17,17 @@ COVARIATES = {"frequency": "clips that carry the tag", "correlation": "correlati
 
 
 @style.own_style()
-def per_tag(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw the average precision of every tag in one or more runs, sorted by the first run.
-    tables : name of the run → its table from `metrics.per_tag`, all of the same tags"""
-    by_tag = pd.concat({name: table.set_index("tag") for name, table in tables.items()}, axis=1)
-    scores, first = by_tag.xs("average_precision", axis=1, level=1), next(iter(tables))
-    shown = scores.dropna(subset=first).sort_values(first)
-    n_out, counts = len(scores) - len(shown), by_tag[first].loc[shown.index, "n_positive"]
-    size, names = (6.5, 1.3 + 0.17 * len(shown)), [f"{tag} ({n})" for tag, n in counts.items()]
-    figure, ((ax,),) = style.row_panels((1, 1), size, names, "tag (clips that carry it)")
-    ax.tick_params("y", labelsize=8)
-    rows = np.arange(len(shown))
-    ax.hlines(rows, shown.min(axis=1), shown.max(axis=1), color="0.75", linewidth=1.2)
-    for name, look in style.looks(shown).items():
-        ax.plot(shown[name], rows, **{**look, "linestyle": ""}, markersize=5, label=name)
-    left_out = f"\n({n_out} tags without positive clips are not shown)" if n_out else ""
-    ax.set(xlabel=f"average precision{left_out}")
-    style.legend_above(figure, ax.get_legend_handles_labels()[0])
-    return figure
-
-
-@style.own_style()
-def gain_per_tag(table: pd.DataFrame, trends: pd.DataFrame | None = None) -> Figure:
+def gain_per_tag(table: pd.DataFrame, trends: pd.DataFrame) -> Figure:
     """Draw the gain of each tag by its frequency and by its correlation with other tags, and name
     the largest. table, trends : of one method minus another, from `results.gains`"""
-    trends = pd.DataFrame(columns=["covariate"]) if trends is None else trends
     notes = {
         row.covariate: f"rank correlation {row.correlation:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
         for row in trends.itertuples()
     }
     check_known(notes, COVARIATES, "panel")
-    table = table.dropna(subset=table.columns.intersection(["difference"]))
-    style.check_columns(table, f"tag difference low high {' '.join(COVARIATES)}", "gains per tag")
+    table = table.dropna(subset="difference")
     if table["tag"].duplicated().any() or len(trends) > len(notes):
         raise ValueError("rows of several comparisons: give those of one method minus another.")
-    if not table["frequency"].between(0, 1, inclusive="right").all():
-        raise ValueError("frequency must be in (0, 1]: give the share of clips that carry a tag.")
     rank = table["difference"].rank(method="first")
     outer = np.minimum(rank - 1, len(table) - rank) < 3  # gains and as many losses
     figure, axes = style.panels(1, 2, (9.5, 4.4), sharey=True)
@@ -78,13 +53,6 @@ def calibration(curves: Mapping[str, pd.DataFrame], per_tag: Mapping[str, pd.Dat
     """Draw whether probabilities can be trusted, over all tags and tag by tag.
     curves : name of the run → its table from `metrics.reliability`; per_tag : the same names →
     their tables from `metrics.calibration`, of which the first run's three worst tags are named"""
-    if not curves:
-        raise ValueError("there is no curve to draw: give at least one run.")
-    check_known(per_tag, curves, "run")
-    for name, curve in curves.items():
-        style.check_columns(curve, "mean_prob share_positive count", f"bins of {name}")
-        errors = per_tag.get(name, pd.DataFrame())
-        style.check_columns(errors, "tag calibration_error", f"errors per tag of {name}")
     figure, ((above, ax), (below, unused)) = style.panels(2, 2, (9.5, 5), height_ratios=(3, 1))
     ax.set_subplotspec(ax.get_gridspec()[:, 1])
     unused.remove()

@@ -43,7 +43,7 @@ class Explorer(State):
             space: self.clips.layout(space, method, self.seed) for space in self.clips.spaces
         }
         note = self.clips.map_note(method, self.seed)
-        return figures.maps(layouts, self.clips.tags, values, name, {Z: note})
+        return figures.maps(layouts, values, name, self.clips.tags, {Z: note})
 
     def _ipython_display_(self) -> None:
         """Show the figure, and replace it with the widgets once a browser has answered."""
