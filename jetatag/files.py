@@ -10,8 +10,6 @@ import shutil
 import sys
 import tempfile
 import unicodedata
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
@@ -84,6 +82,21 @@ def check_writable(*paths: Path, read: Iterable[Path] = (), remedy: str = "name 
             raise ValueError(f"{path} cannot be written ({error.strerror}): {remedy}.") from None
 
 
+@contextmanager
+def reading(path: Path | str, remedy: str = "delete it and run its step again") -> Iterator[None]:
+    """Raise errors of the block, which reads `path`, as one sentence: `FileNotFoundError`, or
+    `ValueError` with the `remedy` for a damaged file. Libraries report damage by many types."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist: run the step that writes it.") from None
+    except (PermissionError, MemoryError):
+        raise
+    except Exception as error:
+        problem = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(f"{path} is damaged ({problem}): {remedy}.") from None
+
+
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON with a final newline, atomically."""
     with atomic(path) as temporary:
@@ -92,13 +105,8 @@ def write_json(path: Path | str, value: Any) -> None:
 
 def read_json(path: Path | str) -> Any:
     """Read JSON; raises `FileNotFoundError` or, for a damaged file, `ValueError`."""
-    try:
+    with reading(path):
         return json.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist: run the step that writes it.") from None
-    except ValueError as error:
-        message = f"{path} is not valid JSON ({error}): delete it and run its step again."
-        raise ValueError(message) from None
 
 
 def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
@@ -109,14 +117,8 @@ def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     """Read the arrays of an npz; raises `FileNotFoundError` or, if damaged, `ValueError`."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-    except FileNotFoundError:
-        problem = f"{path} does not exist"
-        raise FileNotFoundError(f"{problem}: run the notebook that writes it.") from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise ValueError(f"{path} is damaged: delete it and run its notebook again.") from None
+    with reading(path), np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def save_figure(figure: Any, folder: Path | str, name: str) -> Path:

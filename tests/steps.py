@@ -69,7 +69,7 @@ def steps(
         return torch.no_grad()(lambda: extract(extractor, next(windows), fabric)), fabric.device
     data = StageData(model, STAGE1, audio, config, fabric)
     optimizer = data.optimizer(config.stage1[0])
-    losses = StageLosses.set_up(model, STAGE1, config, fabric)
+    losses = fabric.setup_module(StageLosses(model, STAGE1, config, fabric))
     epochs = itertools.cycle(range(len(data.crop_epochs)))
     every = (batch for epoch in epochs for *batch, _ in data.batches(epoch, 0))
     return lambda: train_step(losses, *next(every), optimizer, fabric), fabric.device

@@ -27,7 +27,7 @@ TRAINED += "{method: no_je_linear, pair_loss: none}]"
 
 MISTAKES = ["sed=1", "tag=[", "runs=3", "dataset=mtta", "extractor=foo", "settings={seed: x}"]
 MISTAKES += ["trained=5", "trained=[5]", "settings=5", "datasets=5", "tag=nosuchtag"]
-MISTAKES += ["n_resamples=0", "n_resamples=x", "published=/nonexist.csv", "study=/nonexist"]
+MISTAKES += ["n_resamples=0", "n_resamples=x"]
 
 
 def command_of(folder: Path, *changes: str) -> list[str]:
@@ -137,7 +137,8 @@ def test_a_failure_leaves_the_other_runs_and_data_sets_complete(tmp_path, capfd)
         f"{runs / 'unread' / 'notebooks' / '01_prepare_data.ipynb'}",
         f"jetatag: Snakemake's log is {runs / 'snakemake.log'}",
     ]
-    assert "is not valid JSON" in executed.read_text() and "Paired differences" in printed.out
+    assert "config.json is damaged" in executed.read_text()
+    assert "Paired differences" in printed.out
     refusal = f"{unread}.store has 0 valid clips, where the notebooks need at least 2 with diff"
     assert refusal in (runs / "unread" / "notebooks" / "01_prepare_data.ipynb").read_text()
     assert {path.name for path in (runs / "unread").iterdir()} == {"notebooks"}

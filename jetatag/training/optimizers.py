@@ -2,11 +2,10 @@
 
 Keras 2 differs from torch in three ways: Adam adds its epsilon to the uncorrected second moment,
 SGD's velocity includes the learning rate, and an optimizer continues from phase to phase, Adam even
-from stage 1 into stage 2. Own code because torch's classes cannot be configured to do so.
+from stage 1 into stage 2.
 """
 
 import math
-from collections.abc import Iterable
 from functools import partial
 
 import torch
@@ -16,7 +15,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from jetatag.config import Phase, RunConfig
 
 MOMENTUM = 0.9
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-7  # of Keras' Adam
+EPSILON = 1e-7  # of Keras' Adam
 RISE = 0.3  # share of the steps of a one-cycle phase in which the learning rate rises
 FIRST_RATE, LAST_RATE = 1 / 25, 1e-4  # relative to its largest
 PUBLISHED = {
@@ -26,56 +25,24 @@ PUBLISHED = {
 }
 
 
-class KerasOptimizer(Optimizer):
-    """Base of the update rules of Keras 2. Like torch's fused optimizers, `step` changes nothing if
-    `found_inf` is 1, decided on the device, so that nobody waits for it."""
+class KerasAdam(Adam):
+    """Adam as in Keras 2: p ← p − η √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + 1e-7) (Kingma & Ba,
+    ICLR 2015, end of section 2, with "epsilon hat"), which is torch's with an epsilon of
+    1e-7 / √(1 − β₂ᵗ). `steps_done` is the t of earlier stages."""
 
-    MOMENTS: tuple[str, ...] = ()
-    _step_supports_amp_scaling, found_inf = True, torch.zeros(())
+    def __init__(self, parameters: list[Tensor], lr: float, steps_done: int = 0):
+        super().__init__(parameters, lr=lr, fused=True)
+        self.param_groups[0]["steps"] = steps_done
+        for p in parameters:
+            moments = {name: torch.zeros_like(p) for name in ("exp_avg", "exp_avg_sq")}
+            self.state[p] = {"step": torch.tensor(float(steps_done), device=p.device), **moments}
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, steps_done: int = 0):
-        super().__init__(parameters, {"lr": lr, "steps": steps_done})
-
-    @torch.no_grad()
     def step(self, closure: None = None) -> None:
         """One update."""
         (group,) = self.param_groups
         group["steps"] += 1
-        for p in (p for p in group["params"] if p.grad is not None):
-            moments = self.state[p]
-            for name in self.MOMENTS:
-                moments.setdefault(name, torch.zeros_like(p))
-            changing = [p, *moments.values()]
-            before = [tensor.clone() for tensor in changing]
-            self.update(p, group["lr"], group["steps"], **moments)
-            for tensor, value in zip(changing, before, strict=True):
-                tensor.copy_(torch.where(self.found_inf > 0, value, tensor))
-
-
-class KerasAdam(KerasOptimizer):
-    """Adam as in Keras 2: p ← p − η √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + 1e-7) (Kingma & Ba,
-    ICLR 2015, end of section 2, with "epsilon hat"); `steps_done` is the t of earlier stages."""
-
-    MOMENTS = ("m", "v")
-
-    def update(self, p: Tensor, lr: float, t: int, m: Tensor, v: Tensor) -> None:
-        """Change `p` and its moments by its gradient."""
-        root = (1 - BETA_2**t) ** 0.5
-        m.lerp_(p.grad, 1 - BETA_1)
-        v.mul_(BETA_2).addcmul_(p.grad, p.grad, value=1 - BETA_2)
-        p.addcdiv_(m, (v.sqrt() / root).add_(EPSILON / root), value=-lr / (1 - BETA_1**t))
-
-
-class KerasSGD(KerasOptimizer):
-    """Nesterov SGD as in Keras 2: u ← μ u − η g, p ← p + μ u − η g, with μ = 0.9. torch keeps the
-    learning rate η out of the velocity u, which differs once η changes."""
-
-    MOMENTS = ("velocity",)
-
-    def update(self, p: Tensor, lr: float, t: int, velocity: Tensor) -> None:
-        """Change `p` and its velocity by its gradient."""
-        velocity.mul_(MOMENTUM).sub_(p.grad, alpha=lr)
-        p.add_(velocity, alpha=MOMENTUM).sub_(p.grad, alpha=lr)
+        group["eps"] = EPSILON / (1 - group["betas"][1] ** group["steps"]) ** 0.5
+        super().step()
 
 
 def step_if_finite(optimizer: Optimizer, loss: Tensor) -> None:
@@ -111,11 +78,14 @@ def build_optimizer(
     As published, every phase starts a new one. As coded, the one of the `previous` phase continues
     if it is of the same kind, and Adam continues to count from the `steps_done` in earlier stages.
     """
-    lr = phase.learning_rate
-    if config.optimizer_form == "as_published":
-        return PUBLISHED[phase.optimizer](parameters, lr=lr)
-    kind = KerasAdam if phase.optimizer == "adam" else KerasSGD
-    if isinstance(previous, kind):
-        previous.param_groups[0]["lr"] = lr
+    lr, is_coded = phase.learning_rate, config.optimizer_form == "as_coded"
+    if is_coded and isinstance(previous, Adam if phase.optimizer == "adam" else SGD):
+        (group,) = previous.param_groups
+        for state in previous.state.values():
+            if "momentum_buffer" in state:  # times the learning rate, it is Keras' velocity
+                state["momentum_buffer"].mul_(group["lr"] / lr)
+        group["lr"] = lr
         return previous
-    return kind(parameters, lr, steps_done)
+    if is_coded and phase.optimizer == "adam":
+        return KerasAdam(parameters, lr, steps_done)
+    return PUBLISHED[phase.optimizer](parameters, lr=lr)

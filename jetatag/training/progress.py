@@ -1,10 +1,9 @@
-"""Progress of a stage: its checkpoint, the progress bar, and TensorBoard event files."""
+"""Progress of a stage: its checkpoint, and the progress bar."""
 
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +36,7 @@ class Progress:
     def __post_init__(self) -> None:
         self.started = self.saved = time.monotonic()
         self.unread: list[tuple[int, np.ndarray, dict[str, Tensor]]] = []
+        self.space = ""  # the state of the shared space that was warned of last
 
     @property
     def total_seconds(self) -> float:
@@ -76,6 +76,14 @@ class Progress:
         if scores[BEST] > self.best_score:
             self.best_epoch, self.best_score = self.epoch, scores[BEST]
             self.best = {name: value.clone() for name, value in learned(model, stage).items()}
+
+    def judge_space(self, scores: dict[str, float], n_epochs: int, where: str) -> None:
+        """Warn if the shared space has collapsed or is mirrored, unless the stage is in an early
+        epoch or the state is the same as before."""
+        if self.epoch >= methods.EARLY or self.epoch == n_epochs:
+            before, self.space = self.space, methods.state_of_space(scores)
+            if self.space != before:
+                methods.warn_of_space(scores, f"{where}, epoch {self.epoch}:")
 
     def save(self, run: Run, stage: Stage, model: nn.Module) -> None:
         """Write the checkpoint, unless weights are not finite: in that case, the last checkpoint is
@@ -121,70 +129,12 @@ def are_finite(model: nn.Module, stage: Stage) -> bool:
     return bool(torch.stack(finite).all())
 
 
-class Log:
-    """The progress bar, and event files if the config asks for them; of several processes, only the
-    first shows and writes them. Unlike a library's logger, it waits for no loss in a step."""
-
-    def __init__(self, run: Run, stage: Stage, at: Progress, data: StageData) -> None:
-        self.n_epochs = len(phases_by_epoch(stage, run.config))
-        self.name, self.space = f"{run.config.name} {stage.name}", ""
-        self.losses: dict[str, float] = {}
-        self.scores: dict[str, str] = {}
-        self.bar = tqdm(
-            desc=self.name,
-            total=self.n_epochs * data.n_clips,
-            initial=at.epoch * data.n_clips + at.step * data.n_clips // data.n_steps,
-            unit="clip",
-            disable=not run.writes,
-        )
-        self.events = None
-        if run.config.tensorboard and run.writes:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                needs = "tensorboard true needs its package: pip install 'jetatag[tensorboard]'"
-                raise ValueError(f"{needs}, or set it to false.") from None
-            place = run.folder / "tensorboard" / stage.name
-            self.events = SummaryWriter(place, purge_step=at.epoch + 1)  # replaces later events
-
-    def close(self) -> None:
-        self.bar.close()
-        if self.events:
-            self.events.close()
-
-    def step(self, epoch: int, n_clips: int) -> None:
-        """Advance the bar; when it is redrawn, show the losses that were read last beside the last
-        validation scores."""
-        if self.bar.update(n_clips):
-            name = f"{self.name} epoch {epoch + 1}/{self.n_epochs}"
-            shown = {name: f"{value:.4f}" for name, value in self.losses.items()}
-            self.bar.set_description(name, refresh=False)
-            self.bar.set_postfix(shown | self.scores)
-
-    def epoch(self, number: int, row: dict[str, Any]) -> None:
-        """Show an epoch's scores, write its row as events, and warn if the shared space has
-        collapsed or is mirrored."""
-        self.scores = {k: f"{v:.3f}" for k, v in row.items() if k.startswith("valid_")}
-        self.bar.set_postfix(self.scores, refresh=False)
-        for name, value in row.items() if self.events else ():
-            if isinstance(value, float):
-                self.events.add_scalar(name, value, number)
-        if number >= methods.EARLY or number == self.n_epochs:
-            before, self.space = self.space, methods.state_of_space(row)
-            if self.space != before and not self.bar.disable:
-                methods.warn_of_space(row, f"{self.name}, epoch {number}:")
-
-
-def throttled(action: Callable[..., None], share: float = 0.05) -> Callable[..., None]:
-    """`action`, skipped whenever it has taken more than `share` of the time so far: drawing curves
-    takes a second, but an epoch on cached features only a tenth of a second."""
-    started, spent = time.monotonic(), 0.0
-
-    def throttled_action(*arguments: object) -> None:
-        nonlocal spent
-        now = time.monotonic()
-        if spent <= share * (now - started):
-            action(*arguments)
-            spent += time.monotonic() - now
-
-    return throttled_action
+def progress_bar(run: Run, stage: Stage, at: Progress, data: StageData) -> tqdm:
+    """The bar over the clips of all epochs; of several processes, only the first shows it."""
+    return tqdm(
+        desc=f"{run.config.name} {stage.name}",
+        total=len(data.crop_epochs) * data.n_clips,
+        initial=at.epoch * data.n_clips + at.step * data.n_clips // data.n_steps,
+        unit="clip",
+        disable=not run.writes,
+    )

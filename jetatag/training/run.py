@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
@@ -29,8 +28,8 @@ from jetatag.data.store import AudioStore
 from jetatag.training.device import pick_precision
 from jetatag.training.provenance import commit, peak_memory_mib, provenance
 
-PLACE_SETTINGS = ("device", "precision", "compile", "checkpoint_minutes", "tensorboard")
-"""Settings of where a run computes and what else it writes; they may change when it is resumed."""
+PLACE_SETTINGS = ("device", "precision", "compile", "checkpoint_minutes")
+"""Settings of where a run computes and how often it is saved, which may change when it resumes."""
 CHECKPOINT = "checkpoint.pt"
 PREDICTIONS = ("scores.npz", "scores.valid.npz", "embeddings.npz")
 
@@ -120,10 +119,8 @@ class Run:
         path = self.folder / "history.csv"
         if not path.is_file():
             return pd.DataFrame({"stage": [], "epoch": []})
-        try:
+        with files.reading(path, "delete the run and train again"):
             return pd.read_csv(path).astype({"stage": str, "epoch": int})
-        except (ValueError, KeyError):
-            raise ValueError(f"{path} is damaged: delete the run and train again.") from None
 
     def write_history(self, history: pd.DataFrame) -> None:
         """Replace the history."""
@@ -182,11 +179,8 @@ class Run:
         path = self.folder / CHECKPOINT
         if not path.is_file():
             return {}
-        try:
+        with files.reading(path, "delete it and train again"):
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # of many kinds
-            problem = str(error).partition("\n")[0].rstrip(".")
-            raise ValueError(f"{path} is damaged ({problem}): delete it and train again.") from None
         if not isinstance(state, dict) or state.get("run") != self.identity:
             problem = f"{path} is not of this run's settings and data"
             raise ValueError(f"{problem}: delete it to begin the stage again.")
@@ -202,11 +196,8 @@ class Run:
 
     def read_tensors(self, file: str) -> dict[str, Tensor]:
         """Read safetensors to the CPU; raises `ValueError` for a damaged file."""
-        path = self.folder / file
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged ({error}): delete it and train again.") from None
+        with files.reading(self.folder / file, "delete it and train again"):
+            return load_file(self.folder / file)
 
     def load_weights(self, stage: str, model: torch.nn.Module) -> None:
         """Copy the weights after `stage` into `model`; raises `ValueError` if they do not fit."""

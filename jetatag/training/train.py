@@ -6,7 +6,6 @@ processes share every batch (`jetatag.training.device`).
 """
 
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from jetatag.joint.methods import METHODS, Stage, phases_by_epoch
 from jetatag.training import device
 from jetatag.training.data import Audio, StageData, seed_of
 from jetatag.training.optimizers import step_if_finite
-from jetatag.training.progress import Log, Progress, are_finite
+from jetatag.training.progress import Progress, are_finite, progress_bar
 from jetatag.training.run import Run
 
 READ_EVERY = {"cuda": 32}
@@ -78,15 +77,18 @@ def train_stage(
 ) -> dict[str, Any]:
     """Train one stage from its checkpoint or its start; returns the facts for the run's record."""
     config, phases = run.config, phases_by_epoch(stage, run.config)
+    name = f"{config.name} {stage.name}"
     data, compiled_before = StageData(model, stage, audio, config, fabric), device.compile_seconds()
     progress = Progress.resume(run, stage, model, data.optimizer)
-    stage_losses = StageLosses.set_up(model, stage, config, fabric)
+    stage_losses = fabric.setup_module(StageLosses(model, stage, config, fabric))
     history = read_history(run, stage, progress.epoch)
     read_every = READ_EVERY.get(fabric.device.type, 1)
     gpus = [fabric.device] if fabric.device.type == "cuda" else []  # whose random state is restored
-    with closing(Log(run, stage, progress, data)) as log, torch.random.fork_rng(gpus):
+    bar, scores = progress_bar(run, stage, progress, data), {}
+    with bar, torch.random.fork_rng(gpus):
         for epoch in range(progress.epoch, len(phases)):
             phase, epochs_before = phases[epoch]
+            bar.set_description(f"{name} epoch {epoch + 1}/{len(phases)}", refresh=False)
             if progress.step == epochs_before == 0:  # as coded, the last optimizer may continue
                 progress.optimizer = data.optimizer(phase, progress.optimizer)
             for *batch, rows in data.batches(epoch, progress.step):
@@ -96,8 +98,9 @@ def train_stage(
                 progress.add(losses, rows)
                 is_due = progress.checkpoint_is_due(config)
                 if is_due or progress.step % read_every == 0 or progress.step == data.n_steps:
-                    log.losses = check_losses_are_finite(progress.read(), data, epoch)
-                log.step(epoch, len(rows))
+                    last = check_losses_are_finite(progress.read(), data, epoch)
+                    bar.set_postfix(last | scores, refresh=False)
+                bar.update(len(rows))
                 if is_due:
                     progress.save(run, stage, model)
             check_weights_are_finite(data, epoch)
@@ -112,7 +115,9 @@ def train_stage(
                 progress.keep_best(scores, stage, model)
             if epochs_before + 1 == phase.epochs:
                 progress.save(run, stage, model)
-            log.epoch(progress.epoch, row)
+            bar.set_postfix(means | scores, refresh=False)
+            if run.writes:
+                progress.judge_space(scores, len(phases), name)
             on_epoch(history, model)
     facts = {
         "wall_time_s": round(progress.total_seconds, 1),
@@ -147,7 +152,8 @@ def train_step(
 
 
 class StageLosses(nn.Module):
-    """The losses of a stage as one module, which Fabric places and several processes share.
+    """The losses of a stage as one module, for `Fabric.setup_module`; only the parts of the model
+    that learn require gradients.
 
     Each process passes its crops to the extractor; the heads, a hundredth of the work, get the
     features of the whole batch in every process, so that losses do not depend on the number of
@@ -157,16 +163,9 @@ class StageLosses(nn.Module):
     def __init__(self, model: JointModel, stage: Stage, config: RunConfig, fabric: Fabric) -> None:
         super().__init__()
         self.model, self.stage, self.config, self.fabric = model, stage, config, fabric
-
-    @classmethod
-    def set_up(
-        cls, model: JointModel, stage: Stage, config: RunConfig, fabric: Fabric
-    ) -> nn.Module:
-        """The module for `train_step`; only the parts that learn require gradients."""
-        model.eval()
+        self.model.eval()
         for name, part in model.named_children():
             part.requires_grad_(name in stage.learns)
-        return fabric.setup_module(cls(model, stage, config, fabric))
 
     def forward(
         self, inputs: Tensor, labels: np.ndarray, tag_sets: np.ndarray, epoch: int, step: int
