@@ -175,8 +175,8 @@ def report(
 ) -> None:
     """Write one HTML page about finished runs.
 
-    The page has tables and figures, and the best and worst tagged clips to listen to. Any browser
-    opens it without a server.
+    The page has tables, figures and settings, and the best and worst tagged clips to listen to. Any
+    browser opens it without a server.
 
     Example: `jetatag report runs/demo/rendered --store data/rendered-demo.store --out demo.html`
 
@@ -188,7 +188,9 @@ def report(
     from jetatag.grid import report
 
     check_writable(out)
-    shown = report.write(runs, out, store)
+    shown, without = report.write(runs, out, store)
+    if without:
+        say(f"left out, because they hold no finished run: {', '.join(map(str, without))}.")
     print(f"{out}: {len(shown)} run{'s' if len(shown) > 1 else ''}, {decimal(out.stat().st_size)}")
 
 

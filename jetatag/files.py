@@ -85,14 +85,15 @@ def check_writable(*paths: Path, read: Iterable[Path] = (), remedy: str = "name 
 @contextmanager
 def reading(path: Path | str, remedy: str = "delete it and run its step again") -> Iterator[None]:
     """Raise errors of the block, which reads `path`, as one sentence: `FileNotFoundError`, or
-    `ValueError` with the `remedy` for a damaged file. Libraries report damage by many types."""
+    `ValueError` with the `remedy` for a damaged file. Libraries report damage by many types; errors
+    of the machine are raised as they are."""
     try:
         yield
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist: run the step that writes it.") from None
-    except (PermissionError, MemoryError):
-        raise
     except Exception as error:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None):
+            raise
         problem = str(error).partition("\n")[0].rstrip(".")
         raise ValueError(f"{path} is damaged ({problem}): {remedy}.") from None
 

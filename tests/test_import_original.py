@@ -371,7 +371,7 @@ def test_imports_are_scored_by_their_config_and_have_tables_maps_and_a_report(
         run = original.write_run(Path("runs"), config, model, tags, tiny_store, {"from": "release"})
         command = ["train", "--config", f"{run.folder}/config.json", "--set", "store=store"]
         assert cli.main([*command, "runs=runs"]) == 0
-    shown = report.write(["runs"], "page.html", "store", n_resamples=20)
+    shown, _ = report.write(["runs"], "page.html", "store", n_resamples=20)
     page = Path("page.html").read_text()
     (note,) = re.findall('class="note">(.*?)</p>', page)
     assert note.startswith("Left out: the epochs of the runs lack valid_average_precision:")

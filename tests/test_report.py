@@ -13,10 +13,12 @@ import nbformat
 import numpy as np
 import pytest
 import soundfile
+import yaml
 from scored import scored_run
 from sklearn.metrics import label_ranking_average_precision_score
 
 from jetatag import cli
+from jetatag.config import RunConfig
 from jetatag.data import Vocabulary
 from jetatag.evaluation import baselines, results
 from jetatag.evaluation.predict import describe
@@ -97,7 +99,6 @@ def notebooks(tmp_path, monkeypatch):
     sources = [
         "import os, sys; print('progress', file=sys.stderr); print(sorted(os.listdir(runs)))",
         "raise ValueError('too few <runs>')",
-        "raise TypeError('a mistake')",
         "print(undefined)",
         "'shown'",
     ]
@@ -178,6 +179,12 @@ def test_the_page_says_nothing_of_the_committed_outputs(text):
     assert "committed outputs" not in text
 
 
+def test_the_settings_train_the_run_again(made, text):
+    blocks = re.findall(r"<pre>(method: .*?)</pre>", text, flags=re.S)
+    settings = [RunConfig(**yaml.safe_load(block)) for block in blocks]
+    assert settings == [run.config for run in made.runs if run.config.seed == 0]
+
+
 def test_the_best_and_worst_clips_of_each_method_can_be_heard(made):
     run = made.runs[0]
     rows = report.store_rows(run, made.store)
@@ -203,6 +210,15 @@ def test_the_best_and_worst_clips_of_each_method_can_be_heard(made):
         mark = "• " if scores["labels"][clip, likeliest] else ""
         first = f"{mark}{scores['tags'][likeliest]} {probs[clip, likeliest]:.2f}, "
         assert predicted.startswith(first) and title == made.store.table.title[rows[clip]]
+
+
+def test_a_clip_is_embedded_once(text):
+    page = Page(text)
+    sources = [a["src"] for tag, a in page.tags if tag == "audio"]
+    rows = [row for table in page.tables if table[0][0] == "clip" for row in table[1:]]
+    repeated = [row for row in rows if row[-1] == "above"]
+    assert repeated and len(rows) == len(sources) + len(repeated)
+    assert len(sources) == len(set(sources))
 
 
 @pytest.mark.parametrize(("sample_rate", "kind"), [(16_000, "mpeg"), (10_000, "flac")])
@@ -251,11 +267,19 @@ def test_what_becomes_of_the_outputs_of_a_notebook(made, notebooks, tmp_path):
     report.write([made.runs[0].folder, made.runs[2].folder], out, n_resamples=20)
     text = out.read_text()
     assert text.count("A heading") == 2 and "shown" in text
-    assert "Left out: too few &lt;runs&gt;" in text and "Left out: a mistake" in text
+    assert "Left out: too few &lt;runs&gt;" in text
     assert "progress" not in text and "undefined" not in text and "sorted" not in text
     names = [run.config.name for run in (made.runs[0], made.runs[2])]
     assert str(sorted([*names, "baselines.npz"])) in text.replace("&#39;", "'")
     assert "<audio" not in text and "Best and worst clips" in text
+
+
+def test_any_other_error_of_a_notebook_is_one_sentence(made, notebooks, tmp_path):
+    path = notebooks / report.NOTEBOOKS[0]
+    path.write_text(path.read_text().replace("raise ValueError", "raise TypeError"))
+    with pytest.raises(ValueError, match="a notebook fails: TypeError: too few <runs>; run it"):
+        report.write([made.parent], tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_executed_notebooks_are_used_while_they_fit_the_runs(
@@ -305,10 +329,14 @@ def test_each_folder_of_runs_and_each_test_set_has_a_section(
 def test_the_command_writes_the_page_and_finds_each_run_once(made, tmp_path, monkeypatch, capsys):
     parent, out = shutil.copytree(made.parent, tmp_path / "runs"), tmp_path / "pages" / "page.html"
     executed_before(parent, monkeypatch)
-    places = [str(parent), str(parent / made.runs[0].config.name)]
+    (tmp_path / "figures").mkdir()
+    without = [str(tmp_path / "figures"), str(parent / "baselines.npz")]
+    places = [str(parent), *without, str(parent / made.runs[0].config.name)]
     options = ["--out", str(out), "--store", str(made.store.folder)]
     assert cli.main(["report", *places, *options]) == 0
-    assert capsys.readouterr().out.startswith(f"{out}: 5 runs, ")
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"{out}: 5 runs, ")
+    assert f"left out, because they hold no finished run: {', '.join(without)}.\n" in printed.err
     assert list(out.parent.iterdir()) == [out]
     assert len(Page(out.read_text()).sounds()) > 0
 

@@ -27,7 +27,7 @@ TRAINED += "{method: no_je_linear, pair_loss: none}]"
 
 MISTAKES = ["sed=1", "tag=[", "runs=3", "dataset=mtta", "extractor=foo", "settings={seed: x}"]
 MISTAKES += ["trained=5", "trained=[5]", "settings=5", "datasets=5", "tag=nosuchtag"]
-MISTAKES += ["n_resamples=0", "n_resamples=x"]
+MISTAKES += ["n_resamples=0", "n_resamples=x", "published=/nonexist.csv", "study=/nonexist"]
 
 
 def command_of(folder: Path, *changes: str) -> list[str]:

@@ -2,6 +2,7 @@
 to listen to."""
 
 import io
+import shutil
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
@@ -14,6 +15,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import soundfile
+import yaml
 from jinja2 import Template
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
@@ -39,15 +41,18 @@ def write(
     out: Path | str,
     store: Path | str | None = None,
     n_resamples: int = 1000,
-) -> list[Run]:
+) -> tuple[list[Run], list[Path]]:
     """Write the page about all scored runs in or below `places` to `out`, with a section for each
-    folder of runs; returns the runs.
+    folder of runs; returns the runs, and the places without any.
 
     `store` is the prepared data on which some of the runs were tested, for excerpts of its clips.
-    Raises `FileNotFoundError` or `ValueError` for a place without a run, for runs that are damaged
-    or cannot be compared, and for a store of other clips.
+    Raises `FileNotFoundError` or `ValueError` if there is no run, for runs that are damaged or
+    cannot be compared, and for a store of other clips.
     """
-    found = [run for place in places for run in finished(place, "**")]
+    places = list(map(Path, places))
+    without = [place for place in places if place.exists() and not any(place.glob("**/scores.npz"))]
+    named = [place for place in places if place not in without] or places
+    found = [run for place in named for run in finished(place, "**")]
     runs = list({run.folder.resolve(): run for run in found}.values())
     groups = [
         list(group)
@@ -77,7 +82,7 @@ def write(
     page = Template(text, autoescape=True, keep_trailing_newline=True)
     with atomic(out) as temporary:
         temporary.write_text(page.render(data=data, titles=titles, body=body), "utf-8")
-    return runs
+    return runs, without
 
 
 def executed(runs: Sequence[Run], values: dict[str, Any]) -> Iterator[nbformat.NotebookNode]:
@@ -95,8 +100,11 @@ def executed(runs: Sequence[Run], values: dict[str, Any]) -> Iterator[nbformat.N
         yield from (nbformat.read(path, 4) for path in made)
         return
     with TemporaryDirectory() as temporary:
-        for path in (*(run.folder for run in runs), folder / "baselines.npz"):
-            Path(temporary, path.name).symlink_to(path.resolve())
+        for run in runs:
+            weights = shutil.ignore_patterns("*.safetensors")
+            shutil.copytree(run.folder, Path(temporary, run.folder.name), ignore=weights)
+        if (folder / "baselines.npz").is_file():
+            shutil.copy(folder / "baselines.npz", temporary)
         values = {"runs": ".", "out": "out", "tag": "", **values}
         for name in NOTEBOOKS:
             notebook = load_notebook_node(str(packaged_notebooks() / name))
@@ -109,16 +117,21 @@ def executed(runs: Sequence[Run], values: dict[str, Any]) -> Iterator[nbformat.N
 def shown_cells(notebook: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNode]:
     """The text and outputs of a notebook, without progress bars, the explorer's invitation to
     JupyterLab and what is said of the committed outputs (cells with the tag `committed`). A note
-    replaces what cannot be computed for these runs."""
+    replaces what the library refuses for these runs; other errors raise `ValueError`."""
+    left_out = False
     for cell in (one for one in notebook.cells if "committed" not in one.metadata.get("tags", [])):
         outputs = []
         for output in cell.get("outputs", []):
             if output.output_type != "error":
                 is_plain = output.output_type == "display_data" and [*output.data] == ["text/plain"]
                 outputs += [] if is_plain or output.get("name") == "stderr" else [output]
-            elif output.ename != "NameError":  # else it needs what an earlier cell left out
+            elif output.ename in ("ValueError", "FileNotFoundError"):
+                left_out = True
                 note = f'<p class="note">Left out: {escape(output.evalue)}</p>'
                 outputs += html_cell(note).outputs
+            elif output.ename != "NameError" or not left_out:  # else it needs what was left out
+                failure = f"{output.ename}: {output.evalue.rstrip('.')}"
+                raise ValueError(f"a notebook fails: {failure}; run it to see where.")
         yield cell if cell.cell_type == "markdown" else nbformat.v4.new_code_cell(outputs=outputs)
 
 
@@ -138,10 +151,15 @@ def title(runs: Sequence[Run]) -> str:
 
 
 def about(runs: Sequence[Run]) -> str:
-    """A table of the runs."""
+    """A table of the runs, and the settings with which to train the first of each method again."""
     table = pd.DataFrame([listed(run) | {"run": run.folder.name} for run in runs])
     table = table.drop(columns=["dataset", "state"])
-    return table.to_html(index=False, na_rep="–", float_format="{:.4g}".format, classes="text")
+    html = table.to_html(index=False, na_rep="–", float_format="{:.4g}".format, classes="text")
+    for run in firsts(runs).values():
+        text = yaml.safe_dump(run.config.to_dict(), sort_keys=False, allow_unicode=True)
+        html += f"<details><summary>Settings of {escape(run.config.name)}</summary>"
+        html += f"<pre>{escape(text)}</pre></details>"
+    return html
 
 
 def firsts(runs: Sequence[Run]) -> dict[str, Run]:
@@ -165,8 +183,8 @@ def store_rows(run: Run, store: AudioStore | None) -> np.ndarray | None:
 
 def listening(runs: Sequence[Run], store: AudioStore | None, rows: np.ndarray | None) -> str:
     """The clips that the first run of each method ranks best and worst, as HTML tables; with
-    titles and audio, if `rows` of the store are given. • marks true tags."""
-    html = ""
+    titles and audio, each clip once, if `rows` of the store are given. • marks true tags."""
+    html, played = "", set()
     for name, run in firsts(runs).items():
         scores = run.read_arrays("scores.npz")
         labels, probs, tags = scores["labels"], scores["probs"].mean(1), scores["tags"]
@@ -189,7 +207,10 @@ def listening(runs: Sequence[Run], store: AudioStore | None, rows: np.ndarray | 
             table = pd.DataFrame(columns).map(escape)
             if rows is not None:
                 table["title"] = list(map(escape, store.table.title.iloc[rows[clips]]))
-                table["audio"] = [player(store, row) for row in rows[clips]]
+                table["audio"] = [
+                    "above" if clip in played else player(store, rows[clip]) for clip in clips
+                ]
+            played.update(clips)
             html += f"<h3>{escape(name)}, seed {run.config.seed}: {kind}</h3>"
             html += table.to_html(index=False, escape=False, classes="text")
     return html

@@ -31,6 +31,8 @@ GRID_PARAMETERS = ["trained", "datasets", "only", "runs_per_gpu"]
 set, and how many runs share a GPU of this machine (1)."""
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "classification_loss", "label_share")
 """Settings that may list several values in an entry of `trained`; the first two also for all."""
+INPUTS = ("published", "expected", "schedules", "study", "regime", "regime_long")
+"""What notebooks 06 and 07 read beside the runs; the study may be the grid itself."""
 ODD = re.compile(r"^-|[{}<>]")  # Snakemake would read these signs of a path as its own syntax
 
 
@@ -87,12 +89,16 @@ def parameter_types(notebook: Path | str) -> dict[str, type]:
 
 
 def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> None:
-    """Raise `ValueError` for an unknown name (of which papermill only warns), a wrong type, or an
-    impossible run or data set."""
+    """Raise `ValueError` or `FileNotFoundError` for an unknown name (of which papermill only
+    warns), a wrong type, an impossible run or data set, or missing inputs."""
     from jetatag.data import check_options
 
     types = {name: kind for path in notebooks for name, kind in parameter_types(path).items()}
     check_values(values, types)
+    for name in INPUTS:
+        if values[name] != values["runs"] and not Path(values[name]).exists():
+            remedy = f"name another (--set {name}=…)"
+            raise FileNotFoundError(f"{name} {values[name]} does not exist: {remedy}.")
     datasets = by_dataset(values).values()
     for own in datasets:
         check_values(own, types)
