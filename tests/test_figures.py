@@ -40,13 +40,11 @@ def history():
 
 
 def results():
-    scores = RNG.random((40, 3, 5))
+    thresholds = np.full(5, 0.5)
+    run = metrics.resampled(LABELS, RNG.random((40, 3, 5)), thresholds=thresholds, n_resamples=20)
     runs = [("je", "cosine"), ("je", "subset_query"), ("no_je", np.nan)]
     tables = [
-        metrics.score_table(LABELS, scores, n_resamples=20, thresholds=np.full(5, 0.5)).assign(
-            method=method, pair_loss=loss
-        )
-        for method, loss in runs
+        metrics.mean_table([run]).assign(method=method, pair_loss=loss) for method, loss in runs
     ]
     return pd.concat(tables)  # with a repeated index, as concatenation leaves it
 

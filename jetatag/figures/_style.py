@@ -45,6 +45,10 @@ NAMES = {
     "tag_semantics": "rank correlation of tag cosines with label correlation",
     "mean_energy": "share of energy in the mean",
     "label_share": "share of labelled clips used",
+    "encoded set": "space, encoded tags",
+    "answering clips": "space, means of clips with the tags",
+    "combined": "space and classifier combined",
+    "random": "chance",
     "steps": "training steps",
 }
 FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Droid Sans Fallback", "WenQuanYi Zen Hei")

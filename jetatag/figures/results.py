@@ -86,7 +86,7 @@ def dots(
             ax.set(xlabel=style.scale_name(own))  # which names metric and protocol
             titled = [name for name in (panel_rows, panels) if name not in NAMED_BELOW]
             ax.set_title(", ".join(own[name].iloc[0] for name in titled), fontsize=10)
-    keys = [style.key(mark, **look) for mark, look in looks.items() if mark]
+    keys = [style.key(style.NAMES.get(m, m), **look) for m, look in looks.items() if m]
     keys += _dot_keys(table)
     keys += [style.key(name, color="0.3", linestyle=dash) for name, dash in dashes.items()]
     style.legend_above(figure, keys)
