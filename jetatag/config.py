@@ -143,6 +143,8 @@ class RunConfig(Settings):
     process's own."""
     checkpoint_minutes: float = Field(5.0, ge=0)
     """Minutes between checkpoints; one is also written after every phase."""
+    tensorboard: bool = False
+    """Also write the history as TensorBoard event files, in the run's folder `tensorboard`."""
 
     @field_validator("classification_parameters")
     @classmethod

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist, squareform
-from scipy.stats import spearmanr
+from scipy.stats import entropy, spearmanr
 from simulated import simulated
 
 from jetatag import metrics
@@ -112,10 +112,16 @@ def test_tag_semantics_of_perfect_mirrored_collapsed_and_random_spaces(rng):
     assert np.isnan(metrics.tag_semantics(z[:2], np.eye(2)))  # one pair has no order
 
 
-def test_energy_of_known_spaces(rng):
+def test_energy_and_rank_of_known_spaces(rng):
     axes = np.concatenate([np.eye(5), -np.eye(5)])
     assert metrics.mean_energy(axes) == pytest.approx(0, abs=1e-12)
+    assert metrics.effective_rank(axes) == pytest.approx(5)
     moved = axes + np.array([2.0, 0, 0, 0, 0])
     assert metrics.mean_energy(moved) == pytest.approx(4 / 5)
+    assert metrics.effective_rank(moved) == pytest.approx(5)
     same = np.tile(rng.normal(size=8).astype(np.float32), (20, 1))
-    assert metrics.mean_energy(same) == pytest.approx(1)
+    assert metrics.mean_energy(same) == pytest.approx(1) and metrics.effective_rank(same) == 0
+    assert metrics.effective_rank(np.outer(rng.normal(size=20), np.ones(4))) == pytest.approx(1)
+    uneven = axes * [1, 3, 0, 0, 0]
+    share = np.array([1, 3]) / 4
+    assert metrics.effective_rank(uneven) == pytest.approx(np.exp(entropy(share)))

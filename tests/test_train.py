@@ -374,7 +374,7 @@ def test_a_checkpoint_survives_a_new_setting(tiny_store, tiny_config, tmp_path, 
     assert later.identity == run.identity and later.read_checkpoint()["stage"] == "stage1"
     for changes in ({"momentum": 0.8}, {"width": 8}, {"batch_size": 16}):
         assert Run(run.folder, later.config.replace(**changes)).identity != run.identity
-    elsewhere = later.config.replace(device="auto", checkpoint_minutes=1)
+    elsewhere = later.config.replace(device="auto", tensorboard=True)
     assert Run(run.folder, elsewhere).identity == run.identity
 
 
@@ -434,6 +434,22 @@ def test_a_run_is_trained_by_one_process_at_a_time(tiny_store, tiny_config, tmp_
     run = Run.start(tmp_path, tiny_config, tiny_store)
     with run.lock(), pytest.raises(ValueError, match="another process is at work on"):
         train.train(run, tiny_store)
+
+
+def test_tensorboard_gets_the_history(tiny_store, tiny_config, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    config = tiny_config.replace(tensorboard=True)
+    run = Run.start(tmp_path, config, tiny_store)
+    train.train(run, tiny_store)
+    for stage, names in {"stage1": ["loss", "valid_gap"], "stage2": ["loss", methods.BEST]}.items():
+        events = EventAccumulator(str(run.folder / "tensorboard" / stage)).Reload()
+        history = run.history[run.history.stage == stage]
+        for name in names:
+            scalars = events.Scalars(name)
+            assert [event.step for event in scalars] == history.epoch.tolist()
+            values = [event.value for event in scalars]
+            np.testing.assert_allclose(values, history[name], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

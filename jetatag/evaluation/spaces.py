@@ -30,11 +30,11 @@ def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.Dat
 
     A long table with the columns of `Cell`, `seed`, `space`, `metric`, `value`, 95 % intervals as
     in `results`, and for searches `kind` (of query) and `ranked_by`. For h, z_audio and z_tag: the
-    agreement of nearest neighbours. For the shared space: `metrics.gap`, `mean_energy` and
-    `tag_semantics`. For its maps, with the layout as `kind`: `MapQuality.ratios`, unless there are
-    fewer clips than `NEIGHBOURS`. For every kind of query: the mean average precision and the
-    precision at 10 of `rankings` and at random, and the differences from the classifier's.
-    Agreement and searches have intervals, and rows for the mean over a cell's seeds.
+    agreement of nearest neighbours and the effective rank. For the shared space: `metrics.gap`,
+    `mean_energy` and `tag_semantics`. For its maps, with the layout as `kind`: `MapQuality.ratios`,
+    unless there are fewer clips than `NEIGHBOURS`. For every kind of query: the mean average
+    precision and the precision at 10 of `rankings` and at random, and the differences from the
+    classifier's. Agreement and searches have intervals, and rows for the mean over a cell's seeds.
     """
     saved = (run.read_arrays("embeddings.npz") for run in runs)
     queries = next((space["queries"] for space in saved if "queries" in space), None)
@@ -45,9 +45,8 @@ def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.Dat
         options = {"n_resamples": n_resamples, "seed": seed, "groups": space.get("groups")}
         own = _resampled_space(run, space, queries, options)
         resampled.setdefault(cell, []).append(own)
-        if "z_tag" in space:
-            tables.append(with_cell(_without_intervals(space, seed), cell, run.config.seed))
-        tables.append(with_cell(metrics.mean_table([own]), cell, run.config.seed))
+        for table in (_without_intervals(space, seed), metrics.mean_table([own])):
+            tables.append(with_cell(table, cell, run.config.seed))
     tables += [with_cell(metrics.mean_table(own, seed), cell) for cell, own in resampled.items()]
     columns = [*Cell._fields, "seed", "space", "kind", "ranked_by", "metric", "value"]
     table = pd.concat(tables, ignore_index=True).reindex(columns=[*columns, *metrics.BOUNDS])
@@ -56,16 +55,19 @@ def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.Dat
 
 
 def _without_intervals(space: Space, seed: int) -> pd.DataFrame:
-    """How audio and tags lie in the shared space and on its maps."""
-    values = metrics.gap(space["z_audio"], space["z_tag"], space["labels"])
-    values["mean_energy"] = metrics.mean_energy(space["z_tag"])
-    values["tag_semantics"] = metrics.tag_semantics(space["z_single"], space["tag_correlation"])
-    rows = [("shared", "", metric, value) for metric, value in values.items()]
-    if len(space["labels"]) >= NEIGHBOURS:
-        for method in MAPS:
-            xy, fit = shared_map(space, method, seed)
-            ratios = map_quality(xy, space["labels"], fit).ratios()
-            rows += [("z_audio", method, metric, value) for metric, value in ratios.items()]
+    """Effective ranks, and how audio and tags lie in the shared space and on its maps."""
+    held = [name for name in VECTORS if name in space]
+    rows = [(name, "", "effective_rank", metrics.effective_rank(space[name])) for name in held]
+    if "z_tag" in space:
+        values = metrics.gap(space["z_audio"], space["z_tag"], space["labels"])
+        values["mean_energy"] = metrics.mean_energy(space["z_tag"])
+        values["tag_semantics"] = metrics.tag_semantics(space["z_single"], space["tag_correlation"])
+        rows += [("shared", "", metric, value) for metric, value in values.items()]
+        if len(space["labels"]) >= NEIGHBOURS:
+            for method in MAPS:
+                xy, fit = shared_map(space, method, seed)
+                ratios = map_quality(xy, space["labels"], fit).ratios()
+                rows += [("z_audio", method, metric, value) for metric, value in ratios.items()]
     return pd.DataFrame(rows, columns=["space", "kind", "metric", "value"])
 
 

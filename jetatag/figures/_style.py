@@ -44,6 +44,7 @@ NAMES = {
     "one_stage": "one stage",
     "tag_semantics": "rank correlation of tag cosines with label correlation",
     "mean_energy": "share of energy in the mean",
+    "effective_rank": "effective rank (dimensions)",
     "label_share": "share of labelled clips used",
     "encoded set": "space, encoded tags",
     "answering clips": "space, means of clips with the tags",

@@ -152,9 +152,11 @@ def curves(
     lines : column whose values are lines; empty for one line in each panel
 
     A line is the mean of the rows with the same `x`, such as of all seeds. Its shade is their mean
-    interval or, if the table has none, from the lowest to the highest row. Raises `ValueError` for
-    several metrics or protocols.
+    interval or, if the table has none, from the lowest to the highest row. Raises `ValueError` if
+    the table lacks `y`, or has several metrics or protocols.
     """
+    if y not in table:  # as of imported runs, which have no validation scores
+        raise ValueError(f"the table lacks {y}: choose another column, or runs that have it.")
     table = style.with_lines(table)
     table = table.assign(drawn=table[lines] if lines else "")
     looks = style.looks(table["drawn"])  # the same for every y
@@ -187,7 +189,10 @@ def curves(
         ax.set(xlabel=style.named(x))
         if panels != "metric":
             ax.set_title(style.NAMES.get(panel, panel), fontsize=10)
-    axes[0, 0].xaxis.get_major_locator().set_params(nbins=5, integer=table[x].dtype.kind == "i")
+    axis, is_integer = axes[0, 0].xaxis, table[x].dtype.kind == "i"
+    axis.get_major_locator().set_params(nbins=5, integer=is_integer)
+    if is_integer:
+        axis.set_major_formatter("{x:,.0f}")
     if y in ("value", "difference"):
         label = style.scale_name(table)
     else:

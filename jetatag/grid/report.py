@@ -101,7 +101,7 @@ def executed(runs: Sequence[Run], values: dict[str, Any]) -> Iterator[nbformat.N
         return
     with TemporaryDirectory() as temporary:
         for run in runs:
-            weights = shutil.ignore_patterns("*.safetensors")
+            weights = shutil.ignore_patterns("*.safetensors", "tensorboard")
             shutil.copytree(run.folder, Path(temporary, run.folder.name), ignore=weights)
         if (folder / "baselines.npz").is_file():
             shutil.copy(folder / "baselines.npz", temporary)

@@ -28,6 +28,7 @@ from jetatag.metrics.scores import (
 )
 from jetatag.metrics.spaces import (
     SMALL_GAP,
+    effective_rank,
     gap,
     mean_energy,
     neighbour_agreement,

@@ -5,6 +5,7 @@ that are not finite raise `ValueError`.
 """
 
 import numpy as np
+from scipy.special import entr
 
 from jetatag.metrics._arithmetic import chunks, rank_correlation, ratio, unit_rows
 from jetatag.metrics._checks import check_labels, check_points
@@ -99,6 +100,16 @@ def mean_energy(z: np.ndarray) -> float:
     vectors centred on the origin, 1 if all are the same."""
     z = check_points(z)
     return float(ratio((z.mean(axis=0) ** 2).sum(), (z**2).sum() / len(z)))
+
+
+def effective_rank(z: np.ndarray) -> float:
+    """Return how many directions the centred vectors fill (Roy & Vetterli, EUSIPCO 2007). The
+    exponential of the entropy of their singular values, normalised to sum to 1: the rank if all
+    non-zero values are equal, less if few dominate, and 0 if all vectors are the same."""
+    singular = np.linalg.svd(_centred(check_points(z)), compute_uv=False)
+    if not singular.any():
+        return 0.0
+    return float(np.exp(entr(singular / singular.sum()).sum()))
 
 
 def _centred(z: np.ndarray) -> np.ndarray:

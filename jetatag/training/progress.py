@@ -1,8 +1,9 @@
-"""Progress of a stage: its checkpoint, and the progress bar."""
+"""Progress of a stage: its checkpoint, the progress bar, and TensorBoard event files."""
 
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -127,6 +128,19 @@ def are_finite(model: nn.Module, stage: Stage) -> bool:
     """Whether all values of `learned` are finite."""
     finite = [value.isfinite().all() for value in learned(model, stage).values()]
     return bool(torch.stack(finite).all())
+
+
+def event_writer(run: Run, stage: Stage, at: Progress) -> AbstractContextManager:
+    """TensorBoard's `SummaryWriter`, whose events replace later ones, or None if the config asks
+    for none; of several processes, only the first writes."""
+    if not (run.config.tensorboard and run.writes):
+        return nullcontext()
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        needs = "tensorboard true needs its package: pip install 'jetatag[tensorboard]'"
+        raise ValueError(f"{needs}, or set it to false.") from None
+    return SummaryWriter(run.folder / "tensorboard" / stage.name, purge_step=at.epoch + 1)
 
 
 def progress_bar(run: Run, stage: Stage, at: Progress, data: StageData) -> tqdm:

@@ -28,8 +28,8 @@ from jetatag.data.store import AudioStore
 from jetatag.training.device import pick_precision
 from jetatag.training.provenance import commit, peak_memory_mib, provenance
 
-PLACE_SETTINGS = ("device", "precision", "compile", "checkpoint_minutes")
-"""Settings of where a run computes and how often it is saved, which may change when it resumes."""
+PLACE_SETTINGS = ("device", "precision", "compile", "checkpoint_minutes", "tensorboard")
+"""Settings of where a run computes and what else it writes; they may change when it is resumed."""
 CHECKPOINT = "checkpoint.pt"
 PREDICTIONS = ("scores.npz", "scores.valid.npz", "embeddings.npz")
 

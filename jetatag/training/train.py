@@ -25,7 +25,7 @@ from jetatag.joint.methods import METHODS, Stage, phases_by_epoch
 from jetatag.training import device
 from jetatag.training.data import Audio, StageData, seed_of
 from jetatag.training.optimizers import step_if_finite
-from jetatag.training.progress import Progress, are_finite, progress_bar
+from jetatag.training.progress import Progress, are_finite, event_writer, progress_bar
 from jetatag.training.run import Run
 
 READ_EVERY = {"cuda": 32}
@@ -85,7 +85,7 @@ def train_stage(
     read_every = READ_EVERY.get(fabric.device.type, 1)
     gpus = [fabric.device] if fabric.device.type == "cuda" else []  # whose random state is restored
     bar, scores = progress_bar(run, stage, progress, data), {}
-    with bar, torch.random.fork_rng(gpus):
+    with bar, event_writer(run, stage, progress) as events, torch.random.fork_rng(gpus):
         for epoch in range(progress.epoch, len(phases)):
             phase, epochs_before = phases[epoch]
             bar.set_description(f"{name} epoch {epoch + 1}/{len(phases)}", refresh=False)
@@ -116,6 +116,8 @@ def train_stage(
             if epochs_before + 1 == phase.epochs:
                 progress.save(run, stage, model)
             bar.set_postfix(means | scores, refresh=False)
+            for key in (means | scores) if events else ():
+                events.add_scalar(key, row[key], progress.epoch)
             if run.writes:
                 progress.judge_space(scores, len(phases), name)
             on_epoch(history, model)

@@ -78,7 +78,7 @@ def draw(maps: dict[str, tuple[np.ndarray, str]], labels: np.ndarray, tags: Sequ
     """Draw maps with their notes, by title."""
     layouts, notes = ({title: own[part] for title, own in maps.items()} for part in (0, 1))
     carriers = labels[:, tags.index(TAG)].astype(float)
-    figure = figures.maps(layouts, tags, carriers, f"tag: {TAG}", notes)
+    figure = figures.maps(layouts, carriers, f"tag: {TAG}", tags, notes)
     figure.savefig(Path(__file__).with_name("maps.png"), dpi=80)
 
 
