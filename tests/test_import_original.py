@@ -375,7 +375,7 @@ def test_imports_are_scored_by_their_config_and_have_tables_maps_and_a_report(
     page = Path("page.html").read_text()
     (note,) = re.findall('class="note">(.*?)</p>', page)
     assert note.startswith("Left out: the table lacks valid_average_precision:")
-    assert len(shown) == 2 and page.count("<img") == 13 and page.count("<audio") > 5
+    assert len(shown) == 2 and page.count("<img") == 12 and page.count("<audio") > 5
 
 
 def arguments(folder: Path, tmp_path: Path, *more: str) -> list[str]:
