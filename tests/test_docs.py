@@ -20,6 +20,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -102,6 +103,13 @@ def test_links_between_sources_lead_somewhere():
 
 
 # Numbers and names
+
+
+def test_notebook_and_readme_answer_alike():
+    section = README.read_text().partition("## Does joint embedding help?\n\n")[2]
+    answer = section.partition("\n\n")[0].replace(" ([study](docs/results/study.md))", "")
+    *_, last = nbformat.read(ROOT / "notebooks" / "07_study.ipynb", 4).cells
+    assert f"## The answer\n\n{answer}\n\n".replace("\n", " ") in last.source.replace("\n", " ")
 
 
 def test_the_readme_is_short_and_its_tables_are_generated(extension):
