@@ -44,6 +44,7 @@ def cells(config: RunConfig) -> dict[str, RunConfig]:
         "subset_query": plain,
         "soft_info_nce": plain.replace(pair_loss="soft_info_nce"),
         "cosine": plain.replace(pair_loss="cosine"),
+        "compiled": plain.replace(compile=True),
         "end_to_end": plain.replace(method="no_je", pair_loss="none"),
         "norm": norm,
         "norm_synchronised": norm.replace(sync_batch_norm=True),
@@ -76,14 +77,15 @@ def plain_extractor() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def both(plain_extractor, tiny_store, tiny_config, tmp_path_factory) -> dict[str, tuple[Run, Run]]:
-    """Every cell's run by one process and by two."""
+    """Every cell's run by one process, never compiled, and by two."""
     folder = tmp_path_factory.mktemp("processes")
     configs = cells(tiny_config)
     process = torchrun(configs, tiny_store, folder / "two", "--standalone", "--nproc-per-node=2")
     _, output = process.communicate(timeout=600)
     assert process.returncode == 0, output[-3000:]
+    eager = {name: config.replace(compile=False) for name, config in configs.items()}
     with warnings.catch_warnings(action="ignore"):
-        together.train_cells(configs, tiny_store, folder / "one")
+        together.train_cells(eager, tiny_store, folder / "one")
     return {
         name: tuple(Run.open(folder / n / name / config.name) for n in ("one", "two"))
         for name, config in configs.items()
@@ -95,7 +97,7 @@ def numbers(run: Run) -> pd.DataFrame:
     return run.history.drop(columns=["stage", "valid_gap"], errors="ignore").fillna(0.0)
 
 
-BATCH_COUPLED = ["subset_query", "soft_info_nce", "cosine", "end_to_end"]
+BATCH_COUPLED = ["subset_query", "soft_info_nce", "cosine", "compiled", "end_to_end"]
 
 
 @pytest.mark.parametrize("name", BATCH_COUPLED)
@@ -106,7 +108,8 @@ def test_two_processes_learn_what_one_does(both, name):
     weights = [run.read_tensors(f"{stage}.safetensors") for run in (one, two)]
     # Loosely, because Adam steps by the sign of gradients that are all rounding.
     torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-4)
-    assert two.record["stages"][stage]["processes"] == 2
+    facts = two.record["stages"][stage]
+    assert facts["processes"] == 2 and facts.get("compiled", False) == (name == "compiled")
 
 
 @pytest.mark.parametrize(
