@@ -2,6 +2,7 @@
 
 import atexit
 import difflib
+import errno
 import hashlib
 import json
 import os
@@ -82,6 +83,10 @@ def check_writable(*paths: Path, read: Iterable[Path] = (), remedy: str = "name 
             raise ValueError(f"{path} cannot be written ({error.strerror}): {remedy}.") from None
 
 
+OF_THE_MACHINE = (errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
+"""Errors of reading that do not tell of a damaged file."""
+
+
 @contextmanager
 def reading(path: Path | str, remedy: str = "delete it and run its step again") -> Iterator[None]:
     """Raise errors of the block, which reads `path`, as one sentence: `FileNotFoundError`, or
@@ -92,7 +97,7 @@ def reading(path: Path | str, remedy: str = "delete it and run its step again") 
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist: run the step that writes it.") from None
     except Exception as error:
-        if isinstance(error, MemoryError) or getattr(error, "errno", None):
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in OF_THE_MACHINE:
             raise
         problem = str(error).partition("\n")[0].rstrip(".")
         raise ValueError(f"{path} is damaged ({problem}): {remedy}.") from None

@@ -126,7 +126,7 @@ class Tagger:
         arrays = run.read_arrays("embeddings.npz") if run.has("embeddings.npz") else {}
         if not set(QUERY_ARRAYS) <= set(arrays):
             problem = f"{self.folder} has no vectors for searches in a shared space"
-            remedy = "score a run with joint embedding, by notebook 03 or `jetatag train`"
+            remedy = "score it by `jetatag train`, or choose a run with joint embedding"
             raise ValueError(f"{problem}: {remedy}.")
         return {name: arrays[name] for name in QUERY_ARRAYS}
 

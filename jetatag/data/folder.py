@@ -26,8 +26,19 @@ SPLIT_NAMES = dict.fromkeys(("train", "training"), "train")
 SPLIT_NAMES |= dict.fromkeys(("valid", "validation", "val", "validate", "dev"), "valid")
 SPLIT_NAMES |= dict.fromkeys(("test", "testing", "eval", "evaluation"), "test")
 ALL = "*"
-LIST = re.compile(r"""\s*([\[{]|\(\s*['"])""")
-"""How a cell begins that is a list written as text."""
+QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+BRACKETED = rf"[\[({{](?:\s|,|(?:np\.str_\()?{QUOTED}\)?)*[\])}}]"
+ITEMS = rf"(?!.\[){QUOTED}(?:\s*[,;|]\s*{QUOTED})*"
+LIST = re.compile(rf"\s*(?:{BRACKETED}|set\(\)|{ITEMS})\s*", re.S)
+"""Tags as Python, JSON, pandas and NumPy write lists of text into a cell, or each in quotes."""
+PLAIN = r"[^\[\](){}]*"
+# Numbers, and missing values, as NumPy writes them between brackets.
+VALUES = r"(?:nan|None|[\d.]+(?:\s+[\d.]+)+)\s*"
+LIKE_A_LIST = re.compile(
+    rf"\s*['\"]?(\w+\((?=[\[{{]))?[\[({{][\[({{\s]*"
+    rf"((np\.str_\(|[bu])?['\"]|({PLAIN},{PLAIN}|{VALUES})[\])}}]\s*$)"
+)
+BRACKETS = ("()", "[]", "{}")
 MAX_LABELS = 200_000_000  # bytes of the label matrix, of which there are several copies
 
 NO_PATH = "its row names no file"
@@ -158,22 +169,31 @@ def separated_labels(source: Path, column: pd.Series, separator: str) -> Labels:
 
 
 def split_tags(source: Path, row: int, cell: str | list[str], separator: str) -> list[str]:
-    """The tags of a cell: a list, a list written as text, or separated tags, also in quotes."""
+    """The tags of a cell: a list, text that is written as one, or separated tags."""
     if isinstance(cell, list):
         return cell
-    if not LIST.match(cell):
-        with suppress(csv.Error, ValueError, TypeError):  # a stray quote, or an unusual separator
-            (tags,) = csv.reader([cell], delimiter=separator, skipinitialspace=True, strict=True)
-            return tags
-        return cell.split(separator)
-    with suppress(ValueError, SyntaxError, TypeError, AttributeError, RecursionError, MemoryError):
-        # NumPy writes no commas, and Python would read adjacent texts as one.
-        tags = literal_eval(re.sub(r"""(?<=['"])\s+(?=['"])""", ", ", cell.strip()))
-        if isinstance(tags, list | tuple | set):
+    if LIST.fullmatch(cell):
+        with suppress(ValueError, SyntaxError):  # an escape that is none
+            tags = [literal_eval(tag) for tag in re.findall(QUOTED, cell, re.S)]
             # JSON writes signs beyond 16 bits as two.
             return [tag.encode("utf-16", "surrogatepass").decode("utf-16") for tag in tags]
-    problem = f"{source}: row {row} has the tags {tables.shorten(cell)}, which begin like a list"
-    raise ValueError(f"{problem}: write ['rock', 'pop'], or tags separated by {separator!r}.")
+    elif not LIKE_A_LIST.match(cell):
+        tags = cell.split(separator)
+        if any(tag.lstrip().startswith('"') for tag in tags):  # as the csv module writes lists
+            with suppress(csv.Error, ValueError, TypeError):
+                (tags,) = csv.reader(
+                    [cell], delimiter=separator, skipinitialspace=True, strict=True
+                )
+                return tags
+        is_quoted = cell.count('"') % 2 and cell.lstrip().startswith('"')
+        if not is_quoted and (not is_balanced(cell) or all(map(is_balanced, tags))):
+            return tags  # no separator is inside brackets
+    problem = f"{source}: row {row} has the tags {tables.shorten(cell)}, which look like a list"
+    raise ValueError(f"{problem}: write them separated by {separator!r}.")
+
+
+def is_balanced(text: str) -> bool:
+    return all(text.count(opening) == text.count(closing) for opening, closing in BRACKETS)
 
 
 def encode(source: Path, lists: list[list[str]]) -> Labels:

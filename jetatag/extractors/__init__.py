@@ -6,7 +6,8 @@ refuses. It has the attributes `n_features` (the paper's: 8 · width) and `min_s
 optionally `min_batch`, the smallest batch of a training step (default 1), `paper_crop`, the default
 crop in samples (default 59,049), and `prefers_channels_last(device)`, whether training on a
 `torch.device` is faster with that memory format (default no). To use your own, add its class to the
-table, or a function that builds it, for example with pretrained weights:
+table, or a function that builds it, for example with pretrained weights. `paper_crop` and
+`min_samples` are read from the entry, so a function may have them, too.
 
     EXTRACTORS["loudness"] = Loudness
     run = Run.start("runs", preset("smoke", extractor="loudness"), store)
@@ -46,8 +47,9 @@ def build_extractor(name: str, **options: Any) -> nn.Module:
     """
     check_known([name], EXTRACTORS, "extractor")
     check_known(options, inspect.signature(EXTRACTORS[name]).parameters, f"option of {name}")
-    check_arguments(EXTRACTORS[name].__init__, options)
-    return EXTRACTORS[name](**options)
+    build = EXTRACTORS[name]
+    check_arguments(build.__init__ if isinstance(build, type) else build, options)
+    return build(**options)
 
 
 def paper_crop(name: str) -> int:

@@ -102,12 +102,15 @@ class Progress:
         cls, run: Run, stage: Stage, model: nn.Module, build: Callable[[Phase], Optimizer]
     ) -> "Progress":
         """Load the stage's checkpoint into `model`, if there is one; `build` makes the optimizer of
-        a phase."""
+        a phase. Raises `ValueError` for weights of another model."""
         state = run.read_checkpoint()
         if state.get("stage") != stage.name:
             return cls()
-        # The other parts of the model do not change in this stage.
-        model.load_state_dict(state["model"], strict=False)
+        saved, current = state["model"], learned(model, stage)
+        if {n: v.shape for n, v in saved.items()} != {n: v.shape for n, v in current.items()}:
+            problem = f"the checkpoint in {run.folder} has other layers than the model"
+            raise ValueError(f"{problem}: register the former extractor, or delete the checkpoint.")
+        model.load_state_dict(saved, strict=False)  # the other parts do not change in this stage
         progress = cls(**state["progress"])
         epoch = progress.epoch if progress.step else progress.epoch - 1
         progress.optimizer = build(phases_by_epoch(stage, run.config)[epoch][0])
@@ -152,3 +155,18 @@ def progress_bar(run: Run, stage: Stage, at: Progress, data: StageData) -> tqdm:
         unit="clip",
         disable=not run.writes,
     )
+
+
+def throttled(action: Callable[..., None], share: float = 0.05) -> Callable[..., None]:
+    """`action`, skipped whenever it has taken more than `share` of the time so far: drawing curves
+    takes a second, but an epoch on cached features only a tenth of a second."""
+    started, spent = time.monotonic(), 0.0
+
+    def throttled_action(*arguments: object) -> None:
+        nonlocal spent
+        now = time.monotonic()
+        if spent <= share * (now - started):
+            action(*arguments)
+            spent += time.monotonic() - now
+
+    return throttled_action

@@ -116,7 +116,7 @@ def train_stage(
             if epochs_before + 1 == phase.epochs:
                 progress.save(run, stage, model)
             bar.set_postfix(means | scores, refresh=False)
-            for key in (means | scores) if events else ():
+            for key in row.keys() - {"stage", "epoch"} if events else ():
                 events.add_scalar(key, row[key], progress.epoch)
             if run.writes:
                 progress.judge_space(scores, len(phases), name)
