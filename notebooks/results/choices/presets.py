@@ -1,5 +1,5 @@
 """How the extractor of the preset `demo`, extractor and learning rate of `fast`, and the weights of
-the pair losses for searches by tags were chosen.
+pair losses were chosen.
 
     python notebooks/results/choices/presets.py demo STORE RUNS > extractors.csv
     python notebooks/results/choices/presets.py fast STORE RUNS > fast.csv
@@ -32,7 +32,7 @@ CROPS = {
 """The demo's crop, or the extractor's shortest."""
 COLUMNS = ["extractor", "width", "crop_samples", "learning_rate", "epochs", "seed"]
 WEIGHTS = (0.25, 0.5, 1.0, 2.0)
-WEIGHED = ("subset_query", "subset_completion")  # those that make a space searchable by tags
+WEIGHED = ("subset_query", "subset_completion", "soft_info_nce", "cosine_stop_grad")
 
 
 def demo() -> Iterator[RunConfig]:
