@@ -14,7 +14,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
+from matplotlib.font_manager import FontEntry, fontManager
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
@@ -663,18 +663,30 @@ def test_the_settings_of_a_users_matplotlibrc_change_no_figure():
     assert len(makers) == 10 and all(hasattr(maker, "__wrapped__") for maker in makers)
 
 
-def test_japanese_tags_are_drawn_in_a_font_of_the_machine_and_told_without_one(
+def test_japanese_tags_are_drawn_in_a_font_of_the_machine_and_told_once_without_one(
     tmp_path, monkeypatch
 ):
     shipped = [font for font in fontManager.ttflist if matplotlib.get_data_path() in font.fname]
-    monkeypatch.setattr(fontManager, "ttflist", shipped)
-    with pytest.warns(UserWarning, match="Glyph 26085 .* missing from font"):
-        boxes = png(odd_taggram(("日本", "音")))
-    font = written_font(tmp_path / "signs.ttf", _style.FONTS[1], "日本音")
-    fontManager.addfont(font)
+    assert any(font.name.startswith("Last") for font in shipped)  # it draws boxes for all signs
+    gone = FontEntry(fname=str(tmp_path / "gone.ttf"), name="Gone")
+    monkeypatch.setattr(fontManager, "ttflist", [*shipped, gone])
+    monkeypatch.setattr(_style, "_warned", [])
+    _style._other_fonts.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        boxes, again = (png(odd_taggram(("日本", "音"))) for _ in range(2))
+        png(odd_taggram(("楽", "音")))  # as of the next file of a folder
+    assert [str(each.message).partition(",")[0] for each in caught] == [
+        "no font on this machine has the signs 日本音"
+    ]
+    assert boxes == again
+    fontManager.addfont(written_font(tmp_path / "signs.ttf", "日本音"))
+    _style._other_fonts.cache_clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert png(odd_taggram(("日本", "音"))) != boxes
+        assert _style.fonts_for("a日\n") == ["DejaVu Sans", "Test Signs"]
+    _style._other_fonts.cache_clear()
 
 
 def test_tags_that_begin_with_an_underscore_are_in_legends():
@@ -686,7 +698,7 @@ def test_tags_that_begin_with_an_underscore_are_in_legends():
     assert "_a" in {text.get_text().strip("\u200b") for text in drawn.legends[0].texts}
 
 
-def written_font(path, family, signs):
+def written_font(path, signs):
     """A font that draws each sign as the same triangle."""
     pen = TTGlyphPen(None)
     pen.moveTo((0, 0))
@@ -700,7 +712,7 @@ def written_font(path, family, signs):
     builder.setupGlyf(dict.fromkeys([".notdef", *names], pen.glyph()))
     builder.setupHorizontalMetrics(dict.fromkeys([".notdef", *names], (900, 0)))
     builder.setupHorizontalHeader(ascent=800, descent=-200)
-    builder.setupNameTable({"familyName": family, "styleName": "Regular"})
+    builder.setupNameTable({"familyName": "Test Signs", "styleName": "Regular"})
     builder.setupOS2()
     builder.setupPost()
     builder.save(path)

@@ -1,8 +1,10 @@
 """Shared by the figures: styles, names, panels, and labels that do not overlap."""
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from itertools import cycle
 from textwrap import fill
 from typing import Any
@@ -16,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
+from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
@@ -52,31 +54,59 @@ NAMES = {
     "random": "chance",
     "steps": "training steps",
 }
-FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Droid Sans Fallback", "WenQuanYi Zen Hei")
-FONTS += ("Arial Unicode MS", "Hiragino Sans", "Apple SD Gothic Neo", "Yu Gothic", "Malgun Gothic")
-FONTS += ("Microsoft YaHei", "Segoe UI Symbol", "Nirmala UI", "Noto Sans Devanagari")
-"""The font that matplotlib brings, and common ones with other scripts."""
+OWN_FONT = "DejaVu Sans"  # which matplotlib brings
+_warned: list[frozenset[str]] = []
 
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """matplotlib's defaults but for the user's resolution, dollars as text, and those of `FONTS`
-    that are installed."""
-    installed = set(fontManager.get_font_names())
-    settings = {
-        "figure.dpi": rcParams["figure.dpi"],
-        "text.parse_math": False,
-        "font.family": [name for name in FONTS if name in installed],
-    }
-    with plt.style.context(["default", settings]):
+    """matplotlib's defaults but for the user's resolution, and dollars as text."""
+    kept = {"figure.dpi": rcParams["figure.dpi"], "text.parse_math": False}
+    with plt.style.context(["default", kept]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # `fonts_for` says it once
         yield
 
 
+def fonts_for(text: str) -> list[str]:
+    """The families of fonts that together hold the signs of `text`."""
+    missing = set(filter(str.isprintable, text)) - _signs_of(findfont(OWN_FONT))
+    return [OWN_FONT, *_other_fonts(frozenset(missing))]
+
+
+def _signs_of(path: str) -> set[str]:
+    return set(map(chr, get_font(path).get_charmap()))
+
+
+@lru_cache
+def _other_fonts(missing: frozenset[str]) -> list[str]:
+    """Fonts of this machine with the `missing` signs; a process warns once if none has some."""
+    families = []
+    for font in fontManager.ttflist if missing else ():
+        if font.name.startswith(("LastResort", "Last Resort")):  # which draw boxes
+            continue
+        with suppress(OSError, RuntimeError):  # matplotlib's list may be older than the fonts
+            held = missing & _signs_of(font.fname)
+            families += [font.name] if held else []
+            missing -= held
+    if missing and not _warned:
+        _warned.append(missing)
+        told = f"no font on this machine has the signs {''.join(sorted(missing))}"
+        warnings.warn(f"{told}, which are drawn as boxes: install one, such as Noto.", stacklevel=2)
+    return families
+
+
 class OwnFigure(Figure):
-    """A figure that is drawn in `own_style`."""
+    """A figure that is drawn in `own_style`, in fonts that hold its signs."""
 
     savefig = own_style()(Figure.savefig)
-    draw = own_style()(Figure.draw)
+
+    @own_style()
+    def draw(self, renderer: Any) -> None:
+        texts = self.findobj(Text)
+        families = fonts_for("".join(text.get_text() for text in texts))
+        for text in texts:
+            text.set_fontfamily(families)
+        super().draw(renderer)
 
 
 class PaletteCanvas(FigureCanvasAgg):
@@ -209,7 +239,8 @@ def place_labels(
     groups.sort(key=lambda group: -(cdist(places[group[:1]], named) < 60).sum())  # crowds first
     for group in (*np.flatnonzero(is_named & stressed)[:, None], *groups):
         first, label = group[0], wrapped([names[index] for index in sorted(group)])
-        text = ax.annotate(label, points[first], (0, 0), textcoords="offset points", **LOOK)
+        own = {"textcoords": "offset points", "fontfamily": fonts_for(label)}
+        text = ax.annotate(label, points[first], (0, 0), **LOOK, **own)
         if stressed[first]:
             text.set(fontsize=10, fontweight="bold")
         extent = Text.get_window_extent(text)  # of the text alone, without its line
