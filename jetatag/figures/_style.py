@@ -26,6 +26,7 @@ from PIL import Image
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import cdist
 
+from jetatag.files import check_known
 from jetatag.joint.losses import DEFAULT_LOSS
 
 DARK, MIDDLE, LIGHT = (colormaps["cividis"](step) for step in (0.0, 0.55, 0.95))
@@ -170,7 +171,10 @@ def in_legend(name: str) -> str:
 
 
 def legend_above(figure: Figure, keys: Sequence[Artist]) -> None:
-    """A legend of several panels, in as few and as even rows as the figure's width allows."""
+    """A legend of several panels, in as few and as even rows as the figure's width allows; none
+    without keys."""
+    if not keys:
+        return
     widest = 0.9 + 0.085 * max(len(entry.get_label()) for entry in keys)  # inches
     n_rows = math.ceil(len(keys) / max(1, int(figure.get_figwidth() / widest)))
     ncols = math.ceil(len(keys) / n_rows)
@@ -183,8 +187,14 @@ def line_name(method: str, *losses: object) -> str:
     return " · ".join([method, *named])
 
 
+def check_rows(number: int, reason: str = "the table is empty") -> None:
+    if not number:
+        raise ValueError(f"there are no rows to draw: {reason}, so choose others.")
+
+
 def with_lines(table: pd.DataFrame) -> pd.DataFrame:
     """The table with each row's `line`, named by method and losses."""
+    check_known(["method"], table.columns, "column")
     methods = table.reindex(columns=["method", "pair_loss", "classification_loss"])
     return table.assign(line=[line_name(*row) for row in methods.itertuples(index=False)])
 
@@ -231,8 +241,9 @@ def place_labels(
     scale = 72 / ax.figure.dpi  # pixels → typographic points, which stay right at any dpi
     frame, reach = ax.bbox.get_points() * scale, 0.2 * 72 * ax.figure.get_size_inches().min()
     places = ax.transData.transform(points) * scale
-    taken = [np.array([place - 4, place + 4]) for place in places]  # (corner, axis) of boxes
     stressed = np.zeros(len(points), bool) if stressed is None else stressed
+    reserved = np.where(stressed, 8, 4)  # a stressed point is a larger marker
+    taken = [np.array([p - r, p + r]) for p, r in zip(places, reserved, strict=True)]  # boxes
     is_named = np.array([name != "" for name in names], bool)
     plain, named = np.flatnonzero(is_named & ~stressed), places[is_named]
     groups = [plain[own] for own in touching(places[plain], distance=7)]
@@ -247,7 +258,8 @@ def place_labels(
         half = np.array([extent.width, extent.height]) * scale / 2
         offset = _free_place(places[first], half, np.array(taken), frame, reach)
         text.set_position(offset)
-        taken.append(places[first] + offset + np.array([-half, half]))
+        around = half + np.array([6, 0])  # so that two labels side by side do not read as one
+        taken.append(places[first] + offset + np.array([-around, around]))
 
 
 def touching(points: np.ndarray, distance: float) -> list[np.ndarray]:
