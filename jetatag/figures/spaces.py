@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from jetatag.figures import _style as style
 from jetatag.files import check_known
@@ -81,8 +82,9 @@ def _draw_clips(ax: Axes, xy: np.ndarray, values: np.ndarray, name: str) -> Path
 
 def _draw_landmarks(ax: Axes, xy: np.ndarray, is_chosen: np.ndarray, name: str) -> None:
     if len(xy):
-        look = {"color": "white", "edgecolor": "black"}
+        look = {"facecolor": "none", "edgecolor": "black"}  # clips show through
         ax.scatter(*xy[~is_chosen].T, s=16, marker="D", label="tags", **look)
     if is_chosen.any():
-        star = {"s": 140, "marker": "*", "label": style.in_legend(f"{name} (tag)")}
-        ax.scatter(*xy[is_chosen].T, **star, **look, zorder=1.5)
+        look |= {"s": 140, "marker": "*", "label": style.in_legend(f"{name} (tag)"), "zorder": 2.5}
+        edge = withStroke(linewidth=3, foreground="white")
+        ax.scatter(*xy[is_chosen].T, **look, path_effects=[edge])
