@@ -324,6 +324,18 @@ def test_clips_of_other_splits_are_scored_once(tmp_path, tiny_store, tiny_config
         explore.Clips.read(run, None, tiny_store, ["tset"])
 
 
+def test_the_figure_of_a_true_tag_has_markers_and_a_star_and_no_colour_bar(clips):
+    explorer = explore.Explorer(clips, {"layout": "pca", "tag": "fast"})
+    figure = explorer.figure()
+    n_fast = int(clips.labels[:, clips.tags.index("fast")].sum())
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        *(f"other clips ({len(clips) - n_fast})", f"fast ({n_fast} clips)", "tags", "fast (tag)")
+    ]
+    assert len(figure.axes) == len(clips.spaces)
+    explorer.change(colour="score")
+    assert explorer.figure().axes[-1].get_ylabel() == "score: fast"
+
+
 def test_without_a_browser_the_cell_shows_a_figure(runs, tmp_path):
     source = f"""from jetatag.apps import explorer as explore
 from jetatag.training.run import Run

@@ -14,7 +14,7 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
+from matplotlib.font_manager import FontEntry, fontManager
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
@@ -218,6 +218,10 @@ def test_no_text_is_cut_off(figure):
         assert frame.y0 <= box.y0 and box.y1 <= frame.y1
 
 
+WHISKERS = {"95 % interval by clip", "95 % interval by group"}
+"""The only entries that differ by width: the first is thick and grey, the second thin and black."""
+
+
 def test_no_entry_of_a_legend_differs_by_colour_alone(figure):
     legends = [*figure.legends, *(ax.get_legend() for ax in figure.axes if ax.get_legend())]
     for legend in legends:
@@ -226,7 +230,7 @@ def test_no_entry_of_a_legend_differs_by_colour_alone(figure):
             (
                 line.get_marker(),
                 line.get_linestyle(),
-                line.get_linewidth(),
+                line.get_linewidth() if line.get_label() in WHISKERS else None,
                 str(line.get_markerfacecolor()) == "white",
             )
             for line in lines
@@ -344,6 +348,32 @@ def test_labels_stay_near_even_where_there_is_no_room():
     assert max(map(leader_length, texts)) <= 0.2 * figure.get_size_inches().min()
 
 
+def test_labels_side_by_side_have_a_space_and_leave_room_for_the_star():
+    figure = crowded([f"tag {i}" for i in range(20)])
+    boxes = [Text.get_window_extent(text) for text in figure.axes[0].texts]
+    for one, other in itertools.combinations(boxes, 2):
+        if one.y0 < other.y1 and other.y0 < one.y1:
+            gap = max(one.x0, other.x0) - min(one.x1, other.x1)
+            assert gap * 72 / figure.dpi > 5.9
+    star = np.concatenate([POINTS, [[0, 0], [0.15, 0]]])
+    figure = figures.maps({"": star}, CARRIERS, "rock", ["rock", "harp"])
+    figure.draw_without_rendering()
+    ax, radius = figure.axes[0], 7 * figure.dpi / 72
+    middle = ax.transData.transform([0, 0])
+    for text in ax.texts:
+        low, high = Text.get_window_extent(text).get_points()
+        assert (np.maximum(low - middle, middle - high) > radius).any()
+
+
+def test_landmarks_hide_no_dark_clips_and_notes_add_height():
+    figure = figures.maps({"": LANDMARKS}, CARRIERS, "rock", TAGS)
+    _, own, landmarks, star = figure.axes[0].collections
+    assert star.get_zorder() > own.get_zorder() > landmarks.get_zorder()
+    assert not len(landmarks.get_facecolor()) and not len(star.get_facecolor())  # hollow
+    noted = figures.maps({"": LANDMARKS}, CARRIERS, "rock", TAGS, {"": "a note " * 30})
+    assert noted.get_figheight() > figure.get_figheight()
+
+
 def test_tags_that_touch_share_one_label_but_for_stressed_ones():
     tag_xy = np.array([[0, 0], [0.001, 0], [0, 0.001], [1, 1], [0.001, 0.001]])
     tags = ["vocal", "vocals", "voice", "piano", "singing"]
@@ -370,7 +400,8 @@ def test_maps_tell_the_clips_of_a_tag_and_the_landmark_of_the_tag_by_their_shape
         (bold,) = [text for text in ax.texts if text.get_fontweight() == "bold"]
         assert bold.get_text() == "rock"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        *("other clips", "rock", "tags")
+        *(f"other clips ({(~CARRIERS).sum()})", f"rock ({CARRIERS.sum()} clips)"),
+        *("tags", "rock (tag)"),
     ]
     assert [ax.get_xlabel() for ax in figure.axes] == ["layout axis 1", "layout axis 1\n0.4"]
 
@@ -461,6 +492,38 @@ def test_differences_have_headings_a_line_at_zero_and_two_intervals():
     assert names == ["95 % interval by clip", "95 % interval by group"]
 
 
+def test_headings_with_a_row_of_the_same_name_draw_it_twice():
+    table = gains().query("metric == 'roc_auc' and extractor == 'harmonic'")
+    higher = table.assign(value=table["value"] + 0.1)
+    (ax,) = figures.dots({"low": table, "high": higher}).axes
+    assert row_names(ax) == ["low", "no_je", "je", "high", "no_je", "je"]
+    means = [part.groupby("method", sort=False)["value"].mean() for part in (table, higher)]
+    expected = {4: means[0]["no_je"], 3: means[0]["je"], 1: means[1]["no_je"], 0: means[1]["je"]}
+    assert {y: x for x, y in marks(ax, "o")} == pytest.approx(expected)
+    bold = [text.get_fontweight() == "bold" for text in ax.get_yticklabels()][::-1]
+    assert bold == [True, False, False] * 2
+
+
+def test_dots_without_intervals_have_no_legend():
+    table = published().query("source == 'paper' and method == 'je'")
+    figure = figures.dots(table.assign(low=np.nan, high=np.nan), rows="extractor")
+    assert not figure.legends and len(figure.axes) == 2
+    assert not figures.dots(table, rows="extractor").legends
+
+
+def test_panels_of_one_metric_below_one_another_have_the_same_axis():
+    figure = figures.dots(published(), panel_rows="source", rows="extractor", marks="method")
+    table = published()
+    for above, below, metric in zip(
+        *np.reshape(figure.axes, (2, 2)), ("roc_auc", "pr_auc"), strict=True
+    ):
+        low, high = above.get_xlim()
+        assert below.get_xlim() == (low, high)
+        assert table["value"][table["metric"] == metric].between(low, high).all()
+    axes = figures.dots(results(), panel_rows="protocol").axes
+    assert axes[0].get_xlim() != axes[3].get_xlim()  # of different protocols
+
+
 def test_gain_per_tag_names_the_extremes_at_their_points_and_leaves_out_missing_gains():
     table = tag_gains()
     table.loc[4, ["difference", "low", "high"]] = np.nan
@@ -512,13 +575,46 @@ def test_curves_are_means_over_seeds_in_their_mean_intervals():
     (ax,) = figure.axes
     assert ax.get_ylabel() == "average precision, macro_clip"
     assert ax.get_xlabel() == "share of labelled clips used"
-    (curve,), (band,) = ax.lines, ax.collections
+    (curve,), (bars,) = ax.lines, ax.collections
     expected = {0.1: 0.30, 0.3: 0.32, 1.0: 0.34}
     assert dict(curve.get_xydata()) == pytest.approx(expected)
-    for share, ends in shade(band).items():
-        assert ends == pytest.approx((expected[share] - 0.01, expected[share] + 0.01))
+    for (place, low), (_, high) in bars.get_segments():
+        assert (low, high) == pytest.approx((expected[place] - 0.01, expected[place] + 0.01))
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["je · cosine", "95 % interval"]
+
+
+def test_lines_by_label_share_are_beside_one_another_with_the_shares_as_ticks():
+    (ax,) = figures.curves(label_shares(), "label_share").axes
+    assert ax.get_xscale() == "log"
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["10 %", "30 %", "100 %"]
+    first, second = (line.get_xdata() for line in ax.lines)
+    np.testing.assert_allclose(np.sqrt(first * second), [0.1, 0.3, 1.0])
+    assert (second / first > 1.05).all()
+    for line, bars in zip(ax.lines, ax.collections, strict=True):
+        assert [bar[0, 0] for bar in bars.get_segments()] == line.get_xdata().tolist()
+
+
+def test_tables_of_single_seeds_without_intervals_are_drawn_from_lowest_to_highest():
+    table = histories().assign(low=np.nan, high=np.nan)
+    figure = figures.curves(table, "epoch", "valid_average_precision", panels="stage")
+    (band,) = figure.axes[0].collections
+    assert shade(band)[8] == pytest.approx((0.8, 0.82))
+    assert figure.legends[0].get_texts()[-1].get_text() == "lowest to highest seed"
+
+
+def test_panels_are_in_the_order_of_the_table_even_if_its_first_rows_lack_the_score():
+    table = histories().assign(score=1.0)
+    is_first = (table["method"] == "je") & (table["stage"] == "stage1")
+    late = table[is_first].assign(method="je_linear")
+    table = pd.concat([table.assign(score=table["score"].where(~is_first)), late])
+    titles = [ax.get_title() for ax in figures.curves(table, "epoch", "score", "stage").axes]
+    assert titles == ["stage 1: extractor", "stage 2: classifier", "end to end"]
+
+
+def test_labels_of_both_axes_have_one_size():
+    for ax in figures.curves(histories(), "epoch", "valid_average_precision", "stage").axes[:1]:
+        assert ax.xaxis.label.get_size() == ax.yaxis.label.get_size()
 
 
 def test_curves_of_differences_have_a_line_at_zero_and_one_for_each_seed():
@@ -556,7 +652,7 @@ def test_each_mark_of_a_row_has_its_own_marker():
     assert [ax.get_title() for ax in figure.axes] == table["kind"].unique().tolist()
     for ax, kind in zip(figure.axes, table["kind"].unique(), strict=True):
         shown = table[table["kind"] == kind]
-        for ranking, marker in zip(table["ranked_by"].unique(), "osD^v", strict=True):
+        for ranking, marker in zip(table["ranked_by"].unique(), "^soDx", strict=True):
             means = shown[shown["ranked_by"] == ranking].groupby("pair_loss")["value"].mean()
             drawn = {LOSSES[::-1][round(y)]: x for x, y in marks(ax, marker)}
             assert drawn == pytest.approx(means.to_dict())
@@ -569,7 +665,7 @@ def test_a_given_mean_is_drawn_with_its_interval():
     mean = seeds.drop_duplicates(["pair_loss", "ranked_by"]).assign(seed="mean", value=0.9)
     mean = mean.assign(low=0.8, high=0.95)
     (ax,) = figures.dots(pd.concat([seeds, mean]), panels="kind", marks="ranked_by").axes
-    for marker in "osD^v":
+    for marker in "^soDx":
         assert [x for x, _ in marks(ax, marker)] == [0.9, 0.9]
     assert sorted(x for x, _ in marks(ax, "|")) == sorted(seeds["value"])
     assert whiskers(ax) == [(0.8, 0.95)] * 10
@@ -582,7 +678,7 @@ def test_references_are_lines_in_the_panels_of_their_metrics():
         [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"]
         for ax in figure.axes
     ]
-    assert lines == [[0.03], [0.91], [pytest.approx(np.nan, nan_ok=True)]]
+    assert lines == [[0.03], [0.91], []]
     assert figure.axes[1].get_xlabel() == "share of energy in the mean"
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["one seed", "released weights"]
@@ -596,6 +692,26 @@ def test_references_are_lines_in_the_panels_of_their_metrics():
         (lambda: figures.mel_spectrogram(POINTS, 16000), "one mono waveform"),
         (lambda: figures.maps({"h": POINTS[:3], "z": POINTS}, CARRIERS, "a"), "layout 'z' must be"),
         (lambda: figures.maps({"h": POINTS}, CARRIERS, "a", notes={"g": ""}), "layout title"),
+        (lambda: figures.maps({}, CARRIERS, "a"), "there are no maps to draw"),
+        (lambda: figures.loss_curves(history()[:0]), "no rows to draw: the history is empty"),
+        (lambda: figures.dots(results()[:0]), "there are no rows to draw: the table is empty"),
+        (lambda: figures.dots({}), "there are no rows to draw"),
+        (lambda: figures.dots({"a": results()[:0], "b": results()[:0]}), "there are no rows"),
+        (lambda: figures.dots(gains().drop(columns="method")), "unknown column 'method'"),
+        (lambda: figures.dots(gains().drop(columns="value")), "unknown column 'value'"),
+        (lambda: figures.dots(gains(), "metrics"), "'metrics' .did you mean 'metric'"),
+        (lambda: figures.dots(gains(), panel_rows="protocol"), "unknown column 'protocol'"),
+        (lambda: figures.dots(gains(), rows="network"), "unknown column 'network'"),
+        (lambda: figures.dots(gains(), marks="kind"), "unknown column 'kind'"),
+        (lambda: figures.curves(histories(), "epochs", "epoch", "stage"), "column 'epochs'"),
+        (lambda: figures.curves(histories(), "epoch", "epoch"), "unknown column 'metric'"),
+        (lambda: figures.curves(histories(), "epoch", "epoch", "stage", "loss"), "column 'loss'"),
+        (lambda: figures.curves(histories()[:0], "epoch"), "the table is empty"),
+        (lambda: figures.curves(histories(), "epoch", "valid_gap", "stage"), "lacks valid_gap"),
+        (
+            lambda: figures.curves(histories().assign(gap=np.nan), "epoch", "gap", "stage"),
+            "there are no rows to draw: every gap is missing",
+        ),
         (lambda: figures.dots(results()), r"several of protocol \(macro_clip, micro_window\)"),
         (lambda: figures.dots(results(), panels="protocol"), "several of metric"),
         (lambda: figures.curves(gains(), "seed"), r"several of metric \(pr_auc, roc_auc\)"),
@@ -663,30 +779,42 @@ def test_the_settings_of_a_users_matplotlibrc_change_no_figure():
     assert len(makers) == 10 and all(hasattr(maker, "__wrapped__") for maker in makers)
 
 
-def test_japanese_tags_are_drawn_in_a_font_of_the_machine_and_told_without_one(
+def test_japanese_tags_are_drawn_in_a_font_of_the_machine_and_told_once_without_one(
     tmp_path, monkeypatch
 ):
     shipped = [font for font in fontManager.ttflist if matplotlib.get_data_path() in font.fname]
-    monkeypatch.setattr(fontManager, "ttflist", shipped)
-    with pytest.warns(UserWarning, match="Glyph 26085 .* missing from font"):
-        boxes = png(odd_taggram(("日本", "音")))
-    font = written_font(tmp_path / "signs.ttf", _style.FONTS[1], "日本音")
-    fontManager.addfont(font)
+    assert any(font.name.startswith("Last") for font in shipped)  # it draws boxes for all signs
+    gone = FontEntry(fname=str(tmp_path / "gone.ttf"), name="Gone")
+    monkeypatch.setattr(fontManager, "ttflist", [*shipped, gone])
+    monkeypatch.setattr(_style, "_warned", [])
+    _style._other_fonts.cache_clear()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        boxes, again = (png(odd_taggram(("日本", "音"))) for _ in range(2))
+        png(odd_taggram(("楽", "音")))  # as of the next file of a folder
+    assert [str(each.message).partition(",")[0] for each in caught] == [
+        "no font on this machine has the signs 日本音"
+    ]
+    assert boxes == again
+    fontManager.addfont(written_font(tmp_path / "signs.ttf", "日本音"))
+    _style._other_fonts.cache_clear()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert png(odd_taggram(("日本", "音"))) != boxes
+        assert _style.fonts_for("a日\n") == ["DejaVu Sans", "Test Signs"]
+    _style._other_fonts.cache_clear()
 
 
 def test_tags_that_begin_with_an_underscore_are_in_legends():
     points, is_silence = np.random.default_rng(0).random((6, 2)), np.arange(6) < 3
     drawn = figures.maps({"map": points}, is_silence, "_silence_")
-    assert drawn.legends[0].texts[1].get_text() == "\N{ZERO WIDTH SPACE}_silence_"
+    assert drawn.legends[0].texts[1].get_text() == "\N{ZERO WIDTH SPACE}_silence_ (3 clips)"
     names = np.where(is_silence, "_a", "b")
     drawn = figures.maps({"map": np.vstack([points, [[0, 0]]])}, names, "kind", ["tag"])
     assert "_a" in {text.get_text().strip("\u200b") for text in drawn.legends[0].texts}
 
 
-def written_font(path, family, signs):
+def written_font(path, signs):
     """A font that draws each sign as the same triangle."""
     pen = TTGlyphPen(None)
     pen.moveTo((0, 0))
@@ -700,7 +828,7 @@ def written_font(path, family, signs):
     builder.setupGlyf(dict.fromkeys([".notdef", *names], pen.glyph()))
     builder.setupHorizontalMetrics(dict.fromkeys([".notdef", *names], (900, 0)))
     builder.setupHorizontalHeader(ascent=800, descent=-200)
-    builder.setupNameTable({"familyName": family, "styleName": "Regular"})
+    builder.setupNameTable({"familyName": "Test Signs", "styleName": "Regular"})
     builder.setupOS2()
     builder.setupPost()
     builder.save(path)

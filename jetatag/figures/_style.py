@@ -1,8 +1,10 @@
 """Shared by the figures: styles, names, panels, and labels that do not overlap."""
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from itertools import cycle
 from textwrap import fill
 from typing import Any
@@ -16,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.font_manager import fontManager
+from matplotlib.font_manager import findfont, fontManager, get_font
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
@@ -24,6 +26,7 @@ from PIL import Image
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import cdist
 
+from jetatag.files import check_known
 from jetatag.joint.losses import DEFAULT_LOSS
 
 DARK, MIDDLE, LIGHT = (colormaps["cividis"](step) for step in (0.0, 0.55, 0.95))
@@ -52,31 +55,59 @@ NAMES = {
     "random": "chance",
     "steps": "training steps",
 }
-FONTS = ("DejaVu Sans", "Noto Sans CJK JP", "Droid Sans Fallback", "WenQuanYi Zen Hei")
-FONTS += ("Arial Unicode MS", "Hiragino Sans", "Apple SD Gothic Neo", "Yu Gothic", "Malgun Gothic")
-FONTS += ("Microsoft YaHei", "Segoe UI Symbol", "Nirmala UI", "Noto Sans Devanagari")
-"""The font that matplotlib brings, and common ones with other scripts."""
+OWN_FONT = "DejaVu Sans"  # which matplotlib brings
+_warned: list[frozenset[str]] = []
 
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """matplotlib's defaults but for the user's resolution, dollars as text, and those of `FONTS`
-    that are installed."""
-    installed = set(fontManager.get_font_names())
-    settings = {
-        "figure.dpi": rcParams["figure.dpi"],
-        "text.parse_math": False,
-        "font.family": [name for name in FONTS if name in installed],
-    }
-    with plt.style.context(["default", settings]):
+    """matplotlib's defaults but for the user's resolution, and dollars as text."""
+    kept = {"figure.dpi": rcParams["figure.dpi"], "text.parse_math": False}
+    with plt.style.context(["default", kept]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # `fonts_for` says it once
         yield
 
 
+def fonts_for(text: str) -> list[str]:
+    """The families of fonts that together hold the signs of `text`."""
+    missing = set(filter(str.isprintable, text)) - _signs_of(findfont(OWN_FONT))
+    return [OWN_FONT, *_other_fonts(frozenset(missing))]
+
+
+def _signs_of(path: str) -> set[str]:
+    return set(map(chr, get_font(path).get_charmap()))
+
+
+@lru_cache
+def _other_fonts(missing: frozenset[str]) -> list[str]:
+    """Fonts of this machine with the `missing` signs; a process warns once if none has some."""
+    families = []
+    for font in fontManager.ttflist if missing else ():
+        if font.name.startswith(("LastResort", "Last Resort")):  # which draw boxes
+            continue
+        with suppress(OSError, RuntimeError):  # matplotlib's list may be older than the fonts
+            held = missing & _signs_of(font.fname)
+            families += [font.name] if held else []
+            missing -= held
+    if missing and not _warned:
+        _warned.append(missing)
+        told = f"no font on this machine has the signs {''.join(sorted(missing))}"
+        warnings.warn(f"{told}, which are drawn as boxes: install one, such as Noto.", stacklevel=2)
+    return families
+
+
 class OwnFigure(Figure):
-    """A figure that is drawn in `own_style`."""
+    """A figure that is drawn in `own_style`, in fonts that hold its signs."""
 
     savefig = own_style()(Figure.savefig)
-    draw = own_style()(Figure.draw)
+
+    @own_style()
+    def draw(self, renderer: Any) -> None:
+        texts = self.findobj(Text)
+        families = fonts_for("".join(text.get_text() for text in texts))
+        for text in texts:
+            text.set_fontfamily(families)
+        super().draw(renderer)
 
 
 class PaletteCanvas(FigureCanvasAgg):
@@ -140,7 +171,10 @@ def in_legend(name: str) -> str:
 
 
 def legend_above(figure: Figure, keys: Sequence[Artist]) -> None:
-    """A legend of several panels, in as few and as even rows as the figure's width allows."""
+    """A legend of several panels, in as few and as even rows as the figure's width allows; none
+    without keys."""
+    if not keys:
+        return
     widest = 0.9 + 0.085 * max(len(entry.get_label()) for entry in keys)  # inches
     n_rows = math.ceil(len(keys) / max(1, int(figure.get_figwidth() / widest)))
     ncols = math.ceil(len(keys) / n_rows)
@@ -153,8 +187,14 @@ def line_name(method: str, *losses: object) -> str:
     return " · ".join([method, *named])
 
 
+def check_rows(number: int, reason: str = "the table is empty") -> None:
+    if not number:
+        raise ValueError(f"there are no rows to draw: {reason}, so choose others.")
+
+
 def with_lines(table: pd.DataFrame) -> pd.DataFrame:
     """The table with each row's `line`, named by method and losses."""
+    check_known(["method"], table.columns, "column")
     methods = table.reindex(columns=["method", "pair_loss", "classification_loss"])
     return table.assign(line=[line_name(*row) for row in methods.itertuples(index=False)])
 
@@ -201,22 +241,25 @@ def place_labels(
     scale = 72 / ax.figure.dpi  # pixels → typographic points, which stay right at any dpi
     frame, reach = ax.bbox.get_points() * scale, 0.2 * 72 * ax.figure.get_size_inches().min()
     places = ax.transData.transform(points) * scale
-    taken = [np.array([place - 4, place + 4]) for place in places]  # (corner, axis) of boxes
     stressed = np.zeros(len(points), bool) if stressed is None else stressed
+    reserved = np.where(stressed, 8, 4)  # a stressed point is a larger marker
+    taken = [np.array([p - r, p + r]) for p, r in zip(places, reserved, strict=True)]  # boxes
     is_named = np.array([name != "" for name in names], bool)
     plain, named = np.flatnonzero(is_named & ~stressed), places[is_named]
     groups = [plain[own] for own in touching(places[plain], distance=7)]
     groups.sort(key=lambda group: -(cdist(places[group[:1]], named) < 60).sum())  # crowds first
     for group in (*np.flatnonzero(is_named & stressed)[:, None], *groups):
         first, label = group[0], wrapped([names[index] for index in sorted(group)])
-        text = ax.annotate(label, points[first], (0, 0), textcoords="offset points", **LOOK)
+        own = {"textcoords": "offset points", "fontfamily": fonts_for(label)}
+        text = ax.annotate(label, points[first], (0, 0), **LOOK, **own)
         if stressed[first]:
             text.set(fontsize=10, fontweight="bold")
         extent = Text.get_window_extent(text)  # of the text alone, without its line
         half = np.array([extent.width, extent.height]) * scale / 2
         offset = _free_place(places[first], half, np.array(taken), frame, reach)
         text.set_position(offset)
-        taken.append(places[first] + offset + np.array([-half, half]))
+        around = half + np.array([6, 0])  # so that two labels side by side do not read as one
+        taken.append(places[first] + offset + np.array([-around, around]))
 
 
 def touching(points: np.ndarray, distance: float) -> list[np.ndarray]:

@@ -17,15 +17,25 @@ from matplotlib.patches import Patch
 
 from jetatag.evaluation.reading import extractor_label
 from jetatag.figures import _style as style
+from jetatag.files import check_known
 
 BY_CLIP = {"color": "0.6", "linewidth": 3, "linestyle": "-"}
 BY_GROUP = {"color": "0.1", "linewidth": 1, "linestyle": "-"}
 SEED = {"color": "0.35", "marker": "|", "markersize": 12, "markeredgewidth": 1}
+REFERENCE = {"color": "0.3", "linewidth": 1.3}
 ZERO = {"color": "0.4", "linestyle": "--", "linewidth": 1}
+SEARCHES = {  # what ranks clips → look, classifier and combined beside each other
+    "classifier": {"marker": "o", "markerfacecolor": "white", "markersize": 6},
+    "combined": {"marker": "D", "markerfacecolor": style.DARK},
+    "encoded set": {"marker": "^", "markerfacecolor": style.MIDDLE},
+    "answering clips": {"marker": "s", "markerfacecolor": style.MIDDLE},
+    "random": {"marker": "x", "markersize": 4, "color": "0.5"},
+}
 SHADE = {"alpha": 0.2, "linewidth": 0}
 NUMBERS = ["seed", "value", "low", "high", "group_low", "group_high"]
 NAMED_BELOW = ("", "metric", "protocol")
 MARK_STEP = 0.17  # between the markers of a row; rows are 1 apart
+SHARE_STEP = 1.1  # factor between the lines at one share of labelled clips
 
 
 @style.own_style()
@@ -47,19 +57,20 @@ def dots(
 
     Rows of `table` that differ only in their `seed` are one dot: the row of seed "mean" or else
     their mean; small ticks are single seeds. Whiskers are the intervals by clip and, thinner, those
-    by group (`group_low` to `group_high`) as far as the table has them. Raises `ValueError` if a
-    panel would have several metrics, protocols or references of differences.
+    by group (`group_low` to `group_high`) as far as the table has them. Panels below one another
+    that show the same have the same axis. Raises `ValueError` for a table without rows or a named
+    column, and if a panel would have several metrics, protocols or references of differences.
     """
     parts = table if isinstance(table, Mapping) else {"": table}
+    style.check_rows(sum(map(len, parts.values())))
     table = style.with_lines(pd.concat(parts, names=["heading"]).reset_index("heading"))
-    table = table.assign(mark=table[marks] if marks else "")
     is_difference = "difference" in table
     table = table.rename(columns={"difference": "value"})
-    names = []
-    for heading, own in table.groupby("heading", sort=False):
-        names += [heading] if heading else []
-        names += own[rows].unique().tolist()
-    names.reverse()  # the first on top
+    columns = [panels, panel_rows, rows, marks, "metric", "value"]
+    check_known(filter(None, columns), table.columns, "column")
+    table = table.assign(mark=table[marks] if marks else "")
+    places = _row_places(table, rows)
+    names = [name or heading for heading, name in places]
     looks = _mark_looks(table["mark"])
     references = references or {}
     dashes = dict(zip(references, cycle(("--", ":", "-.")), strict=False))
@@ -74,27 +85,45 @@ def dots(
         labels, what = [extractor_label(name).replace(" (", "\n(") for name in names], rows
     figure, axes = style.row_panels((len(bands), n_columns), size, labels, what)
     for line, band in zip(axes, bands, strict=True):
-        for text in line[0].get_yticklabels():
-            text.set_fontweight("bold" if text.get_text() in parts else "normal")
+        for text, (_, name) in zip(line[0].get_yticklabels(), places, strict=True):
+            text.set_fontweight("normal" if name else "bold")
         for ax, (_, own) in style.used(line, list(band.groupby(panels, sort=False))):
-            _draw_dots(ax, own, names, rows, looks)
+            _draw_dots(ax, own, places, rows, looks)
             if is_difference:
                 ax.axvline(0, **ZERO)
             for name, values in references.items():
-                place = values.get(own["metric"].iloc[0], np.nan)
-                ax.axvline(place, color="0.3", linestyle=dashes[name], linewidth=1.3)
+                if (metric := own["metric"].iloc[0]) in values:
+                    ax.axvline(values[metric], linestyle=dashes[name], **REFERENCE)
             ax.set(xlabel=style.scale_name(own))  # which names metric and protocol
             titled = [name for name in (panel_rows, panels) if name not in NAMED_BELOW]
             ax.set_title(", ".join(own[name].iloc[0] for name in titled), fontsize=10)
+    for column in axes.T:
+        if len({ax.get_xlabel() for ax in column}) == 1:  # all show the same
+            for ax in column[1:]:
+                ax.sharex(column[0])
+            column[0].autoscale_view()
     keys = [style.key(style.NAMES.get(m, m), **look) for m, look in looks.items() if m]
     keys += _dot_keys(table)
-    keys += [style.key(name, color="0.3", linestyle=dash) for name, dash in dashes.items()]
+    drawn = [name for name, values in references.items() if set(values) & set(table["metric"])]
+    keys += [style.key(name, linestyle=dashes[name], **REFERENCE) for name in drawn]
     style.legend_above(figure, keys)
     return figure
 
 
+def _row_places(table: pd.DataFrame, rows: str) -> dict[tuple[str, str], int]:
+    """(heading, name) → height of its row, from the last row up; a heading's own name is ""."""
+    order = []
+    for heading, own in table.groupby("heading", sort=False):
+        order += [(heading, "")] if heading else []
+        order += [(heading, name) for name in own[rows].unique()]
+    return {row: place for place, row in enumerate(reversed(order))}
+
+
 def _mark_looks(marks: pd.Series) -> dict[str, dict]:
-    """Mark → marker, white and dark in turns; a single mark is dark."""
+    """Mark → its look: that of a search, or else a marker, white and dark in turns; a single mark
+    is dark."""
+    if set(marks) <= set(SEARCHES):
+        return {mark: look for mark, look in SEARCHES.items() if mark in set(marks)}
     fills = cycle(("white", style.DARK) if marks.nunique() > 1 else (style.DARK,))
     return {
         mark: {"marker": marker, "markerfacecolor": fill}
@@ -103,13 +132,17 @@ def _mark_looks(marks: pd.Series) -> dict[str, dict]:
 
 
 def _draw_dots(
-    ax: Axes, table: pd.DataFrame, names: list[str], rows: str, looks: dict[str, dict]
+    ax: Axes,
+    table: pd.DataFrame,
+    places: dict[tuple[str, str], int],
+    rows: str,
+    looks: dict[str, dict],
 ) -> None:
-    """Draw the dots of one panel at the heights of their `names` and marks."""
+    """Draw the dots of one panel at the heights of their rows and marks."""
     what = table.columns.difference(NUMBERS).tolist()
     for _, dot in table.groupby(what, sort=False, dropna=False):
-        name, mark = dot[rows].iloc[0], dot["mark"].iloc[0]
-        place = names.index(name) + MARK_STEP * ((len(looks) - 1) / 2 - [*looks].index(mark))
+        heading, name, mark = dot[["heading", rows, "mark"]].iloc[0]
+        place = places[heading, name] + MARK_STEP * ((len(looks) - 1) / 2 - [*looks].index(mark))
         is_mean = dot["seed"] == "mean" if "seed" in dot else pd.Series(False, dot.index)
         mean, seeds = (dot[is_mean], dot[~is_mean]) if is_mean.any() else (dot, dot)
         for prefix, look in {"": BY_CLIP, "group_": BY_GROUP}.items():
@@ -121,7 +154,7 @@ def _draw_dots(
         look = {"color": style.DARK, "markersize": 5, "zorder": 3, **looks[mark]}
         ax.plot(mean["value"].mean(), place, **look)
     if len(looks) > 1:  # lines between the rows
-        ax.set_yticks(np.arange(len(names) - 1) + 0.5, minor=True)
+        ax.set_yticks(np.arange(len(places) - 1) + 0.5, minor=True)
         ax.tick_params(axis="y", which="minor", length=0)
         ax.grid(axis="y", which="minor", color="0.9")
 
@@ -134,7 +167,7 @@ def _dot_keys(table: pd.DataFrame) -> list[Line2D]:
         is_repeated = seeds.duplicated(table.columns.difference(NUMBERS).tolist())
         keys += [style.key("one seed", **SEED)] if is_repeated.any() else []
     has_groups = "group_low" in table and table["group_low"].notna().any()
-    if "low" in table and table["low"].notna().any():
+    if _has_intervals(table):
         name = "95 % interval by clip" if has_groups else "95 % interval"
         keys.append(style.key(name, **BY_CLIP))
     return [*keys, style.key("95 % interval by group", **BY_GROUP)] if has_groups else keys
@@ -152,27 +185,33 @@ def curves(
     lines : column whose values are lines; empty for one line in each panel
 
     A line is the mean of the rows with the same `x`, such as of all seeds. Its shade is their mean
-    interval or, if the table has none, from the lowest to the highest row. Raises `ValueError` if
-    the table lacks `y`, or has several metrics or protocols.
+    interval or, if the table has none, from the lowest to the highest row. Lines by "label_share"
+    are beside one another, with bars for shades. Raises `ValueError` for a table without rows or a
+    named column, if all `y` are missing, and for several metrics or protocols.
     """
+    style.check_rows(len(table))
     if y not in table:  # as of imported runs, which have no validation scores
         raise ValueError(f"the table lacks {y}: choose another column, or runs that have it.")
     table = style.with_lines(table)
+    check_known(filter(None, [x, panels, lines]), table.columns, "column")
     table = table.assign(drawn=table[lines] if lines else "")
     looks = style.looks(table["drawn"])  # the same for every y
     looks = {line: {**look, "fillstyle": "none"} for line, look in looks.items()}
+    parts = [(panel, own.dropna(subset=y)) for panel, own in table.groupby(panels, sort=False)]
+    parts = [(panel, own) for panel, own in parts if len(own)]
     table = table.dropna(subset=y)
+    style.check_rows(len(table), f"every {y} is missing")
     keys = [
         style.key(f"seed {line}" if lines == "seed" else line, **look)
         for line, look in looks.items()
         if lines and line in set(table["drawn"])
     ]
-    has_intervals = "low" in table
+    has_intervals, is_by_share = _has_intervals(table), x == "label_share"
     if has_intervals or table.duplicated([panels, "drawn", x]).any():
         shaded = "95 % interval" if has_intervals else "lowest to highest seed"
-        keys.append(Patch(color="0.5", **SHADE, label=shaded))
+        shade, bar = Patch(color="0.5", **SHADE, label=shaded), style.key(shaded, **SEED)
+        keys.append(bar if is_by_share else shade)
 
-    parts = list(table.groupby(panels, sort=False))
     n_rows, n_columns = -(-len(parts) // 4), min(4, len(parts))
     size = (1 + 2.8 * n_columns, 1 + 2.5 * n_rows)
     if lines:  # with room for their names
@@ -180,19 +219,27 @@ def curves(
     figure, axes = style.panels(n_rows, n_columns, size, sharex=True, sharey=True)
     for ax, (panel, own) in style.used(axes.flat, parts):
         for line, rows in own.groupby("drawn", sort=False):
-            _draw_curve(ax, rows, x, y, looks[line])
+            place = [*looks].index(line) - (len(looks) - 1) / 2
+            shift = SHARE_STEP**place if is_by_share else None
+            _draw_curve(ax, rows, x, y, looks[line], has_intervals, shift)
         if y == "difference":
             ax.axhline(0, **ZERO)
         ax.grid(color="0.92")
         ax.set_axisbelow(True)
         ax.tick_params(labelbottom=True)
-        ax.set(xlabel=style.named(x))
+        ax.set_xlabel(style.named(x), fontsize=9)
         if panels != "metric":
             ax.set_title(style.NAMES.get(panel, panel), fontsize=10)
-    axis, is_integer = axes[0, 0].xaxis, table[x].dtype.kind == "i"
-    axis.get_major_locator().set_params(nbins=5, integer=is_integer)
-    if is_integer:
-        axis.set_major_formatter("{x:,.0f}")
+    if is_by_share:
+        shares = sorted(table[x].unique())
+        axes[0, 0].set_xscale("log")
+        axes[0, 0].set_xticks(shares, [f"{100 * share:g} %" for share in shares])
+        axes[0, 0].minorticks_off()
+    else:
+        axis, is_integer = axes[0, 0].xaxis, table[x].dtype.kind == "i"
+        axis.get_major_locator().set_params(nbins=5, integer=is_integer)
+        if is_integer:
+            axis.set_major_formatter("{x:,.0f}")
     if y in ("value", "difference"):
         label = style.scale_name(table)
     else:
@@ -200,15 +247,34 @@ def curves(
     for ax in axes[:, 0]:
         ax.set_ylabel(label, fontsize=9)
     place = "outside right upper" if lines else "outside upper center"
-    figure.legend(handles=keys, loc=place, frameon=False, handlelength=4)
+    if keys:
+        figure.legend(handles=keys, loc=place, frameon=False, handlelength=4)
     return figure
 
 
-def _draw_curve(ax: Axes, rows: pd.DataFrame, x: str, y: str, look: dict) -> None:
+def _has_intervals(table: pd.DataFrame) -> bool:
+    """Whether `table` has intervals; those of single seeds can be columns without a value."""
+    return "low" in table and table["low"].notna().any()
+
+
+def _draw_curve(
+    ax: Axes,
+    rows: pd.DataFrame,
+    x: str,
+    y: str,
+    look: dict,
+    has_intervals: bool,
+    shift: float | None = None,
+) -> None:
+    """Draw one line in its shade or, with a factor by which to `shift` it, with bars."""
     by_x = rows.groupby(x)
     mean = by_x[y].mean()
     low, high = by_x[y].min(), by_x[y].max()
-    if "low" in rows:
+    if has_intervals:
         low, high = by_x["low"].mean(), by_x["high"].mean()
-    ax.fill_between(mean.index, low, high, color=look["color"], **SHADE)
+    if shift:
+        mean.index *= shift
+        ax.vlines(mean.index, low, high, color=look["color"], linewidth=1.2)
+    else:
+        ax.fill_between(mean.index, low, high, color=look["color"], **SHADE)
     ax.plot(mean.index, mean, **look, markevery=max(1, len(mean) // 6), markersize=5)

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from jetatag.figures import _style as style
 from jetatag.files import check_known
@@ -29,21 +30,24 @@ def maps(
     tags : names of the landmarks; those that touch share one label
     notes : title → text below the map
 
-    Raises `ValueError` for a layout of another shape and a note on an unknown layout.
+    Raises `ValueError` without layouts, for a layout of another shape and a note on an unknown one.
     """
+    if not layouts:
+        raise ValueError("there are no maps to draw: give at least one layout.")
     check_known(notes or {}, layouts, "layout title")
     n_clips = len(next(iter(layouts.values()))) - len(tags)
     values, is_chosen = np.asarray(values)[:n_clips], np.isin(tags, [name])
     width = max(4.6, 8 / len(layouts)) if len(tags) else 3.3  # of a panel, in inches
-    size = (width * len(layouts), 1.1 + 0.8 * width)
+    notes = {title: fill(note, int(14 * width)) for title, note in (notes or {}).items()}
+    n_lines = max((note.count("\n") + 1 for note in notes.values() if note), default=0)
+    size = (width * len(layouts), 1.1 + 0.8 * width + 0.15 * n_lines)
     figure, axes = style.panels(1, len(layouts), size)
     for ax, (title, xy) in zip(axes[0], layouts.items(), strict=True):
         style.check_shape(xy, (n_clips + len(tags), 2), f"layout {title!r}", "(clip + tag, 2)")
         coloured = _draw_clips(ax, xy[:n_clips], values, name)
-        _draw_landmarks(ax, xy[n_clips:], is_chosen)
-        note = fill((notes or {}).get(title, ""), int(14 * width))
+        _draw_landmarks(ax, xy[n_clips:], is_chosen, name)
         ax.set(title=title, xticks=[], yticks=[])  # a layout has no unit
-        ax.set_xlabel(f"layout axis 1\n{note}".strip(), fontsize=9)
+        ax.set_xlabel(f"layout axis 1\n{notes.get(title, '')}".strip(), fontsize=9)
         ax.spines[:].set_visible(True)
         ax.spines[:].set_color("0.7")
         ax.margins(0.08)
@@ -59,10 +63,12 @@ def maps(
 def _draw_clips(ax: Axes, xy: np.ndarray, values: np.ndarray, name: str) -> PathCollection | None:
     """Draw clips with labels for a legend, and return what a colour bar needs if they have one."""
     if values.dtype == bool:
-        other = {"s": 9, "color": style.PALE, "marker": "o", "label": "other clips"}
-        own = {"s": 20, "color": style.DARK, "marker": "^", "label": style.in_legend(name)}
+        n_own, n_others = f"{values.sum():,} clips", f"{(~values).sum():,}"
+        other = {"s": 9, "color": style.PALE, "marker": "o", "label": f"other clips ({n_others})"}
+        own = {"s": 20, "color": style.DARK, "marker": "^"}
+        own["label"] = style.in_legend(f"{name} ({n_own})")
         ax.scatter(*xy[~values].T, **other, linewidth=0)
-        ax.scatter(*xy[values].T, **own, linewidth=0)
+        ax.scatter(*xy[values].T, **own, linewidth=0, zorder=2)  # not hidden by landmarks
         return None
     if values.dtype.kind in "iuf":
         order = np.argsort(values, kind="stable")  # the highest values on top
@@ -74,8 +80,11 @@ def _draw_clips(ax: Axes, xy: np.ndarray, values: np.ndarray, name: str) -> Path
     return None
 
 
-def _draw_landmarks(ax: Axes, xy: np.ndarray, is_chosen: np.ndarray) -> None:
+def _draw_landmarks(ax: Axes, xy: np.ndarray, is_chosen: np.ndarray, name: str) -> None:
     if len(xy):
-        plain = {"s": 16, "color": "white", "marker": "D", "edgecolor": "black", "label": "tags"}
-        ax.scatter(*xy[~is_chosen].T, **plain)
-        ax.scatter(*xy[is_chosen].T, s=140, color="white", marker="*", edgecolor="black")
+        look = {"facecolor": "none", "edgecolor": "black"}  # clips show through
+        ax.scatter(*xy[~is_chosen].T, s=16, marker="D", label="tags", **look)
+    if is_chosen.any():
+        look |= {"s": 140, "marker": "*", "label": style.in_legend(f"{name} (tag)"), "zorder": 2.5}
+        edge = withStroke(linewidth=3, foreground="white")
+        ax.scatter(*xy[is_chosen].T, **look, path_effects=[edge])

@@ -13,7 +13,9 @@ def loss_curves(history: pd.DataFrame) -> Figure:
     """Draw every quantity of a training history by epoch, one panel per stage and quantity.
     `history` has one row per epoch: columns `stage`, `epoch` (from 1), `learning_rate` and any
     number of numeric ones; `valid_x` is drawn dashed in the panel of `x`. Dotted vertical lines
-    mark where a new phase of the schedule begins."""
+    mark where a new phase of the schedule begins. Raises `ValueError` for a history without rows.
+    """
+    style.check_rows(len(history), "the history is empty")
     stages = []
     for _, stage in history.groupby("stage", sort=False):
         known = stage.dropna(axis="columns", how="all").select_dtypes("number").columns

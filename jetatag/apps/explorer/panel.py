@@ -39,6 +39,8 @@ class Explorer(State):
     def figure(self) -> Figure:
         """The maps as a figure, coloured as the settings say."""
         method, (name, values) = self.state["layout"], self.colours()
+        if self.state["colour"] == "tag":  # a marker for its clips, and a star for its landmark
+            name, values = self.state["tag"], values == 1
         layouts = {
             space: self.clips.layout(space, method, self.seed) for space in self.clips.spaces
         }

@@ -77,8 +77,8 @@ def main(store_folder: str, *folders: str) -> None:
 def draw(maps: dict[str, tuple[np.ndarray, str]], labels: np.ndarray, tags: Sequence[str]) -> None:
     """Draw maps with their notes, by title."""
     layouts, notes = ({title: own[part] for title, own in maps.items()} for part in (0, 1))
-    carriers = labels[:, tags.index(TAG)].astype(float)
-    figure = figures.maps(layouts, carriers, f"tag: {TAG}", tags, notes)
+    carriers = labels[:, tags.index(TAG)] == 1
+    figure = figures.maps(layouts, carriers, TAG, tags, notes)
     figure.savefig(Path(__file__).with_name("maps.png"), dpi=80)
 
 
