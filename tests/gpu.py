@@ -13,6 +13,8 @@ import dataclasses
 import functools
 import itertools
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -168,48 +170,55 @@ def waits(size: Size, name: str, resident: bool | None = None) -> dict:
     return {"ok": all(bool(loss["loss"].isfinite()) for loss in losses)}
 
 
-class Interrupted(Exception):
-    """Raised in the middle of a run."""
-
-
-def trained(size: Size, folder: str, config: RunConfig, stop: bool = False) -> Run:
-    """A run of a small store, scored, or stopped in its second epoch if `stop`."""
+def trained(size: Size, folder: str, config: RunConfig) -> Run:
+    """A run of a small store, scored."""
     store = size.store("runs", 12, 1.2 * config.crop_samples / config.sample_rate)
     run = Run.start(size.folder / folder, config, store)
-    step, n_steps = training.train_step, itertools.count()
-
-    def until_stopped(*batch: object) -> dict:
-        if stop and next(n_steps) == 4:  # an epoch has three
-            raise Interrupted
-        return step(*batch)
-
-    training.train_step = until_stopped
-    try:
-        with suppress(Interrupted):
-            model = training.train(run, store)
-            predict(run, model, store, "valid")
-    finally:
-        training.train_step = step
+    predict(run, training.train(run, store), store, "valid")
     return run
 
 
+def killed(size: Size, folder: str, config: RunConfig) -> bool:
+    """Train such a run in a process that is killed in the second epoch, and return whether it has
+    left a checkpoint."""
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import gpu; gpu.train_until_killed()"
+    settings = [str(size.device), str(size.folder), folder, json.dumps(config.to_dict())]
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), *settings]
+    status = subprocess.run(command, stderr=subprocess.DEVNULL).returncode
+    return status == -signal.SIGKILL and (size.folder / folder / config.name / CHECKPOINT).is_file()
+
+
+def train_until_killed() -> None:
+    """The other process of `killed`, which gets its arguments from the command line."""
+    device, parent, folder, settings = sys.argv[2:]
+    step, n_steps = training.train_step, itertools.count()
+
+    def step_or_die(*batch: object) -> dict:
+        if next(n_steps) == 4:  # an epoch has three
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(*batch)
+
+    training.train_step = step_or_die
+    size = Size(torch.device(device), Path(parent))
+    trained(size, folder, RunConfig(**json.loads(settings)))
+
+
 def resumes(size: Size, precision: str) -> dict:
-    """A run that was stopped in the middle of an epoch and resumed against one that was not: as
+    """A run that was killed in the middle of an epoch and resumed against one that was not: as
     near, up to a factor, as those that were not, which are equal on a CPU."""
     config = size.config(method="joint", pair_loss="subset_query", precision=precision)
     config = config.replace(batch_size=size.batch, stage2=(Phase("adam", 1e-4, 2),))
     names = ("whole", "again", "once more")[: 2 if size.device.type == "cpu" else 3]
     whole, *others = (trained(size, f"{name} {precision}", config) for name in names)
     every_step = config.replace(checkpoint_minutes=0)
-    broken = trained(size, f"broken {precision}", every_step, stop=True)
-    was_stopped = broken.has(CHECKPOINT)
+    was_killed = killed(size, f"broken {precision}", every_step)
     broken = trained(size, f"broken {precision}", every_step)
     *spreads, distance = (
         float((whole.history.loss / run.history.loss - 1).abs().max()) for run in (*others, broken)
     )
     spread = max(spreads)
     limit = 0 if size.device.type == "cpu" else max(10 * spread, 1e-6)
-    return {"ok": was_stopped and distance <= limit, "loss": distance, "spread": spread}
+    return {"ok": was_killed and distance <= limit, "loss": distance, "spread": spread}
 
 
 @contextmanager

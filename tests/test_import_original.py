@@ -374,7 +374,7 @@ def test_imports_are_scored_by_their_config_and_have_tables_maps_and_a_report(
     shown, _ = report.write(["runs"], "page.html", "store", n_resamples=20)
     page = Path("page.html").read_text()
     (note,) = re.findall('class="note">(.*?)</p>', page)
-    assert note.startswith("Left out: the table lacks valid_average_precision:")
+    assert note.startswith("Left out: there are no rows to draw:")
     assert len(shown) == 2 and page.count("<img") == 12 and page.count("<audio") > 5
 
 

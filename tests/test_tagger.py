@@ -193,7 +193,7 @@ def test_without_joint_embedding_there_are_no_query_vectors(
     config = tiny_config.replace(method="no_je_linear", pair_loss="none")
     model = jetatag.load(finished_run(tmp_path, config, tiny_store).folder, device="cpu")
     assert model.predict(folder / "a.wav").z_audio is None
-    with pytest.raises(ValueError, match=r"no vectors for searches.*score a run with joint embed"):
+    with pytest.raises(ValueError, match=r"no vectors for searches.*choose a run with joint embed"):
         model.query_vectors()
 
 
