@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 import torch
 from jinja2 import Environment
-from torch import nn
+from torch import Tensor, nn
 
 from jetatag.apps import hub
 from jetatag.apps.tagger import QUERY_ARRAYS, WEIGHTS, Tagger, load
 from jetatag.data import DATASETS, SPLITS
 from jetatag.evaluation import results
 from jetatag.files import atomic, check_writable, write_arrays, write_json
+from jetatag.joint.heads import JointModel
 from jetatag.training.run import Run
 
 OPSET = 20
@@ -74,6 +75,17 @@ def push(folder: Path | str, name: str, private: bool = False) -> str:
     return f"{hub.ADDRESS}{name}"
 
 
+class FromAudio(nn.Module):
+    """Extractor and classifier as one: audio (batch, sample) → probabilities (batch, tag)."""
+
+    def __init__(self, model: JointModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, audio: Tensor) -> Tensor:
+        return self.model.probabilities(self.model.classifier(self.model.extractor(audio)))
+
+
 def write_onnx(tagger: Tagger, path: Path) -> None:
     """Write extractor and classifier as ONNX, windows `audio` (batch, crop_samples) float32 in
     [-1, 1] → `probs` (batch, tag), and compare it with torch on noise of two batch sizes.
@@ -84,9 +96,8 @@ def write_onnx(tagger: Tagger, path: Path) -> None:
     onnx, onnxruntime = import_onnx()
     model, generator = tagger.model, torch.Generator().manual_seed(0)
     audio = torch.rand(3, tagger.config.crop_samples, generator=generator) * 2 - 1
-    probabilities = nn.Softmax(-1) if model.task == "multiclass" else nn.Sigmoid()
     exported = torch.onnx.export(
-        nn.Sequential(model.extractor, model.classifier, probabilities),
+        FromAudio(model).eval(),
         (audio[:2],),
         dynamo=True,
         input_names=["audio"],
