@@ -112,7 +112,8 @@ def test_soft_info_nce_is_clips_loss_where_no_tags_are_shared():
 def test_queries_are_single_tags_and_subsets_of_own_tags():
     labels = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1], [0, 0, 0, 0, 0, 0]]).float()
     queries = losses.subset_queries(labels, torch.Generator().manual_seed(0))
-    assert queries.shape == (6 + 2, 6)  # no query of the clip without tags
+    assert queries.shape == (6 + 3, 6)
+    assert losses.nonempty(queries).tolist() == [1] * 8 + [0]  # the clip without tags has none
     torch.testing.assert_close(queries[:6], torch.eye(6))
     assert 1 <= queries[6].sum() <= 3 and (queries[6] <= labels[0]).all()
     torch.testing.assert_close(queries[7], labels[1])

@@ -12,6 +12,7 @@ from jetatag.config import RunConfig
 from jetatag.data.crops import window_starts
 from jetatag.data.memory import fetch, send
 from jetatag.data.store import AudioStore
+from jetatag.files import write_json
 from jetatag.joint.heads import JointModel
 from jetatag.joint.losses import PAIR_LOSSES
 from jetatag.metrics.queries import choose_queries
@@ -34,7 +35,7 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
     valid = store.rows("valid") if split != "valid" else rows[:0]
     if not len(rows):
         raise ValueError(f"the store has no {split} clips: check the split when preparing it.")
-    fabric = device.launch(config)
+    fabric, compiled_before = device.launch(config), device.compile_seconds()
     device.place(model, config, fabric, run.folder.parent)
     model.eval()
     scored = score_clips(model, store, np.concatenate([valid, rows]), config, fabric, split)
@@ -50,6 +51,9 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
         embeddings |= shared_space(model, store, store.labels[rows], config)
     run.write_arrays("embeddings.npz", embeddings)
     run.write_arrays("scores.npz", {**describe(store, rows), "probs": probs})
+    if config.compile and run.writes:
+        compile_s = round(device.compile_seconds() - compiled_before, 1)
+        write_json(run.folder / "record.json", {**run.record, "prediction_compile_s": compile_s})
 
 
 def score_clips(

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Annotated
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -204,9 +203,8 @@ def subset_query(batch: PairBatch) -> Tensor:
     and make it searchable by single tags and small sets.
     """
     queries = batch.queries()
-    targets = answers(batch.labels, queries)
     logits = batch.logits(batch.z_audio, batch.encoder(queries)) + batch.offset
-    return F.binary_cross_entropy_with_logits(logits, targets)
+    return query_loss(logits, answers(batch.labels, queries), nonempty(queries))
 
 
 def subset_completion(batch: PairBatch) -> Tensor:
@@ -217,11 +215,11 @@ def subset_completion(batch: PairBatch) -> Tensor:
     """
     queries = batch.queries()
     targets, z_query = answers(batch.labels, queries), batch.encoder(queries)
-    rows = send(tagged_rows(batch.drawn_from), targets.device)
-    tagged = targets[rows]  # of the clips with tags, whose subsets come last
-    z_subset = z_query[len(z_query) - len(tagged) :]
-    logits = batch.logits(torch.cat([batch.z_audio, z_subset]), z_query) + batch.offset
-    return F.binary_cross_entropy_with_logits(logits, torch.cat([targets, tagged]))
+    n_tags = batch.labels.shape[1]  # the queries after them are the clips' subsets
+    logits = batch.logits(torch.cat([batch.z_audio, z_query[n_tags:]]), z_query) + batch.offset
+    counts = nonempty(queries)
+    rows = torch.cat([torch.ones_like(counts[n_tags:]), counts[n_tags:]])
+    return query_loss(logits, torch.cat([targets, targets]), rows.unsqueeze(1) * counts)
 
 
 PAIR_LOSSES = {
@@ -237,18 +235,27 @@ PAIR_LOSSES = {
 
 
 def subset_queries(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Queries for a batch, (query, tag) 0/1: every single tag, then for each clip with tags a
-    random subset of one to three of them. `labels` and `generator` are on the CPU."""
+    """Queries for a batch, (tag + clip, tag) 0/1: every single tag, then for each clip a random
+    subset of one to three of its tags, empty if it has none. `labels` and `generator` are on the
+    CPU."""
     keys = torch.rand(labels.shape, generator=generator) * labels
     size = torch.randint(1, 4, (len(labels), 1), generator=generator)
     rank = keys.argsort(dim=1, descending=True).argsort(dim=1)
-    subsets = labels.float() * (rank < size)
-    return torch.cat([torch.eye(labels.shape[1]), subsets[tagged_rows(labels)]])
+    return torch.cat([torch.eye(labels.shape[1]), labels.float() * (rank < size)])
 
 
-def tagged_rows(labels: Tensor) -> Tensor:
-    """Rows of the clips with tags, (row,) int64 on the CPU, where `labels` are."""
-    return torch.from_numpy(np.flatnonzero(labels.numpy().any(axis=1)))
+def nonempty(queries: Tensor) -> Tensor:
+    """(query,) float32: 1 where a query has tags. The others are masked and not dropped, so that
+    every batch has the same shape."""
+    return queries.amax(dim=1)
+
+
+def query_loss(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+    """Mean binary cross-entropy of the entries (set, query) where `mask`, (query,) or (set, query),
+    is 1."""
+    mask = mask.expand_as(logits)
+    loss = F.binary_cross_entropy_with_logits(logits, targets, mask, reduction="sum")
+    return loss / mask.sum()
 
 
 def answers(labels: Tensor, queries: Tensor) -> Tensor:
