@@ -2,9 +2,9 @@
 
 Writes every comparison and measurement to `gpu.json`, the most telling first, and goes on where it
 stopped: what is there and did not fail is not repeated, unless the card, the driver, torch or the
-commit is another one. Each part begins nothing new after six minutes. Exits with 1 if a comparison
-has failed, and with 2 if something is left: run it again. `--device cpu` runs the same code at a
-small size.
+commit is another one. Each part begins nothing new after six minutes, and what runs after eight
+has failed. Exits with 1 if a comparison has failed, and with 2 if something is left: run it again.
+`--device cpu` runs the same code at a small size.
 """
 
 import argparse
@@ -25,9 +25,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import steps
 import torch
 from torch.nn.utils import parameters_to_vector
+from torch.profiler import ProfilerActivity, profile
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the package need not be installed
+
+import steps
 
 from jetatag.config import Phase, RunConfig
 from jetatag.data.mtat import KNOWN_CLIPS
@@ -35,12 +39,13 @@ from jetatag.data.store import AudioStore
 from jetatag.evaluation.predict import predict
 from jetatag.extractors import EXTRACTORS, build_extractor, min_samples
 from jetatag.files import read_json, write_json
+from jetatag.joint.methods import METHODS, STAGE1, Stage
 from jetatag.training import train as training
 from jetatag.training.device import extract, launch, pick_device, pick_precision, prepare
 from jetatag.training.provenance import commit, provenance
 from jetatag.training.run import CHECKPOINT, Run
 
-BUDGET_S = 360
+BEGIN_S, END_S = 360, 480  # of a part: when it begins nothing new, and when it is stopped
 TOLERANCE = {"32-true": (1e-4, 0.1), "tf32": (5e-2, 0.5), "bf16-mixed": (0.3, float("inf"))}
 """Largest relative distance (L2) of features, and of all gradients, from those in float64, of
 networks that have not learned: rounding decides which of two near values a pool lets through, so
@@ -95,6 +100,7 @@ def correct(size: Size) -> Iterator[Item]:
         yield f"{first} {precision}", lambda p=precision: agrees(size, first, p)
     yield f"{first} waits for nothing", lambda: waits(size, first)
     yield f"{first} reads ahead and waits for nothing", lambda: waits(size, first, resident=False)
+    yield "stage 2 waits for nothing", lambda: waits(size, first, stage=METHODS["je"].stages[1])
     for method, pair_loss in (("joint", "subset_query"), ("je", "cosine"), ("no_je", "none")):
         yield f"run of {method}", lambda m=method, p=pair_loss: trains_alike(size, m, p)
     for precision in size.precisions:
@@ -159,11 +165,12 @@ def refusing_to_wait(device: torch.device) -> Iterator[None]:
             torch.cuda.set_sync_debug_mode("default")
 
 
-def waits(size: Size, name: str, resident: bool | None = None) -> dict:
-    """Training steps after the first, data included."""
-    config = size.config(name, pair_loss="subset_completion", batch_size=size.batch)
+def waits(size: Size, name: str, resident: bool | None = None, stage: Stage = STAGE1) -> dict:
+    """Training steps after the first, data included; stage 2 keeps the features of its crops."""
+    settings = {"pair_loss": "subset_completion", "batch_size": size.batch, "stage2_crops": 1}
+    config = size.config(name, **settings)
     store = size.store("few", 10 * size.batch, 1.2 * config.crop_samples / config.sample_rate)
-    step, device = steps.steps(config, store, "train", resident)
+    step, device = steps.steps(config, store, "train", resident, stage)
     step()
     with refusing_to_wait(device):
         losses = [step() for _ in range(2)]
@@ -253,23 +260,29 @@ def trains_alike(size: Size, method: str, pair_loss: str) -> dict:
 def speed(size: Size) -> Iterator[Item]:
     """Rows of `steps.measure`, the first those of Harmonic-CNN at the paper's batch."""
     on_gpu = size.device.type == "cuda"
-    cases = [("sample_cnn", mode, 2, "32-true", False) for mode in steps.MODES]
-    cases += [("sample_cnn", "infer", 2, "32-true", True)]
+    cases = [("sample_cnn", mode, 2, "32-true", HOW[0]) for mode in steps.MODES]
+    cases += [("sample_cnn", "infer", 2, "32-true", HOW[1])]
     if on_gpu:
         names, precisions = list(EXTRACTORS), size.precisions[::-1]
-        cases = itertools.product(names, steps.MODES, (16, 64), precisions, (False, True))
-        cases = sorted(cases, key=lambda case: (case[0] != "harmonic_cnn", case[4], case[2]))
-    for name, mode, batch, precision, compiled in cases:
-        settings = {"precision": precision, "compile": compiled, "batch_size": batch}
-        key = f"{name} {mode} {batch} {precision}{' compiled' * compiled}"
-        yield key, lambda m=mode, n=name, s=settings: measured(size, n, m, s)
+        cases = itertools.product(names, steps.MODES, (16, 64), precisions, HOW)
+        cases = sorted(cases, key=lambda case: (case[0] != "harmonic_cnn", case[2], case[4]))
+    for name, mode, batch, precision, how in cases:
+        settings = {"precision": precision, "compile": how != HOW[0], "batch_size": batch}
+        key = f"{name} {mode} {batch} {precision}{how}"
+        yield key, lambda m=mode, n=name, h=how, s=settings: measured(size, n, m, h, s)
 
 
-def measured(size: Size, name: str, mode: str, settings: dict) -> dict:
+HOW = ("", " compiled", " compiled, CUDA graphs")
+"""How the extractor is run; CUDA graphs are only measured, to see whether training should use
+them."""
+
+
+def measured(size: Size, name: str, mode: str, how: str, settings: dict) -> dict:
     """One row."""
     if size.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    return steps.measure(size.config(name, **settings), mode)
+    with torch._inductor.config.patch({"triton.cudagraphs": how == HOW[2]}):
+        return steps.measure(size.config(name, **settings), mode)
 
 
 # Epoch
@@ -277,51 +290,48 @@ def measured(size: Size, name: str, mode: str, settings: dict) -> dict:
 
 def epoch(size: Size) -> Iterator[Item]:
     """Whole epochs of a run with joint embedding of MagnaTagATune's size."""
-    for precision in size.precisions[:0:-1]:  # the faster ones
-        yield f"{size.extractor} {precision}", lambda p=precision: epochs(size, p)
-        yield f"{size.extractor} {precision} busy", lambda p=precision: busy(size, p)
+    yield f"{size.extractor} bf16-mixed", lambda: epochs(size, "bf16-mixed")
     if size.device.type == "cuda":
         key = f"{size.extractor} bf16-mixed compiled"
         yield key, lambda: epochs(size, "bf16-mixed", compiled=True)
+        yield f"{size.extractor} tf32", lambda: epochs(size, "tf32")
 
 
-def epochs(size: Size, precision: str, n_epochs: int = 3, compiled: bool = False) -> dict:
-    """Seconds of an epoch of each stage, validation included; the first, which warms up, is not
-    counted. The estimate is for the paper's 100 + 200 epochs."""
+def epochs(size: Size, precision: str, compiled: bool = False, n_epochs: int = 4) -> dict:
+    """Seconds of an epoch of each stage, validation included, and the share of them in which the
+    device computes. The first epoch, which warms up, is not counted, nor is the last, which the
+    profiler slows down while it counts. The estimate is for the paper's 100 + 200 epochs."""
     phases = (Phase("adam", 1e-4, n_epochs),)
     settings = {"precision": precision, "compile": compiled, "stage1": phases, "stage2": phases}
     config = size.config(pair_loss="subset_query", **settings)
     store = size.store("mtat", size.clips, size.duration_s)
     run = Run.start(size.folder / f"epochs {precision} {compiled}", config, store)
-    ends: dict[str, list[float]] = {"stage1": [], "stage2": []}
+    ends, profiled = {"stage1": [], "stage2": []}, {}
 
     def end(table: pd.DataFrame, model: object) -> None:
-        ends[table.stage.iloc[-1]].append(time.perf_counter())
+        last = table.iloc[-1]
+        ends[last.stage].append(time.perf_counter())
+        if last.epoch == n_epochs - 1:
+            profiled[last.stage] = profile(activities=[activity])
+            profiled[last.stage].start()
+        elif last.epoch == n_epochs:
+            profiled[last.stage].stop()
 
+    activity = getattr(ProfilerActivity, size.device.type.upper())
     training.train(run, store, on_epoch=end)
-    taken = {f"{stage}_s": float(np.median(np.diff(times))) for stage, times in ends.items()}
-    minutes = (100 * taken["stage1_s"] + 200 * taken["stage2_s"]) / 60
-    return {**taken, "clips": len(store), "paper_run_minutes": minutes}
+    row = {"clips": len(store)}
+    for stage, times in ends.items():
+        row[f"{stage}_s"] = float(np.median(np.diff(times[:-1])))
+        row[f"{stage}_busy"] = computing_seconds(profiled[stage], size.device) / row[f"{stage}_s"]
+    minutes = (100 * row["stage1_s"] + 200 * row["stage2_s"]) / 60
+    return {**row, "paper_run_minutes": minutes}
 
 
-def busy(size: Size, precision: str, n_steps: int = 100) -> dict:
-    """Share of the wall time of consecutive steps of stage 1 in which the device computes, by the
-    profiler; the wall time is that of as many steps without it, which it would slow down."""
-    from torch.profiler import ProfilerActivity, profile
-
-    on_gpu = size.device.type == "cuda"
-    n_steps = n_steps if on_gpu else 2
-    config = size.config(pair_loss="subset_query", precision=precision)
-    step, device = steps.steps(config, size.store("mtat", size.clips, size.duration_s), "train")
-    for _ in range(10 if on_gpu else 1):
-        step()
-    wall_s = steps.seconds(lambda: [step() for _ in range(n_steps)], device)
-    with profile(activities=[getattr(ProfilerActivity, size.device.type.upper())]) as profiled:
-        steps.seconds(lambda: [step() for _ in range(n_steps)], device)
-    kind = "device" if on_gpu else "cpu"
+def computing_seconds(profiled: profile, device: torch.device) -> float:
+    """How long the device has computed, summed over its operations."""
+    kind = "device" if device.type == "cuda" else "cpu"
     operations = [row for row in profiled.key_averages() if not row.is_user_annotation]
-    computing_s = sum(getattr(row, f"self_{kind}_time_total") for row in operations) / 1e6
-    return {"share": computing_s / wall_s, "step_s": wall_s / n_steps}
+    return sum(getattr(row, f"self_{kind}_time_total") for row in operations) / 1e6
 
 
 # Report
@@ -345,20 +355,28 @@ SAME = ("card", "driver", "torch", "commit")
 
 def run_part(name: str, size: Size, path: Path) -> int:
     """Do what is missing in `path` of one part, until its time is over; how many items are left."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"part {name} has taken {END_S} seconds")
+
+    signal.signal(signal.SIGALRM, stop)
     begun, n_left = time.monotonic(), 0
     for key, action in PARTS[name](size):
         report = read_json(path)
         rows = report.setdefault(name, {})
         if rows.get(key, {"ok": False}).get("ok", True):
             continue
-        if time.monotonic() - begun > BUDGET_S:
+        action_begun = time.monotonic()
+        if action_begun - begun > BEGIN_S:
             n_left += 1
             continue
-        action_begun = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, END_S - (action_begun - begun))
         try:
             rows[key] = action()
         except Exception as error:  # the others go on
             rows[key] = {"ok": False, "error": f"{type(error).__name__}: {error}"[:2000]}
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         took_s = round(time.monotonic() - action_begun, 2)
         rows[key] |= {"took_s": took_s, "commit": commit()}
         write_json(path, report)

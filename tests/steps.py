@@ -18,7 +18,7 @@ from jetatag.config import RunConfig
 from jetatag.data import Vocabulary
 from jetatag.data.store import AudioStore
 from jetatag.joint.heads import build_model
-from jetatag.joint.methods import STAGE1
+from jetatag.joint.methods import STAGE1, Stage
 from jetatag.training.data import Audio, StageData
 from jetatag.training.device import extract, folded, launch, pick_precision, place
 from jetatag.training.provenance import peak_memory_mib
@@ -54,9 +54,13 @@ def noise_store(
 
 
 def steps(
-    config: RunConfig, store: AudioStore, mode: str, resident: bool | None = None
+    config: RunConfig,
+    store: AudioStore,
+    mode: str,
+    resident: bool | None = None,
+    stage: Stage = STAGE1,
 ) -> tuple[Callable[[], object], torch.device]:
-    """A function whose every call is the next step of stage 1, from the store to the optimizer, or
+    """A function whose every call is the next step of `stage`, from the store to the optimizer, or
     the features of the next windows in inference; and where it computes."""
     model, fabric = build_model(config, store.vocabulary), launch(config)
     place(model, config, fabric)
@@ -67,9 +71,9 @@ def steps(
         extractor = folded(model.extractor, config, fabric)
         windows = audio.batches(requests, config.crop_samples)
         return torch.no_grad()(lambda: extract(extractor, next(windows), fabric)), fabric.device
-    data = StageData(model, STAGE1, audio, config, fabric)
-    optimizer = data.optimizer(config.stage1[0])
-    losses = fabric.setup_module(StageLosses(model, STAGE1, config, fabric))
+    data = StageData(model, stage, audio, config, fabric)
+    optimizer = data.optimizer(getattr(config, stage.schedule)[0])
+    losses = fabric.setup_module(StageLosses(model, stage, config, fabric))
     epochs = itertools.cycle(range(len(data.crop_epochs)))
     every = (batch for epoch in epochs for *batch, _ in data.batches(epoch, 0))
     return lambda: train_step(losses, *next(every), optimizer, fabric), fabric.device

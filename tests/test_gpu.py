@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import gpu
@@ -46,11 +47,13 @@ def test_all_parts_pass_on_a_cpu(tmp_path):
     report = json.loads((tmp_path / "gpu.json").read_text())
     assert report["machine"]["card"].startswith("cpu ")
     assert {"driver", "torch", "commit"} <= report["machine"].keys()
-    assert len(report["correct"]) == 2 * len(EXTRACTORS) + len(EXTRACTORS) + 1 + 2 + 3
+    assert len(report["correct"]) == 2 * len(EXTRACTORS) + len(EXTRACTORS) + 2 + 2 + 3
     assert all(row["ok"] for row in report["correct"].values())
     assert [row["compiled"] for row in report["speed"].values()] == [False, False, True]
-    measured, busy = report["epoch"].values()
-    assert measured["stage1_s"] > 0 and measured["stage2_s"] > 0 and busy["share"] > 0
+    (measured,) = report["epoch"].values()
+    assert all(
+        measured[f"{stage}_{what}"] > 0 for stage in ("stage1", "stage2") for what in ("s", "busy")
+    )
     taken = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert taken < 80  # 40 seconds of two cores
 
@@ -68,11 +71,21 @@ def test_it_goes_on_where_it_stopped_and_tells_failures(tmp_path, monkeypatch):
     assert done == ["b", "c"]  # what failed is repeated
     assert gpu.run_part("correct", size, path) == 0
     assert done == ["b", "c", "b"]
-    monkeypatch.setattr(gpu, "BUDGET_S", -1)
+    monkeypatch.setattr(gpu, "BEGIN_S", -1)
     assert gpu.run_part("correct", size, path) == 1  # is left
     assert done == ["b", "c", "b"]
     rows = json.loads(path.read_text())["correct"]
     assert [row["ok"] for row in rows.values()] == [True, False, True]
+
+
+def test_an_item_that_does_not_end_is_a_failure(tmp_path, monkeypatch):
+    monkeypatch.setitem(gpu.PARTS, "correct", lambda size: [("slow", lambda: time.sleep(60))])
+    monkeypatch.setattr(gpu, "END_S", 0.2)
+    path = tmp_path / "gpu.json"
+    path.write_text(json.dumps({"machine": {}}))
+    assert gpu.run_part("correct", gpu.Size(torch.device("cpu"), tmp_path), path) == 0
+    row = json.loads(path.read_text())["correct"]["slow"]
+    assert not row["ok"] and row["error"] == "TimeoutError: part correct has taken 0.2 seconds"
 
 
 def test_a_wrong_number_is_a_failed_comparison(tmp_path, monkeypatch):
