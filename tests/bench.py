@@ -24,6 +24,7 @@ from typing import Any
 
 import librosa
 import numpy as np
+import original_steps
 import pandas as pd
 import pyarrow as pa
 import soundfile
@@ -124,32 +125,38 @@ def bench_extractors(batches: list[int], path: Path, **settings: Any) -> None:
 
 def bench_beside(checkout: Path | None = None, n_turns: int = 9) -> None:
     """A step of the original's extractors in TensorFlow, which needs what `tests/tensorflow.lock`
-    lists, or a training step of another `checkout` of this package, and of ours, in turns; medians
-    in seconds, and of the ratios of each turn."""
+    lists, or a step of another `checkout` of this package, of ours, and large matrix products, in
+    turns: medians of seconds, of the ratios of each turn, and of the shares of the products' rate.
+    """
     script, rows = Path(__file__).with_name("original_steps.py"), []
     other, extractors = "original", ("harmonic_cnn", "sample_cnn", "sample_cnn_res")
-    cases = itertools.product(extractors, MODES)
-    if checkout:  # training alone: inference was called otherwise
-        other, cases = "jetatag", itertools.product(EXTRACTORS, ["train"])
+    if checkout:
+        other, extractors = "jetatag", EXTRACTORS
+    multiply = steps.product("32-true", torch.device("cpu"))
     pipes = {"text": True, "stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     theirs = {**os.environ, "PYTHONPATH": str(checkout or "")}
-    for name, mode in cases:
+    for name, mode in itertools.product(extractors, MODES):
         both = [
             subprocess.Popen([sys.executable, script, whose, name, mode], env=env, **pipes)
             for whose, env in ((other, theirs), ("jetatag", None))
         ]
         turns = []
         for _ in range(2 + n_turns):  # the first two warm up
+            turns.append([steps.seconds(multiply, torch.device("cpu"))])
             for process in both:
                 print(file=process.stdin, flush=True)
-                turns.append(float(process.stdout.readline()))
+                turns[-1].append(float(process.stdout.readline()))
         for process in both:
             process.communicate()
-        before, now = np.reshape(turns, (-1, 2))[2:].T
-        seconds = {f"{other if not checkout else 'before'}_s": np.median(before)}
-        seconds |= {"jetatag_s": np.median(now), "ratio": np.median(now / before)}
+        product_s, before, now = np.transpose(turns[2:])
+        operations = steps.count(original_steps.jetatag(name, mode))
+        share = operations / (2 * steps.PRODUCT_SIZE["cpu"] ** 3) * product_s  # of a second
+        whose = "before" if checkout else "original"
+        row = {f"{whose}_s": before, "jetatag_s": now, "ratio": now / before}
+        row |= {f"{whose}_share": share / before, "jetatag_share": share / now}
+        medians = {column: float(np.median(values)) for column, values in row.items()}
         instructions = torch.backends.cpu.get_cpu_capability()
-        rows.append({"extractor": name, "mode": mode, "instructions": instructions, **seconds})
+        rows.append({"extractor": name, "mode": mode, "instructions": instructions, **medians})
         print(json.dumps(rows[-1]), flush=True)
     print(pd.DataFrame(rows).round(3).to_csv(index=False))
 

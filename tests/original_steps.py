@@ -61,7 +61,8 @@ def jetatag(name: str, mode: str) -> Callable[[], object]:
 
     if mode == "train":
         return train
-    model = device.folded(extractor, config, fabric)
+    fold = getattr(device, "folded", lambda extractor, *_: extractor.eval())  # not in old checkouts
+    model = fold(extractor, config, fabric)
     return torch.inference_mode()(lambda: model(waveform))
 
 
