@@ -60,16 +60,14 @@ def atomic(path: Path | str) -> Iterator[Path]:
 def check_writable(*paths: Path, read: Iterable[Path] = (), remedy: str = "name another") -> None:
     """Raise `ValueError` before any work if one of the output `paths` is used twice, is an input
     (`read`) or audio, or cannot be written (`remedy`). The check leaves no files behind."""
-    inputs, outputs = {Path(os.path.realpath(path)) for path in read}, set()
+    taken = dict.fromkeys(map(os.path.realpath, read), "is also an input: name another output file")
     for path in paths:
         target = Path(os.path.realpath(path))
-        if target in outputs:
-            raise ValueError(f"{path} is given for two outputs: name a file for each.")
-        if target in inputs:
-            raise ValueError(f"{path} is also an input: name another output file.")
+        if problem := taken.get(str(target)):
+            raise ValueError(f"{path} {problem}.")
         if is_audio(target):
             raise ValueError(f"{path} is named like audio: name a file of another kind to write.")
-        outputs.add(target)
+        taken[str(target)] = "is given for two outputs: name a file for each"
         try:
             if target.exists() and not target.is_file():
                 raise ValueError(f"{path} is a folder, pipe or device: name a file to write.")
@@ -90,8 +88,7 @@ OF_THE_MACHINE = (errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENO
 @contextmanager
 def reading(path: Path | str, remedy: str = "delete it and run its step again") -> Iterator[None]:
     """Raise errors of the block, which reads `path`, as one sentence: `FileNotFoundError`, or
-    `ValueError` with the `remedy` for a damaged file. Libraries report damage by many types; errors
-    of the machine are raised as they are."""
+    `ValueError` with the `remedy` for damage of any type; errors of the machine pass unchanged."""
     try:
         yield
     except FileNotFoundError:
@@ -172,9 +169,9 @@ def lock_folder(folder: Path | str, wait: bool = False) -> Iterator[None]:
 def use_temporary_caches() -> None:
     """Give libraries a temporary folder where they cannot write their caches, or without a home."""
     home = os.path.expanduser("~")  # noqa: PTH111, as Path's fails for a user without one
-    places = {name: Path(os.environ.get(name) or f"{home}/{own}") for name, own in CACHES.items()}
     closed = ["HOME"] if home == "~" else []
-    for name, place in places.items():
+    for name, own in CACHES.items():
+        place = Path(os.environ.get(name) or f"{home}/{own}")
         nearest = next((folder for folder in (place, *place.parents) if folder.exists()), place)
         closed += [] if os.access(nearest, os.W_OK) else [name]
     if closed:

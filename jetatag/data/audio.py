@@ -12,21 +12,17 @@ import re
 import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from io import FileIO
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jetatag.data import ffmpeg
 from jetatag.data.ffmpeg import JOINED, AudioError, Header, OnDamage, begins_audio, read_head
 from jetatag.files import NOT_TEXT, NOT_UTF8
-
-if TYPE_CHECKING:
-    from soundfile import SoundFile
 
 MISSING, CHECK = "audio file missing; correct the path", "check its name, links and permissions"
 SHORTEST_S = 0.1
@@ -69,11 +65,11 @@ def load(path: Path | str, sample_rate: int, on_damage: OnDamage | None = None) 
 def stream(
     path: Path | str, sample_rate: int, on_damage: OnDamage | None = None
 ) -> Iterator[np.ndarray]:
-    """Yield what `load` returns in blocks, in constant memory; raises as `load`, for truncated,
-    silent and short files after the last block."""
+    """Yield what `load` returns in blocks, in constant memory; it may raise after the last one."""
     with _open(Path(path)) as file:
-        if _is_for_soundfile(file):
-            blocks = _decode_by_soundfile(file)
+        _, head = read_head(file)
+        if FOR_SOUNDFILE.match(head):
+            blocks = _decode_by_soundfile(file, head)
         else:
             warned = partial(warnings.warn, category=AudioWarning, stacklevel=2)
             told = on_damage or (lambda damage: warned(f"{path} is {damage}."))
@@ -84,11 +80,14 @@ def stream(
 def read_header(path: Path) -> Header:
     """What a file states about itself; an empty `Header` where it cannot be read."""
     with suppress(AudioError, OSError), _open(path) as file:
-        if not _is_for_soundfile(file):
-            return ffmpeg.read_header(file)
-        with _open_soundfile(file) as sound:
-            return Header(sound.frames / sound.samplerate, sound.artist, sound.title)
+        return ffmpeg.read_header(file)
     return Header()
+
+
+def holds_audio(path: Path) -> bool:
+    with suppress(AudioError, OSError), _open(path) as file:
+        return begins_audio(file, 0) and ffmpeg.read_header(file).duration_s > 0
+    return False
 
 
 def _open(path: Path) -> FileIO:
@@ -106,10 +105,6 @@ def _open(path: Path) -> FileIO:
         if error.errno in PASSING:
             raise
         raise AudioError(f"unreadable audio ({error.strerror}); {CHECK}") from None
-
-
-def _is_for_soundfile(file: FileIO) -> bool:
-    return bool(FOR_SOUNDFILE.match(read_head(file)[1]))
 
 
 def _check_audio(blocks: Blocks) -> Blocks:
@@ -146,27 +141,10 @@ def _resample(blocks: Blocks, sample_rate: int) -> Iterator[np.ndarray]:
                 yield resampled
 
 
-def _decode_by_soundfile(file: FileIO) -> Blocks:
-    try:
-        with _open_soundfile(file) as sound:
-            n_samples = 0
-            while len(samples := sound.read(BLOCK, "float32", always_2d=True)):
-                n_samples += len(samples)
-                yield sound.samplerate, samples.mean(axis=1)
-            ffmpeg.check_size(sound.frames, n_samples, what="samples")
-    except AudioError:
-        file.seek(0)
-        while file.read(1 << 20):  # raises the disk errors that libsndfile hides
-            pass
-        raise
-
-
-@contextmanager
-def _open_soundfile(file: FileIO) -> "Iterator[SoundFile]":
+def _decode_by_soundfile(file: FileIO, head: bytes) -> Blocks:
     import soundfile
 
     # Of joined files, libsndfile reads only the first or decodes headers as sound.
-    _, head = read_head(file)
     if head[:4] in (b"RIFF", b"RIFX", b"FORM"):
         size = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big")
         is_joined = size > 100 and begins_audio(file, 8 + size)  # a stream's header states less
@@ -181,7 +159,16 @@ def _open_soundfile(file: FileIO) -> "Iterator[SoundFile]":
             for stated, there in SIZES.findall(sound.extra_info):  # libsndfile only logs them
                 if int(stated) not in UNKNOWN_BYTES:
                     ffmpeg.check_size(int(stated), int(there), SIZE_TOLERANCE)
-            yield sound
-    except soundfile.SoundFileError as error:
+            n_samples = 0
+            while len(samples := sound.read(BLOCK, "float32", always_2d=True)):
+                n_samples += len(samples)
+                yield sound.samplerate, samples.mean(axis=1)
+            ffmpeg.check_size(sound.frames, n_samples, what="samples")
+    except (AudioError, soundfile.SoundFileError) as error:
+        file.seek(0)
+        while file.read(1 << 20):  # raises the disk errors that libsndfile hides
+            pass
+        if isinstance(error, AudioError):
+            raise
         reason = str(error).rsplit(": ", 1)[-1].rstrip(".")
         raise AudioError(f"unreadable audio ({reason}); {ffmpeg.AGAIN}") from None

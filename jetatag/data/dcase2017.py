@@ -64,8 +64,7 @@ def load(root: Path | str, seed: int = 0, name: str = "dcase2017") -> Index:
 
 
 def read_lists(root: Path) -> pd.DataFrame:
-    """One row per label of a file: file (relative to its list's folder), start, end, label, list.
-    A header line is skipped."""
+    """One row per label: file (relative to its list's folder), start, end, label and list."""
     paths = {name: root / f"groundtruth_weak_label_{name}_set.csv" for name in FOLDERS}
     if not any(path.is_file() for path in paths.values()):
         problem = f"{paths['training']} does not exist, nor does another list of DCASE 2017 task 4"

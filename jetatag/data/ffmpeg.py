@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from io import FileIO
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 if TYPE_CHECKING:
     import av
 
-FORMATS = "mp3,flac,ogg,mov,matroska,asf,aac,ac3,eac3,voc,wav"  # FFmpeg's names
+FORMATS = "mp3,flac,ogg,mov,matroska,asf,aac,ac3,eac3,voc,wav,aiff,caf,au,w64"  # FFmpeg's names
 KINDS = "WAV, AIFF, FLAC, Ogg, MP3, AAC, MP4, WebM, WMA, AC-3, VOC"
 AGAIN, REPLACE = "copy the file again", "use another recording"
 UNRECOGNISED = f"unreadable: not recognised as audio ({KINDS}); convert or remove it"
@@ -48,45 +49,52 @@ def decode(file: FileIO, block: int, on_damage: OnDamage) -> Iterator[tuple[int,
     channels are averaged. The rate changes if files of different rates have been joined."""
     import av
 
-    fifo, shape = av.AudioFifo(), None
-    for frame in _all_frames(file, on_damage):
-        n_channels = frame.layout.nb_channels
-        new = n_channels, frame.sample_rate, frame.format.name, frame.time_base
-        if new != shape:
-            yield from _drain(fifo)
-            fifo, shape = av.AudioFifo(), new
-            pack = av.AudioResampler(frame.format.packed).resample
-        frame.pts = None  # a FIFO refuses gaps
-        # PyAV reads out of bounds in planar frames of 8 channels or more.
-        for safe in [frame] if n_channels < 8 else pack(frame):
-            fifo.write(safe)
-        if fifo.samples >= block:
-            yield from _drain(fifo)
-    yield from _drain(fifo)
+    # A FIFO takes frames of one kind.
+    kind = attrgetter("layout.nb_channels", "sample_rate", "format.name", "time_base")
+    for _, frames in itertools.groupby(_all_frames(file, on_damage), key=kind):
+        fifo = av.AudioFifo()
+        for frame in frames:
+            frame.pts = None  # a FIFO refuses gaps
+            fifo.write(frame)
+            if fifo.samples >= block:
+                yield _to_mono(fifo.read())
+        if fifo.samples:
+            yield _to_mono(fifo.read())
+
+
+def _to_mono(frame: "av.AudioFrame") -> tuple[int, np.ndarray]:
+    import av
+
+    n_channels = frame.layout.nb_channels
+    # PyAV reads out of bounds in planar frames of 8 channels or more.
+    (frame,) = av.AudioResampler("fltp" if n_channels < 8 else "flt").resample(frame)
+    samples = frame.to_ndarray().reshape((n_channels, -1), order="F")
+    return frame.sample_rate, samples.mean(axis=0)
 
 
 def read_header(file: FileIO) -> Header:
-    with _open(file, 0, _size(file)) as container:
+    """What a file states; raises `AudioError` for one of no known format."""
+    brief = {"max_probe_packets": "1"}  # otherwise FFmpeg looks for DTS in a WAV
+    with _open(file, 0, _size(file), **brief) as container:
         texts = [container.metadata, *(stream.metadata for stream in container.streams.audio)]
         tags = {name.lower(): text for each in texts for name, text in each.items()}
-        duration_s = (container.duration or 0) / 1e6
-        return Header(duration_s, tags.get("artist", ""), tags.get("title", ""))
+        artist = tags.get("artist") or tags.get("author", "")  # the latter in AIFF
+        return Header((container.duration or 0) / 1e6, artist, tags.get("title", ""))
 
 
 def _all_frames(file: FileIO, on_damage: OnDamage) -> Iterator["av.AudioFrame"]:
     """Decode joined files and the links of chained Oggs one by one: FFmpeg loses frames between
     FLACs and stops when the codec, rate or channels change."""
     states_duration = _check_bytes(file)
-    starts = [0, *_joints(file)]
-    for start, end in itertools.pairwise([*starts, _size(file)]):
+    for start, end in itertools.pairwise([0, *_joints(file), _size(file)]):
         with _open(file, start, end) as container:
             yield from _frames(container, on_damage, states_duration)
 
 
-def _open(file: FileIO, start: int, end: int) -> "av.container.InputContainer":
+def _open(file: FileIO, start: int, end: int, **options: str) -> "av.container.InputContainer":
     import av
 
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
+    options |= {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
     how = {"metadata_errors": "replace", "buffer_size": 1 << 18}
     try:
         return av.open(_Part(file, start, end), container_options=options, **how)
@@ -127,19 +135,6 @@ def _sound_track(container: "av.container.InputContainer") -> "av.AudioStream":
     if codec.name == "flac":
         codec.options = {"err_detect": "crccheck+explode"}  # otherwise damage becomes noise
     return track
-
-
-def _drain(fifo: "av.AudioFifo") -> Iterator[tuple[int, np.ndarray]]:
-    if frame := fifo.read():
-        samples = frame.to_ndarray()
-        if frame.format.is_packed:  # (1, sample * channel), else (channel, sample)
-            samples = samples.reshape(-1, frame.layout.nb_channels).T
-        mono = samples.mean(axis=0, dtype=np.float32)
-        if samples.dtype == np.uint8:
-            mono = (mono - 128) / 128
-        elif samples.dtype.kind == "i":
-            mono /= 2 ** (8 * samples.itemsize - 1)
-        yield frame.sample_rate, mono
 
 
 def _frames(

@@ -86,6 +86,9 @@ def load(
     else:
         problem = "path_column, tags, split_column and group_column are columns of a table"
         raise ValueError(f"{problem}: give `table`, or leave them out to use folders as classes.")
+    stems = clips.path.map(lambda path: PurePosixPath(path).stem)
+    for column, default in (("clip_id", clips.path), ("title", stems)):
+        clips[column] = clips[column].where(clips[column].str.strip() != "", default)
     task = task or ("multiclass" if table is None else "multilabel")
     if task == "multiclass":
         n_each = pd.Series(labels.sum(axis=1, dtype=int))
@@ -117,8 +120,8 @@ def load(
 def read_clips(
     source: Path, root: Path, columns: tuple, separator: str
 ) -> tuple[pd.DataFrame, Labels]:
-    """A table's clips (clip_id, path, group, title, reason to leave it out or "", and perhaps
-    split) and labels; `columns` are those of path, tags, split and group."""
+    """A table's clips (clip_id, title and group, "" if unknown, path, reason to leave it out or "",
+    and perhaps split) and labels; `columns` are those of path, tags, split and group."""
     path_column, tags, split_column, group_column = columns
     named = [] if tags == ALL else [tags] if isinstance(tags, str) else list(dict.fromkeys(tags))
     required = [path_column, *named, *filter(None, (split_column, group_column))]
@@ -127,10 +130,8 @@ def read_clips(
     # A tag may be called like one of the optional columns.
     about = given.drop(columns={*named} - {path_column, split_column, group_column})
     split_column, group_column = split_column or "split", group_column or "group"
-    clips = pd.DataFrame({"path": tables.normalise_paths(given[path_column], root)})
-    for column, default in (("clip_id", clips.path), ("title", clips.path.map(_stem))):
-        filled = about.get(column, pd.Series("", given.index))
-        clips[column] = filled.where(filled.str.strip() != "", default)
+    clips = about.reindex(columns=["clip_id", "title"], fill_value="")
+    clips["path"] = tables.normalise_paths(given[path_column], root)
     clips["group"] = about[group_column].str.strip() if group_column in about else ""
     clips["reason"] = np.where(clips.path.str.strip() == "", NO_PATH, "")
     if split_column in about:
@@ -224,8 +225,7 @@ def read_classes(root: Path) -> tuple[pd.DataFrame, Labels]:
         remedy = "put the files of each class into a folder, or "
         remedy += "give a table of paths and tags, such as table='tags.csv'"
         raise ValueError(f"{root} has no class folders with audio in them: {remedy}.")
-    clips = pd.DataFrame({"path": paths, "clip_id": paths, "group": ""})
-    clips["title"] = clips.path.map(_stem)
+    clips = pd.DataFrame({"path": paths, "clip_id": "", "title": "", "group": ""})
     clips["reason"] = np.where(clips.path.isin(parts), NO_CLASS, NOT_UTF8)
     clips.loc[clips.path.isin(classes), "reason"] = ""
     if depth == 1:
@@ -246,7 +246,3 @@ def warn_about_tags(name: str, tags: Sequence[str], labels: np.ndarray) -> None:
 
 def _is_one_column(tags: str | Sequence[str]) -> bool:
     return isinstance(tags, str) and tags != ALL
-
-
-def _stem(path: str) -> str:
-    return PurePosixPath(path).stem

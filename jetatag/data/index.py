@@ -5,7 +5,6 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,8 +12,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from jetatag.data.audio import read_header
-from jetatag.data.ffmpeg import begins_audio
+from jetatag.data.audio import holds_audio
 from jetatag.files import as_path, as_text, check_known, is_audio
 
 SPLITS = ("train", "valid", "test")
@@ -77,17 +75,14 @@ class Index:
 
     def group_overlap(self) -> pd.DataFrame:
         """Share of a split's clips (rows) whose group also occurs in another split (columns)."""
-        groups = {split: self.table.group[self.table.split == split] for split in SPLITS}
-        shares = {
-            there: [groups[here].isin(set(groups[there]) - {""}).mean() for here in SPLITS]
-            for there in SPLITS
-        }
-        return pd.DataFrame(shares, index=pd.Index(SPLITS, name="split")).fillna(0.0)
+        split, group = self.table.split, self.table.group.replace("", None)
+        found = {there: group.isin(group[split == there].dropna()) for there in SPLITS}
+        shares = pd.DataFrame(found).groupby(split).mean()
+        return shares.reindex(pd.Index(SPLITS, name="split"), fill_value=0.0)
 
 
 def files_under(root: Path) -> tuple[list[str], list[str]]:
-    """The files under `root`, and the links to folders, which are not followed: sorted relative
-    paths, as text by `files.as_text`."""
+    """Files under `root`, and links to folders, which are not followed; sorted, as by `as_text`."""
     found, links = [], []
     for folder, folders, files in os.walk(root):
         inner = f"{Path(folder).relative_to(root).as_posix()}/".removeprefix("./")
@@ -109,14 +104,6 @@ def audio_under(root: Path) -> tuple[list[str], list[str], list[str]]:
         elif named or not hidden:
             skipped.append(path)
     return audio, links, skipped
-
-
-def holds_audio(path: Path) -> bool:
-    with suppress(OSError):
-        if path.is_file():
-            with path.open("rb", buffering=0) as file:
-                return begins_audio(file, 0) and read_header(path).duration_s > 0
-    return False
 
 
 def skipped_sentence(paths: Sequence[Path | str]) -> str:

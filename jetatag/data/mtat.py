@@ -69,11 +69,10 @@ def load(
     vocabulary, labels = choose_tags(given, tags)
     table["split"] = table.path.str.partition("/")[0].map(split_of).fillna("")
     table = with_clip_info(table, Path(root, "clip_info_final.csv"))
-    why = np.full(len(table), "", dtype=object)
+    why = {NO_SPLIT: table.split == ""}
     if split != "full":
-        why[~labels.any(axis=1)] = UNTAGGED
-        why[table.path.isin(EMPTY_FILES)] = EMPTY
-    why[table.split == ""] = NO_SPLIT
+        why |= {EMPTY: table.path.isin(EMPTY_FILES), UNTAGGED: ~labels.any(axis=1)}
+    why = np.select([*why.values()], [*why], "")
     table, labels, left_out = tables.drop_unusable(source, table, labels, why)
     if split == "artist_disjoint":
         table["split"] = grouped_split(table.group, labels, SHARES, seed)
@@ -136,8 +135,8 @@ def choose_tags(given: pd.DataFrame, tags: str | Sequence[str]) -> tuple[Vocabul
         return Vocabulary(tuple(tags)), given[list(tags)].to_numpy(np.uint8)
     check_known([tags], ("top50", "merged"), "tag list")
     labels = merge_synonyms(given) if tags == "merged" else given
-    counts = labels.sum()
-    ranked = sorted(labels, key=lambda tag: (-int(counts[tag]), tag))[:N_TOP_TAGS]
+    counts = labels.sum().sort_index().sort_values(ascending=False, kind="stable")
+    ranked = counts.index[:N_TOP_TAGS]
     return Vocabulary(tuple(ranked)), labels[ranked].to_numpy(np.uint8)
 
 

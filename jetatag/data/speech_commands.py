@@ -44,9 +44,8 @@ def load(root: Path | str, name: str = "speech_commands") -> Index:
     labels = (words[:, None] == np.array(WORDS)).astype(np.uint8)
     speakers = table.path.str.rpartition("/")[2].str.partition("_nohash_")[0]
     table = table.assign(clip_id=table.path, group=speakers, title="")[COLUMNS]
-    why = np.full(len(table), "", dtype=object)
-    why[(table.split == "valid") & table.path.isin(table.path[table.split == "test"])] = IN_BOTH
-    why[~table.path.map(is_clip)] = NO_WORD
+    in_both = (table.split == "valid") & table.path.isin(table.path[table.split == "test"])
+    why = np.select([~table.path.map(is_clip), in_both], [NO_WORD, IN_BOTH], "")
     table, labels, left_out = drop_unusable(root, table, labels, why)
     facts = {"peak_normalise": False, "known_clips": KNOWN_CLIPS}
     index = Index(name, root, Vocabulary(WORDS, "multiclass"), table, labels, left_out, **facts)
@@ -71,9 +70,8 @@ def read_lists(root: Path, clips: list[str]) -> pd.DataFrame:
             remedy = f"write lines like yes/0a7c2a8d_nohash_0.wav, not {shorten(lines[0])}"
             raise ValueError(f"{problem}: {remedy}.")
         if strange:
-            told = f"{path}: {len(strange):,} of {len(lines):,} lines name no clip"
-            told += f" ({shorten(strange[0])})"
-            warn(f"{told}; if they mean held-out clips, these are in train.")
+            told = f"{len(strange):,} of {len(lines):,} lines name no clip ({shorten(strange[0])})"
+            warn(f"{path}: {told}; if they mean held-out clips, these are in train.")
         tables.append(pd.DataFrame({"path": paths, "split": split}))
     unlisted = sorted(set(clips).difference(*(table.path for table in tables)))
     tables.append(pd.DataFrame({"path": unlisted, "split": "train"}, dtype=str))

@@ -41,13 +41,11 @@ def grouped_split(
         raise ValueError(f"seed must not be negative, as {seed} is: give 0 or more.")
     named = [group or f"\0{row}" for row, group in enumerate(groups)]
     members, _ = pd.factorize(np.array(named, dtype=object), sort=True)
-    # What a group contributes: its share of all clips (counting as much as all tags together) and
-    # of every tag's clips.
+    # A group's share of all clips (counting as much as all tags together) and of each tag's clips.
     brings = np.zeros((members.max(initial=-1) + 1, 1 + labels.shape[1]))
     np.add.at(brings, members, np.column_stack([np.ones(len(labels)), labels]))
-    brings /= np.maximum(brings.sum(axis=0), 1)
     weights = np.array([labels.shape[1]] + [1.0] * labels.shape[1])
-    brings *= weights
+    brings = brings / np.maximum(brings.sum(axis=0), 1) * weights
     target = np.array(list(shares.values()))[:, None] * weights
     held = np.zeros_like(target)
     sizes = brings.sum(axis=1) * np.random.default_rng(seed).uniform(0.5, 1, len(brings))

@@ -12,7 +12,7 @@ import shutil
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
@@ -110,17 +110,14 @@ class AudioStore:
         float32 in [-1, 1], zero after the end of a clip."""
         return to_float(self.read_into(np.empty((len(rows), n_samples), np.int16), rows, starts))
 
-    def read_into(
-        self, batch: np.ndarray, rows: Sequence[int], starts: Sequence[int]
-    ) -> np.ndarray:
-        """`batch` (len(rows), n_samples) int16, filled as by `read`, but as stored."""
-        n_samples = batch.shape[1]
-        for waveform, row, start in zip(batch, rows, starts, strict=True):
+    def read_into(self, out: np.ndarray, rows: Sequence[int], starts: Sequence[int]) -> np.ndarray:
+        """`out` (len(rows), n_samples) int16, filled as by `read`, but as stored."""
+        for waveform, row, start in zip(out, rows, starts, strict=True):
             begin = self.offsets[row] + start
-            end = min(begin + n_samples, self.offsets[row] + self.lengths[row])
+            end = min(begin + len(waveform), self.offsets[row] + self.lengths[row])
             waveform[: end - begin] = self.samples[begin:end]
             waveform[end - begin :] = 0
-        return batch
+        return out
 
     def damaged(self) -> list[str]:
         """Ids of the clips whose samples do not match their checksum; reads all audio."""
@@ -215,8 +212,7 @@ def _build(index: Index, work: Path, settings: dict, identity: str, workers: int
     told = clips.loc[clips.reason != "", LEFT_OUT_COLUMNS]
     others = set(audio_under(index.audio_root)[0]) - {*index.table.path, *index.left_out.path}
     others = pd.DataFrame({"clip_id": "", "path": sorted(others), "reason": NO_ROW})
-    report = pd.concat([index.left_out, told, others])
-    report.to_csv(work / "store" / "report.csv", index=False)
+    pd.concat([index.left_out, told, others]).to_csv(work / "store" / "report.csv", index=False)
     about = {
         "name": index.name,
         **asdict(index.vocabulary),
@@ -237,25 +233,22 @@ def _decode_all(
     decode_one = partial(_outcome, index.audio_root, **settings)
     paths = index.table.path.tolist()
     outcomes = _resume(work, identity, paths, decode_one)
-    rest = paths[len(outcomes) :]
+    bar = {"desc": "preparing", "total": len(paths), "initial": len(outcomes), "unit": "clip"}
     with (
         (work / "store" / "audio.i16").open("ab") as audio,
         (work / PROGRESS).open("a", buffering=1, encoding="utf-8") as progress,
         ThreadPoolExecutor(workers) as pool,  # decoders and resamplers release the GIL
-        tqdm(desc="preparing", total=len(index), initial=len(outcomes), unit="clip") as bar,
     ):
-        for samples, outcome in in_order(pool, decode_one, rest, ahead=4 * workers):
+        decoded = in_order(pool, decode_one, paths[len(outcomes) :], ahead=4 * workers)
+        for samples, outcome in tqdm(decoded, **bar):
             audio.write(samples)
             audio.flush()  # before the line that says so
             progress.write(json.dumps(outcome) + "\n")
             outcomes.append(outcome)
-            bar.update()
     return outcomes
 
 
-def in_order(
-    pool: ThreadPoolExecutor, function: Callable, items: Iterable, ahead: int
-) -> Iterator[Any]:
+def in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator[Any]:
     """`pool.map` with at most `ahead` results waiting, for constant memory."""
     items = iter(items)
     waiting = deque(pool.submit(function, item) for item in islice(items, ahead))
@@ -308,18 +301,17 @@ def to_float(samples: np.ndarray) -> np.ndarray:
 
 
 def _resume(work: Path, identity: str, paths: list[str], decode_one: Callable) -> list[dict]:
-    """Outcomes of an interrupted build of the same content, up to the first clip that was left out
-    and can be decoded now."""
+    """Outcomes of an interrupted build, up to the first clip left out that can be decoded now."""
     outcomes = _progress(work, identity)
     told = (row for row, outcome in enumerate(outcomes) if outcome["reason"])
     repaired = (row for row in told if not decode_one(paths[row])[1]["reason"])
     outcomes = outcomes[: next(repaired, None)]
     audio = work / "store" / "audio.i16"
     audio.parent.mkdir(exist_ok=True)
-    audio.touch()
     ends = 2 * np.cumsum([0] + [outcome["n_samples"] for outcome in outcomes])
-    n_whole = np.searchsorted(ends, audio.stat().st_size, side="right") - 1
-    os.truncate(audio, ends[n_whole])
+    with audio.open("ab") as file:
+        n_whole = np.searchsorted(ends, file.tell(), side="right") - 1
+        file.truncate(ends[n_whole])
     outcomes = outcomes[:n_whole]  # the samples of the others were not written
     lines = [json.dumps(line) + "\n" for line in (identity, *outcomes)]
     (work / PROGRESS).write_text("".join(lines), "utf-8")

@@ -119,9 +119,8 @@ def shorten(text: str) -> str:
 
 
 def normalise_paths(paths: pd.Series, root: Path) -> pd.Series:
-    """Paths relative to `root` in POSIX form, "" for none: backslashes, `.`, `..` and absolute
-    paths are resolved; those outside are left to `leaves_folder`. Each part gets the Unicode form
-    (NFC or NFD) that it has on disk."""
+    """Paths relative to `root` in POSIX form, "" for none, each part in the Unicode form (NFC or
+    NFD) that it has on disk. Paths that lead outside are left to `leaves_folder`."""
     homes = [root.absolute().as_posix(), root.resolve().as_posix()]
     homes = [composed(posixpath.join(home, "")) for home in homes]
 
@@ -151,8 +150,7 @@ def leaves_folder(path: str) -> bool:
 
 
 def binary_labels(path: Path, given: pd.DataFrame) -> np.ndarray:
-    """(row, column) uint8 of text; raises `ValueError` for other values than 0, 1, true, false, and
-    without columns."""
+    """(row, column) uint8 of text; raises `ValueError` unless all are 0, 1, true or false."""
     if given.columns.empty:
         remedy = "name them in `tags`, or use the official file"
         raise ValueError(f"{path} has no tag columns: {remedy}.")

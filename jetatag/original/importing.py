@@ -141,15 +141,15 @@ def check_tags(theirs: Vocabulary, n_outputs: int, store: AudioStore | None) -> 
 def fit_extractor(
     encoder: SavedModel, settings: Mapping[str, Any], vocabulary: Vocabulary
 ) -> tuple[RunConfig, JointModel]:
-    """Settings and new model of the extractor that fits the encoder's weights."""
+    """Settings and model of the extractor that fits the encoder's weights, which are loaded."""
     n_features = encoder.outputs.shape[1]
+    sizes = {"width": n_features // 8, "crop_samples": encoder.inputs.shape[1]}
     for name in EXTRACTORS:
-        config = RunConfig(**settings, **AS_CODED, extractor=name, width=n_features // 8)
         with suppress(ValueError):
+            config = RunConfig(**settings, **AS_CODED, extractor=name, **sizes)
             model = build_model(config, vocabulary)
             load_keras_weights(model.extractor, encoder.names, encoder.arrays)
-            config = config.replace(crop_samples=encoder.inputs.shape[1])
-            return config, build_model(config, vocabulary)
+            return config, model
     known = f"{', '.join(EXTRACTORS)} with {n_features} features"
     raise ValueError(f"the encoder is none of {known}: import networks of the original's code.")
 

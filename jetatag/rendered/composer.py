@@ -89,11 +89,8 @@ def compose(score: Score, programs: dict[str, int], duration_s: float, rng: Gene
     midi = pretty_midi.PrettyMIDI()
     for name, level_db in score.parts.items():
         part = PARTS[name]
-        instrument = pretty_midi.Instrument(programs[name], name=name)
-        instrument.control_changes += [
-            pretty_midi.ControlChange(7, _volume(part["level"], level_db), 0.0),
-            pretty_midi.ControlChange(1, part.get("vibrato", 0), 0.0),
-        ]
+        instrument = _instrument(name, programs[name], part["level"], level_db)
+        instrument.control_changes.append(pretty_midi.ControlChange(1, part.get("vibrato", 0), 0.0))
         pattern = part["patterns"][int(rng.integers(len(part["patterns"])))]
         notes = getattr(patterns, pattern)(song, part["centre"], rng)
         instrument.notes = _performed(notes, score, rng)
@@ -102,8 +99,7 @@ def compose(score: Score, programs: dict[str, int], duration_s: float, rng: Gene
         midi.instruments.append(instrument)
     if score.drums:
         name, level_db = score.drums
-        kit = pretty_midi.Instrument(programs[name], is_drum=True, name=name)
-        kit.control_changes.append(pretty_midi.ControlChange(7, _volume(127, level_db), 0.0))
+        kit = _instrument(name, programs[name], 127, level_db, is_drum=True)
         notes = [
             Note(bar * BAR + step / 4, 0.25, pitch, 1.0 if mark == "X" else 0.7)
             for bar in range(n_bars)
@@ -121,6 +117,16 @@ def compose(score: Score, programs: dict[str, int], duration_s: float, rng: Gene
     return buffer.getvalue()
 
 
+def _instrument(
+    name: str, program: int, level: int, level_db: float, is_drum: bool = False
+) -> pretty_midi.Instrument:
+    """One without notes, its volume `level_db` below `level`; amplitude goes with its square."""
+    volume = int(np.clip(round(level * 10 ** (level_db / 40)), 1, 127))
+    instrument = pretty_midi.Instrument(program, is_drum, name)
+    instrument.control_changes.append(pretty_midi.ControlChange(7, volume, 0.0))
+    return instrument
+
+
 def _performed(notes: list[Note], score: Score, rng: Generator) -> list[pretty_midi.Note]:
     """Beats to seconds and strength to velocity, varied a little like a human player."""
     beat_s, velocity = 60 / score.beats_per_minute, VELOCITY[score.dynamic]
@@ -130,11 +136,6 @@ def _performed(notes: list[Note], score: Score, rng: Generator) -> list[pretty_m
         start, length = note.start * beat_s, note.length * beat_s
         performed.append(pretty_midi.Note(varied, note.pitch, start, start + length))
     return performed
-
-
-def _volume(level: int, level_db: float) -> int:
-    """MIDI volume `level_db` below `level`; amplitude goes with its square."""
-    return int(np.clip(round(level * 10 ** (level_db / 40)), 1, 127))
 
 
 def _slides(notes: list[pretty_midi.Note], semitones: float) -> list[pretty_midi.PitchBend]:

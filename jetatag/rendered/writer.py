@@ -34,10 +34,6 @@ VERSION = 1  # raise it when the same seed no longer gives the same bytes
 FOLDERS = "0123456789abcdef"
 CLIPS_PER_ARTIST = 12
 RECORD, ANNOTATIONS, CLIP_INFO = "rendered.json", "annotations_final.csv", "clip_info_final.csv"
-INFO_COLUMNS = (
-    *("clip_id", "track_number", "title", "artist", "album", "url"),
-    *("segmentStart", "segmentEnd", "original_url", "mp3_path"),
-)
 
 
 def write(
@@ -113,10 +109,11 @@ def plan(n_clips: int, duration_s: float, seed: int) -> pd.DataFrame:
         for track, row in enumerate(rows, start=1):
             title = f"piece_{row + 1:05d}"
             path = f"{FOLDERS[emptiest]}/{artist}-{album}-{track:02d}-{title}-0-{end}.mp3"
-            info = (row + 1, track, title, artist, album, "", 0, end, "", path)
-            clips.append((*info, performer, tuple(names[labels[row] == 1])))
-    columns = [*INFO_COLUMNS, "performer", "tags"]
-    return pd.DataFrame(clips, columns=columns).sort_values("clip_id", ignore_index=True)
+            clip = {"clip_id": row + 1, "track_number": track, "title": title, "artist": artist}
+            clip |= {"album": album, "url": "", "segmentStart": 0, "segmentEnd": end}
+            clip |= {"original_url": "", "mp3_path": path, "performer": performer}
+            clips.append(clip | {"tags": tuple(names[labels[row] == 1])})
+    return pd.DataFrame(clips).sort_values("clip_id", ignore_index=True)
 
 
 def sample_labels(n: int, seed: int) -> np.ndarray:
@@ -136,8 +133,7 @@ def _artist(seed: int, performer: int) -> tuple[dict[str, int], mix.Mix]:
 
 
 def render(clip: Mapping[str, Any], duration_s: float, seed: int) -> tuple[np.ndarray, int]:
-    """Compose, render and mix a row of `plan`: mono float32 (n_samples,) and its sample rate in
-    Hz."""
+    """Compose, render and mix a row of `plan`: (n_samples,) float32, and its sample rate (Hz)."""
     rng = np.random.default_rng([seed, 2, clip["clip_id"]])
     programs, sound = _artist(seed, clip["performer"])
     score = composer.arrange(clip["tags"], rng)
@@ -154,7 +150,7 @@ def _write_clip(clip: Mapping[str, Any], root: Path, duration_s: float, seed: in
 
 def write_tables(root: Path, clips: pd.DataFrame) -> None:
     """Write the two tables, annotations last: if they exist, the data set is complete."""
-    info = clips[list(INFO_COLUMNS)]
+    info = clips.drop(columns=["performer", "tags"])
     labels = pd.DataFrame([[int(tag in own) for tag in TAGS] for own in clips.tags], columns=TAGS)
     annotations = pd.concat([info.clip_id, labels, info.mp3_path], axis=1)
     for name, table in ((CLIP_INFO, info), (ANNOTATIONS, annotations)):
