@@ -85,12 +85,10 @@ class Index:
         folder = Path(folder)
         if (folder / INDEX).is_file():
             return cls(folder, *read_table(folder / INDEX))
-        problem = f"{folder} is not an index: make one with `jetatag index`."
         if any(folder.glob(PARTS)):
-            problem = (
-                f"the index {folder} is unfinished: run its `jetatag index` again to continue."
-            )
-        raise FileNotFoundError(problem)
+            remedy = "run its `jetatag index` again to continue"
+            raise FileNotFoundError(f"the index {folder} is unfinished: {remedy}.")
+        raise FileNotFoundError(f"{folder} is not an index: make one with `jetatag index`.")
 
     def __len__(self) -> int:
         return len(self.table)
@@ -123,10 +121,12 @@ class Index:
         facts = self.facts
         by = check_type(by or facts.by, By, "by")
         used, query = as_query(weights, facts.tags)
-        if by != "classifier" and not facts.z_query:
-            what = "a mirrored and never scored" if facts.mirrored else "no"
-            problem = f"{facts.model} has {what} shared space of tags and music"
-            raise ValueError(f"{problem}: rank by the classifier.")
+        if by != "classifier":
+            if not facts.z_query:
+                what = "a mirrored and never scored" if facts.mirrored else "no"
+                problem = f"{facts.model} has {what} shared space of tags and music"
+                raise ValueError(f"{problem}: rank by the classifier.")
+            z_tags = directions(np.array(facts.z_query)[used], np.array(facts.z_centre))
         names = prob_columns([facts.tags[tag] for tag in used])
         scores = []
         for start in range(0, len(self), BLOCK):
@@ -135,15 +135,10 @@ class Index:
                 columns = [self.table[name].to_numpy()[block] for name in names]
                 ways.append(np.stack(columns, axis=1))
             if by != "classifier":
-                tags = self._directions[used]
-                ways.append(space_probs(self.vectors[block], tags, facts.z_scale))
+                ways.append(space_probs(self.vectors[block], z_tags, facts.z_scale))
             scores.append(log_scores(ways, query))
         best = pd.Series(np.concatenate(scores)).nlargest(top)  # equal ones by row
         return self.hits(np.exp(best))
-
-    @cached_property
-    def _directions(self) -> np.ndarray:
-        return directions(np.array(self.facts.z_query), np.array(self.facts.z_centre))
 
     def like(
         self, path: Path | str, top: int = 20, tagger: "Tagger | Path | str | None" = None
