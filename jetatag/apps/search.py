@@ -36,8 +36,7 @@ class Facts(BaseModel):
     """Metadata of an index: the model in words, its folder `run` and checksum `identity`, the
     indexed folder `music`, the tags, and the size `dim` of the vectors (z_audio, or h without joint
     embedding). With joint embedding also `z_query` (tag, dim), `z_centre` (dim,) and `z_scale` (2,)
-    as `predict` saves them. If `mirrored`, clips lie away from their own tags. `by` is the default
-    ranking."""
+    of `predict`. If `mirrored`, clips lie away from their own tags. `by`: the default ranking."""
 
     model: str
     run: str
@@ -105,9 +104,7 @@ class Index:
     @cached_property
     def vectors(self) -> np.ndarray:
         """Unit vectors, (file, dim) float32, mapped into memory."""
-        column = self.table["vector"]
-        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-        return array.flatten().to_numpy().reshape(-1, self.facts.dim)
+        return pc.list_flatten(self.table["vector"]).to_numpy().reshape(-1, self.facts.dim)
 
     def tags(self, weights: dict[str, float], top: int = 20, by: By | None = None) -> pd.DataFrame:
         """The `top` files for tags that are wanted (weight above 0) or unwanted (below 0).
