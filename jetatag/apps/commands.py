@@ -106,14 +106,13 @@ def tag(
         say(skipped_sentence(skipped))
     try:
         predictions = loaded.predict_files(files, workers)
-        on_terminal = {"total": len(files), "unit": "file", "disable": None}
-        with tagged, tqdm(predictions, "tagging", **on_terminal) as progress:
-            for path, reading in progress:
+        with tagged, tqdm(predictions, "tagging", len(files), unit="file", disable=None) as bar:
+            for path, reading in bar:
                 row = tagged.add(path, reading)
                 tags = tag_list(list(row["tags"].items())[:top])
                 told = f" ({row['error']})" if row["error"] else ""
                 told = f"{tags}{told}" if tags else f"error: {row['error']}"
-                progress.write(printable(f"{row['path']}: {told}"))
+                bar.write(printable(f"{row['path']}: {told}"))
                 sys.stdout.flush()  # so that the reader of a pipe gets each line at once
     except KeyboardInterrupt:
         status = 130
@@ -205,10 +204,9 @@ def search(
     opened = Index.open(index)
     check_writable(*filter(None, (m3u, json)), read=[*filter(None, [like]), *index.rglob("*")])
     if by in ("space", "combined") and opened.facts.mirrored and opened.facts.z_query:
-        say(
-            "the shared space of this run is mirrored by its pair loss (music lies away from its "
-            f"tags), so --by {by} ranks the wrong way round: use --by classifier."
-        )
+        problem = "the shared space of this run is mirrored by its pair loss"
+        effect = f"(music lies away from its tags), so --by {by} ranks the wrong way round"
+        say(f"{problem} {effect}: use --by classifier.")
     if like:
         hits = opened.like(like, top, run)
     else:

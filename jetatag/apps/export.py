@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from jinja2 import Environment
 from torch import Tensor, nn
@@ -34,8 +33,7 @@ def export(run: Path | str, out: Path | str, onnx: bool = True) -> Path:
 
     It holds `model.safetensors`, `config.json`, `record.json`, README.md (the model card),
     `embeddings.npz` if there is joint embedding, and `model.onnx` if `onnx`. Raises `ValueError`
-    for an unfinished run and if the outputs of ONNX differ from torch, `ImportError` if the ONNX
-    libraries are missing.
+    for an unfinished run and if ONNX and torch differ, `ImportError` without the ONNX libraries.
     """
     out = Path(out)
     if onnx:
@@ -55,7 +53,7 @@ def export(run: Path | str, out: Path | str, onnx: bool = True) -> Path:
     if onnx:
         write_onnx(tagger, out / "model.onnx")
     write_json(out / "record.json", source.record)
-    scores = results.score_table(source) if source.has("scores.npz") else None
+    scores = results.score_table(source).to_dict("records") if source.has("scores.npz") else None
     with atomic(out / "README.md") as temporary:
         temporary.write_text(card(tagger, scores, onnx), "utf-8")
     write_json(out / "config.json", tagger.config.to_dict())  # last: it makes the folder a model
@@ -99,7 +97,6 @@ def write_onnx(tagger: Tagger, path: Path) -> None:
     exported = torch.onnx.export(
         FromAudio(model).eval(),
         (audio[:2],),
-        dynamo=True,
         input_names=["audio"],
         output_names=["probs"],
         opset_version=OPSET,
@@ -134,8 +131,8 @@ def import_onnx() -> tuple[Any, Any]:
     return onnx, onnxruntime
 
 
-def card(tagger: Tagger, scores: pd.DataFrame | None, onnx: bool) -> str:
-    """The model card: what the model is, how to use it, its data, licence and `scores`, the table
+def card(tagger: Tagger, scores: list[dict] | None, onnx: bool) -> str:
+    """The model card: what the model is, how to use it, its data, licence and `scores`, the rows
     of `results.score_table`."""
     name, counts = tagger.data["name"], tagger.data["clips_by_split"]
     text = Path(__file__).with_name("model_card.md.jinja").read_text("utf-8")
@@ -144,7 +141,7 @@ def card(tagger: Tagger, scores: pd.DataFrame | None, onnx: bool) -> str:
         tagger=tagger,
         known=DATASETS.get(name, {}),
         clips=", ".join(f"{counts[split]:,} {split}" for split in SPLITS if counts.get(split)),
-        scores=None if scores is None else scores.to_dict("records"),
+        scores=scores,
         made_by=Run(tagger.folder, tagger.config).record.get("made_by", {}),
         onnx=onnx,
         opset=OPSET,

@@ -157,11 +157,7 @@ def _write_part(rows: list[dict], out: Path, facts: Facts) -> None:
 
 def write_table(table: pa.Table, path: Path) -> None:
     """Write an Arrow file, atomically."""
-    with (
-        atomic(path) as temporary,
-        temporary.open("wb") as file,
-        pa.ipc.new_file(file, table.schema) as writer,
-    ):
+    with atomic(path) as new, new.open("wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
 
 

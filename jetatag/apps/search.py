@@ -36,8 +36,7 @@ class Facts(BaseModel):
     """Metadata of an index: the model in words, its folder `run` and checksum `identity`, the
     indexed folder `music`, the tags, and the size `dim` of the vectors (z_audio, or h without joint
     embedding). With joint embedding also `z_query` (tag, dim), `z_centre` (dim,) and `z_scale` (2,)
-    as `predict` saves them. If `mirrored`, clips lie away from their own tags. `by` is the default
-    ranking."""
+    of `predict`. If `mirrored`, clips lie away from their own tags. `by`: the default ranking."""
 
     model: str
     run: str
@@ -85,12 +84,10 @@ class Index:
         folder = Path(folder)
         if (folder / INDEX).is_file():
             return cls(folder, *read_table(folder / INDEX))
-        problem = f"{folder} is not an index: make one with `jetatag index`."
         if any(folder.glob(PARTS)):
-            problem = (
-                f"the index {folder} is unfinished: run its `jetatag index` again to continue."
-            )
-        raise FileNotFoundError(problem)
+            remedy = "run its `jetatag index` again to continue"
+            raise FileNotFoundError(f"the index {folder} is unfinished: {remedy}.")
+        raise FileNotFoundError(f"{folder} is not an index: make one with `jetatag index`.")
 
     def __len__(self) -> int:
         return len(self.table)
@@ -107,9 +104,7 @@ class Index:
     @cached_property
     def vectors(self) -> np.ndarray:
         """Unit vectors, (file, dim) float32, mapped into memory."""
-        column = self.table["vector"]
-        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-        return array.flatten().to_numpy().reshape(-1, self.facts.dim)
+        return pc.list_flatten(self.table["vector"]).to_numpy().reshape(-1, self.facts.dim)
 
     def tags(self, weights: dict[str, float], top: int = 20, by: By | None = None) -> pd.DataFrame:
         """The `top` files for tags that are wanted (weight above 0) or unwanted (below 0).
@@ -123,10 +118,12 @@ class Index:
         facts = self.facts
         by = check_type(by or facts.by, By, "by")
         used, query = as_query(weights, facts.tags)
-        if by != "classifier" and not facts.z_query:
-            what = "a mirrored and never scored" if facts.mirrored else "no"
-            problem = f"{facts.model} has {what} shared space of tags and music"
-            raise ValueError(f"{problem}: rank by the classifier.")
+        if by != "classifier":
+            if not facts.z_query:
+                what = "a mirrored and never scored" if facts.mirrored else "no"
+                problem = f"{facts.model} has {what} shared space of tags and music"
+                raise ValueError(f"{problem}: rank by the classifier.")
+            z_tags = directions(np.array(facts.z_query)[used], np.array(facts.z_centre))
         names = prob_columns([facts.tags[tag] for tag in used])
         scores = []
         for start in range(0, len(self), BLOCK):
@@ -135,15 +132,10 @@ class Index:
                 columns = [self.table[name].to_numpy()[block] for name in names]
                 ways.append(np.stack(columns, axis=1))
             if by != "classifier":
-                tags = self._directions[used]
-                ways.append(space_probs(self.vectors[block], tags, facts.z_scale))
+                ways.append(space_probs(self.vectors[block], z_tags, facts.z_scale))
             scores.append(log_scores(ways, query))
         best = pd.Series(np.concatenate(scores)).nlargest(top)  # equal ones by row
         return self.hits(np.exp(best))
-
-    @cached_property
-    def _directions(self) -> np.ndarray:
-        return directions(np.array(self.facts.z_query), np.array(self.facts.z_centre))
 
     def like(
         self, path: Path | str, top: int = 20, tagger: "Tagger | Path | str | None" = None

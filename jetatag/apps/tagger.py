@@ -9,7 +9,7 @@ import json
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -110,7 +110,8 @@ class Tagger:
     ) -> Iterator[tuple[Path, Prediction | str]]:
         """Yield every path, in order, with its prediction or with the reason why there is none.
         `workers` files (None: one per core) are decoded while the model runs."""
-        for path, blocks in ahead(map(Path, paths), self._windows, workers):
+        paths = list(map(Path, paths))
+        for path, blocks in zip(paths, ahead(map(self._windows, paths), workers), strict=True):
             try:
                 yield path, self._predict(blocks)
             except (OSError, ValueError) as error:  # `AudioError` is a `ValueError`
@@ -118,10 +119,8 @@ class Tagger:
 
     def query_vectors(self) -> dict[str, np.ndarray]:
         """What searches in the shared space need (`jetatag.metrics.queries.space_probs`): z_query
-        (tag, dim), z_centre (dim,), which is subtracted first, and z_scale (2,).
-
-        Raises `ValueError` for a run without joint embedding or without scores.
-        """
+        (tag, dim), z_centre (dim,), which is subtracted first, and z_scale (2,). Raises
+        `ValueError` for a run without joint embedding or without scores."""
         run = Run(self.folder, self.config)
         arrays = run.read_arrays("embeddings.npz") if run.has("embeddings.npz") else {}
         if not set(QUERY_ARRAYS) <= set(arrays):
@@ -178,13 +177,11 @@ class Tagger:
 
 
 def load(folder: Path | str, device: str = "auto", folded: bool = True) -> Tagger:
-    """Load a finished run or an exported model as a tagger; `hf://owner/name` is fetched from the
-    Hugging Face Hub.
+    """Load a finished run or an exported model as a tagger, also from the Hub (`hf://owner/name`).
 
     It computes in float32 on `device` ("auto": a GPU if there is one). If `folded`, what depends on
     weights alone is computed once (`extractors.layers.fold`). Raises `FileNotFoundError` if there
-    is no run, `ValueError` if it is unfinished or damaged, `ImportError` for a Hub address without
-    huggingface_hub.
+    is no run, `ValueError` if it is unfinished or damaged, and for the Hub as `hub.fetch`.
     """
     if str(folder).startswith(hub.ADDRESS):
         folder = hub.fetch(str(folder), FILES)
@@ -238,11 +235,9 @@ def cut(
     yield samples, (first + starts).tolist(), first + len(held)
 
 
-def ahead(
-    items: Iterable[Any], function: Callable[[Any], Iterator[Any]], workers: int | None
-) -> Iterator[tuple[Any, Iterator[Any]]]:
-    """Each item, in order, with an iterator over what `function` yields for it. `workers` threads
-    (None: one per core) compute one element ahead, also for the next items."""
+def ahead(streams: Iterable[Iterator[Any]], workers: int | None) -> Iterator[Iterator[Any]]:
+    """The same iterators, in order, but `workers` threads (None: one per core) compute one element
+    ahead, also of the next iterators."""
     workers = os.cpu_count() or 1 if workers is None else workers
     waiting, pool = deque(), ThreadPoolExecutor(workers)
 
@@ -252,9 +247,8 @@ def ahead(
             yield element
 
     try:
-        for item in items:
-            elements = function(item)
-            waiting.append((item, one_ahead(elements, pool.submit(next, elements, None))))
+        for stream in streams:
+            waiting.append(one_ahead(stream, pool.submit(next, stream, None)))
             if len(waiting) > workers:
                 yield waiting.popleft()
         yield from waiting

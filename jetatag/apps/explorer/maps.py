@@ -72,13 +72,8 @@ class Maps:
 
     def set_layout(self, method: str) -> None:
         self._lay_out(method)
-
-        def draw() -> None:
-            for one in self.scatters.values():
-                one.xy(*self.axes)
-                one.label(by="tag")
-
-        self._draw("layout", draw)
+        maps, axes = self.scatters.values(), self.axes
+        self._draw("layout", lambda: [one.xy(*axes).label(by="tag") for one in maps])
 
     def set_tag(self) -> None:
         """Label the chosen tag even where the labels of other tags are in its way."""
@@ -146,14 +141,14 @@ def numbers(selection: np.ndarray | None) -> list[int]:
 def point_table(clips: Clips) -> pd.DataFrame:
     """What the tooltips show: one row per clip, then one per tag."""
     counts = clips.labels.sum(axis=0)
-    tags = {
+    of_tags = {
         "title": [f"the tag “{tag}”" for tag in clips.tags],
         "true tags": [f"{count} of {len(clips)} clips" for count in counts],
         "predicted": [f"{p:.2f} on average" for p in clips.mean_probs.mean(axis=0)],
+        "kind": "tag",
     }
-    of_clips = clips.table.drop(columns="clip_id").assign(tag="", kind="clip")
-    of_tags = pd.DataFrame(tags).assign(tag=clips.tags, kind="tag")
-    return pd.concat([of_clips, of_tags], ignore_index=True)
+    of_clips = clips.table.drop(columns="clip_id").assign(kind="clip")
+    return pd.concat([of_clips, pd.DataFrame(of_tags)], ignore_index=True)
 
 
 def scatter(frame: pd.DataFrame, x: str, y: str) -> jscatter.Scatter:
@@ -189,8 +184,7 @@ def arranged(scatters: Mapping[str, jscatter.Scatter]) -> Any:
 
 
 def palette(values: np.ndarray) -> tuple[dict[str, Any], str]:
-    """jscatter's arguments to colour numbers from pale to dark, or names by distinct greys, and
-    their key as HTML."""
+    """jscatter's colours, from pale to dark for numbers or one for each name, and an HTML key."""
     shades = figures.PALE_TO_DARK
     if values.dtype.kind in "fiu":
         low, high = float(values.min()), float(values.max())

@@ -1,12 +1,12 @@
 """The explorer: live widgets in a browser (maps, search, player, selection), else a figure."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
 from IPython.core.pylabtools import print_figure
 from IPython.display import display
-from ipywidgets import HTML, Layout
+from ipywidgets import HTML, Dropdown, Layout
 from matplotlib.figure import Figure
 
 from jetatag import figures
@@ -41,11 +41,9 @@ class Explorer(State):
         method, (name, values) = self.state["layout"], self.colours()
         if self.state["colour"] == "tag":  # a marker for its clips, and a star for its landmark
             name, values = self.state["tag"], values == 1
-        layouts = {
-            space: self.clips.layout(space, method, self.seed) for space in self.clips.spaces
-        }
+        maps = {space: self.clips.layout(space, method, self.seed) for space in self.clips.spaces}
         note = self.clips.map_note(method, self.seed)
-        return figures.maps(layouts, values, name, self.clips.tags, {Z: note})
+        return figures.maps(maps, values, name, self.clips.tags, {Z: note})
 
     def _ipython_display_(self) -> None:
         """Show the figure, and replace it with the widgets once a browser has answered."""
@@ -100,16 +98,12 @@ class Panel:
     def _arranged(self) -> widgets.VBox:
         bar = [self.layout, self.colour, self.tag, self.maps.legend, self.hover_plays]
         search = HTML("<b>search by tags</b>, from 1 (wanted) to −1 (not wanted)")
-        audio = [self.audio] if self.clips.store else []
-        self.search_row = row(
-            [search, self.add, self.slider_rows, self.query],
-            *([HTML(f"<b>best {RANKINGS[by]}</b>"), clips] for by, clips in self.ranked.items()),
-        )
+        best = ([HTML(f"<b>best {RANKINGS[by]}</b>"), clips] for by, clips in self.ranked.items())
+        self.search_row = row([search, self.add, self.slider_rows, self.query], *best)
         self.search_row.children[0].layout.flex = "1.4 1 0"  # room for the sliders
-        shown = row(
-            [self.about, *audio, self.like, self.figure],
-            [self.n_selected, self.picked, self.compared],
-        )
+        audio = [self.audio] if self.clips.store else []
+        clip = [self.about, *audio, self.like, self.figure]
+        shown = row(clip, [self.n_selected, self.picked, self.compared])
         bar = widgets.HBox(bar, layout=Layout(flex_flow="wrap"))
         every = [HTML(STYLE), bar, self.maps.box, self.maps.note, self.search_row, shown]
         box = widgets.VBox(every, layout=Layout(overflow="visible"))
@@ -140,8 +134,7 @@ class Panel:
         look = {"layout": Layout(width="auto", flex="1"), "readout_format": "+.1f"}
         slider = widgets.FloatSlider(weight, min=-1, max=1, step=0.1, **look)
         slider.observe(self.search, "value")
-        look = {"layout": Layout(width="2.4em"), "tooltip": f"remove {tag}"}
-        remove = widgets.Button(description="×", **look)
+        remove = widgets.Button(description="×", tooltip=f"remove {tag}", layout={"width": "2.4em"})
         line = widgets.HBox([HTML(plain(tag), layout=Layout(width="7em")), slider, remove])
 
         def on_click(_: Any) -> None:
@@ -236,11 +229,9 @@ class Panel:
             self.audio.load(self.clips.flac(clip), play)
 
 
-def dropdown(
-    name: str, options: Iterable | Mapping, value: str, on_change: Callable[[str], None]
-) -> widgets.Dropdown:
+def dropdown(name: str, options: Iterable, value: str, on_change: Callable[[str], Any]) -> Dropdown:
     look = {"layout": Layout(width="auto"), "style": {"description_width": "initial"}}
-    widget = widgets.Dropdown(options=options, value=value, description=name, **look)
+    widget = Dropdown(options=options, value=value, description=name, **look)
     widget.observe(lambda change: on_change(change["new"]), "value")
     return widget
 
