@@ -1,7 +1,6 @@
 """Areas under curves from weights and counts, and small shared arithmetic."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -88,8 +87,7 @@ def threshold_areas(
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's correlation of each row, for which SciPy has a function (`spearmanrho`) only since
-    1.17; 0 if either is constant."""
+    """Spearman's correlation of each row (SciPy has it since 1.17 only), 0 if one is constant."""
     x, y = (rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2 for values in (x, y))
     norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
     return ratio((x * y).sum(axis=-1), norm)
@@ -111,5 +109,5 @@ def known_mean(values: np.ndarray) -> np.ndarray:
     return ratio(np.nansum(values, axis=1), (~np.isnan(values)).sum(axis=1), empty=np.nan)
 
 
-def chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
-    return (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
+def chunks(rows: np.ndarray) -> list[np.ndarray]:
+    return np.split(rows, range(CHUNK, len(rows), CHUNK))

@@ -93,8 +93,7 @@ def map_quality(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> MapQuali
 
 
 def map_note(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> str:
-    """Return what to print beside a shared map: its `map_quality`, or why it has none, and how the
-    tags are placed."""
+    """Return what to print beside a shared map: `map_quality`, or why not, and how tags lie."""
     try:
         mixing, random, precision, full = map_quality(xy, labels, fit)
         near = f"{mixing:.2f} of a tag's ten nearest points are clips ({random:.2f} at random)"

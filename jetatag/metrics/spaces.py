@@ -70,8 +70,7 @@ def gap(
 
 def tag_correlation(labels: np.ndarray) -> np.ndarray:
     """Return the Pearson correlation of each pair of tags over clips, (tag, tag) float64, as in
-    figure 3 of Lee & Cho 2021. A tag that all clips or none have gets 0 with the others and 1 with
-    itself; `numpy.corrcoef` gives NaN."""
+    figure 3 of Lee & Cho 2021. A tag that all clips or none have gets 0 with others, not NaN."""
     centred = check_labels(labels).astype(np.float64)
     centred -= centred.mean(axis=0)
     norm = np.linalg.norm(centred, axis=0)
