@@ -206,8 +206,7 @@ def within_bounds(table: pd.DataFrame, is_score: pd.Series) -> pd.DataFrame:
 
 
 def _baseline_rows(run: Run, path: Path | str, resampled: ByCell, options: dict) -> list:
-    """Rows of the baselines, tested on the same clips as `run`, and the differences of all cells
-    with all labels to `BASELINES[0]`."""
+    """Rows of the baselines, and the differences of cells with all labels to `BASELINES[0]`."""
     scores, tested = read_arrays(path), run.read_arrays("scores.npz")
     if not np.array_equal(scores["labels"], tested["labels"]):
         raise ValueError(f"{path} is of other test clips than the runs: run notebook 01 again.")
