@@ -18,8 +18,7 @@ SHORTEST_VECTOR = 1e-12
 
 
 class UnitNorm(nn.Module):
-    """Scale (…, n) to length one; a zero vector is divided by one, because 0 would give NaN and a
-    tiny divisor an exploding gradient."""
+    """Scale (…, n) to length one; zero vectors stay zero, and their gradient does not explode."""
 
     def forward(self, x: Tensor) -> Tensor:
         norm = x.norm(dim=-1, keepdim=True)

@@ -1,9 +1,8 @@
 """The losses: reconstruction L_AE, classification L_C and pair losses L_pair, both by name.
 
 Symbols are those of the paper (Lee & Cho 2021): y are multi-hot tags, z_audio and z_tag unit
-vectors in the shared space. Every loss is a scalar, the mean over the batch. A pair loss is a
-function of a `PairBatch`, a classification loss one of logits and labels; settings name them as
-the tables `PAIR_LOSSES` and `CLASSIFICATION_LOSSES` do.
+vectors in the shared space. Every loss is a scalar, the mean over the batch. A pair loss
+(`PAIR_LOSSES`) takes a `PairBatch`, a classification loss (`CLASSIFICATION_LOSSES`) logits and y.
 """
 
 from collections.abc import Callable, Mapping
