@@ -60,13 +60,10 @@ def hits_at_k(relevant: np.ndarray, scores: np.ndarray, weights: np.ndarray, k: 
     return (places * ratio(hits, size)).sum(axis=0)
 
 
-def threshold_areas(
-    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Areas, (resample,) each, of all cells of (row, window, tag) labels and scores, as in
-    `tf.keras.metrics.AUC`; `weights` (resample, row). Keras counts a score above i/199 (not equal
-    to it), compared in float32, as predicted at threshold i; every cell passes threshold 0 and none
-    threshold 1."""
+def threshold_areas(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """ROC and PR area, (2, resample), of all cells of (row, window, tag) labels and scores, as in
+    `tf.keras.metrics.AUC`; `weights` (resample, row). Keras counts a score strictly above i/199, in
+    float32, as predicted at threshold i; all cells pass threshold 0 and none threshold 1."""
     bucket = np.ceil(scores.astype(np.float32) * np.float32(N_THRESHOLDS - 1)).astype(np.int64) - 1
     shape = (len(labels), N_THRESHOLDS)
     cell = np.maximum(bucket, 0) + N_THRESHOLDS * np.arange(len(labels))[:, None, None]
@@ -82,8 +79,7 @@ def threshold_areas(
     slope = ratio(gained, here - after)
     intercept = true_pos[:, 1:] - slope * after
     pr = (slope * (gained + intercept * np.log(ratio(here, after, empty=1.0)))).sum(axis=1)
-    roc, pr = ratio(roc, n_positive * n_negative, empty=np.nan), ratio(pr, n_positive, empty=np.nan)
-    return {"roc_auc": roc, "pr_auc": pr}
+    return ratio([roc, pr], [n_positive * n_negative, n_positive], empty=np.nan)
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -1,7 +1,6 @@
 """What a space of vectors knows about the tags.
 
-Vectors are (row, dimension) and `labels` (clip, tag) 0/1; other shapes, other labels and values
-that are not finite raise `ValueError`.
+Vectors are finite (row, dimension), `labels` (clip, tag) 0/1; anything else raises `ValueError`.
 """
 
 import numpy as np
