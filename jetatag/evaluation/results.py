@@ -238,9 +238,8 @@ def gains(
     Two long tables with the columns of `Cell` and `minus`: for every tag the `difference` in
     average precision to the reference with its interval, its `frequency` and its strongest
     `correlation` with another tag, both on the test clips; and for these two the rank correlation
-    with the gains (`metrics.gain_trend`). Each interval is for one tag: of 50 tags that gain
-    nothing, two or three will seem to gain or lose. Raises `ValueError` if no two methods can be
-    compared."""
+    with the gains (`metrics.gain_trend`). Each interval is for one tag: of 50 that gain nothing,
+    two or three will seem to gain or lose. Raises `ValueError` without two methods to compare."""
     probs, labels, tags = clip_scores(runs)
     strongest = (metrics.tag_correlation(labels) - np.eye(len(tags))).max(axis=0)
     known = {"frequency": labels.mean(axis=0), "correlation": strongest}
