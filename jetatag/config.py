@@ -1,6 +1,5 @@
 """The settings of a run, with checks, and the presets."""
 
-import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -219,30 +218,28 @@ def small(epochs: int) -> RunConfig:
     )
 
 
-PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
-    {
-        "smoke": RunConfig(
-            width=4,
-            embedding_dim=16,
-            crop_samples=73_728,
-            stage1=(Phase("adam", 1e-3, 2), Phase("sgd", 1e-3, 1)),
-            stage2=(Phase("adam", 1e-3, 3), Phase("sgd", 1e-3, 1)),
-            stage2_crops=2,
-            n_windows=4,
-        ),
-        "demo": small(epochs=40),
-        "study": small(epochs=24),
-        "fast": RunConfig(
-            method="joint",
-            pair_loss="subset_query",
-            extractor="short_chunk_cnn",
-            stage1=(Phase("adamw", 1e-3, 25, "one_cycle"),),
-            stage2=(Phase("adamw", 1e-3, 36, "one_cycle"),),
-            stage2_crops=16,
-        ),
-        "paper": RunConfig(),
-    }
-)
+PRESETS = {
+    "smoke": RunConfig(
+        width=4,
+        embedding_dim=16,
+        crop_samples=73_728,
+        stage1=(Phase("adam", 1e-3, 2), Phase("sgd", 1e-3, 1)),
+        stage2=(Phase("adam", 1e-3, 3), Phase("sgd", 1e-3, 1)),
+        stage2_crops=2,
+        n_windows=4,
+    ),
+    "demo": small(epochs=40),
+    "study": small(epochs=24),
+    "fast": RunConfig(
+        method="joint",
+        pair_loss="subset_query",
+        extractor="short_chunk_cnn",
+        stage1=(Phase("adamw", 1e-3, 25, "one_cycle"),),
+        stage2=(Phase("adamw", 1e-3, 36, "one_cycle"),),
+        stage2_crops=16,
+    ),
+    "paper": RunConfig(),
+}
 """`smoke`, `demo` and `study` run the same code as `paper` at a smaller scale: fewer epochs, less
 width, shorter crops, and a higher learning rate, to learn from few clips. `fast` is what to train
 first on data of MagnaTagATune's size: joint embedding in one stage with a CNN that is among the
