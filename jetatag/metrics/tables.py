@@ -121,7 +121,8 @@ def resampled(
 def resampled_per_tag(
     labels: np.ndarray, scores: np.ndarray, tags: Sequence, n_resamples: int = 1000, seed: int = 0
 ) -> pd.DataFrame:
-    """Return the resampled table of the average precision of the `tags` that occur, or NaN."""
+    """Return the resampled table of the average precision of each of `tags` that occurs; NaN if a
+    resample has no positives of the tag."""
     labels = check_labels(labels, tags)
     weights, rows = _all_weights(len(labels), n_resamples, seed)
     areas = tag_areas(labels, scores, weights)["average_precision"]
