@@ -1,21 +1,11 @@
 """The settings of a run, with checks, and the presets."""
 
-import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from jetatag.extractors import EXTRACTORS, check_crop, min_samples, paper_crop
 from jetatag.extractors.layers import Form
@@ -34,10 +24,8 @@ def one_of(table: Mapping[str, Any], what: str, *others: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-class Settings(BaseModel):
+class Settings(BaseModel, **STRICT, frozen=True, extra="forbid", use_attribute_docstrings=True):
     """Base of the settings: frozen, with strictly checked types and one-sentence `ValueError`s."""
-
-    model_config = ConfigDict(**STRICT, frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def __init__(self, *positional: Any, **values: Any) -> None:
         names = list(type(self).model_fields)
@@ -72,6 +60,14 @@ PAPER_STAGE1 = (Phase("adam", 1e-4, 60), Phase("sgd", 1e-3, 20), Phase("sgd", 1e
 PAPER_STAGE2 = (*PAPER_STAGE1, Phase("sgd", 1e-5, 100))
 
 
+def _without_defaults(given: dict[str, float], info: Any) -> dict[str, float]:
+    loss = info.data.get("classification_loss")  # missing if it is itself invalid
+    return without_defaults(loss, given) if loss else given
+
+
+Parameters = Annotated[dict[str, float], AfterValidator(_without_defaults)]
+
+
 class RunConfig(Settings):
     """All settings of a run; the defaults are the paper's (Lee & Cho 2021)."""
 
@@ -90,7 +86,7 @@ class RunConfig(Settings):
     """Loss of the classifier: a name in `joint.losses.CLASSIFICATION_LOSSES`. asymmetric and hill
     are for data with missing labels. A multiclass task accepts bce alone, and has categorical
     cross-entropy."""
-    classification_parameters: dict[str, float] = Field({})
+    classification_parameters: Parameters = Field({})
     """Parameters of classification_loss, such as gamma_negative; those that are the defaults are
     left out, because they make no other run."""
     extractor: Annotated[str, one_of(EXTRACTORS, "extractor")] = "harmonic_cnn"
@@ -145,12 +141,6 @@ class RunConfig(Settings):
     """Minutes between checkpoints; one is also written after every phase."""
     tensorboard: bool = False
     """Also write the history as TensorBoard event files, in the run's folder `tensorboard`."""
-
-    @field_validator("classification_parameters")
-    @classmethod
-    def _without_defaults(cls, given: dict[str, float], info: ValidationInfo) -> dict[str, float]:
-        loss = info.data.get("classification_loss")  # missing if it is itself invalid
-        return without_defaults(loss, given) if loss else given
 
     @model_validator(mode="after")
     def _check_contradictions(self) -> Self:
@@ -228,30 +218,28 @@ def small(epochs: int) -> RunConfig:
     )
 
 
-PRESETS: Mapping[str, RunConfig] = types.MappingProxyType(
-    {
-        "smoke": RunConfig(
-            width=4,
-            embedding_dim=16,
-            crop_samples=73_728,
-            stage1=(Phase("adam", 1e-3, 2), Phase("sgd", 1e-3, 1)),
-            stage2=(Phase("adam", 1e-3, 3), Phase("sgd", 1e-3, 1)),
-            stage2_crops=2,
-            n_windows=4,
-        ),
-        "demo": small(epochs=40),
-        "study": small(epochs=24),
-        "fast": RunConfig(
-            method="joint",
-            pair_loss="subset_query",
-            extractor="short_chunk_cnn",
-            stage1=(Phase("adamw", 1e-3, 25, "one_cycle"),),
-            stage2=(Phase("adamw", 1e-3, 36, "one_cycle"),),
-            stage2_crops=16,
-        ),
-        "paper": RunConfig(),
-    }
-)
+PRESETS = {
+    "smoke": RunConfig(
+        width=4,
+        embedding_dim=16,
+        crop_samples=73_728,
+        stage1=(Phase("adam", 1e-3, 2), Phase("sgd", 1e-3, 1)),
+        stage2=(Phase("adam", 1e-3, 3), Phase("sgd", 1e-3, 1)),
+        stage2_crops=2,
+        n_windows=4,
+    ),
+    "demo": small(epochs=40),
+    "study": small(epochs=24),
+    "fast": RunConfig(
+        method="joint",
+        pair_loss="subset_query",
+        extractor="short_chunk_cnn",
+        stage1=(Phase("adamw", 1e-3, 25, "one_cycle"),),
+        stage2=(Phase("adamw", 1e-3, 36, "one_cycle"),),
+        stage2_crops=16,
+    ),
+    "paper": RunConfig(),
+}
 """`smoke`, `demo` and `study` run the same code as `paper` at a smaller scale: fewer epochs, less
 width, shorter crops, and a higher learning rate, to learn from few clips. `fast` is what to train
 first on data of MagnaTagATune's size: joint embedding in one stage with a CNN that is among the

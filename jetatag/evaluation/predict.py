@@ -1,5 +1,7 @@
 """Window scores and embeddings of a split from a run and a store, written into the run folder."""
 
+from functools import partial
+
 import numpy as np
 import torch
 from lightning_fabric import Fabric
@@ -124,11 +126,8 @@ def shared_space(
     """
     train_labels = store.labels[store.rows("train")]
     learned_labels = store.labels[store.rows("train", config.label_share, config.seed)]
-    where, n_tags = next(model.parameters()).device, labels.shape[1]
-    single, carried, own = (
-        torch.from_numpy(np.asarray(tag_sets, np.float32)).to(where)
-        for tag_sets in (np.eye(n_tags), learned_labels, labels)
-    )
+    floats = partial(torch.tensor, dtype=torch.float32, device=next(model.parameters()).device)
+    single, carried, own = map(floats, (np.eye(labels.shape[1]), learned_labels, labels))
     z_single, z_train = model.tag_encoder(single), model.tag_encoder(carried)
     count, centre = carried.sum(0).unsqueeze(1), z_train.mean(0)
     # A tag that no training clip carries gets the centre, which ranks no clip above another.

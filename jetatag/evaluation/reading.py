@@ -81,10 +81,9 @@ def summary(
 
 
 def differences(table: pd.DataFrame, columns: str = "metric", **options: Any) -> pd.DataFrame:
-    """Return differences, paired over clips and seeds, as text: "+0.099 [+0.054, +0.143]". Name the
-    reference, `minus="no_je_linear"`, or show all as columns, `columns="minus"`. For spaces, these
-    are rankings of a search minus the classifier's; for trends, rank correlations of gains.
-    Otherwise as `summary`."""
+    """Return differences, paired over clips and seeds, as `summary`: "+0.099 [+0.054, +0.143]".
+    Name the reference, `minus="no_je_linear"`, or show all as columns, `columns="minus"`. For
+    spaces, these are rankings minus the classifier's; for trends, rank correlations of gains."""
     return summary(table, columns, rows="difference", **options)
 
 

@@ -206,8 +206,7 @@ def within_bounds(table: pd.DataFrame, is_score: pd.Series) -> pd.DataFrame:
 
 
 def _baseline_rows(run: Run, path: Path | str, resampled: ByCell, options: dict) -> list:
-    """Rows of the baselines, tested on the same clips as `run`, and the differences of all cells
-    with all labels to `BASELINES[0]`."""
+    """Rows of the baselines, and the differences of cells with all labels to `BASELINES[0]`."""
     scores, tested = read_arrays(path), run.read_arrays("scores.npz")
     if not np.array_equal(scores["labels"], tested["labels"]):
         raise ValueError(f"{path} is of other test clips than the runs: run notebook 01 again.")
@@ -239,9 +238,8 @@ def gains(
     Two long tables with the columns of `Cell` and `minus`: for every tag the `difference` in
     average precision to the reference with its interval, its `frequency` and its strongest
     `correlation` with another tag, both on the test clips; and for these two the rank correlation
-    with the gains (`metrics.gain_trend`). Each interval is for one tag: of 50 tags that gain
-    nothing, two or three will seem to gain or lose. Raises `ValueError` if no two methods can be
-    compared."""
+    with the gains (`metrics.gain_trend`). Each interval is for one tag: of 50 that gain nothing,
+    two or three will seem to gain or lose. Raises `ValueError` without two methods to compare."""
     probs, labels, tags = clip_scores(runs)
     strongest = (metrics.tag_correlation(labels) - np.eye(len(tags))).max(axis=0)
     known = {"frequency": labels.mean(axis=0), "correlation": strongest}

@@ -1,7 +1,6 @@
 """The table of what the spaces of many runs know about the tags, from their saved embeddings."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,7 +42,7 @@ def spaces(runs: Sequence[Run], n_resamples: int = 500, seed: int = 0) -> pd.Dat
     for run in tqdm(runs, "spaces", unit="run"):
         space, cell = run.read_arrays("embeddings.npz"), cell_of(run)
         options = {"n_resamples": n_resamples, "seed": seed, "groups": space.get("groups")}
-        own = _resampled_space(run, space, queries, options)
+        own = _resampled(run, space, queries, options)
         resampled.setdefault(cell, []).append(own)
         for table in (_without_intervals(space, seed), metrics.mean_table([own])):
             tables.append(with_cell(table, cell, run.config.seed))
@@ -79,9 +78,7 @@ def shared_map(space: Space, method: str = "umap", seed: int = 0) -> tuple[np.nd
     return shared_layout(space["z_audio"] - centre, z_tags - centre, method, seed), fit
 
 
-def _resampled_space(
-    run: Run, space: Space, queries: np.ndarray | None, options: Mapping[str, Any]
-) -> pd.DataFrame:
+def _resampled(run: Run, space: Space, queries: np.ndarray | None, options: dict) -> pd.DataFrame:
     """Agreement of neighbours, searches by all of `rankings` and at random, and differences from
     the classifier, as a resampled table with columns (space, kind, ranked_by, metric)."""
     labels, by_clip = space["labels"], {}

@@ -15,12 +15,10 @@ from jetatag.extractors import BUILT_IN, EXTRACTORS, build_extractor, check_crop
 
 SLOPE = 0.3
 SHORTEST_VECTOR = 1e-12
-CLASSIFIER_SIZE = 256
 
 
 class UnitNorm(nn.Module):
-    """Scale (…, n) to length one; a zero vector is divided by one, because 0 would give NaN and a
-    tiny divisor an exploding gradient."""
+    """Scale (…, n) to length one; zero vectors stay zero, and their gradient does not explode."""
 
     def forward(self, x: Tensor) -> Tensor:
         norm = x.norm(dim=-1, keepdim=True)
@@ -52,17 +50,8 @@ def tag_decoder(dim: int, n_tags: int) -> nn.Sequential:
 
 def classifier(n_features: int, n_tags: int) -> nn.Sequential:
     """C: features h (clip, n_features) → logits (clip, tag), the paper's two layers of 256."""
-    n = CLASSIFIER_SIZE
-    return nn.Sequential(*_two_layers(n_features, n), UnitNorm(), nn.Dropout(0.5), dense(n, n_tags))
-
-
-class QueryScale(nn.Module):
-    """Learned scale and offset from a cosine to a logit, for pair losses that need logits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.log_scale = nn.Parameter(torch.tensor(1.6))
-        self.offset = nn.Parameter(torch.tensor(-2.0))
+    hidden = *_two_layers(n_features, 256), UnitNorm(), nn.Dropout(0.5)
+    return nn.Sequential(*hidden, dense(256, n_tags))
 
 
 CLASSIFIERS = {"paper": classifier, "linear": dense}
@@ -71,7 +60,8 @@ CLASSIFIERS = {"paper": classifier, "linear": dense}
 class JointModel(nn.Module):
     """All parts of a model; the run's method decides which of them learn and when.
 
-    `classifier` computes the final scores; `linear_head` is for a first stage that classifies.
+    `classifier` computes the final scores; `linear_head` is for a first stage that classifies;
+    `query_scale` turns a cosine into a logit, for pair losses that need logits.
     """
 
     def __init__(
@@ -83,7 +73,8 @@ class JointModel(nn.Module):
         self.projection = encoder(extractor.n_features, dim)
         self.tag_encoder = encoder(n_tags, dim)
         self.tag_decoder = tag_decoder(dim, n_tags)
-        self.query_scale = QueryScale()
+        scale = {"log_scale": torch.tensor(1.6), "offset": torch.tensor(-2.0)}
+        self.query_scale = nn.ParameterDict(scale)
         self.classifier = CLASSIFIERS[head](extractor.n_features, n_tags)
         self.linear_head = dense(extractor.n_features, n_tags)
 

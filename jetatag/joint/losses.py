@@ -1,9 +1,8 @@
 """The losses: reconstruction L_AE, classification L_C and pair losses L_pair, both by name.
 
 Symbols are those of the paper (Lee & Cho 2021): y are multi-hot tags, z_audio and z_tag unit
-vectors in the shared space. Every loss is a scalar, the mean over the batch. A pair loss is a
-function of a `PairBatch`, a classification loss one of logits and labels; settings name them as
-the tables `PAIR_LOSSES` and `CLASSIFICATION_LOSSES` do.
+vectors in the shared space. Every loss is a scalar, the mean over the batch. A pair loss
+(`PAIR_LOSSES`) takes a `PairBatch`, a classification loss (`CLASSIFICATION_LOSSES`) logits and y.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,15 +18,10 @@ from torch import Tensor
 from jetatag.data.memory import send
 from jetatag.files import check_arguments, check_known
 
-MARGIN = 0.4
-
 
 def reconstruction(labels: Tensor, probs: Tensor) -> Tensor:
     """L_AE: mean squared error between y and D(E(y)), both (clip, tag)."""
     return F.mse_loss(probs, labels)
-
-
-# Classification losses
 
 
 NonNegative = Annotated[float, Field(ge=0)]
@@ -97,9 +91,6 @@ def without_defaults(name: str, parameters: Mapping[str, float]) -> dict[str, fl
     return {key: value for key, value in parameters.items() if value != known[key].default}
 
 
-# Pair losses
-
-
 @dataclass(frozen=True)
 class PairBatch:
     """The input of a pair loss in a training step.
@@ -125,8 +116,7 @@ class PairBatch:
 
     def queries(self) -> Tensor:
         """`subset_queries` of the batch, on its device."""
-        queries = subset_queries(self.drawn_from, self.generator)
-        return send(queries, self.labels.device)
+        return send(subset_queries(self.drawn_from, self.generator), self.labels.device)
 
 
 @dataclass(frozen=True)
@@ -166,7 +156,7 @@ def margin_as_coded(batch: PairBatch) -> Tensor:
     For a fixed z_t, its optimum is mirrored (z_a ∝ 1 − z_t); it is here to reproduce that code.
     """
     pull = batch.z_tag * batch.z_audio.square()
-    push = (1 - batch.z_tag) * (MARGIN - batch.z_audio).clamp(min=0).square()
+    push = (1 - batch.z_tag) * (0.4 - batch.z_audio).clamp(min=0).square()
     return (pull + push).mean()
 
 
@@ -235,9 +225,8 @@ PAIR_LOSSES = {
 
 
 def subset_queries(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Queries for a batch, (tag + clip, tag) 0/1: every single tag, then for each clip a random
-    subset of one to three of its tags, empty if it has none. `labels` and `generator` are on the
-    CPU."""
+    """Queries for a batch, (tag + clip, tag) 0/1 on the CPU, like the arguments: every single tag,
+    then for each clip a random subset of one to three of its tags, empty if it has none."""
     keys = torch.rand(labels.shape, generator=generator) * labels
     size = torch.randint(1, 4, (len(labels), 1), generator=generator)
     rank = keys.argsort(dim=1, descending=True).argsort(dim=1)
@@ -245,14 +234,12 @@ def subset_queries(labels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def nonempty(queries: Tensor) -> Tensor:
-    """(query,) float32: 1 where a query has tags. The others are masked and not dropped, so that
-    every batch has the same shape."""
+    """(query,) float32: 1 where a query has tags. Others are masked, to keep a batch's shape."""
     return queries.amax(dim=1)
 
 
 def query_loss(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """Mean binary cross-entropy of the entries (set, query) where `mask`, (query,) or (set, query),
-    is 1."""
+    """Mean binary cross-entropy over (set, query) where `mask`, (query,) or (set, query), is 1."""
     mask = mask.expand_as(logits)
     loss = F.binary_cross_entropy_with_logits(logits, targets, mask, reduction="sum")
     return loss / mask.sum()

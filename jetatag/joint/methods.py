@@ -36,9 +36,6 @@ class SpaceWarning(UserWarning):
     """The shared space has collapsed or is mirrored."""
 
 
-# Losses and validation scores of a stage
-
-
 def joint_loss(
     model: JointModel,
     h: Tensor,
@@ -47,11 +44,8 @@ def joint_loss(
     generator: torch.Generator,
     tag_sets: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Stage 1: weighted L_AE + L_pair on features h (clip, n_features) and labels (clip, tag).
-
-    The labels are on the CPU, where queries are drawn. `tag_sets` (clip, tag) are used instead of
-    them, for controls that shuffle them.
-    """
+    """Stage 1: weighted L_AE + L_pair on features h (clip, n_features) and labels (clip, tag) on
+    the CPU, where queries are drawn, or for controls on other clips' `tag_sets` instead."""
     drawn_from = labels if tag_sets is None else tag_sets
     labels = send(drawn_from, h.device)
     pair_loss, scale = losses.PAIR_LOSSES[config.pair_loss], model.query_scale
@@ -77,24 +71,17 @@ def classification_loss(
 
 
 def one_stage_loss(
-    model: JointModel,
-    h: Tensor,
-    labels: Tensor,
-    config: Any,
-    generator: torch.Generator,
-    tag_sets: Tensor | None = None,
+    model: JointModel, h: Tensor, labels: Tensor, config: Any, *others: Any
 ) -> dict[str, Tensor]:
-    """Everything at once: L_C on the labels (clip, tag) plus `joint_loss`, on features h (clip,
-    n_features)."""
+    """Everything at once: L_C on the labels plus `joint_loss`, whose arguments these are."""
     classification = classification_loss(model, h, labels, config)["loss"]
-    parts = joint_loss(model, h, labels, config, generator, tag_sets)
+    parts = joint_loss(model, h, labels, config, *others)
     total = classification + parts["loss"]
     return {**parts, "loss": total, "classification": classification}
 
 
 def joint_scores(model: JointModel, h: Tensor, labels: Tensor) -> dict[str, float]:
-    """Validation of stage 1: whether clips lie near their own tags and not near others', and
-    average precision of the autoencoder."""
+    """Validation of stage 1: whether clips lie near their own tags, and how well D decodes."""
     z_tag, truth = model.tag_encoder(labels), labels.cpu().numpy()
     space = metrics.gap(model.projection(h).cpu().numpy(), z_tag.cpu().numpy(), truth)
     decoded = _macro_scores(truth, model.reconstruct(z_tag).cpu().numpy())
@@ -124,9 +111,7 @@ def one_stage_scores(model: JointModel, h: Tensor, labels: Tensor) -> dict[str, 
 
 
 def _macro_scores(labels: np.ndarray, probs: np.ndarray) -> dict[str, float]:
-    """ROC-AUC and average precision of `metrics.macro_clip` in a hundredth of its time, because
-    scoring would otherwise take longer than training on cached features; absent tags are left
-    out."""
+    """ROC-AUC and average precision of `metrics.macro_clip`, but NaN if no tag can be scored."""
     areas = metrics.macro_clip(labels, probs, np.ones((1, len(labels))))
     return {name: float(areas[name][0]) for name in ("roc_auc", "average_precision")}
 
@@ -144,18 +129,13 @@ def state_of_space(scores: dict[str, float]) -> str:
 def warn_of_space(scores: dict[str, float], where: str) -> None:
     """Issue a `SpaceWarning` if the shared space is mirrored or has collapsed."""
     if state := state_of_space(scores):
-        gap, matched, unmatched = (
-            scores[f"valid_{name}"] for name in ("gap", "matched_cosine", "unmatched_cosine")
-        )
         message = (
-            f"{where} the shared space {EXPLANATIONS[state]} (gap {gap:.2f} standard deviations; "
-            f"mean cosine {matched:.2f} to a clip's own tags and {unmatched:.2f} to others')."
+            f"{where} the shared space {EXPLANATIONS[state]} (gap {scores['valid_gap']:.2f} "
+            f"standard deviations; mean cosine {scores['valid_matched_cosine']:.2f} to a clip's "
+            f"own tags and {scores['valid_unmatched_cosine']:.2f} to others')."
         )
         # Without a source line, because notebooks should not store a path.
         warnings.warn_explicit(message, SpaceWarning, "jetatag.training.train", 0)
-
-
-# Methods
 
 
 @dataclass(frozen=True)
@@ -238,9 +218,6 @@ METHODS = {
 }
 """Methods by name, the only place where a method is defined."""
 BASELINE = "no_je"  # the paper's method without joint embedding
-
-
-# Schedules
 
 
 def phases_by_epoch(stage: Stage, config: Any) -> list[tuple[Any, int]]:

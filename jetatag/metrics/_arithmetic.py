@@ -1,7 +1,6 @@
 """Areas under curves from weights and counts, and small shared arithmetic."""
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -61,13 +60,10 @@ def hits_at_k(relevant: np.ndarray, scores: np.ndarray, weights: np.ndarray, k: 
     return (places * ratio(hits, size)).sum(axis=0)
 
 
-def threshold_areas(
-    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Areas, (resample,) each, of all cells of (row, window, tag) labels and scores, as in
-    `tf.keras.metrics.AUC`; `weights` (resample, row). Keras counts a score above i/199 (not equal
-    to it), compared in float32, as predicted at threshold i; every cell passes threshold 0 and none
-    threshold 1."""
+def threshold_areas(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """ROC and PR area, (2, resample), of all cells of (row, window, tag) labels and scores, as in
+    `tf.keras.metrics.AUC`; `weights` (resample, row). Keras counts a score strictly above i/199, in
+    float32, as predicted at threshold i; all cells pass threshold 0 and none threshold 1."""
     bucket = np.ceil(scores.astype(np.float32) * np.float32(N_THRESHOLDS - 1)).astype(np.int64) - 1
     shape = (len(labels), N_THRESHOLDS)
     cell = np.maximum(bucket, 0) + N_THRESHOLDS * np.arange(len(labels))[:, None, None]
@@ -83,13 +79,11 @@ def threshold_areas(
     slope = ratio(gained, here - after)
     intercept = true_pos[:, 1:] - slope * after
     pr = (slope * (gained + intercept * np.log(ratio(here, after, empty=1.0)))).sum(axis=1)
-    roc, pr = ratio(roc, n_positive * n_negative, empty=np.nan), ratio(pr, n_positive, empty=np.nan)
-    return {"roc_auc": roc, "pr_auc": pr}
+    return ratio([roc, pr], [n_positive * n_negative, n_positive], empty=np.nan)
 
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Spearman's correlation of each row, for which SciPy has a function (`spearmanrho`) only since
-    1.17; 0 if either is constant."""
+    """Spearman's correlation of each row (SciPy has it since 1.17 only), 0 if one is constant."""
     x, y = (rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2 for values in (x, y))
     norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
     return ratio((x * y).sum(axis=-1), norm)
@@ -111,5 +105,5 @@ def known_mean(values: np.ndarray) -> np.ndarray:
     return ratio(np.nansum(values, axis=1), (~np.isnan(values)).sum(axis=1), empty=np.nan)
 
 
-def chunks(rows: np.ndarray) -> Iterator[np.ndarray]:
-    return (rows[start : start + CHUNK] for start in range(0, len(rows), CHUNK))
+def chunks(rows: np.ndarray) -> list[np.ndarray]:
+    return np.split(rows, range(CHUNK, len(rows), CHUNK))

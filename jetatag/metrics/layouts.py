@@ -84,17 +84,14 @@ def map_quality(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> MapQuali
     distances = cdist(xy[n_clips:], xy)  # (tag, clip + tag)
     distances[np.arange(n_tags), n_clips + np.arange(n_tags)] = np.inf  # not its own neighbour
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :NEIGHBOURS]
-    precision, full_precision = (
-        float(np.nanmean(precision_at_k(labels, scores, NEIGHBOURS)))
-        for scores in (-distances[:, :n_clips].T, fit)
-    )
+    rankings = -distances[:, :n_clips].T, fit
+    precisions = [precision_at_k(labels, ranking, NEIGHBOURS) for ranking in rankings]
     mixing, random_mixing = float((nearest < n_clips).mean()), n_clips / (n_clips + n_tags - 1)
-    return MapQuality(mixing, random_mixing, precision, full_precision)
+    return MapQuality(mixing, random_mixing, *(float(np.nanmean(each)) for each in precisions))
 
 
 def map_note(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> str:
-    """Return what to print beside a shared map: its `map_quality`, or why it has none, and how the
-    tags are placed."""
+    """Return what to print beside a shared map: `map_quality`, or why not, and how tags lie."""
     try:
         mixing, random, precision, full = map_quality(xy, labels, fit)
         near = f"{mixing:.2f} of a tag's ten nearest points are clips ({random:.2f} at random)"

@@ -2,9 +2,8 @@
 
 `labels` are (clip, tag) 0/1 and `scores` (clip, tag), or (clip, window, tag) if a function says so.
 Optional `weights` (resample, clip) from `clip_weights` say how often each clip counts: the result
-is then an array with one value per resample, NaN where nothing can be scored; without them, it is a
-float. Shapes that do not match, labels other than 0 and 1, scores that are not finite and negative
-weights raise `ValueError`.
+is then (resample,), NaN where nothing can be scored, and a float without them. Shapes that do not
+match, other labels, scores that are not finite and negative weights raise `ValueError`.
 """
 
 import warnings
@@ -34,10 +33,10 @@ def micro_window(labels: np.ndarray, scores: np.ndarray, weights: Weights = None
     labels, scores = check_scores(labels, scores, windows=True, probs=True)
     scores = scores.reshape(len(labels), -1, labels.shape[1])
     cells = np.broadcast_to(labels[:, None], scores.shape), scores
-    areas = arithmetic.threshold_areas(*cells, check_weights(weights, len(labels)))
-    if weights is None and np.isnan(areas["roc_auc"][0]):
+    roc, pr = arithmetic.threshold_areas(*cells, check_weights(weights, len(labels)))
+    if weights is None and np.isnan(roc[0]):
         raise ValueError("labels hold one class only: areas need positive and negative cells.")
-    return {name: _for_weights(values, weights) for name, values in areas.items()}
+    return {"roc_auc": _for_weights(roc, weights), "pr_auc": _for_weights(pr, weights)}
 
 
 def macro_clip(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) -> Areas:
@@ -47,8 +46,7 @@ def macro_clip(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) 
     of its `precision_recall_curve` and too high. Tags without positives are left out of all means,
     tags without negatives of the mean ROC area. `scores` (clip, tag) are any finite numbers that
     rank, such as means over a clip's windows. Without weights, also `n_tags_scored`, the number of
-    tags in the means of the PR areas; a warning says how many are left out, and `ValueError` is
-    raised if no tag can be scored.
+    tags in the means of the PR areas, a warning if some are left out, and `ValueError` if all are.
     """
     areas = tag_areas(labels, scores, weights)
     means = {name: arithmetic.known_mean(values) for name, values in areas.items()}
@@ -102,9 +100,8 @@ def accuracy(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) ->
 
 
 def f1_as_coded(areas: Mapping[str, float]) -> float:
-    """Return the harmonic mean of `micro_window`'s `areas`, which is not an F-score. The code of
-    ATOSE (Applied Sciences 13(15) 9002) calls it F1 and reports it for DCASE 2017; the measure of
-    that challenge is `f1_instance`."""
+    """Return the harmonic mean of `micro_window`'s `areas`, no F-score. ATOSE's code (Applied
+    Sciences 13(15) 9002) calls it F1 and reports it for DCASE 2017, which uses `f1_instance`."""
     roc_auc, pr_auc = areas["roc_auc"], areas["pr_auc"]
     return 2 * roc_auc * pr_auc / (roc_auc + pr_auc)
 

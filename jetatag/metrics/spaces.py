@@ -1,7 +1,6 @@
 """What a space of vectors knows about the tags.
 
-Vectors are (row, dimension) and `labels` (clip, tag) 0/1; other shapes, other labels and values
-that are not finite raise `ValueError`.
+Vectors are finite (row, dimension), `labels` (clip, tag) 0/1; anything else raises `ValueError`.
 """
 
 import numpy as np
@@ -70,8 +69,7 @@ def gap(
 
 def tag_correlation(labels: np.ndarray) -> np.ndarray:
     """Return the Pearson correlation of each pair of tags over clips, (tag, tag) float64, as in
-    figure 3 of Lee & Cho 2021. A tag that all clips or none have gets 0 with the others and 1 with
-    itself; `numpy.corrcoef` gives NaN."""
+    figure 3 of Lee & Cho 2021. A tag that all clips or none have gets 0 with others, not NaN."""
     centred = check_labels(labels).astype(np.float64)
     centred -= centred.mean(axis=0)
     norm = np.linalg.norm(centred, axis=0)

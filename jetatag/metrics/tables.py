@@ -47,10 +47,9 @@ def clip_weights(
 
 def _group_codes(groups: Sequence | None, n_clips: int) -> np.ndarray:
     """The number of each clip's group, (clip,)."""
-    groups = pd.Series([""] * n_clips if groups is None else list(groups), dtype=object)
-    alone = groups == ""
-    groups[alone] = [("alone", row) for row in np.flatnonzero(alone)]
-    codes, _ = pd.factorize(groups)
+    groups = [""] * n_clips if groups is None else groups
+    named = [f"\0{row}" if group == "" else group for row, group in enumerate(groups)]
+    codes, _ = pd.factorize(pd.Series(named, dtype=object))
     if len(codes) != n_clips or (codes < 0).any():
         raise ValueError(f"groups must name one group for each of the {n_clips} clips.")
     return codes
@@ -132,8 +131,7 @@ def resampled_per_tag(
 
 
 def resampled_means(by_clip: Mapping[Any, np.ndarray], **resamples: Any) -> pd.DataFrame:
-    """Return the resampled table of means over clips: a column for each name → (clip,) numbers,
-    NaN for clips that have none."""
+    """Return the resampled table of means over clips, of name → (clip,) numbers or NaN."""
     values = np.stack(list(by_clip.values()), axis=1).astype(np.float64)
     weights, rows = _all_weights(len(values), **resamples)
     has = ~np.isnan(values)
@@ -202,9 +200,8 @@ def mean_table(runs: Sequence[pd.DataFrame], seed: int = 0) -> pd.DataFrame:
 def differences(runs_a: Sequence[pd.DataFrame], runs_b: Sequence[pd.DataFrame]) -> list:
     """Return the resampled tables a − b of runs paired by their order (else `ValueError`)."""
     if len(runs_a) != len(runs_b) or not runs_a:
-        raise ValueError(
-            f"{len(runs_a)} and {len(runs_b)} runs cannot be paired: give the same seeds of both."
-        )
+        problem = f"{len(runs_a)} and {len(runs_b)} runs cannot be paired"
+        raise ValueError(f"{problem}: give the same seeds of both.")
     _check_alike([*runs_a, *runs_b])
     return [a - b for a, b in zip(runs_a, runs_b, strict=True)]
 

@@ -1,8 +1,7 @@
 """Where a run computes: device, precision, and the processes that share its work.
 
 Lightning Fabric handles all three, with one process or under `torchrun`. Each process passes its
-share of a batch to the extractor, and `gather` collects the features of all, so that losses and
-scores are those of the whole batch.
+share of a batch to the extractor, and `gather` collects all features for losses and scores.
 """
 
 import copy
@@ -13,7 +12,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import MixedPrecision, Precision
@@ -187,7 +185,7 @@ def broadcast_buffers(model: nn.Module, fabric: Fabric) -> None:
 
 def shares(n_rows: int, fabric: Fabric) -> list[slice]:
     """Which of `n_rows` rows each process takes, in order; sizes differ by at most one."""
-    ends = np.linspace(0, n_rows, fabric.world_size + 1).astype(int).tolist()
+    ends = [n_rows * rank // fabric.world_size for rank in range(fabric.world_size + 1)]
     return [slice(a, b) for a, b in pairwise(ends)]
 
 

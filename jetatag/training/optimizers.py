@@ -1,8 +1,7 @@
 """Optimizers of torch, or with the update rules of the original's Keras.
 
 Keras 2 differs from torch in three ways: Adam adds its epsilon to the uncorrected second moment,
-SGD's velocity includes the learning rate, and an optimizer continues from phase to phase, Adam even
-from stage 1 into stage 2.
+SGD's velocity includes the learning rate, and optimizers outlive their phase, Adam even its stage.
 """
 
 import math

@@ -1,21 +1,20 @@
-"""Progress of a stage: its checkpoint, the progress bar, and TensorBoard event files."""
+"""Progress of a stage: its checkpoint, and TensorBoard event files."""
 
 import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 from jetatag.config import Phase, RunConfig
 from jetatag.joint import methods
 from jetatag.joint.methods import BEST, Stage, phases_by_epoch
-from jetatag.training.data import StageData
 from jetatag.training.optimizers import learning_rate
 from jetatag.training.run import Run
 
@@ -59,13 +58,6 @@ class Progress:
         for name, value in losses.items():
             self.loss_sums[name] = self.loss_sums.get(name, 0) + value * len(rows)
 
-    def read(self) -> list[tuple[int, np.ndarray, dict[str, float]]]:
-        """Number, clips and losses of the steps since the last reading; waits for the device."""
-        unread, self.unread = self.unread, []
-        values = torch.stack([torch.stack([*losses.values()]) for *_, losses in unread]).tolist()
-        named = [dict(zip(unread[0][2], own, strict=True)) for own in values]
-        return [(step, rows, own) for (step, rows, _), own in zip(unread, named, strict=True)]
-
     def end_epoch(self, n_clips: int) -> dict[str, float]:
         """Count an epoch; returns its losses, averaged over the clips."""
         means = {name: float(total) / n_clips for name, total in self.loss_sums.items()}
@@ -98,9 +90,7 @@ class Progress:
         self.saved = time.monotonic()
 
     @classmethod
-    def resume(
-        cls, run: Run, stage: Stage, model: nn.Module, build: Callable[[Phase], Optimizer]
-    ) -> "Progress":
+    def resume(cls, run: Run, stage: Stage, model: nn.Module, build: Callable) -> Self:
         """Load the stage's checkpoint into `model`, if there is one; `build` makes the optimizer of
         a phase. Raises `ValueError` for weights of another model."""
         state = run.read_checkpoint()
@@ -144,17 +134,6 @@ def event_writer(run: Run, stage: Stage, at: Progress) -> AbstractContextManager
         needs = "tensorboard true needs its package: pip install 'jetatag[tensorboard]'"
         raise ValueError(f"{needs}, or set it to false.") from None
     return SummaryWriter(run.folder / "tensorboard" / stage.name, purge_step=at.epoch + 1)
-
-
-def progress_bar(run: Run, stage: Stage, at: Progress, data: StageData) -> tqdm:
-    """The bar over the clips of all epochs; of several processes, only the first shows it."""
-    return tqdm(
-        desc=f"{run.config.name} {stage.name}",
-        total=len(data.crop_epochs) * data.n_clips,
-        initial=at.epoch * data.n_clips + at.step * data.n_clips // data.n_steps,
-        unit="clip",
-        disable=not run.writes,
-    )
 
 
 def throttled(action: Callable[..., None], share: float = 0.05) -> Callable[..., None]:

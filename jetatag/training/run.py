@@ -174,8 +174,7 @@ class Run:
                 torch.save({"run": self.identity, **state}, temporary)
 
     def read_checkpoint(self) -> dict[str, Any]:
-        """The state of `write_checkpoint` on the CPU, {} if there is none; raises `ValueError` if
-        it is damaged or of another run."""
+        """The last checkpoint on the CPU, or {}; `ValueError` if it is damaged or another run's."""
         path = self.folder / CHECKPOINT
         if not path.is_file():
             return {}

@@ -41,11 +41,8 @@ def listed(run: Run) -> dict[str, Any]:
     record, history, config = run.record, run.history, run.config
     ap = history.get("valid_average_precision", pd.Series(dtype=float)).dropna()
     stages = record["stages"].values()
-    precisions = [
-        stage["precision"] + " compiled" * stage.get("compiled", False)
-        for stage in stages
-        if "precision" in stage
-    ]
+    computed = [stage for stage in stages if "precision" in stage]  # imported stages have none
+    precisions = [one["precision"] + " compiled" * one.get("compiled", False) for one in computed]
     return {
         "run": str(run.folder),
         "dataset": record["data"]["name"],
@@ -73,15 +70,12 @@ def finished(parent: Path | str, below: str = "*") -> list[Run]:
 
 
 def pick(runs: list[Run], **settings: Any) -> Run:
-    """The last of `runs` whose config has these `settings`, each a value or a list of accepted
-    values, the preferred one last; the default classification loss is preferred, too. Raises
-    `ValueError` if none has them."""
+    """The last of `runs` with these `settings`, each a value or a list of accepted values, the best
+    last; the default classification loss is preferred. Raises `ValueError` if none fits."""
     accepted = {name: v if isinstance(v, list) else [v] for name, v in settings.items()}
-    fitting = [
-        run
-        for run in reversed(runs)
-        if all(getattr(run.config, name) in values for name, values in accepted.items())
-    ]
+    fitting = runs[::-1]
+    for name, values in accepted.items():
+        fitting = [run for run in fitting if getattr(run.config, name) in values]
 
     def preference(run: Run) -> list[int]:
         places = [values.index(getattr(run.config, name)) for name, values in accepted.items()]

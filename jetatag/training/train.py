@@ -14,6 +14,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from tqdm import tqdm
 
 from jetatag.config import RunConfig
 from jetatag.data.splits import can_score
@@ -25,9 +26,10 @@ from jetatag.joint.methods import METHODS, Stage, phases_by_epoch
 from jetatag.training import device
 from jetatag.training.data import Audio, StageData, seed_of
 from jetatag.training.optimizers import step_if_finite
-from jetatag.training.progress import Progress, are_finite, event_writer, progress_bar
+from jetatag.training.progress import Progress, are_finite, event_writer
 from jetatag.training.run import Run
 
+OnEpoch = Callable[[pd.DataFrame, JointModel], None]
 READ_EVERY = {"cuda": 32}
 """Steps after which losses are read, because reading them waits for the device; elsewhere 1."""
 
@@ -36,7 +38,7 @@ def train(
     run: Run,
     store: AudioStore,
     until: str | None = None,
-    on_epoch: Callable[[pd.DataFrame, JointModel], None] = lambda history, model: None,
+    on_epoch: OnEpoch = lambda history, model: None,
 ) -> JointModel:
     """Train `run` through its method's stages, or up to and including stage `until`.
 
@@ -68,12 +70,7 @@ def train(
 
 
 def train_stage(
-    model: JointModel,
-    stage: Stage,
-    run: Run,
-    audio: Audio,
-    fabric: Fabric,
-    on_epoch: Callable[[pd.DataFrame, JointModel], None],
+    model: JointModel, stage: Stage, run: Run, audio: Audio, fabric: Fabric, on_epoch: OnEpoch
 ) -> dict[str, Any]:
     """Train one stage from its checkpoint or its start; returns the facts for the run's record."""
     config, phases = run.config, phases_by_epoch(stage, run.config)
@@ -84,7 +81,9 @@ def train_stage(
     history = read_history(run, stage, progress.epoch)
     read_every = READ_EVERY.get(fabric.device.type, 1)
     gpus = [fabric.device] if fabric.device.type == "cuda" else []  # whose random state is restored
-    bar, scores = progress_bar(run, stage, progress, data), {}
+    done = progress.epoch * data.n_clips + progress.step * data.n_clips // data.n_steps
+    total, scores = len(phases) * data.n_clips, {}
+    bar = tqdm(desc=name, total=total, initial=done, unit="clip", disable=not run.writes)
     with bar, event_writer(run, stage, progress) as events, torch.random.fork_rng(gpus):
         for epoch in range(progress.epoch, len(phases)):
             phase, epochs_before = phases[epoch]
@@ -98,8 +97,7 @@ def train_stage(
                 progress.add(losses, rows)
                 is_due = progress.checkpoint_is_due(config)
                 if is_due or progress.step % read_every == 0 or progress.step == data.n_steps:
-                    last = check_losses_are_finite(progress.read(), data, epoch)
-                    bar.set_postfix(last | scores, refresh=False)
+                    bar.set_postfix(read_losses(progress, data) | scores, refresh=False)
                 bar.update(len(rows))
                 if is_due:
                     progress.save(run, stage, model)
@@ -158,8 +156,7 @@ class StageLosses(nn.Module):
     that learn require gradients.
 
     Each process passes its crops to the extractor; the heads, a hundredth of the work, get the
-    features of the whole batch in every process, so that losses do not depend on the number of
-    processes.
+    features of the whole batch in every process, so that losses do not depend on their number.
     """
 
     def __init__(self, model: JointModel, stage: Stage, config: RunConfig, fabric: Fabric) -> None:
@@ -173,8 +170,7 @@ class StageLosses(nn.Module):
         self, inputs: Tensor, labels: np.ndarray, tag_sets: np.ndarray, epoch: int, step: int
     ) -> dict[str, Tensor]:
         """Losses of the batch; the parts that learn are in training mode. Labels and tag sets come
-        as arrays, because several processes would move tensors to the GPU, and queries are drawn
-        on the CPU."""
+        as arrays: several processes would move tensors to the GPU, but queries need the CPU."""
         for part in self.stage.learns:
             getattr(self.model, part).train()
         place = (self.config.seed, self.stage.name, epoch, step)
@@ -200,25 +196,25 @@ def read_history(run: Run, stage: Stage, n_epochs: int) -> pd.DataFrame:
     return history
 
 
-def check_losses_are_finite(
-    steps: list[tuple[int, np.ndarray, dict[str, float]]], data: StageData, epoch: int
-) -> dict[str, float]:
-    """The losses of the last of `steps` (`Progress.read`). Raises `FloatingPointError` with the
-    place and the clips of the first whose loss is not finite."""
-    for step, rows, losses in steps:
+def read_losses(progress: Progress, data: StageData) -> dict[str, float]:
+    """The losses of the last step; waits for the device. Raises `FloatingPointError` with the place
+    and the clips of the first step since the last reading whose loss is not finite."""
+    unread, progress.unread = progress.unread, []
+    values = torch.stack([torch.stack([*losses.values()]) for *_, losses in unread]).tolist()
+    for (step, rows, names), own in zip(unread, values, strict=True):
+        losses = dict(zip(names, own, strict=True))
         if not np.isfinite(losses["loss"]):
             clips = ", ".join(data.store.table.clip_id.iloc[rows])
-            values = ", ".join(f"{name} {value}" for name, value in losses.items())
-            place = f"epoch {epoch + 1}, step {step} of {data.n_steps}, on the clips {clips}"
+            shown = ", ".join(f"{name} {value}" for name, value in losses.items())
+            place = f"{data.stage.name}, epoch {progress.epoch + 1}, step {step} of {data.n_steps}"
             remedy = "lower the learning rate, or look at these clips; the last checkpoint is kept"
-            problem = f"{data.config.name}: {values} in {data.stage.name}, {place}"
+            problem = f"{data.config.name}: {shown} in {place}, on the clips {clips}"
             raise FloatingPointError(f"{problem}: {remedy}.")
     return losses
 
 
 def check_weights_are_finite(data: StageData, epoch: int) -> None:
-    """Raise `FloatingPointError` if the epoch's last step, for example by an infinite gradient, has
-    made weights that are not finite."""
+    """Raise `FloatingPointError` if the epoch's last step made weights that are not finite."""
     if not are_finite(data.model, data.stage):
         problem = f"weights that are not finite in {data.stage.name} after epoch {epoch + 1}"
         raise FloatingPointError(f"{problem}: lower the learning rate; the checkpoint is kept.")
