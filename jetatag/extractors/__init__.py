@@ -8,10 +8,6 @@ crop in samples (default 59,049), and `prefers_channels_last(device)`, whether t
 `torch.device` is faster with that memory format (default no). To use your own, add its class to the
 table, or a function that builds it, for example with pretrained weights. `paper_crop` and
 `min_samples` are read from the entry, so a function may have them, too.
-
-    EXTRACTORS["loudness"] = Loudness
-    run = Run.start("runs", preset("smoke", extractor="loudness"), store)
-    train(run, store)
 """
 
 import inspect

@@ -5,6 +5,7 @@ ICASSP 2020, in Lee & Cho 2021's variant with 1024 features.
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import nn
@@ -42,8 +43,7 @@ class HarmonicSTFT(nn.Module):
     """Level in dB at the harmonics: (batch, sample) → (batch, harmonic, level, frame) float32.
 
     Triangular filters around the harmonics weight the magnitude spectrogram, one frame every 256
-    samples; their common quality factor Q is learned. A filter between two bins stays empty, as in
-    the original.
+    samples; their common Q is learned. A filter between two bins stays empty, as in the original.
     """
 
     def __init__(self, sample_rate: float, form: layers.Form):
@@ -76,33 +76,6 @@ class HarmonicSTFT(nn.Module):
         return level_db.mT.unflatten(1, filters.shape[:2])
 
 
-class ConvBlock(nn.Module):
-    """3×3 convolution, batch normalisation, ReLU, max pool of `pool` = (levels, frames)."""
-
-    def __init__(self, n_in: int, n_out: int, pool: tuple[int, int]):
-        super().__init__()
-        self.conv = layers.ConvNorm(nn.Conv2d(n_in, n_out, 3, padding=1))
-        self.pool = nn.MaxPool2d(pool)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # ReLU is monotone: after the pool it gives the same values on fewer cells.
-        return self.pool(self.conv(x)).relu_()
-
-
-class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions with batch normalisation, added to the input; ReLU, max pool."""
-
-    def __init__(self, n_channels: int, pool: tuple[int, int]):
-        super().__init__()
-        self.conv_1 = layers.ConvNorm(nn.Conv2d(n_channels, n_channels, 3, padding=1))
-        self.conv_2 = layers.ConvNorm(nn.Conv2d(n_channels, n_channels, 3, padding=1))
-        self.pool = nn.MaxPool2d(pool)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        residual = self.conv_2(self.conv_1(x).relu_())
-        return self.pool(residual.add_(x)).relu_()
-
-
 class HarmonicCNN(nn.Module):
     """Harmonic-CNN: waveform (batch, sample) in [-1, 1] → features (batch, 8 · `width`).
 
@@ -127,14 +100,16 @@ class HarmonicCNN(nn.Module):
             needs = f"harmonic_cnn needs 128 levels, {sample_rate:,} Hz give {n_levels}"
             raise ValueError(f"{needs}: resample the audio to 16,000 Hz or more.")
         self.front_norm = layers.BatchNorm2d(N_HARMONICS)
+        plain = partial(layers.ConvBlock, nn.Conv2d)
+        residual = partial(layers.ResidualBlock, nn.Conv2d)
         self.blocks = nn.Sequential(
-            ConvBlock(N_HARMONICS, width, (2, 2)),
-            ResidualBlock(width, (2, 2)),
-            ResidualBlock(width, (2, 2)),
-            ConvBlock(width, 2 * width, (2, 2)),
-            ResidualBlock(2 * width, (2, 2)),
-            ResidualBlock(2 * width, (2, 3)),
-            ConvBlock(2 * width, 4 * width, (2, 3)),
+            plain(N_HARMONICS, width, nn.MaxPool2d(2)),
+            residual(width, width, nn.MaxPool2d(2)),
+            residual(width, width, nn.MaxPool2d(2)),
+            plain(width, 2 * width, nn.MaxPool2d(2)),
+            residual(2 * width, 2 * width, nn.MaxPool2d(2)),
+            residual(2 * width, 2 * width, nn.MaxPool2d((2, 3))),  # (levels, frames)
+            plain(2 * width, 4 * width, nn.MaxPool2d((2, 3))),
         )
         layers.initialise(self, generator)
 

@@ -18,8 +18,7 @@ SampleRate = Annotated[float, Field(ge=1_000)]  # Hz
 
 
 def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
-    """Raise `ValueError` unless `waveform` is (batch, sample), of the extractor's dtype, and has at
-    least `min_samples` samples."""
+    """Raise `ValueError` unless `waveform` is (batch, sample), long enough and of fitting dtype."""
     name, dtype = type(extractor).__name__, next(extractor.parameters()).dtype
     if not isinstance(waveform, torch.Tensor) or waveform.ndim != 2 or waveform.dtype != dtype:
         got = f"{getattr(waveform, 'dtype', type(waveform))} of {getattr(waveform, 'shape', '')}"
@@ -54,8 +53,7 @@ class LogMel(nn.Module):
     """Mel spectrogram in dB: (…, sample) → (…, band, frame), frames centred on the samples.
 
     `n_bands` triangles from 0 to `f_max` Hz on the HTK scale weight the power spectrum, floored at
-    -100 dB: torchaudio's `MelSpectrogram` and `AmplitudeToDB` to the last bit, of which nothing
-    else is needed.
+    -100 dB: torchaudio's `MelSpectrogram` and `AmplitudeToDB` to the last bit, without torchaudio.
     """
 
     def __init__(self, rate: float, n_fft: int, hop_length: int, n_bands: int, f_max: float):
@@ -152,9 +150,8 @@ def synchronise(extractor: nn.Module, n_processes: int) -> None:
 
 
 class ConvNorm(nn.Module):
-    """A convolution and its batch normalisation; in inference the normalisation is folded into the
-    kernel and the bias, which saves a pass over the activations. The convolution's bias does not
-    learn."""
+    """A convolution and its batch normalisation, which inference folds into the kernel and bias to
+    save a pass over the activations. The convolution's bias does not learn."""
 
     def __init__(self, conv: nn.Conv1d | nn.Conv2d):
         super().__init__()
@@ -184,6 +181,37 @@ class ConvNorm(nn.Module):
         return self.conv
 
 
+class ConvBlock(nn.Module):
+    """Convolution (`conv`) of 3 samples or 3×3 cells, batch normalisation, ReLU, `pool`. A layer
+    that weights the channels may replace `excite`."""
+
+    def __init__(self, conv: type, n_in: int, n_out: int, pool: nn.Module):
+        super().__init__()
+        self.conv, self.pool = ConvNorm(conv(n_in, n_out, 3, padding=1)), pool
+        self.excite = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # ReLU is monotone: after the pool it gives the same values on fewer cells.
+        return self.excite(self.pool(self.conv(x)).relu_())
+
+
+class ResidualBlock(nn.Module):
+    """Two such convolutions with dropout between, added to a shortcut; ReLU, `pool`. The shortcut
+    is the input, with a convolution of one sample or cell if the width changes."""
+
+    def __init__(self, conv: type, n_in: int, n_out: int, pool: nn.Module, dropout: float = 0):
+        super().__init__()
+        self.shortcut = ConvNorm(conv(n_in, n_out, 1)) if n_in != n_out else nn.Identity()
+        self.conv_1 = ConvNorm(conv(n_in, n_out, 3, padding=1))
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.conv_2 = ConvNorm(conv(n_out, n_out, 3, padding=1))
+        self.pool, self.excite = pool, nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        residual = self.excite(self.conv_2(self.dropout(self.conv_1(x).relu_())))
+        return self.pool(residual.add_(self.shortcut(x))).relu_()
+
+
 def fold(extractor: nn.Module, onednn: bool = False) -> nn.Module:
     """Compute folded weights and sinc filters once, in place, for inference only, and return the
     extractor; its features stay the same to the last bit. With `onednn`, for inference on a CPU in
@@ -191,8 +219,7 @@ def fold(extractor: nn.Module, onednn: bool = False) -> nn.Module:
     for path, part in list(extractor.named_modules()):
         if isinstance(part, ConvNorm):
             extractor.set_submodule(path, part.folded())
-    for part in extractor.modules():
-        if hasattr(part, "keep_kernel"):
+        elif hasattr(part, "keep_kernel"):  # after the fold of the module that holds it
             part.keep_kernel()
     if onednn and torch.backends.mkldnn.is_available() and hasattr(extractor, "keep_onednn_layout"):
         extractor.keep_onednn_layout()

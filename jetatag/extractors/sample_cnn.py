@@ -6,6 +6,7 @@ are Kim, Lee, Nam, "Sample-level CNN architectures for music auto-tagging using 
 ICASSP 2018.
 """
 
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -31,40 +32,6 @@ class Excitation(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         weight = self.narrow(self.widen(x.mean(2)).relu()).sigmoid()
         return x * weight.unsqueeze(2)
-
-
-class BasicBlock(nn.Module):
-    """Convolution of 3 samples, batch normalisation, ReLU, max pool of 3; +SE an excitation."""
-
-    def __init__(self, n_in: int, n_out: int, excited: bool):
-        super().__init__()
-        self.conv = layers.ConvNorm(nn.Conv1d(n_in, n_out, 3, padding=1))
-        self.pool = nn.MaxPool1d(3)
-        self.excite = Excitation(n_out) if excited else nn.Identity()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # ReLU is monotone: after the pool it gives the same values on a third of the samples.
-        return self.excite(self.pool(self.conv(x)).relu_())
-
-
-class ResBlock(nn.Module):
-    """Two convolutions with dropout between, +SE an excitation, added to a shortcut; ReLU, max pool
-    of 3. The shortcut is the input, with a convolution of one sample if the width changes."""
-
-    def __init__(self, n_in: int, n_out: int, excited: bool):
-        super().__init__()
-        self.shortcut = nn.Identity()
-        if n_in != n_out:
-            self.shortcut = layers.ConvNorm(nn.Conv1d(n_in, n_out, 1))
-        self.conv_1 = layers.ConvNorm(nn.Conv1d(n_in, n_out, 3, padding=1))
-        self.dropout = nn.Dropout(DROPOUT)
-        self.conv_2 = layers.ConvNorm(nn.Conv1d(n_out, n_out, 3, padding=1))
-        self.pool = nn.MaxPool1d(3)
-        self.excite = Excitation(n_out) if excited else nn.Identity()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        residual = self.excite(self.conv_2(self.dropout(self.conv_1(x).relu_())))
-        return self.pool(residual + self.shortcut(x)).relu_()
 
 
 class OneDNNConv(nn.Module):
@@ -106,8 +73,13 @@ class SampleCNN(nn.Module):
         self.n_features = 8 * width
         self.first = layers.ConvNorm(first or nn.Conv1d(1, width, 3, stride=3))
         widths = [width, *(width * times for times in BLOCK_WIDTHS)]
-        block = ResBlock if self.residual else BasicBlock
-        self.blocks = nn.ModuleList(block(*pair, self.excited) for pair in pairwise(widths))
+        residual = partial(layers.ResidualBlock, dropout=DROPOUT)
+        block = residual if self.residual else layers.ConvBlock
+        self.blocks = nn.ModuleList()
+        for n_in, n_out in pairwise(widths):
+            self.blocks.append(block(nn.Conv1d, n_in, n_out, nn.MaxPool1d(3)))
+            if self.excited:
+                self.blocks[-1].excite = Excitation(n_out)
         self.dense = nn.Linear(sum(widths[-3:]), self.n_features)
         self.dense_norm = layers.BatchNorm1d(self.n_features)
         layers.initialise(self, generator)
@@ -123,9 +95,8 @@ class SampleCNN(nn.Module):
 
     def keep_onednn_layout(self) -> None:
         """Keep the activations of all but the last three blocks of a folded network in oneDNN's
-        layout, for inference on a CPU only: otherwise every convolution copies its input to that
-        layout and its output back, which takes a fifth of the time. It can then be neither copied
-        nor pickled."""
+        layout, for inference on a CPU only: to copy them to that layout and back takes a fifth of
+        the time. The network can then be neither copied nor pickled."""
         if self.excited:
             return  # oneDNN has no operation for the excitation
         earlier, last_three = self.blocks[:-3], self.blocks[-3:]

@@ -8,7 +8,6 @@ repeat what they show. Wrong shapes and names raise `ValueError`.
 
 from jetatag.figures._style import PALE_TO_DARK, touching, wrapped
 from jetatag.figures.data import mel_spectrogram, tag_correlation, tag_counts
-from jetatag.figures.results import curves, dots
+from jetatag.figures.results import curves, dots, loss_curves
 from jetatag.figures.spaces import maps
 from jetatag.figures.tags import calibration, gain_per_tag, taggram
-from jetatag.figures.training import loss_curves

@@ -61,9 +61,10 @@ _warned: list[frozenset[str]] = []
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    """matplotlib's defaults but for the user's resolution, and dollars as text."""
-    kept = {"figure.dpi": rcParams["figure.dpi"], "text.parse_math": False}
-    with plt.style.context(["default", kept]), warnings.catch_warnings():
+    """matplotlib's defaults but for the user's resolution, open axes, and dollars as text."""
+    own = {"figure.dpi": rcParams["figure.dpi"], "text.parse_math": False}
+    own |= {"axes.spines.top": False, "axes.spines.right": False}
+    with plt.style.context(["default", own]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # `fonts_for` says it once
         yield
 
@@ -126,8 +127,6 @@ def panels(rows: int, columns: int, size: Size, **kwargs) -> Panels:
     figure, axes = plt.subplots(rows, columns, squeeze=False, **kwargs)
     plt.close(figure)
     PaletteCanvas(figure)
-    for ax in axes.flat:
-        ax.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
@@ -171,8 +170,7 @@ def in_legend(name: str) -> str:
 
 
 def legend_above(figure: Figure, keys: Sequence[Artist]) -> None:
-    """A legend of several panels, in as few and as even rows as the figure's width allows; none
-    without keys."""
+    """A legend of several panels, if any, in as few and even rows as the figure's width allows."""
     if not keys:
         return
     widest = 0.9 + 0.085 * max(len(entry.get_label()) for entry in keys)  # inches
@@ -206,15 +204,14 @@ def named(name: str) -> str:
 def scale_name(table: pd.DataFrame) -> str:
     """What one axis shows: the metric, and the protocol and the method subtracted, if any. Raises
     `ValueError` if the table has several of one kind."""
-    found = {}
-    for column in ("metric", "protocol", "minus"):
-        values = table[column].unique().tolist() if column in table else [""]
-        if len(values) > 1:
-            several = f"{column} ({', '.join(sorted(values))})"
+    table = table.reindex(columns=["metric", "protocol", "minus"], fill_value="")
+    for column, values in table.items():
+        if values.nunique(dropna=False) > 1:
+            several = f"{column} ({', '.join(sorted(values.unique()))})"
             raise ValueError(f"one axis cannot show several of {several}: choose one.")
-        found[column] = values[0]
-    name = fill(", ".join([named(found["metric"]), *filter(None, [found["protocol"]])]), 32)
-    return f"{name},\ndifference from {found['minus']}" if found["minus"] else name
+    metric, protocol, minus = table.iloc[0]
+    name = fill(", ".join(filter(None, [named(metric), protocol])), 32)
+    return f"{name},\ndifference from {minus}" if minus else name
 
 
 def check_shape(array: np.ndarray, shape: tuple[int, ...], what: str, axes: str) -> None:

@@ -1,8 +1,8 @@
-"""Figures that compare methods.
+"""Figures that compare methods, and the curves of one run.
 
-Tables are long, as `evaluation.results` makes and selects them: the columns `method`, `pair_loss`
-(missing or empty if a method has none), `metric`, `value` or `difference`, the interval `low` to
-`high`, and those that the arguments of a figure name.
+Tables that compare are long, as `evaluation.results` makes and selects them: the columns `method`,
+`pair_loss` (missing or empty if a method has none), `metric`, `value` or `difference`, the interval
+`low` to `high`, and those that the arguments of a figure name.
 """
 
 from collections.abc import Mapping
@@ -68,10 +68,14 @@ def dots(
     table = table.rename(columns={"difference": "value"})
     columns = [panels, panel_rows, rows, marks, "metric", "value"]
     check_known(filter(None, columns), table.columns, "column")
+    table = table.reindex(columns=table.columns.union(NUMBERS, sort=False))
     table = table.assign(mark=table[marks] if marks else "")
     places = _row_places(table, rows)
     names = [name or heading for heading, name in places]
     looks = _mark_looks(table["mark"])
+    offsets = {mark: (len(looks) - 1) / 2 - number for number, mark in enumerate(looks)}
+    heights = table.set_index(["heading", rows]).index.map(places)
+    table = table.assign(height=heights + MARK_STEP * table["mark"].map(offsets))
     references = references or {}
     dashes = dict(zip(references, cycle(("--", ":", "-.")), strict=False))
 
@@ -88,7 +92,7 @@ def dots(
         for text, (_, name) in zip(line[0].get_yticklabels(), places, strict=True):
             text.set_fontweight("normal" if name else "bold")
         for ax, (_, own) in style.used(line, list(band.groupby(panels, sort=False))):
-            _draw_dots(ax, own, places, rows, looks)
+            _draw_dots(ax, own, looks)
             if is_difference:
                 ax.axvline(0, **ZERO)
             for name, values in references.items():
@@ -120,8 +124,7 @@ def _row_places(table: pd.DataFrame, rows: str) -> dict[tuple[str, str], int]:
 
 
 def _mark_looks(marks: pd.Series) -> dict[str, dict]:
-    """Mark → its look: that of a search, or else a marker, white and dark in turns; a single mark
-    is dark."""
+    """Mark → look: that of a search, else a marker, white and dark in turns (a single one dark)."""
     if set(marks) <= set(SEARCHES):
         return {mark: look for mark, look in SEARCHES.items() if mark in set(marks)}
     fills = cycle(("white", style.DARK) if marks.nunique() > 1 else (style.DARK,))
@@ -131,46 +134,38 @@ def _mark_looks(marks: pd.Series) -> dict[str, dict]:
     }
 
 
-def _draw_dots(
-    ax: Axes,
-    table: pd.DataFrame,
-    places: dict[tuple[str, str], int],
-    rows: str,
-    looks: dict[str, dict],
-) -> None:
-    """Draw the dots of one panel at the heights of their rows and marks."""
+def _draw_dots(ax: Axes, table: pd.DataFrame, looks: dict[str, dict]) -> None:
+    """Draw the dots of one panel at their heights, with seeds and intervals."""
     what = table.columns.difference(NUMBERS).tolist()
     for _, dot in table.groupby(what, sort=False, dropna=False):
-        heading, name, mark = dot[["heading", rows, "mark"]].iloc[0]
-        place = places[heading, name] + MARK_STEP * ((len(looks) - 1) / 2 - [*looks].index(mark))
-        is_mean = dot["seed"] == "mean" if "seed" in dot else pd.Series(False, dot.index)
+        mark, height = dot[["mark", "height"]].iloc[0]
+        is_mean = dot["seed"] == "mean"
         mean, seeds = (dot[is_mean], dot[~is_mean]) if is_mean.any() else (dot, dot)
         for prefix, look in {"": BY_CLIP, "group_": BY_GROUP}.items():
-            bounds = mean.reindex(columns=[f"{prefix}low", f"{prefix}high"]).mean()
+            bounds = mean[[f"{prefix}low", f"{prefix}high"]].mean()
             if bounds.notna().all():
-                ax.hlines(place, *bounds, **look)
+                ax.hlines(height, *bounds, **look)
         if len(seeds) > 1:
-            ax.plot(seeds["value"], np.full(len(seeds), place), **SEED, linestyle="", zorder=2.5)
+            ax.plot(seeds["value"], seeds["height"], **SEED, linestyle="", zorder=2.5)
         look = {"color": style.DARK, "markersize": 5, "zorder": 3, **looks[mark]}
-        ax.plot(mean["value"].mean(), place, **look)
+        ax.plot(mean["value"].mean(), height, **look)
     if len(looks) > 1:  # lines between the rows
-        ax.set_yticks(np.arange(len(places) - 1) + 0.5, minor=True)
+        ax.set_yticks(ax.get_yticks()[:-1] + 0.5, minor=True)
         ax.tick_params(axis="y", which="minor", length=0)
         ax.grid(axis="y", which="minor", color="0.9")
 
 
 def _dot_keys(table: pd.DataFrame) -> list[Line2D]:
     """Legend entries for seeds and intervals, as far as `table` has them."""
-    keys = []
-    if "seed" in table:
-        seeds = table[table["seed"] != "mean"]
-        is_repeated = seeds.duplicated(table.columns.difference(NUMBERS).tolist())
-        keys += [style.key("one seed", **SEED)] if is_repeated.any() else []
-    has_groups = "group_low" in table and table["group_low"].notna().any()
-    if _has_intervals(table):
-        name = "95 % interval by clip" if has_groups else "95 % interval"
-        keys.append(style.key(name, **BY_CLIP))
-    return [*keys, style.key("95 % interval by group", **BY_GROUP)] if has_groups else keys
+    seeds, keys = table[table["seed"].notna() & (table["seed"] != "mean")], []
+    if seeds.duplicated(table.columns.difference(NUMBERS).tolist()).any():
+        keys.append(style.key("one seed", **SEED))
+    has_intervals, has_groups = table[["low", "group_low"]].notna().any()
+    if has_intervals:
+        keys.append(style.key("95 % interval" + " by clip" * has_groups, **BY_CLIP))
+    if has_groups:
+        keys.append(style.key("95 % interval by group", **BY_GROUP))
+    return keys
 
 
 @style.own_style()
@@ -206,7 +201,11 @@ def curves(
         for line, look in looks.items()
         if lines and line in set(table["drawn"])
     ]
-    has_intervals, is_by_share = _has_intervals(table), x == "label_share"
+    has_intervals = "low" in table and table["low"].notna().any()  # of single seeds, none
+    bounds = {"low": (y, "min"), "high": (y, "max")}
+    if has_intervals:
+        bounds = {"low": ("low", "mean"), "high": ("high", "mean")}
+    is_by_share = x == "label_share"
     if has_intervals or table.duplicated([panels, "drawn", x]).any():
         shaded = "95 % interval" if has_intervals else "lowest to highest seed"
         shade, bar = Patch(color="0.5", **SHADE, label=shaded), style.key(shaded, **SEED)
@@ -219,9 +218,10 @@ def curves(
     figure, axes = style.panels(n_rows, n_columns, size, sharex=True, sharey=True)
     for ax, (panel, own) in style.used(axes.flat, parts):
         for line, rows in own.groupby("drawn", sort=False):
-            place = [*looks].index(line) - (len(looks) - 1) / 2
-            shift = SHARE_STEP**place if is_by_share else None
-            _draw_curve(ax, rows, x, y, looks[line], has_intervals, shift)
+            by_x = rows.groupby(x).agg(mean=(y, "mean"), **bounds)
+            if is_by_share:
+                by_x.index *= SHARE_STEP ** ([*looks].index(line) - (len(looks) - 1) / 2)
+            _draw_line(ax, by_x, looks[line], has_bars=is_by_share)
         if y == "difference":
             ax.axhline(0, **ZERO)
         ax.grid(color="0.92")
@@ -240,10 +240,9 @@ def curves(
         axis.get_major_locator().set_params(nbins=5, integer=is_integer)
         if is_integer:
             axis.set_major_formatter("{x:,.0f}")
+    label = f"{style.named(y.removeprefix('valid_'))}, validation"
     if y in ("value", "difference"):
         label = style.scale_name(table)
-    else:
-        label = f"{style.named(y.removeprefix('valid_'))}, validation"
     for ax in axes[:, 0]:
         ax.set_ylabel(label, fontsize=9)
     place = "outside right upper" if lines else "outside upper center"
@@ -252,29 +251,48 @@ def curves(
     return figure
 
 
-def _has_intervals(table: pd.DataFrame) -> bool:
-    """Whether `table` has intervals; those of single seeds can be columns without a value."""
-    return "low" in table and table["low"].notna().any()
-
-
-def _draw_curve(
-    ax: Axes,
-    rows: pd.DataFrame,
-    x: str,
-    y: str,
-    look: dict,
-    has_intervals: bool,
-    shift: float | None = None,
-) -> None:
-    """Draw one line in its shade or, with a factor by which to `shift` it, with bars."""
-    by_x = rows.groupby(x)
-    mean = by_x[y].mean()
-    low, high = by_x[y].min(), by_x[y].max()
-    if has_intervals:
-        low, high = by_x["low"].mean(), by_x["high"].mean()
-    if shift:
-        mean.index *= shift
-        ax.vlines(mean.index, low, high, color=look["color"], linewidth=1.2)
+def _draw_line(ax: Axes, by_x: pd.DataFrame, look: dict, has_bars: bool) -> None:
+    """Draw the column `mean` by the index, and from `low` to `high` bars or a shade."""
+    bounds = by_x.index, by_x["low"], by_x["high"]
+    if has_bars:
+        ax.vlines(*bounds, color=look["color"], linewidth=1.2)
     else:
-        ax.fill_between(mean.index, low, high, color=look["color"], **SHADE)
-    ax.plot(mean.index, mean, **look, markevery=max(1, len(mean) // 6), markersize=5)
+        ax.fill_between(*bounds, color=look["color"], **SHADE)
+    ax.plot(by_x.index, by_x["mean"], **look, markevery=max(1, len(by_x) // 6), markersize=5)
+
+
+@style.own_style()
+def loss_curves(history: pd.DataFrame) -> Figure:
+    """Draw every quantity of a training history by epoch, one panel per stage and quantity.
+    `history` has one row per epoch: columns `stage`, `epoch` (from 1), `learning_rate` and any
+    number of numeric ones; `valid_x` is drawn dashed in the panel of `x`. Dotted vertical lines
+    mark where a new phase of the schedule begins. Raises `ValueError` for a history without rows.
+    """
+    style.check_rows(len(history), "the history is empty")
+    rows = []
+    for _, stage in history.groupby("stage", sort=False):
+        known = stage.dropna(axis="columns", how="all").select_dtypes("number").columns
+        known = known.difference(["epoch", "learning_rate"], sort=False)
+        names = known.str.removeprefix("valid_").unique()
+        rows += [(stage, names[start : start + 3]) for start in range(0, len(names), 3)]
+    columns = max(len(quantities) for _, quantities in rows)
+    figure, axes = style.panels(len(rows), columns, (3.4 * columns, 2.3 * len(rows)))
+    for line, (stage, quantities) in zip(axes, rows, strict=True):
+        for ax, quantity in style.used(line, quantities):
+            _draw_quantity(ax, stage, quantity)
+    return figure
+
+
+def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
+    looks = ("training", style.DARK, "o-"), ("validation", style.MIDDLE, "s--")
+    for column, (name, colour, form) in zip((quantity, f"valid_{quantity}"), looks, strict=True):
+        if column in stage and stage[column].notna().any():
+            form = form if len(stage) <= 12 else form[1:]  # a short curve shows its points
+            ax.plot(stage["epoch"], stage[column], form, color=colour, ms=4, label=name)
+    changes = np.diff(stage["learning_rate"].to_numpy()) != 0
+    for change in () if changes.all() else np.flatnonzero(changes):  # a cycle changes every epoch
+        ax.axvline(stage["epoch"].iloc[change] + 0.5, color="0.4", linestyle=":", linewidth=1)
+    ax.set(xlabel="epoch", ylabel=style.named(quantity))
+    ax.set_title(style.named(str(stage["stage"].iloc[0])), fontsize=9)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(frameon=False, fontsize=8)

@@ -63,20 +63,18 @@ def maps(
 def _draw_clips(ax: Axes, xy: np.ndarray, values: np.ndarray, name: str) -> PathCollection | None:
     """Draw clips with labels for a legend, and return what a colour bar needs if they have one."""
     if values.dtype == bool:
-        n_own, n_others = f"{values.sum():,} clips", f"{(~values).sum():,}"
-        other = {"s": 9, "color": style.PALE, "marker": "o", "label": f"other clips ({n_others})"}
-        own = {"s": 20, "color": style.DARK, "marker": "^"}
-        own["label"] = style.in_legend(f"{name} ({n_own})")
-        ax.scatter(*xy[~values].T, **other, linewidth=0)
-        ax.scatter(*xy[values].T, **own, linewidth=0, zorder=2)  # not hidden by landmarks
+        others = {"label": f"other clips ({(~values).sum():,})", "linewidth": 0}
+        own = {"label": style.in_legend(f"{name} ({values.sum():,} clips)"), "linewidth": 0}
+        ax.scatter(*xy[~values].T, 9, style.PALE, "o", **others)
+        ax.scatter(*xy[values].T, 20, style.DARK, "^", zorder=2, **own)  # not below landmarks
         return None
     if values.dtype.kind in "iuf":
         order = np.argsort(values, kind="stable")  # the highest values on top
         colours = {"c": values[order], "cmap": style.PALE_TO_DARK, "label": "clips"}
         return ax.scatter(*xy[order].T, s=9, linewidth=0, **colours)
     for value, look in style.looks(np.unique(values)).items():
-        look = {"color": look["color"], "marker": look["marker"], "label": style.in_legend(value)}
-        ax.scatter(*xy[values == value].T, s=9, linewidth=0, **look)
+        own = {"label": style.in_legend(value), "linewidth": 0}
+        ax.scatter(*xy[values == value].T, 9, look["color"], look["marker"], **own)
     return None
 
 

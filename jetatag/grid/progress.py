@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def follow(snakemake: subprocess.Popen, log: Path) -> int:
     begun, bars, finished = log.stat().st_mtime, {}, {}
     look = {"total": 100, "leave": False, "bar_format": "{bar:12} {elapsed} {desc}"}
     look |= {"disable": not sys.stderr.isatty(), "dynamic_ncols": True}
-    try:
+    with ExitStack() as open_bars:
         while True:
             status = snakemake.poll()
             paths = [*log.parent.glob("notebooks/*.ipynb"), *log.parent.glob("*/notebooks/*.ipynb")]
@@ -39,7 +40,7 @@ def follow(snakemake: subprocess.Popen, log: Path) -> int:
                 except (ValueError, KeyError):  # it is just being written
                     continue
                 if path not in bars:
-                    bars[path] = tqdm(**look)
+                    bars[path] = open_bars.enter_context(tqdm(**look))
                 if facts["duration"] is None:
                     step, bars[path].n = last_bar(path.with_suffix(".log"))
                     bars[path].set_description_str(f"{label(path, log.parent)}  {step}")
@@ -54,9 +55,6 @@ def follow(snakemake: subprocess.Popen, log: Path) -> int:
             if status is not None:
                 return status
             time.sleep(POLL_S)
-    finally:
-        for bar in bars.values():
-            bar.close()
 
 
 def label(path: Path, runs: Path) -> str:

@@ -1,5 +1,4 @@
-"""One HTML page about finished runs, without scripts or other hosts: notebooks 04 and 05, and clips
-to listen to."""
+"""One HTML page about finished runs, without scripts or other hosts: notebooks 04, 05 and clips."""
 
 import io
 import shutil
@@ -171,8 +170,7 @@ def firsts(runs: Sequence[Run]) -> dict[str, Run]:
 
 
 def store_rows(run: Run, store: AudioStore | None) -> np.ndarray | None:
-    """Rows in `store` of the clips that a run scored, (clip,); None if it lacks them, or has other
-    labels or tags."""
+    """Rows in `store` of a run's scored clips, (clip,); None without them or with other labels."""
     scores = run.read_arrays("scores.npz")
     if store is None or not np.array_equal(store.vocabulary.tags, scores["tags"]):
         return None

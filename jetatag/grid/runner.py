@@ -18,17 +18,23 @@ from typing import Any, NoReturn
 
 import psutil
 import yaml
+from papermill import inspect_notebook
 
+from jetatag import rendered
 from jetatag.config import RunConfig, preset, read_yaml
+from jetatag.data import check_options, load
+from jetatag.data.index import files_under
+from jetatag.data.splits import check_splits
+from jetatag.data.store import AudioStore
 from jetatag.files import Count, atomic, check_known, check_type, lock_folder
 from jetatag.grid import gpus, packaged_notebooks
 from jetatag.grid.progress import follow, print_results
 from jetatag.joint.methods import BASELINE, METHODS
 
 TYPES = {kind.__name__: kind for kind in (str, int, float, bool, dict, list)}
-GRID_PARAMETERS = ["trained", "datasets", "only", "runs_per_gpu"]
+GRID_PARAMETERS = ["trained", "datasets", "only"]
 """Parameters of the Snakefile: the runs to train, the parameters and the runs to use of each data
-set, and how many runs share a GPU of this machine (1)."""
+set; `runs_per_gpu` says how many runs share a GPU of this machine (1)."""
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "classification_loss", "label_share")
 """Settings that may list several values in an entry of `trained`; the first two also for all."""
 INPUTS = ("published", "expected", "schedules", "study", "regime", "regime_long")
@@ -50,9 +56,8 @@ def reproduce(
     cores: str | None = None,
     profile: Path | None = None,
 ) -> tuple[int, list[str]]:
-    """Execute the notebooks of preset `name` with `changes` of its parameters, and print the
-    results; returns the exit status and a sentence for each failure. The other parameters are those
-    of `jetatag reproduce`."""
+    """Execute the notebooks of preset `name` with `changes` of its parameters and print results;
+    return the exit status and a sentence for each failure. Other parameters are the command's."""
     notebooks, root = Path("notebooks"), Path.cwd() if workdir else Path()
     if workdir and not (workdir / notebooks).exists():
         shutil.copytree(packaged_notebooks(), workdir / notebooks)
@@ -80,8 +85,6 @@ def reproduce(
 
 def parameter_types(notebook: Path | str) -> dict[str, type]:
     """Names and types in the notebook's `parameters` cell, as papermill reads them."""
-    from papermill import inspect_notebook
-
     logging.getLogger("papermill").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):
         facts = inspect_notebook(str(notebook))
@@ -91,9 +94,8 @@ def parameter_types(notebook: Path | str) -> dict[str, type]:
 def check_parameters(values: Mapping[str, Any], notebooks: Sequence[Path]) -> None:
     """Raise `ValueError` or `FileNotFoundError` for an unknown name (of which papermill only
     warns), a wrong type, an impossible run or data set, or missing inputs."""
-    from jetatag.data import check_options
-
     types = {name: kind for path in notebooks for name, kind in parameter_types(path).items()}
+    types |= {"n_resamples": Count, "runs_per_gpu": Count}
     check_values(values, types)
     for name in INPUTS:
         if values[name] != values["runs"] and not Path(values[name]).exists():
@@ -124,13 +126,10 @@ def check_values(values: Mapping[str, Any], types: Mapping[str, type]) -> None:
         raise ValueError(f"{chosen[0]} is chosen run by run: list the runs instead ({example}).")
     for name in values.keys() - {*GRID_PARAMETERS, *GRID_AXES}:
         check_type(values[name], types[name], name)
-    for name in ("n_resamples", "runs_per_gpu"):
-        check_type(values.get(name, 1), Count, name)
 
 
 def by_dataset(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The parameters of every data set by name: the shared ones, its entry in `datasets`, and its
-    own folders under `runs` and `out`."""
+    """The parameters of every data set by name, with its own folders under `runs` and `out`."""
     datasets = check_type(values.get("datasets") or {values["dataset"]: {}}, dict, "datasets")
     parameters = {}
     for name, own in datasets.items():
@@ -213,12 +212,6 @@ def check_data(values: Mapping[str, Any]) -> None:
     """Raise `ValueError` or `FileNotFoundError` for a data set that cannot be read or has too few
     clips in a split (of its store if there is one), and for a store at another sample rate than the
     runs. Notebook 01 reports what is only incomplete, and makes the built-in data set."""
-    from jetatag import rendered
-    from jetatag.data import load
-    from jetatag.data.index import files_under
-    from jetatag.data.splits import check_splits
-    from jetatag.data.store import AudioStore
-
     is_stored = Path(values["store"], "store.json").is_file()
     stored = AudioStore.open(values["store"]) if is_stored else None
     for run in trained(values).values():
