@@ -63,18 +63,18 @@ def maps(
 def _draw_clips(ax: Axes, xy: np.ndarray, values: np.ndarray, name: str) -> PathCollection | None:
     """Draw clips with labels for a legend, and return what a colour bar needs if they have one."""
     if values.dtype == bool:
-        others = {"label": f"other clips ({(~values).sum():,})", "linewidth": 0}
-        own = {"label": style.in_legend(f"{name} ({values.sum():,} clips)"), "linewidth": 0}
-        ax.scatter(*xy[~values].T, 9, style.PALE, "o", **others)
-        ax.scatter(*xy[values].T, 20, style.DARK, "^", zorder=2, **own)  # not below landmarks
+        others = {"color": style.PALE, "label": f"other clips ({(~values).sum():,})"}
+        own = {"color": style.DARK, "label": style.in_legend(f"{name} ({values.sum():,} clips)")}
+        ax.scatter(*xy[~values].T, s=9, linewidth=0, **others)
+        ax.scatter(*xy[values].T, s=20, marker="^", linewidth=0, zorder=2, **own)  # seen on tags
         return None
     if values.dtype.kind in "iuf":
         order = np.argsort(values, kind="stable")  # the highest values on top
         colours = {"c": values[order], "cmap": style.PALE_TO_DARK, "label": "clips"}
         return ax.scatter(*xy[order].T, s=9, linewidth=0, **colours)
     for value, look in style.looks(np.unique(values)).items():
-        own = {"label": style.in_legend(value), "linewidth": 0}
-        ax.scatter(*xy[values == value].T, 9, look["color"], look["marker"], **own)
+        look = {"color": look["color"], "marker": look["marker"], "label": style.in_legend(value)}
+        ax.scatter(*xy[values == value].T, s=9, linewidth=0, **look)
     return None
 
 
