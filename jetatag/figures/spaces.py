@@ -66,7 +66,7 @@ def _draw_clips(ax: Axes, xy: np.ndarray, values: np.ndarray, name: str) -> Path
         others = {"color": style.PALE, "label": f"other clips ({(~values).sum():,})"}
         own = {"color": style.DARK, "label": style.in_legend(f"{name} ({values.sum():,} clips)")}
         ax.scatter(*xy[~values].T, s=9, linewidth=0, **others)
-        ax.scatter(*xy[values].T, s=20, marker="^", linewidth=0, zorder=2, **own)  # seen on tags
+        ax.scatter(*xy[values].T, s=20, marker="^", linewidth=0, zorder=2, **own)  # above tags
         return None
     if values.dtype.kind in "iuf":
         order = np.argsort(values, kind="stable")  # the highest values on top
