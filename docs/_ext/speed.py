@@ -58,8 +58,7 @@ def speed_exploring() -> str:
 
 def speed_beside(other: str) -> str:
     """One step of the authors' TensorFlow code ("original") or of an earlier version ("before"),
-    and of this package: seconds, and the share of the rate of a large matrix product."""
+    and of this package, in seconds."""
     rows = read_digits(f"speed/{other}").to_numpy().tolist()
-    header = ["extractor", "step", "instructions", f"{other}, s", "jetatag, s", "ratio"]
-    header += [f"{other}, share of product", "jetatag, share of product"]
+    header = ["extractor", "step", "instructions", other, "jetatag", "ratio"]
     return as_markdown(header, [[f"`{row[0]}`", *row[1:]] for row in rows])
