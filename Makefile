@@ -19,7 +19,8 @@ install: .venv/installed
 reproduce: install
 	$(BIN)/jetatag reproduce --preset demo
 
-NBVAL := $(BIN)/python -m pytest --nbval-lax --nbval-current-env
+# The stored outputs are those of a CPU.
+NBVAL := CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest --nbval-lax --nbval-current-env
 
 test: .venv/tensorflow
 	$(BIN)/ruff check .

@@ -44,7 +44,7 @@ from jetatag.evaluation import baselines
 from jetatag.extractors import EXTRACTORS
 from jetatag.files import write_json
 from jetatag.joint.heads import build_model
-from jetatag.joint.methods import METHODS, crop_epochs, phases_by_epoch
+from jetatag.joint.methods import METHODS, Stage, crop_epochs, phases_by_epoch
 from jetatag.training.provenance import peak_memory_mib
 from jetatag.training.run import Run
 from jetatag.training.train import train
@@ -89,6 +89,19 @@ def operations(config: RunConfig) -> dict[str, float]:
     }
 
 
+def kernels(stage: Stage) -> int:
+    """Operations in a step of Harmonic-CNN, of stage 2 on kept features: about as many kernels as a
+    GPU has to be given."""
+    config = RunConfig(width=4, batch_size=4, device="cpu", stage2_crops=1)
+    with tempfile.TemporaryDirectory() as folder:
+        store = noise_store(Path(folder), 40, config.crop_samples / config.sample_rate)
+        step, _ = steps.steps(config, store, "train", stage=stage)
+        step()  # makes the optimizer's state, and the features of stage 2
+        with steps.Operations() as counted:
+            step()
+    return counted.n
+
+
 def bench_cost() -> None:
     """Operations of a whole run of every extractor, as published and fast, with and without JE."""
     rows = []
@@ -99,6 +112,8 @@ def bench_cost() -> None:
                 config = preset(which, **cell)
                 told = operations(config)
                 rows.append({**cell, "preset": which, **told})
+    for stage in METHODS["je"].stages:
+        print(f"Harmonic-CNN, {stage.name}: {kernels(stage)} operations that are no views a step")
     table = pd.DataFrame(rows)
     table["whole run"] = table[["steps", "passes", "validation and windows"]].sum(axis=1)
     print(table.to_string(index=False, float_format="{:.4g}".format))

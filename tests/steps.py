@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch._dynamo.utils import counters
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from jetatag.config import RunConfig
@@ -93,6 +94,17 @@ def count(action: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter, torch.compiler.set_stance("force_eager"):
         action()
     return counter.get_total_flops()
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations within it that are no views, forward and backward: about as many
+    kernels as a GPU is given."""
+
+    n = 0
+
+    def __torch_dispatch__(self, operation, types, parts=(), named=None):
+        self.n += not operation.is_view
+        return operation(*parts, **(named or {}))
 
 
 def product(precision: str, device: torch.device) -> Callable[[], object]:

@@ -46,7 +46,7 @@ def test_all_parts_pass_on_a_cpu(tmp_path):
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     report = json.loads((tmp_path / "gpu.json").read_text())
     assert report["machine"]["card"].startswith("cpu ")
-    assert {"driver", "torch", "commit"} <= report["machine"].keys()
+    assert {"driver", "torch", "numpy", "commit"} <= report["machine"].keys()
     assert len(report["correct"]) == 2 * len(EXTRACTORS) + len(EXTRACTORS) + 2 + 2 + 3
     assert all(row["ok"] for row in report["correct"].values())
     assert [row["compiled"] for row in report["speed"].values()] == [False, False, True]
@@ -95,6 +95,20 @@ def test_a_wrong_number_is_a_failed_comparison(tmp_path, monkeypatch):
     monkeypatch.setattr(gpu, "extract", lambda *parts: 1.001 * right(*parts))
     row = gpu.agrees(size, "sample_cnn", "32-true")
     assert not row["ok"] and row["features"] == pytest.approx(1e-3, rel=0.1)
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, 3.0])
+def test_wrong_gradients_in_bfloat16_are_a_failed_comparison(tmp_path, monkeypatch, factor):
+    size = gpu.Size(torch.device("cpu"), tmp_path)
+    assert gpu.agrees(size, "harmonic_cnn", "bf16-mixed")["ok"]
+    right = gpu.pulled
+
+    def wrong(*parts):
+        h, gradients = right(*parts)
+        return [h, factor * gradients]
+
+    monkeypatch.setattr(gpu, "pulled", wrong)
+    assert not gpu.agrees(size, "harmonic_cnn", "bf16-mixed")["ok"]
 
 
 @pytest.mark.parametrize("lost", ["weights", "optimizer"])

@@ -833,9 +833,27 @@ def test_what_the_machine_lacks_is_refused_before_training(
         assert "\n" not in str(refusal.value) and not run.has("history.csv")
 
 
-def test_32_true_turns_tensorfloat_off_everywhere(tiny_config):
+def allow_by_flags():
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+
+
+def allow_bfloat16_products():
+    torch.set_float32_matmul_precision("medium")
+
+
+def allow_tensorfloat_everywhere():
+    torch.backends.fp32_precision = "tf32"
+
+
+@pytest.mark.parametrize(
+    "allow", [allow_by_flags, allow_bfloat16_products, allow_tensorfloat_everywhere]
+)
+def test_32_true_is_float32_everywhere_whatever_was_set(tiny_config, allow):
+    allow()
     launch(tiny_config.replace(precision="32-true"))
+    backends = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    backends += torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv
+    assert [backend.fp32_precision for backend in backends] == ["ieee"] * 4
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32
 

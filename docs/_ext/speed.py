@@ -58,7 +58,8 @@ def speed_exploring() -> str:
 
 def speed_beside(other: str) -> str:
     """One step of the authors' TensorFlow code ("original") or of an earlier version ("before"),
-    and of this package, in seconds."""
-    rows = read_digits(f"speed/{other}").to_numpy().tolist()
-    header = ["extractor", "step", "instructions", other, "jetatag", "ratio"]
-    return as_markdown(header, [[f"`{row[0]}`", *row[1:]] for row in rows])
+    and of this package: seconds, and where measured the share of a large product's rate."""
+    table = read_digits(f"speed/{other}").rename(columns={"mode": "step"})
+    header = table.columns.str.replace("_share", ", share of product").str.replace("_s", ", s")
+    rows = [[f"`{name}`", *values] for name, *values in table.to_numpy().tolist()]
+    return as_markdown(header.tolist(), rows)

@@ -59,10 +59,11 @@ def launch(config: RunConfig) -> Fabric:
 
 
 def allow_tensor_float(in_convolutions: bool) -> None:
-    """Whether convolutions may use TensorFloat-32. Matrix products never do, whatever the
+    """Whether convolutions on a GPU may use TensorFloat-32. Matrix products never do, whatever the
     environment or a notebook has set: filter banks, heads and losses need full precision."""
+    torch.backends.fp32_precision = "ieee"  # of all operations and devices
+    torch.set_float32_matmul_precision("highest")  # keeps the earlier flags in step
     torch.backends.cudnn.allow_tf32 = in_convolutions
-    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def pick_device(name: str) -> torch.device:
