@@ -90,8 +90,8 @@ def operations(config: RunConfig) -> dict[str, float]:
 
 
 def kernels(stage: Stage) -> int:
-    """Operations in a step of Harmonic-CNN, of stage 2 on kept features: about as many kernels as a
-    GPU has to be given."""
+    """Operations in a training step of Harmonic-CNN (`steps.Operations`); stage 2 is on kept
+    features."""
     config = RunConfig(width=4, batch_size=4, device="cpu", stage2_crops=1)
     with tempfile.TemporaryDirectory() as folder:
         store = noise_store(Path(folder), 40, config.crop_samples / config.sample_rate)
@@ -113,7 +113,7 @@ def bench_cost() -> None:
                 told = operations(config)
                 rows.append({**cell, "preset": which, **told})
     for stage in METHODS["je"].stages:
-        print(f"Harmonic-CNN, {stage.name}: {kernels(stage)} operations that are no views a step")
+        print(f"Harmonic-CNN, {stage.name}: {kernels(stage)} operations a step, without views")
     table = pd.DataFrame(rows)
     table["whole run"] = table[["steps", "passes", "validation and windows"]].sum(axis=1)
     print(table.to_string(index=False, float_format="{:.4g}".format))

@@ -53,8 +53,8 @@ networks that have not learned: rounding decides which of two near values a pool
 that gradients in float32 on a CPU are up to 0.03 away at full size, and those in bfloat16 0.3 to
 1.3."""
 LEAST_COSINE, LENGTHS = 0.2, (0.5, 2.0)
-"""Of the gradients with those in float64, and their relative length, in every precision: in
-bfloat16 on a CPU, 0.5 to 0.9, and 0.7 to 1.2."""
+"""Smallest cosine between the gradients and those in float64, and the range of their relative
+length, in every precision. In bfloat16 on a CPU, cosines are 0.5 to 0.9 and lengths 0.7 to 1.2."""
 PHASES = (Phase("sgd", 1e-3, 2),)  # Adam would turn rounding of tiny gradients into whole steps
 N_CLIPS = sum(KNOWN_CLIPS["cleaned"][split] for split in ("train", "valid"))  # of 29.1 s
 Item = tuple[str, Callable[[], dict]]

@@ -97,8 +97,8 @@ def count(action: Callable[[], object]) -> int:
 
 
 class Operations(TorchDispatchMode):
-    """Counts the operations within it that are no views, forward and backward: about as many
-    kernels as a GPU is given."""
+    """Counts operations, forward and backward, without views: about as many kernels as a GPU has to
+    be given."""
 
     n = 0
 

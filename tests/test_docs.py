@@ -307,7 +307,7 @@ def test_the_runs_on_the_papers_schedule_show_what_the_text_says():
     gains = final[final.minus == "no_je"].set_index(["method", "pair_loss"]).value
     ends = on_validation_clips[on_validation_clips.minus == "no_je"].sort_values("steps")
     ends = ends.groupby(["method", "pair_loss"]).tail(1).set_index(["method", "pair_loss"])
-    apart = ends[(ends.low > 0) | (ends.high < 0)].value  # "on the same side of `no_je`"
+    apart = ends[(ends.low > 0) | (ends.high < 0)].value  # "have the same signs"
     assert len(apart) == 7 and ((apart > 0) == (gains[apart.index] > 0)).all()
     assert gains["no_je_linear", "none"] > 0.1  # "far above `no_je`"
     assert abs(gains["no_je_early_stop", "none"]) < 0.01  # "as good as at its end"

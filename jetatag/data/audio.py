@@ -85,6 +85,7 @@ def read_header(path: Path) -> Header:
 
 
 def holds_audio(path: Path) -> bool:
+    """Whether a file begins, after tags, with audio of a length that its header states."""
     with suppress(AudioError, OSError), _open(path) as file:
         return begins_audio(file, 0) and ffmpeg.read_header(file).duration_s > 0
     return False

@@ -237,7 +237,7 @@ def _decode_all(
     with (
         (work / "store" / "audio.i16").open("ab") as audio,
         (work / PROGRESS).open("a", buffering=1, encoding="utf-8") as progress,
-        ThreadPoolExecutor(workers) as pool,  # decoders and resamplers release the GIL
+        ThreadPoolExecutor(workers) as pool,
     ):
         decoded = in_order(pool, decode_one, paths[len(outcomes) :], ahead=4 * workers)
         for samples, outcome in tqdm(decoded, **bar):

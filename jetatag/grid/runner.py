@@ -33,8 +33,8 @@ from jetatag.joint.methods import BASELINE, METHODS
 
 TYPES = {kind.__name__: kind for kind in (str, int, float, bool, dict, list)}
 GRID_PARAMETERS = ["trained", "datasets", "only"]
-"""Parameters of the Snakefile: the runs to train, the parameters and the runs to use of each data
-set; `runs_per_gpu` says how many runs share a GPU of this machine (1)."""
+"""Parameters of the Snakefile alone: the runs to train, the parameters of each data set, and the
+runs of each to use. `runs_per_gpu`, how many runs share a GPU of this machine, is the fourth."""
 GRID_AXES = ("extractor", "seed", "method", "pair_loss", "classification_loss", "label_share")
 """Settings that may list several values in an entry of `trained`; the first two also for all."""
 INPUTS = ("published", "expected", "schedules", "study", "regime", "regime_long")

@@ -162,12 +162,12 @@ def compile_seconds() -> float:
 def extract(extractor: nn.Module, audio: Tensor, fabric: Fabric) -> Tensor:
     """h (clip, n_features) float32 of audio (clip, sample). Only the extractor runs at the config's
     precision: it does nearly all the work, and losses and norms need full precision."""
-    n_clips = len(audio)
-    if n_clips == 1 and not extractor.training and extractor._compiled_call_impl:
-        audio = audio.repeat(2, 1)  # torch would compile another graph for one row
+    if len(audio) == 1 and not extractor.training and extractor._compiled_call_impl:
+        # For a single row, torch would compile another graph.
+        return extract(extractor, audio.repeat(2, 1), fabric)[:1]
     torch._dynamo.maybe_mark_dynamic(audio, 0)  # one compiled graph for all batch sizes
     with fabric.autocast():
-        return extractor(audio).float()[:n_clips]
+        return extractor(audio).float()
 
 
 def seed_everything(seed: int, device: torch.device) -> None:
