@@ -72,10 +72,15 @@ def _without_intervals(space: Space, seed: int) -> pd.DataFrame:
 
 def shared_map(space: Space, method: str = "umap", seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return the map of a run's clips and single tags, (clip + tag, 2) by `shared_layout`, and the
-    cosines (clip, tag) by which a search for each tag ranks the clips in the full space."""
-    z_tags, centre = space["z_query"], space["z_centre"]
-    fit = cosine_similarity(space["z_audio"] - centre, z_tags - centre)
-    return shared_layout(space["z_audio"] - centre, z_tags - centre, method, seed), fit
+    cosines (clip, tag) by which a search for each tag ranks the clips in the full space. Where the
+    tags' vectors are means over clips, both kinds are laid out around their own mean: otherwise
+    some tags of `cosine` and `cosine_stop_grad` lie among tags alone."""
+    centre = space["z_centre"]
+    kinds = [space[name] - centre for name in ("z_audio", "z_query")]
+    fit = cosine_similarity(*kinds)
+    if centre.any():
+        kinds = [kind - kind.mean(axis=0) for kind in kinds]
+    return shared_layout(*kinds, method, seed), fit
 
 
 def _resampled(run: Run, space: Space, queries: np.ndarray | None, options: dict) -> pd.DataFrame:

@@ -216,8 +216,8 @@ PAIR_LOSSES = {
     "cosine": PairLoss(cosine),
     "cosine_as_coded": PairLoss(cosine_as_coded, mirrored=True),
     "margin_as_coded": PairLoss(margin_as_coded, mirrored=True),
-    "cosine_stop_grad": PairLoss(cosine_stop_grad),
-    "soft_info_nce": PairLoss(soft_info_nce),
+    "cosine_stop_grad": PairLoss(cosine_stop_grad, weight=0.5),
+    "soft_info_nce": PairLoss(soft_info_nce, weight=0.5),
     "subset_query": PairLoss(subset_query, weight=0.5, searchable_by_tags=True),
     "subset_completion": PairLoss(subset_completion, searchable_by_tags=True),
 }

@@ -17,6 +17,7 @@ from jetatag.apps import By
 from jetatag.apps.search import as_query, log_scores, top_tags
 from jetatag.data.crops import window_starts
 from jetatag.data.store import AudioStore
+from jetatag.evaluation.spaces import shared_map
 from jetatag.files import check_known
 from jetatag.metrics import queries
 from jetatag.metrics.layouts import map_note, shared_layout
@@ -109,13 +110,17 @@ class Clips:
         return len(self.clip_ids)
 
     def layout(self, space: str, method: str = "umap", seed: int = 0) -> np.ndarray:
-        """Coordinates of clips, then tags, (clip + tag, 2), by `shared_layout`, computed once."""
+        """Coordinates of clips, then tags, (clip + tag, 2), computed once: by `shared_map` in the
+        shared space, by `shared_layout` in others."""
         check_known([space], self.spaces, "space")
-        key = (space, method, seed)
+        key, kinds = (space, method, seed), (self.spaces[space], self.landmarks[space])
         if key not in self._layouts:
-            centre = self.z_centre if space == Z else 0
-            points = (kind[space] - centre for kind in (self.spaces, self.landmarks))
-            self._layouts[key] = shared_layout(*points, method, seed)
+            shared = dict(zip(("z_audio", "z_query"), kinds, strict=True), z_centre=self.z_centre)
+            self._layouts[key] = (
+                shared_map(shared, method, seed)[0]
+                if space == Z
+                else shared_layout(*kinds, method, seed)
+            )
         return self._layouts[key]
 
     def map_note(self, method: str = "umap", seed: int = 0) -> str:
