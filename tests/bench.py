@@ -273,9 +273,9 @@ def on_cores(
 
 
 def memory_of(index: Index) -> float:
-    """Peak memory (MiB) of this process after preparing `index`."""
+    """Peak memory (MiB) of this process after preparing `index` alone."""
     with tempfile.TemporaryDirectory() as folder:
-        prepare(index, Path(folder) / "store", os.cpu_count() or 1)
+        prepare(index, Path(folder) / "store", 1)
     return peak_memory_mib()
 
 
@@ -287,7 +287,7 @@ def bench_memory(index: Index, times: tuple[int, ...] = (1, 10)) -> None:
         many = dataclasses.replace(index, table=table, labels=np.tile(index.labels, (n, 1)))
         with multiprocessing.get_context("spawn").Pool(1) as process:
             peak = process.apply(memory_of, (many,))
-        print(f"preparing {len(many):,} clips of 29 s takes {peak:,.0f} MiB, its imports included")
+        print(f"preparing {len(many):,} clips of 29 s takes {peak:,.0f} MiB a process")
 
 
 def bench_preparing(folder: Path, rounds: int = 5) -> None:

@@ -20,6 +20,7 @@ from crafted import by_soundfile, damaged
 from filelock import FileLock
 
 from jetatag.data import mtat, store
+from jetatag.data.workers import in_processes
 from jetatag.files import lock_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
@@ -204,6 +205,29 @@ def process(folder, **options):
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
 
 
+UNGUARDED = """
+import sys
+from jetatag.data import mtat, store
+store.CLIPS_PER_WORKER = 8
+store.build(mtat.load(sys.argv[1]), sys.argv[1] + "/by_two", workers=2)
+"""
+
+
+def test_processes_give_the_same_bytes_and_need_no_guard_in_a_script(mtat_folder, tmp_path):
+    """Neither do they run the script again, nor does it need `if __name__ == "__main__"`."""
+    one = store.build(mtat.load(mtat_folder), mtat_folder / "by_one", workers=1)
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    subprocess.run([sys.executable, "-W", "ignore", script, mtat_folder], check=True)
+    for file in one.folder.iterdir():
+        assert file.read_bytes() == (mtat_folder / "by_two" / file.name).read_bytes()
+
+
+def test_a_killed_worker_is_one_sentence():
+    with pytest.raises(OSError, match="worker was killed, probably for want of memory"):
+        list(in_processes(os._exit, [1, 1], workers=2))
+
+
 def test_a_killed_process_loses_no_saved_clip(mtat_folder, monkeypatch):
     with_many_clips(mtat_folder, 400)
     builder = process(mtat_folder)
@@ -214,7 +238,7 @@ def test_a_killed_process_loses_no_saved_clip(mtat_folder, monkeypatch):
     builder.communicate()
     n_saved, decoded = len(progress(mtat_folder)), count_decoded(monkeypatch)
     assert not (mtat_folder / "store").exists()
-    audio = build(mtat_folder)
+    audio = store.build(mtat.load(mtat_folder), mtat_folder / "store", workers=1)
     assert len(audio) == 400 and len(decoded) == 400 - n_saved
     assert audio.damaged() == [] and not (mtat_folder / ".store.partial").exists()
 

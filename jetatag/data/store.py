@@ -10,13 +10,10 @@ import json
 import os
 import shutil
 import zlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +27,13 @@ from jetatag.data.audio import CHECK, PASSING, load
 from jetatag.data.ffmpeg import OnDamage
 from jetatag.data.index import LEFT_OUT_COLUMNS, audio_under
 from jetatag.data.memory import keep_freed_memory
+from jetatag.data.workers import in_processes
 
 NO_ROW = "audio without an annotation row"
 FULL_SCALE = 32_767
 PROGRESS = "progress.jsonl"  # the identity of an unfinished build, and the outcome of each clip
+CLIPS_PER_WORKER = 64
+"""Starting a process takes as long as decoding about so many clips."""
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -135,10 +135,10 @@ def build(
     """Decode every clip of `index` to mono int16 at `sample_rate` (Hz) into the store `folder`.
 
     `peak_normalise` scales each clip to full scale; None: as the data set is published. `workers`
-    are threads; None: one per core. Clips that cannot be used are left out and reported. A finished
-    store of the same content is opened; an interrupted build continues; while another process
-    builds it, this one waits. Raises `ValueError` if `folder` holds anything else, and `OSError` if
-    it cannot be written or the machine fails (disk full, no memory, …).
+    are processes, fewer for few clips; None: one per core. Clips that cannot be used are left out
+    and reported. A finished store of the same content is opened; an interrupted build continues;
+    while another process builds it, this one waits. Raises `ValueError` if `folder` holds anything
+    else, and `OSError` if it cannot be written or the machine fails (disk full, no memory, …).
     """
     settings = {"sample_rate": sample_rate, "peak_normalise": peak_normalise}
     files.check_arguments(build, {"folder": folder, "workers": workers, **settings})
@@ -233,28 +233,19 @@ def _decode_all(
     decode_one = partial(_outcome, index.audio_root, **settings)
     paths = index.table.path.tolist()
     outcomes = _resume(work, identity, paths, decode_one)
+    left = paths[len(outcomes) :]
     bar = {"desc": "preparing", "total": len(paths), "initial": len(outcomes), "unit": "clip"}
     with (
         (work / "store" / "audio.i16").open("ab") as audio,
         (work / PROGRESS).open("a", buffering=1, encoding="utf-8") as progress,
-        ThreadPoolExecutor(workers) as pool,
     ):
-        decoded = in_order(pool, decode_one, paths[len(outcomes) :], ahead=4 * workers)
+        decoded = in_processes(decode_one, left, min(workers, 1 + len(left) // CLIPS_PER_WORKER))
         for samples, outcome in tqdm(decoded, **bar):
             audio.write(samples)
             audio.flush()  # before the line that says so
             progress.write(json.dumps(outcome) + "\n")
             outcomes.append(outcome)
     return outcomes
-
-
-def in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator[Any]:
-    """`pool.map` with at most `ahead` results waiting, for constant memory."""
-    items = iter(items)
-    waiting = deque(pool.submit(function, item) for item in islice(items, ahead))
-    while waiting:
-        yield waiting.popleft().result()
-        waiting.extend(pool.submit(function, item) for item in islice(items, 1))
 
 
 def _outcome(root: Path, path: str, **settings: Any) -> tuple[np.ndarray, dict[str, Any]]:

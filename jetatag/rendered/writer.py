@@ -3,10 +3,8 @@
 """
 
 import csv
-import multiprocessing
 import os
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import soundfile
 from scipy.special import ndtri
 from tqdm import tqdm
 
+from jetatag.data.workers import in_processes
 from jetatag.files import atomic, read_json, write_json
 from jetatag.rendered import composer, mix
 
@@ -47,8 +46,8 @@ def write(
 
     Writes `annotations_final.csv`, `clip_info_final.csv` and `mp3/<0-9a-f>/*.mp3` (mono, 16 or
     22.05 kHz), and keeps existing ones. The same arguments give the same bytes for any number of
-    `workers` (spawned processes, by default one per core; a script needs `if __name__ ==
-    "__main__"`). Raises `ValueError` for too few clips or seconds, and if `root` holds other data.
+    `workers` (processes, by default one per core). Raises `ValueError` for too few clips or
+    seconds, and if `root` holds other data.
     """
     root, size = Path(root), f"{n_clips} clips of {duration_s} s"
     if n_clips < 1 or duration_s < 1:
@@ -60,10 +59,8 @@ def write(
     if missing := [clip for clip in rows if not (root / "mp3" / clip["mp3_path"]).exists()]:
         write_one = partial(_write_clip, root=root, duration_s=duration_s, seed=seed)
         workers = min(workers or os.cpu_count() or 1, len(missing))
-        spawn = multiprocessing.get_context("spawn")  # forked processes could inherit held locks
-        with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-            mapped = partial(pool.map, chunksize=4) if workers > 1 else map
-            list(tqdm(mapped(write_one, missing), desc="render", total=len(missing), unit="clip"))
+        written = in_processes(write_one, missing, workers)
+        list(tqdm(written, desc="render", total=len(missing), unit="clip"))
     if missing or not (root / ANNOTATIONS).exists():
         write_tables(root, clips)
     return root

@@ -16,7 +16,8 @@ from jetatag.config import Phase, RunConfig
 from jetatag.data.crops import Crops, batches, middle_starts
 from jetatag.data.memory import send
 from jetatag.data.splits import can_score
-from jetatag.data.store import FULL_SCALE, AudioStore, in_order
+from jetatag.data.store import FULL_SCALE, AudioStore
+from jetatag.data.workers import in_order
 from jetatag.joint.heads import JointModel
 from jetatag.joint.methods import Stage, adam_epochs_before, crop_epochs
 from jetatag.training.device import extract, fits, folded, gather, inference_batch, own_share
