@@ -138,10 +138,12 @@ def bench_extractors(batches: list[int], path: Path, **settings: Any) -> None:
         print(f"music_sincnet : sample_cnn_res_se, {what}, by batch: {ratio.round(2).to_dict()}")
 
 
-def bench_beside(checkout: Path | None = None, n_turns: int = 9) -> None:
-    """A step of the original's extractors in TensorFlow, which needs what `tests/tensorflow.lock`
-    lists, or a step of another `checkout` of this package, of ours, and large matrix products, in
-    turns: medians of seconds, of the ratios of each turn, and of the shares of the products' rate.
+def bench_beside(
+    checkout: Path | None = None, python: str = sys.executable, n_turns: int = 9
+) -> None:
+    """A step of the original's extractors in TensorFlow, or of another `checkout` of this package,
+    by this `python`; a step of ours; and large matrix products, in turns: medians of seconds, of
+    the ratios of each turn, and of the shares of the products' rate.
     """
     script, rows = Path(__file__).with_name("original_steps.py"), []
     other, extractors = "original", ("harmonic_cnn", "sample_cnn", "sample_cnn_res")
@@ -152,8 +154,8 @@ def bench_beside(checkout: Path | None = None, n_turns: int = 9) -> None:
     theirs = {**os.environ, "PYTHONPATH": str(checkout or "")}
     for name, mode in itertools.product(extractors, MODES):
         both = [
-            subprocess.Popen([sys.executable, script, whose, name, mode], env=env, **pipes)
-            for whose, env in ((other, theirs), ("jetatag", None))
+            subprocess.Popen([runs, script, whose, name, mode], env=env, **pipes)
+            for runs, whose, env in ((python, other, theirs), (sys.executable, "jetatag", None))
         ]
         turns = []
         for _ in range(2 + n_turns):  # the first two warm up
@@ -552,7 +554,12 @@ def main() -> None:
     parser.add_argument("--searching", action="store_true", help="measure searches only")
     parser.add_argument("--bootstrap", action="store_true", help="measure the resampling only")
     parser.add_argument("--exploring", action="store_true", help="measure maps in a browser only")
-    parser.add_argument("--original", action="store_true", help="measure beside TensorFlow only")
+    parser.add_argument(
+        "--original",
+        nargs="?",
+        const=sys.executable,
+        help="measure beside TensorFlow only: a Python that has it and tf-keras (default: this)",
+    )
     parser.add_argument("--before", type=Path, help="measure beside another checkout only")
     parser.add_argument("--cost", action="store_true", help="count a paper run's operations only")
     given = parser.parse_args()
@@ -560,7 +567,7 @@ def main() -> None:
     if given.cost:
         return bench_cost()
     if given.original:
-        return bench_beside()
+        return bench_beside(python=given.original)
     if given.before:
         return bench_beside(given.before)
     if given.bootstrap:
