@@ -2,8 +2,8 @@
 
     python notebooks/results/choices/maps.py STORE RUN... > notebooks/results/choices/maps.csv
 
-prints a CSV with a row per form and layout, the mean and the worst over runs and layout seeds, and
-draws the first and the last form, by UMAP of the first run, as maps.png beside itself.
+prints a CSV with a row per method, form and layout, the mean and the worst over runs and layout
+seeds, and draws the first form and the third, by UMAP of the first run, as maps.png beside itself.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from jetatag.apps import tagger
 from jetatag.data.store import AudioStore
 from jetatag.evaluation.predict import score_clips
 from jetatag.evaluation.spaces import MAPS, shared_map
-from jetatag.metrics.layouts import layout, map_quality
+from jetatag.metrics.layouts import layout, map_quality, shared_layout
 from jetatag.training.device import launch
 from jetatag.training.run import Run
 
@@ -27,23 +27,16 @@ Space = dict[str, np.ndarray]
 SEEDS, TAG = range(3), "techno"
 
 
-def as_they_are(space: Space, method: str, seed: int) -> np.ndarray:
-    return layout(np.concatenate([space["z_audio"], space["z_query"]]), method, seed)
+def together(clips: np.ndarray, tags: np.ndarray, method: str, seed: int) -> np.ndarray:
+    return layout(np.concatenate([clips, tags]), method, seed)
 
 
-def each_kind_centred(space: Space, method: str, seed: int) -> np.ndarray:
-    kinds = (space["z_audio"], space["z_query"])
-    return layout(np.concatenate([kind - kind.mean(axis=0) for kind in kinds]), method, seed)
-
-
-def as_shipped(space: Space, method: str, seed: int) -> np.ndarray:
-    return shared_map(space, method, seed)[0]
-
-
-FORMS: dict[str, Callable[[Space, str, int], np.ndarray]] = {
-    "vectors as they are": as_they_are,
-    "each kind centred": each_kind_centred,
-    "clips only, and a tag is a neighbour of its ten nearest clips": as_shipped,
+NEAR = "clips only, and a tag is a neighbour of its ten nearest clips"
+FORMS: dict[str, tuple[Callable[..., np.ndarray], bool]] = {  # and whether each kind is centred
+    "vectors as they are": (together, False),
+    "each kind centred": (together, True),
+    NEAR: (shared_layout, False),
+    f"{NEAR}; each kind centred": (shared_layout, True),
 }
 
 
@@ -58,20 +51,24 @@ def space_of(run: Run, store: AudioStore) -> Space:
 
 def main(store_folder: str, *folders: str) -> None:
     store = AudioStore.open(store_folder)
-    labels, rows, first = store.labels[store.rows("valid")], [], {}
+    labels, rows, drawn = store.labels[store.rows("valid")], [], {}
     for run in map(Run.open, folders):
         space = space_of(run, store)
         fit = shared_map(space, "pca")[1]
-        for (form, place), method, seed in itertools.product(FORMS.items(), MAPS, SEEDS):
-            xy = place(space, method, seed)
+        kinds = [space[name] - space["z_centre"] for name in ("z_audio", "z_query")]
+        which = {"method": run.config.method, "pair_loss": run.config.pair_loss}
+        for (form, (place, centred)), method, seed in itertools.product(FORMS.items(), MAPS, SEEDS):
+            xy = place(*(kind - centred * kind.mean(axis=0) for kind in kinds), method, seed)
             mixing, precision = map_quality(xy, labels, fit).ratios().values()
-            rows.append({"form": form, "layout": method, "mixing": mixing, "precision": precision})
-            first.setdefault(form, (xy, f"mixing {mixing:.2f}, precision {precision:.2f}"))
-    table = pd.DataFrame(rows).groupby(["form", "layout"], sort=False).agg(["mean", "min"])
+            quality = {"mixing": mixing, "precision": precision}
+            rows.append({**which, "form": form, "layout": method, **quality})
+            drawn.setdefault(form, (xy, f"mixing {mixing:.2f}, precision {precision:.2f}"))
+    keys = [*which, "form", "layout"]
+    table = pd.DataFrame(rows).groupby(keys, sort=False).agg(["mean", "min"])
     table.columns = ["_".join(names) for names in table.columns]
     print(table.round(3).to_csv(), end="")
-    before, *_, after = FORMS
-    draw({"before": first[before], "after": first[after]}, labels, store.vocabulary.tags)
+    before, _, after, _ = drawn.values()
+    draw({"before": before, "after": after}, labels, store.vocabulary.tags)
 
 
 def draw(maps: dict[str, tuple[np.ndarray, str]], labels: np.ndarray, tags: Sequence[str]) -> None:
