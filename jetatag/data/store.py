@@ -32,8 +32,6 @@ from jetatag.data.workers import in_processes
 NO_ROW = "audio without an annotation row"
 FULL_SCALE = 32_767
 PROGRESS = "progress.jsonl"  # the identity of an unfinished build, and the outcome of each clip
-CLIPS_PER_WORKER = 64
-"""Starting a process takes as long as decoding about so many clips."""
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -135,10 +133,10 @@ def build(
     """Decode every clip of `index` to mono int16 at `sample_rate` (Hz) into the store `folder`.
 
     `peak_normalise` scales each clip to full scale; None: as the data set is published. `workers`
-    are processes, fewer for few clips; None: one per core. Clips that cannot be used are left out
-    and reported. A finished store of the same content is opened; an interrupted build continues;
-    while another process builds it, this one waits. Raises `ValueError` if `folder` holds anything
-    else, and `OSError` if it cannot be written or the machine fails (disk full, no memory, …).
+    are processes (`in_processes`). Clips that cannot be used are left out and reported. A finished
+    store of the same content is opened; an interrupted build continues; while another process
+    builds it, this one waits. Raises `ValueError` if `folder` holds anything else, and `OSError` if
+    it cannot be written or the machine fails (disk full, no memory, …).
     """
     settings = {"sample_rate": sample_rate, "peak_normalise": peak_normalise}
     files.check_arguments(build, {"folder": folder, "workers": workers, **settings})
@@ -162,7 +160,7 @@ def build(
             if not _finished(folder, identity):
                 with suppress(FileNotFoundError):
                     target.rmdir()  # now rather than after the work, in case it is impossible
-                _build(index, work, settings, identity, workers or os.cpu_count() or 1)
+                _build(index, work, settings, identity, workers)
                 (work / "store").replace(target)
             shutil.rmtree(work, ignore_errors=True)
         return AudioStore.open(folder)
@@ -195,7 +193,7 @@ def _finished(folder: Path, identity: str) -> AudioStore | None:
     return AudioStore.open(folder)
 
 
-def _build(index: Index, work: Path, settings: dict, identity: str, workers: int) -> None:
+def _build(index: Index, work: Path, settings: dict, identity: str, workers: int | None) -> None:
     """Write the whole store to the folder `store` in `work`."""
     if not len(index):
         raise ValueError(f"the index of {index.audio_root} is empty: give one with clips.")
@@ -226,25 +224,29 @@ def _build(index: Index, work: Path, settings: dict, identity: str, workers: int
 
 
 def _decode_all(
-    index: Index, work: Path, settings: dict, identity: str, workers: int
+    index: Index, work: Path, settings: dict, identity: str, workers: int | None
 ) -> list[dict[str, Any]]:
     """Append every clip's samples to audio.i16, in order, and return the outcome of each clip."""
     keep_freed_memory()
     decode_one = partial(_outcome, index.audio_root, **settings)
     paths = index.table.path.tolist()
     outcomes = _resume(work, identity, paths, decode_one)
-    left = paths[len(outcomes) :]
+    decoded = in_processes(decode_one, paths[len(outcomes) :], workers)
     bar = {"desc": "preparing", "total": len(paths), "initial": len(outcomes), "unit": "clip"}
     with (
         (work / "store" / "audio.i16").open("ab") as audio,
         (work / PROGRESS).open("a", buffering=1, encoding="utf-8") as progress,
     ):
-        decoded = in_processes(decode_one, left, min(workers, 1 + len(left) // CLIPS_PER_WORKER))
-        for samples, outcome in tqdm(decoded, **bar):
-            audio.write(samples)
-            audio.flush()  # before the line that says so
-            progress.write(json.dumps(outcome) + "\n")
-            outcomes.append(outcome)
+        try:
+            for samples, outcome in tqdm(decoded, **bar):
+                audio.write(samples)
+                audio.flush()  # before the line that says so
+                progress.write(json.dumps(outcome) + "\n")
+                outcomes.append(outcome)
+        except ChildProcessError as error:
+            place = f"{error}, at {paths[len(outcomes)]} or one of the next clips"
+            remedy = "run this again, with one worker to see which file it is"
+            raise OSError(f"preparing stopped, because {place}: {remedy}.") from None
     return outcomes
 
 

@@ -1,14 +1,17 @@
 """Work in threads or processes: results in order, in constant memory."""
 
-import errno
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing import current_process
 from typing import Any
 
-from jetatag.data.memory import keep_freed_memory
+START_S = 2.0
+"""Processes take about so many seconds to start."""
 
 
 def in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator[Any]:
@@ -24,17 +27,25 @@ def in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) ->
             future.cancel()
 
 
-def in_processes(function: Callable, items: Iterable, workers: int) -> Iterator[Any]:
-    """`map` in so many processes, or in this one for one worker. The processes are those of loky,
-    which start anew rather than as forks, which could inherit held locks, and do not run the user's
-    script again. Raises `OSError` if one of them is killed."""
-    if workers == 1:
-        yield from map(function, items)
-        return
+def in_processes(function: Callable, items: Iterable, workers: int | None = None) -> Iterator[Any]:
+    """`map` in so many processes (None: one per core that this process may use), which are started
+    only for work that takes long. They are loky's: other than forks they inherit no locks, and
+    other than Python's own they do not run the user's script again. Raises `ChildProcessError` if
+    one of them dies."""
+    from joblib import cpu_count
     from joblib.externals.loky import get_reusable_executor
 
-    pool = get_reusable_executor(workers, initializer=keep_freed_memory)
+    workers = workers or cpu_count()
+    alone = workers == 1 or current_process().daemon  # daemons may not have children
+    items, end = iter(items), time.monotonic() + (math.inf if alone else START_S)
+    for item in items:
+        yield function(item)
+        if time.monotonic() > end:
+            break
+    else:
+        return
     try:
-        yield from in_order(pool, function, items, ahead=4 * workers)
+        yield from in_order(get_reusable_executor(workers), function, items, ahead=4 * workers)
     except BrokenProcessPool:
-        raise OSError(errno.ENOMEM, "a worker was killed, probably for want of memory") from None
+        reason = "for want of memory, or because a file crashed the decoder"
+        raise ChildProcessError(f"a worker process died, {reason}") from None

@@ -3,7 +3,6 @@
 """
 
 import csv
-import os
 from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -58,7 +57,6 @@ def write(
     rows = clips.to_dict("records")
     if missing := [clip for clip in rows if not (root / "mp3" / clip["mp3_path"]).exists()]:
         write_one = partial(_write_clip, root=root, duration_s=duration_s, seed=seed)
-        workers = min(workers or os.cpu_count() or 1, len(missing))
         written = in_processes(write_one, missing, workers)
         list(tqdm(written, desc="render", total=len(missing), unit="clip"))
     if missing or not (root / ANNOTATIONS).exists():
