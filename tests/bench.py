@@ -289,12 +289,17 @@ def memory_of(index: Index) -> float:
     return peak_memory_mib()
 
 
+def repeated(index: Index, n: int) -> Index:
+    """The clips of `index`, `n` times over."""
+    ids = [f"{turn}/{name}" for turn in range(n) for name in index.table.clip_id]
+    table = pd.concat([index.table] * n, ignore_index=True).assign(clip_id=ids)
+    return dataclasses.replace(index, table=table, labels=np.tile(index.labels, (n, 1)))
+
+
 def bench_memory(index: Index, times: tuple[int, ...] = (1, 10)) -> None:
     """Peak memory of preparing, for the clips of `index` once and ten times over."""
     for n in times:
-        ids = [f"{turn}/{name}" for turn in range(n) for name in index.table.clip_id]
-        table = pd.concat([index.table] * n, ignore_index=True).assign(clip_id=ids)
-        many = dataclasses.replace(index, table=table, labels=np.tile(index.labels, (n, 1)))
+        many = repeated(index, n)
         with multiprocessing.get_context("spawn").Pool(1) as process:
             peak = process.apply(memory_of, (many,))
         print(f"preparing {len(many):,} clips of 29 s takes {peak:,.0f} MiB a process")
@@ -302,8 +307,9 @@ def bench_memory(index: Index, times: tuple[int, ...] = (1, 10)) -> None:
 
 def bench_preparing(folder: Path, rounds: int = 5) -> None:
     """Preparing against what it is made of, on 29-s MP3s from 22.05 to 16 kHz: each in a process
-    of its own, pinned to its cores, in turns; medians. Other work on the machine moves processor
-    time far less than seconds."""
+    of its own, pinned to its cores, in turns; medians. On two cores five times as many, since the
+    second process takes a while to start. Other work on the machine moves processor time far less
+    than seconds."""
     index, speeds = mtat_like(folder), {}
     cases = [(decode_alone, 1), (decode_and_soxr, 1), (librosa_load, 1), (prepare, 1)]
     cases += [(prepare, 2)] if (os.cpu_count() or 1) > 1 else []
@@ -311,7 +317,8 @@ def bench_preparing(folder: Path, rounds: int = 5) -> None:
         for action, n_cores in cases:
             # Unlike those of a `Pool`, this process may start others.
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-                speed = process.submit(on_cores, action, index, n_cores).result()
+                clips = repeated(index, 5) if n_cores > 1 else index
+                speed = process.submit(on_cores, action, clips, n_cores).result()
             speeds.setdefault((action.__name__, n_cores), []).append(speed)
     values = {case: np.array(speed) for case, speed in speeds.items()}  # (round, clock)
     for (name, n_cores), speed in values.items():

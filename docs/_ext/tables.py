@@ -227,6 +227,18 @@ def esc10_scores() -> str:
     return as_markdown(["method", "accuracy", "AP"], rows)
 
 
+def esc10_space() -> str:
+    """Searches of ESC-10 for one tag with `joint`, and its worst map, over seeds and layouts."""
+    table = read_table("esc10/spaces").query("method == 'joint'")
+    found = table[(table.seed == "mean") & (table.metric == "mean_average_precision")]
+    rankings = {"space": "encoded set", "classifier": "classifier", "both": "combined"}
+    shown = [as_interval(one_row(found, kind="one tag", ranked_by=by)) for by in rankings.values()]
+    worst = table[table.seed != "mean"].groupby("metric").value.min()
+    shown += [as_number(worst[metric], 2) for metric in ("map_mixing", "map_precision_at_10")]
+    maps = ["map mixing", "map precision"]
+    return as_markdown([*(f"mAP by {name}" for name in rankings), *maps], [shown])
+
+
 def machines() -> str:
     """The demo's scores on machines of different CPU types."""
     table = read_table("demo/machines")
@@ -264,6 +276,16 @@ def published() -> str:
         for method in ("no_je", "je")
     ]
     return as_markdown(header, rows)
+
+
+def published_elsewhere() -> str:
+    """The published scores on other data sets, without and with joint embedding."""
+    table = pd.read_csv(NOTEBOOKS / "published_elsewhere.csv")
+    cells = table.no_je.map("{:.4f}".format) + " / " + table.je.map("{:.4f}".format)
+    columns = table.data + ", " + table.metric
+    wide = cells.groupby([table.extractor, columns], sort=False).first().unstack()
+    rows = [[f"`{extractor}`", *own] for extractor, own in wide.iterrows()]
+    return as_markdown(["extractor", *wide.columns], rows)
 
 
 def released() -> str:
