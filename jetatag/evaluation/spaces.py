@@ -74,7 +74,7 @@ def shared_map(space: Space, method: str = "umap", seed: int = 0) -> tuple[np.nd
     """Return the map of a run's clips and single tags, (clip + tag, 2) by `shared_layout`, and the
     cosines (clip, tag) by which a search for each tag ranks the clips in the full space. Where the
     tags' vectors are means over clips, both kinds are laid out around their own mean: otherwise
-    some tags of `cosine` and `cosine_stop_grad` lie among tags alone."""
+    some maps of `cosine` and `margin_as_coded` mix too little."""
     centre = space["z_centre"]
     kinds = [space[name] - centre for name in ("z_audio", "z_query")]
     fit = cosine_similarity(*kinds)
