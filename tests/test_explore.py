@@ -17,6 +17,7 @@ from jetatag.apps.explorer.maps import Maps, labels
 from jetatag.apps.explorer.panel import Panel
 from jetatag.apps.explorer.widgets import plain
 from jetatag.evaluation import predict
+from jetatag.evaluation.spaces import shared_map
 from jetatag.files import write_json
 from jetatag.training.run import Run
 
@@ -73,6 +74,12 @@ def test_clips_are_ranked_in_the_shared_space_and_by_the_classifier(clips):
     best = explorer.best(3)
     assert best["space"][0] == 4 and clips.labels[best["classifier"], 2].all()
     assert explorer.query() == "vocal +1.0"
+
+
+def test_the_map_of_the_shared_space_is_that_of_the_tables(clips):
+    space = {"z_audio": clips.spaces["z"], "z_query": clips.landmarks["z"]}
+    xy, _ = shared_map({**space, "z_centre": clips.z_centre}, "pca")
+    np.testing.assert_array_equal(clips.layout("z", "pca"), xy)
 
 
 def test_scores_are_geometric_means_of_probabilities(clips):

@@ -113,14 +113,14 @@ class Clips:
         """Coordinates of clips, then tags, (clip + tag, 2), computed once: by `shared_map` in the
         shared space, by `shared_layout` in others."""
         check_known([space], self.spaces, "space")
-        key, kinds = (space, method, seed), (self.spaces[space], self.landmarks[space])
+        key = (space, method, seed)
         if key not in self._layouts:
-            shared = dict(zip(("z_audio", "z_query"), kinds, strict=True), z_centre=self.z_centre)
-            self._layouts[key] = (
-                shared_map(shared, method, seed)[0]
-                if space == Z
-                else shared_layout(*kinds, method, seed)
-            )
+            clips, tags = self.spaces[space], self.landmarks[space]
+            if space == Z:
+                shared = {"z_audio": clips, "z_query": tags, "z_centre": self.z_centre}
+                self._layouts[key], _ = shared_map(shared, method, seed)
+            else:
+                self._layouts[key] = shared_layout(clips, tags, method, seed)
         return self._layouts[key]
 
     def map_note(self, method: str = "umap", seed: int = 0) -> str:
