@@ -94,6 +94,11 @@ def pick_precision(name: str, device: torch.device) -> str:
     return name if name != "auto" else "tf32" if has_tf32 else "32-true"
 
 
+def computes_in(config: RunConfig, device: torch.device) -> str:
+    """The precision of a run on `device`, and whether it is compiled, as the record names them."""
+    return pick_precision(config.precision, device) + " compiled" * config.compile
+
+
 def place(model: nn.Module, config: RunConfig, fabric: Fabric, runs: Path | None = None) -> None:
     """Move the model to its device and prepare its extractor; compiled code is kept beside `runs`.
     Raises `ValueError` without the compiler that the config asks for."""

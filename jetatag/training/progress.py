@@ -28,6 +28,7 @@ class Progress:
     learning_rate: float = 0.0  # of the last step
     seconds: float = 0.0  # training time before this process
     loss_sums: dict[str, Tensor] = field(default_factory=dict)  # over the current epoch's clips
+    precisions: list[str] = field(default_factory=list)  # in which this stage was computed
     best: dict[str, Tensor] = field(default_factory=dict)  # weights after the best epoch
     best_epoch: int = 0
     best_score: float = -math.inf

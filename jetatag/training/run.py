@@ -25,7 +25,6 @@ from jetatag import files
 from jetatag.config import RunConfig
 from jetatag.data import Vocabulary
 from jetatag.data.store import AudioStore
-from jetatag.training.device import pick_precision
 from jetatag.training.provenance import commit, peak_memory_mib, provenance
 
 PLACE_SETTINGS = ("device", "precision", "compile", "checkpoint_minutes", "tensorboard")
@@ -149,8 +148,6 @@ class Run:
                 "peak_memory_mib": round(peak_memory_mib()),
                 "device": str(device),
                 "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else "none",
-                "precision": pick_precision(self.config.precision, device),
-                "compiled": self.config.compile,
                 "commit": commit(),
             }
             files.write_json(self.folder / "record.json", record)

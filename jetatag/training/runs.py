@@ -11,7 +11,7 @@ import torch
 from jetatag import __version__
 from jetatag.config import RunConfig
 from jetatag.joint.losses import DEFAULT_LOSS
-from jetatag.training.device import pick_device, pick_precision
+from jetatag.training.device import computes_in, pick_device
 from jetatag.training.provenance import commit
 from jetatag.training.run import Run
 
@@ -41,8 +41,8 @@ def listed(run: Run) -> dict[str, Any]:
     record, history, config = run.record, run.history, run.config
     ap = history.get("valid_average_precision", pd.Series(dtype=float)).dropna()
     stages = record["stages"].values()
-    computed = [stage for stage in stages if "precision" in stage]  # imported stages have none
-    precisions = [one["precision"] + " compiled" * one.get("compiled", False) for one in computed]
+    # Imported stages have no precision.
+    precisions = [name for stage in stages for name in stage.get("precision", "").split(" + ")]
     return {
         "run": str(run.folder),
         "dataset": record["data"]["name"],
@@ -54,7 +54,7 @@ def listed(run: Run) -> dict[str, Any]:
         # Imported stages have neither time nor memory.
         "wall_s": sum(stage["wall_time_s"] or 0 for stage in stages),
         "peak_mib": max((stage["peak_memory_mib"] or np.nan for stage in stages), default=np.nan),
-        "precision": " + ".join(dict.fromkeys(precisions)),
+        "precision": " + ".join(dict.fromkeys(filter(None, precisions))),
         **{name: record.get("made_by", {}).get(name, "") for name in ("commit", "begun")},
     }
 
@@ -91,7 +91,6 @@ def banner(config: RunConfig) -> str:
     """One line for the top of a notebook: run, device, precision, version and commit."""
     device = pick_device(config.device)
     gpu = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
-    precision = pick_precision(config.precision, device) + " compiled" * config.compile
     size = f"width {config.width} · {config.crop_samples:,} samples a crop"
     made_by = f"jetatag {__version__} commit {commit()}"
-    return f"{config.name} · {size} · {device}{gpu} {precision} · {made_by}"
+    return f"{config.name} · {size} · {device}{gpu} {computes_in(config, device)} · {made_by}"

@@ -77,6 +77,8 @@ def train_stage(
     name = f"{config.name} {stage.name}"
     data, compiled_before = StageData(model, stage, audio, config, fabric), device.compile_seconds()
     progress = Progress.resume(run, stage, model, data.optimizer)
+    if (precision := device.computes_in(config, fabric.device)) not in progress.precisions:
+        progress.precisions.append(precision)
     stage_losses = fabric.setup_module(StageLosses(model, stage, config, fabric))
     history = read_history(run, stage, progress.epoch)
     read_every = READ_EVERY.get(fabric.device.type, 1)
@@ -122,6 +124,7 @@ def train_stage(
     facts = {
         "wall_time_s": round(progress.total_seconds, 1),
         "processes": fabric.world_size,
+        "precision": " + ".join(progress.precisions),
         "crops_a_clip": len(set(data.crop_epochs)),
     }
     if config.compile:

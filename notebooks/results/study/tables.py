@@ -4,8 +4,9 @@
 
 RUNS is the folder of the data set's runs (`runs/study/rendered` after `jetatag reproduce --preset
 study`), with the baselines.npz of notebook 1. The tables are those that notebooks 4 and 5 write.
-Runs are compared within an extractor alone: with EXTRACTOR, only its rows are computed, and the
-other ones stay. Cells that lack one of the seeds 0 to 2 are left out.
+Runs are compared within an extractor and label share alone: rows of others than those of RUNS
+stay as they are; with EXTRACTOR, only its runs are read. Cells that lack one of the seeds 0 to 2
+are left out.
 """
 
 import shutil
@@ -18,8 +19,10 @@ import pandas as pd
 from jetatag.evaluation import results
 from jetatag.evaluation.spaces import spaces
 from jetatag.training.run import Run
-from jetatag.training.runs import finished, listing
+from jetatag.training.runs import finished, listed
 
+COMPARED = ["extractor", "label_share"]
+"""Columns that are alike in runs that are compared."""
 HEADLINE = {
     ("short_chunk_cnn", *cell)
     for cell in (
@@ -66,24 +69,31 @@ def keep(run: Run, folder: Path) -> None:
 
 
 def update(path: Path, table: pd.DataFrame) -> None:
-    """Write the table, after the rows that `path` has of other extractors."""
+    """Write the table, after the rows that `path` has of other runs than those compared in it."""
     if path.is_file():
         held = pd.read_parquet(path)
-        table = pd.concat([held[~held.extractor.isin(table.extractor)], table], ignore_index=True)
+        new, old = (pd.MultiIndex.from_frame(each[COMPARED]) for each in (table, held))
+        table = pd.concat([held[~old.isin(new)], table], ignore_index=True)
     table.to_parquet(path, index=False)
+
+
+def update_cost(path: Path, runs: list[Run]) -> None:
+    """Write time, memory and commit of the runs, beside the rows that `path` has of others."""
+    table = pd.DataFrame([listed(run) | {"run": run.config.name} for run in runs])
+    if path.is_file():
+        held = pd.read_csv(path)
+        table = pd.concat([held[~held.run.isin(table.run)], table])
+    table.sort_values("run").to_csv(path, index=False)
 
 
 def main(parent: Path, extractor: str = "") -> None:
     folder = Path(__file__).parent / "rendered"
     folder.mkdir(exist_ok=True)
-    every = complete(finished(parent))
-    for run in filter(is_headline, every):
+    runs = [run for run in finished(parent) if extractor in ("", run.config.extractor)]
+    runs = complete(runs)
+    for run in filter(is_headline, runs):
         keep(run, folder)
-    cost = listing(parent)
-    cost[cost.run.isin([str(run.folder) for run in every])].assign(
-        run=lambda table: table.run.map(lambda path: Path(path).name)
-    ).to_csv(folder / "runs.csv", index=False)
-    runs = [run for run in every if extractor in ("", run.config.extractor)]
+    update_cost(folder / "runs.csv", runs)
     update(folder / "histories.parquet", results.all_histories(runs))
     gains, trends = results.gains(runs)
     tables = {"gains": gains, "trends": trends}
