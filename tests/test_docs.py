@@ -159,7 +159,7 @@ SENTENCES = [
     ("README.md", "is level with that of the same", "study", ONE_STAGE, "no_je_linear", "level"),
     (
         "README.md",
-        "two stages lower it; with the paper's classifier, so do two stages without a shared space",
+        "two stages lowers it, with a shared space or, with the paper's classifier, without one",
         "study",
         [*TWO_STAGES, "bce_two_stage"],
         "no_je_linear",

@@ -1,18 +1,19 @@
 """Makes the study's result files from its finished runs.
 
-    python notebooks/results/study/tables.py RUNS [EXTRACTOR]
+    python notebooks/results/study/tables.py RUNS [FOLDER] [--extractor NAME] [--only-spaces]
 
 RUNS is the folder of the data set's runs (`runs/study/rendered` after `jetatag reproduce --preset
-study`), with the baselines.npz of notebook 1. The tables are those that notebooks 4 and 5 write.
-Runs are compared within an extractor and label share alone: rows of others than those of RUNS
-stay as they are; with EXTRACTOR, only its runs are read. Cells that lack one of the seeds 0 to 2
-are left out.
+study`), with the baselines.npz of notebook 1; FOLDER is by default `rendered` beside this file. The
+tables are those that notebooks 4 and 5 write. Runs are compared within an extractor and label share
+alone, and the spaces of runs not at all, so that rows of runs that are not in RUNS stay as they
+are. Cells that lack one of the seeds 0 to 2 are left out.
 """
 
 import shutil
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import cyclopts
 import numpy as np
 import pandas as pd
 
@@ -68,11 +69,11 @@ def keep(run: Run, folder: Path) -> None:
         np.savez_compressed(folder / "embeddings.npz", **kept)
 
 
-def update(path: Path, table: pd.DataFrame) -> None:
-    """Write the table, after the rows that `path` has of other runs than those compared in it."""
+def update(path: Path, table: pd.DataFrame, columns: Sequence[str] = COMPARED) -> None:
+    """Write the table, after the rows that `path` has with other values in `columns`."""
     if path.is_file():
         held = pd.read_parquet(path)
-        new, old = (pd.MultiIndex.from_frame(each[COMPARED]) for each in (table, held))
+        new, old = (pd.MultiIndex.from_frame(each[[*columns]]) for each in (table, held))
         table = pd.concat([held[~old.isin(new)], table], ignore_index=True)
     table.to_parquet(path, index=False)
 
@@ -86,22 +87,29 @@ def update_cost(path: Path, runs: list[Run]) -> None:
     table.sort_values("run").to_csv(path, index=False)
 
 
-def main(parent: Path, extractor: str = "") -> None:
-    folder = Path(__file__).parent / "rendered"
+def main(
+    parent: Path,
+    folder: Path = Path(__file__).parent / "rendered",
+    *,
+    extractor: str = "",
+    only_spaces: bool = False,
+) -> None:
     folder.mkdir(exist_ok=True)
     runs = [run for run in finished(parent) if extractor in ("", run.config.extractor)]
     runs = complete(runs)
+    update(folder / "spaces.parquet", spaces(runs), results.Cell._fields)
+    if only_spaces:
+        return
     for run in filter(is_headline, runs):
         keep(run, folder)
     update_cost(folder / "runs.csv", runs)
-    update(folder / "histories.parquet", results.all_histories(runs))
+    update(folder / "histories.parquet", results.all_histories(runs), results.Cell._fields)
     gains, trends = results.gains(runs)
     tables = {"gains": gains, "trends": trends}
     tables["results"] = results.results(runs, baselines=parent / "baselines.npz")
-    tables["spaces"] = spaces(runs)
     for name, table in tables.items():
         update(folder / f"{name}.parquet", table)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
+    cyclopts.run(main)
