@@ -655,6 +655,25 @@ def test_cached_features_equal_fresh_ones_while_the_crops_are_the_same(
     assert same(ends[0], ends[3])
 
 
+def test_a_resumed_epoch_extracts_its_crops_in_the_same_blocks(
+    tiny_store, tiny_config, monkeypatch
+):
+    """As on a GPU, where several batches pass the frozen extractor together."""
+    config = tiny_config.replace(stage2_crops=0)
+    monkeypatch.setattr(training_data, "inference_batch", lambda *_: 2 * config.batch_size)
+    passed, extract = [], training_data.extract
+    monkeypatch.setattr(
+        training_data, "extract", lambda m, a, f: (passed.append(len(a)), extract(m, a, f))[1]
+    )
+    model, fabric = build_model(config, tiny_store.vocabulary), launch(config)
+    audio = Audio(tiny_store, fabric.device)
+    data = StageData(model, methods.STAGE2, audio, config, fabric)
+    whole, later = ([h for h, *_ in data.batches(0, first)] for first in (0, 1))
+    assert passed == [16, 14] * 2
+    assert [len(h) for h in later] == [8, 7, 7] and len(whole) == 4
+    assert all(map(torch.equal, later, whole[1:]))
+
+
 def test_with_cached_features_every_crop_passes_the_extractor_once(
     tiny_store, tiny_config, tmp_path, monkeypatch
 ):
@@ -856,9 +875,24 @@ def allow_tensorfloat_everywhere():
     torch.backends.fp32_precision = "tf32"
 
 
-@pytest.mark.parametrize(
-    "allow", [allow_by_flags, allow_bfloat16_products, allow_tensorfloat_everywhere]
-)
+def allow_tensorfloat_in_cudnn():
+    torch.backends.cudnn.fp32_precision = "tf32"
+
+
+def allow_bfloat16_convolutions():
+    torch.backends.mkldnn.conv.fp32_precision = "bf16"
+
+
+WAYS = [
+    allow_by_flags,
+    allow_bfloat16_products,
+    allow_tensorfloat_everywhere,
+    allow_tensorfloat_in_cudnn,
+    allow_bfloat16_convolutions,
+]
+
+
+@pytest.mark.parametrize("allow", WAYS)
 def test_32_true_is_float32_everywhere_whatever_was_set(tiny_config, allow):
     allow()
     launch(tiny_config.replace(precision="32-true"))
@@ -867,6 +901,25 @@ def test_32_true_is_float32_everywhere_whatever_was_set(tiny_config, allow):
     assert [backend.fp32_precision for backend in backends] == ["ieee"] * 4
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize(
+    ("rank", "name", "sentence"),
+    [
+        ("0", "auto", "3 processes share 2 GPU(s): lower torchrun's --nproc-per-node"),
+        ("2", "auto", "3 processes share 2 GPU(s): lower torchrun's --nproc-per-node"),
+        ("0", "cuda:1", "device 'cuda:1' is one GPU for 3 processes: choose cuda,"),
+    ],
+)
+def test_processes_that_cannot_each_have_a_gpu_are_refused(
+    tiny_config, monkeypatch, rank, name, sentence
+):
+    for variable, value in {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3", "LOCAL_RANK": rank}.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        launch(tiny_config.replace(device=name))
 
 
 def test_a_gpu_needs_gcc_to_compile_and_is_told_so(tiny_config, monkeypatch):
@@ -955,7 +1008,7 @@ def test_a_run_compiles_two_graphs(tiny_store, tiny_config, tmp_path, monkeypatc
     predict(run, train.train(run, tiny_store), tiny_store)
     assert len(graphs) == 2
     facts = run.record["stages"]["stage1"] | run.record
-    assert facts["compile_s"] > 0 and facts["prediction_compile_s"] >= 0
+    assert facts["compile_s"] > 0 and facts["prediction"]["compile_s"] >= 0
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str((tmp_path / ".compiled").resolve())
 
 

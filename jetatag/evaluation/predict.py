@@ -53,9 +53,11 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
         embeddings |= shared_space(model, store, store.labels[rows], config)
     run.write_arrays("embeddings.npz", embeddings)
     run.write_arrays("scores.npz", {**describe(store, rows), "probs": probs})
-    if config.compile and run.writes:
-        compile_s = round(device.compile_seconds() - compiled_before, 1)
-        write_json(run.folder / "record.json", {**run.record, "prediction_compile_s": compile_s})
+    facts = {"device": str(fabric.device), "precision": device.computes_in(config, fabric.device)}
+    if config.compile:
+        facts["compile_s"] = round(device.compile_seconds() - compiled_before, 1)
+    if run.writes:
+        write_json(run.folder / "record.json", {**run.record, "prediction": facts})
 
 
 def score_clips(

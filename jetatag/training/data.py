@@ -125,30 +125,34 @@ class StageData:
         config = self.config
         crop_epoch = self.crop_epochs[epoch]
         crops = Crops(self.store, self.rows, config.crop_samples, config.seed, crop_epoch)
-        order = batches(self.n_clips, config.batch_size, config.seed, epoch, config.shuffle)[first:]
+        order = batches(self.n_clips, config.batch_size, config.seed, epoch, config.shuffle)
         if self.stage.frozen:
-            inputs = self.features(crops, order)
+            inputs = self.features(crops, order, first)
         else:
-            parts = [batch[own_share(len(batch), self.fabric)] for batch in order]
+            parts = [batch[own_share(len(batch), self.fabric)] for batch in order[first:]]
             inputs = self.audio.batches(map(crops.at, parts), config.crop_samples)
-        for batch, x in zip(order, inputs, strict=True):
+        for batch, x in zip(order[first:], inputs, strict=True):
             both = (tags[batch].astype(np.float32) for tags in (self.labels, self.tag_sets))
             yield x, *both, self.rows[batch]
 
-    def features(self, crops: Crops, order: list[list[int]]) -> Iterator[Tensor]:
-        """h (clip, n_features) of the crops of each batch in `order`, cached if other epochs use
-        them: in fixed blocks, because rounding must not depend on where training was resumed."""
+    def features(self, crops: Crops, order: list[list[int]], first: int) -> Iterator[Tensor]:
+        """h (clip, n_features) of the crops of each batch in `order` from `first` on, cached if
+        other epochs use them: in fixed blocks, because rounding must not depend on where training
+        was resumed."""
         if self.crop_epochs.count(crops.epoch) == 1:
             at_once = max(1, self.n_together // self.config.batch_size)
-            groups = [order[i : i + at_once] for i in range(0, len(order), at_once)]
+            skipped = first % at_once  # of the block in which training was resumed
+            begins = range(first - skipped, len(order), at_once)
+            groups = [order[begin : begin + at_once] for begin in begins]
             requests = [crops.at(np.concatenate(group)) for group in groups]
             for group, h in zip(groups, self._extract(requests), strict=True):
-                yield from h.split([len(batch) for batch in group])
+                yield from h.split([len(batch) for batch in group])[skipped:]
+                skipped = 0
             return
         if crops.epoch not in self.cache:
             self.cache[crops.epoch] = self._extract_all(self.rows, crops.starts)
         h = self.cache[crops.epoch]
-        yield from (h[send(torch.tensor(batch), h.device)] for batch in order)
+        yield from (h[send(torch.tensor(batch), h.device)] for batch in order[first:])
 
     def _extract(self, requests: list[Request]) -> Iterator[Tensor]:
         n_samples = self.config.crop_samples

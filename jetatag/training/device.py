@@ -36,12 +36,15 @@ class AutocastOnly(MixedPrecision):
 def launch(config: RunConfig) -> Fabric:
     """Join the processes that `torchrun` describes in the environment; without it, there is one.
     Raises `ValueError` for a device that cannot be used or shared or lacks the precision."""
+    world, here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if config.device in ("auto", "cuda") and 0 < (n_gpus := torch.cuda.device_count()) < here:
+        problem = f"{here} processes share {n_gpus} GPU(s)"
+        raise ValueError(f"{problem}: lower torchrun's --nproc-per-node, or choose device cpu.")
+    if config.device.startswith("cuda:") and world > 1:
+        problem = f"device {config.device!r} is one GPU for {world} processes"
+        raise ValueError(f"{problem}: choose cuda, so that each takes its own.")
     device = pick_device(config.device)
     precision = pick_precision(config.precision, device)
-    world, here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    if device.type == "cuda" and here > torch.cuda.device_count():
-        problem = f"{here} processes share {torch.cuda.device_count()} GPU(s)"
-        raise ValueError(f"{problem}: lower torchrun's --nproc-per-node, or choose device cpu.")
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     allow_tensor_float(precision == "tf32")
     mixed = AutocastOnly(precision, device.type) if precision == "bf16-mixed" else Precision()
@@ -61,7 +64,10 @@ def launch(config: RunConfig) -> Fabric:
 def allow_tensor_float(in_convolutions: bool) -> None:
     """Whether convolutions on a GPU may use TensorFloat-32. Matrix products never do, whatever the
     environment or a notebook has set: filter banks, heads and losses need full precision."""
-    torch.backends.fp32_precision = "ieee"  # of all operations and devices
+    backends = torch.backends
+    onednn = (backends.mkldnn.conv, backends.mkldnn.rnn, backends.mkldnn.matmul)
+    for place in (backends, backends.cudnn, backends.mkldnn, *onednn):  # the last ones win
+        place.fp32_precision = "ieee"
     torch.set_float32_matmul_precision("highest")  # keeps the earlier flags in step
     torch.backends.cudnn.allow_tf32 = in_convolutions
 

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from jetatag.config import Phase, RunConfig
 from jetatag.joint import methods
 from jetatag.joint.methods import BEST, Stage, phases_by_epoch
+from jetatag.training.device import compile_seconds
 from jetatag.training.optimizers import learning_rate
 from jetatag.training.run import Run
 
@@ -27,6 +28,7 @@ class Progress:
     step: int = 0  # finished steps of the current epoch
     learning_rate: float = 0.0  # of the last step
     seconds: float = 0.0  # training time before this process
+    compile_s: float = 0.0  # compiling before this process
     loss_sums: dict[str, Tensor] = field(default_factory=dict)  # over the current epoch's clips
     precisions: list[str] = field(default_factory=list)  # in which this stage was computed
     best: dict[str, Tensor] = field(default_factory=dict)  # weights after the best epoch
@@ -36,6 +38,7 @@ class Progress:
 
     def __post_init__(self) -> None:
         self.started = self.saved = time.monotonic()
+        self.compiled_before = compile_seconds()
         self.unread: list[tuple[int, np.ndarray, dict[str, Tensor]]] = []
         self.space = ""  # the state of the shared space that was warned of last
 
@@ -43,6 +46,11 @@ class Progress:
     def total_seconds(self) -> float:
         """Training time, including the time before interruptions."""
         return self.seconds + time.monotonic() - self.started
+
+    @property
+    def total_compile_s(self) -> float:
+        """Seconds of compiling, including those before interruptions."""
+        return self.compile_s + compile_seconds() - self.compiled_before
 
     def set_learning_rate(self, phase: Phase, epochs_done: float) -> None:
         """Set the next step's learning rate, `epochs_done` into the phase."""
@@ -86,7 +94,7 @@ class Progress:
             return
         state = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "optimizer"}
         parts = {"model": learned(model, stage), "optimizer": self.optimizer.state_dict()}
-        progress = state | {"seconds": self.total_seconds}
+        progress = state | {"seconds": self.total_seconds, "compile_s": self.total_compile_s}
         run.write_checkpoint({"stage": stage.name, "progress": progress, **parts})
         self.saved = time.monotonic()
 

@@ -42,7 +42,8 @@ def listed(run: Run) -> dict[str, Any]:
     ap = history.get("valid_average_precision", pd.Series(dtype=float)).dropna()
     stages = record["stages"].values()
     # Imported stages have no precision.
-    precisions = [name for stage in stages for name in stage.get("precision", "").split(" + ")]
+    computed = [*stages, record.get("prediction", {})]
+    precisions = [name for one in computed for name in one.get("precision", "").split(" + ")]
     return {
         "run": str(run.folder),
         "dataset": record["data"]["name"],

@@ -75,10 +75,11 @@ def train_stage(
     """Train one stage from its checkpoint or its start; returns the facts for the run's record."""
     config, phases = run.config, phases_by_epoch(stage, run.config)
     name = f"{config.name} {stage.name}"
-    data, compiled_before = StageData(model, stage, audio, config, fabric), device.compile_seconds()
+    data = StageData(model, stage, audio, config, fabric)
     progress = Progress.resume(run, stage, model, data.optimizer)
-    if (precision := device.computes_in(config, fabric.device)) not in progress.precisions:
-        progress.precisions.append(precision)
+    if progress.epoch < len(phases):  # else all that is missing is to write the weights
+        own = device.computes_in(config, fabric.device)
+        progress.precisions = [*dict.fromkeys([*progress.precisions, own])]
     stage_losses = fabric.setup_module(StageLosses(model, stage, config, fabric))
     history = read_history(run, stage, progress.epoch)
     read_every = READ_EVERY.get(fabric.device.type, 1)
@@ -128,7 +129,7 @@ def train_stage(
         "crops_a_clip": len(set(data.crop_epochs)),
     }
     if config.compile:
-        facts["compile_s"] = round(device.compile_seconds() - compiled_before, 1)
+        facts["compile_s"] = round(progress.total_compile_s, 1)
     if stage.keep_best:
         model.load_state_dict(progress.best, strict=False)
         facts["best_epoch"] = progress.best_epoch
