@@ -217,6 +217,15 @@ def test_sentences_about_results_hold(claim):
         assert (holds | {"no worse": row.low > -0.01})[side], row
 
 
+def test_the_other_pair_losses_with_their_default_weights():
+    """ "`cosine_stop_grad` is level with `no_je_linear`, too, and `soft_info_nce` still below it." """
+    level, below = (
+        difference("study_weights", name, "no_je_linear", "short_chunk_cnn")
+        for name in OTHER_LOSSES
+    )
+    assert -0.01 < level.low <= 0 <= level.high < 0.01 and below.high < -0.01
+
+
 def test_joint_is_level_in_roc_auc_too_and_no_kind_of_tag_gains():
     shares, trends = (
         table[

@@ -65,6 +65,19 @@ def study_differences(extractor: str = MAIN) -> str:
     return as_markdown(["method", *(f"− `{minus.split('-')[0]}`" for minus in references)], rows)
 
 
+def study_weights() -> str:
+    """Differences from `no_je_linear` with the weight of the main comparison and the default."""
+    weights = {"1": means("study"), "0.5, the default": means("study_weights")}
+    rows = []
+    for pair_loss in ("cosine_stop_grad", "soft_info_nce"):
+        where = {"method": "joint", "pair_loss": pair_loss, "minus": "no_je_linear"}
+        where |= {"protocol": "macro_clip", "extractor": MAIN}
+        for weight, table in weights.items():
+            found = [one_row(table, **where, metric=area) for area in AREAS]
+            rows.append([f"`{pair_loss}`", weight, *(as_interval(row, sign=True) for row in found)])
+    return as_markdown(["pair loss", "weight", *AREAS.values()], rows)
+
+
 def study_seeds(extractor: str = MAIN) -> str:
     """Average precision of each random seed with an extractor, all labels."""
     table = read_table("study/rendered/results")
@@ -273,6 +286,7 @@ def study_cost() -> str:
     """Runs and hours of the parts of the study."""
     parts = {
         "main comparison": "study",
+        "default weights of two pair losses": "study_weights",
         "the paper's schedule": "regime",
         "with more steps": "regime_long",
     }

@@ -38,6 +38,8 @@ HEADLINE = {
     )
 }
 """The main comparison, of which the clip scores are kept."""
+MAIN = Path(__file__).parent / "rendered"
+"""The folder of the main comparison."""
 FIGURE2 = [f"{name}-short_chunk_cnn-seed0" for name in ("no_je_linear", "joint-subset_query")]
 """Runs whose vectors figure 2 of notebook 6 shows."""
 
@@ -89,18 +91,18 @@ def update_cost(path: Path, runs: list[Run]) -> None:
 
 def main(
     parent: Path,
-    folder: Path = Path(__file__).parent / "rendered",
+    folder: Path = MAIN,
     *,
     extractor: str = "",
     only_spaces: bool = False,
 ) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     runs = [run for run in finished(parent) if extractor in ("", run.config.extractor)]
     runs = complete(runs)
     update(folder / "spaces.parquet", spaces(runs), results.Cell._fields)
     if only_spaces:
         return
-    for run in filter(is_headline, runs):
+    for run in filter(is_headline, runs if folder == MAIN else ()):
         keep(run, folder)
     update_cost(folder / "runs.csv", runs)
     update(folder / "histories.parquet", results.all_histories(runs), results.Cell._fields)
