@@ -218,7 +218,7 @@ def test_sentences_about_results_hold(claim):
 
 
 def test_the_other_pair_losses_with_their_default_weights():
-    """ "`cosine_stop_grad` is level with `no_je_linear`, too, and `soft_info_nce` still below it." """
+    # "`cosine_stop_grad` is level with `no_je_linear`, too, and `soft_info_nce` still below it."
     level, below = (
         difference("study_weights", name, "no_je_linear", "short_chunk_cnn")
         for name in OTHER_LOSSES
