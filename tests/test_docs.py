@@ -189,7 +189,7 @@ SENTENCES = [
     ("study.md", "is far above `no_je`", "study", LINEAR, "no_je", "above"),
     (
         "study.md",
-        "As published, the shared space collapses",
+        "the shared space collapses in these runs",
         "study",
         ["je-cosine"],
         "no_je",

@@ -222,6 +222,16 @@ def test_losses_for_missing_labels_stay_finite(name):
         assert loss.isfinite() and torch.autograd.grad(loss, logits)[0].isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("name", "settings"), [("asymmetric", {"gamma_positive": 0.5}), ("hill", {"gamma": 0.5})]
+)
+def test_certain_probabilities_have_finite_gradients(name, settings):
+    logits = torch.tensor([[-40.0, -40.0, 40.0, 40.0]], requires_grad=True)
+    labels = torch.tensor([[0.0, 1.0, 0.0, 1.0]])
+    classification(logits, labels, loss=name, **settings).backward()
+    assert logits.grad.isfinite().all()
+
+
 def test_hill_with_a_margin_is_that_of_the_lowered_logit():
     lowered = (PROBS.logit() - 1).sigmoid()
     loss = classification(PROBS.logit(), torch.ones(1, 3), loss="hill")

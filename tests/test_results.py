@@ -206,15 +206,6 @@ def test_spaces_judge_the_shared_map_of_every_layout(rng):
     assert not _without_intervals({**space, **few}, 0).kind.any()
 
 
-@pytest.mark.parametrize("centred", [True, False])
-def test_a_map_ignores_where_either_kind_lies_if_tags_are_means_of_clips(rng, centred):
-    space = {"z_audio": rng.normal(size=(30, 8)), "z_query": rng.normal(size=(4, 8))}
-    space["z_centre"] = np.full(8, 0.1 * centred)
-    moved = {**space, "z_query": space["z_query"] + 2}
-    xy, apart = (shared_map(each, "pca")[0] for each in (space, moved))
-    assert np.allclose(xy, apart) == centred
-
-
 def test_means_of_spaces_are_those_of_their_seeds(made):
     table = spaces(made[0], n_resamples=30)
     key = ["method", "label_share", "space", "kind", "ranked_by", "metric"]

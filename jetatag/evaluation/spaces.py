@@ -72,15 +72,9 @@ def _without_intervals(space: Space, seed: int) -> pd.DataFrame:
 
 def shared_map(space: Space, method: str = "umap", seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return the map of a run's clips and single tags, (clip + tag, 2) by `shared_layout`, and the
-    cosines (clip, tag) by which a search for each tag ranks the clips in the full space. Where the
-    tags' vectors are means over clips, both kinds are laid out around their own mean: otherwise
-    some maps of `cosine` and `margin_as_coded` mix too little."""
-    centre = space["z_centre"]
-    kinds = [space[name] - centre for name in ("z_audio", "z_query")]
-    fit = cosine_similarity(*kinds)
-    if centre.any():
-        kinds = [kind - kind.mean(axis=0) for kind in kinds]
-    return shared_layout(*kinds, method, seed), fit
+    cosines (clip, tag) by which a search for each tag ranks the clips in the full space."""
+    clips, tags = (space[name] - space["z_centre"] for name in ("z_audio", "z_query"))
+    return shared_layout(clips, tags, method, seed), cosine_similarity(clips, tags)
 
 
 def _resampled(run: Run, space: Space, queries: np.ndarray | None, options: dict) -> pd.DataFrame:

@@ -48,7 +48,8 @@ def asymmetric(
     """
     probs = logits.sigmoid()
     shifted = (probs - shift).clamp(min=1e-8)
-    present = (1 - probs) ** gamma_positive * F.logsigmoid(logits)
+    # exp(γ · log(1 − p)) is (1 − p)^γ with a finite gradient where 1 − p rounds to 0.
+    present = (gamma_positive * F.logsigmoid(-logits)).exp() * F.logsigmoid(logits)
     absent = shifted**gamma_negative * torch.log((1 - shifted).clamp(min=1e-8))
     return -(labels * present + (1 - labels) * absent).mean()
 
@@ -68,7 +69,7 @@ def hill(
     paper's, except that the mean over clips and tags replaces its sum.
     """
     probs, lowered = logits.sigmoid(), logits - margin
-    present = -((1 - lowered.sigmoid()) ** gamma) * F.logsigmoid(lowered)
+    present = -(gamma * F.logsigmoid(-lowered)).exp() * F.logsigmoid(lowered)
     absent = (peak - probs) * probs.square()
     return (labels * present + (1 - labels) * absent).mean()
 
