@@ -677,7 +677,7 @@ def try_command(command: str, place: Path, reference, monkeypatch) -> None:
         targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.M)
         assert words[1] in targets, command
     elif words[:2] == ["pip", "install"]:
-        check_installable(words[2])
+        check_installable(words[-1])
     elif words[:2] == ["git", "clone"]:
         assert words[2] == "https://github.com/jaehwlee/atose"
     elif words[0] == "papermill":
@@ -738,7 +738,7 @@ def check_installable(name: str) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
-    own = re.fullmatch(r"jetatag\[(\w+)\]", name)
+    own = re.fullmatch(r"\.\[(\w+)\]", name)  # of a clone
     assert own[1] in extras if own else any(name in entry for entry in extras["test"])
 
 
