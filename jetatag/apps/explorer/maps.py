@@ -15,7 +15,7 @@ from jetatag.apps.explorer.clips import Clips, Z
 from jetatag.apps.explorer.state import State
 from jetatag.apps.explorer.widgets import RenderProbe, plain
 
-HEIGHT, LEAST_WIDTH = 350, 300  # pixels; narrower maps wrap below one another
+HEIGHT, LEAST_WIDTH = 350, 360  # pixels; narrower maps, which cut labels, wrap below one another
 CAMERA = 1.3  # distance at which no point is cut off, even in the narrowest map (1: at the edge)
 MARGIN = "0 90px 0 64px"  # room for the tooltips of points at the outer edges
 MANY = 5_000  # points: more hide one another and are slow to draw unless they are small
