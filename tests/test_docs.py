@@ -226,6 +226,14 @@ def test_the_other_pair_losses_with_their_default_weights():
     assert -0.01 < level.low <= 0 <= level.high < 0.01 and below.high < -0.01
 
 
+def test_the_network_on_the_papers_schedule_is_as_small_as_the_text_says():
+    assert "its extractor has 14 thousand parameters" in " ".join(
+        (DOCS / "results/study.md").read_text().split()
+    )
+    weights = build_extractor("short_chunk_cnn", width=8).parameters()
+    assert round(sum(p.numel() for p in weights), -3) == 14_000
+
+
 def test_joint_is_level_in_roc_auc_too_and_no_kind_of_tag_gains():
     shares, trends = (
         table[

@@ -1,16 +1,15 @@
 """Makes the study's result files from its finished runs.
 
-    python notebooks/results/study/tables.py RUNS [FOLDER] [--extractor NAME] [--only-spaces]
+    python notebooks/results/study/tables.py RUNS [FOLDER] [--extractor NAME]
 
 RUNS is the folder of the data set's runs (`runs/study/rendered` after `jetatag reproduce --preset
 study`), with the baselines.npz of notebook 1; FOLDER is by default `rendered` beside this file. The
 tables are those that notebooks 4 and 5 write. Runs are compared within an extractor and label share
-alone, and the spaces of runs not at all, so that rows of runs that are not in RUNS stay as they
-are. Cells that lack one of the seeds 0 to 2 are left out.
+alone, so that rows of other ones stay as they are; with NAME, only runs of this extractor are read.
+Cells that lack one of the seeds 0 to 2 are left out.
 """
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import cyclopts
@@ -71,11 +70,11 @@ def keep(run: Run, folder: Path) -> None:
         np.savez_compressed(folder / "embeddings.npz", **kept)
 
 
-def update(path: Path, table: pd.DataFrame, columns: Sequence[str] = COMPARED) -> None:
-    """Write the table, after the rows that `path` has with other values in `columns`."""
+def update(path: Path, table: pd.DataFrame) -> None:
+    """Write the table, after the rows that `path` has with other values in `COMPARED`."""
     if path.is_file():
         held = pd.read_parquet(path)
-        new, old = (pd.MultiIndex.from_frame(each[[*columns]]) for each in (table, held))
+        new, old = (pd.MultiIndex.from_frame(each[COMPARED]) for each in (table, held))
         table = pd.concat([held[~old.isin(new)], table], ignore_index=True)
     table.to_parquet(path, index=False)
 
@@ -89,26 +88,18 @@ def update_cost(path: Path, runs: list[Run]) -> None:
     table.sort_values("run").to_csv(path, index=False)
 
 
-def main(
-    parent: Path,
-    folder: Path = MAIN,
-    *,
-    extractor: str = "",
-    only_spaces: bool = False,
-) -> None:
+def main(parent: Path, folder: Path = MAIN, *, extractor: str = "") -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    runs = [run for run in finished(parent) if extractor in ("", run.config.extractor)]
-    runs = complete(runs)
-    update(folder / "spaces.parquet", spaces(runs), results.Cell._fields)
-    if only_spaces:
-        return
-    for run in filter(is_headline, runs if folder == MAIN else ()):
+    every = finished(parent)
+    runs = complete([run for run in every if extractor in ("", run.config.extractor)])
+    for run in filter(is_headline, runs if folder.resolve() == MAIN else ()):
         keep(run, folder)
     update_cost(folder / "runs.csv", runs)
-    update(folder / "histories.parquet", results.all_histories(runs), results.Cell._fields)
+    update(folder / "histories.parquet", results.all_histories(runs))
     gains, trends = results.gains(runs)
     tables = {"gains": gains, "trends": trends}
     tables["results"] = results.results(runs, baselines=parent / "baselines.npz")
+    tables["spaces"] = spaces(runs)
     for name, table in tables.items():
         update(folder / f"{name}.parquet", table)
 
