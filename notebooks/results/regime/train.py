@@ -2,12 +2,12 @@
 
     python notebooks/results/regime/train.py STORE RUNS [WORKERS [SCHEDULE [SEED...]]]
 
-STORE is that of the preset `study`; SCHEDULE is one of `SCHEDULES`, by default `paper`; SEEDs are
-those to train of its random seeds, by default all. An interrupted command continues. In each run's
-folder, `points/<stage>-<epoch>.npz` has the probabilities (clip, window, tag) of `N_TEST` test
-clips and of the validation clips (`valid_…`) as float16, after every `every` epochs of the stage
-that trains the classifier; earlier stages have the average precision of a linear probe on
-validation clips instead.
+STORE is that of the preset `study`, or of MagnaTagATune for `mtat`; SCHEDULE is one of `SCHEDULES`,
+by default `paper`; SEEDs are those to train of its random seeds, by default all. An interrupted
+command continues. In each run's folder, `points/<stage>-<epoch>.npz` has the probabilities (clip,
+window, tag) of `N_TEST` test clips and of the validation clips (`valid_…`) as float16, after every
+`every` epochs of the stage that trains the classifier; earlier stages have the average precision of
+a linear probe on validation clips instead.
 """
 
 import itertools
@@ -79,22 +79,19 @@ PAPER = preset(
 )
 LONG = PAPER.replace(stage1=more_adam(PAPER.stage1, 15), stage2=more_adam(PAPER.stage2, 15))
 """MagnaTagATune has 15 training clips for each of these: as many steps with Adam as there."""
+METHODS_OF_PAPER = (
+    ("no_je", "none"),
+    ("no_je_linear", "none"),
+    ("je", "cosine"),
+    ("joint", "subset_query"),
+    ("je", "margin_as_coded"),
+    ("je", "cosine_as_coded"),
+    ("bce_two_stage", "none"),
+    ("je_shuffled", "cosine"),
+)
 SCHEDULES = {
-    "paper": Schedule(
-        PAPER,
-        (
-            ("no_je", "none"),
-            ("no_je_linear", "none"),
-            ("je", "cosine"),
-            ("joint", "subset_query"),
-            ("je", "margin_as_coded"),
-            ("je", "cosine_as_coded"),
-            ("bce_two_stage", "none"),
-            ("je_shuffled", "cosine"),
-        ),
-        seeds=(0, 1, 2),
-        every=20,
-    ),
+    "paper": Schedule(PAPER, METHODS_OF_PAPER, seeds=(0, 1, 2), every=20),
+    "mtat": Schedule(preset("paper"), METHODS_OF_PAPER, seeds=(0, 1, 2), every=20),
     "long": Schedule(
         LONG,
         (("no_je", "none"), ("je", "cosine"), ("bce_two_stage", "none")),
@@ -163,7 +160,8 @@ def probe(run: Run, store: AudioStore, model: JointModel) -> float:
     splits = [store.rows("train", config.label_share, config.seed), store.rows("valid")]
     requests = [(rows, middle_starts(store.lengths[rows], n_samples)) for rows in splits]
     train_h, valid_h = (
-        h.numpy() for h in frozen_features(model.extractor, audio, requests, n_samples, fabric)
+        h.cpu().numpy()
+        for h in frozen_features(model.extractor, audio, requests, n_samples, fabric)
     )
     train_labels, valid_labels = (store.labels[rows] for rows in splits)
     probs = logistic_regression(train_h, train_labels, valid_h)
