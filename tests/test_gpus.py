@@ -9,7 +9,8 @@ import torch
 
 from jetatag.grid import gpus, runner
 
-SHOW = 'echo "${CUDA_VISIBLE_DEVICES-all}"; read line'  # print the visible GPUs, wait for a line
+SHOW = 'echo "${CUDA_VISIBLE_DEVICES-all} ${JETATAG_RUNS_PER_GPU-}"; read line'
+"""Print the visible GPUs and how many runs share one, and wait for a line."""
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def start(tmp_path, monkeypatch):
 
 
 def visible_to(job):
-    return job.stdout.readline().strip()
+    return job.stdout.readline().split()[0]
 
 
 def test_jobs_at_the_same_time_see_different_gpus_and_the_next_waits(start):
@@ -47,7 +48,7 @@ def test_jobs_at_the_same_time_see_different_gpus_and_the_next_waits(start):
 def test_two_runs_may_share_a_gpu(start):
     offered = ",".join(["4", "7"] * 2)
     jobs = [start("cuda", offered) for _ in range(4)]
-    assert sorted(map(visible_to, jobs)) == ["4", "4", "7", "7"]
+    assert sorted(job.stdout.readline() for job in jobs) == ["4 2\n"] * 2 + ["7 2\n"] * 2
     fifth = start("cuda", offered)  # there is no room
     jobs[2].kill()
     assert visible_to(fifth) in ("4", "7")

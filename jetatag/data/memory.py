@@ -1,4 +1,4 @@
-"""Memory: what the C library keeps, and copies to a device."""
+"""Memory: what the C library keeps, how many runs share a GPU, and copies to a device."""
 
 import ctypes
 from contextlib import suppress
@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # preparing data does not need torch
     import torch
+
+SHARED_BY = "JETATAG_RUNS_PER_GPU"
+"""Environment variable with the number of runs that share the GPU of this process."""
 
 
 def keep_freed_memory() -> None:

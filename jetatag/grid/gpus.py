@@ -15,6 +15,8 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
+from jetatag.data.memory import SHARED_BY
+
 OFFERED = "JETATAG_GPUS"
 """Environment variable with the GPUs that jobs share, named as in CUDA_VISIBLE_DEVICES; a GPU that
 takes several jobs at a time is listed several times."""
@@ -55,6 +57,7 @@ def run(device: str, *command: str) -> None:
         gpu = wait_for_one(gpus)
         if not number:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        os.environ[SHARED_BY] = str(gpus.count(gpu))
     os.execvp(command[0], command)
 
 

@@ -19,7 +19,7 @@ from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from jetatag.config import RunConfig
-from jetatag.data.memory import keep_freed_memory
+from jetatag.data.memory import SHARED_BY, keep_freed_memory
 from jetatag.extractors import BUILT_IN
 from jetatag.extractors.layers import fold, synchronise
 
@@ -160,9 +160,11 @@ def fits(n_bytes: int, device: torch.device) -> bool:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that this process can still use of a GPU, those that torch keeps for reuse included."""
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + kept
+    """Bytes that this process can still use of a GPU, those that torch keeps for reuse included,
+    but no more than its part of a GPU that several runs share."""
+    free, total = torch.cuda.mem_get_info(device)
+    used, kept = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+    return min(free + kept, total // int(os.environ.get(SHARED_BY, 1))) - used
 
 
 def compile_seconds() -> float:
