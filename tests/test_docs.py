@@ -300,15 +300,16 @@ def test_searches_and_maps_of_the_study_are_as_good_as_the_text_says():
     assert len(alone) >= 3 and alone.value.between(-0.02, 0).all()  # "up to 0.02 lower"
 
 
-@pytest.mark.parametrize("preset", ["demo", "study"])
-def test_maps_of_spaces_that_know_the_tags_are_as_good_as_the_text_says(preset):
-    table = pd.read_parquet(RESULTS / preset / "rendered/spaces.parquet")
-    knows = ~table.pair_loss.isin(["cosine", "margin_as_coded"])
-    knows &= table.method.isin(["je", "je_linear", "joint"])
-    knows &= table.extractor == "short_chunk_cnn"
-    judged = table[knows & (table.seed != "mean")].groupby(["metric", "kind"]).value.min()
-    for metric, bar in {"map_mixing": 0.85, "map_precision_at_10": 0.8}.items():
-        assert len(judged[metric]) == 2 and (judged[metric] >= bar).all()
+@pytest.mark.parametrize("results", ["demo/rendered", "study/rendered", "esc10"])
+def test_maps_are_as_good_as_the_text_says(results):
+    """All mix, and all of spaces in which searches find tags keep most of their precision."""
+    table = pd.read_parquet(RESULTS / results / "spaces.parquet")
+    judged = table[table.seed != "mean"].groupby(["metric", "kind"])
+    assert len(judged.value.min()["map_mixing"]) == 2
+    assert (judged.value.min()["map_mixing"] >= 0.85).all()
+    finds = (table.method != "joint_shuffled") & (table.pair_loss != "margin_as_coded")
+    judged = table[finds & (table.seed != "mean")].groupby(["metric", "kind"])
+    assert (judged.value.min()["map_precision_at_10"] >= 0.8).all()
 
 
 def test_the_runs_on_the_papers_schedule_show_what_the_text_says():

@@ -1,12 +1,11 @@
 """Layouts of points in the plane, the map that clips and tags share, and how far to trust it."""
 
 import sys
-import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
@@ -37,7 +36,7 @@ def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarra
         raise ValueError(f"a layout needs n ≥ {FEWEST_POINTS} points, not {len(points)}: add some.")
     # One thread: a fixed order of sums, and no competition with the threads numba keeps for UMAP.
     with threadpool_limits(1):
-        return LAYOUTS[method].single(points, seed).astype(np.float64)
+        return LAYOUTS[method].place(points, seed).astype(np.float64)
 
 
 def shared_layout(
@@ -45,17 +44,34 @@ def shared_layout(
 ) -> np.ndarray:
     """Lay out the clips (clip, dim) and tags (tag, dim) of one space together: (clip + tag, 2).
     In a joint space, the two kinds lie in separate cones (the modality gap: Liang et al., "Mind the
-    gap", NeurIPS 2022), and `layout` draws them as islands. Here the neighbours of clips and tags
-    are the clips nearest by cosine. A tag is also a neighbour of its ten nearest clips, at the mean
-    distance of each clip's own ten neighbours. `umap` and `tsne` lay out this graph, starting from
-    `pca`: the principal components of the clips, with each tag at the mean of its ten nearest
-    clips. Otherwise as `layout`; needs three clips."""
+    gap", NeurIPS 2022), and `layout` would draw them as islands. Here it lays out the clips alone,
+    by cosine. Each tag is then put beside a clip whose ten nearest clips on the map have a high
+    mean cosine with it, at some distance from other tags. Raises as `layout`."""
     clips, tags = unit_rows(check_points(clips)), unit_rows(check_points(tags))
-    check_known([method], LAYOUTS, "layout method")
-    if len(clips) < 3:
-        raise ValueError(f"a shared map needs at least 3 clips, not {len(clips)}: add some.")
+    xy = layout(clips, method, seed)
     with threadpool_limits(1):
-        return LAYOUTS[method].shared(clips, tags, seed).astype(np.float64)
+        return np.concatenate([xy, _places(xy, clips @ tags.T)])
+
+
+def _places(xy: np.ndarray, fit: np.ndarray) -> np.ndarray:
+    """Where each tag is put on the map `xy` (clip, 2) of the clips, (tag, 2): beside the clips for
+    which the mean `fit` (clip, tag) of the ten clips nearest on the map, in each tag's standard
+    deviations, has the highest sum over tags. Each of these clips keeps up to four around it from
+    other tags; tags that fit the same clips best would otherwise form an island again."""
+    (n_clips, n_tags), k = fit.shape, min(NEIGHBOURS, len(xy))
+    near = NearestNeighbors(n_neighbors=k).fit(xy).kneighbors(xy, return_distance=False)
+    fit_near = sum(fit[neighbour] for neighbour in near.T) / k
+    fit_near = (fit_near - fit_near.mean(axis=0)) / np.maximum(fit_near.std(axis=0), 1e-9)
+    n_kept = np.clip(n_clips // (2 * n_tags), 1, k // 2)  # with the clip itself
+    free, places = np.ones(n_clips, bool), []
+    for clip in np.argsort(-fit_near.max(axis=1), kind="stable"):
+        if free[clip]:
+            free[near[clip, :n_kept]] = False
+            places.append(clip)
+    places = np.tile(places, -(-n_tags // len(places)))  # of few clips, each may hold several tags
+    chosen, tags = linear_sum_assignment(fit_near[places], maximize=True)
+    beside = xy[near[:, :2]].mean(axis=1)  # half way to the next clip, so that none is hidden
+    return beside[places[chosen][np.argsort(tags)]]
 
 
 class MapQuality(NamedTuple):
@@ -103,12 +119,12 @@ def map_note(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> str:
     own, others = fit[labels > 0], fit[labels == 0]
     if len(own) and len(others) and own.mean() < others.mean() - SMALL_GAP * others.std():
         gap = f"The space is mirrored: clips lie away from their own tags. {gap}"
-    return f"{quality} {gap}, so a tag is placed by the clips nearest to it, not by other tags."
+    return f"{quality} {gap}, so a tag is put among clips that fit it."
 
 
-def _fit_umap(points: np.ndarray, seed: int, **options: Any) -> np.ndarray:
-    """Lay out by UMAP, whose import takes seconds. It would also import an installed TensorFlow,
-    unused; that is hidden meanwhile, because it and torch's compiler crash each other."""
+def _umap(points: np.ndarray, seed: int) -> np.ndarray:
+    """UMAP's import takes seconds. It would also import an installed TensorFlow, unused; that is
+    hidden meanwhile, because it and torch's compiler crash each other."""
     use_temporary_caches()  # numba, which compiles UMAP, refuses to work without
     hidden = sys.modules.setdefault("tensorflow", None) is None
     try:
@@ -116,12 +132,10 @@ def _fit_umap(points: np.ndarray, seed: int, **options: Any) -> np.ndarray:
     finally:
         if hidden:
             del sys.modules["tensorflow"]
-    return UMAP(metric="cosine", random_state=seed, n_jobs=1, **options).fit_transform(points)
-
-
-def _umap(points: np.ndarray, seed: int) -> np.ndarray:
+    n_neighbors = min(15, len(points) - 1)
     init = "spectral" if len(points) > 20 else "random"  # spectral fails on few points
-    return _fit_umap(points, seed, n_neighbors=min(15, len(points) - 1), init=init)
+    options = {"metric": "cosine", "random_state": seed, "n_jobs": 1}
+    return UMAP(n_neighbors, init=init, **options).fit_transform(points)
 
 
 def _tsne(points: np.ndarray, seed: int) -> np.ndarray:
@@ -133,63 +147,15 @@ def _pca(points: np.ndarray, seed: int, n_components: int = 2) -> np.ndarray:
     return PCA(n_components, random_state=seed).fit_transform(points)
 
 
-def _neighbours(clips: np.ndarray, tags: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers and cosine distances of every clip and tag itself, as libraries expect it, and of its
-    `k` neighbours, or all: (clip + tag, 1 + k) each."""
-    search = NearestNeighbors(n_neighbors=min(k, len(clips) - 1), metric="cosine").fit(clips)
-    (of_clips, clip_ids), (of_tags, tag_ids) = search.kneighbors(), search.kneighbors(tags)
-    first, tag = tag_ids[:, :NEIGHBOURS], np.arange(len(tags))
-    to_tags = np.full((len(clips), len(tags)), np.inf)
-    to_tags[first, tag[:, None]] = of_clips[:, :NEIGHBOURS].mean(axis=1)[first]
-    all_ids = np.hstack([clip_ids, np.tile(len(clips) + tag, (len(clips), 1))])
-    distances = np.hstack([of_clips, to_tags])
-    nearest = np.argsort(distances, axis=1, kind="stable")[:, : of_clips.shape[1]]
-    ids = np.concatenate([np.take_along_axis(all_ids, nearest, 1), tag_ids])
-    distances = np.concatenate([np.take_along_axis(distances, nearest, 1), of_tags])
-    itself = np.arange(len(ids))[:, None]
-    return np.hstack([itself, ids]), np.hstack([np.zeros_like(itself), distances])
-
-
-def _shared_umap(clips: np.ndarray, tags: np.ndarray, seed: int) -> np.ndarray:
-    ids, distances = _neighbours(clips, tags, 14)
-    graph = (ids.astype(np.int32), distances.astype(np.float32))
-    options = {"init": _shared_pca(clips, tags, seed), "precomputed_knn": graph}
-    points = np.concatenate([clips, tags])
-    with warnings.catch_warnings(action="ignore"):  # it says that it cannot place further points
-        return _fit_umap(points, seed, n_neighbors=ids.shape[1], **options)
-
-
-def _shared_tsne(clips: np.ndarray, tags: np.ndarray, seed: int) -> np.ndarray:
-    """Perplexity 15 and 500 steps take half the time of the usual 30 and 1,000."""
-    ids, distances = _neighbours(clips, tags, 46)
-    lengths = np.sqrt(2 * distances)  # chords between unit vectors
-    rows = np.arange(0, ids.size + 1, ids.shape[1])
-    graph = csr_array((lengths.ravel(), ids.ravel(), rows), shape=2 * (len(ids),))
-    start = _shared_pca(clips, tags, seed)
-    start = (1e-4 * start / start.std()).astype(np.float32)
-    options = {"perplexity": min(15.0, (len(clips) - 2) / 3), "init": start, "max_iter": 500}
-    return TSNE(metric="precomputed", random_state=seed, **options).fit_transform(graph)
-
-
-def _shared_pca(clips: np.ndarray, tags: np.ndarray, seed: int) -> np.ndarray:
-    """Tags lie at the mean of their nearest clips. Clips that are all the same lie at random."""
-    of_clips = _pca(clips, seed)
-    if np.ptp(of_clips, axis=0).min() < 1e-9:
-        of_clips = np.random.default_rng(seed).normal(size=of_clips.shape)
-    ids, _ = _neighbours(clips, tags, NEIGHBOURS)
-    return np.concatenate([of_clips, of_clips[ids[len(clips) :, 1:]].mean(axis=1)])
-
-
 class Layout(NamedTuple):
-    """A method by its name for readers, of one set of points, and of clips and tags together."""
+    """A method of layout and its name for readers."""
 
     title: str
-    single: Callable[..., np.ndarray]
-    shared: Callable[..., np.ndarray]
+    place: Callable[[np.ndarray, int], np.ndarray]
 
 
 LAYOUTS = {
-    "umap": Layout("UMAP", _umap, _shared_umap),
-    "tsne": Layout("t-SNE", _tsne, _shared_tsne),
-    "pca": Layout("first principal axes", _pca, _shared_pca),
+    "umap": Layout("UMAP", _umap),
+    "tsne": Layout("t-SNE", _tsne),
+    "pca": Layout("first principal axes", _pca),
 }

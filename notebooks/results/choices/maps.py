@@ -3,7 +3,7 @@
     python notebooks/results/choices/maps.py STORE RUN... > notebooks/results/choices/maps.csv
 
 prints a CSV with a row per method, form and layout, the mean and the worst over runs and layout
-seeds, and draws the first form and the third, by UMAP of the first run, as maps.png beside itself.
+seeds, and draws the first form and the last, by UMAP of the first run, as maps.png beside itself.
 """
 
 import itertools
@@ -31,12 +31,10 @@ def together(clips: np.ndarray, tags: np.ndarray, method: str, seed: int) -> np.
     return layout(np.concatenate([clips, tags]), method, seed)
 
 
-NEAR = "clips only, and a tag is a neighbour of its ten nearest clips"
 FORMS: dict[str, tuple[Callable[..., np.ndarray], bool]] = {  # and whether each kind is centred
     "vectors as they are": (together, False),
     "each kind centred": (together, True),
-    NEAR: (shared_layout, False),
-    f"{NEAR}; each kind centred": (shared_layout, True),
+    "clips only, and a tag beside clips that fit it": (shared_layout, False),
 }
 
 
@@ -67,7 +65,7 @@ def main(store_folder: str, *folders: str) -> None:
     table = pd.DataFrame(rows).groupby(keys, sort=False).agg(["mean", "min"])
     table.columns = ["_".join(names) for names in table.columns]
     print(table.round(3).to_csv(), end="")
-    before, _, after, _ = drawn.values()
+    before, _, after = drawn.values()
     draw({"before": before, "after": after}, labels, store.vocabulary.tags)
 
 
