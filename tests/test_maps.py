@@ -65,8 +65,8 @@ def test_tags_with_the_same_nearest_clips_mix_with_them(rng, method):
 def test_of_few_clips_each_holds_several_tags(rng):
     clips, tags = rng.normal(size=(5, 6)), rng.normal(size=(12, 6))
     xy = shared_layout(clips, tags, "pca")
-    places, n_tags = np.unique(xy[5:], axis=0, return_counts=True)
-    assert len(places) <= 5 and n_tags.sum() == 12
+    _, n_tags = np.unique(xy[5:], axis=0, return_counts=True)
+    assert 3 <= len(n_tags) <= 5 and n_tags.max() < 12
 
 
 @pytest.mark.parametrize("method", ["umap", "tsne", "pca"])

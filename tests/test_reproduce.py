@@ -335,7 +335,7 @@ def test_the_documented_command_for_a_cluster_asks_for_what_its_profile_says(tmp
     assert cli.main(command) == 0
     trainings = [job for job in jobs_of(tmp_path / "runs") if job.startswith("train_stage")]
     asked = ["runtime=2880", "gpu=1", "mem_mb=32000", "cpus_per_task=8"]
-    assert len([job for job in trainings if job.startswith("train_stage2")]) == 195
+    assert len([job for job in trainings if job.startswith("train_stage2")]) == 186
     assert all(all(f" {one}" in job for one in asked) for job in trainings)
     profile = ["--workflow-profile", command[command.index("--profile") + 1]]
     _, understood = parse_args(["--snakefile", "notebooks/Snakefile", *profile])

@@ -31,7 +31,7 @@ REFERENCES = ("no_je", "no_je_linear", "bce_two_stage", "joint_shuffled-subset_q
 SEARCHES = ("one tag", "two tags", "tag and not tag")
 AREAS = {"average_precision": "AP", "roc_auc": "ROC-AUC"}
 JOINT = ("joint", "subset_query")
-BARS = ("map_mixing", "map_precision_at_10")
+MAP_METRICS = ("map_mixing", "map_precision_at_10")
 """The measures of a map of clips and tags."""
 
 
@@ -173,14 +173,14 @@ def study_maps() -> str:
     table = table[(table.seed != "mean") & (table.label_share == 1)]
     is_search = (table.metric == "precision_at_10") & (table.kind == "one tag")
     rows = []
-    for extractor, own in table[table.metric.isin(BARS)].groupby("extractor", sort=False):
+    for extractor, own in table[table.metric.isin(MAP_METRICS)].groupby("extractor", sort=False):
         of_searches = table[is_search & (table.extractor == extractor)]
         for cell in method_rows(own).itertuples():
             found = of_method(of_searches, cell).groupby("ranked_by").value.mean()
             search, chance = found[[ENCODED, ANSWERING]].max(), found["random"]
             mixing, precision = (
                 as_number(of_method(own, cell).query("metric == @metric").value.min(), 2)
-                for metric in BARS
+                for metric in MAP_METRICS
             )
             precision = precision if search > 2 * chance else "–"
             shown = [as_number(search, 2), mixing, precision]

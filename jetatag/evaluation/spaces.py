@@ -1,6 +1,6 @@
 """The table of what the spaces of many runs know about the tags, from their saved embeddings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -63,11 +63,16 @@ def _without_intervals(space: Space, seed: int) -> pd.DataFrame:
         values["tag_semantics"] = metrics.tag_semantics(space["z_single"], space["tag_correlation"])
         rows += [("shared", "", metric, value) for metric, value in values.items()]
         if len(space["labels"]) >= NEIGHBOURS:
-            for method in MAPS:
-                xy, fit = shared_map(space, method, seed)
-                ratios = map_quality(xy, space["labels"], fit).ratios()
-                rows += [("z_audio", method, metric, value) for metric, value in ratios.items()]
+            rows += [("z_audio", *named) for named in judged_maps(space, seed)]
     return pd.DataFrame(rows, columns=["space", "kind", "metric", "value"])
+
+
+def judged_maps(space: Space, seed: int = 0) -> Iterator[tuple[str, str, float]]:
+    """Yield layout, metric and value of `MapQuality.ratios` for the shared maps by `MAPS`."""
+    for method in MAPS:
+        xy, fit = shared_map(space, method, seed)
+        ratios = map_quality(xy, space["labels"], fit).ratios()
+        yield from ((method, metric, value) for metric, value in ratios.items())
 
 
 def shared_map(space: Space, method: str = "umap", seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

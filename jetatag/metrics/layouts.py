@@ -50,10 +50,10 @@ def shared_layout(
     clips, tags = unit_rows(check_points(clips)), unit_rows(check_points(tags))
     xy = layout(clips, method, seed)
     with threadpool_limits(1):
-        return np.concatenate([xy, _places(xy, clips @ tags.T)])
+        return np.concatenate([xy, _tag_positions(xy, clips @ tags.T)])
 
 
-def _places(xy: np.ndarray, fit: np.ndarray) -> np.ndarray:
+def _tag_positions(xy: np.ndarray, fit: np.ndarray) -> np.ndarray:
     """Where each tag is put on the map `xy` (clip, 2) of the clips, (tag, 2): beside the clips for
     which the mean `fit` (clip, tag) of the ten clips nearest on the map, in each tag's standard
     deviations, has the highest sum over tags. Each of these clips keeps up to four around it from

@@ -10,9 +10,8 @@ import sys
 import pandas as pd
 
 from jetatag.evaluation.results import cell_of
-from jetatag.evaluation.spaces import MAPS, shared_map
+from jetatag.evaluation.spaces import judged_maps
 from jetatag.files import atomic
-from jetatag.metrics.layouts import map_quality
 from jetatag.training.run import Run
 
 
@@ -22,12 +21,10 @@ def main(path: str, *folders: str) -> None:
         table = pd.read_parquet(path)
         of_run = pd.concat([table[name] == value for name, value in cell.items()], axis=1)
         of_run = of_run.all(axis=1) & (table.seed == str(run.config.seed))
-        for method in MAPS:
-            xy, fit = shared_map(space, method)
-            for metric, value in map_quality(xy, space["labels"], fit).ratios().items():
-                (row,) = table.index[of_run & (table.kind == method) & (table.metric == metric)]
-                print(run.config.name, method, metric, table.value[row], value, flush=True)
-                table.loc[row, "value"] = value
+        for layout, metric, value in judged_maps(space):
+            (row,) = table.index[of_run & (table.kind == layout) & (table.metric == metric)]
+            print(run.config.name, layout, metric, table.value[row], value, flush=True)
+            table.loc[row, "value"] = value
         with atomic(path) as temporary:
             table.to_parquet(temporary)
 

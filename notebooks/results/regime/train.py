@@ -91,7 +91,12 @@ METHODS_OF_PAPER = (
 )
 SCHEDULES = {
     "paper": Schedule(PAPER, METHODS_OF_PAPER, seeds=(0, 1, 2), every=20),
-    "mtat": Schedule(preset("paper"), METHODS_OF_PAPER, seeds=(0, 1, 2), every=20),
+    "mtat": Schedule(
+        preset("paper"),
+        (*METHODS_OF_PAPER, ("joint_shuffled", "subset_query")),
+        seeds=(0, 1, 2),
+        every=20,
+    ),
     "long": Schedule(
         LONG,
         (("no_je", "none"), ("je", "cosine"), ("bce_two_stage", "none")),
