@@ -70,7 +70,7 @@ def test_of_few_clips_each_holds_several_tags(rng):
 
 
 @pytest.mark.parametrize("method", ["umap", "tsne", "pca"])
-@pytest.mark.parametrize("n_clips", [5, 20])
+@pytest.mark.parametrize("n_clips", [2, 4, 5, 20])
 def test_a_shared_map_of_few_or_equal_clips_is_finite_and_repeatable(rng, method, n_clips):
     tags = rng.normal(size=(4, 6))
     for clips in (rng.normal(size=(n_clips, 6)), np.ones((n_clips, 6))):
@@ -121,14 +121,9 @@ def test_a_map_of_fewer_clips_than_neighbours_is_one_sentence():
     ("points", "method", "message"),
     [
         (np.ones((8, 3)), "isomap", "unknown layout method 'isomap'"),
-        (np.ones((4, 3)), "umap", "n ≥ 5"),
+        (np.ones((1, 3)), "umap", "a layout needs at least 2 points, not 1: add some"),
     ],
 )
 def test_what_cannot_be_laid_out_is_one_sentence(points, method, message):
     with pytest.raises(ValueError, match=message):
         layout(points, method)
-
-
-def test_a_shared_map_of_hardly_any_clips_is_one_sentence():
-    with pytest.raises(ValueError, match="a layout needs n ≥ 5 points, not 4: add some"):
-        shared_layout(np.eye(4), np.eye(4))

@@ -66,7 +66,7 @@ def _draw_clips(ax: Axes, xy: np.ndarray, values: np.ndarray, name: str) -> Path
         others = {"color": style.PALE, "label": f"other clips ({(~values).sum():,})"}
         own = {"color": style.DARK, "label": style.in_legend(f"{name} ({values.sum():,} clips)")}
         ax.scatter(*xy[~values].T, s=9, linewidth=0, **others)
-        ax.scatter(*xy[values].T, s=20, marker="^", linewidth=0, zorder=2, **own)  # above tags
+        ax.scatter(*xy[values].T, s=20, marker="^", linewidth=0, **own)
         return None
     if values.dtype.kind in "iuf":
         order = np.argsort(values, kind="stable")  # the highest values on top
@@ -80,9 +80,9 @@ def _draw_clips(ax: Axes, xy: np.ndarray, values: np.ndarray, name: str) -> Path
 
 def _draw_landmarks(ax: Axes, xy: np.ndarray, is_chosen: np.ndarray, name: str) -> None:
     if len(xy):
-        look = {"facecolor": "none", "edgecolor": "black"}  # clips show through
+        look = {"facecolor": "none", "edgecolor": "black", "zorder": 2}  # above clips
+        look["path_effects"] = [withStroke(linewidth=2, foreground="white")]
         ax.scatter(*xy[~is_chosen].T, s=16, marker="D", label="tags", **look)
     if is_chosen.any():
         look |= {"s": 140, "marker": "*", "label": style.in_legend(f"{name} (tag)"), "zorder": 2.5}
-        edge = withStroke(linewidth=3, foreground="white")
-        ax.scatter(*xy[is_chosen].T, **look, path_effects=[edge])
+        ax.scatter(*xy[is_chosen].T, **look)

@@ -18,8 +18,6 @@ from jetatag.metrics._checks import check_points
 from jetatag.metrics.scores import precision_at_k
 from jetatag.metrics.spaces import SMALL_GAP
 
-FEWEST_POINTS = 5
-"""Smallest number of points to lay out."""
 NEIGHBOURS = 10
 """Number of a tag's nearest points, and of its nearest clips, by which a map is judged."""
 
@@ -27,16 +25,18 @@ NEIGHBOURS = 10
 def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarray:
     """Lay out `points` (n, dimension) in the plane, (n, 2) float64 without unit.
     `umap` compares by cosine (McInnes et al. 2018), `tsne` follows figure 2 of Lee & Cho 2021
-    (PCA to 50 dimensions, then t-SNE), `pca` takes the first two principal components. The same
-    seed gives the same layout on one CPU type, with any number of cores. Raises `ValueError` for an
-    unknown method, or fewer than `FEWEST_POINTS` finite points."""
+    (PCA to 50 dimensions, then t-SNE), `pca` takes the first two principal components. Fewer than
+    five points, too few for the other two, are always laid out by `pca`. The same seed gives the
+    same layout on one CPU type, with any number of cores. Raises `ValueError` for an unknown
+    method, or fewer than two finite points."""
     points = check_points(points)
     check_known([method], LAYOUTS, "layout method")
-    if len(points) < FEWEST_POINTS:
-        raise ValueError(f"a layout needs n ≥ {FEWEST_POINTS} points, not {len(points)}: add some.")
+    if len(points) < 2:
+        raise ValueError(f"a layout needs at least 2 points, not {len(points)}: add some.")
+    place = LAYOUTS[method if len(points) >= 5 else "pca"].place
     # One thread: a fixed order of sums, and no competition with the threads numba keeps for UMAP.
     with threadpool_limits(1):
-        return LAYOUTS[method].place(points, seed).astype(np.float64)
+        return place(points, seed).astype(np.float64)
 
 
 def shared_layout(
