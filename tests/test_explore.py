@@ -145,10 +145,10 @@ def test_every_layout_fills_the_same_range(clips):
 
 def test_tags_that_touch_share_a_label_of_short_lines():
     tags, places = ["male vocal", "fast", "man singing"], np.array([[0.0, 0], [1, 1], [0.01, 0]])
-    for chosen, shared in enumerate(
-        ["male vocal,\nman singing"] * 2 + ["man singing,\nmale vocal"]
-    ):
-        assert labels(places, tags, chosen) == [shared, "fast", shared]
+    for chosen, first, second in [(0, *tags[::2]), (1, *tags[::2]), (2, *tags[::-2])]:
+        shared, fast, same = labels(places, tags, chosen)
+        lines = [line.strip("\xa0") for line in shared.split("\n")]
+        assert lines == [f"{first},", second] and fast.strip("\xa0") == "fast" and same == shared
 
 
 def test_the_chosen_tag_has_the_label_that_others_make_room_for(clips):
@@ -158,7 +158,7 @@ def test_the_chosen_tag_has_the_label_that_others_make_room_for(clips):
         panel.tag.value = tag
         for frame in panel.maps.frames.values():
             tags = frame[frame.kind == "tag"]
-            first = tags.tag.str.startswith(tag)
+            first = tags.tag.str.strip("\xa0").str.startswith(tag)
             assert first.any() and (tags.importance[first] == 1).all()
             assert (tags.importance[~first] == 0).all()
 

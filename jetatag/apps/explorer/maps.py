@@ -22,6 +22,7 @@ MANY = 5_000  # points: more hide one another and are slow to draw unless they a
 SWATCH = "display: inline-block; height: 0.9em; border: 1px solid #777;"
 TOUCHING = 0.05  # of the range of 2: points of tags that are nearer share a label
 LINE = 16  # characters in a line of a label, so that it does not reach over the edge of its map
+GAP = 2 * "\xa0"  # beside each line of a label: jscatter would let labels touch
 
 
 class Maps:
@@ -85,7 +86,7 @@ class Maps:
         colours, key = palette(values)
 
         def draw() -> None:
-            self.legend.value = f"<b>{plain(name)}</b> {key}"
+            self.legend.value = f"<b>{plain(name)}</b> {key} (large points: tags)"
             for space, one in self.scatters.items():
                 self.frames[space]["colour"] = values
                 with one.widget.hold_sync():
@@ -130,7 +131,8 @@ def labels(tag_xy: np.ndarray, tags: Sequence[str], chosen: int) -> list[str]:
     for group in figures.touching(tag_xy, TOUCHING):
         members = sorted(group, key=lambda tag: (tag != chosen, tag))
         for tag in group:
-            names[tag] = figures.wrapped([tags[each] for each in members], LINE)
+            lines = figures.wrapped([tags[each] for each in members], LINE).split("\n")
+            names[tag] = "\n".join(f"{GAP}{line}{GAP}" for line in lines)
     return names
 
 
@@ -156,7 +158,7 @@ def scatter(frame: pd.DataFrame, x: str, y: str) -> jscatter.Scatter:
     look = {"height": HEIGHT, "axes": False, "camera_distance": CAMERA}
     look["transition_points"] = False  # during a transition it would ignore what it is sent
     one, many = jscatter.Scatter(x, y, frame, **look), len(frame) >= MANY
-    one.size(by="kind", map={"clip": 3 if many else 6, "tag": 9})
+    one.size(by="kind", map={"clip": 3 if many else 6, "tag": 12})
     ring = {"pointSizeSelected": 0, "pointOutlineWidth": 1} if many else {}
     one.options(regl_scatterplot_options=ring)
     one.opacity(unselected=0.8)
