@@ -243,10 +243,7 @@ PRESETS = {
 """`smoke`, `demo` and `study` run the same code as `paper` at a smaller scale: fewer epochs, less
 width, shorter crops, and a higher learning rate, to learn from few clips. `fast` is what to train
 first on data of MagnaTagATune's size: joint embedding in one stage with a CNN that is among the
-strongest there (Won et al. 2020). It needs at most a fifth of `paper`'s passes through the
-extractor, a training step counted as three: in two stages 25 · 3 + 16 instead of 100 · 3 + 200,
-because stage 2 caches the features of 16 crops (`stage2_crops`); in one stage and end to end 36 · 3
-instead of 200 · 3."""
+strongest there (Won et al. 2020), in at most a fifth of `paper`'s passes through it."""
 
 
 def preset(name: str, **changes: Any) -> RunConfig:

@@ -293,8 +293,8 @@ def test_searches_and_maps_of_the_study_are_as_good_as_the_text_says():
     table = table[same & (table.label_share == 1) & (table.classification_loss == "bce")]
     found = table[(table.ranked_by == "combined − classifier") & (table.seed == "mean")]
     found = found[found.metric == "mean_average_precision"]
-    assert len(found) >= 3 and (found.low >= -0.01).all()  # "within 0.01"
-    assert (found.value < 0.005).all()  # "level … or within 0.01 below"
+    assert len(found) >= 3 and (found.low >= -0.01).all()  # "at most 0.01 lower"
+    assert (found.value < 0.005).all()  # "level … or at most 0.01 lower"
     alone = table[(table.ranked_by == "encoded set − classifier") & (table.seed == "mean")]
     alone = alone[alone.metric == "mean_average_precision"]
     assert len(alone) >= 3 and alone.value.between(-0.02, 0).all()  # "up to 0.02 lower"
@@ -302,14 +302,14 @@ def test_searches_and_maps_of_the_study_are_as_good_as_the_text_says():
 
 @pytest.mark.parametrize("results", ["demo/rendered", "study/rendered", "esc10"])
 def test_maps_are_as_good_as_the_text_says(results):
-    """All mix, and all of spaces in which searches find tags keep most of their precision."""
+    """All mix, and all keep most of their precision where a search finds tags."""
     table = pd.read_parquet(RESULTS / results / "spaces.parquet")
     judged = table[table.seed != "mean"].groupby(["metric", "kind"])
     assert len(judged.value.min()["map_mixing"]) == 2
     assert (judged.value.min()["map_mixing"] >= 0.85).all()
-    finds = (table.method != "joint_shuffled") & (table.pair_loss != "margin_as_coded")
-    judged = table[finds & (table.seed != "mean")].groupby(["metric", "kind"])
-    assert (judged.value.min()["map_precision_at_10"] >= 0.8).all()
+    judged = table[(table.seed != "mean") & (table.metric == "map_precision_at_10")]
+    finds = (judged.method != "joint_shuffled") & (judged.pair_loss != "margin_as_coded")
+    assert (judged.value[finds] >= 0.8).all() and judged.value[~finds].isna().all()
 
 
 def test_the_runs_on_the_papers_schedule_show_what_the_text_says():

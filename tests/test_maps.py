@@ -6,7 +6,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from threadpoolctl import threadpool_limits
 
 from jetatag import metrics
-from jetatag.metrics.layouts import layout, map_note, map_quality, shared_layout
+from jetatag.metrics.layouts import MapQuality, layout, map_note, map_quality, shared_layout
 
 
 def gapped(rng):
@@ -87,15 +87,21 @@ def test_the_quality_of_a_map_counts_neighbours_of_tags():
     labels[:3, 0] = labels[11, 1] = 1
     fit = np.stack([clip_x, clip_x], axis=1)  # a search finds the clips from 11 down to 2
     quality = map_quality(xy, labels, fit)
-    assert quality == pytest.approx((0.9, 12 / 13, (0.3 + 0) / 2, (0.1 + 0.1) / 2))
-    assert quality.ratios() == pytest.approx(
-        {"map_mixing": 0.9 * 13 / 12, "map_precision_at_10": 1.5}
-    )
+    expected = (0.9, 12 / 13, (0.3 + 0) / 2, (0.1 + 0.1) / 2, (3 + 1) / 12 / 2)
+    assert quality == pytest.approx(expected)
     note = map_note(xy, labels, fit)
     assert "0.90 of a tag's ten nearest points are clips (0.92 at random)" in note
-    assert "0.15 of its ten nearest clips have the tag (0.10 in the full space)" in note
+    have = "0.15 of its ten nearest clips have the tag (0.10 in the full space, 0.17 at random)"
+    assert have in note
     labels[:, 1] = 0  # a tag that no clip has does not count for precision
-    assert map_quality(xy, labels, fit) == pytest.approx((0.9, 12 / 13, 0.3, 0.1))
+    assert map_quality(xy, labels, fit) == pytest.approx((0.9, 12 / 13, 0.3, 0.1, 3 / 12))
+
+
+def test_a_map_is_compared_with_a_search_unless_that_finds_hardly_more_than_chance():
+    quality = MapQuality(0.6, 0.8, 0.3, 0.4, 0.2)
+    expected = {"map_mixing": 0.75, "map_precision_at_10": 0.75}
+    assert quality.ratios() == pytest.approx(expected)
+    assert np.isnan(quality._replace(full_precision=0.39).ratios()["map_precision_at_10"])
 
 
 def test_the_note_says_if_the_space_is_mirrored(rng):

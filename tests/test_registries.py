@@ -69,7 +69,6 @@ def test_an_extractor_from_outside_must_keep_the_contract(tiny_store, tiny_confi
 def test_what_a_name_needs_is_stated_by_its_entry():
     je, joint, control = METHODS["je"], METHODS["joint"], METHODS["no_je_linear"]
     assert je.is_joint and joint.is_joint and not control.is_joint
-    assert je.has_two_stages and not joint.has_two_stages
     assert je.with_je and joint.with_je and METHODS["je_shuffled"].is_joint
     assert not METHODS["je_shuffled"].with_je and not METHODS["bce_two_stage"].with_je
     assert PAIR_LOSSES["subset_query"].searchable_by_tags

@@ -201,7 +201,8 @@ def test_spaces_judge_the_shared_map_of_every_layout(rng):
     own = own[own.space == "z_audio"].set_index(["kind", "metric"]).value
     for method in ("umap", "tsne"):
         xy, fit = shared_map(space, method)
-        assert own[method].to_dict() == map_quality(xy, labels, fit).ratios()
+        ratios = map_quality(xy, labels, fit).ratios()
+        assert own[method].to_dict() == pytest.approx(ratios, nan_ok=True)
     few = {name: space[name][:9] for name in ("h", "z_audio", "z_tag", "labels")}
     assert not _without_intervals({**space, **few}, 0).kind.any()
 
@@ -307,12 +308,8 @@ def test_a_summary_has_one_row_a_cell_and_one_column_a_metric(demo):
     assert both.index.names == ["method", "pair_loss", "protocol"] and both.shape == (4, 3)
     micro = results.summary(demo, protocol="micro_window", digits=2)
     assert micro.loc[("no_je_linear", "none"), "pr_auc"] == "0.54 [0.51, 0.56]"
-    methods = ["no_je_linear", "je"]
-    chosen = results.summary(demo, metric="f1_instance", method=methods, by="group")
+    chosen = results.summary(demo, metric="f1_instance", method=["no_je_linear", "je"])
     assert chosen.index.get_level_values("method").tolist() == ["no_je_linear", "je"]
-    row = macro_ap(demo, method="no_je_linear", metric="f1_instance").iloc[0]
-    expected = f"{row.value:.3f} [{row.group_low:.3f}, {row.group_high:.3f}]"
-    assert chosen.loc[("no_je_linear", "none"), "f1_instance"] == expected
 
 
 def test_differences_are_signed_and_name_their_reference(demo):
@@ -425,7 +422,6 @@ def test_every_committed_expectation_was_measured(name):
         (lambda t: results.select(t, label_share=0.3), "unknown label_share '0.3': choose from 1"),
         (lambda t: results.differences(t[t.minus == ""]), "no two methods to compare: train a"),
         (lambda t: results.differences(t, minus="je_shuffled"), "choose from no_je, no_je_linear"),
-        (lambda t: results.summary(t, by="artist"), "unknown interval 'artist'"),
         (lambda t: results.summary(t, protocol="macro"), "unknown protocol 'macro'"),
         (lambda t: results.summary(t, "kind"), "unknown column 'kind'"),
     ],

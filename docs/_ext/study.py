@@ -168,7 +168,7 @@ def _single_spaces() -> pd.DataFrame:
 
 def study_maps() -> str:
     """The precision of searches for one tag in the spaces, and the worst map of every method, over
-    seeds and layouts. Where searches are no better than chance, a map has no precision to keep."""
+    seeds and layouts."""
     table = read_table("study/rendered/spaces")
     table = table[(table.seed != "mean") & (table.label_share == 1)]
     is_search = (table.metric == "precision_at_10") & (table.kind == "one tag")
@@ -177,13 +177,9 @@ def study_maps() -> str:
         of_searches = table[is_search & (table.extractor == extractor)]
         for cell in method_rows(own).itertuples():
             found = of_method(of_searches, cell).groupby("ranked_by").value.mean()
-            search, chance = found[[ENCODED, ANSWERING]].max(), found["random"]
-            mixing, precision = (
-                as_number(of_method(own, cell).query("metric == @metric").value.min(), 2)
-                for metric in MAP_METRICS
-            )
-            precision = precision if search > 2 * chance else "–"
-            shown = [as_number(search, 2), mixing, precision]
+            worst = of_method(own, cell).groupby("metric").value.min()[list(MAP_METRICS)]
+            shown = [found[[ENCODED, ANSWERING]].max(), *worst]
+            shown = [as_number(value, 2) for value in shown]
             rows.append([f"`{extractor}`", method_name(cell), *shown])
     header = ["extractor", "method", "precision of searches", "lowest mixing", "lowest precision"]
     return as_markdown(header, rows)

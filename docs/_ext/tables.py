@@ -5,6 +5,7 @@ show (`generated.py`); `readme.py` writes some of them into the README.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -71,6 +72,8 @@ def as_interval(row: pd.Series, digits: int = 3, sign: bool = False) -> str:
 
 
 def as_number(value: float, digits: int = 3, sign: bool = False) -> str:
+    if math.isnan(value):
+        return "–"
     return f"{value:{'+' if sign else ''}.{digits}f}".replace("-", "−")
 
 

@@ -13,14 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from jinja2 import Environment
-from torch import Tensor, nn
 
 from jetatag.apps import hub
 from jetatag.apps.tagger import QUERY_ARRAYS, WEIGHTS, Tagger, load
 from jetatag.data import DATASETS, SPLITS
 from jetatag.evaluation import results
 from jetatag.files import atomic, check_writable, write_arrays, write_json
-from jetatag.joint.heads import JointModel
 from jetatag.training.run import Run
 
 OPSET = 20
@@ -73,17 +71,6 @@ def push(folder: Path | str, name: str, private: bool = False) -> str:
     return f"{hub.ADDRESS}{name}"
 
 
-class FromAudio(nn.Module):
-    """Extractor and classifier as one: audio (batch, sample) → probabilities (batch, tag)."""
-
-    def __init__(self, model: JointModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, audio: Tensor) -> Tensor:
-        return self.model.probabilities(self.model.classifier(self.model.extractor(audio)))
-
-
 def write_onnx(tagger: Tagger, path: Path) -> None:
     """Write extractor and classifier as ONNX, windows `audio` (batch, crop_samples) float32 in
     [-1, 1] → `probs` (batch, tag), and compare it with torch on noise of two batch sizes.
@@ -95,7 +82,7 @@ def write_onnx(tagger: Tagger, path: Path) -> None:
     model, generator = tagger.model, torch.Generator().manual_seed(0)
     audio = torch.rand(3, tagger.config.crop_samples, generator=generator) * 2 - 1
     exported = torch.onnx.export(
-        FromAudio(model).eval(),
+        model.eval(),
         (audio[:2],),
         input_names=["audio"],
         output_names=["probs"],
@@ -112,7 +99,7 @@ def write_onnx(tagger: Tagger, path: Path) -> None:
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
         for batch in (audio, audio[:1]):
             (probs,) = session.run(["probs"], {"audio": batch.numpy()})
-            expected = model.probabilities(model.classifier(model.extractor(batch))).numpy()
+            expected = model(batch).numpy()
             if not (difference := np.abs(expected - probs).max()) <= TOLERANCE:
                 problem = f"the ONNX model differs from torch by {difference:.1g}"
                 remedy = "export without it (--no-onnx), and please report it"

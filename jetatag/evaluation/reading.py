@@ -22,7 +22,7 @@ KEYS = ("dataset", "extractor", "width", "method", "pair_loss", "classification_
 KEYS += ("minus", "space", "ranked_by", "tag", "covariate", "kind", "seed", "protocol", "metric")
 MINUS = " − "  # in `ranked_by`, "a − b" is the difference between two rankings
 HEADLINES = {"macro_clip": ["average_precision", "roc_auc"], "micro_window": ["roc_auc", "pr_auc"]}
-BOUNDS = {"clip": ["low", "high"], "group": ["group_low", "group_high"]}
+BOUNDS = ["low", "high"]
 
 
 def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFrame:
@@ -53,15 +53,14 @@ def summary(
     table: pd.DataFrame,
     columns: str = "metric",
     digits: int = 3,
-    by: str = "clip",
     rows: str = "mean",
     **where: Any,
 ) -> pd.DataFrame:
     """Return the means over seeds as text, "0.372 [0.323, 0.423]", one row per cell, without
     settings that are the same in all `rows` (of `select`).
     `columns` names the column of `table` whose values become columns, such as "kind" of query; the
-    95 % intervals are `by` resampling each "clip" or each "group". Unless `where` names others,
-    `protocol` is "macro_clip" and `metric` the two main ones of the protocol."""
+    95 % intervals are by clip. Unless `where` names others, `protocol` is "macro_clip" and `metric`
+    the two main ones of the protocol."""
     if "protocol" in table:
         protocol = where.setdefault("protocol", "macro_clip")
         shown = [HEADLINES.get(name, []) for name in np.atleast_1d(protocol)]
@@ -70,7 +69,7 @@ def summary(
     columns = "covariate" if columns == "metric" and "covariate" in chosen else columns
     columns = "labels" if columns == "label_share" else columns
     labels = [f"{100 * share:g} %" for share in chosen["label_share"]]
-    chosen = chosen.assign(text=_texts(chosen, digits, by), labels=labels)
+    chosen = chosen.assign(text=_texts(chosen, digits), labels=labels)
     check_known([columns], chosen.columns, "column")
     keys = _varying(chosen, columns)
     chosen = chosen.replace({"extractor": {"": "–"}})
@@ -108,11 +107,11 @@ def verdicts(
     expected, found = expected.fillna({"at_least": -np.inf, "at_most": np.inf}), []
     for _, one in expected.iterrows():
         rows = one.dropna().to_frame().T.infer_objects().merge(tables[one["table"]])
-        low, high = (rows[name].fillna(rows[_value(rows)]) for name in BOUNDS["clip"])
+        low, high = (rows[name].fillna(rows[_value(rows)]) for name in BOUNDS)
         inside = (low >= rows["at_least"]) & (high <= rows["at_most"])
         outside = (high < rows["at_least"]) | (low > rows["at_most"])
         held = np.select([inside, outside], ["confirmed", "refuted"], "open")
-        found.append(rows.assign(text=[*map("{}: {}".format, held, _texts(rows, 3, "clip"))]))
+        found.append(rows.assign(text=[*map("{}: {}".format, held, _texts(rows, 3))]))
     rows = pd.concat(found)
     keys = ["expectation", *(["seed"] if rows["seed"].nunique() > 1 else []), columns]
     if (several := rows.duplicated(keys)).any():
@@ -164,10 +163,9 @@ def _value(rows: pd.DataFrame) -> str:
     return next(name for name in ("value", "difference", "correlation") if name in rows)
 
 
-def _texts(rows: pd.DataFrame, digits: int, by: str) -> list[str]:
-    check_known([by], BOUNDS, "interval")
+def _texts(rows: pd.DataFrame, digits: int) -> list[str]:
     form = f"{'' if _value(rows) == 'value' else '+'}.{digits}f"
     return [
         f"{value:{form}}" if np.isnan(low) else f"{value:{form}} [{low:{form}}, {high:{form}}]"
-        for value, low, high in rows[[_value(rows), *BOUNDS[by]]].to_numpy(float)
+        for value, low, high in rows[[_value(rows), *BOUNDS]].to_numpy(float)
     ]

@@ -78,7 +78,7 @@ def print_results(runs: Path) -> None:
     print("\nScores of the test clips: mean over seeds, 95 % interval")
     print(summary(table).to_string(line_width=100))
     print("\nPaired differences between methods: mean over seeds, 95 % interval")
-    one_stage = [name for name, method in METHODS.items() if not method.has_two_stages]
+    one_stage = [name for name, method in METHODS.items() if len(method.stages) == 1]
     for minus in table.minus[table.minus.isin(one_stage)].unique():
         print(f"minus {minus}")
         print(differences(table, minus=minus).to_string(line_width=100))

@@ -78,6 +78,10 @@ class JointModel(nn.Module):
         self.classifier = CLASSIFIERS[head](extractor.n_features, n_tags)
         self.linear_head = dense(extractor.n_features, n_tags)
 
+    def forward(self, audio: Tensor) -> Tensor:
+        """Audio (clip, sample) → probabilities (clip, tag) by extractor and classifier."""
+        return self.probabilities(self.classifier(self.extractor(audio)))
+
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits (…, tag) → probabilities: sigmoid, or softmax for a multiclass task."""
         return logits.softmax(-1) if self.task == "multiclass" else logits.sigmoid()

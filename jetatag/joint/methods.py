@@ -181,11 +181,6 @@ class Method:
         """Whether it is a form of joint embedding, not a control."""
         return self.is_joint and not self.is_reference
 
-    @property
-    def has_two_stages(self) -> bool:
-        """Whether a second stage trains the classifier on the frozen extractor."""
-        return len(self.stages) > 1
-
 
 JOINT = ("extractor", "projection", "tag_encoder", "tag_decoder", "query_scale")
 STAGE1 = Stage("stage1", joint_loss, joint_scores, JOINT, "stage1")

@@ -13,7 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
 from jetatag.files import check_known, use_temporary_caches
-from jetatag.metrics._arithmetic import ratio, unit_rows
+from jetatag.metrics._arithmetic import unit_rows
 from jetatag.metrics._checks import check_points
 from jetatag.metrics.scores import precision_at_k
 from jetatag.metrics.spaces import SMALL_GAP
@@ -40,29 +40,30 @@ def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarra
 
 
 def shared_layout(
-    clips: np.ndarray, tags: np.ndarray, method: str = "umap", seed: int = 0
+    clips: np.ndarray, tags: np.ndarray, method: str = "umap", seed: int = 0, spacing: int = 5
 ) -> np.ndarray:
     """Lay out the clips (clip, dim) and tags (tag, dim) of one space together: (clip + tag, 2).
     In a joint space, the two kinds lie in separate cones (the modality gap: Liang et al., "Mind the
     gap", NeurIPS 2022), and `layout` would draw them as islands. Here it lays out the clips alone,
     by cosine. Each tag is then put beside a clip whose ten nearest clips on the map have a high
-    mean cosine with it, at some distance from other tags. Raises as `layout`."""
+    mean cosine with it. Other tags keep away from the `spacing` clips around it, from fewer where
+    there are many tags. Raises as `layout`."""
     clips, tags = unit_rows(check_points(clips)), unit_rows(check_points(tags))
     xy = layout(clips, method, seed)
     with threadpool_limits(1):
-        return np.concatenate([xy, _tag_positions(xy, clips @ tags.T)])
+        return np.concatenate([xy, _tag_positions(xy, clips @ tags.T, spacing)])
 
 
-def _tag_positions(xy: np.ndarray, fit: np.ndarray) -> np.ndarray:
+def _tag_positions(xy: np.ndarray, fit: np.ndarray, spacing: int) -> np.ndarray:
     """Where each tag is put on the map `xy` (clip, 2) of the clips, (tag, 2): beside the clips for
     which the mean `fit` (clip, tag) of the ten clips nearest on the map, in each tag's standard
-    deviations, has the highest sum over tags. Each of these clips keeps up to four around it from
-    other tags; tags that fit the same clips best would otherwise form an island again."""
+    deviations, has the highest sum over tags. Without `spacing`, tags that fit the same clips best
+    would form an island again."""
     (n_clips, n_tags), k = fit.shape, min(NEIGHBOURS, len(xy))
     near = NearestNeighbors(n_neighbors=k).fit(xy).kneighbors(xy, return_distance=False)
     fit_near = sum(fit[neighbour] for neighbour in near.T) / k
     fit_near = (fit_near - fit_near.mean(axis=0)) / np.maximum(fit_near.std(axis=0), 1e-9)
-    n_kept = np.clip(n_clips // (2 * n_tags), 1, k // 2)  # with the clip itself
+    n_kept = np.clip(n_clips // (2 * n_tags), 1, min(spacing, k // 2))  # with the clip itself
     free, places = np.ones(n_clips, bool), []
     for clip in np.argsort(-fit_near.max(axis=1), kind="stable"):
         if free[clip]:
@@ -81,10 +82,13 @@ class MapQuality(NamedTuple):
     random_mixing: float  # the same, expected if the points were mixed at random
     precision: float  # share of the ten clips nearest to a tag that carry it, for tags of some clip
     full_precision: float  # the same for the first ten clips that a search in the full space finds
+    random_precision: float  # the same, expected of clips in random order
 
     def ratios(self) -> dict[str, float]:
-        """Mixing and precision relative to what they are compared with, by name of the metric."""
-        precision = float(ratio(self.precision, self.full_precision, empty=np.nan))
+        """Mixing and precision relative to what they are compared with, by name of the metric. The
+        precision is NaN where a search finds hardly more than chance: there is none to keep."""
+        searchable = self.full_precision >= 2 * self.random_precision
+        precision = self.precision / self.full_precision if searchable else np.nan
         mixing = self.mixing / self.random_mixing
         return {"map_mixing": mixing, f"map_precision_at_{NEIGHBOURS}": precision}
 
@@ -102,6 +106,7 @@ def map_quality(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> MapQuali
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :NEIGHBOURS]
     rankings = -distances[:, :n_clips].T, fit
     precisions = [precision_at_k(labels, ranking, NEIGHBOURS) for ranking in rankings]
+    precisions.append(labels.mean(axis=0)[labels.any(axis=0)])
     mixing, random_mixing = float((nearest < n_clips).mean()), n_clips / (n_clips + n_tags - 1)
     return MapQuality(mixing, random_mixing, *(float(np.nanmean(each)) for each in precisions))
 
@@ -109,10 +114,10 @@ def map_quality(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> MapQuali
 def map_note(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> str:
     """Return what to print beside a shared map: `map_quality`, or why not, and how tags lie."""
     try:
-        mixing, random, precision, full = map_quality(xy, labels, fit)
-        near = f"{mixing:.2f} of a tag's ten nearest points are clips ({random:.2f} at random)"
+        mixing, by_chance, precision, full, random = map_quality(xy, labels, fit)
+        near = f"{mixing:.2f} of a tag's ten nearest points are clips ({by_chance:.2f} at random)"
         have = f"{precision:.2f} of its ten nearest clips have the tag ({full:.2f}"
-        quality = f"{near}, and {have} in the full space)."
+        quality = f"{near}, and {have} in the full space, {random:.2f} at random)."
     except ValueError as error:
         quality = str(error)
     gap = "Clips and tags may lie apart in the space (modality gap: Liang et al., NeurIPS 2022)"

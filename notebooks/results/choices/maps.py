@@ -9,6 +9,7 @@ seeds, and draws the first form and the last, by UMAP of the first run, as maps.
 import itertools
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,10 +32,13 @@ def together(clips: np.ndarray, tags: np.ndarray, method: str, seed: int) -> np.
     return layout(np.concatenate([clips, tags]), method, seed)
 
 
+BESIDE = "clips only, and a tag beside clips that fit it"
 FORMS: dict[str, tuple[Callable[..., np.ndarray], bool]] = {  # and whether each kind is centred
     "vectors as they are": (together, False),
     "each kind centred": (together, True),
-    "clips only, and a tag beside clips that fit it": (shared_layout, False),
+    f"{BESIDE}; spacing 1": (partial(shared_layout, spacing=1), False),
+    f"{BESIDE}; spacing 2": (partial(shared_layout, spacing=2), False),
+    BESIDE: (shared_layout, False),
 }
 
 
@@ -65,7 +69,7 @@ def main(store_folder: str, *folders: str) -> None:
     table = pd.DataFrame(rows).groupby(keys, sort=False).agg(["mean", "min"])
     table.columns = ["_".join(names) for names in table.columns]
     print(table.round(3).to_csv(), end="")
-    before, _, after = drawn.values()
+    before, *_, after = drawn.values()
     draw({"before": before, "after": after}, labels, store.vocabulary.tags)
 
 
