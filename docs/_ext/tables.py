@@ -131,7 +131,7 @@ def notebooks(folder: str = "") -> str:
 
 def choices(name: str) -> str:
     """The settings that were tried, with their scores on validation clips."""
-    table = read_digits(f"choices/{name}")
+    table = read_digits(f"choices/{name}").replace("", "–")
     header = [column.replace("_", " ") for column in table.columns]
     return as_markdown(header, table.itertuples(index=False))
 
