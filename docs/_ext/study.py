@@ -170,19 +170,19 @@ def study_maps() -> str:
     """The precision of searches for one tag in the spaces, and the worst map of every method, over
     seeds and layouts."""
     table = read_table("study/rendered/spaces")
-    table = table[(table.seed != "mean") & (table.label_share == 1)]
-    is_search = (table.metric == "precision_at_10") & (table.kind == "one tag")
+    table = table[table.seed != "mean"].sort_values("label_share", ascending=False, kind="stable")
     rows = []
-    for extractor, own in table[table.metric.isin(MAP_METRICS)].groupby("extractor", sort=False):
-        of_searches = table[is_search & (table.extractor == extractor)]
+    for (extractor, share), every in table.groupby(["extractor", "label_share"], sort=False):
+        of_searches = every[(every.metric == "precision_at_10") & (every.kind == "one tag")]
+        own = every[every.metric.isin(MAP_METRICS)]
         for cell in method_rows(own).itertuples():
             found = of_method(of_searches, cell).groupby("ranked_by").value.mean()
             worst = of_method(own, cell).groupby("metric").value.min()[list(MAP_METRICS)]
             shown = [found[[ENCODED, ANSWERING]].max(), *worst]
             shown = [as_number(value, 2) for value in shown]
-            rows.append([f"`{extractor}`", method_name(cell), *shown])
-    header = ["extractor", "method", "precision of searches", "lowest mixing", "lowest precision"]
-    return as_markdown(header, rows)
+            rows.append([f"`{extractor}`", method_name(cell), f"{100 * share:g} %", *shown])
+    columns = ["precision of searches", "lowest mixing", "lowest precision"]
+    return as_markdown(["extractor", "method", "labels", *columns], rows)
 
 
 def study_spaces() -> str:
