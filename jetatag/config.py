@@ -112,9 +112,9 @@ class RunConfig(Settings):
     optimizer_form: Form = "as_published"
     """as_coded: Keras' update rules, and optimizers that continue from phase to phase."""
     stage1: tuple[Phase, ...] = Field(PAPER_STAGE1, strict=False)
-    """Phases of joint training."""
+    """Phases of the first of two stages."""
     stage2: tuple[Phase, ...] = Field(PAPER_STAGE2, strict=False)
-    """Phases of classifier training, and of end-to-end training without joint embedding."""
+    """Phases of the second stage, and of methods with one stage."""
     stage2_crops: int = Field(0, ge=0)
     """Number of different crops of a clip in stage 2, which repeat after as many epochs; their
     features are computed once. 0: new crops in every epoch, as in the paper."""
@@ -133,7 +133,7 @@ class RunConfig(Settings):
     where the GPU has it, elsewhere 32-true."""
     compile: bool = False
     """Compile the extractor: minutes at the start, fewer passes over memory in every step. Needs a
-    C compiler: gcc for a GPU, g++ for a CPU."""
+    compiler: gcc or clang for a GPU, g++ for a CPU."""
     sync_batch_norm: bool = False
     """With several processes: batch normalisation over the crops of all processes instead of each
     process's own."""
@@ -160,8 +160,8 @@ class RunConfig(Settings):
         return self
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with some settings changed; for a new extractor, the paper's crop and a crop that
-        is too short for it become the new extractor's own."""
+        """A copy with some settings changed; the paper's crop, or one that is too short for a new
+        extractor, becomes the new extractor's own."""
         values = self.to_dict()
         shortest = min_samples(changes.get("extractor", self.extractor))
         if self._has_own_crop or self.crop_samples < shortest:
@@ -191,7 +191,7 @@ class RunConfig(Settings):
 
     @property
     def name(self) -> str:
-        """The run folder's name: method, losses, extractor, share of labels and random seed."""
+        """The run folder's name: method, losses, extractor, share of clips and random seed."""
         labels = "" if self.label_share == 1 else f"-labels{100 * self.label_share:g}"
         method = method_name(self.method, self.pair_loss, self.classification_name)
         return f"{method}-{self.extractor}{labels}-seed{self.seed}"

@@ -473,13 +473,13 @@ def test_files_and_links_that_are_not_used_are_warned_about(tmp_path):
         index = folder.load(tmp_path)
     messages = " ".join(str(warning.message) for warning in warned)
     assert len(index) == 4 and "are links and not followed: dog;" in messages
-    assert "no readable header of audio): 1 .txt (b/notes.txt)." in messages
+    assert "nor a header of audio): 1 .txt (b/notes.txt)." in messages
 
 
 def test_rows_that_are_left_out_are_counted(tmp_path):
     touch(tmp_path, "1.wav")
     (tmp_path / "t.csv").write_text("path,tags\n1.wav,a\n../2.wav,a\n/3.wav,b\n")
-    with pytest.warns(DataWarning, match="2 rows are left out: its path leads outside"):
+    with pytest.warns(DataWarning, match="2 rows are left out, each because its path leads"):
         folder.load(tmp_path, "t.csv")
     with pytest.raises(ValueError, match="n_tags must be at least 1"):
         folder.load(tmp_path, "t.csv", n_tags=0)

@@ -252,7 +252,7 @@ def test_tagging_a_folder_from_the_command_line(run, folder, tmp_path, capsys):
     assert [line.split(": ")[0] for line in lines] == [str(folder / name) for name in names]
     assert lines[0].count("·") == 1 and ": error: empty file (0 bytes); copy" in lines[1]
     assert "2 of 4 files could not be read" in printed.err and "trained on Magna" in printed.err
-    assert f"no readable header of audio): 1 .txt ({folder}/notes.txt)." in printed.err
+    assert f"nor a header of audio): 1 .txt ({folder}/notes.txt)." in printed.err
     assert "tagging" not in printed.err  # there is no terminal to show how far it is
 
     table = pd.read_parquet(out["parquet"])
@@ -483,7 +483,7 @@ def test_files_of_many_formats_are_tagged_together(run, mixed, tmp_path, capfd):
     (line,) = [line for line in printed.out.splitlines() if "f.flac: " in line]
     assert re.search(r"f\.flac: \w+ 0\.\d\d · .* \(damaged: .* were skipped\)$", line)
     assert "2 of 8 files could not be read" in printed.err and printed.err.count("\n") == 3
-    assert f"no readable header of audio): 1 .jpg ({mixed}/z.jpg)." in printed.err
+    assert f"nor a header of audio): 1 .jpg ({mixed}/z.jpg)." in printed.err
     table = pd.read_csv(tmp_path / "out", keep_default_na=False, na_values={"duration_s": [""]})
     assert [Path(path).stem for path in table.path] == list("abcdefgh")
     errors = table.error.tolist()
@@ -529,7 +529,7 @@ def test_audio_without_a_known_suffix_is_counted_alike_by_all_that_read_folders(
         (tmp_path / name).touch()
     audio, _, skipped = tagging.find_audio([tmp_path])  # of tag and index
     assert [path.name for path in audio] == ["1.wav", "2.mp3"]
-    told = "files skipped (hidden, or with no suffix and no readable header of audio): "
+    told = "files skipped (hidden, or with neither a suffix nor a header of audio): "
     named = "3 .xyz ({0}b/3.xyz, {0}b/4.XYZ, …), 1 .mp3 ({0}.trash/6.mp3), "
     named += "1 without suffix ({0}a/no_suffix)"
     assert skipped_sentence(skipped) == f"{told}{named.format(f'{tmp_path}/')}."

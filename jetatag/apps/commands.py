@@ -73,8 +73,8 @@ def tag(
 
     Prints the most probable tags of each file. Files may have any sample rate, number of channels
     and length from 0.1 s; files shorter than the run's window are padded with silence. For a file
-    that cannot be read, is shorter or is silent, the reason is printed instead, and the exit status
-    is 1. After Ctrl-C, the files tagged so far are kept.
+    that cannot be read, is shorter than 0.1 s or is silent, the reason is printed instead, and the
+    exit status is 1. After Ctrl-C, the files tagged so far are kept.
 
     ```
     jetatag tag RUN song.mp3 --top 10 --taggram song.png

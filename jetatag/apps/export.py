@@ -1,7 +1,7 @@
 """Export a finished run as a folder to share: weights, settings, model card, ONNX.
 
 `tagger.load` reads it like a run: `config.json`, `record.json` and `embeddings.npz` are named as in
-a run. Of the embeddings, only the query vectors are kept, and no data of clips.
+a run. Of the embeddings, only arrays of tags and queries are kept, none of clips.
 """
 
 import json

@@ -87,7 +87,7 @@ def read_lists(root: Path) -> pd.DataFrame:
         if files.str.startswith("Y").all():  # as on disk
             files = files.str[1:]
         if not files.str.fullmatch(FILE_NAME).any():
-            problem = f"{path} names no clip, so that its clips could be in another split"
+            problem = f"{path} names no clip, so that a video could be in two splits"
             raise ValueError(f"{problem}: write names like VIDEO_30.000_40.000.wav.")
         tables.append(rows.assign(file=files, list=name))
     return pd.concat(tables, ignore_index=True)

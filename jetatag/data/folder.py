@@ -112,7 +112,7 @@ def load(
         clips["split"] = grouped_split(groups, labels, SHARES, seed)
     warn_about_tags(name, names, labels)
     for reason, count in left_out.reason.value_counts().items():
-        warn(f"{name}: {count:,} rows are left out: {reason}.")
+        warn(f"{name}: {count:,} rows are left out, each because {reason}.")
     rest = (clips[COLUMNS], labels, left_out, peak_normalise)
     return warn_about(Index(name, root, Vocabulary(names, task), *rest))
 

@@ -19,7 +19,7 @@ SPLITS = ("train", "valid", "test")
 Task = Literal["multilabel", "multiclass"]
 COLUMNS = ["clip_id", "path", "split", "group", "title"]
 LEFT_OUT_COLUMNS = ["clip_id", "path", "reason"]
-NOT_AUDIO = "hidden, or with no suffix and no readable header of audio"
+NOT_AUDIO = "hidden, or with neither a suffix nor a header of audio"
 
 
 class DataWarning(UserWarning):

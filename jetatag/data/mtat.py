@@ -127,7 +127,7 @@ def with_clip_info(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 
 
 def choose_tags(given: pd.DataFrame, tags: str | Sequence[str]) -> tuple[Vocabulary, np.ndarray]:
-    """The vocabulary of a tag list, and its labels; of equal counts, the tags are alphabetical."""
+    """The vocabulary of a tag list, and its labels; tags of equal count are alphabetical."""
     if not isinstance(tags, str):
         check_known(tags, given.columns, "tag")
         if not tags or len(set(tags)) < len(tags):

@@ -178,7 +178,7 @@ def build(
 
 
 def _finished(folder: Path, identity: str) -> AudioStore | None:
-    """The finished store of that content in `folder`; raises `ValueError` for anything else."""
+    """The finished store of that content in `folder`, None if it is empty; `ValueError` else."""
     names = []
     with suppress(FileNotFoundError):
         # Listed once: another process may put the store there at any moment.

@@ -32,8 +32,9 @@ def read_text_table(
     remedy: str = "use the official file",
 ) -> pd.DataFrame:
     """Read delimited UTF-8 text as strings; `header` names the columns of a file without a header.
-    Raises `ValueError` for anything but a table with the `required` columns, and for rows that are
-    too short, which pandas would fill; byte-order mark, blank lines and line ends do not matter."""
+    Raises `ValueError` for anything but a table with the `required` columns, and for rows of
+    another length, which pandas might fill. Byte-order mark, blank lines and line ends do not
+    matter."""
     try:
         text = path.read_text("utf-8-sig")
         *rows, last = csv.reader(io.StringIO(f"{text}\n{END}"), delimiter=separator)

@@ -11,7 +11,7 @@ from multiprocessing import current_process
 from typing import Any
 
 START_S = 2.0
-"""Processes take about so many seconds to start."""
+"""Seconds that processes take to start, about."""
 
 
 def in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator[Any]:
@@ -28,9 +28,9 @@ def in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) ->
 
 
 def in_processes(function: Callable, items: Iterable, workers: int | None = None) -> Iterator[Any]:
-    """`map` in so many processes (None: one per core that this process may use), which are started
-    only for work that takes long. They are loky's: other than forks they inherit no locks, and
-    other than Python's own they do not run the user's script again. Raises `ChildProcessError` if
+    """`map` in `workers` processes (None: one per core that this process may use), started only for
+    work that takes long. They are loky's: unlike forks, they inherit no locks, and unlike
+    Python's own, they do not run the user's script again. Raises `ChildProcessError` if
     one of them dies."""
     from joblib import cpu_count
     from joblib.externals.loky import get_reusable_executor

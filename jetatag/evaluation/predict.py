@@ -123,8 +123,8 @@ def shared_space(
     for searches `queries` (query, tag) int8, z_query (tag, dim), z_centre (dim,), which is
     subtracted first, and z_scale (2,), scale and offset from a cosine to a logit.
 
-    A tag encoder trained on single tags can encode z_query; for others, the mean over the training
-    clips with a tag is better. z_other and z_other_centre are the other kind.
+    z_query are encoded tags if the tag encoder learns single tags, else means over the training
+    clips with a tag, which are better then. z_other and z_other_centre are the other kind.
     """
     train_labels = store.labels[store.rows("train")]
     learned_labels = store.labels[store.rows("train", config.label_share, config.seed)]

@@ -27,7 +27,7 @@ BOUNDS = ["low", "high"]
 
 def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFrame:
     """Return rows of a long table as numbers: `rows` is "mean", over seeds, with the baselines;
-    "seed", single runs; "score", both of them; "difference", to a reference or between two
+    "seed", single runs; "score", both of them; "difference", from a reference or between two
     rankings, in a column `difference`, of single seeds if `where` names them; or "tag"."""
     columns = ("minus", "tag", "seed", "ranked_by")
     minus, tag, seed, ranked_by = (table.get(c, pd.Series("", table.index)) for c in columns)
@@ -100,8 +100,8 @@ def verdicts(
 ) -> pd.DataFrame:
     """Return whether expectations held, such as "confirmed: -0.081 [-0.091, -0.070]": "confirmed"
     if the whole interval is from `at_least` to `at_most`, "refuted" if all of it lies outside, else
-    "open"; a value without an interval is its own. Each row of `expected` is an `expectation` about
-    one of the `tables` (of `select`) and the values that choose its rows, as in
+    "open"; a value without an interval counts as its own. Each row of `expected` is an
+    `expectation` about one of the `tables` (of `select`) and the values that choose its rows, as in
     notebooks/expected.csv; `columns` become columns. What no row measures is left out. Raises
     `ValueError` for an expectation that several rows measure."""
     expected, found = expected.fillna({"at_least": -np.inf, "at_most": np.inf}), []

@@ -1,6 +1,6 @@
 """Tables of results from the saved scores of many runs.
 
-A *cell* is what is compared: extractor, method, losses and share of labels on one data set; its
+A *cell* is what is compared: extractor, method, losses and share of clips on one data set; its
 runs differ in their seed. Tables are long, as `jetatag.evaluation.reading` describes; it reads them
 by `summary`, `differences`, `by_tag` and `verdicts`, or by `select` if a figure needs the numbers.
 """
@@ -150,7 +150,7 @@ def results(
     by clip (`low`, `high`) and by group (`group_low`, `group_high`; missing if every clip is its
     own group, as all four for tags), `n_clips`, and `n_tags` that occur. Means and differences also
     resample the seeds; differences are paired over clips and seeds. `baselines` is notebook 01's
-    baselines.npz for the same test clips (else `ValueError`), each of them one window.
+    baselines.npz for the same test clips (else `ValueError`), with one window per clip.
     """
     probs, labels, tags = clip_scores(runs)
     options = {"n_resamples": n_resamples, "seed": seed}
@@ -206,7 +206,7 @@ def within_bounds(table: pd.DataFrame, is_score: pd.Series) -> pd.DataFrame:
 
 
 def _baseline_rows(run: Run, path: Path | str, resampled: ByCell, options: dict) -> list:
-    """Rows of the baselines, and the differences of cells with all labels to `BASELINES[0]`."""
+    """Rows of the baselines, and the differences of cells with all clips from `BASELINES[0]`."""
     scores, tested = read_arrays(path), run.read_arrays("scores.npz")
     if not np.array_equal(scores["labels"], tested["labels"]):
         raise ValueError(f"{path} is of other test clips than the runs: run notebook 01 again.")
@@ -236,7 +236,7 @@ def gains(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return which tags gain by each method, and whether frequent or correlated tags gain.
     Two long tables with the columns of `Cell` and `minus`: for every tag the `difference` in
-    average precision to the reference with its interval, its `frequency` and its strongest
+    average precision from the reference with its interval, its `frequency` and its strongest
     `correlation` with another tag, both on the test clips; and for these two the rank correlation
     with the gains (`metrics.gain_trend`). Each interval is for one tag: of 50 that gain nothing,
     two or three will seem to gain or lose. Raises `ValueError` without two methods to compare."""

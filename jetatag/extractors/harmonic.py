@@ -21,7 +21,7 @@ LEVELS_PER_SEMITONE = 2
 BANDWIDTH_SLOPE, BANDWIDTH_OFFSET_HZ = 0.1079, 24.7  # bandwidth = (slope · f + offset) / Q
 SMALLEST_ENERGY = 1e-5  # keeps the logarithm finite: -50 dB
 DYNAMIC_RANGE_DB = 80.0
-MIN_CHANNELS_LAST = 64  # of the first convolution; below, rounding stays as it was
+MIN_CHANNELS_LAST = 64  # of the first convolution; narrower networks keep torch's layout
 
 
 def filter_centres(sample_rate: float, form: layers.Form = "as_published") -> torch.Tensor:

@@ -215,7 +215,7 @@ class ResidualBlock(nn.Module):
 def fold(extractor: nn.Module, onednn: bool = False) -> nn.Module:
     """Compute folded weights and sinc filters once, in place, for inference only, and return the
     extractor; its features stay the same to the last bit. With `onednn`, for inference on a CPU in
-    float32, a network that can also keeps oneDNN's memory layout: the same up to rounding."""
+    float32, networks that can keep oneDNN's memory layout do so: the same up to rounding."""
     for path, part in list(extractor.named_modules()):
         if isinstance(part, ConvNorm):
             extractor.set_submodule(path, part.folded())

@@ -237,9 +237,8 @@ def check_data(values: Mapping[str, Any]) -> None:
 def run_grid(
     notebooks: Path, values: Mapping[str, Any], cores: str | None, profile: Path | None
 ) -> tuple[int, dict[str, list[str]]]:
-    """Execute the notebooks of the grid; if some runs fail, those that compare runs with the
-    others. Returns the exit status of the first attempt, and the runs that were used by data set.
-    """
+    """Execute the notebooks of the grid; if some runs fail, execute those that compare runs again,
+    with the others. Returns the exit status of the first attempt, and by data set the runs used."""
     params = Path(values["runs"]) / "params.yaml"
     with atomic(params) as temporary:
         temporary.write_text(yaml.safe_dump(dict(values), sort_keys=False))
@@ -252,8 +251,8 @@ def run_grid(
 
 
 def finished(values: Mapping[str, Any], used: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """The runs of `used` that have scores, by data set, without data sets of which no run has
-    scores, or all have but the tables are missing."""
+    """The runs of `used` that have scores, by data set. A data set is left out if no run has
+    scores, or if all have but tables are missing."""
     complete = {}
     for name, runs in used.items():
         folder = Path(values["runs"], name)

@@ -124,7 +124,7 @@ class PairBatch:
 class PairLoss:
     """An entry of `PAIR_LOSSES`: the function, its default weight beside L_AE, whether the tag
     encoder also learns single tags and small sets, so that searches can encode them, and whether
-    its minimum is mirrored: clips lie away from their own tags."""
+    its minimum is mirrored: clips lie farther from their own tags than others'."""
 
     function: Callable[[PairBatch], Tensor]
     weight: float = 1.0
@@ -240,7 +240,7 @@ def nonempty(queries: Tensor) -> Tensor:
 
 
 def query_loss(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """Mean binary cross-entropy over (set, query) where `mask`, (query,) or (set, query), is 1."""
+    """Mean binary cross-entropy over (row, query) where `mask`, (query,) or (row, query), is 1."""
     mask = mask.expand_as(logits)
     loss = F.binary_cross_entropy_with_logits(logits, targets, mask, reduction="sum")
     return loss / mask.sum()

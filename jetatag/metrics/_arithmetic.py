@@ -63,7 +63,7 @@ def hits_at_k(relevant: np.ndarray, scores: np.ndarray, weights: np.ndarray, k: 
 def threshold_areas(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """ROC and PR area, (2, resample), of all cells of (row, window, tag) labels and scores, as in
     `tf.keras.metrics.AUC`; `weights` (resample, row). Keras counts a score strictly above i/199, in
-    float32, as predicted at threshold i; all cells pass threshold 0 and none threshold 1."""
+    float32, as predicted at threshold i; all cells pass the first threshold and none the last."""
     bucket = np.ceil(scores.astype(np.float32) * np.float32(N_THRESHOLDS - 1)).astype(np.int64) - 1
     shape = (len(labels), N_THRESHOLDS)
     cell = np.maximum(bucket, 0) + N_THRESHOLDS * np.arange(len(labels))[:, None, None]

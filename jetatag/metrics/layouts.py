@@ -123,7 +123,7 @@ def map_note(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> str:
     gap = "Clips and tags may lie apart in the space (modality gap: Liang et al., NeurIPS 2022)"
     own, others = fit[labels > 0], fit[labels == 0]
     if len(own) and len(others) and own.mean() < others.mean() - SMALL_GAP * others.std():
-        gap = f"The space is mirrored: clips lie away from their own tags. {gap}"
+        gap = f"The space is mirrored: clips lie farther from their own tags than others'. {gap}"
     return f"{quality} {gap}, so a tag is put among clips that fit it."
 
 

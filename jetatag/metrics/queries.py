@@ -15,7 +15,7 @@ KINDS = ("one tag", "two tags", "tag and not tag")
 def choose_queries(labels: np.ndarray) -> np.ndarray:
     """Return the queries to evaluate on clips like these, (query, tag) int8. Every tag; every two
     tags that at least 1 % of the clips have together; and of these pairs, each tag without the
-    other if as many clips remain. `labels` (clip, tag) 0/1 are those of the training split, so the
+    other if at least 1 % remain. `labels` (clip, tag) 0/1 are those of the training split, so the
     queries do not depend on the clips that are searched."""
     labels = np.asarray(labels, dtype=np.int64)
     together, n_tags = labels.T @ labels, labels.shape[1]
@@ -35,8 +35,8 @@ def kinds(queries: np.ndarray) -> np.ndarray:
 
 
 def answers(labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Return which clips of `labels` (clip, tag) 0/1 have every wanted tag of which query and no
-    unwanted one, (clip, query) 0/1."""
+    """Return whether each clip of `labels` (clip, tag) 0/1 has every wanted tag of each query and
+    no unwanted one, (clip, query) 0/1."""
     labels, queries = np.asarray(labels, np.int64), np.asarray(queries, np.int64)
     has_all = labels @ (queries > 0).T == (queries > 0).sum(axis=1)
     return (has_all & (labels @ (queries < 0).T == 0)).astype(np.uint8)

@@ -37,7 +37,7 @@ TAG_PARTS = {"projector": "projection", "tag_encoder": "tag_encoder", "tag_decod
 PARTS = AUDIO_PARTS | TAG_PARTS
 
 ANNOTATIONS = "annotations_final.csv"
-# In the authors' order (corr/corr.py); of equal counts, other public lists have the reverse.
+# In the authors' order (corr/corr.py); for equal counts, other public lists have the reverse.
 MTAT = (*rendered.TAGS[:47], "metal", "female voice", "choral")
 MTAT_TIES = "male voice and female vocal, and of metal and female voice"
 TOLERANCE = 1e-3  # of the largest output; equal networks differ by 1e-6, different ones by 1
@@ -89,7 +89,7 @@ def find_parts(folder: Path) -> list[str]:
     found = {part for part in PARTS if (folder / part / "saved_model.pb").is_file()}
     wanted = PARTS if found & TAG_PARTS.keys() else AUDIO_PARTS
     if missing := [part for part in wanted if part not in found]:
-        needs = "give a folder with encoder/ and classifier/, and of a joint embedding projector/, "
+        needs = "give a folder with encoder/ and classifier/, and for joint embedding projector/, "
         needs += "tag_encoder/ and tag_decoder/ too"
         raise FileNotFoundError(f"{folder} has no SavedModel {', '.join(missing)}: {needs}.")
     return list(wanted)
@@ -115,7 +115,7 @@ def read_tags(path: Path | str) -> list[str]:
         raise ValueError(f"{path} is not a list of tags: {remedy}.") from None
     if not (lines and "\t" in lines[0]):
         return [line.strip() for line in lines if line.strip()]
-    # As the original code: an ascending argsort, reversed; of equal counts, it depends on chance.
+    # As the original code: an ascending argsort, reversed; equal counts are in an order of chance.
     _, labels = read_annotations(path, path.parent)
     ranked = labels.sum().sort_values(kind="stable")[::-1][: N_TOP_TAGS + 1]
     if len(tied := ranked.index[ranked.duplicated(keep=False)]):

@@ -48,7 +48,7 @@ def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
         if done.returncode:
             said = done.stderr.decode("utf-8", "replace").strip().splitlines()
             reason = said[-1] if said else f"exit status {done.returncode}"
-            raise ValueError(f"TensorFlow cannot read {folder} ({reason}): give a SavedModel.")
+            raise ValueError(f"TensorFlow cannot read {folder} ({reason}): get it again.")
         saved = {}
         for part in parts:
             with np.load(Path(scratch) / f"{part}.npz", allow_pickle=False) as file:
@@ -85,4 +85,4 @@ if __name__ == "__main__":
             convert(Path(folder) / part, Path(scratch) / f"{part}.npz")
         except Exception as error:  # of many kinds
             problem = f"{type(error).__name__}: {error}".splitlines()[0]
-            sys.exit(f"{part} is not a complete SavedModel of Keras 2 ({problem}), get it again.")
+            sys.exit(f"{part} is not a complete SavedModel of Keras 2 ({problem})")

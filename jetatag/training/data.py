@@ -33,7 +33,7 @@ class Audio:
 
     A GPU holds the whole store (int16) if it has room: crops are then gathered and scaled there.
     Otherwise, a thread reads ahead into pinned memory, and int16 is what is transferred. On a CPU,
-    crops are read when they are asked for. `resident` decides instead, for tests.
+    crops are read when they are asked for. `resident` overrides this choice.
     """
 
     def __init__(self, store: AudioStore, device: torch.device, resident: bool | None = None):
@@ -137,8 +137,8 @@ class StageData:
 
     def features(self, crops: Crops, order: list[list[int]], first: int) -> Iterator[Tensor]:
         """h (clip, n_features) of the crops of each batch in `order` from `first` on, cached if
-        other epochs use them: in fixed blocks, because rounding must not depend on where training
-        was resumed."""
+        other epochs use them, and computed in fixed blocks, because rounding must not depend on
+        where training was resumed."""
         if self.crop_epochs.count(crops.epoch) == 1:
             at_once = max(1, self.n_together // self.config.batch_size)
             skipped = first % at_once  # of the block in which training was resumed

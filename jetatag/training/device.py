@@ -74,7 +74,7 @@ def allow_tensor_float(in_convolutions: bool) -> None:
 
 def pick_device(name: str) -> torch.device:
     """The device called `name`; "auto" is a GPU if there is one. A GPU without a number is that of
-    the process (`LOCAL_RANK`); counting does not open one, so that no process holds memory on
+    the process (`LOCAL_RANK`); counting GPUs opens none, so that no process holds memory on
     another's. Raises `ValueError` if it cannot be used."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -128,8 +128,9 @@ def prepare(extractor: nn.Module, config: RunConfig, device: torch.device) -> nn
         if named := os.environ.get(variable):
             programs = [named]
         if not any(map(shutil.which, programs)):
-            needs = f"compile true needs the compiler {' or '.join(programs)}"
-            raise ValueError(f"{needs} on a {device.type} device: install it, or set it to false.")
+            needs = f"compile: true needs the compiler {' or '.join(programs)}"
+            remedy = "install it, or set compile to false"
+            raise ValueError(f"{needs} on a {device.type} device: {remedy}.")
         extractor.compile()
     return extractor
 
@@ -146,8 +147,8 @@ def folded(extractor: nn.Module, config: RunConfig, fabric: Fabric) -> nn.Module
 
 def inference_batch(config: RunConfig, device: torch.device, least: int) -> int:
     """The number of windows in an inference batch. On a CPU it is `least`, because rounding depends
-    on it. On a GPU the batch fills half of the free memory, if a window needs six times the first
-    layer's activations, and no activation exceeds 2³¹ values."""
+    on it. On a GPU the batch fills half of the free memory, assuming that a window needs six times
+    the first layer's activations, and no activation exceeds 2³¹ values."""
     if device.type != "cuda":
         return least
     values = config.width * config.crop_samples

@@ -133,15 +133,15 @@ def are_finite(model: nn.Module, stage: Stage) -> bool:
 
 
 def event_writer(run: Run, stage: Stage, at: Progress) -> AbstractContextManager:
-    """TensorBoard's `SummaryWriter`, whose events replace later ones, or None if the config asks
-    for none; of several processes, only the first writes."""
+    """TensorBoard's `SummaryWriter`, which discards events of epochs that are trained again, or
+    None if the config asks for none; of several processes, only the first writes."""
     if not (run.config.tensorboard and run.writes):
         return nullcontext()
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        needs = "tensorboard true needs its package: pip install 'jetatag[tensorboard]'"
-        raise ValueError(f"{needs}, or set it to false.") from None
+        needs = "tensorboard: true needs its package: pip install 'jetatag[tensorboard]'"
+        raise ValueError(f"{needs}, or set tensorboard to false.") from None
     return SummaryWriter(run.folder / "tensorboard" / stage.name, purge_step=at.epoch + 1)
 
 

@@ -55,7 +55,7 @@ class Run:
         return run
 
     def begin(self, data: Mapping[str, Any], **facts: Any) -> None:
-        """Write the settings and the record of a new run on `data`, which also holds `facts`."""
+        """Write the settings of a new run, and its record of `data` and `facts`."""
         made_by = {"begun": datetime.now(UTC).isoformat(timespec="seconds"), **provenance()}
         record = {"data": data, "made_by": made_by, "stages": {}, **facts}
         files.write_json(self.folder / "record.json", record)
@@ -134,8 +134,9 @@ class Run:
             problem = f"the store is at {theirs} Hz, but the run needs {ours}"
             raise ValueError(f"{problem}: prepare a store at that rate.")
         if store.vocabulary != self.vocabulary:
-            problem = f"the store's tags are not those of {self.folder} in its order"
-            raise ValueError(f"{problem}: prepare such a store, or import weights with --store.")
+            problem = f"the store's tags are not those of {self.folder} in the same order"
+            remedy = "prepare a store with those, or import weights with --store"
+            raise ValueError(f"{problem}: {remedy}.")
 
     def finish_stage(
         self, stage: str, weights: Mapping[str, Tensor], device: torch.device, facts: Mapping
@@ -178,7 +179,7 @@ class Run:
         with files.reading(path, "delete it and train again"):
             state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict) or state.get("run") != self.identity:
-            problem = f"{path} is not of this run's settings and data"
+            problem = f"{path} was written with other settings or data"
             raise ValueError(f"{problem}: delete it to begin the stage again.")
         return state
 

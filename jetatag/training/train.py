@@ -160,7 +160,7 @@ class StageLosses(nn.Module):
     that learn require gradients.
 
     Each process passes its crops to the extractor; the heads, a hundredth of the work, get the
-    features of the whole batch in every process, so that losses do not depend on their number.
+    features of the whole batch in every process: losses do not depend on the number of processes.
     """
 
     def __init__(self, model: JointModel, stage: Stage, config: RunConfig, fabric: Fabric) -> None:
