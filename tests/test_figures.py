@@ -365,11 +365,11 @@ def test_labels_side_by_side_have_a_space_and_leave_room_for_the_star():
         assert (np.maximum(low - middle, middle - high) > radius).any()
 
 
-def test_landmarks_hide_no_dark_clips_and_notes_add_height():
+def test_landmarks_are_hollow_and_above_clips_and_notes_add_height():
     figure = figures.maps({"": LANDMARKS}, CARRIERS, "rock", TAGS)
     _, own, landmarks, star = figure.axes[0].collections
-    assert star.get_zorder() > own.get_zorder() > landmarks.get_zorder()
-    assert not len(landmarks.get_facecolor()) and not len(star.get_facecolor())  # hollow
+    assert star.get_zorder() > landmarks.get_zorder() > own.get_zorder()
+    assert not len(landmarks.get_facecolor()) and not len(star.get_facecolor())
     noted = figures.maps({"": LANDMARKS}, CARRIERS, "rock", TAGS, {"": "a note " * 30})
     assert noted.get_figheight() > figure.get_figheight()
 

@@ -71,7 +71,7 @@ def test_the_papers_grid_has_every_cell():
         for method in ("no_je", "no_je_linear", "bce_two_stage"):
             assert (extractor, method, "none") in cells
     guide = (ROOT / "docs/howto/train.md").read_text()
-    assert len(runs) == int(re.search(r"paper.yaml` has (\d+) runs ", guide).group(1))
+    assert len(runs) == int(re.search(r"paper.yaml` has (\d+) runs", guide).group(1))
     assert all(run.width == 128 and run.crop_samples in (59_049, 80_000) for run in runs)
 
 
