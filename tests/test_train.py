@@ -29,6 +29,7 @@ from jetatag.evaluation.spaces import spaces
 from jetatag.extractors import EXTRACTORS, build_extractor, min_samples, sample_cnn
 from jetatag.joint import methods
 from jetatag.joint.heads import build_model
+from jetatag.joint.losses import PAIR_LOSSES
 from jetatag.training import data as training_data
 from jetatag.training import device, progress, runs, train
 from jetatag.training.data import Audio, StageData
@@ -1076,13 +1077,15 @@ def test_runs_that_cannot_be_trained_are_refused(tiny_store, tiny_config, tmp_pa
         train.train(Run.start(tmp_path / "alone", alone, tiny_store), tiny_store)
 
 
-def test_one_stage_learns_everything_and_adds_up(tiny_store, tiny_config, tmp_path):
+@pytest.mark.parametrize("pair_loss", PAIR_LOSSES)
+def test_one_stage_learns_everything_and_adds_up(tiny_store, tiny_config, tmp_path, pair_loss):
     weights = {"pair_weight": 3.0, "reconstruction_weight": 0.5}
-    config = tiny_config.replace(method="joint", **weights)
+    config = tiny_config.replace(method="joint", pair_loss=pair_loss, **weights)
     fresh = build_model(config, tiny_store.vocabulary, "linear").state_dict()
     run = Run.start(tmp_path, config, tiny_store)
     model = train.train(run, tiny_store)
-    assert changed(fresh, model.state_dict()) == {*methods.JOINT, "classifier"}
+    learned = changed(fresh, model.state_dict())
+    assert learned | {"query_scale"} == {*methods.JOINT, "classifier"}  # not all losses have logits
     history = run.history
     total = history.classification + 0.5 * history.reconstruction + 3 * history.pair
     np.testing.assert_allclose(history.loss, total, rtol=1e-5)
