@@ -25,7 +25,7 @@ def follow(snakemake: subprocess.Popen, log: Path) -> int:
     The notebooks are below the folder of `log`, Snakemake's output, and newer than `log` is now.
     papermill updates them after each cell, also on other machines of a cluster.
     """
-    begun, bars, finished = log.stat().st_mtime, {}, {}
+    begun, bars, finished, written = log.stat().st_mtime, {}, {}, {}
     look = {"total": 100, "leave": False, "bar_format": "{bar:12} {elapsed} {desc}"}
     look |= {"disable": not sys.stderr.isatty(), "dynamic_ncols": True}
     with ExitStack() as open_bars:
@@ -33,7 +33,7 @@ def follow(snakemake: subprocess.Popen, log: Path) -> int:
             status = snakemake.poll()
             paths = [*log.parent.glob("notebooks/*.ipynb"), *log.parent.glob("*/notebooks/*.ipynb")]
             for time_s, path in sorted((path.stat().st_mtime, path) for path in paths):
-                if time_s < begun or time_s == finished.get(path):
+                if time_s < begun or time_s == written.get(path):
                     continue
                 try:
                     facts = json.loads(path.read_text("utf-8"))["metadata"]["papermill"]
@@ -45,8 +45,11 @@ def follow(snakemake: subprocess.Popen, log: Path) -> int:
                     step, bars[path].n = last_bar(path.with_suffix(".log"))
                     bars[path].set_description_str(f"{label(path, log.parent)}  {step}")
                 else:
-                    finished[path] = time_s
                     bars.pop(path).close()
+                    written[path] = time_s
+                    if finished.get(path) == facts["start_time"]:  # papermill writes its end twice
+                        continue
+                    finished[path] = facts["start_time"]
                     total = re.search(r"^total +(\d+)$", log.read_text("utf-8", "replace"), re.M)
                     count = f"{len(finished):>3}/{int(total[1]) - 1 if total else '?'}"
                     took = timedelta(seconds=round(facts["duration"]))
