@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -286,3 +288,15 @@ def test_tables_fit_a_terminal(tmp_path, capsys):
     assert "Paired differences" in output and "subset_query" in output
     tables = output.partition("\ntables ")[0]
     assert len(tables.splitlines()) > 50 and max(map(len, tables.splitlines())) <= 100
+
+
+def test_a_finished_notebook_that_is_written_again_is_told_once(tmp_path, capfd):
+    log, notebook = tmp_path / "snakemake.log", tmp_path / "notebooks" / "05_embeddings.ipynb"
+    notebook.parent.mkdir()
+    log.write_text("total 3\n")
+    ended = {"duration": 1.0, "exception": None, "start_time": "12:00"}
+    text = json.dumps({"metadata": {"papermill": ended}})
+    wait = f"import pathlib, time; [(pathlib.Path({str(notebook)!r}).write_text({text!r})"
+    wait += ", time.sleep(1.5)) for _ in range(2)]"
+    assert progress.follow(subprocess.Popen([sys.executable, "-c", wait]), log) == 0
+    assert capfd.readouterr().err == "  1/2  0:00:01  05_embeddings\n"
