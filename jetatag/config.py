@@ -191,7 +191,7 @@ class RunConfig(Settings):
 
     @property
     def name(self) -> str:
-        """The run folder's name: method, losses, extractor, share of clips and random seed."""
+        """The run folder's name: method, losses, extractor, share of labelled clips, seed."""
         labels = "" if self.label_share == 1 else f"-labels{100 * self.label_share:g}"
         method = method_name(self.method, self.pair_loss, self.classification_name)
         return f"{method}-{self.extractor}{labels}-seed{self.seed}"

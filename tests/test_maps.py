@@ -109,9 +109,8 @@ def test_the_note_says_if_the_space_is_mirrored(rng):
     xy, fit = rng.normal(size=(43, 2)), labels + 0.5 * rng.normal(size=(40, 3))
     assert "mirrored" not in map_note(xy, labels, fit)
     assert "mirrored" not in map_note(xy, labels, np.zeros_like(fit))
-    assert "The space is mirrored: clips lie farther from their own tags than others'." in map_note(
-        xy, labels, -fit
-    )
+    sentence = "The space is mirrored: clips lie farther from their own tags than from others'."
+    assert sentence in map_note(xy, labels, -fit)
 
 
 def test_a_map_of_fewer_clips_than_neighbours_is_one_sentence():

@@ -36,7 +36,8 @@ class Facts(BaseModel):
     """Metadata of an index: the model in words, its folder `run` and checksum `identity`, the
     indexed folder `music`, the tags, and the size `dim` of the vectors (z_audio, or h without joint
     embedding). With joint embedding also `z_query` (tag, dim), `z_centre` (dim,) and `z_scale` (2,)
-    of `predict`. `mirrored`: clips lie farther from their own tags than others'. `by`: default."""
+    of `predict`. If `mirrored`, clips lie farther from their own tags than from others'. `by`
+    is the default ranking."""
 
     model: str
     run: str

@@ -178,7 +178,8 @@ def build(
 
 
 def _finished(folder: Path, identity: str) -> AudioStore | None:
-    """The finished store of that content in `folder`, None if it is empty; `ValueError` else."""
+    """The finished store of that content in `folder`, or None if there is nothing in it. Raises
+    `ValueError` for anything else."""
     names = []
     with suppress(FileNotFoundError):
         # Listed once: another process may put the store there at any moment.

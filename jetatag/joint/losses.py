@@ -124,7 +124,7 @@ class PairBatch:
 class PairLoss:
     """An entry of `PAIR_LOSSES`: the function, its default weight beside L_AE, whether the tag
     encoder also learns single tags and small sets, so that searches can encode them, and whether
-    its minimum is mirrored: clips lie farther from their own tags than others'."""
+    its minimum is mirrored: clips lie farther from their own tags than from others'."""
 
     function: Callable[[PairBatch], Tensor]
     weight: float = 1.0

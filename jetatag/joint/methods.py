@@ -2,8 +2,8 @@
 
 The paper's methods (Lee & Cho 2021, §3–4) are `je`, joint embedding and then a classifier on the
 frozen extractor, and `no_je`, extractor and classifier end to end. `joint` is our form of `je` in
-one stage, and `je_linear` has a linear head in the second. The others are controls, each of which
-removes one difference between `je` and `no_je`.
+one stage, and `je_linear` has a linear head in the second. The others are controls, which
+separate the differences between these.
 """
 
 import warnings
@@ -26,8 +26,8 @@ BEST = "valid_average_precision"  # selects the epoch of a stage that keeps its 
 EARLY = 5  # epochs of a stage before the shared space is judged
 ALL_ALIKE = 0.98  # mean cosine between clips and other clips' tags of a collapsed shared space
 EXPLANATIONS = {
-    "mirrored": "is mirrored: clips lie farther from their own tags than others', so maps and "
-    "searches in it are inverted",
+    "mirrored": "is mirrored: clips lie farther from their own tags than from others', so maps "
+    "and searches in it are inverted",
     "collapsed": "has collapsed: it hardly separates clips; train longer (with subset_query, fewer "
     "epochs are enough)",
 }

@@ -63,7 +63,7 @@ def _tag_positions(xy: np.ndarray, fit: np.ndarray, spacing: int) -> np.ndarray:
     near = NearestNeighbors(n_neighbors=k).fit(xy).kneighbors(xy, return_distance=False)
     fit_near = sum(fit[neighbour] for neighbour in near.T) / k
     fit_near = (fit_near - fit_near.mean(axis=0)) / np.maximum(fit_near.std(axis=0), 1e-9)
-    n_kept = np.clip(n_clips // (2 * n_tags), 1, min(spacing, k // 2))  # with the clip itself
+    n_kept = np.clip(n_clips // (2 * n_tags), 1, spacing)  # with the clip itself
     free, places = np.ones(n_clips, bool), []
     for clip in np.argsort(-fit_near.max(axis=1), kind="stable"):
         if free[clip]:
@@ -123,7 +123,8 @@ def map_note(xy: np.ndarray, labels: np.ndarray, fit: np.ndarray) -> str:
     gap = "Clips and tags may lie apart in the space (modality gap: Liang et al., NeurIPS 2022)"
     own, others = fit[labels > 0], fit[labels == 0]
     if len(own) and len(others) and own.mean() < others.mean() - SMALL_GAP * others.std():
-        gap = f"The space is mirrored: clips lie farther from their own tags than others'. {gap}"
+        mirrored = "The space is mirrored: clips lie farther from their own tags than from others'."
+        gap = f"{mirrored} {gap}"
     return f"{quality} {gap}, so a tag is put among clips that fit it."
 
 

@@ -115,7 +115,7 @@ def read_tags(path: Path | str) -> list[str]:
         raise ValueError(f"{path} is not a list of tags: {remedy}.") from None
     if not (lines and "\t" in lines[0]):
         return [line.strip() for line in lines if line.strip()]
-    # As the original code: an ascending argsort, reversed; equal counts are in an order of chance.
+    # As the original code: an ascending argsort, reversed; the order of equal counts is arbitrary.
     _, labels = read_annotations(path, path.parent)
     ranked = labels.sum().sort_values(kind="stable")[::-1][: N_TOP_TAGS + 1]
     if len(tied := ranked.index[ranked.duplicated(keep=False)]):
