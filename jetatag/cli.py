@@ -122,7 +122,7 @@ def train(*, config: FilePath, changes: Changes = (), until: str | None = None) 
     from jetatag.data.store import AudioStore
     from jetatag.evaluation import predict
     from jetatag.evaluation.results import score_table
-    from jetatag.training import device, train
+    from jetatag.training import processes, train
     from jetatag.training.run import Run
     from jetatag.training.runs import banner
 
@@ -139,7 +139,7 @@ def train(*, config: FilePath, changes: Changes = (), until: str | None = None) 
     if until is None and not can_score(audio.labels[audio.rows("test")]):
         remedy = "check the split when preparing it, or only train, with --until and the last stage"
         raise ValueError(f"{store} has no test clips with different tags to score: {remedy}.")
-    with device.launch(run_config).rank_zero_first():  # the first process creates the run
+    with processes.launch(run_config).rank_zero_first():  # the first process creates the run
         run = Run.start(parent, run_config, audio)
     if run.writes:
         print(banner(run_config))

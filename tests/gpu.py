@@ -42,7 +42,8 @@ from jetatag.extractors import EXTRACTORS, build_extractor, min_samples
 from jetatag.files import read_json, write_json
 from jetatag.joint.methods import METHODS, STAGE1, Stage
 from jetatag.training import train as training
-from jetatag.training.device import extract, launch, pick_device, pick_precision, prepare
+from jetatag.training.device import pick_device, pick_precision, prepare
+from jetatag.training.processes import extract, launch
 from jetatag.training.provenance import commit, provenance
 from jetatag.training.run import CHECKPOINT, Run
 

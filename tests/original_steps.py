@@ -45,12 +45,12 @@ def jetatag(name: str, mode: str) -> Callable[[], object]:
 
     from jetatag.config import RunConfig
     from jetatag.extractors import build_extractor
-    from jetatag.training import device
+    from jetatag.training import processes
     from jetatag.training.optimizers import PUBLISHED
 
     config = RunConfig(extractor=name, width=WIDTH, batch_size=BATCH, device="cpu")
-    fabric, extractor = device.launch(config), build_extractor(name, width=WIDTH)
-    device.place(nn.ModuleDict({"extractor": extractor}), config, fabric)
+    fabric, extractor = processes.launch(config), build_extractor(name, width=WIDTH)
+    processes.place(nn.ModuleDict({"extractor": extractor}), config, fabric)
     waveform = torch.from_numpy(noise(config.crop_samples))
     optimizer = PUBLISHED["adam"](extractor.parameters(), lr=RATE)
 
@@ -61,8 +61,7 @@ def jetatag(name: str, mode: str) -> Callable[[], object]:
 
     if mode == "train":
         return train
-    fold = getattr(device, "folded", lambda extractor, *_: extractor.eval())  # not in old checkouts
-    model = fold(extractor, config, fabric)
+    model = processes.folded(extractor, config, fabric)
     return torch.inference_mode()(lambda: model(waveform))
 
 

@@ -21,7 +21,8 @@ from jetatag.data.store import AudioStore
 from jetatag.joint.heads import build_model
 from jetatag.joint.methods import STAGE1, Stage
 from jetatag.training.data import Audio, StageData
-from jetatag.training.device import extract, folded, launch, pick_precision, place
+from jetatag.training.device import pick_precision
+from jetatag.training.processes import extract, folded, launch, place
 from jetatag.training.provenance import peak_memory_mib
 from jetatag.training.train import StageLosses, train_step
 

@@ -12,7 +12,7 @@ from jetatag.extractors import EXTRACTORS, build_extractor, layers, sample_cnn
 from jetatag.extractors.harmonic import HarmonicSTFT, filter_centres
 from jetatag.extractors.layers import ConvNorm, synchronise
 from jetatag.extractors.sinc import SincConv, SincFilters, band_edges
-from jetatag.training import device
+from jetatag.training import processes
 
 WIDTH = 2
 MIN_SAMPLES = dict.fromkeys(EXTRACTORS, 59_049) | {
@@ -339,7 +339,7 @@ def test_in_onednns_layout_an_extractor_is_the_same_function(name, n_extra, n_cl
 )
 def test_frozen_extractors_keep_onednns_layout_in_float32_without_compiling(changes, kept):
     config = RunConfig(extractor="sample_cnn", width=WIDTH, device="cpu", **changes)
-    frozen = device.folded(small("sample_cnn"), config, device.launch(config))
+    frozen = processes.folded(small("sample_cnn"), config, processes.launch(config))
     assert any(isinstance(part, sample_cnn.OneDNNConv) for part in frozen.modules()) == kept
 
 

@@ -208,6 +208,13 @@ def test_importing_the_package_stays_light():
         jetatag.lode  # noqa: B018
 
 
+def test_tagging_loads_nothing_for_training(run, folder):
+    program = "import sys; from jetatag import cli; assert cli.main(sys.argv[1:]) == 0; "
+    program += "sys.exit(bool({'torch._dynamo', 'lightning_fabric'} & set(sys.modules)))"
+    command = [sys.executable, "-c", program, "tag", run.folder, folder / "a.wav"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
 def test_its_text_describes_the_model(model, tiny_store):
     n_train = len(tiny_store.rows("train"))
     assert f"trained on MagnaTagATune ({n_train} training clips)" in str(model)

@@ -33,8 +33,9 @@ from jetatag.joint.losses import PAIR_LOSSES
 from jetatag.training import data as training_data
 from jetatag.training import device, progress, runs, train
 from jetatag.training.data import Audio, StageData
-from jetatag.training.device import launch, prepare
+from jetatag.training.device import prepare
 from jetatag.training.optimizers import build_optimizer
+from jetatag.training.processes import launch
 from jetatag.training.run import CHECKPOINT, PREDICTIONS, Run
 
 CELLS = [("je", "subset_query"), ("je", "cosine"), ("no_je", "none"), ("no_je_linear", "none")]
@@ -807,13 +808,13 @@ def test_windows_that_coincide_pass_the_extractor_once(
     config = tiny_config.replace(extractor="loudness", crop_samples=crop_samples, n_windows=5)
     rows, extracted = tiny_store.rows("test")[:2], []
     assert (tiny_store.lengths[rows] == 32_000).all()
-    extract = prediction.device.extract
+    extract = prediction.processes.extract
 
     def counted(model, audio, fabric):
         extracted.append(len(audio))
         return extract(model, audio, fabric)
 
-    monkeypatch.setattr(prediction.device, "extract", counted)
+    monkeypatch.setattr(prediction.processes, "extract", counted)
     model = build_model(config, tiny_store.vocabulary).eval()
     fabric = launch(config)
     with torch.no_grad():

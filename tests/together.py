@@ -13,7 +13,7 @@ from jetatag.config import RunConfig
 from jetatag.data.store import AudioStore
 from jetatag.evaluation.predict import predict
 from jetatag.extractors import EXTRACTORS
-from jetatag.training.device import launch
+from jetatag.training.processes import launch
 from jetatag.training.run import Run
 from jetatag.training.train import train
 

@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 from jetatag.data.store import AudioStore
 from jetatag.evaluation.predict import describe
+from jetatag.evaluation.reading import BASELINES as NAMES
 from jetatag.extractors.layers import LogMel
 from jetatag.metrics import choose_thresholds
 
-NAMES = ("log_mel_logistic", "tag_frequency")
 build_log_mel = cache(LogMel)
 
 

@@ -18,7 +18,7 @@ from jetatag.files import write_json
 from jetatag.joint.heads import JointModel
 from jetatag.joint.losses import PAIR_LOSSES
 from jetatag.metrics.queries import choose_queries
-from jetatag.training import device
+from jetatag.training import device, processes
 from jetatag.training.data import Audio
 from jetatag.training.run import Run
 
@@ -37,8 +37,8 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
     valid = store.rows("valid") if split != "valid" else rows[:0]
     if not len(rows):
         raise ValueError(f"the store has no {split} clips: check the split when preparing it.")
-    fabric, compiled_before = device.launch(config), device.compile_seconds()
-    device.place(model, config, fabric, run.folder.parent)
+    fabric, compiled_before = processes.launch(config), device.compile_seconds()
+    processes.place(model, config, fabric, run.folder.parent)
     model.eval()
     scored = score_clips(model, store, np.concatenate([valid, rows]), config, fabric, split)
     if len(valid):
@@ -73,7 +73,7 @@ def score_clips(
     On a CPU, each clip is its own batch, so scores do not depend on a batch size, on other clips or
     on the number of processes. On a GPU, many clips pass together, which changes scores by rounding
     alone. Identical windows, those of a clip no longer than the crop, are computed once."""
-    own = rows[device.own_share(len(rows), fabric)]
+    own = rows[processes.own_share(len(rows), fabric)]
     n_tags, n_features = len(store.vocabulary.tags), model.extractor.n_features
     shapes = (config.n_windows, n_tags), (n_features,), (config.embedding_dim,)
     parts = [torch.empty(len(own), *shape, device=fabric.device) for shape in shapes]
@@ -88,19 +88,19 @@ def score_clips(
         (np.repeat(own[group], counts[group]), np.concatenate([s for s, _ in windows[group]]))
         for group in groups
     ]
-    extractor = device.folded(model.extractor, config, fabric)
+    extractor = processes.folded(model.extractor, config, fabric)
     audio = Audio(store, fabric.device, resident=False)  # every window is needed once
     hidden = not fabric.is_global_zero
     with tqdm(total=len(own), desc=f"{config.name} {name}", unit="clip", disable=hidden) as bar:
         for group, read in zip(groups, audio.batches(requests, config.crop_samples), strict=True):
-            h_group = device.extract(extractor, read, fabric).split(counts[group])
+            h_group = processes.extract(extractor, read, fabric).split(counts[group])
             for i, h in enumerate(h_group, start=group.start):
                 window = send(torch.from_numpy(windows[i][1]), fabric.device)
                 probs[i] = model.probabilities(model.classifier(h))[window]
                 middle[i] = h[windows[i][1][len(window) // 2]]
                 z_audio[i] = F.normalize(model.projection(h)[window].mean(0), dim=0)
             bar.update(len(h_group))
-    probs, middle, z_audio = (fetch(device.gather(part, len(rows), fabric)) for part in parts)
+    probs, middle, z_audio = (fetch(processes.gather(part, len(rows), fabric)) for part in parts)
     return probs.numpy(), middle, z_audio
 
 

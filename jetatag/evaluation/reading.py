@@ -23,6 +23,7 @@ KEYS += ("minus", "space", "ranked_by", "tag", "covariate", "kind", "seed", "pro
 MINUS = " − "  # in `ranked_by`, "a − b" is the difference between two rankings
 HEADLINES = {"macro_clip": ["average_precision", "roc_auc"], "micro_window": ["roc_auc", "pr_auc"]}
 BOUNDS = ["low", "high"]
+BASELINES = ("log_mel_logistic", "tag_frequency")  # scores without a network
 
 
 def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFrame:

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from jetatag import metrics
 from jetatag.config import method_name
-from jetatag.evaluation.baselines import NAMES as BASELINES
 from jetatag.evaluation.reading import (  # noqa: F401 – the tables made here are read by these
+    BASELINES,
     by_tag,
     differences,
     gather_tables,

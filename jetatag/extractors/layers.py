@@ -1,6 +1,7 @@
 """Layers and input checks that the extractors share; batch normalisation follows Keras."""
 
 import math
+import sys
 from collections.abc import Callable, Iterable
 from functools import wraps
 from typing import Annotated, Literal
@@ -38,15 +39,28 @@ def outside_graphs(method: Callable) -> Callable:
     complex numbers. What follows is compiled once for all batch sizes.
     """
 
-    @torch.compiler.disable
     @wraps(method)
-    def called(module: nn.Module, waveform: torch.Tensor) -> torch.Tensor:
+    def in_float32(module: nn.Module, waveform: torch.Tensor) -> torch.Tensor:
         with torch.autocast(waveform.device.type, enabled=False):
             out = method(module, waveform)
-        torch._dynamo.maybe_mark_dynamic(out, 0)
+        if compiler_is_loaded():
+            torch._dynamo.maybe_mark_dynamic(out, 0)
         return out
 
+    # `torch.compiler.disable` would load the compiler now, this loads it at the first call.
+    not_compiled = torch._disable_dynamo(in_float32)
+
+    @wraps(method)
+    def called(module: nn.Module, waveform: torch.Tensor) -> torch.Tensor:
+        run = not_compiled if compiler_is_loaded() else in_float32
+        return run(module, waveform)
+
     return called
+
+
+def compiler_is_loaded() -> bool:
+    """Whether something may be compiled; loading torch's compiler takes as long as torch itself."""
+    return "torch._dynamo" in sys.modules
 
 
 class LogMel(nn.Module):

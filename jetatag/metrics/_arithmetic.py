@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.stats import rankdata
 
 AREAS = ("roc_auc", "average_precision", "pr_auc_trapezoid")
 N_THRESHOLDS = 200  # of the micro areas: the default of Keras, used by both papers
@@ -84,6 +83,8 @@ def threshold_areas(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray)
 
 def rank_correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Spearman's correlation of each row (SciPy has it since 1.17 only), 0 if one is constant."""
+    from scipy.stats import rankdata  # loading it takes longer than the rest of SciPy
+
     x, y = (rankdata(values, axis=-1) - (values.shape[-1] + 1) / 2 for values in (x, y))
     norm = np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
     return ratio((x * y).sum(axis=-1), norm)

@@ -20,8 +20,9 @@ from jetatag.data.store import FULL_SCALE, AudioStore
 from jetatag.data.workers import in_order
 from jetatag.joint.heads import JointModel
 from jetatag.joint.methods import Stage, adam_epochs_before, crop_epochs
-from jetatag.training.device import extract, fits, folded, gather, inference_batch, own_share
+from jetatag.training.device import fits, inference_batch
 from jetatag.training.optimizers import build_optimizer
+from jetatag.training.processes import extract, folded, gather, own_share
 
 AHEAD = 2  # batches that are read while one is computed
 Request = tuple[np.ndarray, np.ndarray]  # rows of the store, starts in samples

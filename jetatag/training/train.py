@@ -2,7 +2,7 @@
 
 Crops and order depend on (seed, epoch), dropout and queries on (seed, stage, epoch, step). A killed
 run continues from its last checkpoint, on a CPU to bit-identical weights. Under `torchrun`, the
-processes share every batch (`jetatag.training.device`).
+processes share every batch (`jetatag.training.processes`).
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from jetatag.files import check_known
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.losses import DEFAULT_LOSS
 from jetatag.joint.methods import METHODS, Stage, phases_by_epoch
-from jetatag.training import device
+from jetatag.training import device, processes
 from jetatag.training.data import Audio, StageData, seed_of
 from jetatag.training.optimizers import step_if_finite
 from jetatag.training.progress import Progress, are_finite, event_writer
@@ -50,9 +50,9 @@ def train(
     config, stages = run.config, METHODS[run.config.method].stages
     check_trainable(run, store, until)
     model = build_model(config, run.vocabulary, METHODS[config.method].head)
-    fabric = device.launch(config)
+    fabric = processes.launch(config)
     check_batch_size(model, store, config, fabric)
-    device.place(model, config, fabric, run.folder.parent)
+    processes.place(model, config, fabric, run.folder.parent)
     audio = Audio(store, fabric.device)
     with run.lock():
         for number, stage in enumerate(stages):
@@ -105,7 +105,7 @@ def train_stage(
                 if is_due:
                     progress.save(run, stage, model)
             check_weights_are_finite(data, epoch)
-            device.broadcast_buffers(model, fabric)
+            processes.broadcast_buffers(model, fabric)
             scores = fabric.broadcast(data.validate())
             means = progress.end_epoch(data.n_clips)
             row = {"stage": stage.name, "epoch": progress.epoch}
@@ -181,8 +181,8 @@ class StageLosses(nn.Module):
         h = inputs  # of a frozen extractor, features already
         if not self.stage.frozen:
             device.seed_everything(seed_of(*place, self.fabric.global_rank), h.device)
-            h = device.extract(self.model.extractor, h, self.fabric)
-            h = device.gather(h, len(labels), self.fabric)
+            h = processes.extract(self.model.extractor, h, self.fabric)
+            h = processes.gather(h, len(labels), self.fabric)
         device.seed_everything(seed_of(*place, "heads"), h.device)
         generator = torch.Generator().manual_seed(seed_of(*place, "queries"))
         with torch.autocast(h.device.type, enabled=False):

@@ -230,7 +230,7 @@ def score_split(run: Run, store: AudioStore, split: str) -> dict[str, np.ndarray
     """The same for one split, kept in the run's folder until its test clips are scored again."""
     from jetatag.apps import tagger  # these imports take seconds
     from jetatag.evaluation.predict import describe, score_clips
-    from jetatag.training.device import launch
+    from jetatag.training.processes import launch
 
     kept, rows = run.folder / f"explored.{split}.npz", store.rows(split)
     if kept.is_file() and kept.stat().st_mtime >= (run.folder / "scores.npz").stat().st_mtime:

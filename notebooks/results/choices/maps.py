@@ -21,7 +21,7 @@ from jetatag.data.store import AudioStore
 from jetatag.evaluation.predict import score_clips
 from jetatag.evaluation.spaces import MAPS, shared_map
 from jetatag.metrics.layouts import layout, map_quality, shared_layout
-from jetatag.training.device import launch
+from jetatag.training.processes import launch
 from jetatag.training.run import Run
 
 Space = dict[str, np.ndarray]

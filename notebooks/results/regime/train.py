@@ -35,7 +35,7 @@ from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS
 from jetatag.metrics import macro_clip
 from jetatag.training.data import Audio, frozen_features
-from jetatag.training.device import launch
+from jetatag.training.processes import launch
 from jetatag.training.run import Run
 from jetatag.training.train import train
 
