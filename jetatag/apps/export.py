@@ -6,9 +6,8 @@ a run. Of the embeddings, only arrays of tags and queries are kept, none of clip
 
 import json
 import logging
-from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -34,8 +33,10 @@ def export(run: Path | str, out: Path | str, onnx: bool = True) -> Path:
     for an unfinished run and if ONNX and torch differ, `ImportError` without the ONNX libraries.
     """
     out = Path(out)
-    if onnx:
-        import_onnx()  # fails before anything is written
+    # torch's exporter needs the last, and would fail late and with a long traceback.
+    if onnx and not all(map(find_spec, ("onnx", "onnxruntime", "onnxscript"))):
+        remedy = "pip install 'jetatag[onnx]', or export with --no-onnx"
+        raise ImportError(f"ONNX needs its libraries: {remedy}.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty: choose a new folder.")
     check_writable(out / "config.json")
@@ -78,7 +79,10 @@ def write_onnx(tagger: Tagger, path: Path) -> None:
     The metadata hold the tags in order, the task, the sample rate (Hz) and whether the audio is
     peak-normalised. Raises `ValueError` if a probability differs by more than 1e-4.
     """
-    onnx, onnxruntime = import_onnx()
+    import onnx
+    import onnxruntime
+
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing
     model, generator = tagger.model, torch.Generator().manual_seed(0)
     audio = torch.rand(3, tagger.config.crop_samples, generator=generator) * 2 - 1
     exported = torch.onnx.export(
@@ -104,18 +108,6 @@ def write_onnx(tagger: Tagger, path: Path) -> None:
                 problem = f"the ONNX model differs from torch by {difference:.1g}"
                 remedy = "export without it (--no-onnx), and please report it"
                 raise ValueError(f"{problem}: {remedy}.")
-
-
-def import_onnx() -> tuple[Any, Any]:
-    """The modules onnx and onnxruntime; `ImportError` if one is missing."""
-    try:
-        # torch's exporter needs the last, and would fail late and with a long traceback.
-        onnx, onnxruntime, _ = map(import_module, ("onnx", "onnxruntime", "onnxscript"))
-    except ImportError:
-        remedy = "pip install 'jetatag[onnx]', or export with --no-onnx"
-        raise ImportError(f"ONNX needs its libraries: {remedy}.") from None
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing
-    return onnx, onnxruntime
 
 
 def card(tagger: Tagger, scores: list[dict] | None, onnx: bool) -> str:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from jetatag.apps import search
 from jetatag.apps.search import INDEX, PARTS, STAMP, Facts, Index
 from jetatag.apps.tagger import Prediction, Tagger
-from jetatag.apps.tagging import audio_in
+from jetatag.apps.tagging import find_audio
 from jetatag.data.audio import read_header
 from jetatag.data.index import NOT_AUDIO
 from jetatag.files import NOT_TEXT, NOT_UTF8, as_path, as_text, atomic, check_writable, lock_folder
@@ -49,7 +49,8 @@ def build(
         raise FileNotFoundError(f"{music} is not a folder: name the one that holds the music.")
     if NOT_TEXT in as_text(music):
         raise ValueError(f"{music}: {NOT_UTF8}.")
-    audio, links, skipped = audio_in(music)
+    found = ([path.relative_to(music).as_posix() for path in own] for own in find_audio([music]))
+    audio, links, skipped = ([*map(as_text, names)] for names in found)
     found = pd.DataFrame([(p, *search.stamp(music / as_path(p))) for p in audio], columns=STAMP)
     if any(out.glob("[!.]*")) and not tables_in(out):
         raise ValueError(f"{out} holds something other than an index: choose another folder.")

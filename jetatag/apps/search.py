@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from jetatag.apps import By
-from jetatag.files import as_text, atomic, check_known, check_type, composed
+from jetatag.files import as_text, atomic, check_known, check_type, composed, reading
 from jetatag.metrics.queries import directions, query_scores, space_probs
 
 if TYPE_CHECKING:  # it imports torch, which a search does not need
@@ -148,9 +148,14 @@ class Index:
         takes), by default the run that made the index. Raises `ValueError` for another run and for
         audio that cannot be used, `FileNotFoundError` if the run is missing.
         """
-        row = self._row(Path(path))
-        if row is not None:
-            return self.hits(nearest(self.vectors, self.vectors[row], top, row))
+        path, music = Path(path), self.facts.music
+        place = Path(os.path.realpath(path.parent), path.name)
+        name = as_text(place.relative_to(music).as_posix()) if place.is_relative_to(music) else ""
+        row = pc.index(self.table["path"], name).as_py()
+        held = tuple(self.table[column][row].as_py() for column in STAMP[1:]) if row >= 0 else None
+        if held == stamp(path):  # it is in the index and has not changed since
+            found = nearest(self.vectors, self.vectors[row], top + 1)
+            return self.hits(found.drop(row, errors="ignore").head(top))
         from jetatag.apps.tagger import Tagger, load
 
         if tagger is None and not Path(self.facts.run).is_dir():
@@ -163,16 +168,6 @@ class Index:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         return self.hits(nearest(self.vectors, vector_of(prediction, self.facts), top))
-
-    def _row(self, path: Path) -> int | None:
-        """The row of a file; None if it is not in the index or has changed since."""
-        place = Path(os.path.realpath(path.parent), path.name)
-        if not place.is_relative_to(self.facts.music):
-            return None
-        name = as_text(place.relative_to(self.facts.music).as_posix())
-        row = pc.index(self.table["path"], name).as_py()
-        held = tuple(self.table[column][row].as_py() for column in STAMP[1:]) if row >= 0 else None
-        return row if held == stamp(path) else None
 
     def hits(self, scores: pd.Series) -> pd.DataFrame:
         """Files as a table, from `scores` by row: `rank` from 1, `score`, `path`, `title` (empty if
@@ -209,7 +204,7 @@ def log_scores(ways: Sequence[np.ndarray], query: np.ndarray) -> np.ndarray:
 def read_table(path: Path, mapped: bool = True) -> tuple[Facts, pa.Table]:
     """Facts and rows of an index or a part of one, by default mapped into memory; raises
     `ValueError` if it is damaged."""
-    try:
+    with reading(path, "delete the index and run `jetatag index` again"):
         open_file = pa.memory_map if mapped else pa.OSFile
         with open_file(os.fsencode(path)) as file:
             table = pa.ipc.open_file(file).read_all()
@@ -219,10 +214,7 @@ def read_table(path: Path, mapped: bool = True) -> tuple[Facts, pa.Table]:
         joint = [(len(facts.tags), facts.dim), (facts.dim,), (2,)]
         expected = joint if facts.z_query else [()] * 3
         if table.schema != facts.schema() or shapes != expected:
-            raise ValueError
-    except (OSError, ValueError, TypeError, KeyError, pa.ArrowException):
-        problem = f"the index {path.parent} is damaged ({path.name} is not a whole index)"
-        raise ValueError(f"{problem}: delete it and run `jetatag index` again.") from None
+            raise ValueError("it is not a whole index")
     return facts, table
 
 
@@ -251,20 +243,16 @@ def vector_of(prediction: "Prediction", facts: Facts) -> np.ndarray:
     return (vector / max(np.linalg.norm(vector), 1e-12)).astype(np.float32)
 
 
-def nearest(
-    vectors: np.ndarray, query: np.ndarray, top: int, without: int | None = None
-) -> pd.Series:
+def nearest(vectors: np.ndarray, query: np.ndarray, top: int) -> pd.Series:
     """Cosines, float64, of the `top` unit vectors (row, dim) float32 nearest to `query` (dim,), by
-    row, without the row `without`. Exact; equal cosines in order of rows.
+    row. Exact; equal cosines in order of rows.
 
     One float32 product finds the candidates at memory speed. All rows within its error bound are
     ranked again in float64, each by itself, so that equal vectors tie.
     """
     query = query.astype(np.float64) / np.linalg.norm(query.astype(np.float64))
     rough = vectors @ query.astype(np.float32)
-    if without is not None:
-        rough[without] = -np.inf
-    top = min(top, len(rough) - (without is not None))
+    top = min(top, len(rough))
     least = np.partition(rough, -top)[-top]
     # |fl(x·y) − x·y| ≤ γ(dim) |x| |y|, with γ(n) = n u / (1 − n u) (Higham 2002, 3.1); dim + 2 for
     # the rounding of the query, and 1 % for lengths that are not quite 1.

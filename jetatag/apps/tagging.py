@@ -24,20 +24,14 @@ def find_audio(given: Sequence[Path | str]) -> tuple[list[Path], list[Path], lis
     `FileNotFoundError` for a folder without audio."""
     lists = [], [], []
     for path in map(Path, given):
-        found = audio_in(path) if path.is_dir() else ([""], [], [])
-        for listed, names in zip(lists, found, strict=True):
+        audio, links, skipped = audio_under(path) if path.is_dir() else ([""], [], [])
+        if not audio:
+            told = f" ({skipped_sentence(skipped)[:-1]})" if skipped else ""
+            remedy = "name another folder, or the files themselves"
+            raise FileNotFoundError(f"{path} holds no audio files{told}: {remedy}.")
+        for listed, names in zip(lists, (audio, links, skipped), strict=True):
             listed += [path / as_path(name) for name in names]
     return lists
-
-
-def audio_in(folder: Path) -> tuple[list[str], list[str], list[str]]:
-    """What `audio_under` finds in a folder; raises `FileNotFoundError` if it holds no audio."""
-    audio, links, skipped = audio_under(folder)
-    if not audio:
-        told = f" ({skipped_sentence(skipped)[:-1]})" if skipped else ""
-        remedy = "name another folder, or the files themselves"
-        raise FileNotFoundError(f"{folder} holds no audio files{told}: {remedy}.")
-    return audio, links, skipped
 
 
 @dataclass

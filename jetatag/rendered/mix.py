@@ -1,7 +1,6 @@
 """Render MIDI as a recording: SoundFont, room, equaliser, noise and level."""
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
 
 import midirenderer
@@ -17,29 +16,17 @@ LEAD_IN_S = 0.5  # rendered and cut off, so that a clip starts within the music
 DRIVE = {-1: 0.1, 0: 0.4, 1: 1.6}  # saturation of quiet, ordinary and loud pieces
 
 
-@dataclass(frozen=True)
 class Mix:
-    """How an artist's recordings sound."""
+    """How an artist's recordings sound, drawn by `rng`."""
 
-    sample_rate: int  # Hz
-    reverb_s: float  # time to decay by 60 dB
-    wet: float  # level of the reverberation relative to the direct sound
-    tone_db: tuple[float, ...]  # gain at BANDS_HZ
-    noise_tilt_db: float  # per octave
-    snr_db: float
-
-
-def choose_mix(rng: Generator) -> Mix:
-    """Draw an artist's sound."""
-    tilt = rng.uniform(-3, 3) * np.arange(-2.5, 3.0)
-    return Mix(
-        sample_rate=int(rng.choice([16_000, 16_000, 16_000, 22_050])),
-        reverb_s=float(rng.uniform(0.2, 2.0)),
-        wet=float(rng.uniform(0.0, 0.6)),
-        tone_db=tuple((tilt + rng.normal(0, 3, size=len(BANDS_HZ))).tolist()),
-        noise_tilt_db=float(rng.uniform(-6, 1)),
-        snr_db=float(rng.uniform(8, 27)),
-    )
+    def __init__(self, rng: Generator):
+        tilt = rng.uniform(-3, 3) * np.arange(-2.5, 3.0)
+        self.sample_rate = int(rng.choice([16_000, 16_000, 16_000, 22_050]))  # Hz
+        self.reverb_s = float(rng.uniform(0.2, 2.0))  # time to decay by 60 dB
+        self.wet = float(rng.uniform(0.0, 0.6))  # level relative to the direct sound
+        self.tone_db = tilt + rng.normal(0, 3, size=len(BANDS_HZ))  # gain at BANDS_HZ
+        self.noise_tilt_db = float(rng.uniform(-6, 1))  # per octave
+        self.snr_db = float(rng.uniform(8, 27))
 
 
 def record(midi: bytes, mix: Mix, duration_s: float, dynamic: int, rng: Generator) -> np.ndarray:
@@ -79,7 +66,7 @@ def _reverberate(dry: np.ndarray, mix: Mix, rng: Generator) -> np.ndarray:
     n_blocks = fft.next_fast_len(-(-len(dry) // step) + int(50 * mix.reverb_s), real=True)
     n_out = n_blocks * mix.sample_rate // 50
     spectrum = fft.rfft(dry, n_blocks * step)[: n_out // 2 + 1] * (mix.sample_rate / RENDER_RATE)
-    tone_db = np.array(mix.tone_db) + rng.normal(0, 2, size=len(BANDS_HZ))
+    tone_db = mix.tone_db + rng.normal(0, 2, size=len(BANDS_HZ))
     hz = fft.rfftfreq(n_out, 1 / mix.sample_rate)
     gain = 10 ** (np.interp(np.log(hz + 1), np.log(BANDS_HZ), tone_db) / 20)
     # The room's impulse response: the direct sound and decaying noise of energy wet².

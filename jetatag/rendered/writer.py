@@ -124,7 +124,7 @@ def sample_labels(n: int, seed: int) -> np.ndarray:
 @cache
 def _artist(seed: int, performer: int) -> tuple[dict[str, int], mix.Mix]:
     rng = np.random.default_rng([seed, 1, performer])
-    return composer.choose_programs(rng), mix.choose_mix(rng)
+    return composer.choose_programs(rng), mix.Mix(rng)
 
 
 def render(clip: Mapping[str, Any], duration_s: float, seed: int) -> tuple[np.ndarray, int]:
