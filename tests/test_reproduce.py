@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from snakemake.cli import parse_args
 
 from jetatag import cli
 from jetatag.data.store import AudioStore
-from jetatag.files import lock_folder
+from jetatag.files import lock_folder, read_arrays, write_arrays
 from jetatag.grid import runner
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +37,15 @@ def command_of(folder: Path, *changes: str) -> list[str]:
     return ["reproduce", "--preset", "smoke", "--set", *places, *settings, *changes]
 
 
+def small_study(folder: Path) -> str:
+    """The parameter that names the study's results with 100 of its clips, drawn in no time."""
+    shutil.copytree(ROOT / "notebooks" / "results" / "study", folder)
+    for path in folder.rglob("*.npz"):
+        arrays = read_arrays(path)
+        write_arrays(path, {k: a[:100] if a.ndim else a for k, a in arrays.items()})
+    return f"study={folder}"
+
+
 def reproduce(folder: Path, *changes: str) -> int:
     return cli.main(command_of(folder, *changes))
 
@@ -47,7 +57,8 @@ def in_checkout(monkeypatch):
 
 def test_from_nothing_to_results_and_maps(installed, tmp_path):
     """By an installed package, in a folder of the user's choice."""
-    command = [str(installed), *command_of(tmp_path), "--workdir", str(tmp_path / "work")]
+    command = [str(installed), *command_of(tmp_path, small_study(tmp_path / "study"))]
+    command += ["--workdir", str(tmp_path / "work")]
     environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
     options = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
     done = subprocess.run(command, **options)
@@ -126,7 +137,7 @@ def test_a_failure_leaves_the_other_runs_and_data_sets_complete(tmp_path, capfd)
     two = yaml.safe_load(TRAINED)[:2]
     own["folder"]["trained"] = [*two, {"method": "no_je_early_stop", "pair_loss": "none"}]
     changes = [f"datasets={json.dumps(own)}", "settings={sample_rate: 8000}"]
-    changes += [f"trained={json.dumps(two)}"]
+    changes += [f"trained={json.dumps(two)}", small_study(tmp_path / "study")]
     assert reproduce(tmp_path, *changes) == 1
     printed = capfd.readouterr()
     sentences = [line for line in printed.err.splitlines() if line.startswith("jetatag: ")]

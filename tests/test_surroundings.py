@@ -27,7 +27,6 @@ from jetatag.grid.report import NOTEBOOKS
 RATE = 16_000
 LATIN_1 = "en_US.ISO-8859-1"
 LOCALES = {
-    "C": {"LC_ALL": "C"},
     "ascii": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     "latin-1": {"LC_ALL": LATIN_1, "PYTHONIOENCODING": "latin-1"},
 }
