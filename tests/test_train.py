@@ -147,7 +147,7 @@ def test_a_multiclass_task_trains_and_predicts(
     assert 0 <= last.valid_accuracy <= 1
     if method == "je":
         assert np.isfinite(run.history[["valid_gap", "valid_autoencoder_ap"]].iloc[0]).all()
-    assert results.thresholds(run) is None
+    assert results.saved_scores(run)["thresholds"] is None
     table = results.results([run], n_resamples=20)
     assert table.groupby("protocol").metric.apply(set).to_dict() == {
         "macro_clip": {"roc_auc", "average_precision", "pr_auc_trapezoid", "accuracy"},
@@ -775,11 +775,11 @@ def test_thresholds_come_from_saved_validation_scores(tiny_store, tiny_config, t
     assert valid.keys() == run.read_arrays("scores.npz").keys()
     assert valid["clip_ids"].tolist() == tiny_store.table.clip_id.iloc[rows].tolist()
     chosen = metrics.choose_thresholds(tiny_store.labels[rows], valid["probs"].mean(1))
-    np.testing.assert_array_equal(results.thresholds(run), chosen)
+    np.testing.assert_array_equal(results.saved_scores(run)["thresholds"], chosen)
     assert "f1_instance" in set(results.score_table(run, n_resamples=20).metric)
 
     predict(run, model, tiny_store, split="valid")  # thresholds need other clips
-    assert results.thresholds(run) is None
+    assert results.saved_scores(run)["thresholds"] is None
     predict(run, model, tiny_store)
     table = tiny_store.table.replace({"split": {"valid": "train"}})
     predict(run, model, replace(tiny_store, table=table))

@@ -6,7 +6,7 @@ by `summary`, `differences`, `by_tag` and `verdicts`, or by `select` if a figure
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,32 +56,23 @@ ByCell = dict[Cell, dict[int, pd.DataFrame]]  # of each seed, the resampled tabl
 def score_table(run: Run, n_resamples: int = 1000, seed: int = 0) -> pd.DataFrame:
     """Return the metrics of one run in both protocols with 95 % intervals, one row per metric.
     Columns: those of `metrics.mean_table`, `n_clips`, and `n_tags` that occur."""
-    saved = _saved(run)
+    saved = saved_scores(run)
     resampled = metrics.resampled(**saved, n_resamples=n_resamples, seed=seed)
     table, labels = metrics.mean_table([resampled], seed), saved["labels"]
     table[BOUNDS] = table[BOUNDS].clip(0, 1)
     return table.assign(n_clips=len(labels), n_tags=int(labels.any(axis=0).sum()))
 
 
-def _saved(run: Run) -> dict[str, Any]:
-    """The run's window scores and the other arguments of `metrics.resampled`."""
+def saved_scores(run: Run) -> dict[str, Any]:
+    """Return the run's window scores and the other arguments of `metrics.resampled`. A multilabel
+    task, as of files that name none, has thresholds if validation scores were saved."""
     scores = run.read_arrays("scores.npz")
     saved = {"labels": scores["labels"], "scores": scores["probs"], "groups": scores.get("groups")}
-    return {**saved, "task": task_of(scores), "thresholds": thresholds(run)}
-
-
-def thresholds(run: Run) -> np.ndarray | None:
-    """Return each tag's threshold (tag,) by `metrics.choose_thresholds` on the saved validation
-    scores; None without such scores and for a multiclass task."""
-    scores = run.read_arrays("scores.valid.npz") if run.has("scores.valid.npz") else {}
-    if not scores or task_of(scores) == "multiclass":
-        return None
-    return metrics.choose_thresholds(scores["labels"], scores["probs"].mean(1))
-
-
-def task_of(scores: Mapping[str, np.ndarray]) -> str:
-    """Return the task of saved scores; files that do not name one are multilabel."""
-    return str(scores.get("task", "multilabel"))
+    saved |= {"task": str(scores.get("task", "multilabel")), "thresholds": None}
+    if saved["task"] == "multilabel" and run.has("scores.valid.npz"):
+        valid = run.read_arrays("scores.valid.npz")
+        saved["thresholds"] = metrics.choose_thresholds(valid["labels"], valid["probs"].mean(1))
+    return saved
 
 
 def by_test(runs: Iterable[Run]) -> list[list[Run]]:
@@ -154,7 +145,7 @@ def results(
     """
     probs, labels, tags = clip_scores(runs)
     options = {"n_resamples": n_resamples, "seed": seed}
-    resampled = _by_cell(runs, lambda run: metrics.resampled(**_saved(run), **options))
+    resampled = _by_cell(runs, lambda run: metrics.resampled(**saved_scores(run), **options))
     rows = []
     for cell, seeds in resampled.items():
         rows += [with_cell(metrics.mean_table([own], seed), cell, n) for n, own in seeds.items()]
@@ -207,11 +198,11 @@ def within_bounds(table: pd.DataFrame, is_score: pd.Series) -> pd.DataFrame:
 
 def _baseline_rows(run: Run, path: Path | str, resampled: ByCell, options: dict) -> list:
     """Rows of the baselines, and the differences of cells with all clips from `BASELINES[0]`."""
-    scores, tested = read_arrays(path), run.read_arrays("scores.npz")
+    scores, tested = read_arrays(path), saved_scores(run)
     if not np.array_equal(scores["labels"], tested["labels"]):
         raise ValueError(f"{path} is of other test clips than the runs: run notebook 01 again.")
     rows, seed = [], options["seed"]
-    options = {**options, "groups": tested.get("groups"), "task": task_of(tested)}
+    options = {**options, "groups": tested["groups"], "task": tested["task"]}
     for name in BASELINES:
         own = {"thresholds": scores.get(f"{name}.thresholds"), **options}
         table = metrics.resampled(scores["labels"], scores[name][:, None], **own)

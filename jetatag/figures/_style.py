@@ -223,7 +223,7 @@ def check_shape(array: np.ndarray, shape: tuple[int, ...], what: str, axes: str)
 
 LEADER = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
 LOOK = {"ha": "center", "va": "center", "fontsize": 8, "linespacing": 1.0, "arrowprops": LEADER}
-LOOK["path_effects"] = [withStroke(linewidth=2, foreground="white")]
+HALO = {"path_effects": [withStroke(linewidth=2, foreground="white")]}
 MANY = 6  # names in a label; if more points touch, it tells how many
 
 
@@ -248,7 +248,7 @@ def place_labels(
     for group in (*np.flatnonzero(is_named & stressed)[:, None], *groups):
         first, label = group[0], wrapped([names[index] for index in sorted(group)])
         own = {"textcoords": "offset points", "fontfamily": fonts_for(label)}
-        text = ax.annotate(label, points[first], (0, 0), **LOOK, **own)
+        text = ax.annotate(label, points[first], (0, 0), **LOOK, **own, **HALO)
         if stressed[first]:
             text.set(fontsize=10, fontweight="bold")
         extent = Text.get_window_extent(text)  # of the text alone, without its line

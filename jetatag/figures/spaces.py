@@ -7,10 +7,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 from jetatag.figures import _style as style
 from jetatag.files import check_known
+
+LANDMARK = {"facecolor": "none", "edgecolor": "black", "zorder": 2, **style.HALO}  # above clips
 
 
 @style.own_style()
@@ -45,7 +46,11 @@ def maps(
     for ax, (title, xy) in zip(axes[0], layouts.items(), strict=True):
         style.check_shape(xy, (n_clips + len(tags), 2), f"layout {title!r}", "(clip + tag, 2)")
         coloured = _draw_clips(ax, xy[:n_clips], values, name)
-        _draw_landmarks(ax, xy[n_clips:], is_chosen, name)
+        if len(tags):
+            ax.scatter(*xy[n_clips:][~is_chosen].T, s=16, marker="D", label="tags", **LANDMARK)
+        if is_chosen.any():
+            star = {"s": 140, "marker": "*", "label": style.in_legend(f"{name} (tag)")}
+            ax.scatter(*xy[n_clips:][is_chosen].T, **LANDMARK | star | {"zorder": 2.5})
         ax.set(title=title, xticks=[], yticks=[])  # a layout has no unit
         ax.set_xlabel(f"layout axis 1\n{notes.get(title, '')}".strip(), fontsize=9)
         ax.spines[:].set_visible(True)
@@ -76,13 +81,3 @@ def _draw_clips(ax: Axes, xy: np.ndarray, values: np.ndarray, name: str) -> Path
         look = {"color": look["color"], "marker": look["marker"], "label": style.in_legend(value)}
         ax.scatter(*xy[values == value].T, s=9, linewidth=0, **look)
     return None
-
-
-def _draw_landmarks(ax: Axes, xy: np.ndarray, is_chosen: np.ndarray, name: str) -> None:
-    if len(xy):
-        look = {"facecolor": "none", "edgecolor": "black", "zorder": 2}  # above clips
-        look["path_effects"] = [withStroke(linewidth=2, foreground="white")]
-        ax.scatter(*xy[~is_chosen].T, s=16, marker="D", label="tags", **look)
-    if is_chosen.any():
-        look |= {"s": 140, "marker": "*", "label": style.in_legend(f"{name} (tag)"), "zorder": 2.5}
-        ax.scatter(*xy[is_chosen].T, **look)

@@ -190,26 +190,20 @@ STAGE1_BCE = Stage("stage1", *BCE, ("extractor", "linear_head"), "stage1")
 STAGE2 = Stage("stage2", classification_loss, classification_scores, ("classifier",), "stage2")
 END_TO_END = replace(STAGE2, name="end_to_end", learns=("extractor", "classifier"))
 ONE_STAGE = Stage("one_stage", one_stage_loss, one_stage_scores, (*JOINT, "classifier"), "stage2")
+Reference = partial(Method, is_reference=True)
 METHODS = {
     "je": Method((STAGE1, STAGE2), "stage 1 jointly, stage 2 on the frozen extractor"),
     "je_linear": Method((STAGE1, STAGE2), "je with one linear layer in stage 2", head="linear"),
     "joint": Method((ONE_STAGE,), "je in one stage with one linear layer", head="linear"),
-    "no_je": Method((END_TO_END,), "end to end with the paper's classifier", is_reference=True),
-    "no_je_linear": Method(
-        (END_TO_END,), "end to end with one linear layer", head="linear", is_reference=True
-    ),
+    "no_je": Reference((END_TO_END,), "end to end with the paper's classifier"),
+    "no_je_linear": Reference((END_TO_END,), "end to end with one linear layer", head="linear"),
     "no_je_early_stop": Method((replace(END_TO_END, keep_best=True),), "the best epoch of no_je"),
-    "bce_two_stage": Method(
-        (STAGE1_BCE, STAGE2), "two stages, cross-entropy in both", is_reference=True
-    ),
-    "je_shuffled": Method(
-        (replace(STAGE1, shuffled=True), STAGE2), "je with other clips' tags", is_reference=True
-    ),
-    "joint_shuffled": Method(
+    "bce_two_stage": Reference((STAGE1_BCE, STAGE2), "two stages, cross-entropy in both"),
+    "je_shuffled": Reference((replace(STAGE1, shuffled=True), STAGE2), "je with other clips' tags"),
+    "joint_shuffled": Reference(
         (replace(ONE_STAGE, shuffled=True),),
         "joint with other clips' tags for the shared space only",
         head="linear",
-        is_reference=True,
     ),
 }
 """Methods by name, the only place where a method is defined."""

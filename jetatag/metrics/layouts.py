@@ -1,7 +1,6 @@
 """Layouts of points in the plane, the map that clips and tags share, and how far to trust it."""
 
 import sys
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +32,7 @@ def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarra
     check_known([method], LAYOUTS, "layout method")
     if len(points) < 2:
         raise ValueError(f"a layout needs at least 2 points, not {len(points)}: add some.")
-    place = LAYOUTS[method if len(points) >= 5 else "pca"].place
+    _, place = LAYOUTS[method if len(points) >= 5 else "pca"]
     # One thread: a fixed order of sums, and no competition with the threads numba keeps for UMAP.
     with threadpool_limits(1):
         return place(points, seed).astype(np.float64)
@@ -45,22 +44,16 @@ def shared_layout(
     """Lay out the clips (clip, dim) and tags (tag, dim) of one space together: (clip + tag, 2).
     In a joint space, the two kinds lie in separate cones (the modality gap: Liang et al., "Mind the
     gap", NeurIPS 2022), and `layout` would draw them as islands. Here it lays out the clips alone,
-    by cosine. Each tag is then put beside a clip whose ten nearest clips on the map have a high
-    mean cosine with it. Other tags keep away from the `spacing` clips around it, from fewer where
-    there are many tags. Raises as `layout`."""
+    by cosine. The tags are then put beside those clips for which the mean cosine of the ten clips
+    nearest on the map, in each tag's standard deviations, has the highest sum over tags. They keep
+    away from the `spacing` clips around another tag, from fewer where there are many: else tags
+    that fit the same clips best would form an island again. Raises as `layout`."""
     clips, tags = unit_rows(check_points(clips)), unit_rows(check_points(tags))
-    xy = layout(clips, method, seed)
+    xy, n_clips, n_tags = layout(clips, method, seed), len(clips), len(tags)
+    k = min(NEIGHBOURS, n_clips)
     with threadpool_limits(1):
-        return np.concatenate([xy, _tag_positions(xy, clips @ tags.T, spacing)])
-
-
-def _tag_positions(xy: np.ndarray, fit: np.ndarray, spacing: int) -> np.ndarray:
-    """Where each tag is put on the map `xy` (clip, 2) of the clips, (tag, 2): beside the clips for
-    which the mean `fit` (clip, tag) of the ten clips nearest on the map, in each tag's standard
-    deviations, has the highest sum over tags. Without `spacing`, tags that fit the same clips best
-    would form an island again."""
-    (n_clips, n_tags), k = fit.shape, min(NEIGHBOURS, len(xy))
-    near = NearestNeighbors(n_neighbors=k).fit(xy).kneighbors(xy, return_distance=False)
+        fit = clips @ tags.T
+        near = NearestNeighbors(n_neighbors=k).fit(xy).kneighbors(xy, return_distance=False)
     fit_near = sum(fit[neighbour] for neighbour in near.T) / k
     fit_near = (fit_near - fit_near.mean(axis=0)) / np.maximum(fit_near.std(axis=0), 1e-9)
     n_kept = np.clip(n_clips // (2 * n_tags), 1, spacing)  # with the clip itself
@@ -70,9 +63,9 @@ def _tag_positions(xy: np.ndarray, fit: np.ndarray, spacing: int) -> np.ndarray:
             free[near[clip, :n_kept]] = False
             places.append(clip)
     places = np.tile(places, -(-n_tags // len(places)))  # of few clips, each may hold several tags
-    chosen, tags = linear_sum_assignment(fit_near[places], maximize=True)
+    chosen, order = linear_sum_assignment(fit_near[places], maximize=True)
     beside = xy[near[:, :2]].mean(axis=1)  # half way to the next clip, so that none is hidden
-    return beside[places[chosen][np.argsort(tags)]]
+    return np.concatenate([xy, beside[places[chosen][np.argsort(order)]]])
 
 
 class MapQuality(NamedTuple):
@@ -153,15 +146,9 @@ def _pca(points: np.ndarray, seed: int, n_components: int = 2) -> np.ndarray:
     return PCA(n_components, random_state=seed).fit_transform(points)
 
 
-class Layout(NamedTuple):
-    """A method of layout and its name for readers."""
-
-    title: str
-    place: Callable[[np.ndarray, int], np.ndarray]
-
-
 LAYOUTS = {
-    "umap": Layout("UMAP", _umap),
-    "tsne": Layout("t-SNE", _tsne),
-    "pca": Layout("first principal axes", _pca),
+    "umap": ("UMAP", _umap),
+    "tsne": ("t-SNE", _tsne),
+    "pca": ("first principal axes", _pca),
 }
+"""Methods of layout: name → its name for readers, and its function of points and seed."""

@@ -65,7 +65,7 @@ class Panel:
     def __init__(self, state: State) -> None:
         self.state, self.clips, settings = state, state.clips, state.state
         self.maps = Maps(state, self.select, self.hover)
-        layouts = {layout.title: name for name, layout in LAYOUTS.items()}
+        layouts = {title: name for name, (title, _) in LAYOUTS.items()}
         colours = {title: name for name, title in COLOURS.items()}
         self.layout = dropdown("layout", layouts, settings["layout"], self.set_layout)
         self.colour = dropdown("colour by", colours, settings["colour"], self.set_colours)
