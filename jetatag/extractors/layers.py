@@ -47,7 +47,7 @@ def outside_graphs(method: Callable) -> Callable:
             torch._dynamo.maybe_mark_dynamic(out, 0)
         return out
 
-    # `torch.compiler.disable` would load the compiler now, this loads it at the first call.
+    # `torch.compiler.disable` would load the compiler now; this loads it at the first call.
     not_compiled = torch._disable_dynamo(in_float32)
 
     @wraps(method)
