@@ -70,9 +70,9 @@ class HarmonicSTFT(nn.Module):
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         filters = self.filter_bank()
         energy = self.magnitude(waveform).mT @ filters.flatten(0, 1).T
-        peak = energy.flatten(1).max(1).values[:, None, None]
+        peak = energy.amax((1, 2), keepdim=True)
         floor = (peak * 10 ** (-DYNAMIC_RANGE_DB / 10)).clamp(min=SMALLEST_ENERGY)
-        level_db = 10 * torch.where(energy > floor, energy, floor).log10()
+        level_db = 10 * energy.clamp(min=floor).log10()
         return level_db.mT.unflatten(1, filters.shape[:2])
 
 

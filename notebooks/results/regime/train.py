@@ -99,7 +99,12 @@ SCHEDULES = {
     ),
     "long": Schedule(
         LONG,
-        (("no_je", "none"), ("je", "cosine"), ("bce_two_stage", "none")),
+        (
+            ("no_je", "none"),
+            ("je", "cosine"),
+            ("bce_two_stage", "none"),
+            ("je_shuffled", "cosine"),
+        ),
         seeds=(0, 1, 2),
         every=80,
         apart=True,
