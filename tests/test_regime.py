@@ -1,6 +1,7 @@
 """The scripts of the study on the paper's schedule, on tiny runs."""
 
 import importlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -56,6 +57,27 @@ def test_runs_are_scored_along_the_way_and_compared(scripts, tiny_store, tmp_pat
     rows = np.isin(tiny_store.rows("test"), train.test_rows(tiny_store))
     whole = run.read_arrays("scores.npz")["probs"][rows]
     np.testing.assert_allclose(last["probs"], whole, atol=1e-3)  # float16
+
+
+def test_tables_of_a_seed_alone_keep_the_rows_of_runs_that_are_gone(scripts, tiny_store, tmp_path):
+    schedule, train, tables = scripts
+    names = [
+        train.train_one(one, str(tiny_store.folder), tmp_path, every=1)
+        for one in schedule.configs()
+    ]
+
+    def written() -> dict[str, pd.DataFrame]:
+        tables.main(schedule._replace(apart=True), tiny_store, tmp_path, tmp_path)
+        read = {
+            name: pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("points", "results")
+        }
+        return {name: t.sort_values(list(t), ignore_index=True) for name, t in read.items()}
+
+    both = written()
+    shutil.rmtree(tmp_path / names[1])
+    for name, table in written().items():
+        pd.testing.assert_frame_equal(table, both[name])
+    assert set(pd.read_csv(tmp_path / "runs.csv").run) == set(names)
 
 
 def test_the_long_schedule_has_more_epochs_with_adam_alone(scripts):

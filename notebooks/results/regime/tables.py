@@ -10,7 +10,7 @@ notebook 4 makes it. histories.parquet: losses and validation scores of every ep
 and commit of every run. Methods that are not finished are left out. SCHEDULE is one of
 `train.SCHEDULES`; the files of `paper` are written to the folder rendered beside this file, those
 of another to rendered of `regime_<SCHEDULE>`. If a schedule's random seeds are `apart`, each has
-its own rows in all files, and those of seeds that RUNS lacks stay.
+its own rows in all files, and those of runs that RUNS lacks stay.
 """
 
 import shutil
@@ -153,6 +153,13 @@ def of_one_seed(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     return table.assign(seed=str(seed))
 
 
+def replaced(before: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """`table`, and the rows of `before` whose methods, pair loss and seed it lacks."""
+    keys = table.columns.intersection(["method", "pair_loss", "minus", "seed"]).tolist()
+    new = before.set_index(keys).index.isin(table.set_index(keys).index)
+    return pd.concat([before[~new], table])
+
+
 def main(schedule: Schedule, store: AudioStore, parent: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for seeds in [[seed] for seed in schedule.seeds] if schedule.apart else [schedule.seeds]:
@@ -167,8 +174,7 @@ def main(schedule: Schedule, store: AudioStore, parent: Path, out: Path) -> None
                 table = of_one_seed(table, *seeds)
                 if path.is_file():
                     read = pd.read_csv if name == "runs" else pd.read_parquet
-                    before = read(path).astype({"seed": str})
-                    table = pd.concat([before[before.seed != str(*seeds)], table])
+                    table = replaced(read(path).astype({"seed": str}), table)
             write = table.to_csv if name == "runs" else table.to_parquet
             write(path, index=False)
 
