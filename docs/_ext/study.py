@@ -79,10 +79,11 @@ def study_weights() -> str:
     return as_markdown(["pair loss", "weight", *AREAS.values()], rows)
 
 
-def study_seeds(extractor: str = MAIN) -> str:
-    """Average precision of each random seed with an extractor, all labels."""
+def study_seeds(extractor: str = MAIN, label_share: str = "1") -> str:
+    """Average precision of each random seed with an extractor and a share of the labels."""
     table = read_table("study/rendered/results")
-    return seeds_table(table[(table.label_share == 1) & (table.extractor == extractor)])
+    chosen = (table.label_share == float(label_share)) & (table.extractor == extractor)
+    return seeds_table(table[chosen])
 
 
 def seeds_table(table: pd.DataFrame, metric: str = "average_precision") -> str:
