@@ -25,10 +25,10 @@ NBVAL := CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest --nbval-lax --nbval-curre
 test: .venv/tensorflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 	rm -rf runs/notebooks # where the notebooks train by default
-	$(NBVAL) notebooks/0[1-3]*.ipynb & first=$$!; $(NBVAL) notebooks/0[4-7]*.ipynb; second=$$?; \
-	wait $$first && exit $$second
+	$(NBVAL) notebooks/0*.ipynb & notebooks=$$!; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile; status=$$?; \
+	wait $$notebooks && exit $$status
 
 docs: install # works offline; warnings are errors (`make test` builds it, too)
 	$(BIN)/python docs/readme.py

@@ -8,7 +8,6 @@ import torch
 from jetatag import metrics
 from jetatag.config import RunConfig
 from jetatag.data.store import AudioStore
-from jetatag.evaluation.predict import describe
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS
 from jetatag.metrics.queries import choose_queries
@@ -52,8 +51,8 @@ def scored_run(
     noise = rng.normal(size=(n_clips, 3, n_tags))
     logits = noise + sharpness * (2.0 * store.labels[rows][:, None] - 1)
     probs = (1 / (1 + np.exp(-logits))).astype(np.float32)
-    run.write_arrays("scores.npz", {**describe(store, rows), "probs": probs})
-    run.write_arrays("scores.valid.npz", {**describe(store, rows), "probs": probs})
+    run.write_arrays("scores.npz", {**store.describe(rows), "probs": probs})
+    run.write_arrays("scores.valid.npz", {**store.describe(rows), "probs": probs})
     space = {"h": rng.normal(size=(n_clips, 16))}
     if config.is_joint:
         train_labels = store.labels[store.rows("train")]
@@ -64,7 +63,7 @@ def scored_run(
         space |= {"z_centre": np.zeros(8), "z_other_centre": np.full(8, 0.1), "queries": queries}
         space["z_scale"] = np.array([4.0, -2.0])
         space["tag_correlation"] = metrics.tag_correlation(train_labels)
-    run.write_arrays("embeddings.npz", {**describe(store, rows), **space})
+    run.write_arrays("embeddings.npz", {**store.describe(rows), **space})
     epochs = "stage,epoch,learning_rate,loss,valid_loss\nstage1,1,0.1,3,2\nstage1,2,0.1,2,1\n"
     (run.folder / "history.csv").write_text(epochs)
     stages = {"stage1": {"wall_time_s": 12.3, "peak_memory_mib": 99, "commit": "abc"}}

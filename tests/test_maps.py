@@ -37,6 +37,13 @@ def test_layouts_do_not_depend_on_the_number_of_threads(rng, method):
         np.testing.assert_array_equal(shared_layout(points[10:], points[:10], method), first[1])
 
 
+def test_what_umap_compiles_is_kept_for_later_processes(rng):
+    layout(rng.normal(size=(30, 8)))
+    from umap.umap_ import smooth_knn_dist
+
+    assert smooth_knn_dist.stats.cache_path
+
+
 def test_tsne_keeps_separate_clusters_apart(rng):
     kind = np.repeat([0, 1], 15)
     points = 5 * np.eye(60)[kind] + 0.1 * rng.normal(size=(30, 60))

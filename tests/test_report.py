@@ -21,7 +21,6 @@ from jetatag import cli
 from jetatag.config import RunConfig
 from jetatag.data import Vocabulary
 from jetatag.evaluation import baselines, results
-from jetatag.evaluation.predict import describe
 from jetatag.grid import report
 from jetatag.training.run import Run
 
@@ -87,7 +86,7 @@ def made(tiny_store, tiny_config, tmp_path_factory):
     rows = tiny_store.rows("test")
     frequency = np.tile(tiny_store.labels.mean(0, dtype=np.float32), (len(rows), 1))
     floor = dict.fromkeys(baselines.NAMES, frequency)
-    np.savez(parent / "baselines.npz", **describe(tiny_store, rows), **floor)
+    np.savez(parent / "baselines.npz", **tiny_store.describe(rows), **floor)
     return SimpleNamespace(parent=parent, store=tiny_store, runs=report.finished(parent))
 
 

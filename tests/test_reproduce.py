@@ -134,8 +134,9 @@ def test_a_failure_leaves_the_other_runs_and_data_sets_complete(tmp_path, capfd)
     own["unread"] |= {"dataset": "folder"}
     runs, failed = tmp_path / "runs", "no_je_early_stop-sample_cnn-seed0"
     write_damaged_run(runs / "folder" / failed)
-    two = yaml.safe_load(TRAINED)[:2]
-    own["folder"]["trained"] = [*two, {"method": "no_je_early_stop", "pair_loss": "none"}]
+    plain = {"method": "no_je", "pair_loss": "none"}
+    two = [{"method": "joint", "pair_loss": "subset_query"}, plain]
+    own["folder"]["trained"] = [*two, plain | {"method": "no_je_early_stop"}]
     changes = [f"datasets={json.dumps(own)}", "settings={sample_rate: 8000}"]
     changes += [f"trained={json.dumps(two)}", small_study(tmp_path / "study")]
     assert reproduce(tmp_path, *changes) == 1
@@ -156,7 +157,7 @@ def test_a_failure_leaves_the_other_runs_and_data_sets_complete(tmp_path, capfd)
     assert f"03_train_stage2   folder    {failed}  failed\n" in printed.err
     table = pd.read_parquet(runs / "results.parquet").query("seed == '0' and minus == ''")
     methods = {name: set(rows.method) for name, rows in table.groupby("dataset")}
-    assert methods == {key: {"je", "no_je"} for key in ("mtat", "folder")}
+    assert methods == {key: {"joint", "no_je"} for key in ("mtat", "folder")}
     drawn = {path.stem for path in (runs / "folder" / "figures").glob("*.png")}
     assert {"figure2_umap", "figure2_tsne", "shared_space"} <= drawn  # even of four clips
     facts = json.loads((tmp_path / "classes.store" / "store.json").read_text())

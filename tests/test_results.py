@@ -12,7 +12,6 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from jetatag import metrics
 from jetatag.evaluation import results
-from jetatag.evaluation.predict import describe
 from jetatag.evaluation.spaces import _without_intervals, shared_map, spaces
 from jetatag.metrics.layouts import map_quality
 from jetatag.metrics.queries import answers
@@ -36,7 +35,7 @@ def made(tiny_store, tiny_config, tmp_path_factory):
     rows = tiny_store.rows("test")
     frequency = np.tile(tiny_store.labels.mean(0, dtype=np.float32), (len(rows), 1))
     baselines = dict.fromkeys(("tag_frequency", "log_mel_logistic"), frequency)
-    np.savez(parent / "baselines.npz", **describe(tiny_store, rows), **baselines)
+    np.savez(parent / "baselines.npz", **tiny_store.describe(rows), **baselines)
     return runs.finished(parent), parent / "baselines.npz"
 
 

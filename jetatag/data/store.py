@@ -117,6 +117,16 @@ class AudioStore:
             waveform[end - begin :] = 0
         return out
 
+    def describe(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """What is saved with scores of the clips `rows`: labels, clip_ids, groups, tags, task."""
+        return {
+            "labels": self.labels[rows],
+            "clip_ids": self.table.clip_id.iloc[rows].to_numpy(np.str_),
+            "groups": self.table.group.iloc[rows].to_numpy(np.str_),
+            "tags": np.array(self.vocabulary.tags),
+            "task": np.array(self.vocabulary.task),
+        }
+
     def damaged(self) -> list[str]:
         """Ids of the clips whose samples do not match their checksum; reads all audio."""
         found = map(crc32, np.split(self.samples, self.offsets[1:]))

@@ -9,7 +9,6 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from jetatag.data.store import AudioStore
-from jetatag.evaluation.predict import describe
 from jetatag.evaluation.reading import BASELINES as NAMES
 from jetatag.extractors.layers import LogMel
 from jetatag.metrics import choose_thresholds
@@ -20,8 +19,8 @@ build_log_mel = cache(LogMel)
 def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]:
     """Score the clips of `split` by every baseline, fitted on the training clips. Returns the
     scores by name (`NAMES`), each (clip, tag) float32 in the store's order, and the arrays of
-    `describe`; in a multilabel task with validation clips, also the thresholds chosen on them,
-    NAME.thresholds (tag,). Raises `ValueError` without training clips or clips of `split`."""
+    `store.describe`; in a multilabel task with validation clips, also the thresholds chosen on
+    them, NAME.thresholds (tag,). Raises `ValueError` without training clips or clips of `split`."""
     train, valid, rows = (store.rows(name) for name in ("train", "valid", split))
     if not (len(train) and len(rows)):
         raise ValueError(f"train or {split} has no clips: check the split when preparing it.")
@@ -30,7 +29,7 @@ def score_split(store: AudioStore, split: str = "test") -> dict[str, np.ndarray]
     statistics = np.stack([log_mel_statistics(own, store.sample_rate) for own in audio])
     train_x, x, train_y = statistics[: len(train)], statistics[len(train) :], store.labels[train]
     of_each = logistic_regression(train_x, train_y, x), tag_frequency(train_y, len(x))
-    saved = describe(store, rows)
+    saved = store.describe(rows)
     for name, scores in zip(NAMES, of_each, strict=True):
         saved[name] = scores[len(valid) :]
         if len(valid) and store.vocabulary.task == "multilabel":

@@ -26,9 +26,9 @@ from jetatag.training.run import Run
 @torch.no_grad()
 def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test") -> None:
     """Write `scores.npz`, `embeddings.npz` and `scores.valid.npz` into the run folder.
-    scores.npz: probs (clip, window, tag) float32 of `split`, with the arrays of `describe`.
+    scores.npz: probs (clip, window, tag) float32 of `split`, with those of `store.describe`.
     scores.valid.npz: the same for the validation clips, on which thresholds are chosen; not written
-    if there are none or `split` is "valid". embeddings.npz: the arrays of `describe`, h
+    if there are none or `split` is "valid". embeddings.npz: those of `store.describe`, h
     (clip, n_features) of the middle window of each clip, and with joint embedding z_audio
     (clip, dim), the direction of the mean over its windows, and those of `shared_space`. Raises
     `ValueError` for a split without clips and a store with another sample rate or other tags."""
@@ -42,17 +42,17 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
     model.eval()
     scored = score_clips(model, store, np.concatenate([valid, rows]), config, fabric, split)
     if len(valid):
-        saved = {**describe(store, valid), "probs": scored[0][: len(valid)]}
+        saved = {**store.describe(valid), "probs": scored[0][: len(valid)]}
         run.write_arrays("scores.valid.npz", saved)
     elif run.writes:
         (run.folder / "scores.valid.npz").unlink(missing_ok=True)
     probs, h, z_audio = (part[len(valid) :] for part in scored)
-    embeddings = {**describe(store, rows), "h": h.numpy()}
+    embeddings = {**store.describe(rows), "h": h.numpy()}
     if config.is_joint:
         embeddings["z_audio"] = z_audio.numpy()
         embeddings |= shared_space(model, store, store.labels[rows], config)
     run.write_arrays("embeddings.npz", embeddings)
-    run.write_arrays("scores.npz", {**describe(store, rows), "probs": probs})
+    run.write_arrays("scores.npz", {**store.describe(rows), "probs": probs})
     facts = {"device": str(fabric.device), "precision": device.computes_in(config, fabric.device)}
     if config.compile:
         facts["compile_s"] = round(device.compile_seconds() - compiled_before, 1)
@@ -102,17 +102,6 @@ def score_clips(
             bar.update(len(h_group))
     probs, middle, z_audio = (fetch(processes.gather(part, len(rows), fabric)) for part in parts)
     return probs.numpy(), middle, z_audio
-
-
-def describe(store: AudioStore, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what is saved with the scores of `rows`: labels, clip_ids, groups, tags and task."""
-    return {
-        "labels": store.labels[rows],
-        "clip_ids": store.table.clip_id.iloc[rows].to_numpy(np.str_),
-        "groups": store.table.group.iloc[rows].to_numpy(np.str_),
-        "tags": np.array(store.vocabulary.tags),
-        "task": np.array(store.vocabulary.task),
-    }
 
 
 def shared_space(

@@ -131,10 +131,22 @@ def _umap(points: np.ndarray, seed: int) -> np.ndarray:
     finally:
         if hidden:
             del sys.modules["tensorflow"]
+    _cache_compiled_code()
     n_neighbors = min(15, len(points) - 1)
     init = "spectral" if len(points) > 20 else "random"  # spectral fails on few points
     options = {"metric": "cosine", "random_state": seed, "n_jobs": 1}
     return UMAP(n_neighbors, init=init, **options).fit_transform(points)
+
+
+def _cache_compiled_code() -> None:
+    """Let numba keep what it compiles of UMAP, which takes ten seconds, for later processes; UMAP
+    itself asks for that only in part."""
+    from numba.core.dispatcher import Dispatcher
+
+    for name, module in list(sys.modules.items()):
+        for function in vars(module).values() if name.startswith(("umap.", "pynndescent.")) else ():
+            if isinstance(function, Dispatcher) and not function.stats.cache_path:
+                function.enable_caching()
 
 
 def _tsne(points: np.ndarray, seed: int) -> np.ndarray:

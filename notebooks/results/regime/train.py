@@ -30,7 +30,7 @@ from jetatag.config import Phase, RunConfig, preset
 from jetatag.data.crops import middle_starts
 from jetatag.data.store import AudioStore
 from jetatag.evaluation.baselines import logistic_regression
-from jetatag.evaluation.predict import describe, predict, score_clips
+from jetatag.evaluation.predict import predict, score_clips
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS
 from jetatag.metrics import macro_clip
@@ -186,7 +186,7 @@ def train_one(config: RunConfig, store_folder: str, parent: str, every: int) -> 
         model = train(run, store, on_epoch=partial(score_point, run, store, every))
         if config.method == EARLY_STOP:
             probs = windows(run, store, best_so_far(run), store.rows("test"))
-            arrays = {**describe(store, store.rows("test")), "probs": probs}
+            arrays = {**store.describe(store.rows("test")), "probs": probs}
             run.write_arrays("early_stop.npz", arrays)
         predict(run, model, store)
     return config.name
