@@ -66,7 +66,8 @@ def test_tags_with_the_same_nearest_clips_mix_with_them(rng, method):
     clips, tags, labels, fit = gapped(rng)
     xy = shared_layout(clips, np.repeat(tags[:1], 4, axis=0), method)
     quality = map_quality(xy, np.repeat(labels[:, :1], 4, axis=1), np.repeat(fit[:, :1], 4, axis=1))
-    assert quality.ratios()["map_mixing"] > 0.85 and quality.precision > 0.8
+    # As an island, three of each tag's ten neighbours would be tags: a mixing of 0.72.
+    assert quality.ratios()["map_mixing"] > 0.8 and quality.precision > 0.8
 
 
 def test_of_few_clips_each_holds_several_tags(rng):
