@@ -208,8 +208,9 @@ def test_importing_the_package_stays_light():
         jetatag.lode  # noqa: B018
 
 
-def test_tagging_loads_nothing_for_training(run, folder):
+def test_tagging_and_baselines_load_nothing_for_training(run, folder):
     program = "import sys; from jetatag import cli; assert cli.main(sys.argv[1:]) == 0; "
+    program += "import jetatag.evaluation.baselines; "
     program += "sys.exit(bool({'torch._dynamo', 'lightning_fabric'} & set(sys.modules)))"
     command = [sys.executable, "-c", program, "tag", run.folder, folder / "a.wav"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
