@@ -198,8 +198,9 @@ def report(
 def render(folder: FilePath, /, *, clips: int = 1600, seconds: float = 6, seed: int = 0) -> None:
     """Write the built-in data set in MagnaTagATune's layout.
 
-    Composes and renders tagged music. It is free to use, the same for the same random seed, and
-    read like MagnaTagATune. `jetatag reproduce` does this itself.
+    Composes and renders tagged music. The data set is free to use and is read like MagnaTagATune.
+    On one type of CPU, the same random seed gives the same data. `jetatag reproduce` does this
+    itself.
 
     Example: `jetatag render my_data --clips 300 --seconds 6`
 
