@@ -101,7 +101,7 @@ def reproduce(
 
 @app.command
 def train(*, config: FilePath, changes: Changes = (), until: str | None = None) -> None:
-    """Train one run and score it; under torchrun on several GPUs.
+    """Train one run and score it, on several GPUs with torchrun.
 
     Trains the run that a YAML file describes and scores its test clips. An interrupted command
     continues from the last checkpoint. `jetatag list` shows the names that settings accept.
@@ -290,5 +290,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"{error.filename}: {error.strerror}{remedy}." if named else error)
         return 2
     except KeyboardInterrupt:
-        say("interrupted; the same command continues what can be continued.")
+        say("interrupted; run the same command again to continue, where possible.")
         return 130

@@ -15,7 +15,7 @@ from jetatag.joint.methods import METHODS
 
 
 def one_of(table: Mapping[str, Any], what: str, *others: str) -> AfterValidator:
-    """Validator of a name in `table`, at the time of the check, or in `others`."""
+    """Validator that a name is, when checked, in `table` or `others`."""
 
     def check(name: str) -> str:
         check_known([name], [*table, *others], what)
@@ -49,7 +49,7 @@ class Phase(Settings):
     optimizer: Literal["adam", "adamw", "sgd"]
     """adam, adamw (weight decay 0.01), or sgd with Nesterov momentum 0.9."""
     learning_rate: float = Field(gt=0)
-    """Step size; in a one-cycle phase, the largest."""
+    """Learning rate; in a one-cycle phase, the largest."""
     epochs: Count
     """Passes over the training clips, with one random crop per clip."""
     shape: Literal["constant", "one_cycle"] = "constant"
@@ -84,11 +84,11 @@ class RunConfig(Settings):
         DEFAULT_LOSS
     )
     """Loss of the classifier: a name in `joint.losses.CLASSIFICATION_LOSSES`. asymmetric and hill
-    are for data with missing labels. A multiclass task accepts bce alone, and has categorical
+    are for data with missing labels. A multiclass task accepts only bce and uses categorical
     cross-entropy."""
     classification_parameters: Parameters = Field({})
-    """Parameters of classification_loss, such as gamma_negative; those that are the defaults are
-    left out, because they make no other run."""
+    """Parameters of classification_loss, such as gamma_negative; default values are dropped,
+    because they do not change the run."""
     extractor: Annotated[str, one_of(EXTRACTORS, "extractor")] = "harmonic_cnn"
     """Network from waveform to features: a name in `extractors.EXTRACTORS`."""
     form: Form = "as_published"
@@ -204,7 +204,7 @@ def method_name(method: str, pair_loss: str, classification: str) -> str:
 
 
 def small(epochs: int) -> RunConfig:
-    """A network that learns from some hundred clips in minutes on a CPU."""
+    """A network that learns from a few hundred clips in minutes on a CPU."""
     cycle = (Phase("adamw", 5e-3, epochs, "one_cycle"),)
     return RunConfig(
         extractor="short_chunk_cnn",

@@ -82,7 +82,7 @@ def check_writable(*paths: Path, read: Iterable[Path] = (), remedy: str = "name 
 
 
 OF_THE_MACHINE = (errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
-"""Errors of reading that do not tell of a damaged file."""
+"""Read errors that do not mean that a file is damaged."""
 
 
 @contextmanager

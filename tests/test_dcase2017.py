@@ -131,7 +131,7 @@ def test_repeated_rows_headers_and_line_ends_do_not_matter(lists):
         (f"{BUS},400.000,410.000,Bus\n", "row 1 has 1 fields separated by tabs and not 4"),
         (f"{BUS}\t400.000\t410.000\tBus\n{BUS}\tBus\n", "row 2 has 2 fields .* and not 4"),
         ("", "has no rows"),
-        ("filename\tstart\tend\tlabel\n", "has no rows but a header"),
+        ("filename\tstart\tend\tlabel\n", "has only a header"),
         (b"\xff\xfe\x00", "not UTF-8"),
     ],
 )

@@ -793,7 +793,7 @@ def test_japanese_tags_are_drawn_in_a_font_of_the_machine_and_told_once_without_
         boxes, again = (png(odd_taggram(("日本", "音"))) for _ in range(2))
         png(odd_taggram(("楽", "音")))  # as of the next file of a folder
     assert [str(each.message).partition(",")[0] for each in caught] == [
-        "no font on this machine has the signs 日本音"
+        "no font on this machine has the characters 日本音"
     ]
     assert boxes == again
     fontManager.addfont(written_font(tmp_path / "signs.ttf", "日本音"))

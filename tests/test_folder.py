@@ -206,7 +206,7 @@ def test_a_label_that_is_not_0_or_1_is_named_with_row_and_column(tmp_path, cell)
         ("path,tags\n", {}, "no rows"),
         ("", {}, "has no column 'path'"),
         (b"path,tags\n\xff\xfe,b\n", {}, "not UTF-8"),
-        ("path,tags\na,\n", {}, "has 0 tags, and a multilabel set needs 1"),
+        ("path,tags\na,\n", {}, "has 0 tags, and a multilabel task needs 1"),
         (
             "path,tags\n../a,b\n/b,c\n",
             {},
@@ -430,7 +430,7 @@ def test_folders_without_classes_are_refused(tmp_path):
     touch(tmp_path, "1.wav")
     assert "give a table of paths and tags, such as table='tags.csv'" in refusal(tmp_path, None)
     touch(tmp_path, "mp3/1.wav")
-    assert "has 1 tags, and a multiclass set needs 2" in refusal(tmp_path, None)
+    assert "has 1 tags, and a multiclass task needs 2" in refusal(tmp_path, None)
     assert "does not exist" in refusal(tmp_path / "nowhere", None)
     assert "are columns of a table: give `table`" in refusal(tmp_path, None, tags="*")
 

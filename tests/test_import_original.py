@@ -429,7 +429,7 @@ class saved_model:
 
 @pytest.mark.parametrize(
     ("name", "remedy"),
-    [("SIGSEGV", "try another version of it"), ("SIGKILL", "free memory")],
+    [("SIGSEGV", "try another version"), ("SIGKILL", "free memory")],
 )
 def test_a_reader_that_is_killed_is_told_as_such(tmp_path, monkeypatch, capsys, name, remedy):
     for part in ("encoder", "classifier"):

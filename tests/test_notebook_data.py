@@ -28,7 +28,7 @@ MAKERS = {
     "mtat": (
         write_mtat,
         {"options": {"split": "full"}, "tag": "never"},
-        "mtat: clips differ from the official data: train 36",
+        "mtat: clip counts differ from the official data: train 36",
     ),
     "dcase2017": (write_dcase, {}, "differ from the official data: train and valid "),
     "speech_commands": (

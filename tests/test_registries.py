@@ -62,7 +62,7 @@ def test_an_extractor_from_outside(tiny_store, tiny_config, tmp_path):
 def test_an_extractor_from_outside_must_keep_the_contract(tiny_store, tiny_config, tmp_path):
     EXTRACTORS["flat"] = nn.Flatten
     run = Run.start(tmp_path, tiny_config.replace(extractor="flat"), tiny_store)
-    with pytest.raises(ValueError, match=r"Flatten.* must be a module with whole numbers"):
+    with pytest.raises(ValueError, match=r"Flatten.* must be a module with integers"):
         train(run, tiny_store)
 
 

@@ -355,7 +355,7 @@ def test_mistakes_are_one_sentence(made, tiny_config, tmp_path):
         report.write([torn.folder], out)
     parent = shutil.copytree(made.parent, tmp_path / "clash")
     scored_run(parent, tiny_config.replace(n_windows=7, seed=5), made.store, 5)
-    with pytest.raises(ValueError, match="count as seeds of one method but differ in n_windows"):
+    with pytest.raises(ValueError, match="are runs of one method but differ in n_windows"):
         report.write([parent], out)
     assert not out.exists()
 

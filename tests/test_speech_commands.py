@@ -114,7 +114,7 @@ def test_lists_with_a_dot_slash_or_backslashes_give_the_same_splits(tones):
 @pytest.mark.parametrize("prefix", ["speech_commands_v0.02/", "/data/", "C:\\", "../", "flac/"])
 def test_a_list_that_matches_no_clip_is_refused(tones, prefix):
     rewrite(tones, lambda line: f"{prefix}{line}\n")
-    sentence = r"testing_list.txt names no clip, so that held-out clips would be trained on: write"
+    sentence = r"testing_list.txt names no clip, so held-out clips would be trained on: write"
     with pytest.raises(ValueError, match=f"{sentence} lines like yes/.*, not '{re.escape(prefix)}"):
         speech_commands.load(tones)
 

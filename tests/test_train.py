@@ -1037,7 +1037,7 @@ def test_what_a_function_builds_must_keep_the_contract(tiny_store, tiny_config, 
         return build_model(tiny_config.replace(extractor="built"), tiny_store.vocabulary)
 
     for module in (nn.Linear(1, 1), nn.Linear):
-        with pytest.raises(ValueError, match=r"Linear.* must be a module with whole numbers"):
+        with pytest.raises(ValueError, match=r"Linear.* must be a module with integers"):
             build(module)
     other = nn.Linear(tiny_config.crop_samples, 3)
     other.n_features, other.min_samples = 4, 1

@@ -52,7 +52,7 @@ Count = Annotated[int, Parameter(validator=Number(gte=1))]
 Trained = Annotated[str, Parameter(help="run folder, exported folder, or hf://owner/name")]
 Workers = Annotated[Count | None, Parameter(help="files to decode at once (default: one per core)")]
 Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1, …")]
-Tags = Annotated[str | None, Parameter(allow_leading_hyphen=True)]  # '-vocal' is no option
+Tags = Annotated[str | None, Parameter(allow_leading_hyphen=True)]  # '-vocal' is not an option
 
 
 def tag(
@@ -135,10 +135,10 @@ def index(
 ) -> None:
     """Index a folder of music with a finished run, to search it.
 
-    Reads all audio below a folder and stores what the run computes for each file. Later calls read
-    only new and changed files, and continue where an earlier call stopped. The index's report.csv
-    lists the files that cannot be read or are damaged, with the reason, and links to folders, which
-    are not followed.
+    Reads all audio below a folder and stores the tag probabilities and a vector of each file. Later
+    calls read only new and changed files, and continue where an earlier call stopped. The index's
+    report.csv lists the files that cannot be read or are damaged, with the reason, and links to
+    folders, which are not followed.
 
     Example: `jetatag index RUN music/`
 
@@ -174,8 +174,7 @@ def search(
     Lists the files of an index that match --tags best, or that sound most like --like: rank, score,
     path, title and most probable tags. The score is at most 1. For --tags it is the geometric mean
     of the probabilities p of the wanted tags and 1 - p of the unwanted tags, each with its weight.
-    For --like it is the cosine between the files: 1 for the same direction, 0 for nothing in
-    common.
+    For --like it is the cosine between the files: 1 for the same direction, 0 for orthogonal ones.
 
     ```
     jetatag search music.index --tags 'piano, slow, -vocal' --top 20
@@ -266,7 +265,7 @@ def import_original(
 ) -> None:
     """Import the authors' SavedModels as a run.
 
-    The run can tag, be evaluated and be exported like any other. Reading the SavedModels of the
+    The run can be used like any other, also to tag and export. Reading the SavedModels of the
     original code needs TensorFlow: pip install 'jetatag[tensorflow]'.
 
     Example: `jetatag import-original saved_models/mtat/HarmonicCNN_withJE --tags mtat`
@@ -277,7 +276,7 @@ def import_original(
             annotations_final.csv; or mtat, for MagnaTagATune's 50 tags by frequency
         store: prepared data of the same tags
         runs: folder for the run
-        pair_loss: pair loss of the training, if with joint embedding; see jetatag list
+        pair_loss: pair loss used in training, if any; see jetatag list
     """
     from jetatag.data.store import AudioStore
     from jetatag.original import importing

@@ -214,7 +214,7 @@ def read_table(path: Path, mapped: bool = True) -> tuple[Facts, pa.Table]:
         joint = [(len(facts.tags), facts.dim), (facts.dim,), (2,)]
         expected = joint if facts.z_query else [()] * 3
         if table.schema != facts.schema() or shapes != expected:
-            raise ValueError("it is not a whole index")
+            raise ValueError("it is not a complete index")
     return facts, table
 
 

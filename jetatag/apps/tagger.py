@@ -69,7 +69,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Tagger:
-    """A finished model that reads files. Made by `load`."""
+    """A trained model that tags files, made by `load`."""
 
     folder: Path
     config: RunConfig
@@ -91,15 +91,15 @@ class Tagger:
         return next(self.model.parameters()).device
 
     def tag(self, path: Path | str) -> pd.DataFrame:
-        """Table of `tag` and `prob`, the most probable first. Raises as `predict`."""
+        """Table of `tag` and `prob`, the most probable first. Raises what `predict` raises."""
         probs = self.predict(path).clip_probs
         table = pd.DataFrame({"tag": self.vocabulary.tags, "prob": probs})
         return table.sort_values("prob", ascending=False, kind="stable", ignore_index=True)
 
     def predict(self, path: Path | str) -> Prediction:
-        """Predict all windows of a file of any sample rate, number of channels and length from
-        0.1 s. Raises `AudioError` (a `ValueError`) for audio that cannot be used, such as a silent
-        file, and `OSError` if the machine fails; warns (`AudioWarning`) of damage."""
+        """Predict all windows of a file of any sample rate, number of channels and length from 0.1
+        s. Raises `AudioError` (a `ValueError`) for audio that cannot be used, such as a silent
+        file, and `OSError` for system errors; warns (`AudioWarning`) of damage."""
         prediction = self._predict(self._windows(Path(path)))
         if prediction.damage:
             warnings.warn(f"{path} is {prediction.damage}.", AudioWarning, stacklevel=2)
@@ -125,7 +125,7 @@ class Tagger:
         arrays = run.read_arrays("embeddings.npz") if run.has("embeddings.npz") else {}
         if not set(QUERY_ARRAYS) <= set(arrays):
             problem = f"{self.folder} has no vectors for searches in a shared space"
-            remedy = "score it by `jetatag train`, or choose a run with joint embedding"
+            remedy = "score it with `jetatag train`, or choose a run with joint embedding"
             raise ValueError(f"{problem}: {remedy}.")
         return {name: arrays[name] for name in QUERY_ARRAYS}
 

@@ -30,7 +30,7 @@ BLOCK = 1 << 20  # samples per channel that are decoded at a time
 LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000  # sample rates beyond are damage, and slow to resample
 QUIETEST = 1 / 32_767  # one 16-bit step: audio that varies by less is silent
 PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ENOSPC, errno.EDQUOT}
-"""Errors of the machine rather than of the file."""
+"""System errors, which are not the file's fault."""
 FOR_SOUNDFILE = re.compile(
     rb"RIF[FX](?!....WAVE.*?data\0{4}.)....WAVE|RF64|FORM....AIF[FC]|caff|\.snd|dns\.|"
     rb"riff\x2e\x91\xcf\x11",

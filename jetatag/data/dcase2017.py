@@ -79,7 +79,7 @@ def read_lists(root: Path) -> pd.DataFrame:
         if rows.file[0].lower() in ("file", "filename"):
             rows = rows[1:].reset_index(drop=True)
         if rows.empty:
-            raise ValueError(f"{path} has no rows but a header: use the complete list.")
+            raise ValueError(f"{path} has only a header: use the complete list.")
         check_filled(path, rows.file)
         check_filled(path, rows.label)
         check_known(rows.label.unique(), CLASSES, f"class in {path}")
@@ -87,7 +87,7 @@ def read_lists(root: Path) -> pd.DataFrame:
         if files.str.startswith("Y").all():  # as on disk
             files = files.str[1:]
         if not files.str.fullmatch(FILE_NAME).any():
-            problem = f"{path} names no clip, so that a video could be in two splits"
+            problem = f"{path} names no clip, so a video could be in two splits"
             raise ValueError(f"{problem}: write names like VIDEO_30.000_40.000.wav.")
         tables.append(rows.assign(file=files, list=name))
     return pd.concat(tables, ignore_index=True)

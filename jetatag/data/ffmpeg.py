@@ -29,7 +29,7 @@ JOINED = "joined from several files: split it"
 PROTECTED_CODECS = {"drms", "enca", "aavd"}  # MP4: FairPlay, Common Encryption, Audible
 TAGS = (b"ID3", b"TAG", b"APETAGEX", b"LYRICSBEGIN")  # metadata that may lie between MP3 packets
 TOLERANCE_S = 0.1  # longer gaps are damage, and sound that ends earlier than stated is truncated
-OnDamage = Callable[[str], object]  # is told in words what was skipped of a file that is used
+OnDamage = Callable[[str], object]  # is called with a description of what was skipped
 
 
 class AudioError(ValueError):
@@ -45,8 +45,9 @@ class Header(NamedTuple):
 
 
 def decode(file: FileIO, block: int, on_damage: OnDamage) -> Iterator[tuple[int, np.ndarray]]:
-    """Sample rate (Hz) and samples, (n_samples,) float32, in blocks of at least `block` samples;
-    channels are averaged. The rate changes if files of different rates have been joined."""
+    """Sample rate (Hz) and samples, (n_samples,) float32, in blocks of `block` samples or more,
+    except the last; channels are averaged. The rate changes if files of different rates have been
+    joined."""
     import av
 
     # A FIFO takes frames of one kind.
@@ -315,6 +316,6 @@ def _check_last_page(file: FileIO, size: int) -> None:
     sizes = page[27 : 27 + page[26]]
     end = start + 27 + len(sizes) + sum(sizes)
     if not (sizes and end <= size and page[5] & 4):
-        raise AudioError(f"truncated: its end is not marked as such; {AGAIN}")
+        raise AudioError(f"truncated: it lacks an end-of-stream page; {AGAIN}")
     if begins_audio(file, end):
         raise AudioError(JOINED)

@@ -104,7 +104,7 @@ def load(
         clips, labels, dropped = tables.drop_unusable(source, clips, labels, rare)
         left_out = pd.concat([left_out, dropped], ignore_index=True)
     if len(names) < (needed := 2 if task == "multiclass" else 1):
-        problem = f"{source} has {len(names)} tags, and a {task} set needs {needed}"
+        problem = f"{source} has {len(names)} tags, and a {task} task needs {needed}"
         raise ValueError(f"{problem}: check `tags` or the table.")
     if "split" not in clips:
         # A clip without a group is named by its path, so that the order of rows does not matter.

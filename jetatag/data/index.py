@@ -136,7 +136,7 @@ def warn_about(index: Index, reasons: str = "") -> Index:
     known = pd.Series(index.known_clips, dtype=int)
     off = pd.Series({splits: counts[splits.split(" and ")].sum() for splits in known.index}) - known
     if told := [f"{splits} {known[splits] + n:,} ({n:+,})" for splits, n in off.items() if n]:
-        warn(f"{name}: clips differ from the official data: {', '.join(told)}. {reasons}")
+        warn(f"{name}: clip counts differ from the official data: {', '.join(told)}. {reasons}")
     return index
 
 

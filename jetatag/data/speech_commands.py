@@ -66,7 +66,7 @@ def read_lists(root: Path, clips: list[str]) -> pd.DataFrame:
         paths = normalise_paths(lines, root)
         strange = lines[~paths.map(is_clip)].tolist()
         if not paths.isin(clips).any() and (clips or len(strange) == len(lines)):
-            problem = f"{path} names no clip, so that held-out clips would be trained on"
+            problem = f"{path} names no clip, so held-out clips would be trained on"
             remedy = f"write lines like yes/0a7c2a8d_nohash_0.wav, not {shorten(lines[0])}"
             raise ValueError(f"{problem}: {remedy}.")
         if strange:

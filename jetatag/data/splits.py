@@ -9,8 +9,8 @@ FEWEST = {"train": 8, "valid": 2, "test": 3}  # clips, in test only those with t
 
 
 def check_splits(source: object, splits: pd.Series, labels: np.ndarray) -> None:
-    """Raise `ValueError` if the notebooks need more clips than a split of `source` has, or clips
-    that differ in their tags. `splits` are (clip,), `labels` (clip, tag)."""
+    """Raise `ValueError` if a split of `source` has too few clips for the notebooks, or only clips
+    with equal tags. `splits` are (clip,), `labels` (clip, tag)."""
     for split, needed in FEWEST.items():
         own = labels[(splits == split).to_numpy()]
         own, kind = (own[own.any(axis=1)], "tagged ") if split == "test" else (own, "")

@@ -157,7 +157,7 @@ def build(
         settings["peak_normalise"] = index.peak_normalise
     words = json.dumps([index.name, asdict(index.vocabulary), settings])
     table, left_out = (rows.to_csv(index=False).encode() for rows in (index.table, index.left_out))
-    # Of all that decides the content, but for the audio files.
+    # Checksum of all that determines the content but the audio.
     identity = files.checksum(words.encode(), table, index.labels.tobytes(), left_out)
     try:
         if finished := _finished(folder, identity):
@@ -323,7 +323,7 @@ def _resume(work: Path, identity: str, paths: list[str], decode_one: Callable) -
 
 
 def _progress(work: Path, identity: str = "") -> list[dict[str, Any]]:
-    """Outcomes of the clips done so far, none of a build of other content."""
+    """Outcomes of the clips done so far, empty for a build of other content."""
     outcomes = []
     with suppress(OSError, ValueError):  # the last line may be torn
         first, *lines = (work / PROGRESS).read_text("utf-8").splitlines()

@@ -25,12 +25,12 @@ from jetatag.training.run import Run
 
 @torch.no_grad()
 def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test") -> None:
-    """Write `scores.npz`, `embeddings.npz` and `scores.valid.npz` into the run folder.
-    scores.npz: probs (clip, window, tag) float32 of `split`, with those of `store.describe`.
+    """Write `scores.npz`, `embeddings.npz` and `scores.valid.npz` into the run folder. scores.npz:
+    probs (clip, window, tag) float32 of `split`, with the arrays of `store.describe`.
     scores.valid.npz: the same for the validation clips, on which thresholds are chosen; not written
-    if there are none or `split` is "valid". embeddings.npz: those of `store.describe`, h
-    (clip, n_features) of the middle window of each clip, and with joint embedding z_audio
-    (clip, dim), the direction of the mean over its windows, and those of `shared_space`. Raises
+    if there are none or `split` is "valid". embeddings.npz: the arrays of `store.describe`, h
+    (clip, n_features) of the middle window of each clip, and with joint embedding z_audio (clip,
+    dim), the direction of the mean over its windows, and those of `shared_space`. Raises
     `ValueError` for a split without clips and a store with another sample rate or other tags."""
     run.check_store(store)
     config, rows = run.config, store.rows(split)
@@ -69,10 +69,10 @@ def score_clips(
     name: str,
 ) -> tuple[np.ndarray, Tensor, Tensor]:
     """Return probabilities (clip, window, tag), h of the middle windows (clip, n_features), and
-    z_audio (clip, dim), as `predict` saves them; `name` labels the progress bar.
-    On a CPU, each clip is its own batch, so scores do not depend on a batch size, on other clips or
-    on the number of processes. On a GPU, many clips pass together, which changes scores by rounding
-    alone. Identical windows, those of a clip no longer than the crop, are computed once."""
+    z_audio (clip, dim), as `predict` saves them; `name` labels the progress bar. On a CPU, each
+    clip is its own batch, so scores do not depend on a batch size, on other clips or on the number
+    of processes. On a GPU, many clips form a batch, which changes scores only by rounding.
+    Identical windows, those of a clip no longer than the crop, are computed once."""
     own = rows[processes.own_share(len(rows), fabric)]
     n_tags, n_features = len(store.vocabulary.tags), model.extractor.n_features
     shapes = (config.n_windows, n_tags), (n_features,), (config.embedding_dim,)

@@ -45,7 +45,7 @@ def select(table: pd.DataFrame, rows: str = "mean", **where: Any) -> pd.DataFram
         chosen = pd.concat([chosen, means.assign(seed="mean")]).drop_duplicates(keys)
     if rows == "difference":
         if chosen.empty:
-            raise ValueError("no two methods to compare: train a reference, alike in all else.")
+            raise ValueError("no two methods to compare: train a reference with equal settings.")
         chosen = chosen.rename(columns={"value": "difference"})
     return _narrow(chosen, where)
 

@@ -123,7 +123,7 @@ def cells(runs: Iterable[Run]) -> dict[Cell, dict[int, Run]]:
         may_differ = ("seed", *PLACE_SETTINGS)
         differing = [name for name in own if own[name] != theirs[name] and name not in may_differ]
         if differing or run.config.seed in seeds:
-            problem = f"{other.folder} and {run.folder} count as seeds of one method but differ in"
+            problem = f"{other.folder} and {run.folder} are runs of one method but differ in"
             names = ", ".join(differing) or "nothing"
             raise ValueError(f"{problem} {names}: keep and compare them in separate folders.")
         seeds[run.config.seed] = run
@@ -200,7 +200,7 @@ def _baseline_rows(run: Run, path: Path | str, resampled: ByCell, options: dict)
     """Rows of the baselines, and the differences of cells with all clips from `BASELINES[0]`."""
     scores, tested = read_arrays(path), saved_scores(run)
     if not np.array_equal(scores["labels"], tested["labels"]):
-        raise ValueError(f"{path} is of other test clips than the runs: run notebook 01 again.")
+        raise ValueError(f"{path} has other test clips than the runs: run notebook 01 again.")
     rows, seed = [], options["seed"]
     options = {**options, "groups": tested["groups"], "task": tested["task"]}
     for name in BASELINES:
@@ -247,5 +247,5 @@ def gains(
         gain = metrics.mean_runs(metrics.differences(own, theirs), seed)
         trends.append(with_cell(metrics.gain_trend(gain, covariates, seed), cell, minus=minus))
     if not tables:
-        raise ValueError("no two methods to compare: train a reference, alike in all else.")
+        raise ValueError("no two methods to compare: train a reference with equal settings.")
     return pd.concat(tables, ignore_index=True), pd.concat(trends, ignore_index=True)

@@ -19,7 +19,7 @@ SampleRate = Annotated[float, Field(ge=1_000)]  # Hz
 
 
 def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
-    """Raise `ValueError` unless `waveform` is (batch, sample), long enough and of fitting dtype."""
+    """Raise `ValueError` unless `waveform` is (batch, sample), long enough, of the right dtype."""
     name, dtype = type(extractor).__name__, next(extractor.parameters()).dtype
     if not isinstance(waveform, torch.Tensor) or waveform.ndim != 2 or waveform.dtype != dtype:
         got = f"{getattr(waveform, 'dtype', type(waveform))} of {getattr(waveform, 'shape', '')}"
@@ -174,8 +174,8 @@ class ConvNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.training:
-            # Normalisation takes away what a bias before it adds, so that the bias has no gradient
-            # but rounding; to compute that would take a pass over the activations.
+            # Normalisation cancels a preceding bias, so its gradient is only rounding error, and
+            # computing it would take a pass over the activations.
             fixed = {"bias": self.conv.bias.detach()}
             return self.norm(functional_call(self.conv, fixed, x))
         return functional_call(self.conv, self._folded_weights(), x)
@@ -196,8 +196,8 @@ class ConvNorm(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Convolution (`conv`) of 3 samples or 3×3 cells, batch normalisation, ReLU, `pool`. A layer
-    that weights the channels may replace `excite`."""
+    """Convolution (`conv`) with kernel size 3, batch normalisation, ReLU, `pool`. A layer that
+    weights the channels may replace `excite`."""
 
     def __init__(self, conv: type, n_in: int, n_out: int, pool: nn.Module):
         super().__init__()
@@ -205,13 +205,13 @@ class ConvBlock(nn.Module):
         self.excite = nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # ReLU is monotone: after the pool it gives the same values on fewer cells.
+        # ReLU is monotone: after the pool it gives the same result on fewer values.
         return self.excite(self.pool(self.conv(x)).relu_())
 
 
 class ResidualBlock(nn.Module):
     """Two such convolutions with dropout between, added to a shortcut; ReLU, `pool`. The shortcut
-    is the input, with a convolution of one sample or cell if the width changes."""
+    is the input, with a convolution of kernel size 1 if the width changes."""
 
     def __init__(self, conv: type, n_in: int, n_out: int, pool: nn.Module, dropout: float = 0):
         super().__init__()

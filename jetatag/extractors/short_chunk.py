@@ -1,4 +1,4 @@
-"""Short-chunk CNN: a mel spectrogram read by seven small 2-D blocks, plain or residual.
+"""Short-chunk CNN: a mel spectrogram processed by seven small 2-D blocks, plain or residual.
 
 Won, Ferraro, Bogdanov, Serra, "Evaluation of CNN-based automatic music tagging models", SMC 2020.
 Modules are named as in the authors' code (sota-music-tagging-models), so that its checkpoints load.
@@ -28,12 +28,12 @@ class ConvBlock(nn.Module):
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # ReLU is monotone: after the pool it gives the same values on fewer cells.
+        # ReLU is monotone: after the pool it gives the same result on fewer values.
         return self.pool(self.bn(self.conv(x))).relu_()
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions, added to a shortcut convolution; both ways have stride 2; ReLU."""
+    """Two 3×3 convolutions, added to a shortcut convolution; both branches have stride 2; ReLU."""
 
     def __init__(self, n_in: int, n_out: int):
         super().__init__()
@@ -52,8 +52,8 @@ class ResidualBlock(nn.Module):
 class ShortChunkCNN(nn.Module):
     """Short-chunk CNN: waveform (batch, sample) in [-1, 1] → features (batch, 8 · `width`).
 
-    The last half of the features is the input of the published head. `sample_rate` (Hz) places the
-    mel bands. Weights are torch's default, drawn from `generator` (None: torch's global one).
+    The second half of the features is the input of the published head. `sample_rate` (Hz) places
+    the mel bands. Weights are torch's default, drawn from `generator` (None: torch's global one).
     Public checkpoints load with `strict=False`, except for their head and mel buffers.
     """
 
@@ -93,7 +93,7 @@ class ShortChunkCNN(nn.Module):
 
 
 class ShortChunkCNNRes(ShortChunkCNN):
-    """Short-chunk CNN with residual blocks; trains on two crops or more."""
+    """Short-chunk CNN with residual blocks; training needs two crops or more."""
 
     block = ResidualBlock
     min_batch = 2  # below 129 frames the last normalisation sees one value a crop

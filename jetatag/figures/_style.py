@@ -71,11 +71,11 @@ def own_style() -> Iterator[None]:
 
 def fonts_for(text: str) -> list[str]:
     """The families of fonts that together hold the signs of `text`."""
-    missing = set(filter(str.isprintable, text)) - _signs_of(findfont(OWN_FONT))
+    missing = set(filter(str.isprintable, text)) - _characters_of(findfont(OWN_FONT))
     return [OWN_FONT, *_other_fonts(frozenset(missing))]
 
 
-def _signs_of(path: str) -> set[str]:
+def _characters_of(path: str) -> set[str]:
     return set(map(chr, get_font(path).get_charmap()))
 
 
@@ -87,12 +87,12 @@ def _other_fonts(missing: frozenset[str]) -> list[str]:
         if font.name.startswith(("LastResort", "Last Resort")):  # which draw boxes
             continue
         with suppress(OSError, RuntimeError):  # matplotlib's list may be older than the fonts
-            held = missing & _signs_of(font.fname)
+            held = missing & _characters_of(font.fname)
             families += [font.name] if held else []
             missing -= held
     if missing and not _warned:
         _warned.append(missing)
-        told = f"no font on this machine has the signs {''.join(sorted(missing))}"
+        told = f"no font on this machine has the characters {''.join(sorted(missing))}"
         warnings.warn(f"{told}, which are drawn as boxes: install one, such as Noto.", stacklevel=2)
     return families
 
@@ -187,7 +187,7 @@ def line_name(method: str, *losses: object) -> str:
 
 def check_rows(number: int, reason: str = "the table is empty") -> None:
     if not number:
-        raise ValueError(f"there are no rows to draw: {reason}, so choose others.")
+        raise ValueError(f"there are no rows to draw: {reason}; choose other rows.")
 
 
 def with_lines(table: pd.DataFrame) -> pd.DataFrame:

@@ -181,8 +181,8 @@ def curves(
 
     A line is the mean of the rows with the same `x`, such as of all seeds. Its shade is their mean
     interval or, if the table has none, from the lowest to the highest row. Lines by "label_share"
-    are beside one another, with bars for shades. Raises `ValueError` for a table without rows or a
-    named column, if all `y` are missing, and for several metrics or protocols.
+    are offset, with bars instead of shades. Raises `ValueError` for a table without rows or a named
+    column, if all `y` are missing, and for several metrics or protocols.
     """
     style.check_rows(len(table))
     if y not in table:  # as of imported runs, which have no validation scores

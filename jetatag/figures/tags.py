@@ -19,7 +19,8 @@ COVARIATES = {"frequency": "clips that carry the tag", "correlation": "correlati
 @style.own_style()
 def gain_per_tag(table: pd.DataFrame, trends: pd.DataFrame) -> Figure:
     """Draw the gain of each tag by its frequency and by its correlation with other tags, and name
-    the largest. table, trends : of one method minus another, from `results.gains`"""
+    the largest three and smallest three. table, trends : of one method minus another, from
+    `results.gains`"""
     notes = {
         row.covariate: f"rank correlation {row.correlation:+.2f} [{row.low:+.2f}, {row.high:+.2f}]"
         for row in trends.itertuples()

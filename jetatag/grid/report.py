@@ -1,4 +1,4 @@
-"""One HTML page about finished runs, without scripts or other hosts: notebooks 04, 05 and clips."""
+"""One self-contained HTML page about finished runs: notebooks 04 and 05, and clips to hear."""
 
 import io
 import shutil

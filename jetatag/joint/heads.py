@@ -114,7 +114,7 @@ def _check_contract(extractor: nn.Module, crop_samples: int) -> None:
     """Raise `ValueError` unless a custom extractor is as `jetatag.extractors` requires."""
     sizes = [getattr(extractor, name, None) for name in ("n_features", "min_samples")]
     if not isinstance(extractor, nn.Module) or not all(isinstance(size, int) for size in sizes):
-        needs = f"{extractor!r} must be a module with whole numbers n_features and min_samples"
+        needs = f"{extractor!r} must be a module with integers n_features and min_samples"
         raise ValueError(f"{needs}: set them in its class.")
     n_features, min_samples = sizes
     crops, training = torch.zeros(2, max(crop_samples, min_samples)), extractor.training

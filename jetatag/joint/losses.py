@@ -1,4 +1,4 @@
-"""The losses: reconstruction L_AE, classification L_C and pair losses L_pair, both by name.
+"""The losses: reconstruction L_AE, and by name classification L_C and pair losses L_pair.
 
 Symbols are those of the paper (Lee & Cho 2021): y are multi-hot tags, z_audio and z_tag unit
 vectors in the shared space. Every loss is a scalar, the mean over the batch. A pair loss

@@ -45,8 +45,9 @@ def joint_loss(
     generator: torch.Generator,
     tag_sets: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Stage 1: weighted L_AE + L_pair on features h (clip, n_features) and labels (clip, tag) on
-    the CPU, where queries are drawn, or for controls on other clips' `tag_sets` instead."""
+    """Stage 1: weighted L_AE + L_pair on features h (clip, n_features) and labels (clip, tag),
+    which `tag_sets` of other clips replace in controls; both are on the CPU, where queries are
+    drawn."""
     drawn_from = labels if tag_sets is None else tag_sets
     labels = send(drawn_from, h.device)
     pair_loss, scale = losses.PAIR_LOSSES[config.pair_loss], model.query_scale
@@ -74,7 +75,7 @@ def classification_loss(
 def one_stage_loss(
     model: JointModel, h: Tensor, labels: Tensor, config: Any, *others: Any
 ) -> dict[str, Tensor]:
-    """Everything at once: L_C on the labels plus `joint_loss`, whose arguments these are."""
+    """One-stage training: L_C on the labels plus `joint_loss`, with its arguments."""
     classification = classification_loss(model, h, labels, config)["loss"]
     parts = joint_loss(model, h, labels, config, *others)
     total = classification + parts["loss"]

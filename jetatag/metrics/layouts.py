@@ -41,13 +41,13 @@ def layout(points: np.ndarray, method: str = "umap", seed: int = 0) -> np.ndarra
 def shared_layout(
     clips: np.ndarray, tags: np.ndarray, method: str = "umap", seed: int = 0, spacing: int = 5
 ) -> np.ndarray:
-    """Lay out the clips (clip, dim) and tags (tag, dim) of one space together: (clip + tag, 2).
-    In a joint space, the two kinds lie in separate cones (the modality gap: Liang et al., "Mind the
+    """Lay out the clips (clip, dim) and tags (tag, dim) of one space together: (clip + tag, 2). In
+    a joint space, the two kinds lie in separate cones (the modality gap: Liang et al., "Mind the
     gap", NeurIPS 2022), and `layout` would draw them as islands. Here it lays out the clips alone,
     by cosine. The tags are then put beside those clips for which the mean cosine of the ten clips
     nearest on the map, in each tag's standard deviations, has the highest sum over tags. They keep
     away from the `spacing` clips around another tag, from fewer where there are many: else tags
-    that fit the same clips best would form an island again. Raises as `layout`."""
+    that fit the same clips best would form an island again. Raises what `layout` raises."""
     clips, tags = unit_rows(check_points(clips)), unit_rows(check_points(tags))
     xy, n_clips, n_tags = layout(clips, method, seed), len(clips), len(tags)
     k = min(NEIGHBOURS, n_clips)
@@ -79,7 +79,7 @@ class MapQuality(NamedTuple):
 
     def ratios(self) -> dict[str, float]:
         """Mixing and precision relative to what they are compared with, by name of the metric. The
-        precision is NaN where a search finds hardly more than chance: there is none to keep."""
+        precision is NaN where a search finds hardly more than chance: there is none to lose."""
         searchable = self.full_precision >= 2 * self.random_precision
         precision = self.precision / self.full_precision if searchable else np.nan
         mixing = self.mixing / self.random_mixing

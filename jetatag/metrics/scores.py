@@ -87,9 +87,9 @@ def per_tag(labels: np.ndarray, scores: np.ndarray, tags: Sequence) -> pd.DataFr
 
 
 def accuracy(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) -> Values:
-    """Return the share of windows, or rows, whose highest score (of equals, the first) is that of
-    their class, which Lee & Cho 2021 report for the windows of Speech Commands. `labels`
-    (clip, class) hold a single 1 per row, `scores` are (clip, window, class) or (row, class)."""
+    """Return the share of windows, or rows, whose highest score (the first in a tie) is that of
+    their class, which Lee & Cho 2021 report for the windows of Speech Commands. `labels` (clip,
+    class) hold a single 1 per row, `scores` are (clip, window, class) or (row, class)."""
     labels, scores = check_scores(labels, scores, windows=True)
     if not (labels.sum(axis=1) == 1).all():
         raise ValueError("labels hold rows without exactly one class: accuracy is for multiclass.")
@@ -126,7 +126,7 @@ def f1_instance(
 
 
 def choose_thresholds(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return for each tag the threshold with the highest F-score, of equals the highest, (tag,)
+    """Return for each tag the threshold with the highest F-score, the highest in a tie, (tag,)
     float64; 0.5 for a tag without positives. Use the validation split, never rows to be scored."""
     labels, scores = check_scores(labels, scores)
     order = np.argsort(-scores.astype(np.float64), axis=0)
@@ -142,11 +142,11 @@ def choose_thresholds(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def precision_at_k(
     relevant: np.ndarray, scores: np.ndarray, k: int = 10, weights: Weights = None
 ) -> np.ndarray:
-    """Return the precision of each query in its first `k` ≥ 1 places, (query,) or (resample, query)
-    float64; NaN if no clip is relevant.
-    `relevant` (clip, query) 0/1 says whether the clip matches the query, `scores` rank the clips. A
-    clip with weight 2 fills two places. Clips tied at the last place fill it with their average
-    relevance; places that a resample cannot fill count as misses."""
+    """Return the precision of each query at rank `k` ≥ 1, (query,) or (resample, query) float64;
+    NaN if no clip is relevant. `relevant` (clip, query) 0/1 says whether the clip matches the
+    query, `scores` rank the clips. A clip with weight 2 fills two places. Clips tied at the last
+    place fill it with their average relevance; places that a resample cannot fill count as
+    misses."""
     relevant, scores = check_scores(relevant, scores)
     if k < 1:
         raise ValueError(f"precision needs k of at least 1, not {k}.")

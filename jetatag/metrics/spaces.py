@@ -1,4 +1,4 @@
-"""What a space of vectors knows about the tags.
+"""How well a space of vectors represents the tags.
 
 Vectors are finite (row, dimension), `labels` (clip, tag) 0/1; anything else raises `ValueError`.
 """
@@ -82,7 +82,7 @@ def tag_semantics(z_single: np.ndarray, correlation: np.ndarray) -> float:
     """Return how well distances between tags in the space reflect which tags occur together. The
     Spearman correlation, over all pairs of tags, between the cosine of their vectors `z_single`
     (tag, dimension), after subtracting the mean over tags, and their `correlation` (tag, tag) by
-    `tag_correlation`. It is 0 if all vectors are the same, NaN for less than three."""
+    `tag_correlation`. It is 0 if all vectors are the same, NaN for fewer than three tags."""
     unit, correlation = unit_rows(_centred(check_points(z_single))), check_points(correlation)
     n_tags = len(unit)
     if correlation.shape != (n_tags, n_tags):

@@ -247,4 +247,4 @@ def _check_alike(runs: Sequence[pd.DataFrame]) -> None:
         raise ValueError("there is no run to compare: give at least one.")
     for run in runs:
         if not (run.columns.equals(runs[0].columns) and run.index.equals(runs[0].index)):
-            raise ValueError("the runs have other metrics or resamples: resample all alike.")
+            raise ValueError("the runs differ in metrics or resamples: resample all alike.")

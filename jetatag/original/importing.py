@@ -54,7 +54,7 @@ def import_original(
     """Make a run under `runs` from the SavedModels in `folder`; it is trained but not yet scored.
 
     `tags` names the classifier's outputs in their order (`read_tags`). With a `store`, the run
-    belongs to its data and uses its order of the same tags. The weights tell all but the
+    belongs to its data and uses its order of the same tags. The weights determine all but the
     `pair_loss`. Raises `ValueError` or `FileNotFoundError` for parts that are missing, do not fit
     or give other outputs than their SavedModel, `ImportError` without TensorFlow.
     """
@@ -101,7 +101,7 @@ def read_tags(path: Path | str) -> list[str]:
     "mtat": the same, as the authors list them. Warns (`DataWarning`) about an uncertain order.
     Raises `FileNotFoundError` or `ValueError` for another file."""
     path = Path(path)
-    if str(path) == "mtat" and not path.is_file():  # a folder of data is often called so
+    if str(path) == "mtat" and not path.is_file():  # a folder of data often has this name
         warn(f"public lists differ in the order of {MTAT_TIES}: to be sure, give {ANNOTATIONS}.")
         return list(MTAT)
     try:

@@ -42,7 +42,7 @@ def read(folder: Path, parts: Sequence[str]) -> dict[str, SavedModel]:
         done = subprocess.run(command, env=os.environ | QUIET_CPU, capture_output=True)
         if done.returncode < 0:
             number = signal.Signals(-done.returncode)
-            remedy = "free memory" if number == signal.SIGKILL else "try another version of it"
+            remedy = "free memory" if number == signal.SIGKILL else "try another version"
             problem = f"TensorFlow was killed by {number.name} while it read {folder}"
             raise ChildProcessError(f"{problem}: {remedy}.")
         if done.returncode:

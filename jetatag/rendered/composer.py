@@ -120,7 +120,7 @@ def compose(score: Score, programs: dict[str, int], duration_s: float, rng: Gene
 def _instrument(
     name: str, program: int, level: int, level_db: float, is_drum: bool = False
 ) -> pretty_midi.Instrument:
-    """One without notes, its volume `level_db` below `level`; amplitude goes with its square."""
+    """One without notes; `level_db` changes its `level`. Amplitude goes with the volume squared."""
     volume = int(np.clip(round(level * 10 ** (level_db / 40)), 1, 127))
     instrument = pretty_midi.Instrument(program, is_drum, name)
     instrument.control_changes.append(pretty_midi.ControlChange(7, volume, 0.0))

@@ -44,9 +44,9 @@ def write(
     """Write `n_clips` clips of `duration_s` seconds under `root`, and return `root`.
 
     Writes `annotations_final.csv`, `clip_info_final.csv` and `mp3/<0-9a-f>/*.mp3` (mono, 16 or
-    22.05 kHz), and keeps existing ones. The same arguments give the same bytes for any number of
-    `workers` (processes, by default one per core). Raises `ValueError` for too few clips or
-    seconds, and if `root` holds other data.
+    22.05 kHz), and keeps existing ones. On one type of CPU, the same arguments give the same bytes
+    for any number of `workers` (processes, by default one per core). Raises `ValueError` for too
+    few clips or seconds, and if `root` holds other data.
     """
     root, size = Path(root), f"{n_clips} clips of {duration_s} s"
     if n_clips < 1 or duration_s < 1:

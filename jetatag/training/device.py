@@ -14,8 +14,8 @@ RESERVE = 16 * 2**30  # bytes of a GPU that the store leaves free, for weights a
 
 
 def allow_tensor_float(in_convolutions: bool) -> None:
-    """Whether convolutions on a GPU may use TensorFloat-32. Matrix products never do, whatever the
-    environment or a notebook has set: filter banks, heads and losses need full precision."""
+    """Set whether convolutions on a GPU may use TensorFloat-32. Matrix products never do, whatever
+    the environment or a notebook has set: filter banks, heads and losses need full precision."""
     backends = torch.backends
     onednn = (backends.mkldnn.conv, backends.mkldnn.rnn, backends.mkldnn.matmul)
     for place in (backends, backends.cudnn, backends.mkldnn, *onednn):  # the last ones win

@@ -45,8 +45,8 @@ class KerasAdam(Adam):
 
 
 def step_if_finite(optimizer: Optimizer, loss: Tensor) -> None:
-    """One update, but none if `loss` is not finite. Those of `build_optimizer` decide so on the
-    device; for others, this waits for the loss."""
+    """One update, unless `loss` is not finite. Optimizers of `build_optimizer` check it on the
+    device; others wait for the loss."""
     if getattr(optimizer, "_step_supports_amp_scaling", False):
         optimizer.found_inf = (~loss.detach().isfinite()).float()
         optimizer.step()

@@ -220,7 +220,7 @@ def read_losses(progress: Progress, data: StageData) -> dict[str, float]:
 def check_weights_are_finite(data: StageData, epoch: int) -> None:
     """Raise `FloatingPointError` if the epoch's last step made weights that are not finite."""
     if not are_finite(data.model, data.stage):
-        problem = f"weights that are not finite in {data.stage.name} after epoch {epoch + 1}"
+        problem = f"the weights are not finite in {data.stage.name} after epoch {epoch + 1}"
         raise FloatingPointError(f"{problem}: lower the learning rate; the checkpoint is kept.")
 
 

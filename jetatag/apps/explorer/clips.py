@@ -218,7 +218,7 @@ def predictions_of(
     parts = [own]
     if splits:
         if store is None:
-            raise ValueError("clips of other splits need a store: give Clips.read the run's.")
+            raise ValueError("clips of other splits need a store: give Clips.read that of the run.")
         check_known(splits, store.table.split.unique(), "split")
         scored = set(store.table.split.iloc[rows_of(store, own["clip_ids"], run)])
         parts += [score_split(run, store, split) for split in splits if split not in scored]
@@ -227,9 +227,9 @@ def predictions_of(
 
 
 def score_split(run: Run, store: AudioStore, split: str) -> dict[str, np.ndarray]:
-    """The same for one split, kept in the run's folder until its test clips are scored again."""
+    """One split's arrays, kept in the run's folder until its test clips are scored again."""
     from jetatag.apps import tagger  # these imports take seconds
-    from jetatag.evaluation.predict import describe, score_clips
+    from jetatag.evaluation.predict import score_clips
     from jetatag.training.processes import launch
 
     kept, rows = run.folder / f"explored.{split}.npz", store.rows(split)
@@ -241,7 +241,7 @@ def score_split(run: Run, store: AudioStore, split: str) -> dict[str, np.ndarray
     loaded = tagger.load(run.folder, folded=False)
     config = run.config.replace(device=loaded.device.type)
     probs, h, z_audio = score_clips(loaded.model, store, rows, config, launch(config), split)
-    arrays = {**describe(store, rows), "probs": probs, "h": h.numpy()}
+    arrays = {**store.describe(rows), "probs": probs, "h": h.numpy()}
     if config.is_joint:
         arrays["z_audio"] = z_audio.numpy()
     run.write_arrays(kept.name, arrays)
@@ -252,7 +252,7 @@ def rows_of(store: AudioStore, clip_ids: np.ndarray, run: Run) -> np.ndarray:
     """Rows of a run's clips in its store."""
     rows = pd.Index(store.table.clip_id).get_indexer(clip_ids)
     if (rows < 0).any():
-        raise ValueError(f"{store.folder} lacks clips of {run.folder}: open its own store.")
+        raise ValueError(f"{store.folder} lacks clips of {run.folder}: open the store of that run.")
     return rows
 
 

@@ -8,7 +8,7 @@ from traitlets import Dict, Int
 
 
 def plain(text: str) -> str:
-    """HTML of a user's text as it is, also dollars, which notebooks take for formulas."""
+    """A user's text as HTML, with dollars that notebooks do not take for formulas."""
     return f'<span class="tex2jax_ignore mathjax_ignore">{escape(text)}</span>'
 
 
