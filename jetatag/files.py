@@ -65,7 +65,7 @@ def check_writable(*paths: Path, read: Iterable[Path] = (), remedy: str = "name 
         target = Path(os.path.realpath(path))
         if problem := taken.get(str(target)):
             raise ValueError(f"{path} {problem}.")
-        if is_audio(target):
+        if has_audio_suffix(target):
             raise ValueError(f"{path} is named like audio: name a file of another kind to write.")
         taken[str(target)] = "is given for two outputs: name a file for each"
         try:
@@ -81,7 +81,7 @@ def check_writable(*paths: Path, read: Iterable[Path] = (), remedy: str = "name 
             raise ValueError(f"{path} cannot be written ({error.strerror}): {remedy}.") from None
 
 
-OF_THE_MACHINE = (errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
+SYSTEM_ERRORS = (errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
 """Read errors that do not mean that a file is damaged."""
 
 
@@ -94,7 +94,7 @@ def reading(path: Path | str, remedy: str = "delete it and run its step again") 
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist: run the step that writes it.") from None
     except Exception as error:
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) in OF_THE_MACHINE:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in SYSTEM_ERRORS:
             raise
         problem = str(error).partition("\n")[0].rstrip(".")
         raise ValueError(f"{path} is damaged ({problem}): {remedy}.") from None
@@ -180,7 +180,7 @@ def use_temporary_caches() -> None:
         os.environ |= dict.fromkeys(closed, folder)
 
 
-def is_audio(path: Path | str) -> bool:
+def has_audio_suffix(path: Path | str) -> bool:
     return Path(path).suffix.lower() in AUDIO_SUFFIXES
 
 

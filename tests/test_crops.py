@@ -8,7 +8,7 @@ import torch
 
 from jetatag.config import RunConfig
 from jetatag.data.crops import Crops, batches, crop_starts, middle_starts, window_starts
-from jetatag.data.memory import SHARED_BY
+from jetatag.data.memory import RUNS_PER_GPU
 from jetatag.training.data import Audio
 from jetatag.training.device import RESERVE, fits, inference_batch
 
@@ -86,7 +86,7 @@ def test_the_store_goes_to_a_gpu_that_has_room_beside_the_reserve(monkeypatch):
     assert fits(free - RESERVE, gpu) and not fits(free - RESERVE + 1, gpu)
     assert not fits(1, torch.device("cpu"))
     with monkeypatch.context() as shared:
-        shared.setenv(SHARED_BY, "2")  # although all is free when this run starts
+        shared.setenv(RUNS_PER_GPU, "2")  # although all is free when this run starts
         assert fits(free // 2 - RESERVE, gpu) and not fits(free // 2 - RESERVE + 1, gpu)
     config = RunConfig()  # at its sizes the layer's values, not its memory, are the limit
     assert inference_batch(config, gpu, least=16) == 2**31 // (128 * 80_000) == 209

@@ -239,7 +239,7 @@ def test_no_entry_of_a_legend_differs_by_colour_alone(figure):
 
 
 def test_many_lines_stay_distinct_without_colour():
-    looks = _style.looks(map(str, range(44))).values()
+    looks = _style.line_styles(map(str, range(44))).values()
     assert len({(look["marker"], look["linestyle"]) for look in looks}) == 44
 
 

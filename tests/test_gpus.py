@@ -22,7 +22,7 @@ def start(tmp_path, monkeypatch):
 
     def job(device, offered="4,7"):
         command = [sys.executable, "-m", "jetatag.grid.gpus", device, "sh", "-c", SHOW]
-        environment = {**os.environ, gpus.OFFERED: offered}
+        environment = {**os.environ, gpus.GPUS: offered}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         started.append(subprocess.Popen(command, env=environment, **pipes))
         return started[-1]

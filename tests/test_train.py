@@ -192,7 +192,7 @@ def test_early_stop_keeps_the_best_validation_epoch(pitch_store, tiny_config, tm
     config = tiny_config.replace(method="no_je_early_stop", pair_loss="none", stage2=diverging)
     run = Run.start(tmp_path, config, pitch_store)
     model = train.train(run, pitch_store)
-    scores = run.history[methods.BEST].tolist()
+    scores = run.history[methods.SELECTION_METRIC].tolist()
     best = run.record["stages"]["end_to_end"]["best_epoch"]
     assert best == 1 + int(np.argmax(scores)) and best <= 2
 
@@ -448,7 +448,7 @@ def test_tensorboard_gets_the_history(tiny_store, tiny_config, tmp_path):
     config = tiny_config.replace(tensorboard=True)
     run = Run.start(tmp_path, config, tiny_store)
     train.train(run, tiny_store)
-    for stage, names in {"stage1": ["valid_gap"], "stage2": [methods.BEST]}.items():
+    for stage, names in {"stage1": ["valid_gap"], "stage2": [methods.SELECTION_METRIC]}.items():
         events = EventAccumulator(str(run.folder / "tensorboard" / stage)).Reload()
         history = run.history[run.history.stage == stage]
         for name in (*names, "loss", "learning_rate"):

@@ -111,7 +111,7 @@ class Tagger:
         """Yield every path, in order, with its prediction or with the reason why there is none.
         `workers` files (None: one per core) are decoded while the model runs."""
         paths = list(map(Path, paths))
-        for path, blocks in zip(paths, ahead(map(self._windows, paths), workers), strict=True):
+        for path, blocks in zip(paths, prefetch(map(self._windows, paths), workers), strict=True):
             try:
                 yield path, self._predict(blocks)
             except (OSError, ValueError) as error:  # `AudioError` is a `ValueError`
@@ -235,7 +235,7 @@ def cut(
     yield samples, (first + starts).tolist(), first + len(held)
 
 
-def ahead(streams: Iterable[Iterator[Any]], workers: int | None) -> Iterator[Iterator[Any]]:
+def prefetch(streams: Iterable[Iterator[Any]], workers: int | None) -> Iterator[Iterator[Any]]:
     """The same iterators, in order, but `workers` threads (None: one per core) compute one element
     ahead, also of the next iterators."""
     workers = os.cpu_count() or 1 if workers is None else workers

@@ -29,7 +29,7 @@ SHORTEST_S = 0.1
 BLOCK = 1 << 20  # samples per channel that are decoded at a time
 LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000  # sample rates beyond are damage, and slow to resample
 QUIETEST = 1 / 32_767  # one 16-bit step: audio that varies by less is silent
-PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ENOSPC, errno.EDQUOT}
+SYSTEM_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ENOSPC, errno.EDQUOT}
 """System errors, which are not the file's fault."""
 FOR_SOUNDFILE = re.compile(
     rb"RIF[FX](?!....WAVE.*?data\0{4}.)....WAVE|RF64|FORM....AIF[FC]|caff|\.snd|dns\.|"
@@ -56,8 +56,8 @@ def load(path: Path | str, sample_rate: int, on_damage: OnDamage | None = None) 
     `AudioError` for a file that is missing, empty, not audio, encrypted, without a sound track,
     truncated (where it states its length), joined from parts that cannot all be read, mostly
     damaged, silent, shorter than 0.1 s, of an impossible sample rate, or with values that are not
-    numbers; `OSError` if the machine fails (`PASSING`). Damaged packets are skipped; `on_damage` is
-    told, or else an `AudioWarning` issued.
+    numbers; `OSError` for system errors (`SYSTEM_ERRORS`). Damaged packets are skipped; `on_damage`
+    is called, or else an `AudioWarning` issued.
     """
     return np.concatenate(list(stream(path, sample_rate, on_damage)))
 
@@ -103,7 +103,7 @@ def _open(path: Path) -> FileIO:
     except FileNotFoundError:
         raise AudioError(NOT_UTF8 if NOT_TEXT in str(path) else MISSING) from None
     except OSError as error:
-        if error.errno in PASSING:
+        if error.errno in SYSTEM_ERRORS:
             raise
         raise AudioError(f"unreadable audio ({error.strerror}); {CHECK}") from None
 

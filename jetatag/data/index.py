@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from jetatag.data.audio import holds_audio
-from jetatag.files import as_path, as_text, check_known, is_audio
+from jetatag.files import as_path, as_text, check_known, has_audio_suffix
 
 SPLITS = ("train", "valid", "test")
 Task = Literal["multilabel", "multiclass"]
@@ -98,7 +98,7 @@ def audio_under(root: Path) -> tuple[list[str], list[str], list[str]]:
     files, links = files_under(root)
     audio, skipped = [], []
     for path in files:
-        named, hidden = is_audio(path), "/." in f"/{path}"
+        named, hidden = has_audio_suffix(path), "/." in f"/{path}"
         if not hidden and (named or holds_audio(root / as_path(path))):
             audio.append(path)
         elif named or not hidden:

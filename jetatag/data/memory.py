@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # preparing data does not need torch
     import torch
 
-SHARED_BY = "JETATAG_RUNS_PER_GPU"
+RUNS_PER_GPU = "JETATAG_RUNS_PER_GPU"
 """Environment variable with the number of runs that share the GPU of this process."""
 
 

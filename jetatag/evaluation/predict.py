@@ -53,7 +53,8 @@ def predict(run: Run, model: JointModel, store: AudioStore, split: str = "test")
         embeddings |= shared_space(model, store, store.labels[rows], config)
     run.write_arrays("embeddings.npz", embeddings)
     run.write_arrays("scores.npz", {**store.describe(rows), "probs": probs})
-    facts = {"device": str(fabric.device), "precision": device.computes_in(config, fabric.device)}
+    precision = device.precision_label(config, fabric.device)
+    facts = {"device": str(fabric.device), "precision": precision}
     if config.compile:
         facts["compile_s"] = round(device.compile_seconds() - compiled_before, 1)
     if run.writes:

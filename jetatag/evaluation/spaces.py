@@ -63,11 +63,11 @@ def _without_intervals(space: Space, seed: int) -> pd.DataFrame:
         values["tag_semantics"] = metrics.tag_semantics(space["z_single"], space["tag_correlation"])
         rows += [("shared", "", metric, value) for metric, value in values.items()]
         if len(space["labels"]) >= NEIGHBOURS:
-            rows += [("z_audio", *named) for named in judged_maps(space, seed)]
+            rows += [("z_audio", *named) for named in map_ratios(space, seed)]
     return pd.DataFrame(rows, columns=["space", "kind", "metric", "value"])
 
 
-def judged_maps(space: Space, seed: int = 0) -> Iterator[tuple[str, str, float]]:
+def map_ratios(space: Space, seed: int = 0) -> Iterator[tuple[str, str, float]]:
     """Yield layout, metric and value of `MapQuality.ratios` for the shared maps by `MAPS`."""
     for method in MAPS:
         xy, fit = shared_map(space, method, seed)

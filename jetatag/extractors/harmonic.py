@@ -66,7 +66,7 @@ class HarmonicSTFT(nn.Module):
         """The filters at the current Q, (harmonic, level, bin)."""
         return (1 - self.quality * self.distances).clamp(min=0)
 
-    @layers.outside_graphs
+    @layers.eager_float32
     def forward(self, waveform: torch.Tensor) -> torch.Tensor:
         filters = self.filter_bank()
         energy = self.magnitude(waveform).mT @ filters.flatten(0, 1).T

@@ -32,7 +32,7 @@ def check_waveform(waveform: torch.Tensor, extractor: nn.Module) -> None:
         raise ValueError(f"{needs}: take longer crops or pad them with silence.")
 
 
-def outside_graphs(method: Callable) -> Callable:
+def eager_float32(method: Callable) -> Callable:
     """Decorate a method of a waveform so that it runs in float32 and is not compiled.
 
     bfloat16 has no FFT and too few digits for spectra, and torch's compiler does not support

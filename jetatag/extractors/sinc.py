@@ -13,7 +13,7 @@ from scipy.fft import next_fast_len
 from torch import nn
 from torch.nn import functional as F
 
-from jetatag.extractors.layers import Form, SampleRate, outside_graphs
+from jetatag.extractors.layers import Form, SampleRate, eager_float32
 from jetatag.extractors.sample_cnn import SampleCNNResSE
 from jetatag.files import Count
 
@@ -132,6 +132,6 @@ class MusicSincNet(SampleCNNResSE):
         padding = (n_taps - 1) * (2 if coded else 1) // 2
         super().__init__(width, generator, SincConv(filters, width, padding))
 
-    @outside_graphs
+    @eager_float32
     def front_end(self, waveform: torch.Tensor) -> torch.Tensor:
         return super().front_end(waveform)

@@ -142,14 +142,14 @@ def row_panels(shape: Size, size: Size, names: Sequence[str], ylabel: str) -> Pa
     return figure, axes
 
 
-def used(axes: Sequence[Axes], items: Sequence[Any]) -> Iterable[tuple[Axes, Any]]:
+def zip_axes(axes: Sequence[Axes], items: Sequence[Any]) -> Iterable[tuple[Axes, Any]]:
     """Pairs of axes and items; axes without an item are removed."""
     for ax in axes[len(items) :]:
         ax.remove()
     return zip(axes, items, strict=False)
 
 
-def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def line_styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Name → colour, marker and line style; no two of the first 44 share marker and line style."""
     colours = [colormaps["cividis"](step) for step in (0.0, 0.4, 0.7)]
     cycles = cycle(colours), cycle(MARKERS), cycle(("-", "--", "-.", ":"))
@@ -159,7 +159,7 @@ def looks(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def key(label: str, **look: Any) -> Line2D:
+def legend_handle(label: str, **look: Any) -> Line2D:
     """A legend entry for something drawn many times or in many panels."""
     return Line2D([], [], label=label, **{"color": DARK, "linestyle": "", **look})
 
@@ -197,7 +197,7 @@ def with_lines(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(line=[line_name(*row) for row in methods.itertuples(index=False)])
 
 
-def named(name: str) -> str:
+def display_name(name: str) -> str:
     return NAMES.get(name, name.replace("_", " "))
 
 
@@ -210,7 +210,7 @@ def scale_name(table: pd.DataFrame) -> str:
             several = f"{column} ({', '.join(sorted(values.unique()))})"
             raise ValueError(f"one axis cannot show several of {several}: choose one.")
     metric, protocol, minus = table.iloc[0]
-    name = fill(", ".join(filter(None, [named(metric), protocol])), 32)
+    name = fill(", ".join(filter(None, [display_name(metric), protocol])), 32)
     return f"{name},\ndifference from {minus}" if minus else name
 
 

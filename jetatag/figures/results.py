@@ -91,7 +91,7 @@ def dots(
     for line, band in zip(axes, bands, strict=True):
         for text, (_, name) in zip(line[0].get_yticklabels(), places, strict=True):
             text.set_fontweight("normal" if name else "bold")
-        for ax, (_, own) in style.used(line, list(band.groupby(panels, sort=False))):
+        for ax, (_, own) in style.zip_axes(line, list(band.groupby(panels, sort=False))):
             _draw_dots(ax, own, looks)
             if is_difference:
                 ax.axvline(0, **ZERO)
@@ -106,10 +106,10 @@ def dots(
             for ax in column[1:]:
                 ax.sharex(column[0])
             column[0].autoscale_view()
-    keys = [style.key(style.NAMES.get(m, m), **look) for m, look in looks.items() if m]
+    keys = [style.legend_handle(style.NAMES.get(m, m), **look) for m, look in looks.items() if m]
     keys += _dot_keys(table)
     drawn = [name for name, values in references.items() if set(values) & set(table["metric"])]
-    keys += [style.key(name, linestyle=dashes[name], **REFERENCE) for name in drawn]
+    keys += [style.legend_handle(name, linestyle=dashes[name], **REFERENCE) for name in drawn]
     style.legend_above(figure, keys)
     return figure
 
@@ -159,12 +159,12 @@ def _dot_keys(table: pd.DataFrame) -> list[Line2D]:
     """Legend entries for seeds and intervals, as far as `table` has them."""
     seeds, keys = table[table["seed"].notna() & (table["seed"] != "mean")], []
     if seeds.duplicated(table.columns.difference(NUMBERS).tolist()).any():
-        keys.append(style.key("one seed", **SEED))
+        keys.append(style.legend_handle("one seed", **SEED))
     has_intervals, has_groups = table[["low", "group_low"]].notna().any()
     if has_intervals:
-        keys.append(style.key("95 % interval" + " by clip" * has_groups, **BY_CLIP))
+        keys.append(style.legend_handle("95 % interval" + " by clip" * has_groups, **BY_CLIP))
     if has_groups:
-        keys.append(style.key("95 % interval by group", **BY_GROUP))
+        keys.append(style.legend_handle("95 % interval by group", **BY_GROUP))
     return keys
 
 
@@ -190,14 +190,14 @@ def curves(
     table = style.with_lines(table)
     check_known(filter(None, [x, panels, lines]), table.columns, "column")
     table = table.assign(drawn=table[lines] if lines else "")
-    looks = style.looks(table["drawn"])  # the same for every y
+    looks = style.line_styles(table["drawn"])  # the same for every y
     looks = {line: {**look, "fillstyle": "none"} for line, look in looks.items()}
     parts = [(panel, own.dropna(subset=y)) for panel, own in table.groupby(panels, sort=False)]
     parts = [(panel, own) for panel, own in parts if len(own)]
     table = table.dropna(subset=y)
     style.check_rows(len(table), f"every {y} is missing")
     keys = [
-        style.key(f"seed {line}" if lines == "seed" else line, **look)
+        style.legend_handle(f"seed {line}" if lines == "seed" else line, **look)
         for line, look in looks.items()
         if lines and line in set(table["drawn"])
     ]
@@ -208,7 +208,7 @@ def curves(
     is_by_share = x == "label_share"
     if has_intervals or table.duplicated([panels, "drawn", x]).any():
         shaded = "95 % interval" if has_intervals else "lowest to highest seed"
-        shade, bar = Patch(color="0.5", **SHADE, label=shaded), style.key(shaded, **SEED)
+        shade, bar = Patch(color="0.5", **SHADE, label=shaded), style.legend_handle(shaded, **SEED)
         keys.append(bar if is_by_share else shade)
 
     n_rows, n_columns = -(-len(parts) // 4), min(4, len(parts))
@@ -216,7 +216,7 @@ def curves(
     if lines:  # with room for their names
         size = (size[0] + 2.4, max(size[1], 0.5 + 0.21 * len(keys)))
     figure, axes = style.panels(n_rows, n_columns, size, sharex=True, sharey=True)
-    for ax, (panel, own) in style.used(axes.flat, parts):
+    for ax, (panel, own) in style.zip_axes(axes.flat, parts):
         for line, rows in own.groupby("drawn", sort=False):
             by_x = rows.groupby(x).agg(mean=(y, "mean"), **bounds)
             if is_by_share:
@@ -227,7 +227,7 @@ def curves(
         ax.grid(color="0.92")
         ax.set_axisbelow(True)
         ax.tick_params(labelbottom=True)
-        ax.set_xlabel(style.named(x), fontsize=9)
+        ax.set_xlabel(style.display_name(x), fontsize=9)
         if panels != "metric":
             ax.set_title(style.NAMES.get(panel, panel), fontsize=10)
     if is_by_share:
@@ -240,7 +240,7 @@ def curves(
         axis.get_major_locator().set_params(nbins=5, integer=is_integer)
         if is_integer:
             axis.set_major_formatter("{x:,.0f}")
-    label = f"{style.named(y.removeprefix('valid_'))}, validation"
+    label = f"{style.display_name(y.removeprefix('valid_'))}, validation"
     if y in ("value", "difference"):
         label = style.scale_name(table)
     for ax in axes[:, 0]:
@@ -278,7 +278,7 @@ def loss_curves(history: pd.DataFrame) -> Figure:
     columns = max(len(quantities) for _, quantities in rows)
     figure, axes = style.panels(len(rows), columns, (3.4 * columns, 2.3 * len(rows)))
     for line, (stage, quantities) in zip(axes, rows, strict=True):
-        for ax, quantity in style.used(line, quantities):
+        for ax, quantity in style.zip_axes(line, quantities):
             _draw_quantity(ax, stage, quantity)
     return figure
 
@@ -292,7 +292,7 @@ def _draw_quantity(ax: Axes, stage: pd.DataFrame, quantity: str) -> None:
     changes = np.diff(stage["learning_rate"].to_numpy()) != 0
     for change in () if changes.all() else np.flatnonzero(changes):  # a cycle changes every epoch
         ax.axvline(stage["epoch"].iloc[change] + 0.5, color="0.4", linestyle=":", linewidth=1)
-    ax.set(xlabel="epoch", ylabel=style.named(quantity))
-    ax.set_title(style.named(str(stage["stage"].iloc[0])), fontsize=9)
+    ax.set(xlabel="epoch", ylabel=style.display_name(quantity))
+    ax.set_title(style.display_name(str(stage["stage"].iloc[0])), fontsize=9)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False, fontsize=8)

@@ -77,7 +77,7 @@ def _draw_clips(ax: Axes, xy: np.ndarray, values: np.ndarray, name: str) -> Path
         order = np.argsort(values, kind="stable")  # the highest values on top
         colours = {"c": values[order], "cmap": style.PALE_TO_DARK, "label": "clips"}
         return ax.scatter(*xy[order].T, s=9, linewidth=0, **colours)
-    for value, look in style.looks(np.unique(values)).items():
+    for value, look in style.line_styles(np.unique(values)).items():
         look = {"color": look["color"], "marker": look["marker"], "label": style.in_legend(value)}
         ax.scatter(*xy[values == value].T, s=9, linewidth=0, **look)
     return None

@@ -59,7 +59,7 @@ def calibration(curves: Mapping[str, pd.DataFrame], per_tag: Mapping[str, pd.Dat
     unused.remove()
     above.plot([0, 1], [0, 1], color="0.6", linewidth=1, label="perfectly calibrated")
     names = []
-    for number, (name, look) in enumerate(style.looks(curves).items()):
+    for number, (name, look) in enumerate(style.line_styles(curves).items()):
         dots, full = {**look, "linestyle": ""}, curves[name][curves[name]["count"] > 0]
         above.plot(full["mean_prob"], full["share_positive"], **look, markersize=5, label=name)
         place = full["mean_prob"] + 0.02 * (number - (len(curves) - 1) / 2)  # side by side

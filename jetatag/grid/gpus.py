@@ -15,9 +15,9 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
-from jetatag.data.memory import SHARED_BY
+from jetatag.data.memory import RUNS_PER_GPU
 
-OFFERED = "JETATAG_GPUS"
+GPUS = "JETATAG_GPUS"
 """Environment variable with the GPUs that jobs share, named as in CUDA_VISIBLE_DEVICES; a GPU that
 takes several jobs at a time is listed several times."""
 
@@ -48,7 +48,7 @@ def wait_for_one(gpus: Sequence[str]) -> str:
 def run(device: str, *command: str) -> None:
     """Wait for a free GPU, then become `command`, which computes on `device` as in `RunConfig`. For
     "auto" and "cuda" it sees only that GPU; "cuda:1" waits for the GPU of that number."""
-    gpus = list(filter(None, os.environ.get(OFFERED, "").split(",")))
+    gpus = list(filter(None, os.environ.get(GPUS, "").split(",")))
     kind, _, number = device.partition(":")
     if number.isdigit():
         chosen = [*dict.fromkeys(gpus)][int(number) :][:1]
@@ -57,7 +57,7 @@ def run(device: str, *command: str) -> None:
         gpu = wait_for_one(gpus)
         if not number:
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-        os.environ[SHARED_BY] = str(gpus.count(gpu))
+        os.environ[RUNS_PER_GPU] = str(gpus.count(gpu))
     os.execvp(command[0], command)
 
 

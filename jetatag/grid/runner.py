@@ -303,7 +303,7 @@ def run_snakemake(
     places = [] if profile else gpus.visible_gpus() * read_yaml(params).get("runs_per_gpu", 1)
     command += ["--resources", f"gpu={len(places)}"] if places else []
     environment = {"LNAME": str(os.getuid()), **os.environ}  # Snakemake fails without a name
-    environment[gpus.OFFERED] = ",".join(places)
+    environment[gpus.GPUS] = ",".join(places)
     log = params.with_name("snakemake.log")
     default = signal.signal(signal.SIGTERM, terminate_children)
     with log.open("a" if only else "w") as output:

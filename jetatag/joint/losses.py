@@ -98,7 +98,7 @@ class PairBatch:
 
     z_audio = P(h) and z_tag = E(y) are (clip, dim), unit vectors, labels y (clip, tag) float32 0/1;
     `encoder` is E for other tag sets, (set, tag) → (set, dim). `log_scale` and `offset` are learned
-    and turn cosines into logits. `generator` gives random numbers on the CPU, where `drawn_from`
+    and turn cosines into logits. `generator` gives random numbers on the CPU, where `cpu_labels`
     are the same labels, so that drawing queries does not wait for the device.
     """
 
@@ -109,7 +109,7 @@ class PairBatch:
     log_scale: Tensor
     offset: Tensor
     generator: torch.Generator
-    drawn_from: Tensor
+    cpu_labels: Tensor
 
     def logits(self, z_audio: Tensor, z_tag: Tensor) -> Tensor:
         """exp(log_scale) · cosine of every pair, (clip, set)."""
@@ -117,7 +117,7 @@ class PairBatch:
 
     def queries(self) -> Tensor:
         """`subset_queries` of the batch, on its device."""
-        return send(subset_queries(self.drawn_from, self.generator), self.labels.device)
+        return send(subset_queries(self.cpu_labels, self.generator), self.labels.device)
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ from jetatag.data.memory import send
 from jetatag.joint import losses
 from jetatag.joint.heads import JointModel
 
-BEST = "valid_average_precision"  # selects the epoch of a stage that keeps its best
-EARLY = 5  # epochs of a stage before the shared space is judged
-ALL_ALIKE = 0.98  # mean cosine between clips and other clips' tags of a collapsed shared space
+SELECTION_METRIC = "valid_average_precision"  # selects the epoch of a stage that keeps its best
+EARLY_EPOCHS = 5  # epochs of a stage before the shared space is judged
+COLLAPSED_COSINE = 0.98  # mean between clips and other clips' tags in a collapsed shared space
 EXPLANATIONS = {
     "mirrored": "is mirrored: clips lie farther from their own tags than from others', so maps "
     "and searches in it are inverted",
@@ -48,12 +48,12 @@ def joint_loss(
     """Stage 1: weighted L_AE + L_pair on features h (clip, n_features) and labels (clip, tag),
     which `tag_sets` of other clips replace in controls; both are on the CPU, where queries are
     drawn."""
-    drawn_from = labels if tag_sets is None else tag_sets
-    labels = send(drawn_from, h.device)
+    cpu_labels = labels if tag_sets is None else tag_sets
+    labels = send(cpu_labels, h.device)
     pair_loss, scale = losses.PAIR_LOSSES[config.pair_loss], model.query_scale
     z_audio, z_tag = model.projection(h), model.tag_encoder(labels)
     parts = (z_audio, z_tag, labels, model.tag_encoder, scale.log_scale, scale.offset)
-    pair = pair_loss.function(losses.PairBatch(*parts, generator, drawn_from))
+    pair = pair_loss.function(losses.PairBatch(*parts, generator, cpu_labels))
     reconstruction = losses.reconstruction(labels, model.reconstruct(z_tag))
     pair_weight = pair_loss.weight if config.pair_weight is None else config.pair_weight
     total = config.reconstruction_weight * reconstruction + pair_weight * pair
@@ -124,7 +124,7 @@ def state_of_space(scores: dict[str, float]) -> str:
         return ""
     if scores["valid_gap"] < -metrics.SMALL_GAP:
         return "mirrored"
-    alike = scores["valid_unmatched_cosine"] > ALL_ALIKE
+    alike = scores["valid_unmatched_cosine"] > COLLAPSED_COSINE
     return "collapsed" if alike or scores["valid_gap"] < metrics.SMALL_GAP else ""
 
 

@@ -28,7 +28,7 @@ from jetatag.files import checksum
 from jetatag.joint.heads import JointModel, build_model
 from jetatag.joint.methods import METHODS
 from jetatag.original.savedmodels import SavedModel, read
-from jetatag.training.progress import learned
+from jetatag.training.progress import trained_state
 from jetatag.training.run import Run, describe_data
 
 # The original's folders and the parts of `JointModel` in them.
@@ -196,7 +196,7 @@ def write_run(
     stages = METHODS[config.method].stages
     state = build_model(config, vocabulary).state_dict()  # of parts that learn in a later stage
     for stage in stages:
-        state |= learned(model, stage)
+        state |= trained_state(model, stage)
         run.write_tensors(f"{stage.name}.safetensors", state)
     if store is not None:
         data = describe_data(store, config)

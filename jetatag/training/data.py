@@ -24,7 +24,7 @@ from jetatag.training.device import fits, inference_batch
 from jetatag.training.optimizers import build_optimizer
 from jetatag.training.processes import extract, folded, gather, own_share
 
-AHEAD = 2  # batches that are read while one is computed
+PREFETCH = 2  # batches that are read while one is computed
 Request = tuple[np.ndarray, np.ndarray]  # rows of the store, starts in samples
 Batch = tuple[Tensor, Tensor, Tensor, np.ndarray]  # inputs, labels, tag sets, rows of the store
 
@@ -50,7 +50,8 @@ class Audio:
         read = partial(self._read if self.samples is None else self._gather, n_samples)
         with ThreadPoolExecutor(1) as reader:
             ahead = self.samples is None and self.reads_ahead
-            for stored in in_order(reader, read, requests, AHEAD) if ahead else map(read, requests):
+            given = in_order(reader, read, requests, PREFETCH) if ahead else map(read, requests)
+            for stored in given:
                 yield send(stored, self.device).float().mul_(1 / FULL_SCALE)
 
     def _gather(self, n_samples: int, request: Request) -> Tensor:

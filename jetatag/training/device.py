@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from jetatag.config import RunConfig
-from jetatag.data.memory import SHARED_BY
+from jetatag.data.memory import RUNS_PER_GPU
 from jetatag.extractors.layers import compiler_is_loaded
 
 RESERVE = 16 * 2**30  # bytes of a GPU that the store leaves free, for weights and activations
@@ -52,7 +52,7 @@ def pick_precision(name: str, device: torch.device) -> str:
     return name if name != "auto" else "tf32" if has_tf32 else "32-true"
 
 
-def computes_in(config: RunConfig, device: torch.device) -> str:
+def precision_label(config: RunConfig, device: torch.device) -> str:
     """The precision of a run on `device`, and whether it is compiled, as the record names them."""
     return pick_precision(config.precision, device) + " compiled" * config.compile
 
@@ -94,7 +94,7 @@ def free_memory(device: torch.device) -> int:
     but no more than its part of a GPU that several runs share."""
     free, total = torch.cuda.mem_get_info(device)
     used, kept = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
-    return min(free + kept, total // int(os.environ.get(SHARED_BY, 1))) - used
+    return min(free + kept, total // int(os.environ.get(RUNS_PER_GPU, 1))) - used
 
 
 def compile_seconds() -> float:

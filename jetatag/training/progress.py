@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from jetatag.config import Phase, RunConfig
 from jetatag.joint import methods
-from jetatag.joint.methods import BEST, Stage, phases_by_epoch
+from jetatag.joint.methods import SELECTION_METRIC, Stage, phases_by_epoch
 from jetatag.training.device import compile_seconds
 from jetatag.training.optimizers import learning_rate
 from jetatag.training.run import Run
@@ -75,14 +75,14 @@ class Progress:
 
     def keep_best(self, scores: dict[str, float], stage: Stage, model: nn.Module) -> None:
         """Copy the weights if the epoch that just ended is the best so far."""
-        if scores[BEST] > self.best_score:
-            self.best_epoch, self.best_score = self.epoch, scores[BEST]
-            self.best = {name: value.clone() for name, value in learned(model, stage).items()}
+        if scores[SELECTION_METRIC] > self.best_score:
+            self.best_epoch, self.best_score = self.epoch, scores[SELECTION_METRIC]
+            self.best = {name: value.clone() for name, value in trained_state(model, stage).items()}
 
     def judge_space(self, scores: dict[str, float], n_epochs: int, where: str) -> None:
         """Warn if the shared space has collapsed or is mirrored, unless the stage is in an early
         epoch or the state is the same as before."""
-        if self.epoch >= methods.EARLY or self.epoch == n_epochs:
+        if self.epoch >= methods.EARLY_EPOCHS or self.epoch == n_epochs:
             before, self.space = self.space, methods.state_of_space(scores)
             if self.space != before:
                 methods.warn_of_space(scores, f"{where}, epoch {self.epoch}:")
@@ -93,7 +93,7 @@ class Progress:
         if not are_finite(model, stage):
             return
         state = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "optimizer"}
-        parts = {"model": learned(model, stage), "optimizer": self.optimizer.state_dict()}
+        parts = {"model": trained_state(model, stage), "optimizer": self.optimizer.state_dict()}
         progress = state | {"seconds": self.total_seconds, "compile_s": self.total_compile_s}
         run.write_checkpoint({"stage": stage.name, "progress": progress, **parts})
         self.saved = time.monotonic()
@@ -105,7 +105,7 @@ class Progress:
         state = run.read_checkpoint()
         if state.get("stage") != stage.name:
             return cls()
-        saved, current = state["model"], learned(model, stage)
+        saved, current = state["model"], trained_state(model, stage)
         if {n: v.shape for n, v in saved.items()} != {n: v.shape for n, v in current.items()}:
             problem = f"the checkpoint in {run.folder} has other layers than the model"
             raise ValueError(f"{problem}: register the former extractor, or delete the checkpoint.")
@@ -121,14 +121,14 @@ class Progress:
         return progress
 
 
-def learned(model: nn.Module, stage: Stage) -> dict[str, Tensor]:
+def trained_state(model: nn.Module, stage: Stage) -> dict[str, Tensor]:
     """Weights and statistics of the parts that the stage changes."""
     return {k: v for k, v in model.state_dict().items() if k.split(".")[0] in stage.learns}
 
 
 def are_finite(model: nn.Module, stage: Stage) -> bool:
-    """Whether all values of `learned` are finite."""
-    finite = [value.isfinite().all() for value in learned(model, stage).values()]
+    """Whether all values of `trained_state` are finite."""
+    finite = [value.isfinite().all() for value in trained_state(model, stage).values()]
     return bool(torch.stack(finite).all())
 
 

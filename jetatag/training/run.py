@@ -155,7 +155,7 @@ class Run:
             self.write_tensors(f"{stage}.safetensors", weights)
             (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
-    def forget(self, stages: list[str]) -> None:
+    def discard_stages(self, stages: list[str]) -> None:
         """Delete weights, history and predictions of `stages`, so that they are trained again."""
         if self.writes:
             for file in (*(f"{stage}.safetensors" for stage in stages), *PREDICTIONS):

@@ -11,7 +11,7 @@ import torch
 from jetatag import __version__
 from jetatag.config import RunConfig
 from jetatag.joint.losses import DEFAULT_LOSS
-from jetatag.training.device import computes_in, pick_device
+from jetatag.training.device import pick_device, precision_label
 from jetatag.training.provenance import commit
 from jetatag.training.run import Run
 
@@ -94,4 +94,4 @@ def banner(config: RunConfig) -> str:
     gpu = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     size = f"width {config.width} · {config.crop_samples:,} samples a crop"
     made_by = f"jetatag {__version__} commit {commit()}"
-    return f"{config.name} · {size} · {device}{gpu} {computes_in(config, device)} · {made_by}"
+    return f"{config.name} · {size} · {device}{gpu} {precision_label(config, device)} · {made_by}"

@@ -60,7 +60,7 @@ def train(
             if run.has(f"{stage.name}.safetensors"):
                 run.load_weights(stage.name, model)
             else:
-                run.forget([later.name for later in stages[number + 1 :]])
+                run.discard_stages([later.name for later in stages[number + 1 :]])
                 facts = train_stage(model, stage, run, audio, fabric, on_epoch)
                 run.finish_stage(stage.name, model.state_dict(), fabric.device, facts)
             if stage.name == until:
@@ -78,7 +78,7 @@ def train_stage(
     data = StageData(model, stage, audio, config, fabric)
     progress = Progress.resume(run, stage, model, data.optimizer)
     if progress.epoch < len(phases):  # else all that is missing is to write the weights
-        own = device.computes_in(config, fabric.device)
+        own = device.precision_label(config, fabric.device)
         progress.precisions = [*dict.fromkeys([*progress.precisions, own])]
     stage_losses = fabric.setup_module(StageLosses(model, stage, config, fabric))
     history = read_history(run, stage, progress.epoch)

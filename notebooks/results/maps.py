@@ -10,7 +10,7 @@ import sys
 import pandas as pd
 
 from jetatag.evaluation.results import cell_of
-from jetatag.evaluation.spaces import judged_maps
+from jetatag.evaluation.spaces import map_ratios
 from jetatag.files import atomic
 from jetatag.training.run import Run
 
@@ -21,7 +21,7 @@ def main(path: str, *folders: str) -> None:
         table = pd.read_parquet(path)
         of_run = pd.concat([table[name] == value for name, value in cell.items()], axis=1)
         of_run = of_run.all(axis=1) & (table.seed == str(run.config.seed))
-        for layout, metric, value in judged_maps(space):
+        for layout, metric, value in map_ratios(space):
             (row,) = table.index[of_run & (table.kind == layout) & (table.metric == metric)]
             print(run.config.name, layout, metric, table.value[row], value, flush=True)
             table.loc[row, "value"] = value

@@ -81,7 +81,7 @@ class Clips:
             spaces = {"h without JE": other["h"], **spaces}
         config, ids, labels = run.config, own["clip_ids"], own["labels"]
         saved = run.read_arrays("embeddings.npz")
-        landmarks = {name: mean_of_carriers(points, labels) for name, points in spaces.items()}
+        landmarks = {name: mean_by_tag(points, labels) for name, points in spaces.items()}
         landmarks[Z] = saved["z_query"]
         rows, lengths = None, np.full(len(ids), config.crop_samples)
         table = pd.DataFrame({"title": np.char.add("clip ", ids), "path": "", "split": "unknown"})
@@ -256,7 +256,7 @@ def rows_of(store: AudioStore, clip_ids: np.ndarray, run: Run) -> np.ndarray:
     return rows
 
 
-def mean_of_carriers(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def mean_by_tag(points: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Mean of the clips with each tag, (tag, dim), or of all clips for a tag that none has."""
     weights = np.where(labels.any(axis=0), labels, 1).astype(np.float32)
     return weights.T @ points / weights.sum(axis=0)[:, None]

@@ -15,7 +15,7 @@ from jetatag.apps.explorer.clips import Clips, Z
 from jetatag.apps.explorer.state import State
 from jetatag.apps.explorer.widgets import RenderProbe, plain
 
-HEIGHT, LEAST_WIDTH = 350, 360  # pixels; narrower maps, which cut labels, wrap below one another
+HEIGHT, MIN_WIDTH = 350, 360  # pixels; narrower maps, which cut labels, wrap below one another
 CAMERA = 1.3  # distance at which no point is cut off, even in the narrowest map (1: at the edge)
 MARGIN = "0 90px 0 64px"  # room for the tooltips of points at the outer edges
 MANY = 5_000  # points: more hide one another and are slow to draw unless they are small
@@ -175,7 +175,7 @@ def arranged(scatters: Mapping[str, jscatter.Scatter]) -> Any:
     titles = (f"{space}, the shared space" if space == Z else space for space in scatters)
     pairs = list(zip(scatters.values(), titles, strict=True))
     box = jscatter.compose(pairs, sync_selection=True, sync_hover=True, row_height=HEIGHT)
-    box.layout.grid_template_columns = f"repeat(auto-fit, minmax({LEAST_WIDTH}px, 1fr))"
+    box.layout.grid_template_columns = f"repeat(auto-fit, minmax({MIN_WIDTH}px, 1fr))"
     box.layout.grid_template_rows = "auto"  # no scroll bars
     box.layout.padding = MARGIN
     for each in (box, *box.children):

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from jetatag.apps import RANKINGS, By
-from jetatag.apps.explorer.clips import Clips, mean_of_carriers
+from jetatag.apps.explorer.clips import Clips, mean_by_tag
 from jetatag.config import Settings, one_of
 from jetatag.files import check_known, check_type, check_writable, write_json
 from jetatag.metrics.layouts import LAYOUTS
@@ -96,4 +96,4 @@ class State:
             values = clips.mean_probs[:, column]
         else:
             name, values = self.query(), self.scores().get("space", np.zeros(len(clips)))
-        return name, np.append(values, mean_of_carriers(values[:, None], clips.labels))
+        return name, np.append(values, mean_by_tag(values[:, None], clips.labels))
