@@ -97,8 +97,8 @@ class Tagger:
         return table.sort_values("prob", ascending=False, kind="stable", ignore_index=True)
 
     def predict(self, path: Path | str) -> Prediction:
-        """Predict all windows of a file of any sample rate, number of channels and length from 0.1
-        s. Raises `AudioError` (a `ValueError`) for audio that cannot be used, such as a silent
+        """Predict all windows of a file of any sample rate, number of channels and length from
+        0.1 s. Raises `AudioError` (a `ValueError`) for audio that cannot be used, such as a silent
         file, and `OSError` for system errors; warns (`AudioWarning`) of damage."""
         prediction = self._predict(self._windows(Path(path)))
         if prediction.damage:

@@ -139,10 +139,10 @@ def _umap(points: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _cache_compiled_code() -> None:
-    """Let numba keep what it compiles of UMAP, which takes ten seconds, for later processes; UMAP
+    """Let numba keep what it compiles of UMAP, which takes ten seconds, for later processes. UMAP
     itself asks for that only in part."""
     for name, module in list(sys.modules.items()):
-        for function in vars(module).values() if name.startswith(("umap.", "pynndescent.")) else ():
+        for function in vars(module).values() if name.startswith("umap.") else ():
             if hasattr(function, "enable_caching") and not function.stats.cache_path:
                 function.enable_caching()
 
