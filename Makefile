@@ -27,7 +27,7 @@ test: .venv/tensorflow
 	$(BIN)/ruff format --check .
 	rm -rf runs/notebooks # where the notebooks train by default
 	$(NBVAL) notebooks/0*.ipynb & notebooks=$$!; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile; status=$$?; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile; status=$$?; \
 	wait $$notebooks && exit $$status
 
 docs: install # works offline; warnings are errors (`make test` builds it, too)
