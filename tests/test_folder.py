@@ -215,7 +215,7 @@ def test_a_label_that_is_not_0_or_1_is_named_with_row_and_column(tmp_path, cell)
         ("path,tags,split\na,b,trian\n", {}, "row 1 has the split 'trian': call it one of train"),
         ("path,tags\na,b\n", {"task": "multi"}, "unknown task 'multi'"),
         ("path,tags\na,b\n", {"separator": ""}, "separator is empty"),
-        ("path,tags\na,b\nb,b\n", {"task": "multiclass"}, "has 1 tags, and a multiclass set"),
+        ("path,tags\na,b\nb,b\n", {"task": "multiclass"}, "has 1 tags, and a multiclass task"),
         ("path\na\n", {"tags": "*"}, "has no tag columns"),
         ("path,x\na,1\n", {"tags": []}, "has no tag columns"),
     ],
