@@ -22,12 +22,17 @@ reproduce: install
 # The stored outputs are those of a CPU.
 NBVAL := CUDA_VISIBLE_DEVICES= $(BIN)/python -m pytest --nbval-lax --nbval-current-env
 
+# The longest files begin first, so that none is left alone at the end.
+LONGEST := $(patsubst %,tests/test_%.py,reproduce explore_browser train docs import_original processes)
+TESTS := $(LONGEST) $(filter-out $(LONGEST),$(sort $(wildcard tests/test_*.py)))
+
 test: .venv/tensorflow
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf runs/notebooks # where the notebooks train by default
 	$(NBVAL) notebooks/0*.ipynb & notebooks=$$!; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile; status=$$?; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder \
+	$(TESTS); status=$$?; \
 	wait $$notebooks && exit $$status
 
 docs: install # works offline; warnings are errors (`make test` builds it, too)
