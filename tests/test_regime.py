@@ -12,7 +12,7 @@ import pytest
 from jetatag.config import Phase
 from jetatag.training.run import Run
 
-SCRIPTS = Path(__file__).parents[1] / "notebooks" / "results" / "regime"
+SCRIPTS = Path(__file__).parents[1] / "notebooks" / "results" / "study" / "regime"
 
 
 @pytest.fixture

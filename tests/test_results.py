@@ -401,11 +401,11 @@ def test_verdicts_follow_from_the_interval(demo):
         results.verdicts(expected.drop(columns="minus"), {"results": rows}, "metric")
 
 
-@pytest.mark.parametrize("name", ["study", "regime"])
-def test_every_committed_expectation_was_measured(name):
+@pytest.mark.parametrize(("name", "folder"), {"study": "study", "regime": "study/regime"}.items())
+def test_every_committed_expectation_was_measured(name, folder):
     expected = pd.read_csv(COMMITTED.parent / "expected.csv").query("study == @name")
     tables = {
-        table: results.gather_tables(COMMITTED / name, table) for table in set(expected.table)
+        table: results.gather_tables(COMMITTED / folder, table) for table in set(expected.table)
     }
     tables["results"] = tables["results"].query("metric == 'average_precision'")
     apart = {name: results.select(table, "difference") for name, table in tables.items()}

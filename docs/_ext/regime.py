@@ -34,7 +34,7 @@ def _table(schedule: str, name: str) -> pd.DataFrame:
 
 
 def _results(schedule: str) -> str:
-    return f"regime_{schedule}" if schedule else "regime"
+    return f"study/regime_{schedule}" if schedule else "study/regime"
 
 
 def _final(schedule: str) -> pd.DataFrame:
@@ -92,7 +92,7 @@ def regime_scores(schedule: str = "") -> str:
 
 def regime_seeds(metric: str = "average_precision") -> str:
     """Average precision, or another metric, of each random seed at the end."""
-    return seeds_table(read_table("regime/rendered/results"), metric)
+    return seeds_table(read_table("study/regime/rendered/results"), metric)
 
 
 def regime_probes(schedule: str = "") -> str:

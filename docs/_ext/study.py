@@ -68,7 +68,7 @@ def study_differences(extractor: str = MAIN) -> str:
 
 def study_weights() -> str:
     """Differences from `no_je_linear` with the weight of the main comparison and the default."""
-    weights = {"1": means("study"), "0.5, the default": means("study_weights")}
+    weights = {"1": means("study"), "0.5, the default": means("study/weights")}
     rows = []
     for pair_loss in ("cosine_stop_grad", "soft_info_nce"):
         where = {"method": "joint", "pair_loss": pair_loss, "minus": "no_je_linear"}
@@ -277,9 +277,9 @@ def study_cost() -> str:
     """Runs and hours of the parts of the study."""
     parts = {
         "main comparison": "study",
-        "default weights of two pair losses": "study_weights",
-        "the paper's schedule": "regime",
-        "with more steps": "regime_long",
+        "default weights of two pair losses": "study/weights",
+        "the paper's schedule": "study/regime",
+        "with more steps": "study/regime_long",
     }
     runs = {part: read_table(f"{folder}/rendered/runs") for part, folder in parts.items()}
     runs["all"] = pd.concat(runs.values())

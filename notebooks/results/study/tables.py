@@ -31,7 +31,6 @@ HEADLINE = {
         ("bce_two_stage", "none"),
         ("je", "cosine"),
         ("je", "subset_query"),
-        ("je_linear", "subset_query"),
         ("joint", "subset_query"),
         ("joint_shuffled", "subset_query"),
     )
@@ -76,7 +75,7 @@ def update(path: Path, table: pd.DataFrame) -> None:
         held = pd.read_parquet(path)
         new, old = (pd.MultiIndex.from_frame(each[COMPARED]) for each in (table, held))
         table = pd.concat([held[~old.isin(new)], table], ignore_index=True)
-    table.to_parquet(path, index=False)
+    table.to_parquet(path, index=False, compression="zstd", compression_level=19)
 
 
 def update_cost(path: Path, runs: list[Run]) -> None:
@@ -95,9 +94,11 @@ def main(parent: Path, folder: Path = MAIN, *, extractor: str = "") -> None:
     for run in filter(is_headline, runs if folder.resolve() == MAIN else ()):
         keep(run, folder)
     update_cost(folder / "runs.csv", runs)
-    update(folder / "histories.parquet", results.all_histories(runs))
     gains, trends = results.gains(runs)
     tables = {"gains": gains, "trends": trends}
+    histories = results.all_histories(runs)
+    small = dict.fromkeys(histories.loc[:, "learning_rate":], np.float32)  # half the file
+    tables["histories"] = histories.astype(small)
     tables["results"] = results.results(runs, baselines=parent / "baselines.npz")
     tables["spaces"] = spaces(runs)
     for name, table in tables.items():

@@ -1,6 +1,6 @@
 """Makes the result files of study B from its runs.
 
-    python notebooks/results/regime/tables.py STORE RUNS [SCHEDULE]
+    python notebooks/results/study/regime/tables.py STORE RUNS [SCHEDULE]
 
 points.parquet: scores of `train.N_TEST` test clips along the way, means over random seeds, and
 their differences from no_je's last scores until then, with 95 % intervals. valid_points.parquet:
@@ -134,6 +134,8 @@ def all_tables(schedule: Schedule, store: AudioStore, parent: Path) -> dict[str,
         runs = final_runs(schedule, parent, Path(temporary))
         final = results.results(runs)
     trained = [run for run in runs if run.config.method != STOPPED]
+    histories = results.all_histories(trained)
+    small = dict.fromkeys(histories.loc[:, "learning_rate":], np.float32)  # half the file
     cost = listing(parent)
     cost = cost[cost.run.isin([str(run.folder) for run in trained])]
     return {
@@ -141,7 +143,7 @@ def all_tables(schedule: Schedule, store: AudioStore, parent: Path) -> dict[str,
         "valid_points": all_points(schedule, store, parent, "valid"),
         "probes": probes(schedule, parent),
         "results": final,
-        "histories": results.all_histories(trained),
+        "histories": histories.astype(small),
         "runs": cost.assign(run=[Path(path).name for path in cost.run]),
     }
 
@@ -175,8 +177,10 @@ def main(schedule: Schedule, store: AudioStore, parent: Path, out: Path) -> None
                 if path.is_file():
                     read = pd.read_csv if name == "runs" else pd.read_parquet
                     table = replaced(read(path).astype({"seed": str}), table)
-            write = table.to_csv if name == "runs" else table.to_parquet
-            write(path, index=False)
+            if name == "runs":
+                table.to_csv(path, index=False)
+            else:
+                table.to_parquet(path, index=False, compression="zstd", compression_level=19)
 
 
 if __name__ == "__main__":

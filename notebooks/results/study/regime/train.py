@@ -1,6 +1,6 @@
 """Trains the runs of study B, the paper's schedule unshortened, and scores them along the way.
 
-    python notebooks/results/regime/train.py STORE RUNS [WORKERS [SCHEDULE [SEED...]]]
+    python notebooks/results/study/regime/train.py STORE RUNS [WORKERS [SCHEDULE [SEED...]]]
 
 STORE is that of the preset `study`, or of MagnaTagATune for `mtat`; SCHEDULE is one of `SCHEDULES`,
 by default `paper`; SEEDs are those to train of its random seeds, by default all. An interrupted
