@@ -101,6 +101,7 @@ SCHEDULES = {
         LONG,
         (
             ("no_je", "none"),
+            ("no_je_linear", "none"),
             ("je", "cosine"),
             ("bce_two_stage", "none"),
             ("je_shuffled", "cosine"),
