@@ -97,6 +97,16 @@ SCHEDULES = {
         seeds=(0, 1, 2),
         every=20,
     ),
+    "one_stage": Schedule(
+        PAPER,
+        (
+            ("no_je_linear", "none"),
+            ("joint", "subset_query"),
+            ("joint_shuffled", "subset_query"),
+        ),
+        seeds=(0, 1, 2),
+        every=200,  # at the end
+    ),
     "long": Schedule(
         LONG,
         (
