@@ -81,8 +81,8 @@ def check_writable(*paths: Path, read: Iterable[Path] = (), remedy: str = "name 
             raise ValueError(f"{path} cannot be written ({error.strerror}): {remedy}.") from None
 
 
-SYSTEM_ERRORS = (errno.EACCES, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
-"""Read errors that do not mean that a file is damaged."""
+SYSTEM_ERRORS = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT}
+"""Errors of the machine, which do not mean that a file is damaged."""
 
 
 @contextmanager
@@ -94,7 +94,8 @@ def reading(path: Path | str, remedy: str = "delete it and run its step again") 
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist: run the step that writes it.") from None
     except Exception as error:
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) in SYSTEM_ERRORS:
+        is_from_file = getattr(error, "errno", None) not in SYSTEM_ERRORS
+        if isinstance(error, MemoryError | PermissionError) or not is_from_file:
             raise
         problem = str(error).partition("\n")[0].rstrip(".")
         raise ValueError(f"{path} is damaged ({problem}): {remedy}.") from None

@@ -4,7 +4,6 @@ soundfile decodes WAV, AIFF, CAF, AU, W64 and RF64, whose stated length can be t
 (FFmpeg) all others; soxr resamples. They are imported when a file is opened: training needs none.
 """
 
-import errno
 import itertools
 import math
 import mmap
@@ -22,15 +21,13 @@ import numpy as np
 
 from jetatag.data import ffmpeg
 from jetatag.data.ffmpeg import JOINED, AudioError, Header, OnDamage, begins_audio, read_head
-from jetatag.files import NOT_TEXT, NOT_UTF8
+from jetatag.files import NOT_TEXT, NOT_UTF8, SYSTEM_ERRORS
 
 MISSING, CHECK = "audio file missing; correct the path", "check its name, links and permissions"
 SHORTEST_S = 0.1
 BLOCK = 1 << 20  # samples per channel that are decoded at a time
 LOWEST_HZ, HIGHEST_HZ = 1_000, 1_000_000  # sample rates beyond are damage, and slow to resample
 QUIETEST = 1 / 32_767  # one 16-bit step: audio that varies by less is silent
-SYSTEM_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.ENOSPC, errno.EDQUOT}
-"""System errors, which are not the file's fault."""
 FOR_SOUNDFILE = re.compile(
     rb"RIF[FX](?!....WAVE.*?data\0{4}.)....WAVE|RF64|FORM....AIF[FC]|caff|\.snd|dns\.|"
     rb"riff\x2e\x91\xcf\x11",
@@ -56,8 +53,8 @@ def load(path: Path | str, sample_rate: int, on_damage: OnDamage | None = None) 
     `AudioError` for a file that is missing, empty, not audio, encrypted, without a sound track,
     truncated (where it states its length), joined from parts that cannot all be read, mostly
     damaged, silent, shorter than 0.1 s, of an impossible sample rate, or with values that are not
-    numbers; `OSError` for system errors (`SYSTEM_ERRORS`). Damaged packets are skipped; `on_damage`
-    is called, or else an `AudioWarning` issued.
+    numbers; `OSError` for errors of the machine (`files.SYSTEM_ERRORS`). Damaged packets are
+    skipped; `on_damage` is called, or else an `AudioWarning` issued.
     """
     return np.concatenate(list(stream(path, sample_rate, on_damage)))
 
@@ -156,7 +153,7 @@ def _decode_by_soundfile(file: FileIO, head: bytes) -> Blocks:
         raise AudioError(JOINED)
     file.seek(0)
     try:
-        with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
+        with soundfile.SoundFile(file) as sound:  # by its number, Windows cannot
             for stated, there in SIZES.findall(sound.extra_info):  # libsndfile only logs them
                 if int(stated) not in UNKNOWN_BYTES:
                     ffmpeg.check_size(int(stated), int(there), SIZE_TOLERANCE)

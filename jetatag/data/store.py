@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from jetatag import files
 from jetatag.data import SPLITS, Index, Vocabulary
-from jetatag.data.audio import CHECK, SYSTEM_ERRORS, load
+from jetatag.data.audio import CHECK, load
 from jetatag.data.ffmpeg import OnDamage
 from jetatag.data.index import LEFT_OUT_COLUMNS, audio_under
 from jetatag.data.memory import keep_freed_memory
@@ -269,7 +269,7 @@ def _outcome(root: Path, path: str, **settings: Any) -> tuple[np.ndarray, dict[s
     except MemoryError:
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), path) from None
     except OSError as error:
-        if error.errno in SYSTEM_ERRORS:
+        if error.errno in files.SYSTEM_ERRORS:
             error.filename = error.filename or path
             raise
         lacks = [f"{error.strerror}; {CHECK}"]
