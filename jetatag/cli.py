@@ -83,7 +83,7 @@ def reproduce(
         changes: change parameters of notebooks/params/PRESET.yaml, such as seed=1 or
             'options={split: artist_disjoint}'
         data: folder of a data set, instead of the preset's; several as DATASET=FOLDER
-        dataset: what --data holds: mtat (the default), dcase2017, speech_commands or folder
+        dataset: name of the data set in --data (default: mtat); `jetatag list` has the others
         workdir: folder to work in, for data, runs and a copy of the notebooks (default: the current
             folder, which must be a checkout of jetatag)
         cores: processor cores to use (default: all; with --profile, as the profile says)
@@ -218,7 +218,7 @@ def render(folder: FilePath, /, *, clips: int = 1600, seconds: float = 6, seed: 
 
 @app.command(name="list")
 def list_names() -> None:
-    """List the names of pair losses, methods, extractors, data sets and presets.
+    """List the names of losses, methods, extractors, data sets and presets.
 
     Example: `jetatag list`
     """

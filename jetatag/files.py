@@ -46,7 +46,8 @@ BOUNDS |= {"less_than": "below", "less_than_equal": "at most"}
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path of the same suffix; rename it to `path` if the block succeeds, so that
-    readers never see a partial file. If `path` is a link, its target is replaced."""
+    readers never see a partial file. If `path` is a link, its target is replaced. (The library for
+    this, atomicwrites, is no longer maintained.)"""
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(PARTIAL.format(path=path))

@@ -95,7 +95,7 @@ def test_stop_grad_moves_the_audio_and_not_the_tags():
 def test_overlap_is_jaccards():
     labels = torch.tensor([[1.0, 1, 0], [0, 1, 1], [0, 0, 0]])
     expected = torch.tensor([[1, 1 / 3, 0], [1 / 3, 1, 0], [0, 0, 1]])
-    torch.testing.assert_close(losses.tag_overlap(labels, labels), expected)
+    torch.testing.assert_close(losses.tag_overlap(labels), expected)
 
 
 def test_soft_info_nce_is_clips_loss_where_no_tags_are_shared():

@@ -466,8 +466,8 @@ def test_a_collapsed_or_mirrored_space_is_warned_of(gap, unmatched, state):
     scores = {"valid_gap": gap, "valid_matched_cosine": 0.5, "valid_unmatched_cosine": unmatched}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        methods.warn_of_space(scores, "a run")
-        methods.warn_of_space({"valid_average_precision": 0.3}, "a run without a shared space")
+        methods.warn_about_space(scores, "a run")
+        methods.warn_about_space({"valid_average_precision": 0.3}, "a run without a shared space")
     assert [state in str(warning.message) for warning in caught] == ([True] if state else [])
 
 
@@ -478,7 +478,7 @@ def test_training_warns_when_the_state_of_the_space_changes(tiny_store, tiny_con
         warnings.simplefilter("always")
         train.train(run, tiny_store, until="stage1")
     messages = [str(w.message) for w in caught if issubclass(w.category, methods.SpaceWarning)]
-    states = run.history.apply(lambda row: methods.state_of_space(row), axis=1).tolist()[4:]
+    states = run.history.apply(lambda row: methods.space_status(row), axis=1).tolist()[4:]
     changes = [now for now, before in zip(states, ["", *states], strict=False) if now != before]
     expected = [state for state in changes if state]
     assert len(messages) == len(expected) >= 1 and "epoch 5:" in messages[0]

@@ -187,12 +187,12 @@ def methods() -> str:
 
 
 def bad_files() -> str:
-    """What becomes of unusual and damaged audio files, as the tests hold it."""
+    """What becomes of unusual and damaged audio files, as checked by the tests."""
     return _kinds("BAD_FILES", "file")
 
 
 def bad_tables() -> str:
-    """What becomes of unusual and damaged tables, as the tests hold it."""
+    """What becomes of unusual and damaged tables, as checked by the tests."""
     return _kinds("BAD_TABLES", "table or row")
 
 

@@ -128,13 +128,13 @@ class Index:
         names = prob_columns([facts.tags[tag] for tag in used])
         scores = []
         for start in range(0, len(self), BLOCK):
-            block, ways = slice(start, start + BLOCK), []
+            block, sources = slice(start, start + BLOCK), []
             if by != "space":
                 columns = [self.table[name].to_numpy()[block] for name in names]
-                ways.append(np.stack(columns, axis=1))
+                sources.append(np.stack(columns, axis=1))
             if by != "classifier":
-                ways.append(space_probs(self.vectors[block], z_tags, facts.z_scale))
-            scores.append(log_scores(ways, query))
+                sources.append(space_probs(self.vectors[block], z_tags, facts.z_scale))
+            scores.append(log_scores(sources, query))
         best = pd.Series(np.concatenate(scores)).nlargest(top)  # equal ones by row
         return self.hits(np.exp(best))
 
@@ -195,10 +195,10 @@ def as_query(weights: Mapping[str, float], tags: Sequence[str]) -> tuple[np.ndar
     return used, row[None, used] / np.abs(row).sum()
 
 
-def log_scores(ways: Sequence[np.ndarray], query: np.ndarray) -> np.ndarray:
-    """Logarithm (clip,) of the geometric mean over several `ways`, probabilities (clip, tag), to
+def log_scores(sources: Sequence[np.ndarray], query: np.ndarray) -> np.ndarray:
+    """Logarithm (clip,) of the geometric mean over several `sources`, probabilities (clip, tag), to
     rank clips for a query of `as_query`."""
-    return np.mean([query_scores(probs, query)[:, 0] for probs in ways], axis=0)
+    return np.mean([query_scores(probs, query)[:, 0] for probs in sources], axis=0)
 
 
 def read_table(path: Path, mapped: bool = True) -> tuple[Facts, pa.Table]:

@@ -180,8 +180,8 @@ def load(folder: Path | str, device: str = "auto", folded: bool = True) -> Tagge
     """Load a finished run or an exported model as a tagger, also from the Hub (`hf://owner/name`).
 
     It computes in float32 on `device` ("auto": a GPU if there is one). If `folded`, what depends on
-    weights alone is computed once (`extractors.layers.fold`). Raises `FileNotFoundError` if there
-    is no run, `ValueError` if it is unfinished or damaged, and for the Hub as `hub.fetch`.
+    the weights alone is computed only once (`extractors.layers.fold`). Raises `FileNotFoundError`
+    if there is no run, `ValueError` if it is unfinished or damaged, and for the Hub as `hub.fetch`.
     """
     if str(folder).startswith(hub.ADDRESS):
         folder = hub.fetch(str(folder), FILES)
@@ -237,7 +237,7 @@ def cut(
 
 def prefetch(streams: Iterable[Iterator[Any]], workers: int | None) -> Iterator[Iterator[Any]]:
     """The same iterators, in order, but `workers` threads (None: one per core) compute one element
-    ahead, also of the next iterators."""
+    ahead, also of the next iterators; `Executor.map` would hold whole files in memory."""
     workers = os.cpu_count() or 1 if workers is None else workers
     waiting, pool = deque(), ThreadPoolExecutor(workers)
 

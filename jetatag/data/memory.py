@@ -1,4 +1,4 @@
-"""Memory: what the C library keeps, how many runs share a GPU, and copies to a device."""
+"""Memory: freed memory is kept, runs share a GPU, and copies to a device."""
 
 import ctypes
 from contextlib import suppress

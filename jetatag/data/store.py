@@ -2,7 +2,8 @@
 
 A store is a folder: `audio.i16` (all samples, clip after clip), `clips.csv` (one row per clip, with
 length, peak and checksum), `labels.npy`, `report.csv` (what was left out and why, and what is used
-although it is damaged) and `store.json` (vocabulary, sample rate, counts, checksum).
+although it is damaged) and `store.json` (vocabulary, sample rate, counts, checksum). Crops are read
+without decoding, and all processes share the mapped pages.
 """
 
 import errno

@@ -170,7 +170,7 @@ def binary_labels(path: Path, given: pd.DataFrame) -> np.ndarray:
 
 
 def drop_unusable(
-    source: Path, table: pd.DataFrame, labels: np.ndarray, reasons: Sequence[str] = ()
+    source: Path, table: pd.DataFrame, labels: np.ndarray, reasons: Sequence[str]
 ) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame]:
     """Separate the rows of `source` that can be used from the others: (table, labels, left out).
 
@@ -178,7 +178,7 @@ def drop_unusable(
     it. Rows that contradict each other are all left out; of rows that agree about a file, the first
     is kept, if possible one with a group. Raises `ValueError` if no row can be used.
     """
-    why = np.array(list(reasons) or [""] * len(table), dtype=object)
+    why = np.array(reasons, dtype=object)
     why[table.path.map(leaves_folder).to_numpy(bool)] = OUTSIDE
     rows = table.reset_index(drop=True).assign(labels=[row.tobytes() for row in labels])
     rows["group"] = [group or None for group in table.get("group", [""] * len(table))]

@@ -30,7 +30,7 @@ from jetatag.files import read_arrays
 from jetatag.joint.losses import DEFAULT_LOSS
 from jetatag.joint.methods import METHODS
 from jetatag.metrics import BOUNDS, resampled_per_tag
-from jetatag.training.run import PLACE_SETTINGS, Run
+from jetatag.training.run import RUNTIME_SETTINGS, Run
 
 
 class Cell(NamedTuple):
@@ -120,7 +120,7 @@ def cells(runs: Iterable[Run]) -> dict[Cell, dict[int, Run]]:
             each.config.to_dict() | {"data": each.record["data"].get("checksum")}
             for each in (run, other)
         )
-        may_differ = ("seed", *PLACE_SETTINGS)
+        may_differ = ("seed", *RUNTIME_SETTINGS)
         differing = [name for name in own if own[name] != theirs[name] and name not in may_differ]
         if differing or run.config.seed in seeds:
             problem = f"{other.folder} and {run.folder} are runs of one method but differ in"

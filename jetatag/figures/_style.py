@@ -60,7 +60,7 @@ _warned: list[frozenset[str]] = []
 
 
 @contextmanager
-def own_style() -> Iterator[None]:
+def figure_style() -> Iterator[None]:
     """matplotlib's defaults but for the user's resolution, open axes, and dollars as text."""
     own = {"figure.dpi": rcParams["figure.dpi"], "text.parse_math": False}
     own |= {"axes.spines.top": False, "axes.spines.right": False}
@@ -70,7 +70,7 @@ def own_style() -> Iterator[None]:
 
 
 def fonts_for(text: str) -> list[str]:
-    """The families of fonts that together hold the signs of `text`."""
+    """The families of fonts that together hold the signs of `text`; matplotlib tries no others."""
     missing = set(filter(str.isprintable, text)) - _characters_of(findfont(OWN_FONT))
     return [OWN_FONT, *_other_fonts(frozenset(missing))]
 
@@ -97,12 +97,12 @@ def _other_fonts(missing: frozenset[str]) -> list[str]:
     return families
 
 
-class OwnFigure(Figure):
-    """A figure that is drawn in `own_style`, in fonts that hold its signs."""
+class JetatagFigure(Figure):
+    """A figure that is drawn in `figure_style`, in fonts that hold its signs."""
 
-    savefig = own_style()(Figure.savefig)
+    savefig = figure_style()(Figure.savefig)
 
-    @own_style()
+    @figure_style()
     def draw(self, renderer: Any) -> None:
         texts = self.findobj(Text)
         families = fonts_for("".join(text.get_text() for text in texts))
@@ -123,7 +123,7 @@ class PaletteCanvas(FigureCanvasAgg):
 
 def panels(rows: int, columns: int, size: Size, **kwargs) -> Panels:
     """A figure of `size` inches, made by pyplot so that notebooks show it, and its axes."""
-    kwargs |= {"figsize": size, "layout": "constrained", "FigureClass": OwnFigure}
+    kwargs |= {"figsize": size, "layout": "constrained", "FigureClass": JetatagFigure}
     figure, axes = plt.subplots(rows, columns, squeeze=False, **kwargs)
     plt.close(figure)
     PaletteCanvas(figure)
@@ -228,28 +228,29 @@ MANY = 6  # names in a label; if more points touch, it tells how many
 
 
 def place_labels(
-    ax: Axes, points: np.ndarray, names: Sequence[str], stressed: np.ndarray | None = None
+    ax: Axes, points: np.ndarray, names: Sequence[str], highlighted: np.ndarray | None = None
 ) -> None:
     """Write each name at the nearest free place around its point, joined to it by a thin line.
-    `stressed` points come first. Points that touch share one label; a point with an empty name has
-    none. Labels lie inside the axes, at most a fifth of the figure's shorter side away, and cover
-    as little as possible of points and other labels. Call it last: it fixes the figure's layout."""
+    `highlighted` points come first. Points that touch share one label; a point with an empty name
+    has none. Labels lie inside the axes, at most a fifth of the figure's shorter side away, and
+    cover as little as possible of points and other labels; matplotlib itself does not move labels.
+    Call it last: it fixes the figure's layout."""
     ax.figure.draw_without_rendering()
     scale = 72 / ax.figure.dpi  # pixels → typographic points, which stay right at any dpi
     frame, reach = ax.bbox.get_points() * scale, 0.2 * 72 * ax.figure.get_size_inches().min()
     places = ax.transData.transform(points) * scale
-    stressed = np.zeros(len(points), bool) if stressed is None else stressed
-    reserved = np.where(stressed, 8, 4)  # a stressed point is a larger marker
+    highlighted = np.zeros(len(points), bool) if highlighted is None else highlighted
+    reserved = np.where(highlighted, 8, 4)  # a highlighted point is a larger marker
     taken = [np.array([p - r, p + r]) for p, r in zip(places, reserved, strict=True)]  # boxes
     is_named = np.array([name != "" for name in names], bool)
-    plain, named = np.flatnonzero(is_named & ~stressed), places[is_named]
+    plain, named = np.flatnonzero(is_named & ~highlighted), places[is_named]
     groups = [plain[own] for own in touching(places[plain], distance=7)]
     groups.sort(key=lambda group: -(cdist(places[group[:1]], named) < 60).sum())  # crowds first
-    for group in (*np.flatnonzero(is_named & stressed)[:, None], *groups):
+    for group in (*np.flatnonzero(is_named & highlighted)[:, None], *groups):
         first, label = group[0], wrapped([names[index] for index in sorted(group)])
         own = {"textcoords": "offset points", "fontfamily": fonts_for(label)}
         text = ax.annotate(label, points[first], (0, 0), **LOOK, **own, **HALO)
-        if stressed[first]:
+        if highlighted[first]:
             text.set(fontsize=10, fontweight="bold")
         extent = Text.get_window_extent(text)  # of the text alone, without its line
         half = np.array([extent.width, extent.height]) * scale / 2

@@ -15,7 +15,7 @@ from jetatag.figures import _style as style
 from jetatag.files import check_known
 
 
-@style.own_style()
+@style.figure_style()
 def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -> Figure:
     """Draw how many clips have each tag, one bar per tag, stacked by split, most common on top.
     labels : (clip, tag) 0/1; tags : names of the columns; splits : (clip,) names such as train"""
@@ -38,7 +38,7 @@ def tag_counts(labels: np.ndarray, tags: Sequence[str], splits: Sequence[str]) -
     return figure
 
 
-@style.own_style()
+@style.figure_style()
 def tag_correlation(
     labels: np.ndarray, tags: Sequence[str], tag: str | Sequence[str], n: int = 10
 ) -> Figure:
@@ -68,7 +68,7 @@ def tag_correlation(
     return figure
 
 
-@style.own_style()
+@style.figure_style()
 def mel_spectrogram(audio: np.ndarray, sample_rate: int, title: str = "") -> Figure:
     """Draw a waveform (sample,) in [-1, 1] above its mel spectrogram in dB below the maximum.
     sample_rate : Hz; 128 mel bands, frames of 2048 samples every 512, 80 dB shown"""

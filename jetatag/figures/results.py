@@ -38,7 +38,7 @@ MARK_STEP = 0.17  # between the markers of a row; rows are 1 apart
 SHARE_STEP = 1.1  # factor between the lines at one share of labelled clips
 
 
-@style.own_style()
+@style.figure_style()
 def dots(
     table: pd.DataFrame | Mapping[str, pd.DataFrame],
     panels: str = "metric",
@@ -168,7 +168,7 @@ def _dot_keys(table: pd.DataFrame) -> list[Line2D]:
     return keys
 
 
-@style.own_style()
+@style.figure_style()
 def curves(
     table: pd.DataFrame, x: str, y: str = "value", panels: str = "metric", lines: str = "line"
 ) -> Figure:
@@ -261,7 +261,7 @@ def _draw_line(ax: Axes, by_x: pd.DataFrame, look: dict, has_bars: bool) -> None
     ax.plot(by_x.index, by_x["mean"], **look, markevery=max(1, len(by_x) // 6), markersize=5)
 
 
-@style.own_style()
+@style.figure_style()
 def loss_curves(history: pd.DataFrame) -> Figure:
     """Draw every quantity of a training history by epoch, one panel per stage and quantity.
     `history` has one row per epoch: columns `stage`, `epoch` (from 1), `learning_rate` and any

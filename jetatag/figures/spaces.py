@@ -14,7 +14,7 @@ from jetatag.files import check_known
 LANDMARK = {"facecolor": "none", "edgecolor": "black", "zorder": 2, **style.HALO}  # above clips
 
 
-@style.own_style()
+@style.figure_style()
 def maps(
     layouts: Mapping[str, np.ndarray],
     values: np.ndarray,

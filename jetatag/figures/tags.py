@@ -16,7 +16,7 @@ NAMED = {"color": style.DARK, "linestyle": "", "marker": "D", "markersize": 5}
 COVARIATES = {"frequency": "clips that carry the tag", "correlation": "correlation with other tags"}
 
 
-@style.own_style()
+@style.figure_style()
 def gain_per_tag(table: pd.DataFrame, trends: pd.DataFrame) -> Figure:
     """Draw the gain of each tag by its frequency and by its correlation with other tags, and name
     the largest three and smallest three. table, trends : of one method minus another, from
@@ -49,7 +49,7 @@ def gain_per_tag(table: pd.DataFrame, trends: pd.DataFrame) -> Figure:
     return figure
 
 
-@style.own_style()
+@style.figure_style()
 def calibration(curves: Mapping[str, pd.DataFrame], per_tag: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw whether probabilities can be trusted, over all tags and tag by tag.
     curves : name of the run → its table from `metrics.reliability`; per_tag : the same names →
@@ -84,7 +84,7 @@ def calibration(curves: Mapping[str, pd.DataFrame], per_tag: Mapping[str, pd.Dat
     return figure
 
 
-@style.own_style()
+@style.figure_style()
 def taggram(
     probs: np.ndarray,
     edges_s: np.ndarray,

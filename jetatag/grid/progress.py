@@ -20,7 +20,7 @@ POLL_S = 1.0
 
 def follow(snakemake: subprocess.Popen, log: Path) -> int:
     """Print a line for each notebook that `snakemake` executes, until it ends, and return its exit
-    status. A terminal also shows a bar for each running notebook.
+    status. A terminal also shows a bar for each running notebook; Snakemake has none.
 
     The notebooks are below the folder of `log`, Snakemake's output, and newer than `log` is now.
     papermill updates them after each cell, also on other machines of a cluster.

@@ -181,7 +181,7 @@ def soft_info_nce(batch: PairBatch) -> Tensor:
     """
     # E runs again, although z_tag holds the same: sharing it would change the gradient's rounding.
     logits = batch.logits(batch.z_audio, batch.encoder(batch.labels))
-    overlap = tag_overlap(batch.labels, batch.labels)
+    overlap = tag_overlap(batch.labels)
     targets = overlap / overlap.sum(dim=1, keepdim=True)  # symmetric: rows serve both directions
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
 
@@ -190,9 +190,8 @@ def subset_query(batch: PairBatch) -> Tensor:
     """Binary cross-entropy on exp(log_scale)·cos(z_audio, z_query) + offset: does the clip carry
     every tag of the query? The queries are single tags and random subsets (`subset_queries`).
 
-    Ours. Unlike L_pair as published, positive and negative queries keep the space from collapsing
-    and make it searchable by single tags and small sets.
-    """
+    Introduced by this package. Unlike L_pair as published, positive and negative queries keep the
+    space from collapsing and make it searchable by single tags and small sets."""
     queries = batch.queries()
     logits = batch.logits(batch.z_audio, batch.encoder(queries)) + batch.offset
     return query_loss(logits, answers(batch.labels, queries), nonempty(queries))
@@ -201,9 +200,8 @@ def subset_query(batch: PairBatch) -> Tensor:
 def subset_completion(batch: PairBatch) -> Tensor:
     """`subset_query`, where a random subset of each clip's tags must answer the queries as well.
 
-    Ours. Part of the tags predicts the whole set, as in masked language models (Devlin et al.,
-    NAACL 2019), so tags that occur together come to lie together.
-    """
+    Introduced by this package. Part of the tags predicts the whole set, as in masked language
+    models (Devlin et al., NAACL 2019), so tags that occur together come to lie together."""
     queries = batch.queries()
     targets, z_query = answers(batch.labels, queries), batch.encoder(queries)
     n_tags = batch.labels.shape[1]  # the queries after them are the clips' subsets
@@ -251,8 +249,8 @@ def answers(labels: Tensor, queries: Tensor) -> Tensor:
     return (labels @ queries.T == queries.sum(dim=1)).float()
 
 
-def tag_overlap(labels: Tensor, others: Tensor) -> Tensor:
-    """(clip, other) float32: common tags over tags of either clip (Jaccard), 1 for equal sets."""
-    common = labels @ others.T
-    either = labels.sum(1, keepdim=True) + others.sum(1) - common
+def tag_overlap(labels: Tensor) -> Tensor:
+    """(clip, clip) float32: common tags over tags of either clip (Jaccard), 1 for equal sets."""
+    common, n_tags = labels @ labels.T, labels.sum(1)
+    either = n_tags[:, None] + n_tags - common
     return torch.where(either > 0, common / either.clamp(min=1), 1.0)

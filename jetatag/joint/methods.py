@@ -118,7 +118,7 @@ def _macro_scores(labels: np.ndarray, probs: np.ndarray) -> dict[str, float]:
     return {name: float(areas[name][0]) for name in ("roc_auc", "average_precision")}
 
 
-def state_of_space(scores: dict[str, float]) -> str:
+def space_status(scores: dict[str, float]) -> str:
     """State of the shared space, from `joint_scores`: "mirrored", "collapsed" or ""."""
     if "valid_gap" not in scores:
         return ""
@@ -128,9 +128,9 @@ def state_of_space(scores: dict[str, float]) -> str:
     return "collapsed" if alike or scores["valid_gap"] < metrics.SMALL_GAP else ""
 
 
-def warn_of_space(scores: dict[str, float], where: str) -> None:
+def warn_about_space(scores: dict[str, float], where: str) -> None:
     """Issue a `SpaceWarning` if the shared space is mirrored or has collapsed."""
-    if state := state_of_space(scores):
+    if state := space_status(scores):
         message = (
             f"{where} the shared space {EXPLANATIONS[state]} (gap {scores['valid_gap']:.2f} "
             f"standard deviations; mean cosine {scores['valid_matched_cosine']:.2f} to a clip's "

@@ -45,7 +45,8 @@ def weighted_areas(weights: np.ndarray, steps: csr_array) -> np.ndarray:
 
 def hits_at_k(relevant: np.ndarray, scores: np.ndarray, weights: np.ndarray, k: int) -> np.ndarray:
     """How many of the first `k` places hold relevant clips, (resample,), for (clip, resample)
-    weights; clips with equal scores share the remaining places equally."""
+    weights; clips with equal scores share the remaining places equally. scikit-learn has no
+    precision at k."""
     order = np.argsort(-scores, kind="stable")
     n_read = k
     while n_read < len(order) and weights[order[:n_read]].sum(axis=0).min() < k:
@@ -61,8 +62,9 @@ def hits_at_k(relevant: np.ndarray, scores: np.ndarray, weights: np.ndarray, k: 
 
 def threshold_areas(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """ROC and PR area, (2, resample), of all cells of (row, window, tag) labels and scores, as in
-    `tf.keras.metrics.AUC`; `weights` (resample, row). Keras counts a score strictly above i/199, in
-    float32, as predicted at threshold i; all cells pass the first threshold and none the last."""
+    `tf.keras.metrics.AUC`, but for all resamples at once; `weights` (resample, row). Keras counts a
+    score strictly above i/199, in float32, as predicted at threshold i; all cells pass the first
+    threshold and none the last."""
     bucket = np.ceil(scores.astype(np.float32) * np.float32(N_THRESHOLDS - 1)).astype(np.int64) - 1
     shape = (len(labels), N_THRESHOLDS)
     cell = np.maximum(bucket, 0) + N_THRESHOLDS * np.arange(len(labels))[:, None, None]

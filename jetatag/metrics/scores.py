@@ -186,7 +186,8 @@ def reliability(labels: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
 
 
 def _reliability(carries: np.ndarray, probs: np.ndarray, inner: np.ndarray) -> pd.DataFrame:
-    """The non-empty bins between `inner` edges; a probability at an edge is in the lower bin."""
+    """The non-empty bins between `inner` edges; a probability at an edge is in the lower bin. Has
+    the counts that scikit-learn's `calibration_curve` lacks."""
     cells = pd.DataFrame({"mean_prob": probs, "share_positive": carries})
     bins = cells.groupby(np.searchsorted(inner, probs, side="left"))
     return bins.mean().assign(count=bins.size()).reset_index(drop=True)

@@ -22,7 +22,7 @@ from jetatag.training.run import Run
 
 @dataclass
 class Progress:
-    """How far a stage has come; seeds follow from it, so no random state is kept."""
+    """Progress of one stage. Seeds are derived from it, so no random state is stored."""
 
     epoch: int = 0  # finished epochs
     step: int = 0  # finished steps of the current epoch
@@ -79,13 +79,13 @@ class Progress:
             self.best_epoch, self.best_score = self.epoch, scores[SELECTION_METRIC]
             self.best = {name: value.clone() for name, value in trained_state(model, stage).items()}
 
-    def judge_space(self, scores: dict[str, float], n_epochs: int, where: str) -> None:
+    def check_space(self, scores: dict[str, float], n_epochs: int, where: str) -> None:
         """Warn if the shared space has collapsed or is mirrored, unless the stage is in an early
         epoch or the state is the same as before."""
         if self.epoch >= methods.EARLY_EPOCHS or self.epoch == n_epochs:
-            before, self.space = self.space, methods.state_of_space(scores)
+            before, self.space = self.space, methods.space_status(scores)
             if self.space != before:
-                methods.warn_of_space(scores, f"{where}, epoch {self.epoch}:")
+                methods.warn_about_space(scores, f"{where}, epoch {self.epoch}:")
 
     def save(self, run: Run, stage: Stage, model: nn.Module) -> None:
         """Write the checkpoint, unless weights are not finite: in that case, the last checkpoint is

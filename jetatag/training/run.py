@@ -27,7 +27,7 @@ from jetatag.data import Vocabulary
 from jetatag.data.store import AudioStore
 from jetatag.training.provenance import commit, peak_memory_mib, provenance
 
-PLACE_SETTINGS = ("device", "precision", "compile", "checkpoint_minutes", "tensorboard")
+RUNTIME_SETTINGS = ("device", "precision", "compile", "checkpoint_minutes", "tensorboard")
 """Settings of where a run computes and what else it writes; they may change when it is resumed."""
 CHECKPOINT = "checkpoint.pt"
 PREDICTIONS = ("scores.npz", "scores.valid.npz", "embeddings.npz")
@@ -64,7 +64,7 @@ class Run:
     def _check_same(self, store: AudioStore) -> None:
         begun, now = Run.open(self.folder), self.config.to_dict()
         for name, value in begun.config.to_dict().items():
-            if name not in PLACE_SETTINGS and value != now[name]:
+            if name not in RUNTIME_SETTINGS and value != now[name]:
                 problem = f"{self.folder} was started with {name} = {value!r}, not {now[name]!r}"
                 raise ValueError(f"{problem}: delete it or choose another runs folder.")
         if begun.record["data"]["checksum"] != store.checksum:
@@ -108,7 +108,7 @@ class Run:
         """Checksum of what determines the weights: the data and the settings that differ from their
         defaults, so that a new setting leaves it unchanged."""
         changes, data = self.config.changes(), self.record["data"]
-        settings = {name: v for name, v in changes.items() if name not in PLACE_SETTINGS}
+        settings = {name: v for name, v in changes.items() if name not in RUNTIME_SETTINGS}
         text = json.dumps([settings, data["checksum"], data["tags"]], sort_keys=True)
         return files.checksum(text.encode())
 

@@ -77,7 +77,7 @@ def train_stage(
     name = f"{config.name} {stage.name}"
     data = StageData(model, stage, audio, config, fabric)
     progress = Progress.resume(run, stage, model, data.optimizer)
-    if progress.epoch < len(phases):  # else all that is missing is to write the weights
+    if progress.epoch < len(phases):  # otherwise only the weights are missing
         own = device.precision_label(config, fabric.device)
         progress.precisions = [*dict.fromkeys([*progress.precisions, own])]
     stage_losses = fabric.setup_module(StageLosses(model, stage, config, fabric))
@@ -120,7 +120,7 @@ def train_stage(
             for key in row.keys() - {"stage", "epoch"} if events else ():
                 events.add_scalar(key, row[key], progress.epoch)
             if run.writes:
-                progress.judge_space(scores, len(phases), name)
+                progress.check_space(scores, len(phases), name)
             on_epoch(history, model)
     facts = {
         "wall_time_s": round(progress.total_seconds, 1),

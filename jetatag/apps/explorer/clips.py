@@ -154,16 +154,16 @@ class Clips:
         (clip,) in [0, 1], as `search.Index.tags` ranks files."""
         used, query = as_query(weights, self.tags)
         probs = {"classifier": self.mean_probs, "space": self._space_probs}
-        ways = [own[:, used] for name, own in probs.items() if by in (name, "combined")]
-        return np.exp(log_scores(ways, query))
+        sources = [own[:, used] for name, own in probs.items() if by in (name, "combined")]
+        return np.exp(log_scores(sources, query))
 
     def like(self, clip: int) -> dict[By, np.ndarray]:
         """Similarity of every clip to one of them, in two ways, (clip,) each: the cosine in the
         shared space, and the correlation of the classifier's log odds."""
         log_odds = logit(np.clip(self.mean_probs, 1e-6, 1 - 1e-6))
         profiles = normalize(log_odds - log_odds.mean(axis=1, keepdims=True))
-        ways = {"space": self._directions, "classifier": profiles}
-        return {by: vectors @ vectors[clip] for by, vectors in ways.items()}
+        sources = {"space": self._directions, "classifier": profiles}
+        return {by: vectors @ vectors[clip] for by, vectors in sources.items()}
 
     def compare(self, selected: Iterable[int]) -> pd.DataFrame:
         """Tags of the selected clips compared with the rest, the most overrepresented first:

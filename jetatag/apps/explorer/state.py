@@ -74,8 +74,8 @@ class State:
         if like := self.clips.numbers([self.state["like"]]):
             return self.clips.like(like[0])
         weights = self.state["weights"]
-        ways = RANKINGS if any(weights.values()) else ()
-        return {by: self.clips.scores(weights, by) for by in ways}
+        rankings = RANKINGS if any(weights.values()) else ()
+        return {by: self.clips.scores(weights, by) for by in rankings}
 
     def best(self, top: int) -> dict[By, np.ndarray]:
         """Rows of the `top` clips for the query in each ranking, without the example clip."""
