@@ -191,7 +191,8 @@ def subset_query(batch: PairBatch) -> Tensor:
     every tag of the query? The queries are single tags and random subsets (`subset_queries`).
 
     Introduced by this package. Unlike L_pair as published, positive and negative queries keep the
-    space from collapsing and make it searchable by single tags and small sets."""
+    space from collapsing and make it searchable by single tags and small sets.
+    """
     queries = batch.queries()
     logits = batch.logits(batch.z_audio, batch.encoder(queries)) + batch.offset
     return query_loss(logits, answers(batch.labels, queries), nonempty(queries))
@@ -201,7 +202,8 @@ def subset_completion(batch: PairBatch) -> Tensor:
     """`subset_query`, where a random subset of each clip's tags must answer the queries as well.
 
     Introduced by this package. Part of the tags predicts the whole set, as in masked language
-    models (Devlin et al., NAACL 2019), so tags that occur together come to lie together."""
+    models (Devlin et al., NAACL 2019), so tags that occur together come to lie together.
+    """
     queries = batch.queries()
     targets, z_query = answers(batch.labels, queries), batch.encoder(queries)
     n_tags = batch.labels.shape[1]  # the queries after them are the clips' subsets
