@@ -144,6 +144,20 @@ def _by_epoch(table: pd.DataFrame) -> str:
     return _with_seeds(["method", "seed", *epochs], rows)
 
 
+def regime_one_stage() -> str:
+    """Paired differences between the methods with one stage, trained on one machine."""
+    table = means("study/regime_one_stage", label_share=LABEL_SHARE)
+    table = table[table.method.isin(["joint", "joint_shuffled"])]
+    rows = [
+        [f"`{method}` − `{minus.partition('-')[0]}`"]
+        + [as_interval(_area(own, area), sign=True) for area in AREAS]
+        for (method, minus), own in table[table.minus != ""].groupby(["method", "minus"])
+        if minus in ("no_je_linear", "joint_shuffled-subset_query")
+        and minus.partition("-")[0] != method
+    ]
+    return as_markdown(["difference", *AREAS], rows)
+
+
 def regime_measured() -> str:
     """Gains of joint embedding over no_je at the end, on both schedules."""
     rows, wanted = [], [f"{area}, `micro_window`" for area in ("PR-AUC", "ROC-AUC")]

@@ -279,6 +279,7 @@ def study_cost() -> str:
         "main comparison": "study",
         "default weights of two pair losses": "study/weights",
         "the paper's schedule": "study/regime",
+        "the same, one stage": "study/regime_one_stage",
         "with more steps": "study/regime_long",
     }
     runs = {part: read_table(f"{folder}/rendered/runs") for part, folder in parts.items()}
