@@ -422,6 +422,7 @@ def test_the_longer_runs_show_what_the_text_says():
         "je": {"0", "1", "2"},
         "bce_two_stage": {"0"},
         "je_shuffled": {"0"},
+        "no_je_linear": {"0"},
     }  # "three random seeds", "one seed"
     final = final[final.tag == ""]
     gains = final[final.minus == "no_je"].set_index(["method", "protocol", "metric", "seed"])
@@ -440,6 +441,11 @@ def test_the_longer_runs_show_what_the_text_says():
         assert includes_zero(gains.value["je", *area])  # "interval over the seeds includes 0"
         assert (gains.high["no_je_early_stop", *area] < 0.01).all()  # "no better than at its end"
         assert (gains.low["bce_two_stage", *area] > 0).all()
+    linear = [gains.value["no_je_linear", *area].item() for area in areas]
+    assert linear == pytest.approx([0.03, 0.02], abs=0.005)  # "by 0.03 in average precision"
+    assert all(gains.low["no_je_linear", *area].item() > 0 for area in areas)
+    of_je = [gains.value["je", *area]["0"] for area in areas]
+    assert np.greater(linear, of_je).all()  # "at least as much as `je`"
     shuffled = [gains.value["je_shuffled", *area].item() for area in areas]
     assert shuffled == pytest.approx([-0.15, -0.17], abs=0.005)  # "by 0.15 … and 0.17"
     paired = final[(final.method == "je") & (final.minus == "bce_two_stage")]
@@ -479,6 +485,8 @@ def test_the_longer_runs_show_what_the_text_says():
     assert (gains.value["je", *areas[1]] > 0).all()  # "on all test clips, no seed does"
     on_the_way = on_the_way[on_the_way.minus == ""].sort_values("steps")
     ap = on_the_way.groupby(["method", "seed"]).value.apply(list)
+    lead = np.subtract(ap["no_je_linear", "0"], ap["no_je", "0"])
+    assert lead[[0, -1]] == pytest.approx([0.13, 0.03], abs=0.005)  # "from 0.13 after 80 epochs"
     lead = np.subtract(ap["je"].tolist(), ap["no_je"].tolist())  # (seed, point)
     assert (lead[:, 0] > 0.05).all()  # "far ahead at first"
     ends = points[(points.method == "je") & (points.minus == "no_je")].sort_values("steps")
