@@ -243,7 +243,9 @@ def test_drop_unusable_separates_rows_and_keeps_one_of_each_file(rows):
     table = pd.DataFrame(rows, columns=["path", "clip_id", "label", "group"])
     labels = table.label.to_numpy(np.uint8)[:, None]
     try:
-        kept, kept_labels, left_out = drop_unusable(SOURCE, table.drop(columns="label"), labels)
+        kept, kept_labels, left_out = drop_unusable(
+            SOURCE, table.drop(columns="label"), labels, [""] * len(table)
+        )
     except ValueError as error:
         assert f"{SOURCE}: none of {len(rows)} rows can be used" in str(error)
         return

@@ -90,4 +90,5 @@ def test_the_long_schedule_has_more_epochs_with_adam_alone(scripts):
         for name, schedule in train.SCHEDULES.items()
     }
     paper = {"adam": 60, "sgd": 140}
-    assert epochs == {"paper": paper, "mtat": paper, "long": {"adam": 900, "sgd": 140}}
+    long = {"adam": 900, "sgd": 140}
+    assert epochs == {"paper": paper, "mtat": paper, "one_stage": paper, "long": long}
