@@ -95,8 +95,8 @@ def reading(path: Path | str, remedy: str = "delete it and run its step again") 
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist: run the step that writes it.") from None
     except Exception as error:
-        is_from_file = getattr(error, "errno", None) not in SYSTEM_ERRORS
-        if isinstance(error, MemoryError | PermissionError) or not is_from_file:
+        is_of_machine = getattr(error, "errno", None) in SYSTEM_ERRORS
+        if is_of_machine or isinstance(error, MemoryError | PermissionError):
             raise
         problem = str(error).partition("\n")[0].rstrip(".")
         raise ValueError(f"{path} is damaged ({problem}): {remedy}.") from None

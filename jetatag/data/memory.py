@@ -1,4 +1,4 @@
-"""Memory: freed memory is kept, runs share a GPU, and copies to a device."""
+"""Memory: keep freed memory, share a GPU between runs, and copy tensors to a device."""
 
 import ctypes
 from contextlib import suppress

@@ -42,24 +42,20 @@ def grouped_split(
     named = [group or f"\0{row}" for row, group in enumerate(groups)]
     members, _ = pd.factorize(np.array(named, dtype=object), sort=True)
     # A group's share of all clips (counting as much as all tags together) and of each tag's clips.
-    contribution = np.zeros((members.max(initial=-1) + 1, 1 + labels.shape[1]))
-    np.add.at(contribution, members, np.column_stack([np.ones(len(labels)), labels]))
+    portion = np.zeros((members.max(initial=-1) + 1, 1 + labels.shape[1]))
+    np.add.at(portion, members, np.column_stack([np.ones(len(labels)), labels]))
     weights = np.array([labels.shape[1]] + [1.0] * labels.shape[1])
-    contribution = contribution / np.maximum(contribution.sum(axis=0), 1) * weights
+    portion = portion / np.maximum(portion.sum(axis=0), 1) * weights
     target = np.array(list(shares.values()))[:, None] * weights
     held = np.zeros_like(target)
-    sizes = contribution.sum(axis=1) * np.random.default_rng(seed).uniform(
-        0.5, 1, len(contribution)
-    )
-    split = np.zeros(len(contribution), int)
+    sizes = portion.sum(axis=1) * np.random.default_rng(seed).uniform(0.5, 1, len(portion))
+    split = np.zeros(len(portion), int)
     for group in np.argsort(-sizes):
-        cost = ((2 * (held - target) + contribution[group]) * contribution[group] / target).sum(
-            axis=1
-        )
+        cost = ((2 * (held - target) + portion[group]) * portion[group] / target).sum(axis=1)
         split[group] = int(cost.argmin())
-        held[split[group]] += contribution[group]
+        held[split[group]] += portion[group]
     for empty in sorted(set(range(len(shares))) - set(split)):  # a few large groups can leave some
         movable = np.flatnonzero(np.bincount(split, minlength=len(shares))[split] > 1)
         if len(movable):
-            split[movable[np.abs(contribution[movable, 0] - target[empty, 0]).argmin()]] = empty
+            split[movable[np.abs(portion[movable, 0] - target[empty, 0]).argmin()]] = empty
     return np.array(list(shares))[split[members]]

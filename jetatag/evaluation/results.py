@@ -217,9 +217,11 @@ def _baseline_rows(run: Run, path: Path | str, resampled: ByCell, options: dict)
 
 
 def all_histories(runs: Sequence[Run]) -> pd.DataFrame:
-    """Return the training histories of all runs with the columns of `Cell` and `seed`."""
+    """Return the training histories of all runs with the columns of `Cell` and `seed`, and losses
+    and scores as float32."""
     tables = [with_cell(run.history, cell_of(run), run.config.seed) for run in runs]
-    return pd.concat(tables, ignore_index=True).drop(columns=["tag", "minus"])
+    table = pd.concat(tables, ignore_index=True).drop(columns=["tag", "minus"])
+    return table.astype(dict.fromkeys(table.loc[:, "learning_rate":], np.float32))
 
 
 def gains(

@@ -96,9 +96,7 @@ def main(parent: Path, folder: Path = MAIN, *, extractor: str = "") -> None:
     update_cost(folder / "runs.csv", runs)
     gains, trends = results.gains(runs)
     tables = {"gains": gains, "trends": trends}
-    histories = results.all_histories(runs)
-    small = dict.fromkeys(histories.loc[:, "learning_rate":], np.float32)  # half the file
-    tables["histories"] = histories.astype(small)
+    tables["histories"] = results.all_histories(runs)
     tables["results"] = results.results(runs, baselines=parent / "baselines.npz")
     tables["spaces"] = spaces(runs)
     for name, table in tables.items():

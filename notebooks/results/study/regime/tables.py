@@ -134,8 +134,6 @@ def all_tables(schedule: Schedule, store: AudioStore, parent: Path) -> dict[str,
         runs = final_runs(schedule, parent, Path(temporary))
         final = results.results(runs)
     trained = [run for run in runs if run.config.method != STOPPED]
-    histories = results.all_histories(trained)
-    small = dict.fromkeys(histories.loc[:, "learning_rate":], np.float32)  # half the file
     cost = listing(parent)
     cost = cost[cost.run.isin([str(run.folder) for run in trained])]
     return {
@@ -143,7 +141,7 @@ def all_tables(schedule: Schedule, store: AudioStore, parent: Path) -> dict[str,
         "valid_points": all_points(schedule, store, parent, "valid"),
         "probes": probes(schedule, parent),
         "results": final,
-        "histories": histories.astype(small),
+        "histories": results.all_histories(trained),
         "runs": cost.assign(run=[Path(path).name for path in cost.run]),
     }
 
