@@ -221,7 +221,8 @@ def all_histories(runs: Sequence[Run]) -> pd.DataFrame:
     and scores as float32."""
     tables = [with_cell(run.history, cell_of(run), run.config.seed) for run in runs]
     table = pd.concat(tables, ignore_index=True).drop(columns=["tag", "minus"])
-    return table.astype(dict.fromkeys(table.loc[:, "learning_rate":], np.float32))
+    measured = table.select_dtypes("float64").columns.difference(Cell._fields)
+    return table.astype(dict.fromkeys(measured, np.float32))
 
 
 def gains(
