@@ -112,6 +112,7 @@ SCHEDULES = {
         (
             ("no_je", "none"),
             ("no_je_linear", "none"),
+            ("joint", "subset_query"),
             ("je", "cosine"),
             ("bce_two_stage", "none"),
             ("je_shuffled", "cosine"),
