@@ -273,7 +273,7 @@ def test_joint_is_level_in_roc_auc_too_and_no_kind_of_tag_gains():
     trends = trends[trends.label_share == 1]
     shares = shares[(shares.seed == "mean") & (shares.tag == "")]
     few = shares[(shares.label_share < 1) & shares.metric.isin(AREAS)]
-    few = few[few.low > 0]  # "In one other score, the ROC-AUC of `micro_window` with 10 %"
+    few = few[(few.low > 0) | (few.high < 0)]  # "the ROC-AUC of `micro_window` with 10 %"
     assert few[["label_share", "protocol", "metric"]].to_numpy().tolist() == [
         [0.1, "micro_window", "roc_auc"]
     ]
@@ -335,6 +335,30 @@ def test_maps_are_as_good_as_the_text_says(results):
     assert (judged.value[finds] >= 0.8).all() and judged.value[~finds].isna().all()
 
 
+def test_the_published_loss_is_behind_with_every_random_seed():
+    own = scores_by_seed("study")
+    behind = np.subtract(own["no_je"], own["je-cosine"])
+    assert behind.min().round(2) == 0.03 and behind.max().round(2) == 0.14  # "by 0.03 to 0.14"
+
+
+def test_the_loss_of_the_atose_logs_gains_twice_as_much_in_the_main_comparison():
+    table = pd.read_parquet(RESULTS / "study/rendered/results.parquet")
+    table = table.query(
+        "seed == 'mean' and tag == '' and minus == 'no_je' and protocol == 'micro_window'"
+        " and extractor == 'short_chunk_cnn' and label_share == 1 and classification_loss == 'bce'"
+    )
+    gains = table.set_index(["method", "pair_loss", "metric"]).sort_index()
+    wide = pd.read_csv(RESULTS.parent / "published.csv").query("source.str.startswith('ATOSE')")
+    wide = wide.pivot(index="extractor", columns="method")
+    for area in ("pr_auc", "roc_auc"):
+        own, logs = gains.loc["je", "margin_as_coded", area], wide[area].je - wide[area].no_je
+        assert own.low > 0 and round(own.value / logs.mean()) == 2  # "about twice as much"
+        assert gains.loc["je", "cosine", area].high < 0  # "is below `no_je`"
+        for control in ("bce_two_stage", "no_je_linear"):  # "gain at least as much"
+            above = gains.loc["je", :, area]
+            assert (gains.value[control, "none", area] > above.value).all()
+
+
 def test_the_runs_on_the_papers_schedule_show_what_the_text_says():
     points, on_validation_clips, final, probes, histories = (
         pd.read_parquet(RESULTS / "study/regime/rendered" / f"{name}.parquet")
@@ -352,7 +376,7 @@ def test_the_runs_on_the_papers_schedule_show_what_the_text_says():
     gains = final[final.minus == "no_je"].set_index(["method", "pair_loss"]).value
     ends = on_validation_clips[on_validation_clips.minus == "no_je"].sort_values("steps")
     ends = ends.groupby(["method", "pair_loss"]).tail(1).set_index(["method", "pair_loss"])
-    apart = ends[(ends.low > 0) | (ends.high < 0)].value  # "have the same signs"
+    apart = ends[(ends.low > 0) | (ends.high < 0)].value  # "has the same sign"
     assert len(apart) == 7 and ((apart > 0) == (gains[apart.index] > 0)).all()
     assert gains["no_je_linear", "none"] > 0.1  # "far above `no_je`"
     assert abs(gains["no_je_early_stop", "none"]) < 0.01  # "as good as at its end"
@@ -370,7 +394,7 @@ def test_the_runs_on_the_papers_schedule_show_what_the_text_says():
     meaning = meaning.set_index(["protocol", "metric", "pair_loss"]).value.xs("cosine", level=2)
     assert meaning.round(2)["macro_clip"][["average_precision", "roc_auc"]].tolist() == [0.01, 0.03]
     gain = pooled[(pooled.method == "joint") & (pooled.minus == "no_je_linear")]
-    assert gain.low.item() > 0 and gain.value.item() < 0.015  # "slightly better"
+    assert 0 < gain.low.item() < gain.value.item() < 0.01  # "slightly better"
     baselines = pd.read_parquet(RESULTS / "study/rendered/results.parquet")
     baselines = baselines[(baselines.extractor == "") & (baselines.tag == "")]
     baselines = baselines.set_index(["method", "protocol", "metric"]).value
@@ -404,7 +428,7 @@ def test_one_stage_with_shuffled_tags_shows_what_the_text_says():
     values = values.unstack("method")
     for area in areas - {("macro_clip", "average_precision")}:
         assert linear.low.joint[area] > 0 >= linear.low.joint_shuffled[area]  # "is not"
-        assert linear.value.joint[area] < 0.01  # "this form gains less than 0.01 on average"
+        assert linear.value.joint[area] < 0.01  # "on average less than 0.01 above `no_je_linear`"
         for minus in ("no_je_linear", "joint_shuffled"):
             apart = (values.joint - values[minus])[area]
             assert includes_zero(apart)  # "over the three random seeds includes 0"
@@ -535,6 +559,9 @@ def test_on_esc10_the_published_method_is_below_its_baseline():
     own = table.query("seed == 'mean' and tag == '' and method == 'je' and minus == 'no_je'")
     own = own.query("protocol == 'macro_clip'").set_index("metric")
     assert (own.high[["accuracy", "average_precision"]] < 0).all()
+    own = table.query("seed in ('mean', '') and tag == minus == '' and protocol == 'macro_clip'")
+    best = own.pivot(index="metric", columns="method", values="value").idxmax(axis=1)
+    assert best["accuracy"] == best["average_precision"] == "no_je"  # "it has the highest accuracy"
     others = ["joint", "no_je", "no_je_linear"]
     rest = table.query("seed == 'mean' and tag == ''")
     rest = rest[rest.method.isin(others) & rest.minus.isin(others)]
