@@ -1,9 +1,10 @@
 """How the extractor of the preset `demo`, extractor and learning rate of `fast`, and the weights of
-pair losses were chosen.
+pair losses were chosen, and what other learning rates do in the study.
 
     python notebooks/results/choices/presets.py demo STORE RUNS > extractors.csv
     python notebooks/results/choices/presets.py fast STORE RUNS > fast.csv
     python notebooks/results/choices/presets.py weights STORE RUNS > weights.csv
+    python notebooks/results/choices/presets.py rates STORE RUNS > rates.csv
 
 STORE is that of the preset `demo`, or of `study` for the others. Prints a CSV with a row per
 candidate: settings, the scores after the last epoch on the middle window of each validation clip,
@@ -31,6 +32,7 @@ CROPS = {
 }
 """The demo's crop, or the extractor's shortest."""
 COLUMNS = ["extractor", "width", "crop_samples", "learning_rate", "epochs", "seed"]
+RATES = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2)
 WEIGHTS = (0.25, 0.5, 1.0, 2.0)
 WEIGHED = ("subset_query", "subset_completion", "soft_info_nce", "cosine_stop_grad")
 
@@ -56,6 +58,14 @@ def weights() -> Iterator[RunConfig]:
         yield preset("study", pair_weight=weight, **alike)
 
 
+def rates() -> Iterator[RunConfig]:
+    for method, pair_loss in (("no_je", "none"), ("no_je_linear", "none"), ("je", "cosine")):
+        alike = preset("study", method=method, pair_loss=pair_loss, device="cpu")
+        for rate in RATES:
+            cycle = Phase("adamw", rate, alike.stage2[0].epochs, "one_cycle")
+            yield alike.replace(stage1=(cycle,), stage2=(cycle,))
+
+
 def row(config: RunConfig, store: AudioStore, parent: Path) -> dict:
     (phase,) = config.stage2
     weight = "" if config.pair_weight is None else f"-{config.pair_weight:g}"
@@ -72,9 +82,10 @@ def row(config: RunConfig, store: AudioStore, parent: Path) -> dict:
 def main(name: str, store_folder: str, parent: str) -> None:
     torch.set_num_threads(1)
     store = AudioStore.open(store_folder)
-    candidates = {"demo": demo, "fast": fast, "weights": weights}[name]()
+    candidates = {"demo": demo, "fast": fast, "weights": weights, "rates": rates}[name]()
     table = pd.DataFrame([row(config, store, Path(parent)) for config in candidates])
-    columns = ["pair_loss", "pair_weight", *COLUMNS] if name == "weights" else COLUMNS
+    added = {"weights": ["pair_loss", "pair_weight"], "rates": ["method", "pair_loss"]}
+    columns = [*added.get(name, []), *COLUMNS]
     scores = ["valid_average_precision", "valid_roc_auc", "commit"]
     print(table[[*columns, *scores]].to_csv(index=False), end="")
 
