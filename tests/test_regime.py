@@ -91,4 +91,5 @@ def test_the_long_schedule_has_more_epochs_with_adam_alone(scripts):
     }
     paper = {"adam": 60, "sgd": 140}
     long = {"adam": 900, "sgd": 140}
-    assert epochs == {"paper": paper, "mtat": paper, "one_stage": paper, "long": long}
+    shorter = dict.fromkeys(["paper", "mtat", "one_stage"], paper)
+    assert epochs == shorter | dict.fromkeys(["long", "long_one_stage"], long)
