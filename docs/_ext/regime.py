@@ -25,8 +25,23 @@ AREAS = {
     "ROC-AUC, `micro_window`": ("micro_window", "roc_auc"),
 }
 LABEL_SHARE = 0.45
-SEEDS = {"": ["mean"], "long": ["0", "1", "2"]}
+SEEDS = {
+    "": ["mean"],
+    "one_stage": ["mean"],
+    "long": ["0", "1", "2"],
+    "long_one_stage": ["0", "1"],
+}
 """Schedule → the rows of the results that count: means over random seeds, or each seed alone."""
+SHUFFLED = "joint_shuffled-subset_query"
+ONE_STAGE = {
+    "one_stage": [
+        ("joint", "no_je_linear"),
+        ("joint", SHUFFLED),
+        ("joint_shuffled", "no_je_linear"),
+    ],
+    "long_one_stage": [("no_je_linear", "no_je"), ("joint", "no_je"), ("joint", "no_je_linear")],
+}
+"""Schedule → the methods that `regime_one_stage` compares."""
 
 
 def _table(schedule: str, name: str) -> pd.DataFrame:
@@ -144,16 +159,16 @@ def _by_epoch(table: pd.DataFrame) -> str:
     return _with_seeds(["method", "seed", *epochs], rows)
 
 
-def regime_one_stage() -> str:
-    """Paired differences between the methods with one stage, trained on one machine."""
-    table, rows = means("study/regime_one_stage", label_share=LABEL_SHARE), []
-    shuffled = "joint_shuffled-subset_query"
-    pairs = [("joint", "no_je_linear"), ("joint", shuffled), ("joint_shuffled", "no_je_linear")]
-    for method, minus in pairs:
+def regime_one_stage(schedule: str = "one_stage") -> str:
+    """Paired differences between methods with one stage, trained on one machine: of the means over
+    random seeds, or of each seed alone."""
+    table, rows = _final(schedule), []
+    for method, minus in ONE_STAGE[schedule]:
         own = table[(table.method == method) & (table.minus == minus)]
-        areas = (as_interval(_area(own, area), sign=True) for area in AREAS)
-        rows.append([f"`{method}` − `{minus.partition('-')[0]}`", *areas])
-    return as_markdown(["difference", *AREAS], rows)
+        for seed, differences in own.groupby("seed"):
+            areas = (as_interval(_area(differences, area), sign=True) for area in AREAS)
+            rows.append([f"`{method}` − `{minus.partition('-')[0]}`", seed, *areas])
+    return _with_seeds(["difference", "seed", *AREAS], rows)
 
 
 def regime_measured() -> str:
