@@ -175,13 +175,16 @@ def regime_measured() -> str:
     """Gains over no_je at the end, on every schedule: of controls without a shared space, and of
     joint embedding."""
     rows, wanted = [], [f"{area}, `micro_window`" for area in ("PR-AUC", "ROC-AUC")]
+    keys = ["method", "pair_loss", "minus", "seed", "protocol", "metric"]
+    longer = pd.concat([_final("long"), _final("long_one_stage")])
     for name, table in {
         "main comparison": means("study").query("extractor == 'short_chunk_cnn'"),
         "as published": _final(""),
-        "fifteen times the epochs with Adam": _final("long"),
+        "fifteen times the epochs with Adam": longer.drop_duplicates(keys),
     }.items():
         gains = table[(table.minus == "no_je") & (table.classification_loss == "bce")]
-        gains = gains[gains.method.isin(["no_je_linear", "bce_two_stage", "je"])]
+        gains = gains[gains.method.isin(["no_je_linear", "bce_two_stage", "je", "joint"])]
+        gains = gains[(gains.method != "joint") | (gains.pair_loss == "subset_query")]
         for cell in method_rows(gains).itertuples():
             areas = {
                 "mean of 3" if seed == "mean" else seed: [_area(own, area) for area in wanted]
