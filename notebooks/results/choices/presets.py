@@ -32,7 +32,7 @@ CROPS = {
 }
 """The demo's crop, or the extractor's shortest."""
 COLUMNS = ["extractor", "width", "crop_samples", "learning_rate", "epochs", "seed"]
-RATES = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2)
+RATES = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
 WEIGHTS = (0.25, 0.5, 1.0, 2.0)
 WEIGHED = ("subset_query", "subset_completion", "soft_info_nce", "cosine_stop_grad")
 
