@@ -171,6 +171,16 @@ def regime_one_stage(schedule: str = "one_stage") -> str:
     return _with_seeds(["difference", "seed", *AREAS], rows)
 
 
+def rates() -> str:
+    """Paired differences in the study, every method with the learning rate that suits it best."""
+    table, rows = means("study/rates"), []
+    for method, minus in (("je", "no_je"), ("je", "no_je_linear"), ("no_je", "no_je_linear")):
+        own = table[(table.method == method) & (table.minus == minus)]
+        areas = (as_interval(_area(own, area), sign=True) for area in AREAS)
+        rows.append([f"`{method}` − `{minus}`", *areas])
+    return as_markdown(["difference", *AREAS], rows)
+
+
 def regime_measured() -> str:
     """Gains over no_je at the end, on every schedule: of controls without a shared space, and of
     joint embedding."""
@@ -179,6 +189,7 @@ def regime_measured() -> str:
     longer = pd.concat([_final("long"), _final("long_one_stage")])
     for name, table in {
         "main comparison": means("study").query("extractor == 'short_chunk_cnn'"),
+        "main comparison, best learning rates": means("study/rates"),
         "as published": _final(""),
         "fifteen times the epochs with Adam": longer.drop_duplicates(keys),
     }.items():
