@@ -172,13 +172,20 @@ def regime_one_stage(schedule: str = "one_stage") -> str:
 
 
 def rates() -> str:
-    """Paired differences in the study, every method with the learning rate that suits it best."""
-    table, rows = means("study/rates"), []
-    for method, minus in (("je", "no_je"), ("je", "no_je_linear"), ("no_je", "no_je_linear")):
-        own = table[(table.method == method) & (table.minus == minus)]
-        areas = (as_interval(_area(own, area), sign=True) for area in AREAS)
-        rows.append([f"`{method}` − `{minus}`", *areas])
-    return as_markdown(["difference", *AREAS], rows)
+    """The study's `no_je` and `je` with the learning rates that suit them, their paired difference,
+    and controls with the rate of the main comparison."""
+    own, main = means("study/rates"), means("study").query("extractor == 'short_chunk_cnn'")
+    main = main[main.method.isin(["no_je_linear", "bce_two_stage"])]
+    main, rows = main[main.classification_loss == "bce"], []
+    for rate, table in {"0.05": own, "0.005": main}.items():
+        scores = table[table.minus == ""]
+        for cell in method_rows(scores).itertuples():
+            areas = (as_interval(_area(of_method(scores, cell), area)) for area in AREAS)
+            rows.append([method_name(cell), rate, *areas])
+    paired = own[(own.method == "je") & (own.minus == "no_je")]
+    areas = (as_interval(_area(paired, area), sign=True) for area in AREAS)
+    rows.append(["`je` − `no_je`", "0.05", *areas])
+    return as_markdown(["method", "learning rate", *AREAS], rows)
 
 
 def regime_measured() -> str:

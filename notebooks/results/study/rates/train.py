@@ -1,4 +1,4 @@
-"""Trains methods of the study again, each with the learning rate that suits it best.
+"""Trains the paper's methods of the study again, each with the learning rate that suits it best.
 
     python notebooks/results/study/rates/train.py STORE RUNS [SEED...]
 
@@ -24,7 +24,7 @@ TRIED = Path(__file__).parents[2] / "choices" / "rates.csv"
 
 
 def configs(seed: int) -> Iterator[RunConfig]:
-    table = pd.read_csv(TRIED, keep_default_na=False)
+    table = pd.read_csv(TRIED, keep_default_na=False).query("method in ('no_je', 'je')")
     for _, tried in table.groupby(["method", "pair_loss"], sort=False):
         best = tried.loc[tried.valid_average_precision.idxmax()]
         cycle = Phase("adamw", float(best.learning_rate), int(best.epochs), "one_cycle")
