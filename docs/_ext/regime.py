@@ -178,7 +178,7 @@ def rates() -> str:
     main = main[main.method.isin(["no_je_linear", "bce_two_stage"])]
     main, rows = main[main.classification_loss == "bce"], []
     for rate, table in {"0.05": own, "0.005": main}.items():
-        scores = table[table.minus == ""]
+        scores = table[(table.minus == "") & (table.extractor != "")]
         for cell in method_rows(scores).itertuples():
             areas = (as_interval(_area(of_method(scores, cell), area)) for area in AREAS)
             rows.append([method_name(cell), rate, *areas])
