@@ -196,8 +196,8 @@ def regime_measured() -> str:
     longer = pd.concat([_final("long"), _final("long_one_stage")])
     for name, table in {
         "main comparison": means("study").query("extractor == 'short_chunk_cnn'"),
-        "main comparison, best learning rates": means("study/rates"),
-        "as published": _final(""),
+        "main comparison, rate 0.05": means("study/rates"),
+        "the paper's": _final(""),
         "fifteen times the epochs with Adam": longer.drop_duplicates(keys),
     }.items():
         gains = table[(table.minus == "no_je") & (table.classification_loss == "bce")]
