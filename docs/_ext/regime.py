@@ -13,9 +13,11 @@ from tables import (
     method_rows,
     of_method,
     one_row,
+    read_digits,
     read_table,
 )
 
+from jetatag.config import preset
 from jetatag.evaluation.results import select
 
 AREAS = {
@@ -177,14 +179,16 @@ def rates() -> str:
     own, main = means("study/rates"), means("study").query("extractor == 'short_chunk_cnn'")
     main = main[main.method.isin(["no_je_linear", "bce_two_stage"])]
     main, rows = main[main.classification_loss == "bce"], []
-    for rate, table in {"0.05": own, "0.005": main}.items():
+    tried = read_digits("choices/rates").query("method == 'je'")
+    best = tried.learning_rate[tried.valid_average_precision.astype(float).idxmax()]
+    for rate, table in {best: own, str(preset("study").stage2[0].learning_rate): main}.items():
         scores = table[(table.minus == "") & (table.extractor != "")]
         for cell in method_rows(scores).itertuples():
             areas = (as_interval(_area(of_method(scores, cell), area)) for area in AREAS)
             rows.append([method_name(cell), rate, *areas])
     paired = own[(own.method == "je") & (own.minus == "no_je")]
     areas = (as_interval(_area(paired, area), sign=True) for area in AREAS)
-    rows.append(["`je` − `no_je`", "0.05", *areas])
+    rows.append(["`je` − `no_je`", best, *areas])
     return as_markdown(["method", "learning rate", *AREAS], rows)
 
 

@@ -153,7 +153,7 @@ def _decode_by_soundfile(file: FileIO, head: bytes) -> Blocks:
         raise AudioError(JOINED)
     file.seek(0)
     try:
-        with soundfile.SoundFile(file) as sound:  # its number means nothing to it on Windows
+        with soundfile.SoundFile(file) as sound:  # a descriptor means nothing to it on Windows
             for stated, there in SIZES.findall(sound.extra_info):  # libsndfile only logs them
                 if int(stated) not in UNKNOWN_BYTES:
                     ffmpeg.check_size(int(stated), int(there), SIZE_TOLERANCE)

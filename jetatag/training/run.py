@@ -115,11 +115,11 @@ class Run:
     @property
     def history(self) -> pd.DataFrame:
         """One row an epoch: stage, epoch, learning_rate, losses, validation scores."""
-        path = self.folder / "history.csv"
+        path, kinds = self.folder / "history.csv", {"stage": str, "epoch": int}
         if not path.is_file():
-            return pd.DataFrame({"stage": [], "epoch": []})
+            return pd.DataFrame(columns=[*kinds]).astype(kinds)
         with files.reading(path, "delete the run and train again"):
-            return pd.read_csv(path).astype({"stage": str, "epoch": int})
+            return pd.read_csv(path).astype(kinds)
 
     def write_history(self, history: pd.DataFrame) -> None:
         """Replace the history."""
